@@ -1,0 +1,1 @@
+"""From pictures to tar shards, and from tar shards to batches in a planned order."""

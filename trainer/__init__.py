@@ -1,0 +1,1 @@
+"""One training process: the GAN step, the loop around it, and the state that survives any interruption."""

@@ -10,17 +10,17 @@ from pathlib import Path
 class RunFolder:
     """Paths inside one run's folder.
 
-        RUN/
-          config.json      the resolved settings; read back strictly, nothing else is read later
-          metrics.jsonl    the truth: deterministic columns, one row per logged step
-          system.jsonl     times, speeds, memory: one row per logged step of each attempt
-          events.jsonl     starts, stops, faults, rollbacks, in the order of time
-          wandb.json       the identity of the W&B run (no secrets)
-          checkpoints/     one folder per checkpoint, see checkpoint.py
-          samples/         real beside fake, one PNG per sampling: <images_seen>.png
-          plan/            with --record-samples: the planned and the used index of each sample, one file per rank
-          wandb/           wandb's own files
-          lock             held by the process that trains
+    RUN/
+      config.json      the resolved settings; read back strictly, nothing else is read later
+      metrics.jsonl    the truth: deterministic columns, one row per logged step
+      system.jsonl     times, speeds, memory: one row per logged step of each attempt
+      events.jsonl     starts, stops, faults, rollbacks, in the order of time
+      wandb.json       the identity of the W&B run (no secrets)
+      checkpoints/     one folder per checkpoint, see checkpoint.py
+      samples/         real beside fake, one PNG per sampling: <images_seen>.png
+      plan/            with --record-samples: the planned and the used index of each sample, one file per rank
+      wandb/           wandb's own files
+      lock             held by the process that trains
     """
 
     path: Path

@@ -1,0 +1,125 @@
+"""The index of a folder of shards: what is in them, and where each sample lies.
+
+index.json      schema, settings, classes, shards with their SHA-256, statistics; written last
+table.npy       one row per sample, memory-mapped: any sample is one positioned read
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+SCHEMA = 1
+INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
+
+ROW = np.dtype(
+    [
+        ("start", "<u8"),  # first byte of the sample's region in its shard
+        ("offset", "<u8"),  # first byte of the image
+        ("size", "<u4"),  # bytes of the image
+        ("label", "<i4"),  # its class, -1: none
+        ("image_hash", "<u8"),  # XXH3-64 of the image's bytes
+        ("region_hash", "<u8"),  # XXH3-64 of the region: headers, image, json, padding
+    ]
+)
+
+
+class DataError(Exception):
+    """Bad input data: the message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of the training set, or of the hold-out set."""
+
+    name: str
+    first: int  # the row of its first sample in the table
+    samples: int
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """A complete folder of shards."""
+
+    path: Path
+    hash: str  # SHA-256 of index.json, which holds those of everything else
+    size: int  # height and width of the pictures
+    encoding: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    table: npt.NDArray[np.void]  # (samples,) of ROW: the rows of "train", then those of "holdout"
+    content: Mapping[str, Any]  # index.json as it is
+
+    @classmethod
+    def open(cls, path: Path) -> Index:
+        """Open a folder of shards; nothing is hashed, and the table stays on disk until it is used.
+
+        Raises:
+            DataError: there is no complete index, or its parts do not fit each other.
+        """
+        raw = read(path)
+        content = decode(path, raw)
+        splits, first = {}, 0
+        for name, split in content["splits"].items():
+            splits[name] = Split(name, first, split["samples"], tuple(Shard(**shard) for shard in split["shards"]))
+            first += split["samples"]
+        table = open_table(path, first)
+        digest = hashlib.sha256(raw).hexdigest()
+        settings = content["settings"]
+        return cls(
+            path, digest, settings["size"], settings["encode"], tuple(content["classes"]), splits, table, content
+        )
+
+
+def read(path: Path) -> bytes:
+    """Read index.json."""
+    try:
+        return (path / INDEX).read_bytes()
+    except FileNotFoundError:
+        what = "holds no finished shards" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}: build them with python -m shards build SRC --out {path}") from None
+    except OSError as error:
+        raise DataError(f"{path / INDEX} cannot be read: {error.strerror}") from error
+
+
+def decode(path: Path, raw: bytes) -> dict[str, Any]:
+    """Parse index.json and check that this version can read it."""
+    try:
+        content: dict[str, Any] = json.loads(raw)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path / INDEX} is damaged; build the shards again") from error
+    if schema != SCHEMA:
+        raise DataError(
+            f"{path / INDEX} has schema {schema}, and this version reads {SCHEMA}: update lienzo, or rebuild"
+        )
+    return content
+
+
+def open_table(path: Path, samples: int) -> npt.NDArray[np.void]:
+    """Map the table into memory and check its length."""
+    try:
+        table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path / TABLE} cannot be read ({error}); build the shards again") from error
+    if table.dtype != ROW or table.shape != (samples,):
+        raise DataError(f"{path / TABLE} does not belong to {INDEX}: it has not {samples} rows; build the shards again")
+    return table

@@ -1,0 +1,142 @@
+"""The trainer's commands."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from PIL import Image
+
+from trainer.assembly import refuse_fp16
+from trainer.checkpoint import Checkpoint, newest_whole
+from trainer.config import Config
+from trainer.desk import lock
+from trainer.process import is_rank, open_data, run_rank
+from trainer.processes import default_processes, end_with_parent, run_processes
+from trainer.resolve import defaults, read_config, settle, write_config
+from trainer.run_folder import RunFolder
+from trainer.sample import Painter, grid
+from trainer.settings import Refused
+from trainer.state import fingerprint
+from trainer.stopping import Outcome
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a run, or go on with it: the same command on the same run folder resumes."""
+
+    run: Path
+    """The run folder."""
+    recipe: tyro.conf.Positional[str | None] = None
+    """dcgan-32, dcgan-64 (default) or dcgan-128; an existing run keeps its own."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Paint a grid of pictures with the newest checkpoint's averaged generator."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    out: Path
+    """The PNG to write."""
+    num: int = 64
+    """How many pictures."""
+    seed: int = 0
+    """Names the noise; picture i is the same whatever --num."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Print images_seen, and as the last line one SHA-256 over all state of the newest checkpoint."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+
+
+def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
+    """Parse the command line again, over the settings that its recipe or its run folder begins with.
+
+    Raises:
+        Refused: the settings are impossible, or change the identity of an existing run.
+    """
+    start = replace(parsed, config=defaults(parsed.recipe, RunFolder(parsed.run)))
+    again = tyro.cli(Train, args=list(arguments), default=start, prog="python -m trainer train")
+    return replace(again, config=settle(RunFolder(again.run), again.config))
+
+
+def run_train(args: Train) -> Outcome:
+    """Train: as one of a group if somebody has started one, else with processes of our own."""
+    run = RunFolder(args.run)
+    if is_rank():
+        end_with_parent()
+        return run_rank(args.config, run)
+    return train_here(args.config, run)
+
+
+def train_here(config: Config, run: RunFolder) -> Outcome:
+    """Train with processes on this machine.
+
+    Raises:
+        Refused: the settings do not fit the data, or there are too many processes.
+    """
+    samples = open_data(config).splits["train"].samples
+    size = config.processes or default_processes(config)
+    config.check_world(size)
+    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
+        refuse_fp16()
+    total = config.images_to_see(samples)
+    if config.epochs is None and total != config.total_images:
+        print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
+    os.close(lock(run))  # a run that trains already keeps its settings
+    write_config(run, config)
+    return run_processes(run, size)
+
+
+def whole_state(run: RunFolder) -> Checkpoint:
+    """Return the newest whole checkpoint, naming on standard error those that are damaged.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = newest_whole(
+        run.checkpoints,
+        lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
+    )
+    if found is None:
+        raise Refused(f"{run.path} holds no whole checkpoint")
+    return found
+
+
+def run_sample(args: Sample) -> Outcome:
+    """Paint a grid."""
+    run = RunFolder(args.run)
+    config = read_config(run)
+    if args.num < 1:
+        raise Refused(f"--num must be positive, but is {args.num}")
+    checkpoint = whole_state(run)
+    tensors, values = checkpoint.read()
+    painter = Painter(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    painter.load({name.removeprefix("ema."): t for name, t in tensors.items() if name.startswith("ema.")})
+    pictures = painter.paint(args.num, "sample", args.seed)
+    try:
+        Image.fromarray(grid(pictures, columns=math.isqrt(args.num - 1) + 1)).save(args.out)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{args.out} cannot be written: {error}") from error
+    print(f"{args.num} pictures painted at {values['images_seen']:,} images seen: {args.out}")
+    return Outcome.FINISHED
+
+
+def run_fingerprint(args: Fingerprint) -> Outcome:
+    """Print what a run's state is, to the bit."""
+    tensors, values = whole_state(RunFolder(args.run)).read()
+    print(f"images_seen {values['images_seen']}")
+    print(fingerprint(tensors, values))
+    return Outcome.FINISHED

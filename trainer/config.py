@@ -1,0 +1,133 @@
+"""All settings of a run: this file only composes those that each part owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from trainer.checkpoint import CheckpointSettings
+from trainer.networks.dcgan import DcganSettings
+from trainer.optimization import OptimizerSettings
+from trainer.settings import Refused, group, identity, operational
+from trainer.tracking import TrackingSettings
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved settings of a run."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = identity("custom")
+    """The recipe that the settings started from."""
+    seed: int = identity(0)
+    """Names every draw and the order of the pictures."""
+    batch_size: int = identity(128)
+    """Real pictures per update of the discriminator, over all processes."""
+    micro_batch_size: int = identity(32)
+    """The unit of work, with its own BatchNorm statistics; divides the batch size."""
+    d_steps: int = identity(1)
+    """Updates of the discriminator per update of the generator."""
+    mixed_precision: Precision = identity("auto")
+    """auto: bf16 where the hardware has it, else no; resolved when the run starts."""
+    objective: Literal["non-saturating", "least-squares", "hinge"] = identity("non-saturating")
+    """What the networks minimise."""
+    flip: bool = identity(False)
+    """Mirror each real picture with probability one half."""
+    order_window: int = identity(0)
+    """Shards per window of the sample order; 0: all, the uniform permutation."""
+    architecture: Literal["dcgan"] = identity("dcgan")
+    """The pair of networks."""
+    network: DcganSettings = group(DcganSettings)
+    optimizer: OptimizerSettings = group(OptimizerSettings)
+    reduction: Literal["exact", "ddp"] = identity("exact")
+    """exact: the same bits for any number of processes; ddp: overlapped buckets, exact for one number only."""
+    deterministic: bool = identity(True)
+    """Use deterministic kernels, and no choice of kernels by timing, where the device has them."""
+    channels_last: bool = identity(True)
+    """Keep pictures and weights in NHWC memory order."""
+    compile: bool = identity(False)
+    """Compile the networks with torch.compile."""
+
+    total_images: int = operational(1_280_000)
+    """Train until so many real pictures were seen; rounded up to whole steps."""
+    epochs: int | None = operational(None)
+    """In place of total_images: passes over the training pictures."""
+    processes: int | None = operational(None)
+    """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch."""
+    workers: int = operational(0)
+    """Threads that decode pictures ahead, per process; 0: decode in line."""
+    data: Path = operational(Path("demo/shards"))
+    """The folder of shards."""
+    log_every_images: int = operational(2_560)
+    """Write a row of metrics each time so many pictures were seen."""
+    sample_every_images: int = operational(64_000)
+    """Paint the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
+    checkpoint_every_images: int = operational(64_000)
+    """Save the state each time so many pictures were seen."""
+    record_samples: bool = operational(False)
+    """Record the planned and the used index of each sample under plan/ in the run folder."""
+    max_rollbacks: int = operational(3)
+    """Roll back so often after NaN or Inf, then stop."""
+    checkpoint: CheckpointSettings = group(CheckpointSettings)
+    tracking: TrackingSettings = group(TrackingSettings)
+
+    @property
+    def micro_batches(self) -> int:
+        """M, the number of micro-batches in the global batch."""
+        return self.batch_size // self.micro_batch_size
+
+    @property
+    def step_images(self) -> int:
+        """Real pictures per step: d_steps updates of D, one of G."""
+        return self.batch_size * self.d_steps
+
+    def images_to_see(self, samples: int) -> int:
+        """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""
+        wanted = self.total_images if self.epochs is None else self.epochs * samples
+        return -(-wanted // self.step_images) * self.step_images
+
+    def check(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            Refused: with one message about the first of them.
+        """
+        intervals = ("log_every_images", "sample_every_images", "checkpoint_every_images")
+        for name in ("batch_size", "micro_batch_size", "d_steps", *intervals):
+            if getattr(self, name) < 1:
+                raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
+        if self.batch_size % self.micro_batch_size:
+            raise Refused(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}; "
+                f"try --batch-size {-(-self.batch_size // self.micro_batch_size) * self.micro_batch_size}"
+            )
+        for name in ("order_window", "workers", "total_images", "max_rollbacks"):
+            if getattr(self, name) < 0:
+                raise Refused(f"{name} must not be negative, but is {getattr(self, name)}")
+        for name in ("epochs", "processes"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
+        for part in (self.network, self.optimizer, self.checkpoint):
+            if problem := part.check():
+                raise Refused(problem)
+
+    def check_world(self, size: int) -> None:
+        """Refuse more processes than micro-batches.
+
+        Raises:
+            Refused: some processes would have nothing to do.
+        """
+        if size > self.micro_batches:
+            raise Refused(
+                f"{size} processes cannot share {self.micro_batches} micro-batches (batch_size {self.batch_size} / "
+                f"micro_batch_size {self.micro_batch_size}): use at most {self.micro_batches} processes, "
+                "or for a new run a smaller micro_batch_size or a larger batch_size"
+            )
+
+    def grown_to(self, processes: int) -> Config:
+        """Return settings with micro-batches of the same size appended until each process has one."""
+        return replace(self, batch_size=max(self.micro_batches, processes) * self.micro_batch_size)

@@ -1,0 +1,164 @@
+"""What only the main process does: it keeps the run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from shards.stream import Reader
+from trainer import journal
+from trainer.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, set_aside
+from trainer.config import Config
+from trainer.environment import differences
+from trainer.metrics.sliced_wasserstein import SlicedWasserstein
+from trainer.reporting import Reporter
+from trainer.resolve import write_config
+from trainer.run_folder import RunFolder
+from trainer.sample import Painter, beside, real_pictures
+from trainer.settings import Refused
+from trainer.state import TrainState
+from trainer.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+GRID = 64  # pictures on each side of the sample grid
+DISTANCE = 512  # pictures on each side of the sliced Wasserstein distance
+
+
+class Desk:
+    """The run folder in the hands of one process: lock, journals, checkpoints, sample grids.
+
+    Args:
+        config, run: of the run.
+        reader: of the training split.
+        device: where samples are painted.
+
+    Raises:
+        Refused: another process trains in this folder, or it cannot be written.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device) -> None:
+        self.config, self.run = config, run
+        self.lock = lock(run)
+        write_config(run, config)
+        self.tracker = Tracker(run, config.tracking)
+        self.reporter = Reporter(self.tracker, config.images_to_see(reader.split.samples), reader.split.samples)
+        self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.tracker.sync)
+        self.painter = Painter(config, device)
+        self.real = real_pictures(reader, DISTANCE, config.seed)
+        self.distance = SlicedWasserstein(self.real)
+        self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
+        self.saved: tuple[int, int] | None = None  # the last state whose saving began
+
+    def newest(self) -> Path | None:
+        """Return the newest whole checkpoint, having set aside the damaged ones that are newer."""
+
+        def aside(checkpoint: Checkpoint, problem: str) -> None:
+            moved = set_aside(checkpoint)
+            log.warning("checkpoint %s is damaged: %s; set aside as %s", checkpoint.path.name, problem, moved.name)
+            self.tracker.event("damaged checkpoint", name=checkpoint.path.name, problem=problem, moved_to=moved.name)
+
+        found = newest_whole(self.run.checkpoints, aside)
+        return found.path if found else None
+
+    def begin(self, state: TrainState, environments: Sequence[Mapping[str, object]]) -> None:
+        """Start this attempt: compare the numerical environment with the last one, and open the journals."""
+        before = [row for row in journal.rows(self.run.events) if row.get("kind") == "environment"]
+        for rank, other in enumerate(environments[1:], 1):
+            if changed := differences(environments[0], other):
+                log.warning("rank %d computes in another environment than rank 0: %s", rank, "; ".join(changed))
+        if state.images_seen and before and (changed := differences(before[-1], environments[0])):
+            log.warning("this environment differs from the last one, and so may the bits: %s", "; ".join(changed))
+            self.tracker.new_segment(state.images_seen, "environment")
+        self.tracker.start(state.images_seen)
+        self.tracker.event("environment", **environments[0], processes=len(environments))
+
+    def report(self, images_seen: int, scalars: Mapping[str, float]) -> None:
+        """Record a step."""
+        self.reporter.log(images_seen, scalars)
+
+    def paint(self, state: TrainState) -> dict[str, float]:
+        """Write the sample grid, and return the distance between real and painted pictures."""
+        self.painter.load(state.ema)
+        fake = self.painter.paint(DISTANCE, self.config.seed, "sample")
+        picture = beside(self.real[:GRID], fake[:GRID], columns=8)
+        target = self.run.sample(state.images_seen)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            picture.save(target.with_suffix(".tmp"), format="png")
+            target.with_suffix(".tmp").rename(target)
+        except OSError as error:
+            log.error("the sample grid was not written: %s", error.strerror)
+        return {f"swd_{DISTANCE}": self.distance(fake)}
+
+    def report_damage(self, damage: Mapping[int, str]) -> None:
+        """Say, once for each, which samples are damaged."""
+        for sample, problem in damage.items():
+            if sample not in self.known_damage:
+                self.known_damage.add(sample)
+                log.warning("sample %d is damaged and replaced by the next one: %s", sample, problem)
+                self.tracker.event("damaged sample", sample=sample, problem=problem)
+
+    def save(self, state: TrainState, wait: bool = False) -> bool:
+        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
+        key = (state.images_seen, len(state.rollbacks))
+        durable = self.collect(wait=True)  # one at a time: the snapshot's memory is reused
+        if key != self.saved or not durable:
+            self.checkpoints.save(state.tensors(), state.scalars())
+            self.saved = key
+        return self.collect(wait=True) if wait else True
+
+    def collect(self, wait: bool = False) -> bool:
+        """Record what became of the last save; False if it failed."""
+        result = self.checkpoints.result(wait)
+        if isinstance(result, Saved):
+            self.reporter.stall_s = result.stall_s
+            seconds = {"stall_s": round(result.stall_s, 4), "write_s": round(result.write_s, 4)}
+            self.tracker.event("checkpoint", images_seen=result.images_seen, **seconds)
+        elif isinstance(result, OSError):
+            log.error("THE CHECKPOINT WAS NOT WRITTEN: %s; training goes on, the last one stays", reason(result))
+            self.tracker.event("checkpoint failed", problem=reason(result))
+            return False
+        return True
+
+    def roll_back(self, state: TrainState, start: int) -> bool:
+        """Record a rollback that `state` has just made, before training goes on; False if it is not durable."""
+        log.warning("NaN or Inf at %d images: back to %d, with other draws", start, state.images_seen)
+        self.tracker.new_segment(state.images_seen, "rollback")
+        self.tracker.event("rollback", **{"from": start, "to": state.images_seen})
+        return self.save(state, wait=True)
+
+    def end(self, outcome: str) -> None:
+        """Close everything."""
+        self.checkpoints.close()
+        self.tracker.close(outcome)
+        os.close(self.lock)
+
+
+def reason(error: OSError) -> str:
+    """Return what an error says of itself, in words."""
+    return error.strerror or str(error)
+
+
+def lock(run: RunFolder) -> int:
+    """Take the run folder for this process; the system gives it back however the process ends.
+
+    Raises:
+        Refused: it is taken, or the folder cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise Refused(f"another process trains in {run.path} already; stop it first, or name another --run") from None
+    return descriptor

@@ -1,0 +1,192 @@
+"""The loop around the step: what happens when, and that all processes do it together."""
+
+from __future__ import annotations
+
+import logging
+from enum import Enum, auto
+from math import isfinite
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from shards.index import Index
+from shards.stream import Reader
+from trainer.assembly import assemble, world_of
+from trainer.checkpoint import Checkpoint, Damaged
+from trainer.collective import gather, on_main
+from trainer.config import Config
+from trainer.data import Feed
+from trainer.desk import Desk
+from trainer.environment import environment
+from trainer.late import LateScalars, Row
+from trainer.optimization import update_average
+from trainer.randomness import Draws
+from trainer.run_folder import RunFolder
+from trainer.state import TrainState
+from trainer.stopping import Outcome, StopRequest
+
+log = logging.getLogger(__name__)
+
+
+class Failed(Exception):
+    """The run cannot go on; the message says why."""
+
+
+class Verdict(Enum):
+    """What the scalars of a step say about the next one."""
+
+    GO_ON = auto()
+    STOP = auto()
+    ROLL_BACK = auto()
+
+
+class Training:
+    """One attempt at a run, from the newest checkpoint to the end or to a stop.
+
+    Args:
+        config, run: of the run; every process is given the same.
+        index: the dataset.
+        accelerator: device, process group and precision.
+        stop: asked in each step whether this process should stop.
+    """
+
+    def __init__(
+        self, config: Config, run: RunFolder, index: Index, accelerator: Accelerator, stop: StopRequest
+    ) -> None:
+        self.config, self.run, self.stop = config, run, stop
+        self.world, self.device = world_of(accelerator), accelerator.device
+        self.damage: dict[int, str] = {}
+        self.reader = Reader(index, "train", self.damage.__setitem__)
+        self.total = config.images_to_see(self.reader.split.samples)
+        self.desk: Desk | None = None
+        on_main(self.world, self.open_desk)
+        self.state = TrainState.create(config, index.hash, self.device)
+        self.step = assemble(config, self.state, accelerator)
+        self.late = LateScalars(self.device)
+        self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
+
+    def open_desk(self) -> None:
+        """Take the run folder into this process's hands."""
+        self.desk = Desk(self.config, self.run, self.reader, self.device)
+
+    def train(self) -> Outcome:
+        """Train until all pictures were seen, or a stop is asked for.
+
+        Raises:
+            Failed: NaN or Inf came back after the allowed rollbacks, or a state that must be durable is not.
+        """
+        self.resume()
+        steps = self.feed.steps(self.state.images_seen, self.draws())
+        outcome = Outcome.FINISHED
+        while self.state.images_seen < self.total:
+            scalars = self.step(next(steps), self.stop)
+            self.state.images_seen += self.config.step_images
+            self.average()
+            drain = self.due(self.config.sample_every_images) or self.due(self.config.checkpoint_every_images)
+            rows = self.late.push(self.state.images_seen, scalars, drain or self.state.images_seen >= self.total)
+            verdict = self.judge(rows)
+            if verdict is Verdict.ROLL_BACK:
+                self.roll_back()
+                steps = self.feed.steps(self.state.images_seen, self.draws())
+                continue
+            self.record(rows)
+            if verdict is Verdict.STOP and self.state.images_seen < self.total:
+                outcome = Outcome.INTERRUPTED
+                break
+        self.must_be_durable(self.desk.save(self.state, wait=True) if self.desk else True)
+        return outcome
+
+    def resume(self) -> None:
+        """Take up the newest whole checkpoint, or save the state of a run that begins."""
+        environments = gather(self.world, environment(self.device))
+        path = on_main(self.world, self.desk.newest if self.desk else None)
+        if path is not None:
+            self.load(path)
+            log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", path.name)
+        if self.desk:
+            self.desk.begin(self.state, environments)
+            if path is None:
+                self.desk.save(self.state)
+
+    def load(self, path: Path) -> None:
+        """Take over a checkpoint that the main process has found whole."""
+        try:
+            tensors, values = Checkpoint(path, 0, 0).read()
+        except Damaged as error:
+            raise Failed(f"checkpoint {path} is whole for the main process, but not here: {error}") from error
+        self.state.load(tensors, values, str(path))
+
+    def draws(self) -> Draws:
+        """Return what the steps from here on draw."""
+        return Draws(self.config.seed, len(self.state.rollbacks))
+
+    def average(self) -> None:
+        """Move the generator's average."""
+        weights = [p.detach() for p in self.state.generator.parameters()]
+        update_average(
+            list(self.state.ema.values()),
+            weights,
+            self.config.step_images,
+            self.state.images_seen,
+            self.config.optimizer,
+        )
+
+    def due(self, every_images: int, images_seen: int | None = None) -> bool:
+        """Tell whether the step that ended at `images_seen`, or just now, passed a multiple of `every_images`."""
+        now = self.state.images_seen if images_seen is None else images_seen
+        return now // every_images != (now - self.config.step_images) // every_images
+
+    def judge(self, rows: list[Row]) -> Verdict:
+        """Decide from reduced scalars, which are the same for all processes."""
+        watched = ["loss_d", "loss_g"]
+        if self.config.mixed_precision != "fp16":  # there, an overflow of gradients is the scaler's to answer
+            watched += ["grad_norm_d", "grad_norm_g"]
+        for _, scalars in rows:
+            if not all(isfinite(scalars[name]) for name in watched):
+                return Verdict.ROLL_BACK
+            if scalars["replaced"]:
+                self.report_damage()
+        return Verdict.STOP if any(scalars["stop"] for _, scalars in rows) else Verdict.GO_ON
+
+    def report_damage(self) -> None:
+        """Bring the damaged samples that any process met to the main process's attention."""
+        found = gather(self.world, dict(self.damage))
+        self.damage.clear()
+        if self.desk:
+            for damage in found:
+                self.desk.report_damage(damage)
+
+    def record(self, rows: list[Row]) -> None:
+        """Log, paint and save what is due: the main process only."""
+        if not self.desk:
+            return
+        self.desk.collect()
+        painted: dict[str, float] = {}
+        if self.due(self.config.sample_every_images) or self.state.images_seen >= self.total:
+            painted = self.desk.paint(self.state)
+        for images_seen, scalars in rows:
+            now = painted if images_seen == self.state.images_seen else {}
+            if now or self.due(self.config.log_every_images, images_seen):
+                self.desk.report(images_seen, scalars | now)
+        if self.due(self.config.checkpoint_every_images):
+            self.desk.save(self.state)
+
+    def roll_back(self) -> None:
+        """Go back to the newest checkpoint, whose step was judged good, and on from there with other draws."""
+        start = self.state.images_seen
+        if len(self.state.rollbacks) >= self.config.max_rollbacks:
+            raise Failed(f"NaN or Inf at {start} images, after {len(self.state.rollbacks)} rollbacks; try a lower rate")
+        if self.desk:
+            self.desk.collect(wait=True)
+        path = on_main(self.world, self.desk.newest if self.desk else None)
+        if path is None:
+            raise Failed(f"NaN or Inf at {start} images, and there is no checkpoint to go back to")
+        self.load(path)
+        self.late.clear()
+        self.state.rollbacks.append({"from": start, "to": self.state.images_seen})
+        self.must_be_durable(self.desk.roll_back(self.state, start) if self.desk else True)
+
+    def must_be_durable(self, saved: bool) -> None:
+        """End all processes if the main one could not save."""
+        if not all(gather(self.world, saved)):
+            raise Failed(f"the state is not durable: see above; the last checkpoint in {self.run.checkpoints} serves")

@@ -1,0 +1,1 @@
+"""Distances between real and painted pictures: one file per metric."""

@@ -1,0 +1,76 @@
+"""Batch normalisation whose running statistics do not depend on who computed what."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class BatchNorm2d(nn.Module):
+    """Batch normalisation (Ioffe and Szegedy 2015) over (n, c, h, w), with frozen running statistics.
+
+    In training it normalises with the statistics of the micro-batch and leaves the running ones alone: it writes its
+    batch mean and unbiased variance where `BatchStatistics` told it to. In evaluation it uses the running ones.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.momentum = momentum
+        self.eps = eps
+        self.batch: tuple[Tensor, Tensor] | None = None  # mean and variance of the passes since the last restart
+        self.passes = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel of x."""
+        if not self.training:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        self.passes += 1
+        mean, var = self.batch or (None, None)
+        # A momentum of 1/k makes the k-th pass's update a cumulative average: the first one overwrites.
+        return F.batch_norm(x, mean, var, self.weight, self.bias, True, 1 / self.passes, self.eps)
+
+
+class BatchStatistics:
+    """The batch statistics of all BatchNorm layers of a network, as one flat float32 tensor.
+
+    Layout: each layer's mean, then its variance, in the order of `network.modules()`.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
+        self.flat = torch.zeros(sum(2 * len(layer.weight) for layer in self.layers), device=device)
+        for layer, batch in zip(self.layers, self.views(self.flat), strict=True):
+            layer.batch = batch
+
+    def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return each layer's (mean, variance) inside a tensor of this layout."""
+        sizes = [len(layer.weight) for layer in self.layers for _ in range(2)]
+        parts = flat.split(sizes) if sizes else ()
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
+    def restart(self) -> None:
+        """Forget the passes so far: the next one overwrites."""
+        for layer in self.layers:
+            layer.passes = 0
+
+    @torch.no_grad()
+    def update_running(self, flat: Tensor) -> None:
+        """Move the running statistics towards the mean over the micro-batches, once per optimizer step."""
+        for layer, (mean, var) in zip(self.layers, self.views(flat), strict=True):
+            layer.running_mean.lerp_(mean, layer.momentum)
+            layer.running_var.lerp_(var, layer.momentum)
+
+    @torch.no_grad()
+    def adopt(self) -> None:
+        """Make the average over the passes since the restart the running statistics."""
+        for layer, (mean, var) in zip(self.layers, self.views(self.flat), strict=True):
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(var)

@@ -1,0 +1,63 @@
+"""The optimizers and the moving average of the generator's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.settings import identity
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """Adam for both networks, and the generator's moving average."""
+
+    g_lr: float = identity(2e-4)
+    """The generator's learning rate."""
+    d_lr: float = identity(2e-4)
+    """The discriminator's learning rate."""
+    beta1: float = identity(0.5)
+    """Decay of the first moment."""
+    beta2: float = identity(0.999)
+    """Decay of the second moment."""
+    eps: float = identity(1e-8)
+    """Added to the root of the second moment."""
+    ema_half_life_images: float = identity(10_000.0)
+    """Pictures after which old weights count half in the moving average."""
+    ema_ramp: float = identity(0.05)
+    """The half-life is at most this share of the pictures seen so far (Karras et al. 2020); 0: no ramp."""
+
+    def check(self) -> str | None:
+        """Return what is wrong with these settings, or None."""
+        for name in ("g_lr", "d_lr", "eps", "ema_half_life_images"):
+            if getattr(self, name) <= 0:
+                return f"optimizer.{name} must be positive, but is {getattr(self, name)}"
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                return f"optimizer.{name} must be in [0, 1), but is {getattr(self, name)}"
+        return "optimizer.ema_ramp must not be negative" if self.ema_ramp < 0 else None
+
+
+def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.optim.Adam:
+    """Return a fused Adam whose state exists from the start, so that a checkpoint always has the same tensors."""
+    betas = (settings.beta1, settings.beta2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=settings.eps, fused=True)
+    for parameter in network.parameters():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+@torch.no_grad()
+def update_average(
+    average: Sequence[Tensor], weights: Sequence[Tensor], step: int, seen: int, s: OptimizerSettings
+) -> None:
+    """Move the average towards the weights after a step of `step` pictures, `seen` pictures in all."""
+    half_life = min(s.ema_half_life_images, s.ema_ramp * seen) if s.ema_ramp else s.ema_half_life_images
+    torch._foreach_lerp_(list(average), list(weights), 1 - 0.5 ** (step / max(half_life, 1e-8)))

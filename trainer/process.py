@@ -1,0 +1,104 @@
+"""One training process, whichever door it came in by: ours, `torchrun` or `accelerate launch`."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch.distributed as dist
+
+from shards.index import DataError, Index
+from trainer.assembly import set_up_device, world_of
+from trainer.config import Config
+from trainer.loop import Failed, Training
+from trainer.reporting import set_up_logging
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+from trainer.stopping import Outcome, StopRequest
+
+log = logging.getLogger(__name__)
+
+
+def is_rank() -> bool:
+    """Tell whether somebody has started this process as one of a group: torchrun or we ourselves, or accelerate."""
+    return "RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
+def open_data(config: Config) -> Index:
+    """Open the dataset and check that it fits the settings.
+
+    Raises:
+        Refused: it does not, or there is none.
+    """
+    try:
+        index = Index.open(config.data)
+    except DataError as error:
+        raise Refused(str(error)) from error
+    if index.size != config.network.size:
+        raise Refused(
+            f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
+            f"{config.network.size}: use --network.size {index.size}, another recipe, or build the shards again"
+        )
+    if index.splits["train"].samples == 0:
+        raise Refused(f"{config.data} holds no picture to train on")
+    for shard in index.splits["train"].shards:
+        if not (index.path / shard.name).exists():
+            raise Refused(f"{config.data} lacks the shard {shard.name}; run: python -m shards verify {config.data}")
+    return index
+
+
+def train(config: Config, run: RunFolder) -> Outcome:
+    """Train as one of the processes of a run, and say how it ended.
+
+    Raises:
+        Refused: the settings do not fit the data or the device.
+    """
+    stop = StopRequest()
+    stop.install()
+    index = open_data(config)
+    accelerator = set_up_device(config)
+    world = world_of(accelerator)
+    config.check_world(world.size)
+    training = Training(config, run, index, accelerator, stop)
+    outcome = Outcome.FAILED
+    try:
+        outcome = training.train()
+        log.info(farewell(outcome, training.state.images_seen, run))
+    except Failed as error:
+        log.error("%s", error)
+    except RuntimeError as error:
+        if world.size == 1 or not lost_peers(error):
+            raise
+        log.error("another process is gone: %s", str(error).splitlines()[0])
+    finally:
+        if training.desk:
+            training.desk.end(outcome.name.lower())
+    if outcome is not Outcome.FAILED and dist.is_initialized():
+        dist.destroy_process_group()
+    return outcome
+
+
+def lost_peers(error: RuntimeError) -> bool:
+    """Tell whether a collective failed because another process ended."""
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
+    )
+
+
+def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
+    """Return the last line of a run's log."""
+    if outcome is Outcome.FINISHED:
+        return f"finished: {images_seen:,} images seen; paint with: python -m trainer sample {run.path} --out grid.png"
+    return f"interrupted and saved at {images_seen:,} images; go on with: python -m launcher resume {run.path}"
+
+
+def run_rank(config: Config, run: RunFolder) -> Outcome:
+    """Train in this process; what concerns all processes alike is said by the first one only."""
+    rank = int(os.environ.get("RANK", "0"))
+    set_up_logging(rank)
+    try:
+        return train(config, run)
+    except Refused as error:
+        if rank == 0:
+            log.error("refused: %s", error)
+        return Outcome.REFUSED

@@ -1,0 +1,114 @@
+"""Several training processes on this machine, under one parent that passes signals on and lets none outlive it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import torch
+import torch.distributed as dist
+
+from trainer.config import Config
+from trainer.run_folder import RunFolder
+from trainer.stopping import REQUESTS, Outcome
+
+WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
+LINGER_S = 20.0  # after one process has ended badly, the others get so long to notice
+
+
+def default_processes(config: Config) -> int:
+    """Return one process a GPU, or one a core, and at most one a micro-batch."""
+    devices = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return max(1, min(devices, config.micro_batches))
+
+
+def start(run: RunFolder, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    """Start one training process of `size`; it meets the others at a store that this process serves."""
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    environment = {
+        **os.environ,
+        **{name: str(place) for name, place in places.items()},
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "OMP_NUM_THREADS": "1",
+        WATCHED: "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", "train", "--run", str(run.path.resolve())],
+        env=environment,
+        stdin=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,  # where `-m trainer` is found, wherever the user stands
+        start_new_session=True,  # a Ctrl-C reaches the parent alone, which passes it on once
+    )
+
+
+def run_processes(run: RunFolder, size: int) -> Outcome:
+    """Train with `size` processes, and return how that ended."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in REQUESTS}
+    try:
+        children += [start(run, rank, size, store.port) for rank in range(size)]
+        return outcome(run, wait(children))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for child in children:
+            child.kill()
+            child.wait()
+            if child.stdin:
+                child.stdin.close()
+
+
+def wait(children: list[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait until all have ended; once one has ended badly, the others get a while, and are then killed."""
+    deadline = float("inf")
+    fine = (None, Outcome.FINISHED, Outcome.INTERRUPTED)
+    while any(child.poll() is None for child in children):
+        if any(child.poll() not in fine for child in children):
+            deadline = min(deadline, time.monotonic() + LINGER_S)
+        if time.monotonic() > deadline:
+            for child in children:
+                child.kill()
+        time.sleep(0.05)
+    return [child.returncode for child in children]
+
+
+def outcome(run: RunFolder, codes: list[int]) -> Outcome:
+    """Turn the exit codes of all processes into how the run ended."""
+    for known in (Outcome.FINISHED, Outcome.INTERRUPTED, Outcome.REFUSED):
+        if all(code == known for code in codes):
+            return known
+    if Outcome.KILLED in codes:
+        return Outcome.KILLED
+    for rank, code in enumerate(codes):
+        if code < 0:
+            print(f"process {rank} was killed by {signal.Signals(-code).name}", file=sys.stderr)
+    print(f"the run has stopped; go on with: python -m launcher resume {run.path}", file=sys.stderr)
+    return Outcome.FAILED
+
+
+def end_with_parent() -> None:
+    """End this process at once when the one that started it is gone, if that one watches over it."""
+    if os.environ.get(WATCHED) != "1":
+        return
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(Outcome.FAILED)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,108 @@
+"""How the settings of a run come about, and how they are kept.
+
+A new run: recipe, then `lienzo.toml` in the current folder, then the command line. A run that exists: its own
+`config.json`, then the command line, which must not change an identity setting. Nothing else is read.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from trainer.config import Config
+from trainer.environment import best_precision
+from trainer.journal import replace as replace_file
+from trainer.recipes import recipe
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused, from_json, identity_settings, overlay, to_json
+
+DEFAULT_RECIPE = "dcgan-64"
+PROJECT_FILE = Path("lienzo.toml")
+
+
+def read_config(run: RunFolder) -> Config:
+    """Return a run's settings.
+
+    Raises:
+        Refused: the folder holds no run, or its settings cannot be read.
+    """
+    try:
+        values = json.loads(run.config.read_text())
+    except FileNotFoundError:
+        raise Refused(f"{run.path} holds no run: there is no {run.config.name} in it") from None
+    except (OSError, ValueError) as error:
+        raise Refused(f"{run.config} cannot be read: {error}") from error
+    return from_json(Config, values, str(run.config))
+
+
+def read_project_file() -> dict[str, Any]:
+    """Return what lienzo.toml in the current folder says; nothing when there is none.
+
+    Raises:
+        Refused: it is not TOML.
+    """
+    try:
+        return tomllib.loads(PROJECT_FILE.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Refused(f"{PROJECT_FILE} cannot be read: {error}") from error
+
+
+def defaults(name: str | None, run: RunFolder | None) -> Config:
+    """Return the settings that the command line starts from.
+
+    Raises:
+        Refused: there is no such recipe, it is not the existing run's, or a file holds bad settings.
+    """
+    if run and run.config.exists():
+        stored = read_config(run)
+        if name and name != stored.recipe:
+            raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {name!r}; name another --run")
+        return stored
+    return overlay(recipe(name or DEFAULT_RECIPE), read_project_file(), str(PROJECT_FILE))
+
+
+def check_identity(run: RunFolder, asked: Config) -> None:
+    """Refuse to go on with a run under other identity settings than it began with.
+
+    Raises:
+        Refused: naming the setting.
+    """
+    if not run.config.exists():
+        return
+    stored = identity_settings(read_config(run))
+    for name, value in identity_settings(asked).items():
+        if stored[name] != value:
+            raise Refused(
+                f"{name} is {stored[name]!r} in {run.path} and cannot become {value!r}: it changes the bits of the "
+                "run; start a new run with another --run"
+            )
+
+
+def settle(run: RunFolder, asked: Config) -> Config:
+    """Check the settings and resolve what the machine decides.
+
+    Raises:
+        Refused: a value is impossible here, or changes the identity of an existing run.
+    """
+    config = replace(asked, mixed_precision=best_precision()) if asked.mixed_precision == "auto" else asked
+    config.check()
+    check_identity(run, config)
+    return config
+
+
+def write_config(run: RunFolder, config: Config) -> None:
+    """Make the run folder and put the settings into it.
+
+    Raises:
+        Refused: the folder cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        replace_file(run.config, (json.dumps(to_json(config), indent=2) + "\n").encode())
+    except OSError as error:
+        raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

@@ -1,0 +1,126 @@
+"""What a checkpoint holds is exactly the fields of one dataclass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from trainer.config import Config
+from trainer.networks import ARCHITECTURES
+from trainer.optimization import adam
+from trainer.settings import Refused, identity_hash
+
+
+@dataclass
+class TrainState:
+    """Everything that a later step reads and that the settings and the data do not already say."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema: dict[str, Tensor]
+    """Moving average of the generator's parameters; its BatchNorm statistics are made when it paints (sample.py)."""
+    g_optimizer: torch.optim.Adam
+    d_optimizer: torch.optim.Adam
+    g_scaler: GradScaler
+    d_scaler: GradScaler
+    dataset: str
+    """Hash of the dataset's index."""
+    identity: str
+    """Hash of the identity settings."""
+    images_seen: int = 0
+    rollbacks: list[dict[str, int]] = field(default_factory=list)
+    """For each rollback, where it started (`from`) and where it went (`to`), in images seen."""
+
+    @classmethod
+    def create(cls, config: Config, dataset: str, device: torch.device) -> TrainState:
+        """Build the state of a run that has seen nothing; every bit of it follows from the settings."""
+        architecture = ARCHITECTURES[config.architecture]
+        networks = []
+        for name, build in (("generator", architecture.generator), ("discriminator", architecture.discriminator)):
+            network = build(config.network)
+            architecture.initialise(network, config.seed, name)
+            if config.channels_last:
+                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+            networks.append(network.to(device))
+        generator, discriminator = networks
+        fp16 = config.mixed_precision == "fp16"
+        return cls(
+            generator,
+            discriminator,
+            {name: p.detach().clone() for name, p in generator.named_parameters()},
+            adam(generator, config.optimizer.g_lr, config.optimizer),
+            adam(discriminator, config.optimizer.d_lr, config.optimizer),
+            GradScaler(device.type, enabled=fp16),
+            GradScaler(device.type, enabled=fp16),
+            dataset,
+            identity_hash(config),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every tensor of the state by name; they are the live ones."""
+        named = {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
+        named |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
+        named |= {f"ema.{k}": v for k, v in self.ema.items()}
+        for name, network, optimizer in (
+            ("g_optimizer", self.generator, self.g_optimizer),
+            ("d_optimizer", self.discriminator, self.d_optimizer),
+        ):
+            for key, parameter in network.named_parameters():
+                named |= {f"{name}.{key}.{k}": v for k, v in optimizer.state[parameter].items()}
+        return named
+
+    def scalars(self) -> dict[str, Any]:
+        """Return the rest of the state as plain values."""
+        return {
+            "images_seen": self.images_seen,
+            "rollbacks": [dict(rollback) for rollback in self.rollbacks],
+            "dataset": self.dataset,
+            "identity": self.identity,
+            "g_scaler": self.g_scaler.state_dict(),
+            "d_scaler": self.d_scaler.state_dict(),
+        }
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any], where: str) -> None:
+        """Take over a saved state.
+
+        Raises:
+            Refused: it is of another dataset, other identity settings, or other tensors; the field is named.
+        """
+        for name, ours in (("dataset", self.dataset), ("identity", self.identity)):
+            if scalars[name] != ours:
+                what = "another dataset" if name == "dataset" else "other identity settings"
+                raise Refused(f"{where} belongs to {what}: its {name} hash is {scalars[name][:12]}…, not {ours[:12]}…")
+        mine = self.tensors()
+        if odd := sorted(mine.keys() ^ tensors.keys()):
+            raise Refused(f"{where} does not fit: the tensor {odd[0]!r} is on one side only")
+        for name, tensor in tensors.items():
+            if mine[name].shape != tensor.shape:
+                raise Refused(f"{where} does not fit: {name} is {tuple(tensor.shape)}, not {tuple(mine[name].shape)}")
+            mine[name].copy_(tensor)
+        self.images_seen = scalars["images_seen"]
+        self.rollbacks = [dict(rollback) for rollback in scalars["rollbacks"]]
+        for scaler, saved in ((self.g_scaler, scalars["g_scaler"]), (self.d_scaler, scalars["d_scaler"])):
+            if saved:
+                scaler.load_state_dict(saved)
+
+
+def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> str:
+    """Return one SHA-256 over a whole state, as hex digits: equal if and only if every bit is.
+
+    The hashes of the dataset and the settings are left out: they say where a state came from, not what it is.
+    """
+    values = {key: value for key, value in scalars.items() if key not in ("dataset", "identity")}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""One W&B run: what it has already, and sending it what it lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Set before wandb is imported, which reads some of them then. What the user has set wins.
+DEFAULTS = {
+    "WANDB_ERROR_REPORTING": "false",  # nothing leaves a cluster but what we send
+    "WANDB_INIT_TIMEOUT": "30",
+    "WANDB_FINISH_TIMEOUT": "300",
+    "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "5",
+    "WANDB__FILE_STREAM_RETRY_MAX": "1000000",  # a stream that has given up drops everything later in silence
+    "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # offline, what is not flushed is lost by a kill
+}
+os.environ.update(DEFAULTS | os.environ)
+
+import wandb  # noqa: E402
+from wandb.proto import wandb_internal_pb2  # noqa: E402
+
+from trainer.journal import Row  # noqa: E402
+from trainer.run_folder import RunFolder  # noqa: E402
+from trainer.tracking import Identity  # noqa: E402
+
+Record = Any  # a protobuf message, whose class is made at run time
+
+
+class WandbRun:
+    """The W&B run of one segment, which holds each row once, in the order of `images_seen`.
+
+    `images_seen` is also W&B's own step. So the server's last step tells exactly which rows it has, even after a kill
+    between the upload of the rows and that of their summary.
+    """
+
+    def __init__(self, run: RunFolder, identity: Identity, number: int, online: bool) -> None:
+        self.run = run
+        self.number = number
+        self.id = identity.segments[number].id
+        self.sent = 0
+        self._identity, self._online = identity, online
+        self._wandb = self._open() if online else None
+        self.last = self._wandb.starting_step - 1 if self._wandb else last_recorded(run.wandb, self.id)
+
+    def send(self, row: Row, system: Row) -> None:
+        """Send a row with the system figures and the sample grid of the same `images_seen`, unless W&B has it."""
+        images_seen = row["images_seen"]
+        if images_seen <= self.last:
+            return
+        self._wandb = self._wandb or self._open()
+        figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
+        self._wandb.log(row | figures | self._picture(images_seen), step=images_seen, commit=True)
+        self.last = images_seen
+        self.sent += 1
+
+    def finish(self, outcome: str) -> None:
+        """Wait for the uploads; TimeoutError if they do not end."""
+        if self._wandb:
+            if outcome == "interrupted":
+                self._wandb.mark_preempting()
+            self._wandb.finish(exit_code=0 if outcome == "finished" else 1)
+
+    def _open(self) -> Any:
+        """Begin the run, or go on with it. Offline, each time makes a fragment of its own."""
+        segment = self._identity.segments[self.number]
+        previous = self._identity.segments[self.number - 1].id if self.number else None
+        config = json.loads(self.run.config.read_text()) if self.run.config.exists() else {}
+        opened = wandb.init(
+            project=self._identity.project,
+            entity=self._identity.entity,
+            id=segment.id,
+            name=f"{self._identity.name}-{self.number}" if previous else self._identity.name,
+            group=self._identity.group,
+            notes=f"continues {previous} from images_seen {segment.from_images_seen}: {segment.reason}"
+            if previous
+            else None,
+            config=config | ({"continues": previous} if previous else {}),
+            dir=self._folder(),
+            mode="online" if self._online else "offline",
+            resume="allow" if self._online else None,
+            settings=wandb.Settings(
+                console="off",
+                disable_code=True,
+                disable_git=True,
+                finish_timeout_raises=True,
+                quiet=True,
+                x_disable_machine_info=True,
+                x_disable_meta=True,
+                x_disable_stats=True,  # system.jsonl has what we want to know of all nodes
+                x_save_requirements=False,
+            ),
+        )
+        opened.define_metric("images_seen", hidden=True)
+        opened.define_metric("*", step_metric="images_seen")
+        return opened
+
+    def _folder(self) -> Path:
+        """Where wandb writes. Online it is emptied each time: a server that is down for days must not fill the disk."""
+        if not self._online:
+            return self.run.path
+        folder = self.run.wandb / "online"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    def _picture(self, images_seen: int) -> Row:
+        path = self.run.sample(images_seen)
+        if not path.exists():
+            return {}
+        try:
+            return {"samples": wandb.Image(str(path))}
+        except OSError as error:
+            print(f"{path} is not sent: {error}", flush=True)
+            return {}
+
+
+def server_url() -> str:
+    """The W&B server that the environment and the user's settings name."""
+    return str(wandb.setup().settings.base_url)
+
+
+def stop_service() -> None:
+    """End wandb's own process, and whatever it still tries to send."""
+    wandb.teardown(exit_code=1)
+
+
+def last_recorded(folder: Path, run_id: str) -> int:
+    """The last `images_seen` in the offline fragments of a W&B run; -1 without any."""
+    steps = [-1]
+    for path in folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
+        for record in records(path.read_bytes()):
+            steps += [int(item.value_json) for item in record.history.item if item.key == "images_seen"]
+    return max(steps)
+
+
+def records(data: bytes) -> Iterator[Record]:
+    """The records of a fragment up to its torn end, in LevelDB's log format: a file header, then blocks of pieces."""
+    block_size, header_size, first, last = 32768, 7, (1, 2), (1, 4)
+    position, whole = header_size, b""
+    while position + header_size <= len(data):
+        if (left := block_size - position % block_size) < header_size:
+            position += left
+            continue
+        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        piece = data[position + header_size : position + header_size + length]
+        if not kind or len(piece) < length:
+            return
+        whole = piece if kind in first else whole + piece
+        if kind in last:
+            yield wandb_internal_pb2.Record.FromString(whole)
+        position += header_size + length

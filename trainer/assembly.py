@@ -32,7 +32,11 @@ def set_up_device(config: Config) -> Accelerator:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # DDP must not broadcast buffers between two forward passes: backward would find them changed.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[ddp])
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=not torch.cuda.is_available(),  # without it, several processes on CPUs are no group for accelerate
+        kwargs_handlers=[ddp],
+    )
     if accelerator.device.type == "cpu":
         if config.mixed_precision == "fp16":
             refuse_fp16()

@@ -108,7 +108,7 @@ def end_with_parent() -> None:
         return
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # returns at the end of the pipe; a buffered read would hold a lock that shutdown wants
         os._exit(Outcome.FAILED)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

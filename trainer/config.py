@@ -60,7 +60,7 @@ class Config:
     """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch."""
     workers: int = operational(0)
     """Threads that decode pictures ahead, per process; 0: decode in line."""
-    data: Path = operational(Path("demo/shards"))
+    data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560)
     """Write a row of metrics each time so many pictures were seen."""

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
-from trainer.sample import Painter, beside, real_pictures
+from trainer.sample import Painter, Pictures, beside, real_pictures
 from trainer.settings import Refused
 from trainer.state import TrainState
 from trainer.tracking import Tracker
@@ -49,11 +50,24 @@ class Desk:
         self.tracker = Tracker(run, config.tracking)
         self.reporter = Reporter(self.tracker, config.images_to_see(reader.split.samples), reader.split.samples)
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.tracker.sync)
-        self.painter = Painter(config, device)
-        self.real = real_pictures(reader, DISTANCE, config.seed)
-        self.distance = SlicedWasserstein(self.real)
+        self.reader, self.device = reader, device
         self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
+
+    @cached_property
+    def painter(self) -> Painter:
+        """Paints; made when first needed, as are the reals beside, so that a resumed run trains at once."""
+        return Painter(self.config, self.device)
+
+    @cached_property
+    def real(self) -> Pictures:
+        """The same real pictures in every grid."""
+        return real_pictures(self.reader, DISTANCE, self.config.seed)
+
+    @cached_property
+    def distance(self) -> SlicedWasserstein:
+        """Measures against the reals."""
+        return SlicedWasserstein(self.real)
 
     def newest(self) -> Path | None:
         """Return the newest whole checkpoint, having set aside the damaged ones that are newer."""

@@ -30,6 +30,8 @@ def open_data(config: Config) -> Index:
     Raises:
         Refused: it does not, or there is none.
     """
+    if config.data is None:
+        raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
     try:
         index = Index.open(config.data)
     except DataError as error:

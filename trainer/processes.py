@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from trainer.config import Config
 from trainer.run_folder import RunFolder
@@ -52,7 +52,7 @@ def start(run: RunFolder, rank: int, size: int, port: int) -> subprocess.Popen[b
 
 def run_processes(run: RunFolder, size: int) -> Outcome:
     """Train with `size` processes, and return how that ended."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

@@ -90,6 +90,7 @@ def settle(run: RunFolder, asked: Config) -> Config:
         Refused: a value is impossible here, or changes the identity of an existing run.
     """
     config = replace(asked, mixed_precision=best_precision()) if asked.mixed_precision == "auto" else asked
+    config = replace(config, data=config.data.resolve()) if config.data else config  # whoever goes on stands elsewhere
     config.check()
     check_identity(run, config)
     return config

@@ -33,8 +33,8 @@ Record = Any  # a protobuf message, whose class is made at run time
 class WandbRun:
     """The W&B run of one segment, which holds each row once, in the order of `images_seen`.
 
-    `images_seen` is also W&B's own step. So the server's last step tells exactly which rows it has, even after a kill
-    between the upload of the rows and that of their summary.
+    `images_seen` is also W&B's own step. So the server's last step tells which rows it has, even if a kill fell between
+    the upload of the rows and that of their summary.
     """
 
     def __init__(self, run: RunFolder, identity: Identity, number: int, online: bool) -> None:
@@ -133,7 +133,7 @@ def last_recorded(folder: Path, run_id: str) -> int:
     steps = [-1]
     for path in folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
         for record in records(path.read_bytes()):
-            steps += [int(item.value_json) for item in record.history.item if item.key == "images_seen"]
+            steps += [int(item.value_json) for item in record.history.item if [*item.nested_key] == ["images_seen"]]
     return max(steps)
 
 

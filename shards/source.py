@@ -1,0 +1,50 @@
+"""Where pictures come from: a folder, a zip or a tar. Each lists its files without opening them, and reads one of them.
+
+Names are bytes, as file systems have them. A file's `place` tells its source where the file lies and which version of
+it was listed; to everyone else it is an opaque string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from shards.archive import TarSource, ZipSource, archive_kind
+from shards.folder import FolderSource
+from shards.found import Found
+from shards.index import DataError
+
+
+class Source(Protocol):
+    """A set of files; it can be sent to another process, and opens what it needs there."""
+
+    def scan(self) -> Iterator[Found]:
+        """Yield everything that there is, in any order.
+
+        Raises:
+            DataError: the source is damaged.
+        """
+
+    def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
+        """Return the content of one file.
+
+        Raises:
+            Excluded: it cannot be read, or is longer.
+        """
+
+
+def open_source(path: Path) -> Source:
+    """Return the source at this path.
+
+    Raises:
+        DataError: there is none.
+    """
+    if path.is_dir():
+        return FolderSource(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: SRC is a folder of pictures, a zip or a tar")
+    if not path.is_file():
+        raise DataError(f"{path} is neither a folder nor a file: SRC is a folder of pictures, a zip or a tar")
+    kind = archive_kind(path)
+    return ZipSource(path) if kind == "zip" else TarSource(path)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.exclusion import Excluded
-from shards.found import Found
+from shards.found import Found, to_bytes
 from shards.index import DataError
 
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z"}
@@ -74,7 +74,7 @@ class ZipSource(ArchiveSource):
 
     def look_at(self, member: zipfile.ZipInfo) -> Found:
         """Return what a member is."""
-        name = os.fsencode(member.orig_filename.encode("utf-8", "surrogateescape"))
+        name = to_bytes(member.orig_filename)
         numbers = (member.header_offset, member.compress_type, member.compress_size, member.file_size, member.CRC)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if member.flag_bits & ENCRYPTED:
@@ -99,7 +99,7 @@ class ZipSource(ArchiveSource):
             if signature != b"PK\x03\x04":
                 raise Excluded("unreadable", "no zip member at its offset")
             file.seek(name_length + extra_length, os.SEEK_CUR)
-            data = zipfile.ZipExtFile(file, "r", info).read()  # type: ignore[arg-type]  # reads no more than `size`
+            data = zipfile.ZipExtFile(file, "r", info).read()  # no more than `size`
         except (OSError, EOFError, ValueError, NotImplementedError, struct.error) as error:
             raise Excluded("unreadable", f"zip member: {error}") from error
         except (zipfile.BadZipFile, zlib.error) as error:
@@ -121,7 +121,7 @@ class TarSource(ArchiveSource):
         try:
             with tarfile.open(self.path, "r:", errors="surrogateescape") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members = []  # tarfile would keep them all
+                    archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
                     if not member.isdir():
                         yield self.look_at(member)
                 end = archive.offset
@@ -132,7 +132,7 @@ class TarSource(ArchiveSource):
 
     def look_at(self, member: tarfile.TarInfo) -> Found:
         """Return what a member is."""
-        name = member.name.encode("utf-8", "surrogateescape")
+        name = to_bytes(member.name)
         if member.issym() or member.islnk():
             return Found(name, reason="link_in_archive", detail=f"to {member.linkname!r}")
         if not member.isreg() or member.issparse():

@@ -18,3 +18,13 @@ class Found:
     reason: str | None = None
     """Why it is excluded: a key of exclusion.REASONS."""
     detail: str = ""
+
+
+def to_text(name: bytes) -> str:
+    """Return a name for people and JSON; bytes that are no UTF-8 become lone surrogates, and `to_bytes` undoes it."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """Return the bytes of a name."""
+    return text.encode("utf-8", "surrogateescape")

@@ -60,6 +60,7 @@ def run_verify(args: Verify) -> int:
         return 2
     try:
         content = decode(args.path, raw)
+        check_index(raw, content["index_sha256"])
         table = whole_table(args.path, content)
         parts = list(split_parts(args.path, content, table))
         found = check_files(args.path, content, {part.shard.name for part in parts})
@@ -78,6 +79,16 @@ def run_verify(args: Verify) -> int:
         f"{args.path}: {verdict}; {samples:,} samples in {len(parts):,} shards, {size / 1e6:,.1f} MB, {seconds:.1f} s"
     )
     return 1 if damages else 0
+
+
+def check_index(raw: bytes, sha256: str) -> None:
+    """Compare index.json with the SHA-256 that it states of itself: of its text with zeros in that place.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if hashlib.sha256(raw.replace(sha256.encode(), b"0" * len(sha256))).hexdigest() != sha256:
+        raise ValueError("its bytes are not those that were written")
 
 
 def split_parts(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[Part]:
@@ -188,8 +199,9 @@ def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[s
 def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
     """Yield the whole tar headers, wherever they are: one that is damaged hides none of the others."""
     for position in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+        block = data[position : position + tarfile.BLOCKSIZE]
         try:
-            header = tarfile.TarInfo.frombuf(data[position : position + tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError:
             continue
         header.offset_data = position + tarfile.BLOCKSIZE

@@ -23,6 +23,8 @@ from trainer.tracking import Identity, TrackingSettings
 ROOT = Path(__file__).parent.parent
 SYNC = "import sys, tyro; from launcher.sync import Sync, run_sync; sys.exit(run_sync(tyro.cli(Sync)))"
 
+started: list[subprocess.Popen[bytes]] = []
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -53,6 +55,9 @@ def run(tmp_path: Path) -> Iterator[RunFolder]:
     folder.path.mkdir()
     folder.config.write_text(json.dumps({"recipe": "dcgan-64", "data": {"size": 64}}))
     yield folder
+    while started:
+        with started.pop() as process:
+            process.kill()
     wait_until(lambda: not mirrors(folder), 10)
 
 
@@ -76,7 +81,8 @@ def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> None
 def play(run: RunFolder, **options: object) -> subprocess.Popen[bytes]:
     """Start a process that plays the trainer, as `python -m tests.tracked_run`."""
     flags = [text for key, value in options.items() for text in (f"--{key.replace('_', '-')}", *str(value).split())]
-    return subprocess.Popen([sys.executable, "-m", "tests.tracked_run", str(run.path), *flags], cwd=ROOT)
+    started.append(subprocess.Popen([sys.executable, "-m", "tests.tracked_run", str(run.path), *flags], cwd=ROOT))
+    return started[-1]
 
 
 def finish(run: RunFolder, **options: object) -> None:
@@ -122,13 +128,9 @@ def test_online(server: WandbServer, run: RunFolder) -> None:
         assert stored.media[path] == run.sample(images_seen).read_bytes()
     assert all(row["system/images_per_s"] == 1.5 for row in server.history(ids(run)[0]))
     assert [row["system/row"] for row in server.history(ids(run)[0])] == list(range(1, 41))
-
-
-def test_no_secret_enters_the_run_folder(server: WandbServer, run: RunFolder) -> None:
-    finish(run, stop=50)
     files = [path for path in run.path.rglob("*") if path.is_file()]
-    assert len(files) > 5
-    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert len(files) > 10
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]  # no secret enters the run folder
 
 
 @pytest.mark.parametrize("killed", ["everything", "trainer", "mirror first", "service"])
@@ -175,11 +177,12 @@ def mirrored_of_first(server: WandbServer, run: RunFolder) -> list[dict[str, Any
     return mirrored(server, ids(run)[0]) if run.wandb_identity.exists() else []
 
 
-@pytest.mark.parametrize("summary_at", [50, 210])
-def test_rows_and_their_summary_may_travel_apart(server: WandbServer, run: RunFolder, summary_at: int) -> None:
-    """A kill between the two requests must neither double rows nor lose any."""
+def test_rows_posted_without_their_summary_are_not_sent_again(server: WandbServer, run: RunFolder) -> None:
     finish(run, stop=200)
-    server.runs[ids(run)[0]].lines["wandb-summary.json"] = [{"images_seen": summary_at, "_step": summary_at}]
+    lines = server.runs[ids(run)[0]].lines
+    summary = json.loads(lines["wandb-summary.json"][0])
+    assert summary["images_seen"] == summary["_step"] == 200
+    lines["wandb-summary.json"] = [json.dumps(summary | {"images_seen": 50, "_step": 50})]
     finish(run, start=100)
     assert_complete(server, run)
 
@@ -228,7 +231,8 @@ def fragment_rows(run: RunFolder) -> list[list[int]]:
     fragments = []
     for path in fragment_files(run):
         command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)]
-        lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+        private = os.environ | {"WANDB_ERROR_REPORTING": "false"}
+        lines = subprocess.run(command, env=private, capture_output=True, text=True, check=False).stdout.splitlines()
         records = [json.loads(line) for line in lines]
         fragments.append([record["history"]["item"]["images_seen"] for record in records if "history" in record])
     return fragments
@@ -297,7 +301,7 @@ def test_sync_of_a_run_with_a_rollback(server: WandbServer, run: RunFolder) -> N
 
 
 def test_sync_follows_a_run_until_its_end(server: WandbServer, run: RunFolder) -> None:
-    trainer = play(run, row_s=0.1, mode="offline")
+    trainer = play(run, row_s=0.06, mode="offline")
     wait_until(run.wandb_identity.exists)
     done = sync(run, "--follow")
     assert done.returncode == 0, done.stderr

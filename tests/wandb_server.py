@@ -24,7 +24,7 @@ KEY = "0" * 40
 class StoredRun:
     """What was posted of one run: lines per file, media by name, and the fields of its last upsert."""
 
-    lines: dict[str, list[Json]] = field(default_factory=dict)
+    lines: dict[str, list[str]] = field(default_factory=dict)
     media: dict[str, bytes] = field(default_factory=dict)
     fields: Json = field(default_factory=dict)
     exit_code: int | None = None
@@ -33,7 +33,7 @@ class StoredRun:
         """Keep lines where the client says that they belong."""
         kept = self.lines.setdefault(name, [])
         for number, line in enumerate(content, offset):
-            kept[number:] = [json.loads(line), *kept[number + 1 :]]
+            kept[number:] = [line, *kept[number + 1 :]]
 
 
 class WandbServer:
@@ -86,7 +86,8 @@ class WandbServer:
 
     def history(self, run_id: str) -> list[Json]:
         """The rows of a run, in the order in which the dashboard would draw them."""
-        return self.runs[run_id].lines.get("wandb-history.jsonl", []) if run_id in self.runs else []
+        run = self.runs.get(run_id, StoredRun())
+        return [json.loads(line) for line in run.lines.get("wandb-history.jsonl", [])]
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Json]:
         """Answer one request."""
@@ -151,16 +152,15 @@ class WandbServer:
         def count(name: str) -> int:
             return len(run.lines.get(name, []))
 
-        summary = (run.lines.get("wandb-summary.json") or [{}])[-1]
         return {
             "id": run_id,
             "name": run_id,
             "displayName": run.fields.get("displayName"),
-            "summaryMetrics": json.dumps(summary),
+            "summaryMetrics": run.lines.get("wandb-summary.json", ["{}"])[-1],
             "logLineCount": count("output.log"),
             "historyLineCount": count("wandb-history.jsonl"),
             "eventsLineCount": count("wandb-events.jsonl"),
-            "historyTail": json.dumps([json.dumps(row) for row in self.history(run_id)[-1:]]),
+            "historyTail": json.dumps(run.lines.get("wandb-history.jsonl", [])[-1:]),
             "eventsTail": "[]",
             "config": run.fields.get("config", "{}"),
             "wandbConfig": json.dumps({"t": 1}),

@@ -63,10 +63,13 @@ class BatchStatistics:
 
     @torch.no_grad()
     def update_running(self, flat: Tensor) -> None:
-        """Move the running statistics towards the mean over the micro-batches, once per optimizer step."""
-        for layer, (mean, var) in zip(self.layers, self.views(flat), strict=True):
-            layer.running_mean.lerp_(mean, layer.momentum)
-            layer.running_var.lerp_(var, layer.momentum)
+        """Move the running statistics towards the mean over the micro-batches, once per optimizer step.
+
+        What is not finite does not count: it comes from an fp16 overflow, whose optimizer step is skipped too.
+        """
+        for layer, batch in zip(self.layers, self.views(flat), strict=True):
+            for running, new in zip((layer.running_mean, layer.running_var), batch, strict=True):
+                running.lerp_(torch.where(torch.isfinite(new), new, running), layer.momentum)
 
     @torch.no_grad()
     def adopt(self) -> None:

@@ -1,0 +1,33 @@
+"""`python -m shards build | verify | inspect`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from shards.build import run_build
+from shards.options import Build
+from shards.verify import Verify, run_verify
+
+Command = Annotated[Build, tyro.conf.subcommand("build")] | Annotated[Verify, tyro.conf.subcommand("verify")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 damage was found, 2 refused, 75 interrupted."""
+    args: Build | Verify = tyro.cli(
+        Command,
+        args=argv,
+        prog="python -m shards",
+        description="From pictures to tar shards.",
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    if isinstance(args, Build):
+        return run_build(args)
+    return run_verify(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""From finished shards to a finished folder: names, table, exclusions and, last of all, the index."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.durable import flush, write_durably
+from shards.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError
+from shards.ledger import Ledger
+from shards.listing import SPLITS
+from shards.shard import shard_file
+from shards.tally import Tally, group, statistics
+
+OWN_HASH = "0" * 64  # stands for the index's own SHA-256 while that is computed
+
+
+def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Complete the folder and return the content of its index. It can be killed at any point, and done again.
+
+    Args:
+        ledger: in which all jobs are recorded.
+        out: the folder.
+        work: where the shards are.
+        settings: for the index.
+
+    Raises:
+        DataError: there is no picture to train on.
+        OSError: a file cannot be written.
+    """
+    tally, excluded = Tally(), ledger.excluded_counts()
+    for _, _, piece in ledger.pieces():
+        tally.update(piece.tally)
+    if not any(piece.samples for split, _, piece in ledger.pieces() if split == 0):
+        reasons = "".join(f", {count:,} {reason}" for reason, count in excluded.items()) or ", there are no files"
+        raise DataError(f"the source has no picture to train on: {tally['pictures']:,} held out{reasons}")
+    counts = {int(label): count for label, count in group(tally, "class").items()}
+    used = sorted(counts)  # classes of the listing, from 0, that have pictures
+    splits = name_shards(ledger, out, work)
+    samples = sum(split["samples"] for split in splits.values())
+    content = {
+        "schema": SCHEMA,
+        "settings": settings,
+        "classes": [ledger.labels[label] for label in used],
+        "class_counts": [counts[label] for label in used],
+        "labels": ledger.fact("matching"),
+        "splits": splits,
+        "table_sha256": write_durably(out / TABLE, table(ledger, samples, used), work),
+        "excluded_sha256": write_durably(out / EXCLUDED, exclusions(ledger), work),
+        "excluded": excluded,
+        "statistics": statistics(tally),
+        "index_sha256": OWN_HASH,
+    }
+    flush(out)
+    text = json.dumps(content, indent=1).encode("ascii") + b"\n"
+    own_hash = hashlib.sha256(text).hexdigest()
+    write_durably(out / INDEX, [text.replace(OWN_HASH.encode(), own_hash.encode())], work)
+    flush(out)
+    return content
+
+
+def name_shards(ledger: Ledger, out: Path, work: Path) -> dict[str, dict[str, Any]]:
+    """Give the shards their final names, without gaps, and return what the index tells of them."""
+    splits: dict[str, dict[str, Any]] = {name: {"samples": 0, "shards": []} for name in SPLITS}
+    for split, number, piece in ledger.pieces():
+        if not piece.samples:
+            continue
+        described = splits[SPLITS[split]]
+        name = f"{SPLITS[split]}-{len(described['shards']):06d}.tar"
+        here = shard_file(work, split, number)
+        if here.exists():  # else a finish that was killed has moved it
+            os.replace(here, out / name)
+        shard = {"name": name, "samples": piece.samples, "bytes": piece.length, "sha256": piece.sha256}
+        described["shards"].append(shard)
+        described["samples"] += piece.samples
+    return splits
+
+
+def table(ledger: Ledger, samples: int, used: list[int]) -> Iterator[bytes]:
+    """Yield the table as a .npy file, shard by shard; labels are numbered by the classes that have pictures."""
+    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, header)
+    yield buffer.getvalue()
+    for _, _, piece in ledger.pieces():
+        rows = np.frombuffer(piece.rows, dtype=ROW).copy()
+        labelled = rows["label"] >= 0
+        rows["label"][labelled] = np.searchsorted(used, rows["label"][labelled])
+        yield rows.tobytes()
+
+
+def exclusions(ledger: Ledger) -> Iterator[bytes]:
+    """Yield a line of JSON for each excluded file."""
+    for name, reason, detail in ledger.excluded():
+        yield json.dumps({"file": name, "reason": reason, "detail": detail}).encode("ascii") + b"\n"

@@ -1,0 +1,82 @@
+"""Real shards, and real runs of the commands, for all tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+HOME = Path(__file__).parent.parent
+
+# A run small enough to repeat often, with everything in it: BatchNorm in both networks, four micro-batches, EMA.
+TINY = [
+    "dcgan-32",
+    *("--network.g-channels", "8", "--network.d-channels", "8", "--network.z-dim", "16"),
+    *("--batch-size", "32", "--micro-batch-size", "8", "--flip"),
+    *("--log-every-images", "32", "--tracking.mode", "disabled"),
+    *("--sample-every-images", "1000000", "--checkpoint-every-images", "128"),
+]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread, as in training: the number changes bits."""
+    torch.set_num_threads(1)
+    settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
+    settings.load_profile("lienzo")
+
+
+def run(*command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of ours, as a user would, and return what it said."""
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=HOME,
+        env=os.environ | environment,
+        check=False,
+    )
+
+
+def train(folder: Path, data: Path, *settings: str, processes: int = 1, expect: int = 0) -> str:
+    """Train a tiny run and return what it said on standard error."""
+    done = run(
+        "trainer", "train", *TINY, "--run", str(folder), "--data", str(data), "--processes", str(processes), *settings
+    )
+    assert done.returncode == expect, done.stderr
+    return done.stderr
+
+
+def fingerprint(folder: Path) -> tuple[int, str]:
+    """Return a run's images_seen and fingerprint, as the command prints them."""
+    done = run("trainer", "fingerprint", str(folder))
+    assert done.returncode == 0, done.stderr
+    seen, digest = done.stdout.splitlines()
+    return int(seen.removeprefix("images_seen ")), digest
+
+
+@pytest.fixture(scope="session")
+def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled pictures as shards of 32 px: several, so that the order has two levels."""
+    out = tmp_path_factory.mktemp("data") / "shards-32"
+    done = run(
+        *("shards", "build", "examples/clipart.zip", "--out", str(out), "--size", "32", "--shard-samples", "100")
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

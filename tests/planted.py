@@ -1,0 +1,93 @@
+"""The trainer with one mistake planted: `python -m tests.planted MISTAKE train …`. The tests must see each of them."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import sys
+
+import numpy as np
+import torch
+
+from trainer.__main__ import main
+from trainer.networks.batch_norm import BatchStatistics
+from trainer.packet import Packet
+from trainer.randomness import Draws, philox
+from trainer.reduction import ExactReduction
+from trainer.state import TrainState
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+def reduction_order() -> None:
+    """Add this rank's packets up from left to right, in place of the tree's order."""
+
+    def add(self: ExactReduction, node: tuple[int, int], packet: Packet) -> None:
+        owned = self.owned[self.world.rank]
+        if self.partial:
+            next(iter(self.partial.values())).flat.add_(packet.flat)
+            for other in owned[1:]:
+                self.partial.setdefault(other, Packet(self.layout))
+        else:
+            self.partial[owned[0]] = packet
+
+    ExactReduction.add = add  # type: ignore[method-assign]
+
+
+def lost_buffer() -> None:
+    """Forget BatchNorm's running statistics on resume."""
+    load = TrainState.load
+
+    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
+        mine = self.tensors()
+        load(self, {k: mine[k].clone() if "running" in k else v for k, v in tensors.items()}, *rest)  # type: ignore
+
+    TrainState.load = forget  # type: ignore[assignment,method-assign]
+
+
+def lost_average() -> None:
+    """Forget the generator's moving average on resume."""
+    load = TrainState.load
+
+    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
+        mine = self.tensors()
+        load(self, {k: mine[k].clone() if k.startswith("ema.") else v for k, v in tensors.items()}, *rest)  # type: ignore
+
+    TrainState.load = forget  # type: ignore[assignment,method-assign]
+
+
+def draw_by_rank() -> None:
+    """Key the draws by the rank."""
+
+    def rng(self: Draws, purpose: str, images_seen: int, micro_batch: int) -> np.random.Generator:
+        return philox(self.seed, self.rollbacks, purpose, images_seen, micro_batch, RANK)
+
+    Draws.rng = rng  # type: ignore[method-assign]
+
+
+def live_statistics() -> None:
+    """Update the running statistics from this rank's last micro-batch, as plain BatchNorm under DDP does."""
+    update = BatchStatistics.update_running
+    BatchStatistics.update_running = lambda self, flat: update(self, self.flat)  # type: ignore[method-assign]
+
+
+def nan_once() -> None:
+    """Poison one step of a run that has not rolled back yet."""
+    noise = Draws.noise
+
+    def poisoned(self: Draws, images_seen: int, micro_batch: int, size: int, z_dim: int) -> torch.Tensor:
+        z = noise(self, images_seen, micro_batch, size, z_dim)
+        return z * float("nan") if images_seen == 192 and not self.rollbacks and micro_batch == 3 else z
+
+    Draws.noise = poisoned  # type: ignore[method-assign]
+
+
+MISTAKES = {
+    f.__name__: f for f in (reduction_order, lost_buffer, lost_average, draw_by_rank, live_statistics, nan_once)
+}
+
+if __name__ == "__main__":
+    MISTAKES[sys.argv[1]]()
+    sys.exit(main(sys.argv[2:]))

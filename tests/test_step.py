@@ -1,0 +1,196 @@
+"""The step is the algorithm: it equals a plain computation, and touches only what it should."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.amp.grad_scaler import GradScaler
+
+from trainer.config import Config
+from trainer.data import Batch
+from trainer.networks.dcgan import DcganSettings
+from trainer.objectives import OBJECTIVES
+from trainer.optimization import OptimizerSettings, update_average
+from trainer.packet import Layout
+from trainer.reduction import ExactReduction
+from trainer.settings import Refused
+from trainer.state import TrainState, fingerprint
+from trainer.step import D_SCALARS, G_SCALARS, GanStep
+from trainer.world import World
+
+CONFIG = Config(
+    batch_size=12,
+    micro_batch_size=4,
+    mixed_precision="no",
+    network=DcganSettings(size=16, z_dim=8, g_channels=6, d_channels=6),
+)
+
+
+def make(config: Config = CONFIG, scaler: bool = False) -> tuple[TrainState, GanStep]:
+    state = TrainState.create(config, "data", torch.device("cpu"))
+    scalers = tuple(GradScaler("cpu", enabled=scaler, init_scale=2.0**10) for _ in range(2))
+    g = ExactReduction(Layout(state.generator, G_SCALARS), state.generator, config.micro_batches, World())
+    d = ExactReduction(Layout(state.discriminator, D_SCALARS), state.discriminator, config.micro_batches, World())
+    optimizers = (state.g_optimizer, state.d_optimizer)
+    return state, GanStep(g, d, optimizers, (scalers[0], scalers[1]), OBJECTIVES[config.objective], nullcontext)
+
+
+def batches(config: Config = CONFIG, seed: int = 0, scale: float = 1.0) -> list[Batch]:
+    generator = torch.Generator().manual_seed(seed)
+    n, size, z_dim = config.micro_batch_size, config.network.size, config.network.z_dim
+    return [
+        Batch(
+            j,
+            torch.randn(n, 3, size, size, generator=generator).clamp(-1, 1) * scale,
+            torch.full((n,), -1),
+            torch.randn(n, z_dim, generator=generator),
+            0,
+        )
+        for j in range(config.micro_batches)
+    ]
+
+
+def never() -> bool:
+    return False
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_step_equals_the_plain_algorithm(objective: str) -> None:
+    """Written out with torch's own means over micro-batches; tolerances are those of another order of additions."""
+    config = replace(CONFIG, objective=objective)
+    state, step = make(config)
+    g, d = copy.deepcopy(state.generator), copy.deepcopy(state.discriminator)
+    share = batches(config)
+    scalars = step([share], never)
+
+    loss_of = OBJECTIVES[objective]
+    adam = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (g, d)]
+    losses = [loss_of.discriminator(d(b.real), d(g(b.z).detach())) for b in share]
+    torch.stack(losses).mean().backward()
+    adam[1].step()
+    torch.testing.assert_close(scalars["loss_d"], torch.stack(losses).mean().detach())
+    g.zero_grad()
+    losses = [loss_of.generator(d(g(b.z))) for b in share]
+    torch.stack(losses).mean().backward()
+    adam[0].step()
+    torch.testing.assert_close(scalars["loss_g"], torch.stack(losses).mean().detach(), rtol=1e-4, atol=1e-5)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in g.parameters() if p.grad is not None])
+    torch.testing.assert_close(scalars["grad_norm_g"], norm, rtol=1e-3, atol=1e-5)
+    # Adam's first step is the sign of the gradient times the rate: where a gradient is noise, so is the step.
+    for ours, theirs in zip([*state.generator.parameters()], [*g.parameters()], strict=True):
+        assert ((ours - theirs).abs() > 1e-5).float().mean() < 0.02
+    for ours, theirs in zip([*state.discriminator.parameters()], [*d.parameters()], strict=True):
+        assert ((ours - theirs).abs() > 1e-5).float().mean() < 0.02
+
+
+def test_each_update_touches_its_own_network_only() -> None:
+    state, step = make()
+    before = fingerprint(state.generator.state_dict(), {})
+    step.update_discriminator(batches())
+    assert fingerprint(state.generator.state_dict(), {}) == before
+    assert all(p.grad is None for p in state.generator.parameters())
+    d_gradients = [p.grad.clone() for p in state.discriminator.parameters() if p.grad is not None]
+    before = fingerprint(state.discriminator.state_dict(), {})
+    step.update_generator(batches(), None, never)
+    assert fingerprint(state.discriminator.state_dict(), {}) == before
+    assert all(p.requires_grad for p in state.discriminator.parameters())
+    after = [p.grad for p in state.discriminator.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(d_gradients, after, strict=True))
+
+
+def test_running_statistics_follow_the_stated_rule() -> None:
+    """D: the mean over micro-batches of the average of its two passes; G: of the pass that it is judged by."""
+    state, step = make()
+    g = copy.deepcopy(state.generator)
+    norm = step.g.layout.statistics.layers[0]
+    before = norm.running_mean.clone()
+    step([batches()], never)
+    first = [g.layers[0](b.z[:, :, None, None]).mean((0, 2, 3)) for b in batches()]
+    torch.testing.assert_close(norm.running_mean, before.lerp(torch.stack(first).mean(0).detach(), norm.momentum))
+
+
+def test_several_updates_of_d_per_update_of_g() -> None:
+    state, step = make()
+    step([batches(seed=k) for k in range(3)], never)
+    steps = {"g": state.g_optimizer, "d": state.d_optimizer}
+    counts = {name: {int(s["step"]) for s in optimizer.state.values()} for name, optimizer in steps.items()}
+    assert counts == {"g": {1}, "d": {3}}
+
+
+def test_a_stop_request_travels_with_the_scalars() -> None:
+    _, step = make()
+    assert step([batches()], never)["stop"].item() == 0
+    assert step([batches()], lambda: True)["stop"].item() > 0
+
+
+def test_an_fp16_overflow_skips_the_update_and_halves_the_scale() -> None:
+    state, step = make(scaler=True)
+    step([batches()], never)  # the scale exists from the first use on
+    before = fingerprint(state.tensors(), {})
+    overflow = [replace(b, real=b.real * float("inf")) for b in batches()]
+    step.update_discriminator(overflow)
+    assert step.d_scaler.get_scale() == 2.0**9
+    assert step.g_scaler.get_scale() == 2.0**10
+    assert fingerprint(state.tensors(), {}) == before
+
+
+def test_scaling_by_a_power_of_two_changes_no_bit() -> None:
+    plain, scaled = make(), make(scaler=True)
+    for _, step in (plain, scaled):
+        step([batches()], never)
+    assert fingerprint(plain[0].tensors(), {}) == fingerprint(scaled[0].tensors(), {})
+
+
+def test_scalers_are_part_of_the_state() -> None:
+    config = replace(CONFIG, mixed_precision="fp16")
+    state = TrainState.create(config, "data", torch.device("cpu"))
+    state.g_scaler.scale(torch.zeros(()))
+    state.g_scaler.update(new_scale=8.0)
+    other = TrainState.create(config, "data", torch.device("cpu"))
+    other.load(state.tensors(), state.scalars(), "here")
+    other.g_scaler.scale(torch.zeros(()))
+    assert other.g_scaler.get_scale() == 8.0
+
+
+def test_the_average_forgets_half_in_its_half_life() -> None:
+    average, weights = [torch.zeros(3)], [torch.ones(3)]
+    settings = OptimizerSettings(ema_half_life_images=1000, ema_ramp=0)
+    for seen in range(10, 1010, 10):
+        update_average(average, weights, 10, seen, settings)
+    torch.testing.assert_close(average[0], torch.full((3,), 0.5))
+    ramp = OptimizerSettings(ema_half_life_images=1000, ema_ramp=0.05)
+    average = [torch.zeros(3)]
+    update_average(average, weights, 10, 200, ramp)  # the half-life is 10 pictures yet
+    torch.testing.assert_close(average[0], torch.full((3,), 0.5))
+
+
+def test_state_of_another_kind_is_refused_by_name() -> None:
+    state, _ = make()
+    other = TrainState.create(replace(CONFIG, seed=1), "data", torch.device("cpu"))
+    with pytest.raises(Refused, match="identity"):
+        other.load(state.tensors(), state.scalars(), "x")
+    with pytest.raises(Refused, match="dataset"):
+        state.load(state.tensors(), state.scalars() | {"dataset": "another"}, "x")
+    fewer = dict(state.tensors())
+    name = fewer.popitem()[0]
+    with pytest.raises(Refused, match=name):
+        state.load(fewer, state.scalars(), "x")
+
+
+def test_every_tensor_of_the_state_is_in_the_fingerprint() -> None:
+    state, _ = make()
+    tensors = state.tensors()
+    base = fingerprint(tensors, state.scalars())
+    for kind in ("generator.", "discriminator.", "ema.", "g_optimizer.", "d_optimizer."):
+        assert any(name.startswith(kind) for name in tensors)
+    assert any("running_var" in name for name in tensors)
+    for name in tensors:
+        changed = tensors | {name: tensors[name] + 1}
+        assert fingerprint(changed, state.scalars()) != base, name
+    for key in ("images_seen", "rollbacks", "g_scaler"):
+        assert fingerprint(tensors, state.scalars() | {key: "other"}) != base
+    assert fingerprint(tensors, state.scalars() | {"dataset": "other", "identity": "other"}) == base

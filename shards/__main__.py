@@ -9,24 +9,33 @@ from typing import Annotated
 import tyro
 
 from shards.build import run_build
+from shards.inspect import Inspect, run_inspect
 from shards.options import Build
 from shards.verify import Verify, run_verify
 
-Command = Annotated[Build, tyro.conf.subcommand("build")] | Annotated[Verify, tyro.conf.subcommand("verify")]
+Command = (
+    Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 damage was found, 2 refused, 75 interrupted."""
-    args: Build | Verify = tyro.cli(
+    args: Build | Verify | Inspect = tyro.cli(
         Command,
         args=argv,
         prog="python -m shards",
         description="From pictures to tar shards.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    if isinstance(args, Build):
-        return run_build(args)
-    return run_verify(args)
+    match args:
+        case Build():
+            return run_build(args)
+        case Verify():
+            return run_verify(args)
+        case Inspect():
+            return run_inspect(args)
 
 
 if __name__ == "__main__":

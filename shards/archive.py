@@ -125,9 +125,11 @@ class TarSource(ArchiveSource):
                     if not member.isdir():
                         yield self.look_at(member)
                 end = archive.offset
+            with self.path.open("rb") as file:
+                after = os.pread(file.fileno(), tarfile.BLOCKSIZE, end)
         except (tarfile.TarError, OSError) as error:
             raise DataError(f"{self.path} is damaged ({error}): get it again") from error
-        if any(os.pread(self.opened().fileno(), tarfile.BLOCKSIZE, end)):
+        if any(after):
             raise DataError(f"{self.path} is damaged at byte {end}, and what follows cannot be found: get it again")
 
     def look_at(self, member: tarfile.TarInfo) -> Found:

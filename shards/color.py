@@ -42,14 +42,16 @@ def value_range(values: npt.NDArray[np.float64], ranges: tuple[tuple[float, floa
     return fitting[0] if fitting else (low, max(high, low + 1))
 
 
-def flattener(image: Image.Image, background: RGB) -> Flatten:
-    """Return what turns pieces of this picture (after `to_eight_bits`) to sRGB over the background."""
+def flattener(image: Image.Image, background: RGB) -> Flatten | None:
+    """Return what turns pieces of this picture (after `to_eight_bits`) to sRGB over the background; None: nothing."""
     profile = image.info.get("icc_profile")
     transform = None
     if image.mode == "LAB":
         transform = lab_transform()
     elif isinstance(profile, bytes) and profile:
         transform = profile_transform(profile)
+    if transform is None and image.mode == "RGB" and not image.has_transparency_data:
+        return None
     return partial(flatten, transform=transform, background=background)
 
 

@@ -6,13 +6,15 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from shards.color import Flatten, flattener, to_eight_bits
 from shards.exclusion import Excluded
@@ -75,7 +77,7 @@ def decode(data: bytes, settings: Decoding) -> Picture:
     """
     if not data:
         raise Excluded("empty", "0 bytes")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pixel_limit(settings.max_pixels):
         warnings.simplefilter("ignore")  # what matters of a picture's oddities raises, or is of no interest
         try:
             return decode_frame(data, settings)
@@ -84,9 +86,20 @@ def decode(data: bytes, settings: Decoding) -> Picture:
         except UnidentifiedImageError:
             raise Excluded("not_an_image", f"starts with {data[:16]!r}") from None
         except Image.DecompressionBombError as error:
-            raise Excluded("too_many_pixels", str(error)) from error
+            raise Excluded("too_many_pixels", f"{error} (--max-pixels)") from error
         except Exception as error:  # hostile bytes raise anything: SyntaxError, struct.error, IndexError...
             raise Excluded(reason_of(error), f"{type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def pixel_limit(pixels: int) -> Iterator[None]:
+    """Set the limit at which Pillow itself refuses a picture, or one that is hidden inside: twice its variable."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def reason_of(error: Exception) -> str:
@@ -105,17 +118,28 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
         if min(width, height) < settings.min_size:
             raise Excluded("too_small", f"{width} x {height}, and --min-size is {settings.min_size}")
         mode, format = image.mode, image.format or "?"
-        if settings.scaled_decode and isinstance(image, ImageFile.ImageFile):
-            smallest = settings.scaled_decode * np.array(fitted_size(width, height, settings))
-            image.draft(image.mode, (int(smallest[0]), int(smallest[1])))
-        image.load()
+        extent = load(image, settings)
         turn = UPRIGHT.get(orientation(image))
-        small = resize(image, settings)
+        small = resize(image, extent, settings)
     if turn is not None:
         small = small.transpose(turn)
         if turn not in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
             width, height = height, width
     return Picture(np.asarray(pad(small, settings)), width, height, mode, format)
+
+
+def load(image: Image.Image, settings: Decoding) -> tuple[float, float]:
+    """Decode, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, and return the width and height that it has then.
+
+    They are fractions of a pixel shorter than `image.size`, which libjpeg rounds up. Taking that for the picture's size
+    would shift and stretch it by part of a pixel, and cost more than the scaled decoding itself: 10 to 15 dB.
+    """
+    scaled = None
+    if settings.scaled_decode:
+        width, height = fitted_size(*image.size, settings)
+        scaled = image.draft(image.mode, (settings.scaled_decode * width, settings.scaled_decode * height))
+    image.load()
+    return scaled[1][2:] if scaled else image.size
 
 
 def orientation(image: Image.Image) -> int:
@@ -127,7 +151,7 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def fitted_size(width: int, height: int, settings: Decoding) -> tuple[int, int]:
+def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, int]:
     """Return the size that the whole picture, before it is cropped or padded, is scaled to."""
     size = settings.size
     if settings.fit == "stretch":
@@ -136,12 +160,12 @@ def fitted_size(width: int, height: int, settings: Decoding) -> tuple[int, int]:
     return max(1, round(width * size / side)), max(1, round(height * size / side))
 
 
-def resize(image: Image.Image, settings: Decoding) -> Image.Image:
+def resize(image: Image.Image, extent: tuple[float, float], settings: Decoding) -> Image.Image:
     """Convert to sRGB and filter to the final size (of the longer side, when the picture is to be padded)."""
-    width, height = image.size
+    width, height = extent
     target = fitted_size(width, height, settings)
     gap = settings.scaled_decode
-    factor = max(1, min(width // (gap * target[0]), height // (gap * target[1]))) if gap else 1
+    factor = max(1, int(min(width / (gap * target[0]), height / (gap * target[1])))) if gap else 1
     small = shrink(to_eight_bits(image), flattener(image, settings.background), factor)
     box: Box = (0, 0, width / factor, height / factor)
     if settings.fit == "crop":
@@ -151,9 +175,11 @@ def resize(image: Image.Image, settings: Decoding) -> Image.Image:
     return small.resize(target, Image.Resampling.LANCZOS, box)
 
 
-def shrink(image: Image.Image, flatten: Flatten, factor: int) -> Image.Image:
+def shrink(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:
     """Flatten, and average each block of factor x factor pixels, strip by strip: the decoded picture stays the only
     large thing in memory."""
+    if flatten is None:
+        return image.reduce(factor) if factor > 1 else image
     width, height = image.size
     small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
     rows = max(1, STRIP_PIXELS // (width * factor)) * factor

@@ -45,7 +45,7 @@ class Build:
     """"crop" the centre square, "pad" to a square with the background, or "stretch"."""
     background: str = "#ffffff"
     """The colour behind transparent pixels and beside padded pictures."""
-    scaled_decode: int = 4
+    scaled_decode: int = 3
     """Shrink cheaply, by JPEG's own scaling or averaged boxes, to no less than so many times --size, and filter that;
     0: filter each picture at its full size."""
     max_pixels: int = 2 * 89_478_485

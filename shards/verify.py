@@ -7,23 +7,21 @@ image, json and padding) are compared with their hash in the table.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
-import tarfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from shards.damage import Part, locate
 from shards.index import EXCLUDED, INDEX, TABLE, DataError, Shard, decode, open_table, read
 
 PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
@@ -37,17 +35,6 @@ class Verify:
     """The folder of shards."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that read and hash."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A shard and its place in the dataset."""
-
-    path: Path
-    shard: Shard
-    split: str
-    first: int  # the number of its first sample in the split
-    rows: npt.NDArray[np.void] | None  # None: the table is damaged
 
 
 def run_verify(args: Verify) -> int:
@@ -73,7 +60,7 @@ def run_verify(args: Verify) -> int:
             damages += 1
             print(damage)
     samples, size = sum(part.shard.samples for part in parts), sum(part.shard.bytes for part in parts)
-    verdict = f"DAMAGED, {damages} findings" if damages else "whole"
+    verdict = f"DAMAGED, findings: {damages}" if damages else "whole"
     seconds = time.monotonic() - started
     print(
         f"{args.path}: {verdict}; {samples:,} samples in {len(parts):,} shards, {size / 1e6:,.1f} MB, {seconds:.1f} s"
@@ -171,57 +158,3 @@ def check_shard(part: Part) -> list[str]:
     return [
         f"{name}: {what}" for what in found or [f"every byte of its samples is right, so {INDEX} is wrong about it"]
     ]
-
-
-def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[str]:
-    """Yield the damaged places of a shard."""
-    size, end = os.fstat(file.fileno()).st_size, 0
-    bounds = [*rows["start"].tolist(), part.shard.bytes]
-    for i, expected in enumerate(rows["region_hash"].tolist()):
-        file.seek(bounds[i])
-        data = file.read(bounds[i + 1] - bounds[i])
-        headers = list(tar_headers(data))
-        if i == len(rows) - 1 and headers:  # its last member ends it; what follows ends the archive
-            data = data[: padded_end(headers[-1])]
-        end = bounds[i] + len(data)
-        sample = f"sample {part.first + i} of {part.split}{name_of(headers, data)}"
-        if end < bounds[i + 1] and end == size:
-            lost = f" and all from the next to {part.first + len(rows) - 1}" if i < len(rows) - 1 else ""
-            yield f"ends {part.shard.bytes - size} bytes early: {sample} is damaged{lost}"
-            return
-        if xxhash.xxh3_64_intdigest(data) != expected:
-            yield f"{sample} is damaged"
-    file.seek(end)
-    if size != part.shard.bytes or any(file.read()):
-        yield f"bytes outside any sample, from {end} on, are damaged ({size - part.shard.bytes:+d} bytes)"
-
-
-def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
-    """Yield the whole tar headers, wherever they are: one that is damaged hides none of the others."""
-    for position in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
-        block = data[position : position + tarfile.BLOCKSIZE]
-        try:
-            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-        except tarfile.HeaderError:
-            continue
-        header.offset_data = position + tarfile.BLOCKSIZE
-        yield header
-
-
-def padded_end(header: tarfile.TarInfo) -> int:
-    """Return where a member ends, its padding included."""
-    return header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-
-
-def name_of(headers: list[tarfile.TarInfo], data: bytes) -> str:
-    """Return a sample's key and the picture it was made from, as far as they can be read."""
-    known = []
-    for header in headers:
-        key, _, kind = header.name.partition(".")
-        known.append(key)
-        if kind == "json":
-            try:
-                known.append(str(json.loads(data[header.offset_data :][: header.size])["source"]))
-            except (ValueError, LookupError, TypeError):
-                continue  # this is where the damage is
-    return f" ({', '.join(dict.fromkeys(known))})" if known else ""

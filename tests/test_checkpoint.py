@@ -178,7 +178,7 @@ def test_nothing_is_promised_before_the_metrics_are_durable(tmp_path: Path, tens
 
 
 def test_training_survives_a_full_disk(small_disk: Path, shards32: Path) -> None:
-    """The run folder is full at the second checkpoint: loud, training goes on, and the end says that it is not saved."""
+    """The run folder is full at the second checkpoint: loud, training goes on, and the end says what is not saved."""
     wide = ["--network.g-channels", "24", "--network.d-channels", "24", "--checkpoint.keep-last", "1"]
     done = run(
         *("trainer", "train", *TINY, *wide, "--run", str(small_disk / "run"), "--data", str(shards32)),

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 from PIL import Image
 
+from shards.index import Index
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARCHIVE = EXAMPLES / "clipart.zip"
 README = (EXAMPLES / "README.md").read_text()
@@ -80,6 +82,18 @@ def test_some_are_broken(content: dict[str, bytes], monkeypatch: pytest.MonkeyPa
                 broken.add(name)
     assert broken == set(re.findall(r"^\| `([a-z]+/\S+)` \|", README, re.MULTILINE))
     assert len(broken) == 4
+
+
+def test_a_build_excludes_what_the_readme_says(shards32: Path) -> None:
+    index = Index.open(shards32)
+    assert index.content["excluded"] == {
+        "empty": 1,
+        "not_an_image": 1,
+        "too_many_pixels": 1,
+        "too_small": 4,
+        "truncated": 1,
+    }
+    assert f"the other {len(index.table)} become samples" in README
 
 
 def test_makes_the_same_bytes_again_or_says_what_is_missing(tmp_path: Path) -> None:

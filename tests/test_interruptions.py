@@ -109,8 +109,19 @@ def test_nan_rolls_back_with_other_draws_and_the_same_bits(shards32: Path, tmp_p
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         done = run(
-            *("torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "tests.planted"),
-            *("nan_once", "train", *TINY, "--run", str(folder), "--data", str(shards32), "--total-images", "256"),
+            *("torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "--"),
+            *(
+                "tests.planted",
+                "nan_once",
+                "train",
+                *TINY,
+                "--run",
+                str(folder),
+                "--data",
+                str(shards32),
+                "--total-images",
+                "256",
+            ),
         )
         assert done.returncode == 0, done.stderr
         assert [(e["from"], e["to"]) for e in events(folder, "rollback")] == [(224, 128)]

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module", params=["raw", "jpg"])
 def pristine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Several shards in two splits; json comes before the image with one encoding, after it with the other."""
-    return build(tmp_path_factory.mktemp("pristine") / "data", encode=request.param)
+    return build(tmp_path_factory.mktemp("pristine"), encode=request.param)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def verify(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[st
     """Return the exit code and the findings."""
     code = run_verify(Verify(path, workers=2))
     *findings, summary = capsys.readouterr().out.splitlines()
-    assert re.search(f"DAMAGED, {len(findings)} finding" if findings else "whole", summary)
+    assert re.search(f"DAMAGED, findings: {len(findings)};" if findings else "whole", summary)
     return code, findings
 
 
@@ -98,7 +98,7 @@ def test_names_the_picture_that_a_damaged_sample_was_made_from(data: Path, capsy
         member = next(member for member in archive if member.name.endswith(".json"))
         file = archive.extractfile(member)
         assert file is not None
-        source = json.load(file)["source"]
+        source = json.load(file)["file"]
     flip(data / shard.name, image.start)
     key = member.name.removesuffix(".json")
     assert verify(data, capsys) == (1, [f"{shard.name}: sample 0 of train ({key}, {source}) is damaged"])
@@ -158,7 +158,7 @@ def test_truncated_shard(pristine: Path, data: Path, capsys: pytest.CaptureFixtu
         code, (finding,) = verify(data, capsys)
         assert code == 1
         assert finding.startswith(f"{shard.name}: {what}")
-        assert ("and all from the next to" in finding) == ("early" in what)
+        assert ("and all that follow" in finding) == ("early" in what)
         shutil.copy(pristine / shard.name, path)
 
 
@@ -195,14 +195,19 @@ def command(*args: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.parametrize("pristine", ["raw"], indirect=True)
 def test_exit_codes(data: Path, tmp_path: Path) -> None:
     whole = command(data)
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "whole" in whole.stdout
     flip(data / Index.open(data).splits["train"].shards[0].name, 600)
     assert command(data).returncode == 1
-    for path, what in [(tmp_path / "nothing", "does not exist"), (tmp_path, "holds no finished shards")]:
-        refused = command(path)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert what in refused.stderr
-        assert refused.stderr.count("\n") == 1
+    refused = command(tmp_path / "nothing")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "does not exist" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_refuses_a_folder_without_an_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verify(Verify(tmp_path)) == 2
+    assert "holds no finished shards" in capsys.readouterr().err

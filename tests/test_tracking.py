@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.wandb_server import KEY, WandbServer
@@ -115,6 +115,14 @@ def assert_complete(server: WandbServer, run: RunFolder, stop: int = 400) -> Non
     assert mirrored(server, ids(run)[0]) == recorded(run)
 
 
+def assert_complete_after_kill(server: WandbServer, run: RunFolder, trainer: subprocess.Popen[bytes]) -> None:
+    """Kill the trainer; what its journal holds must arrive, and the mirror end by itself."""
+    assert trainer.poll() is None
+    trainer.kill()
+    wait_until(lambda: not mirrors(run))
+    assert_complete(server, run, stop=recorded(run)[-1]["images_seen"])
+
+
 def test_online(server: WandbServer, run: RunFolder) -> None:
     finish(run)
     assert_complete(server, run)
@@ -133,7 +141,7 @@ def test_online(server: WandbServer, run: RunFolder) -> None:
     assert not [path for path in files if KEY.encode() in path.read_bytes()]  # no secret enters the run folder
 
 
-@pytest.mark.parametrize("killed", ["everything", "trainer", "mirror first", "service"])
+@pytest.mark.parametrize("killed", ["everything", "trainer", "service"])
 def test_two_kills_online(server: WandbServer, run: RunFolder, killed: str) -> None:
     start = 0
     for _ in range(2):
@@ -156,11 +164,7 @@ def victims(run: RunFolder, trainer: subprocess.Popen[bytes], killed: str) -> li
     wait_until(lambda: len(mirrors(run)) >= 2)
     if killed == "service":
         return [process for process in mirrors(run) if process.name() == "wandb-core"]
-    return (
-        [*mirrors(run), psutil.Process(trainer.pid)]
-        if killed == "mirror first"
-        else [psutil.Process(trainer.pid), *mirrors(run)]
-    )
+    return [psutil.Process(trainer.pid), *mirrors(run)]
 
 
 def checkpoint_before(run: RunFolder) -> int:
@@ -184,16 +188,6 @@ def test_rows_posted_without_their_summary_are_not_sent_again(server: WandbServe
     assert summary["images_seen"] == summary["_step"] == 200
     lines["wandb-summary.json"] = [json.dumps(summary | {"images_seen": 50, "_step": 50})]
     finish(run, start=100)
-    assert_complete(server, run)
-
-
-def test_the_service_dies_and_training_goes_on(server: WandbServer, run: RunFolder) -> None:
-    trainer = play(run, row_s=0.05)
-    wait_until(lambda: mirrored_of_first(server, run))
-    for process in mirrors(run):
-        if process.name() == "wandb-core":
-            process.terminate()  # as Slurm's SIGTERM to all processes of a job does
-    assert trainer.wait(60) == 0
     assert_complete(server, run)
 
 
@@ -230,7 +224,7 @@ def fragment_rows(run: RunFolder) -> list[list[int]]:
     """The `images_seen` in wandb's offline fragments, read by wandb's own reader."""
     fragments = []
     for path in fragment_files(run):
-        command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(path)]
+        command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(path)]
         private = os.environ | {"WANDB_ERROR_REPORTING": "false"}
         lines = subprocess.run(command, env=private, capture_output=True, text=True, check=False).stdout.splitlines()
         records = [json.loads(line) for line in lines]
@@ -240,24 +234,23 @@ def fragment_rows(run: RunFolder) -> list[list[int]]:
 
 def test_server_dead_at_the_start_comes_up(server: WandbServer, run: RunFolder) -> None:
     server.stop()
-    trainer = play(run, row_s=0.15)
+    trainer = play(run, stop=10_000, row_s=0.05)
     wait_until(lambda: "next try" in (run.wandb / "mirror.log").read_text() if run.wandb.exists() else False)
-    assert trainer.poll() is None
     server.start()
-    assert trainer.wait(60) == 0
-    assert_complete(server, run)
+    wait_for_more(server, run, 1)
+    assert_complete_after_kill(server, run, trainer)
     assert len(list((run.wandb / "online" / "wandb").glob("run-*"))) == 1  # not one for each try
 
 
 def test_server_fails_in_the_middle_and_recovers(server: WandbServer, run: RunFolder) -> None:
-    trainer = play(run, row_s=0.1)
+    trainer = play(run, stop=10_000, row_s=0.05)
     for status in (500, 429):
         wait_for_more(server, run, 1)
         server.status = status
         time.sleep(0.7)
         server.status = 200
-    assert trainer.wait(60) == 0
-    assert_complete(server, run)
+    wait_for_more(server, run, 1)
+    assert_complete_after_kill(server, run, trainer)
 
 
 @pytest.mark.parametrize("fault", ["dead", "slow", "401"])
@@ -293,11 +286,10 @@ def test_sync_of_a_run_with_a_rollback(server: WandbServer, run: RunFolder) -> N
     finish(run, rollback="300 200", mode="disabled")
     first, second = ids(run)
     assert not run.wandb.exists()
-    for _ in range(2):
-        done = sync(run)
-        assert done.returncode == 0, done.stderr
-        assert mirrored(server, first) == recorded(run)[:20]
-        assert mirrored(server, second) == recorded(run)[20:]
+    done = sync(run)
+    assert done.returncode == 0, done.stderr
+    assert mirrored(server, first) == recorded(run)[:20]
+    assert mirrored(server, second) == recorded(run)[20:]
 
 
 def test_sync_follows_a_run_until_its_end(server: WandbServer, run: RunFolder) -> None:
@@ -308,9 +300,7 @@ def test_sync_follows_a_run_until_its_end(server: WandbServer, run: RunFolder) -
     assert len(recorded(run)) == 40
     assert_complete(server, run)
     assert trainer.wait(20) == 0
-    begun = time.monotonic()
     assert "0 rows sent" in sync(run, "--follow").stdout
-    assert time.monotonic() - begun < 6
 
 
 def test_sync_follow_ends_cleanly_on_interrupt(server: WandbServer, run: RunFolder) -> None:
@@ -326,13 +316,12 @@ def test_sync_follow_ends_cleanly_on_interrupt(server: WandbServer, run: RunFold
 
 
 def test_no_two_processes_send_one_run(server: WandbServer, run: RunFolder) -> None:
-    trainer = play(run, row_s=0.1)
-    wait_until(lambda: mirrored_of_first(server, run))
+    trainer = play(run, stop=10_000, row_s=0.05)
+    wait_for_more(server, run, 1)
     done = sync(run)
     assert done.returncode == 1
     assert "another process is sending" in done.stderr
-    assert trainer.wait(60) == 0
-    assert_complete(server, run)
+    assert_complete_after_kill(server, run, trainer)
 
 
 def test_sync_says_what_is_wrong(server: WandbServer, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,137 @@
+"""Show what a folder of shards holds: counts, settings, exclusions, sizes of the originals, and a sheet of pictures."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from shards.exclusion import REASONS
+from shards.index import INDEX, DataError, Index
+
+BAR = 40  # characters of the longest bar
+CLASSES = 20  # lines of classes
+QUANTITIES = {"samples", "shards", "MB", "pictures", "files"}  # titles of columns of numbers
+GAP = 2  # pixels between the pictures of a sheet
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show what a folder of shards holds; exit code 0: done, 2: refused."""
+
+    path: Positional[Path]
+    """The folder of shards."""
+    out: Path | None = None
+    """Also write a sheet of training pictures: a PNG file."""
+    num: int = 64
+    """Pictures on the sheet."""
+    seed: int = 0
+    """Names the choice of the pictures on the sheet."""
+
+
+def run_inspect(args: Inspect) -> int:
+    """Print the tables, write the sheet, and return the exit code."""
+    try:
+        if args.num < 1:
+            raise DataError(f"--num {args.num}: a sheet has at least one picture")
+        index = Index.open(args.path)
+        console = Console(markup=False, highlight=False)
+        for shown in describe(index):
+            console.print(shown)
+        if args.out:
+            pictures = draw_sheet(index, args.num, args.seed)
+            pictures.save(args.out, "PNG")
+            print(f"{args.out}: {pictures.width} x {pictures.height} pixels")
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or args.path}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except (LookupError, TypeError, ValueError, AttributeError):
+        print(f"{args.path / INDEX} is damaged; run: python -m shards verify {args.path}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def describe(index: Index) -> Iterator[Table | str]:
+    """Yield what is to be printed."""
+    content, statistics = index.content, index.content["statistics"]
+    yield table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
+    yield "settings: " + ", ".join(f"{name} {value}" for name, value in content["settings"].items())
+    yield "originals: " + ", ".join(
+        [*counted(statistics["formats"]), *counted(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
+    )
+    for side in "widths", "heights":
+        yield table(f"{side} of the originals, in pixels", ["", "pictures", ""], histogram(**statistics[side]))
+    if index.classes:
+        yield table("classes", ["class", "pictures"], class_rows(index.classes, content["class_counts"]))
+    if content["excluded"]:
+        rows = [(reason, f"{count:,}", REASONS.get(reason, "")) for reason, count in content["excluded"].items()]
+        yield table("excluded", ["reason", "files", "meaning"], rows)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table, numbers on the right."""
+    shown = Table(title=title, title_justify="left")
+    for column in columns:
+        shown.add_column(column, justify="right" if column in QUANTITIES else "left")
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def split_rows(index: Index) -> Iterator[Sequence[str]]:
+    """Yield a row for each split."""
+    for split in index.splits.values():
+        size = sum(shard.bytes for shard in split.shards) / 1e6
+        yield split.name, f"{split.samples:,}", f"{len(split.shards):,}", f"{size:,.1f}"
+
+
+def counted(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield each count with what was counted, the largest first."""
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
+        yield f"{count:,} {name}"
+
+
+def class_rows(classes: Sequence[str], counts: Sequence[int]) -> Iterator[Sequence[str]]:
+    """Yield a row for each of the largest classes, and one for all others."""
+    ranked = sorted(zip(classes, counts, strict=True), key=lambda item: -item[1])
+    for name, count in ranked[:CLASSES]:
+        yield name, f"{count:,}"
+    if len(ranked) > CLASSES:
+        yield f"{len(ranked) - CLASSES:,} others", f"{sum(count for _, count in ranked[CLASSES:]):,}"
+
+
+def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
+    """Yield a row for each bin, but for the empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
+    used = [i for i, count in enumerate(counts) if count]
+    bounds: list[Any] = [0, *edges, None]
+    for i in range(used[0], used[-1] + 1) if used else ():
+        label = f"{bounds[i]:,} and more" if bounds[i + 1] is None else f"{bounds[i]:,} to {bounds[i + 1] - 1:,}"
+        yield label, f"{counts[i]:,}", "█" * math.ceil(counts[i] * BAR / max(counts))
+
+
+def draw_sheet(index: Index, num: int, seed: int) -> Image.Image:
+    """Return a grid of pictures, the same ones for the same seed, in the order in which they are stored."""
+    from shards.stream import Reader  # brings webdataset and with it torch, which take seconds to import
+
+    samples = index.splits["train"].samples
+    draw = np.random.Generator(np.random.Philox(key=seed))
+    chosen = np.sort(draw.choice(samples, min(num, samples), replace=False, shuffle=False))
+    read = Reader(index, "train", lambda sample, what: print(f"sample {sample}: {what}", file=sys.stderr))
+    columns = math.ceil(math.sqrt(len(chosen)))
+    pitch = index.size + GAP
+    grid = Image.new("RGB", (columns * pitch + GAP, -(-len(chosen) // columns) * pitch + GAP), "white")
+    for i, pixels in enumerate(read(chosen).images):
+        grid.paste(Image.fromarray(pixels), (i % columns * pitch + GAP, i // columns * pitch + GAP))
+    return grid

@@ -95,7 +95,7 @@ def test_damage_is_found_and_walked_back(tmp_path: Path, tensors: Tensors, file:
     with pytest.raises(Damaged):
         newest.verify()
     told: list[str] = []
-    found = newest_whole(tmp_path, lambda checkpoint, problem: told.append(problem) or None)
+    found = newest_whole(tmp_path, lambda checkpoint, problem: told.append(problem))
     assert found is not None
     assert found.images_seen == 64
     assert len(told) == 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing as mp
 import socket
+from multiprocessing.queues import SimpleQueue
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -48,12 +49,13 @@ def test_the_left_child_is_the_larger_power_of_two(count: int) -> None:
 MICRO_BATCHES = 8
 
 
-def reduce_in_process(rank: int, size: int, port: int, queue: mp.SimpleQueue[tuple[int, str]]) -> None:
+def reduce_in_process(rank: int, size: int, port: int, queue: SimpleQueue[tuple[int, str]]) -> None:
     """One process: gradients of a network with odd sizes, statistics and a scalar, reduced twice."""
     torch.set_num_threads(1)
     world = World(rank, size)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
-    network = nn.Sequential(nn.Linear(7, 5), nn.Linear(5, 3, bias=False))
+    first = nn.Linear(7, 5)
+    network = nn.Sequential(first, nn.Linear(5, 3, bias=False))
     reduction = ExactReduction(Layout(network, ("loss",)), network, MICRO_BATCHES, world)
     digest = hashlib.sha256()
     for update in range(2):
@@ -65,8 +67,8 @@ def reduce_in_process(rank: int, size: int, port: int, queue: mp.SimpleQueue[tup
         expected = torch.stack([values(update, j, mean.flat.numel()) for j in range(MICRO_BATCHES)]).mean(0)
         torch.testing.assert_close(mean.flat[:-1], expected[:-1])
         assert mean.named_scalars()["loss"].item() == sum(range(MICRO_BATCHES)) / MICRO_BATCHES
-        assert network[0].weight.grad is not None
-        assert network[0].weight.grad.data_ptr() == mean.flat.data_ptr()
+        assert first.weight.grad is not None
+        assert first.weight.grad.data_ptr() == mean.flat.data_ptr()
         digest.update(mean.flat.numpy().tobytes())
     queue.put((rank, digest.hexdigest()))
     dist.barrier()
@@ -84,8 +86,13 @@ def reduced_by(size: int) -> str:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = mp.get_context("fork")
-    queue = context.SimpleQueue()
-    mp.start_processes(reduce_in_process, (size, port, queue), size, start_method="fork")
+    queue: SimpleQueue[tuple[int, str]] = context.SimpleQueue()
+    processes = [context.Process(target=reduce_in_process, args=(r, size, port, queue)) for r in range(size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
     digests = {queue.get()[1] for _ in range(size)}
     assert len(digests) == 1, "the ranks disagree"
     return digests.pop()

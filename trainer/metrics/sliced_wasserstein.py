@@ -77,4 +77,5 @@ def project(patches: Patches, number: int) -> Float[Tensor, "patches directions"
     """Project patches on keyed directions, and sort along each of them."""
     flat = patches.flatten(1)
     directions = normal(philox("sliced wasserstein directions", number), flat.shape[1], DIRECTIONS)
-    return (flat @ (directions / torch.linalg.vector_norm(directions, dim=0))).sort(dim=0).values
+    projected: Tensor = flat @ (directions / torch.linalg.vector_norm(directions, dim=0))
+    return projected.sort(dim=0).values

@@ -1,0 +1,43 @@
+# Everything on a fresh machine: `make demo` paints, `make test` tests. Both set up .venv from constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: setup setup-dev demo test lint bench chaos clean
+
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "lienzo needs Python 3.11 or newer: set PYTHON=…"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || tools/install-debian python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.installed
+
+# torch.compile needs a compiler, and the tests of shells need procps and mount.
+setup-dev: setup
+	@tools/install-debian procps mount
+
+demo: setup
+	$(RUN) examples/demo.py
+
+test: setup-dev
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+bench: setup
+	$(RUN) -m bench
+
+# More rounds of kills than the tests have: make chaos ROUNDS=50 SEED=7
+chaos: setup
+	$(RUN) -m tests.chaos --rounds $(or $(ROUNDS),10) --seed $(or $(SEED),0)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

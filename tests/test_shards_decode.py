@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, features
 
-from shards.decode import Decoding, Picture, decode, formats
+from shards.decode import Decoding, Fit, Picture, decode, formats
 from shards.exclusion import REASONS, Excluded
 
 PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
@@ -170,7 +170,7 @@ def test_animations_give_their_first_frame() -> None:
 
 
 def test_many_formats() -> None:
-    for format in ("BMP", "DDS", "DIB", "ICNS", "ICO", "IM", "JPEG2000", "PCX", "PPM", "SGI", "TGA", "QOI"):
+    for format in ("BMP", "DDS", "DIB", "ICNS", "ICO", "JPEG2000", "PCX", "PPM", "SGI", "TGA", "QOI"):
         picture = decode(saved(Image.new("RGB", (128, 128), (240, 16, 32)), format), PLAIN)
         assert picture.format == format
         assert np.abs(picture.pixels[0, 0].astype(int) - (240, 16, 32)).max() <= 2, format
@@ -206,7 +206,7 @@ def test_flipped_bytes_never_crash(format: str) -> None:
             picture: Picture | None = decode(bytes(damaged), PLAIN)
         except Excluded as error:
             picture = None
-            assert error.reason in REASONS
+            assert error.reason in REASONS  # noqa: PT017  # either outcome is right
         assert picture is None or picture.pixels.shape == (8, 8, 3)
 
 
@@ -236,7 +236,7 @@ def test_fit() -> None:
     image = Image.new("RGB", (48, 16), RED)
     image.paste(BLUE, (16, 0, 32, 16))
     data = saved(image)
-    assert color(data) == BLUE
+    assert (decode(data, PLAIN).pixels[:, 2:6] == BLUE).all()  # the filter looks beyond the edge of the crop
     stretched = decode(data, replace(PLAIN, fit="stretch", size=24)).pixels
     assert stretched[5, 2].tolist() == list(RED)
     assert stretched[5, 12].tolist() == list(BLUE)
@@ -253,7 +253,7 @@ def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
 
 @pytest.mark.parametrize("width", [640, 643, 1001])
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-def test_scaled_decoding_is_close_to_full_decoding(fit: str, width: int) -> None:
+def test_scaled_decoding_is_close_to_full_decoding(fit: Fit, width: int) -> None:
     for format in ("JPEG", "PNG"):
         data = saved(photograph(width, 479), format)
         settings = replace(PLAIN, fit=fit, size=32)
@@ -269,11 +269,11 @@ def test_full_decoding_is_plain_lanczos() -> None:
 
 
 def test_large_pictures_are_converted_in_strips() -> None:
-    image = photograph(2500, 3000).convert("RGBA")
+    image = photograph(2500, 2000).convert("RGBA")
     image.putalpha(200)
     whole = Image.new("RGB", image.size, PLAIN.background)
     whole.paste(image, mask=image.getchannel("A"))
-    expected = whole.resize((8, 8), Image.Resampling.LANCZOS, (0, 250, 2500, 2750))
+    expected = whole.resize((8, 8), Image.Resampling.LANCZOS, (250, 0, 2250, 2000))
     assert np.array_equal(decode(saved(image, "TIFF"), replace(PLAIN, scaled_decode=0)).pixels, np.asarray(expected))
     assert psnr(decode(saved(image, "TIFF"), PLAIN).pixels, np.asarray(expected)) > 40
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -17,13 +16,14 @@ from shards.durable import flush
 from shards.exclusion import REASONS
 from shards.finish import finish
 from shards.index import INDEX, DataError, Index
+from shards.interruption import Interruption, Stopped, interruptible
 from shards.ledger import Ledger
 from shards.listing import SPLITS, compare_listings, compare_settings, write_listing
 from shards.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
 from shards.progress import ListingProgress, Progress
 from shards.shard import Recipe
 from shards.source import Source, open_source
-from shards.workers import INTERRUPTED, Stopped, Workers
+from shards.workers import INTERRUPTED, Workers
 
 WORK = ".build"  # the folder inside DIR that an unfinished build keeps everything in
 
@@ -31,8 +31,8 @@ WORK = ".build"  # the folder inside DIR that an unfinished build keeps everythi
 def run_build(args: Build) -> int:
     """Build, print a summary or the one message that says why not, and return the exit code."""
     try:
-        with interruptible():
-            build(args)
+        with interruptible() as interruption:
+            build(args, interruption)
         return 0
     except DataError as error:
         print(f"shards build: {error}", file=sys.stderr)
@@ -43,21 +43,7 @@ def run_build(args: Build) -> int:
         return INTERRUPTED
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make SIGTERM do what Ctrl-C does."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def build(args: Build) -> None:
+def build(args: Build, interruption: Interruption) -> None:
     """Build the shards.
 
     Raises:
@@ -73,7 +59,7 @@ def build(args: Build) -> None:
     try:
         work.mkdir(parents=True, exist_ok=True)
         with locked(work):
-            build_in(work, args, source, settings)
+            build_in(work, args, source, settings, interruption)
     except OSError as error:
         raise Stopped(f"cannot write to {args.out}: {error.strerror or error}") from error
     except DataError:
@@ -120,11 +106,11 @@ def locked(work: Path) -> Iterator[None]:
         yield
 
 
-def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any]) -> None:
+def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], interruption: Interruption) -> None:
     """List the source, make the shards that are not there yet, finish the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    write_listing(new, source, labels_of(args), settings, ListingProgress())
+    write_listing(new, source, labels_of(args), settings, interruption.between(ListingProgress()))
     if listing.exists():
         compare_listings(listing, new)
     else:
@@ -134,9 +120,8 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any]) 
     ledger = Ledger(listing)
     try:
         shard_samples = shard_samples_of(args, sum(ledger.pictures.values()))
-        done = make_shards(
-            ledger, Recipe(source, decoding_of(args), args.encode, args.max_bytes, work), args.workers, shard_samples
-        )
+        recipe = Recipe(source, decoding_of(args), args.encode, args.max_bytes, work)
+        done = make_shards(ledger, recipe, args.workers, shard_samples, interruption)
         content = finish(ledger, args.out, work, settings | {"shard_samples": shard_samples})
     except DataError:
         listing.unlink()
@@ -146,13 +131,13 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any]) 
     summarize(content, args.out, done, time.monotonic() - started)
 
 
-def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int) -> int:
+def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:
     """Make the shards that are not there yet and return the number of pictures looked at."""
     total, todo, jobs = ledger.to_do(shard_samples)
     progress = Progress(total, total - todo)
     try:
         with Workers(min(workers, jobs), recipe) as pool:
-            for job, piece in pool.run(ledger.open_jobs(shard_samples), progress.show):
+            for job, piece in pool.run(ledger.open_jobs(shard_samples), interruption.between(progress.show)):
                 ledger.record(job, piece)
                 progress.add(len(job.pictures))
     finally:

@@ -14,14 +14,11 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from shards.found import to_text
+from shards.interruption import Stopped
 from shards.shard import Job, Piece, Recipe, write_shard
 
 INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
 TICK_S = 0.5  # between looks at the progress
-
-
-class Stopped(Exception):
-    """The build cannot go on, and can be resumed: the message says why it stopped."""
 
 
 @dataclass

@@ -80,7 +80,7 @@ def test_modes_of_png(mode: str, value: float | tuple[int, ...], expected: tuple
         ("CMYK", (0, 255, 255, 0), RED),
         ("CMYK", (0, 0, 0, 255), (0, 0, 0)),
         ("YCbCr", (76, 85, 255), (254, 0, 0)),
-        ("LAB", (255, 0, 0), WHITE),
+        ("LAB", (255, 128, 128), WHITE),
         ("I;16B", 0x4000, (64, 64, 64)),
         ("I", 65535, WHITE),
         ("F", 0.5, (128, 128, 128)),
@@ -223,7 +223,7 @@ def test_bombs() -> None:
     assert reason(png_of(5000, 5000, b"")) == "too_many_pixels"
     assert reason(saved(photograph(), "GIF"), replace(PLAIN, max_pixels=640 * 480 - 1)) == "too_many_pixels"
     assert decode(saved(photograph(), "GIF"), replace(PLAIN, max_pixels=640 * 480)).width == 640
-    beyond_pillow = png_of(20_000, 10_000, bytes(20_001 * 10_000))  # more than Pillow's own limit
+    beyond_pillow = png_of(18_000, 10_000, bytes(18_001 * 10_000))  # more than Pillow's own limit
     assert color(beyond_pillow, replace(PLAIN, max_pixels=1 << 28)) == (0, 0, 0)
 
 
@@ -236,7 +236,7 @@ def test_fit() -> None:
     image = Image.new("RGB", (48, 16), RED)
     image.paste(BLUE, (16, 0, 32, 16))
     data = saved(image)
-    assert (decode(data, PLAIN).pixels[:, 2:6] == BLUE).all()  # the filter looks beyond the edge of the crop
+    assert (decode(data, PLAIN).pixels[:, 3:5] == BLUE).all()  # the filter looks beyond the edge of the crop
     stretched = decode(data, replace(PLAIN, fit="stretch", size=24)).pixels
     assert stretched[5, 2].tolist() == list(RED)
     assert stretched[5, 12].tolist() == list(BLUE)

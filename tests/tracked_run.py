@@ -45,7 +45,7 @@ def play(arguments: Play) -> None:
     tracker = Tracker(run, TrackingSettings(arguments.mode))
     tracker.start(arguments.start)
     images_seen, rollbacks = arguments.start, 0
-    while images_seen < arguments.stop:
+    while images_seen < arguments.stop or (arguments.rollback and not rollbacks):
         images_seen += STEP
         if images_seen % SAMPLE_EVERY == 0:
             Image.new("RGB", (4, 4), (images_seen % 256, 0, 0)).save(run.sample(images_seen))

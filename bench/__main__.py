@@ -1,0 +1,24 @@
+"""Run every benchmark, each in a process of its own: `python -m bench`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from bench.measure import machine
+
+NAMES = ("sharding", "loading", "step", "reduction", "checkpoint")
+
+
+def main() -> int:
+    """Run them one after the other; the exit code is that of the worst."""
+    print(f"# Benchmarks\n\n{machine()}", flush=True)
+    worst = 0
+    for name in NAMES:
+        print(f"\n## {name}\n", flush=True)
+        worst = max(worst, abs(subprocess.run([sys.executable, "-m", f"bench.{name}"]).returncode))
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Our step beside a bare loop and the reference DCGAN step: `python -m bench.step`. One process, one thread."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+from torch.nn.functional import softplus
+
+from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
+from trainer.config import Config
+from trainer.data import Batch
+from trainer.networks.batch_norm import BatchNorm2d
+from trainer.objectives import OBJECTIVES
+from trainer.optimization import update_average
+from trainer.packet import Layout
+from trainer.recipes import recipe
+from trainer.reduction import ExactReduction
+from trainer.state import TrainState
+from trainer.step import D_SCALARS, G_SCALARS, GanStep
+from trainer.world import World
+
+Autocast = Callable[[], AbstractContextManager[None]]
+OURS, BARE, REFERENCE = "ours", "bare", "reference"
+NAMES = {
+    OURS: "our step: packets, exact reduction, norms, EMA",
+    BARE: "bare loop over the same micro-batches: no reduction, norms, EMA",
+    REFERENCE: "step of pytorch/examples dcgan: fp32, contiguous, whole batch",
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure the step."""
+
+    recipe: str = "dcgan-64"
+    batch_size: int = 128
+    micro_batch_size: int = 32
+    turns: int = 5
+
+
+def plain(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    """Return a copy with torch's own BatchNorm, in a memory format."""
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, BatchNorm2d):
+                norm = nn.BatchNorm2d(len(child.weight))
+                norm.load_state_dict(child.state_dict(), strict=False)
+                setattr(parent, name, norm)
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
+    return network
+
+
+def never() -> bool:
+    return False
+
+
+def our_step(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
+    """Return the trainer's step, its moving average included."""
+    state = TrainState.create(config, "bench", torch.device("cpu"))
+    g = ExactReduction(Layout(state.generator, G_SCALARS), state.generator, config.micro_batches, World())
+    d = ExactReduction(Layout(state.discriminator, D_SCALARS), state.discriminator, config.micro_batches, World())
+    optimizers, scalers = (state.g_optimizer, state.d_optimizer), (state.g_scaler, state.d_scaler)
+    step = GanStep(g, d, optimizers, scalers, OBJECTIVES[config.objective], autocast)
+    average, weights = list(state.ema.values()), [p.detach() for p in state.generator.parameters()]
+
+    def run() -> None:
+        step([share], never)
+        state.images_seen += config.step_images
+        update_average(average, weights, config.step_images, state.images_seen, config.optimizer)
+
+    return run
+
+
+def bare_loop(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
+    """Return the least that does the same work: no graph where none is needed, gradients added up by autograd."""
+    state = TrainState.create(config, "bench", torch.device("cpu"))
+    g, d = (plain(network, torch.channels_last) for network in (state.generator, state.discriminator))
+    g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for n in (g, d))
+
+    def run() -> None:
+        for batch in share:
+            with autocast():
+                with torch.no_grad():
+                    fake = g(batch.z)
+                loss = softplus(-d(batch.real).float()).mean() + softplus(d(fake).float()).mean()
+            (loss / len(share)).backward()
+        d_adam.step()
+        d_adam.zero_grad()
+        d.requires_grad_(False)
+        for batch in share:
+            with autocast():
+                loss = softplus(-d(g(batch.z)).float()).mean()
+            (loss / len(share)).backward()
+        d.requires_grad_(True)
+        g_adam.step()
+        g_adam.zero_grad()
+
+    return run
+
+
+def reference(config: Config, share: list[Batch]) -> Callable[[], object]:
+    """Return the step of pytorch/examples, dcgan/main.py; its D ends in a sigmoid, which is in the loss here."""
+    state = TrainState.create(config, "bench", torch.device("cpu"))
+    g, d = (plain(network, torch.contiguous_format) for network in (state.generator, state.discriminator))
+    g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (g, d))
+    real, z = torch.cat([b.real for b in share]).contiguous(), torch.cat([b.z for b in share])
+    ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
+
+    def backward(logits: Tensor, target: Tensor) -> float:
+        loss = bce(logits, target)
+        loss.backward()
+        return loss.item() + logits.mean().item()
+
+    def run() -> None:
+        d.zero_grad()
+        backward(d(real), ones)
+        fake = g(z)
+        backward(d(fake.detach()), zeros)
+        d_adam.step()
+        g.zero_grad()
+        backward(d(fake), ones)
+        g_adam.step()
+
+    return run
+
+
+def make_batches(config: Config) -> list[Batch]:
+    """Return a whole batch of noise in place of pictures."""
+    n, size, z_dim = config.micro_batch_size, config.network.size, config.network.z_dim
+    pictures = [torch.rand(n, 3, size, size).mul(2).sub(1) for _ in range(config.micro_batches)]
+    nhwc = [p.contiguous(memory_format=torch.channels_last) for p in pictures]
+    return [Batch(j, real, torch.full((n,), -1), torch.randn(n, z_dim), 0) for j, real in enumerate(nhwc)]
+
+
+def measure(config: Config, precision: str, autocast: Autocast, turns: int) -> None:
+    """Take turns and print the table of one precision."""
+    share = make_batches(config)
+    runs = {
+        OURS: our_step(config, share, autocast),
+        BARE: bare_loop(config, share, autocast),
+        REFERENCE: reference(config, share),
+    }
+    candidates = {name: partial(seconds, run) for name, run in runs.items()}
+    take_turns(candidates, 1)
+    times = take_turns(candidates, turns)
+    title = (
+        f"{config.recipe}, {precision}, batch {config.batch_size} = {config.micro_batches} micro-batches, {turns} turns"
+    )
+    rows = []
+    for name, what in NAMES.items():
+        speeds = [config.batch_size / s for s in times[name]]
+        beside = [spread(ratios(times[other], times[name])) for other in (BARE, REFERENCE)]
+        rows.append([what, spread(speeds, 1), *beside])
+    table([title, "images/s", "× bare loop", "× reference"], rows)
+
+
+def main(args: Bench) -> None:
+    torch.set_num_threads(1)
+    print(f"{machine()}; 1 process, 1 thread\n")
+    config = replace(recipe(args.recipe), batch_size=args.batch_size, micro_batch_size=args.micro_batch_size)
+    measure(config, "fp32", nullcontext, args.turns)
+    if has_bf16():
+        measure(config, "bf16 (the reference: fp32)", partial(torch.autocast, "cpu", torch.bfloat16), args.turns)
+    else:
+        print("bf16: not measured, this CPU does not have it\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))

@@ -1,0 +1,59 @@
+"""The trainer itself, with W&B online, killed twice and resumed: one history without gaps, doubles or zigzags."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HOME, TINY, train
+from tests.test_same_bits import last_images, wait_for_no_process
+from tests.wandb_server import WandbServer
+
+ONLINE = ("--tracking.mode", "online", "--sample-every-images", "320")
+
+
+def history(server: WandbServer, folder: Path) -> list[dict[str, float]]:
+    """Return the rows of metrics that the server holds."""
+    identity = json.loads((folder / "wandb.json").read_text())["segments"][0]["id"]
+    return [row for row in server.history(identity) if "loss_d" in row]
+
+
+def test_a_run_killed_twice_has_one_history(shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
+    with WandbServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        for moment, processes in ((160, 2), (352, 3)):
+            kill_everything_at(folder, shards32, moment, processes)
+        train(folder, shards32, "--total-images", "640", *ONLINE, processes=1)
+        rows = history(server, folder)
+        assert not server.unknown
+    assert [row["images_seen"] for row in rows] == list(range(32, 672, 32))
+    recorded = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for mirrored, kept in zip(rows, recorded, strict=True):
+        assert {key: mirrored[key] for key in kept} == kept
+    train(tmp_path / "undisturbed", shards32, "--total-images", "640", "--sample-every-images", "320")
+    assert (tmp_path / "undisturbed" / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def kill_everything_at(folder: Path, data: Path, images: int, processes: int) -> None:
+    """Train, and SIGKILL parent, processes and mirror at once."""
+    command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data), *ONLINE]
+    parent = subprocess.Popen(
+        [*command, "--total-images", "640", "--processes", str(processes)], cwd=HOME, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while last_images(folder) < images:
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    subprocess.run(["pkill", "-KILL", "-f", str(folder)], check=False)
+    assert parent.wait() == -signal.SIGKILL
+    wait_for_no_process(folder)

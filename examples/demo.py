@@ -10,15 +10,21 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw
 
+from shards.index import Index
+from shards.stream import Reader
+from trainer.metrics.sliced_wasserstein import SlicedWasserstein
+from trainer.randomness import philox
+from trainer.sample import real_pictures
+
 mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 HOME = Path(__file__).resolve().parent.parent
 SHARDS = HOME / "demo" / "shards-32"
 RUN = HOME / "runs" / "demo"
-SIZE, COLUMNS, SCALE = 32, 8, 2
+SIZE, SIDE, GAP = 32, 256, 12  # pixels: of a picture, of a grid of 8 x 8, between grids
 
 # Found by trial on two cores: small batches for many steps in little time, and a generator that learns faster than
 # its judge, which otherwise wins early on so few pictures.
@@ -48,21 +54,25 @@ def progress(out: Path) -> None:
     grids = sorted((RUN / "samples").glob("*.png"))
     chosen = [grids[i] for i in np.unique(np.linspace(0, len(grids) - 1, 4).round().astype(int))]
     distance = {int(row["images_seen"]): row["swd_512"] for row in rows() if "swd_512" in row}
-    side = SIZE * COLUMNS
-    panels = [("real pictures", Image.open(chosen[0]).crop((0, 0, side, side // 2)))]
+    panels = [("real pictures", Image.open(chosen[0]).crop((0, 0, SIDE, SIDE)))]
     for path in chosen:
         image = Image.open(path)
-        caption = f"painted after {int(path.stem):,} images (distance {distance[int(path.stem)]:.0f})"
-        panels.append((caption, image.crop((image.width - side, 0, image.width, side // 2))))
-    gap, text = 16, 22
-    height = side // 2 * SCALE + text + gap
-    sheet = Image.new("RGB", (side * SCALE + 2 * gap, gap + height * len(panels)), "white")
+        caption = f"after {int(path.stem):,} images: distance {distance[int(path.stem)]:.0f}"
+        panels.append((caption, image.crop((image.width - SIDE, 0, image.width, SIDE))))
+    sheet = Image.new("RGB", (GAP + (SIDE + GAP) * len(panels), SIDE + 2 * GAP + 20), "white")
     pen = ImageDraw.Draw(sheet)
     for i, (caption, panel) in enumerate(panels):
-        pen.text((gap, gap + i * height), caption, fill="black", font_size=16)
-        big = panel.resize((panel.width * SCALE, panel.height * SCALE), Image.Resampling.NEAREST)
-        sheet.paste(big, (gap, gap + i * height + text))
+        left = GAP + i * (SIDE + GAP)
+        pen.text((left, GAP), caption, fill="black", font_size=14)
+        sheet.paste(panel, (left, GAP + 20))
     sheet.save(out)
+
+
+def distance_of_noise() -> float:
+    """Return how far uniform noise is from the real pictures."""
+    reader = Reader(Index.open(SHARDS), "train", lambda sample, problem: None)
+    noise = philox("noise").integers(0, 256, (512, SIZE, SIZE, 3), dtype=np.uint8)
+    return SlicedWasserstein(real_pictures(reader, 512, seed=0))(noise)
 
 
 def plot(out: Path) -> None:
@@ -89,7 +99,8 @@ def main() -> None:
     progress(RUN / "progress.png")
     plot(RUN / "losses.png")
     swd = [row["swd_512"] for row in rows() if "swd_512" in row]
-    print(f"\ndistance between real and painted pictures: {swd[0]:.0f} at first, {swd[-1]:.0f} now")
+    noise = distance_of_noise()
+    print(f"\ndistance to the real pictures: noise {noise:.0f}; painted {swd[0]:.0f} at first, {swd[-1]:.0f} now")
     print(f"look at:   {RUN / 'progress.png'}\n           {RUN / 'losses.png'}\nwhat to try next:")
     print(f"  .venv/bin/python -m trainer sample {RUN} --num 64 --seed 1 --out grid.png   paint more")
     print(f"  .venv/bin/python -m launcher resume {RUN} --total-images 200000             train on")

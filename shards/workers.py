@@ -80,15 +80,23 @@ class Workers:
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
-        context = multiprocessing.get_context("spawn")  # no threads or locks of the parent come along
-        for _ in range(self.count):
-            here, there = context.Pipe()
-            done = context.RawValue(ctypes.c_int64)
-            process = context.Process(target=work, args=(there, self.recipe, done), daemon=True)
-            process.start()
-            there.close()  # so that the death of the process ends the connection
-            self.workers.append(Worker(process, here, done))
+        # Ctrl-C, and a scheduler's SIGTERM, reach all processes of a job: for the workers, the parent decides.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            self.workers = [self.start() for _ in range(self.count)]
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         return self
+
+    def start(self) -> Worker:
+        """Start a process, which inherits the blocked signals."""
+        context = multiprocessing.get_context("spawn")  # no threads or locks of the parent come along
+        here, there = context.Pipe()
+        done = context.RawValue(ctypes.c_int64)
+        process = context.Process(target=work, args=(there, self.recipe, done), daemon=True)
+        process.start()
+        there.close()  # so that the death of the process ends the connection
+        return Worker(process, here, done)
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
@@ -126,7 +134,6 @@ class Workers:
 
 def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
     """Do one job after the other: what a worker process runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=end_with_parent, daemon=True).start()
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does without, and loads fast
 

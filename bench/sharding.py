@@ -26,10 +26,12 @@ from PIL import Image, ImageDraw
 
 from shards.decode import Decoding, decode
 from shards.encode import ENCODINGS
+from shards.options import Build
 
 WIDTH, HEIGHT = 1632, 1224
 BASES = 12  # spectra; every picture is one of them, turned and rolled, under shapes of its own
 SIDE = 64
+DEFAULT = Build.scaled_decode
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,9 @@ def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
     for processes in (1, 2):
         with in_processes(processes) as measure:
             seconds[f"plain {processes}"] = measure(plain, paths)
-            seconds[f"bare 4 {processes}"] = measure(partial(bare, scaled_decode=4), paths)
-        for scaled_decode in (4, 0):
-            seconds[f"build {scaled_decode} {processes}"] = build(source, processes, scaled_decode)
+            seconds[f"bare {processes}"] = measure(partial(bare, scaled_decode=DEFAULT), paths)
+        seconds[f"build {processes}"] = build(source, processes, DEFAULT)
+        seconds[f"full {processes}"] = build(source, processes, 0)
     return {name: len(paths) / value for name, value in seconds.items()}
 
 
@@ -134,18 +136,20 @@ def throughput(source: Path, paths: list[Path], turns: int) -> None:
     print("| pictures/s, 2 megapixels to 64 px | 1 process | 2 processes |\n|---|---|---|")
     names = {
         "plain": "plain Pillow: full decode + Lanczos, no output",
-        "bare 4": "the default's decoding alone: the limit",
-        "build 4": "`shards build`, whole command",
-        "build 0": "`shards build --scaled-decode 0`, whole command",
+        "bare": "the decoding of `shards build` and nothing else: its limit",
+        "build": "`shards build`, whole command",
+        "full": "`shards build --scaled-decode 0`, whole command",
     }
     for key, name in names.items():
-        print(f"| {name} | {spread([s[f'{key} 1'] for s in speeds])} | {spread([s[f'{key} 2'] for s in speeds])} |")
-    ratios = {"build 4": "plain", "build 4 ": "bare 4", "build 0": "plain"}
-    for over, under in ratios.items():
-        cells = [spread([s[f"{over.strip()} {n}"] / s[f"{under} {n}"] for s in speeds]) for n in (1, 2)]
-        print(f"| **{names[over.strip()]} ÷ {under}** | {cells[0]} | {cells[1]} |")
-    second = spread([s["build 4 2"] / s["build 4 1"] for s in speeds])
-    print(f"| second process, `shards build` | | {second} |\n")
+        print(f"| {name} | {cells(speeds, key)} |")
+    for over, under in (("build", "plain"), ("build", "bare"), ("full", "plain")):
+        print(f"| **{names[over]} ÷ {under}** | {cells(speeds, over, under)} |")
+    print(f"| two processes ÷ one, `shards build` | | {spread([s['build 2'] / s['build 1'] for s in speeds])} |\n")
+
+
+def cells(speeds: list[dict[str, float]], over: str, under: str | None = None) -> str:
+    """Return two cells of a table: a speed, or a ratio of two, in one process and in two."""
+    return " | ".join(spread([s[f"{over} {n}"] / (s[f"{under} {n}"] if under else 1) for s in speeds]) for n in (1, 2))
 
 
 def spread(values: list[float]) -> str:
@@ -176,7 +180,7 @@ def fidelity(files: list[bytes]) -> None:
 
 def encodings(files: list[bytes]) -> None:
     """Print what each encoding costs."""
-    pixels = [decode(data, decoding(4)).pixels for data in files]
+    pixels = [decode(data, decoding(DEFAULT)).pixels for data in files]
     print("| `--encode` | bytes a picture | PSNR, median (worst) | encode, ms | decode, ms |\n|---|---|---|---|---|")
     for name, encoding in ENCODINGS.items():
         started = time.perf_counter()
@@ -187,8 +191,8 @@ def encodings(files: list[bytes]) -> None:
         values = [psnr(a, b) for a, b in zip(pixels, decoded, strict=True)]
         what = "exact" if min(values) == 99.0 else f"{median(values):.1f} ({min(values):.1f}) dB"
         size = sum(map(len, encoded)) / len(files)
-        cells = [f"{seconds * 1e3 / len(files):.3f}" for seconds in times]
-        print(f"| {name} | {size:,.0f} | {what} | {cells[0]} | {cells[1]} |")
+        ms = [f"{seconds * 1e3 / len(files):.3f}" for seconds in times]
+        print(f"| {name} | {size:,.0f} | {what} | {ms[0]} | {ms[1]} |")
 
 
 def main() -> None:

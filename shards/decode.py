@@ -65,7 +65,8 @@ class Picture:
 def formats() -> tuple[str, ...]:
     """Return the formats to try: all of Pillow's but EPS, a program that an external interpreter would have to run."""
     Image.init()
-    return tuple(name for name in Image.ID if name != "EPS")
+    common = ("JPEG", "PNG", "WEBP", "GIF")  # tried first, which saves time
+    return (*common, *(name for name in Image.ID if name not in (*common, "EPS")))
 
 
 def decode(data: bytes, settings: Decoding) -> Picture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -41,17 +41,17 @@ class OpenFiles(threading.local):
     """The shards that one thread has open: descriptors, the one used last at the end."""
 
     def __init__(self) -> None:
-        self.descriptors: OrderedDict[Path, int] = OrderedDict()
+        self.descriptors: OrderedDict[int, int] = OrderedDict()
 
-    def __call__(self, path: Path) -> int:
-        """Return a descriptor of the file, closing the one that was used longest ago when there are too many."""
-        if path in self.descriptors:
-            self.descriptors.move_to_end(path)
-            return self.descriptors[path]
+    def __call__(self, shard: int, paths: Sequence[Path]) -> int:
+        """Return a descriptor of a shard, closing the one that was used longest ago when there are too many."""
+        if shard in self.descriptors:
+            self.descriptors.move_to_end(shard)
+            return self.descriptors[shard]
         if len(self.descriptors) >= OPEN_FILES:
             os.close(self.descriptors.popitem(last=False)[1])
-        self.descriptors[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return self.descriptors[path]
+        self.descriptors[shard] = os.open(paths[shard], os.O_RDONLY | os.O_CLOEXEC)
+        return self.descriptors[shard]
 
     def __del__(self) -> None:
         for descriptor in self.descriptors.values():
@@ -96,7 +96,7 @@ class Reader:
         if sample in self.damaged:
             return False
         try:
-            data = os.pread(self.files(self.paths[shard]), size, offset)
+            data = os.pread(self.files(shard, self.paths), size, offset)
             if len(data) != size:
                 raise ValueError(f"the shard ends {size - len(data)} bytes too early")
             if xxhash.xxh3_64_intdigest(data) != image_hash:

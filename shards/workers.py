@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
@@ -81,6 +82,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         # Ctrl-C, and a scheduler's SIGTERM, reach all processes of a job: for the workers, the parent decides.
+        resource_tracker.ensure_running()  # its own start unblocks them
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self.workers = [self.start() for _ in range(self.count)]

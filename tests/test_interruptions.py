@@ -66,17 +66,13 @@ def test_one_process_that_is_asked_stops_all(shards32: Path, tmp_path: Path) -> 
 
 def test_a_second_interrupt_stops_at_once(shards32: Path, tmp_path: Path) -> None:
     parent = start(tmp_path / "run", shards32, *LONG)
-    for child in children(parent):
-        os.kill(child, signal.SIGSTOP)  # so that the first one cannot be answered before the second comes
-    parent.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    parent.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    for child in children(parent):
-        os.kill(child, signal.SIGCONT)
-    parent.communicate(timeout=60)
-    assert parent.returncode in (75, 130)  # pending signals of one kind merge: then it is the first one's answer
+    while parent.poll() is None:  # an impatient user: signals that come too close together count as one
+        parent.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    parent.communicate()
+    assert parent.returncode == 130
     wait_for_no_process(tmp_path / "run")
+    train(tmp_path / "run", shards32, "--total-images", "0")  # the last durable checkpoint serves
 
 
 def test_a_process_that_dies_ends_the_run_with_a_message(shards32: Path, tmp_path: Path) -> None:

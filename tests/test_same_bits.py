@@ -42,7 +42,9 @@ def recorded(folder: Path) -> dict[tuple[int, int], list[list[int]]]:
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_any_number_of_processes(processes: int, undisturbed: Path, shards32: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(folder, shards32, "--total-images", str(TOTAL), "--record-samples", processes=processes)
+    workers = str(processes - 2)  # in line, and by one thread or two
+    settings = ("--total-images", str(TOTAL), "--record-samples", "--workers", workers)
+    train(folder, shards32, *settings, processes=processes)
     assert fingerprint(folder) == fingerprint(undisturbed)
     assert (folder / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
     assert recorded(folder) == recorded(undisturbed)
@@ -118,7 +120,10 @@ def test_the_fingerprint_tells_runs_apart(undisturbed: Path, shards32: Path, tmp
 
 def test_bf16_and_odd_shares(shards32: Path, tmp_path: Path) -> None:
     """Eight micro-batches on three processes: shares of 2, 3 and 3, none of them whole subtrees only."""
-    settings = ("--micro-batch-size", "4", "--mixed-precision", "bf16", "--total-images", "96")
+    settings = [
+        *("--micro-batch-size", "4", "--mixed-precision", "bf16", "--total-images", "192"),
+        *("--d-steps", "2", "--order-window", "2", "--objective", "hinge"),
+    ]
     prints = defaultdict(list)
     for processes in (1, 3):
         train(tmp_path / str(processes), shards32, *settings, processes=processes)

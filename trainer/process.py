@@ -68,6 +68,8 @@ def train(config: Config, run: RunFolder) -> Outcome:
         log.info(farewell(outcome, training.state.images_seen, run))
     except Failed as error:
         log.error("%s", error)
+    except (OSError, DataError) as error:
+        log.error("failed: %s", error)
     except RuntimeError as error:
         if world.size == 1 or not lost_peers(error):
             raise

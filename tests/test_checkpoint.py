@@ -179,13 +179,14 @@ def test_nothing_is_promised_before_the_metrics_are_durable(tmp_path: Path, tens
 
 def test_training_survives_a_full_disk(small_disk: Path, shards32: Path) -> None:
     """The run folder is full at the second checkpoint: loud, training goes on, and the end says what is not saved."""
-    wide = ["--network.g-channels", "24", "--network.d-channels", "24", "--checkpoint.keep-last", "1"]
+    wide = ["--network.g-channels", "32", "--network.d-channels", "32", "--checkpoint.keep-last", "1"]
     done = run(
         *("trainer", "train", *TINY, *wide, "--run", str(small_disk / "run"), "--data", str(shards32)),
         *("--total-images", "192", "--checkpoint-every-images", "64"),
     )
     assert done.returncode == 1, done.stderr
-    assert "THE CHECKPOINT WAS NOT WRITTEN: No space left on device" in done.stderr
+    assert "THE CHECKPOINT WAS NOT WRITTEN" in done.stderr
+    assert "No space left on device" in done.stderr
     assert "192 / 192 images" in done.stderr
     assert "not durable" in done.stderr
     assert "Traceback" not in done.stderr

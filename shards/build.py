@@ -148,10 +148,9 @@ def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int
 def summarize(content: dict[str, Any], out: Path, done: int, seconds: float) -> None:
     """Print what was built."""
     train, holdout = (content["splits"][split] for split in SPLITS)
-    shards, samples = train["shards"] + holdout["shards"], train["samples"] + holdout["samples"]
-    size = sum(shard["bytes"] for shard in shards) / 1e6
+    sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
     print(f"{out}: {train['samples']:,} pictures to train on and {holdout['samples']:,} held out", end=" ")
-    print(f"in {len(shards):,} shards, {size:,.1f} MB")
+    print(f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB")
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
     if enlarged := content["statistics"]["enlarged"]:
         print(f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shards.durable import flush, write_durably
-from shards.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError
+from shards.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError, shard_name
 from shards.ledger import Ledger
 from shards.listing import SPLITS
 from shards.shard import shard_file
@@ -68,17 +68,21 @@ def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> d
 
 def name_shards(ledger: Ledger, out: Path, work: Path) -> dict[str, dict[str, Any]]:
     """Give the shards their final names, without gaps, and return what the index tells of them."""
-    splits: dict[str, dict[str, Any]] = {name: {"samples": 0, "shards": []} for name in SPLITS}
+    splits: dict[str, dict[str, Any]] = {
+        name: {"samples": 0, "shards": {"samples": [], "bytes": [], "sha256": []}} for name in SPLITS
+    }
     for split, number, piece in ledger.pieces():
         if not piece.samples:
             continue
         described = splits[SPLITS[split]]
-        name = f"{SPLITS[split]}-{len(described['shards']):06d}.tar"
+        columns = described["shards"]
+        name = shard_name(SPLITS[split], len(columns["samples"]))
         here = shard_file(work, split, number)
         if here.exists():  # else a finish that was killed has moved it
             os.replace(here, out / name)
-        shard = {"name": name, "samples": piece.samples, "bytes": piece.length, "sha256": piece.sha256}
-        described["shards"].append(shard)
+        columns["samples"].append(piece.samples)
+        columns["bytes"].append(piece.length)
+        columns["sha256"].append(piece.sha256)
         described["samples"] += piece.samples
     return splits
 

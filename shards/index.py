@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,37 @@ class Shard:
     sha256: str
 
 
+def shard_name(split: str, number: int) -> str:
+    """Return the file name of a split's shard."""
+    return f"{split}-{number:06d}.tar"
+
+
 @dataclass(frozen=True)
 class Split:
-    """The shards of the training set, or of the hold-out set."""
+    """The shards of the training set, or of the hold-out set.
+
+    There may be very many, so they become objects only when `shards` is asked for.
+    """
 
     name: str
     first: int  # the row of its first sample in the table
     samples: int
-    shards: tuple[Shard, ...]
+    columns: Mapping[str, Sequence[Any]]  # "samples", "bytes" and "sha256" of each shard
+
+    @cached_property
+    def shard_samples(self) -> npt.NDArray[np.int64]:
+        """The samples in each shard: (shards,)."""
+        return np.array(self.columns["samples"], dtype=np.int64)
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards, in order.
+
+        Raises:
+            ValueError: the columns differ in length.
+        """
+        columns = (self.columns[name] for name in ("samples", "bytes", "sha256"))
+        return tuple(Shard(shard_name(self.name, i), *row) for i, row in enumerate(zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -77,16 +101,21 @@ class Index:
         """
         raw = read(path)
         content = decode(path, raw)
-        splits, first = {}, 0
-        for name, split in content["splits"].items():
-            splits[name] = Split(name, first, split["samples"], tuple(Shard(**shard) for shard in split["shards"]))
-            first += split["samples"]
-        table = open_table(path, first)
-        digest = hashlib.sha256(raw).hexdigest()
-        settings = content["settings"]
-        return cls(
-            path, digest, settings["size"], settings["encode"], tuple(content["classes"]), splits, table, content
-        )
+        try:
+            splits, classes = dict(read_splits(content)), tuple(content["classes"])
+            size, encoding = content["settings"]["size"], content["settings"]["encode"]
+        except (LookupError, TypeError, AttributeError):
+            raise DataError(f"{path / INDEX} is damaged; build the shards again") from None
+        table = open_table(path, sum(split.samples for split in splits.values()))
+        return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content)
+
+
+def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
+    """Yield the splits that index.json describes, by name."""
+    first = 0
+    for name, described in content["splits"].items():
+        yield name, Split(name, first, described["samples"], described["shards"])
+        first += described["samples"]
 
 
 def read(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from shards.damage import Part, locate
-from shards.index import EXCLUDED, INDEX, TABLE, DataError, Shard, decode, open_table, read
+from shards.index import EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
 
 PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
 
@@ -84,16 +84,14 @@ def split_parts(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.vo
     Raises:
         ValueError: the counts in the index contradict each other.
     """
-    row = 0
-    for split, described in content["splits"].items():
+    for name, split in read_splits(content):
         first = 0
-        for shard in (Shard(**fields) for fields in described["shards"]):
-            rows = None if table is None else table[row + first : row + first + shard.samples]
-            yield Part(path / shard.name, shard, split, first, rows)
+        for shard in split.shards:
+            rows = None if table is None else table[split.first + first : split.first + first + shard.samples]
+            yield Part(path / shard.name, shard, name, first, rows)
             first += shard.samples
-        if first != described["samples"]:
-            raise ValueError(f"the shards of {split} have {first} samples, not {described['samples']}")
-        row += first
+        if first != split.samples:
+            raise ValueError(f"the shards of {name} have {first} samples, not {split.samples}")
 
 
 def whole_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def build(args: Build, interruption: Interruption) -> None:
             build_in(work, args, source, settings, interruption)
     except OSError as error:
         raise Stopped(f"cannot write to {args.out}: {error.strerror or error}") from error
+    except sqlite3.Error as error:
+        raise Stopped(f"cannot keep the list of files in {work}: {error}") from error
     except DataError:
         if not (work / "listing").exists():
             shutil.rmtree(work)  # nothing is there to resume

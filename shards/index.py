@@ -147,7 +147,7 @@ def open_table(path: Path, samples: int) -> npt.NDArray[np.void]:
     """Map the table into memory and check its length."""
     try:
         table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (EOFError, OSError, ValueError) as error:
         raise DataError(f"{path / TABLE} cannot be read ({error}); build the shards again") from error
     if table.dtype != ROW or table.shape != (samples,):
         raise DataError(f"{path / TABLE} does not belong to {INDEX}: it has not {samples} rows; build the shards again")

@@ -609,12 +609,25 @@ def test_two_builds_do_not_meet(tmp_path: Path) -> None:
         refuse(source, out, "another build is at work", "--resume")
 
 
-def test_a_full_or_read_only_disk_is_one_message(tmp_path: Path) -> None:
-    source = make_source(tmp_path / "source", 3, 1)
-    done = run(source, "--out", "/proc/shards")
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:
+    done = run(make_source(tmp_path / "source", 3, 1), "--out", "/proc/shards")
     assert done.returncode == 75
     assert done.stderr.startswith("shards build: cannot write to /proc/shards")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("free", [20_000, 300_000])  # too little for the list of files; for the shards
+def test_a_full_disk_is_one_message(source: Path, built: Path, small_disk: Path, free: int) -> None:
+    ballast, out = small_disk / "ballast", small_disk / "out"
+    ballast.write_bytes(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize - free))
+    done = run(source, "--out", out, *OPTIONS)
+    assert done.returncode == 75
+    assert done.stderr.startswith("shards build: cannot ")
+    assert done.stderr.count("\n") == 1
+    ballast.unlink()
+    done = run(source, "--out", out, *OPTIONS, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert digests(out) == digests(built)
 
 
 def test_starting_is_quick() -> None:

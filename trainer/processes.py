@@ -60,13 +60,14 @@ def run_processes(run: RunFolder, size: int) -> Outcome:
             if child.poll() is None:
                 child.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in REQUESTS}
+    for number in REQUESTS:
+        signal.signal(number, pass_on)
     try:
         children += [start(run, rank, size, store.port) for rank in range(size)]
         return outcome(run, wait(children))
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in REQUESTS:
+            signal.signal(number, signal.SIG_IGN)  # all that is left is to say how it ended
         for child in children:
             child.kill()
             child.wait()

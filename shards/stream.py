@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ import webdataset
 import xxhash
 
 from shards.encode import ENCODINGS
-from shards.index import DataError, Index
+from shards.index import DataError, Index, shard_name
 
 OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process may have files open
 AHEAD = 4  # micro-batches that each worker thread prepares ahead
@@ -43,14 +43,14 @@ class OpenFiles(threading.local):
     def __init__(self) -> None:
         self.descriptors: OrderedDict[int, int] = OrderedDict()
 
-    def __call__(self, shard: int, paths: Sequence[Path]) -> int:
+    def __call__(self, shard: int, path_of: Callable[[int], Path]) -> int:
         """Return a descriptor of a shard, closing the one that was used longest ago when there are too many."""
         if shard in self.descriptors:
             self.descriptors.move_to_end(shard)
             return self.descriptors[shard]
         if len(self.descriptors) >= OPEN_FILES:
             os.close(self.descriptors.popitem(last=False)[1])
-        self.descriptors[shard] = os.open(paths[shard], os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptors[shard] = os.open(path_of(shard), os.O_RDONLY | os.O_CLOEXEC)
         return self.descriptors[shard]
 
     def __del__(self) -> None:
@@ -70,8 +70,7 @@ class Reader:
     def __init__(self, index: Index, split: str, on_damage: Callable[[int, str], None]) -> None:
         self.index, self.split, self.on_damage = index, index.splits[split], on_damage
         self.decode = ENCODINGS[index.encoding].decode
-        self.first = np.cumsum([0] + [shard.samples for shard in self.split.shards])  # each shard's first sample
-        self.paths = [index.path / shard.name for shard in self.split.shards]
+        self.first = np.concatenate([[0], np.cumsum(self.split.shard_samples)])  # each shard's first sample
         self.files = OpenFiles()
         self.damaged: set[int] = set()
 
@@ -96,7 +95,7 @@ class Reader:
         if sample in self.damaged:
             return False
         try:
-            data = os.pread(self.files(shard, self.paths), size, offset)
+            data = os.pread(self.files(shard, self.path_of), size, offset)
             if len(data) != size:
                 raise ValueError(f"the shard ends {size - len(data)} bytes too early")
             if xxhash.xxh3_64_intdigest(data) != image_hash:
@@ -105,8 +104,12 @@ class Reader:
             return True
         except (OSError, ValueError) as error:
             self.damaged.add(sample)
-            self.on_damage(sample, f"{self.split.shards[shard].name}: {error}")
+            self.on_damage(sample, f"{self.path_of(shard).name}: {error}")
             return False
+
+    def path_of(self, shard: int) -> Path:
+        """Return where a shard of the split lies."""
+        return self.index.path / shard_name(self.split.name, shard)
 
     def replace(self, sample: int, out: npt.NDArray[np.uint8]) -> int:
         """Read the next whole sample into `out` and return its number.

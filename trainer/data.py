@@ -39,7 +39,7 @@ class Batch:
 
 def order_of(config: Config, reader: Reader) -> Order:
     """Return the order in which the run visits the samples of the reader's split."""
-    return Order([shard.samples for shard in reader.split.shards], config.seed, config.order_window)
+    return Order(reader.split.shard_samples, config.seed, config.order_window)
 
 
 class Feed:

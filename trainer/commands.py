@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -77,7 +78,11 @@ def run_train(args: Train) -> Outcome:
     run = RunFolder(args.run)
     if is_rank():
         end_with_parent()
-        return run_rank(args.config, run)
+        outcome = run_rank(args.config, run)
+        # All is closed and durable. What is left are the native threads of the process group, which now and then
+        # abort the interpreter's shutdown ("terminate called without an active exception").
+        logging.shutdown()
+        os._exit(outcome)
     return train_here(args.config, run)
 
 

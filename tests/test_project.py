@@ -60,7 +60,7 @@ def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
     verbs = {"shards": {"build", "verify", "inspect"}, "trainer": {"train", "sample", "fingerprint"}}
     verbs["launcher"] = {"submit", "resume", "sync", "init"}
-    for module, verb in re.findall(r"python -m (\S+) ?([a-z]*)", document.read_text()):
+    for module, verb in re.findall(r"python -m ([a-z.]+) ?([a-z]*)", document.read_text()):
         if module in verbs:
             assert verb in verbs[module], f"{document.name}: python -m {module} {verb}"
         elif module.startswith("bench"):

@@ -19,7 +19,8 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # re-expo
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from trainer.checkpoint import Checkpoints, CheckpointSettings, Saved, fsync
+from shards.durable import flush
+from trainer.checkpoint import Checkpoints, CheckpointSettings, Saved
 from trainer.recipes import recipe
 from trainer.state import TrainState
 
@@ -68,7 +69,7 @@ class Candidates:
 
         def save(tensors: dict[str, Tensor], path: Path) -> None:
             torch.save(tensors, path)
-            fsync(path)
+            flush(path)
 
         return seconds(partial(save, self.state.tensors(), self.folder / "state.pt"))
 

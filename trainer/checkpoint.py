@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from shards.durable import flush
 from trainer.settings import operational
 
 SCHEMA = 1
@@ -213,7 +213,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        fsync(self.folder)
+        flush(self.folder)
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
@@ -223,12 +223,12 @@ class Checkpoints:
         (folder / VALUES).write_text(json.dumps(values, indent=1))
         files = {}
         for name in (TENSORS, VALUES):
-            fsync(folder / name)
+            flush(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         self.before_manifest()
         (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
-        fsync(folder / MANIFEST)
-        fsync(folder)
+        flush(folder / MANIFEST)
+        flush(folder)
 
     def prune(self) -> None:
         """Remove what the settings do not keep, after the newest one was read back whole."""
@@ -248,12 +248,3 @@ class Checkpoints:
     def close(self) -> None:
         """End the background thread."""
         self.executor.shutdown()
-
-
-def fsync(path: Path) -> None:
-    """Make a file or a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

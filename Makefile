@@ -32,7 +32,13 @@ lint: setup
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-bench: setup
+# Peers have an environment of their own: what they need is not ours, and must not move our pins.
+.bench-venv/.installed: bench/requirements.txt
+	$(PYTHON) -m venv .bench-venv
+	.bench-venv/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	@touch $@
+
+bench: setup .bench-venv/.installed
 	$(RUN) -m bench
 
 # More rounds of kills than the tests have: make chaos ROUNDS=50 SEED=7
@@ -40,4 +46,4 @@ chaos: setup
 	$(RUN) -m tests.chaos --rounds $(or $(ROUNDS),10) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

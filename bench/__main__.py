@@ -7,7 +7,7 @@ import sys
 
 from bench.measure import machine
 
-NAMES = ("sharding", "loading", "step", "reduction", "checkpoint")
+NAMES = ("sharding", "loading", "step", "training", "reduction", "checkpoint")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from bench.measure import machine, ratios, spread, table, take_turns
 from shards.build import run_build
+from shards.encode import ENCODINGS
 from shards.index import Index
 from shards.options import Build
 from shards.order import Order
@@ -34,13 +36,17 @@ from shards.stream import Reader, stream
 from trainer.data import to_device
 
 BATCH = 64
+SIDE = 64
 CPU = torch.device("cpu")
 OURS, FLOATS, PEER, LIMIT = "ours, bytes", "ours, floats", "webdataset", "limit"
+JPEG, JPEG_LIMIT = "ours, jpeg", "limit, jpeg"
 NAMES = {
     OURS: "our whole stream: open, plan, read, check, batch, labels",
     FLOATS: "the same, made floats as the trainer does",
     PEER: "webdataset, standard pipeline: PNG, decode('pil'), floats, batched",
     LIMIT: "the limit: gather from one memory-mapped array",
+    JPEG: "our whole stream, JPEG shards, bytes",
+    JPEG_LIMIT: "the limit of JPEG: decode of the same bytes in memory, batched",
 }
 
 
@@ -86,12 +92,32 @@ def limit(pixels: npt.NDArray[np.uint8]) -> Iterator[object]:
             yield pixels[batch]
 
 
+def jpeg_limit(files: list[bytes]) -> Iterator[object]:
+    """Yield batches decoded from memory without end."""
+    decode = ENCODINGS["jpg"].decode
+    images = np.empty((BATCH, SIDE, SIDE, 3), dtype=np.uint8)
+    for i in count(0, BATCH):
+        for j in range(BATCH):
+            images[j] = decode(files[(i + j) % len(files)], SIDE)
+        yield images
+
+
 def samples_per_second(start: Callable[[], Iterator[object]], batches: int) -> float:
     """Return the speed of the first batches, opening included."""
     started = time.perf_counter()
     for _ in islice(start(), batches):
         pass
     return batches * BATCH / (time.perf_counter() - started)
+
+
+def members(folder: Path) -> list[bytes]:
+    """Return the bytes of all training pictures."""
+    index = Index.open(folder)
+    found = []
+    for shard in index.splits["train"].shards:
+        with tarfile.open(index.path / shard.name) as tar:
+            found += [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
+    return found
 
 
 def decoded(folder: Path, out: Path) -> npt.NDArray[np.uint8]:
@@ -105,8 +131,8 @@ def decoded(folder: Path, out: Path) -> npt.NDArray[np.uint8]:
 def measure(args: Bench, folder: Path) -> None:
     """Build the shards, take turns and print the table."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        for encode in ("raw", "png"):
-            run_build(Build(args.source, folder / encode, size=64, encode=encode, holdout=0.0))
+        for encode in ("raw", "png", "jpg"):
+            run_build(Build(args.source, folder / encode, size=SIDE, encode=encode, holdout=0.0))
     pixels = decoded(folder / "raw", folder / "all.npy")
     shards = sorted(str(path) for path in (folder / "png").rglob("*.tar"))
     starts: dict[str, Callable[[], Iterator[object]]] = {
@@ -114,12 +140,14 @@ def measure(args: Bench, folder: Path) -> None:
         FLOATS: partial(ours, folder / "raw", True),
         PEER: partial(peer, shards),
         LIMIT: partial(limit, pixels),
+        JPEG: partial(ours, folder / "jpg", False),
+        JPEG_LIMIT: partial(jpeg_limit, members(folder / "jpg")),
     }
     batches = {name: max(1, args.samples // BATCH // (4 if name == PEER else 1)) for name in starts}
     candidates = {name: partial(samples_per_second, start, batches[name]) for name, start in starts.items()}
     take_turns(candidates, 1)
     speeds = take_turns(candidates, args.turns)
-    columns = ["samples/s", "× webdataset", "× limit"]
+    columns = ["samples/s", "× webdataset", "× its limit"]
     table(
         [f"64 px, {len(pixels)} pictures, {args.turns} turns", *columns],
         [
@@ -127,7 +155,7 @@ def measure(args: Bench, folder: Path) -> None:
                 what,
                 spread(speeds[n], 0),
                 spread(ratios(speeds[n], speeds[PEER])),
-                spread(ratios(speeds[n], speeds[LIMIT])),
+                spread(ratios(speeds[n], speeds[JPEG_LIMIT if n in (JPEG, JPEG_LIMIT) else LIMIT])),
             ]
             for n, what in NAMES.items()
         ],

@@ -32,6 +32,7 @@ WIDTH, HEIGHT = 1632, 1224
 BASES = 12  # spectra; every picture is one of them, turned and rolled, under shapes of its own
 SIDE = 64
 DEFAULT = Build.scaled_decode
+PEERS = Path(__file__).parent.parent / ".bench-venv/bin/python"
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,13 @@ def build(source: Path, workers: int, scaled_decode: int) -> float:
         return time.perf_counter() - started
 
 
+def resizer(source: Path, processes: int) -> float:
+    """Return the seconds of img2dataset's resizer, which lives in an environment of its own."""
+    command = [str(PEERS), str(Path(__file__).parent / "img2dataset_resizer.py"), str(source), str(SIDE)]
+    done = subprocess.run([*command, str(processes)], check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
 def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
     """Run everything once and return pictures per second."""
     seconds = {}
@@ -127,22 +135,30 @@ def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
             seconds[f"bare {processes}"] = measure(partial(bare, scaled_decode=DEFAULT), paths)
         seconds[f"build {processes}"] = build(source, processes, DEFAULT)
         seconds[f"full {processes}"] = build(source, processes, 0)
+        if PEERS.exists():
+            seconds[f"peer {processes}"] = resizer(source, processes)
     return {name: len(paths) / value for name, value in seconds.items()}
 
 
 def throughput(source: Path, paths: list[Path], turns: int) -> None:
     """Print pictures per second and ratios."""
     speeds = [one_turn(source, paths) for _ in range(turns)]
-    print("| pictures/s, 2 megapixels to 64 px | 1 process | 2 processes |\n|---|---|---|")
     names = {
         "plain": "plain Pillow: full decode + Lanczos, no output",
         "bare": "the decoding of `shards build` and nothing else: its limit",
         "build": "`shards build`, whole command",
         "full": "`shards build --scaled-decode 0`, whole command",
     }
+    pairs = [("build", "plain"), ("build", "bare"), ("full", "plain")]
+    if PEERS.exists():
+        names["peer"] = "img2dataset's resizer: cv2 area, JPEG, no output"
+        pairs.append(("build", "peer"))
+    else:
+        print("(img2dataset is not measured: `make bench` sets up its environment)\n")
+    print("| pictures/s, 2 megapixels to 64 px | 1 process | 2 processes |\n|---|---|---|")
     for key, name in names.items():
         print(f"| {name} | {cells(speeds, key)} |")
-    for over, under in (("build", "plain"), ("build", "bare"), ("full", "plain")):
+    for over, under in pairs:
         print(f"| **{names[over]} ÷ {under}** | {cells(speeds, over, under)} |")
     print(f"| two processes ÷ one, `shards build` | | {spread([s['build 2'] / s['build 1'] for s in speeds])} |\n")
 

@@ -15,6 +15,7 @@ from launcher.init import Init, run_init
 from launcher.submit import Resume, Submit, run_resume, run_submit
 from launcher.sync import Sync, run_sync
 from shards.index import DataError
+from slurm.settings import Refused as SlurmRefused
 from trainer.settings import Refused
 
 DESCRIPTION = """Train a generator from a folder of shards, survive anything, watch it.
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_sync(parsed)
             case Init():
                 return run_init(parsed)
-    except (Refused, DataError) as error:
+    except (Refused, SlurmRefused, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
 

@@ -1,25 +1,63 @@
-"""Where a run is trained."""
+"""Where a run is trained, and what is asked of it."""
 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from slurm import control
 from trainer.settings import Refused
 
-Cluster = Literal["auto", "local", "slurm"]
+ClusterName = Literal["auto", "local", "slurm"]
 
 
-def choose(cluster: Cluster, nodes: int) -> str:
-    """Say in words where the run is trained: this machine, until this version learns to submit to Slurm.
+@dataclass(frozen=True)
+class Wanted:
+    """What a job asks for; what is left out comes from the profile, then from the cluster."""
+
+    nodes: str = "1"
+    """How many nodes: 4, or 2-4 for what is free; any number gives the same bits."""
+    cluster: ClusterName = "auto"
+    """auto: Slurm if it is there, else this machine."""
+    gpus_per_node: int | None = None
+    """GPUs of each node; default: all that the partition's nodes have."""
+    time: str | None = None
+    """Time limit of one start of the job: minutes, hours:minutes:seconds, days-hours."""
+    partition: str | None = None
+    """Slurm's partition; default: the cluster's."""
+    profile: str | None = None
+    """A site profile: a .toml file, or the name of an example in slurm/profiles."""
+    name: str | None = None
+    """The job's name; default: the run folder's."""
+    after: Path | None = None
+    """Start when the job of this other run has ended."""
+
+
+def use_slurm(wanted: Wanted) -> bool:
+    """Decide where to train.
 
     Raises:
-        Refused: Slurm is asked for.
+        Refused: Slurm is asked for, and is not here.
     """
-    here = shutil.which("sbatch") is not None
-    if cluster == "slurm":
-        found = "this version does not submit to it yet" if here else "there is none here: sbatch is not on the PATH"
-        raise Refused(f"--cluster slurm: {found}; use --cluster local to train on this machine")
-    why = "" if cluster == "local" else "Slurm is not used yet: " if here else "no Slurm here: "
-    instead = f" in place of {nodes} nodes" if nodes > 1 else ""
+    if wanted.cluster == "local":
+        return False
+    try:
+        found = control.find_cluster()
+    except control.SlurmError as error:
+        raise Refused(f"Slurm cannot be used: {error}; with --cluster local, training is on this machine") from error
+    if found is None and wanted.cluster == "slurm":
+        why = "is not answering" if shutil.which("sbatch") else "is not here: sbatch is not on the PATH"
+        raise Refused(
+            f"--cluster slurm: Slurm {why}; use --cluster local to train on this machine, or try a cluster on this "
+            "machine with: python -m slurm up"
+        )
+    return found is not None
+
+
+def instead_of_slurm(wanted: Wanted) -> str:
+    """Say in words that a run is trained here."""
+    why = "" if wanted.cluster == "local" else "no Slurm here: "
+    instead = f" in place of {wanted.nodes} nodes" if wanted.nodes != "1" else ""
     return f"{why}this machine{instead}"

@@ -1,4 +1,5 @@
-"""`launcher submit`: check everything, say what will happen, train. `launcher resume` is the same on an old run."""
+"""`launcher submit`: check everything, say what will happen, and have it trained. `launcher resume` is the same on an
+old run."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher.cluster import Cluster, choose
+from launcher import checks, slurm_job
+from launcher.cluster import Wanted, instead_of_slurm, use_slurm
 from launcher.demo_data import demo_shards
+from launcher.slurm_job import Job
 from shards.index import Index
-from trainer.commands import train_here
+from trainer.commands import refuse_living, train_here
 from trainer.config import Config
 from trainer.mirror import resolve_mode
 from trainer.process import open_data
 from trainer.processes import default_processes
 from trainer.resolve import defaults, read_config, settle
 from trainer.run_folder import RunFolder
-from trainer.settings import Refused
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,13 @@ class Submit:
 
     recipe: tyro.conf.Positional[str | None] = None
     """dcgan-32, dcgan-64 (default) or dcgan-128; an existing run keeps its own."""
-    nodes: int = 1
-    """How many nodes to ask a cluster for."""
-    cluster: Cluster = "auto"
-    """auto: Slurm if it is there, else this machine."""
     run: Path | None = None
     """The run folder; default: runs/RECIPE-TIME."""
     keep_batch: bool = False
     """Refuse, rather than append micro-batches, when there are more processes than micro-batches."""
     dry_run: bool = False
-    """Check everything and show the plan, and do nothing."""
+    """Check everything, show the plan and the batch script, and do nothing."""
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -50,10 +49,9 @@ class Resume:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    nodes: int = 1
-    """How many nodes to ask a cluster for."""
-    cluster: Cluster = "auto"
-    """auto: Slurm if it is there, else this machine."""
+    dry_run: bool = False
+    """Check everything, show the plan and the batch script, and do nothing."""
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -67,7 +65,7 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     start = replace(parsed, config=defaults(parsed.recipe, run))
     asked = tyro.cli(Submit, args=list(arguments), default=start, prog="python -m launcher submit")
     folder = RunFolder(asked.run or Path("runs") / f"{asked.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return launch(folder, asked.config, asked.nodes, asked.cluster, asked.keep_batch, asked.dry_run)
+    return launch(folder, asked.config, asked.wanted, asked.keep_batch, asked.dry_run)
 
 
 def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
@@ -78,28 +76,52 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
     """
     start = replace(parsed, config=read_config(RunFolder(parsed.run)))
     asked = tyro.cli(Resume, args=list(arguments), default=start, prog="python -m launcher resume")
-    return launch(RunFolder(asked.run), asked.config, asked.nodes, asked.cluster, keep_batch=True, dry_run=False)
+    return launch(RunFolder(asked.run), asked.config, asked.wanted, keep_batch=True, dry_run=asked.dry_run)
 
 
-def launch(run: RunFolder, config: Config, nodes: int, cluster: Cluster, keep_batch: bool, dry_run: bool) -> int:
-    """Check everything, print the plan, and train."""
-    if nodes < 1:
-        raise Refused(f"--nodes must be positive, but is {nodes}")
-    where = choose(cluster, nodes)
+def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry_run: bool) -> int:
+    """Check everything, print the plan, and have the run trained."""
+    checks.node_range(wanted.nodes)
+    on_slurm = use_slurm(wanted)
     config.check()
     if config.data is None:
         config = replace(config, data=demo_shards(config.network.size))
+    job = slurm_job.prepare(run, config, wanted) if on_slurm else None
+    if job and job.request.gpus_per_node and config.mixed_precision == "auto":
+        config = replace(config, mixed_precision="bf16")  # decided for the nodes' GPUs, not for this machine
+    processes = job.most_tasks if job else config.processes
     grown = config
-    if config.processes and config.processes > config.micro_batches and not keep_batch and not run.config.exists():
-        grown = config.grown_to(config.processes)
+    if processes and processes > config.micro_batches and not keep_batch and not run.config.exists():
+        grown = config.grown_to(processes)
     grown = settle(run, grown)
-    size = grown.processes or default_processes(grown)
+    size = processes or default_processes(grown)
     grown.check_world(size)
-    show_plan(run, grown, open_data(grown), where, size, config.batch_size)
-    return 0 if dry_run else train_here(grown, run)
+    index = open_data(grown)
+    if not dry_run:
+        refuse_living(run)
+    where = on_nodes(job) if job else f"{instead_of_slurm(wanted)}, {size} process{'es' if size > 1 else ''}"
+    show_plan(run, grown, index, where, config.batch_size, job)
+    if dry_run:
+        if job:
+            print(f"\n{slurm_job.script(run, job)}")
+        return 0
+    if job is None:
+        return train_here(grown, run)
+    print(f"submitted job {slurm_job.submit(run, grown, job)}")
+    return 0
 
 
-def show_plan(run: RunFolder, config: Config, index: Index, where: str, processes: int, batch_before: int) -> None:
+def on_nodes(job: Job) -> str:
+    """Say in words what a job gets."""
+    request = job.request
+    what = f"{request.nodes} node{'' if request.nodes == '1' else 's'}"
+    each = f"{request.tasks_per_node} process{'es' if request.tasks_per_node > 1 else ''}"
+    gpus = f" and {request.gpus_per_node} GPUs" if request.gpus_per_node else ""
+    limit = f"{request.time_min // 60} h {request.time_min % 60:02d} min"
+    return f"Slurm partition {job.where.name}, {what} with {each}{gpus} each, {limit} a start"
+
+
+def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_before: int, job: Job | None) -> None:
     """Print what will happen."""
     samples = index.splits["train"].samples
     total = config.images_to_see(samples)
@@ -111,15 +133,19 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, processe
     steps = total // config.step_images
     mode = resolve_mode(config.tracking.mode)
     later = f"; send it later with: python -m launcher sync {run.path}" if mode == "offline" else ""
+    watch, stop = f"tail -f {run.metrics}", "Ctrl-C saves and stops"
+    if job:
+        watch = f"python -m launcher status {run.path}, python -m launcher logs {run.path} -f"
+        stop = f"python -m launcher cancel {run.path}"
     rows = {
         "recipe": f"{config.recipe}, {index.size} px, mixed precision: {config.mixed_precision}",
-        "where": f"{where}, {processes} process{'es' if processes > 1 else ''}{same}",
+        "where": f"{where}{same}",
         "data": f"{config.data}: {samples:,} pictures, {len(index.classes)} classes",
         "training": f"{total:,} images = {steps:,} steps, {total / samples:.1f} epochs; batch {batch}",
         "run folder": f"{run.path}{going_on}",
         "W&B": f"{mode}, project {config.tracking.project}{later}",
-        "watch": f"tail -f {run.metrics}; pictures in {run.samples}",
-        "stop": f"Ctrl-C saves and stops; go on with: python -m launcher resume {run.path}",
+        "watch": f"{watch}; pictures in {run.samples}",
+        "stop": f"{stop}; go on with: python -m launcher resume {run.path}",
     }
     console = Console(highlight=False, soft_wrap=True)  # never broken: what stands here is copied
     for name, text in rows.items():

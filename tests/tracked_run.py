@@ -57,7 +57,7 @@ def play(arguments: Play) -> None:
         time.sleep(arguments.row_s)
     tracker.sync()
     print("closing", flush=True)
-    tracker.close(arguments.outcome, arguments.close_s)
+    tracker.close(arguments.outcome, timeout_s=arguments.close_s)
 
 
 if __name__ == "__main__":

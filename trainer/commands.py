@@ -17,8 +17,9 @@ from PIL import Image
 
 from trainer.assembly import refuse_fp16
 from trainer.checkpoint import Checkpoint, newest_whole
+from trainer.cluster import Cluster
 from trainer.config import Config
-from trainer.desk import lock
+from trainer.lease import Lease
 from trainer.process import is_rank, open_data, run_rank
 from trainer.processes import default_processes, end_with_parent, run_processes
 from trainer.resolve import defaults, read_config, settle, write_config
@@ -78,7 +79,9 @@ def run_train(args: Train) -> Outcome:
     run = RunFolder(args.run)
     if is_rank():
         end_with_parent()
-        outcome = run_rank(args.config, run)
+        cluster = Cluster()
+        cluster.stop.install()
+        outcome = run_rank(args.config, run, cluster)
         # All is closed and durable. What is left are the native threads of the process group, which now and then
         # abort the interpreter's shutdown ("terminate called without an active exception").
         logging.shutdown()
@@ -100,9 +103,18 @@ def train_here(config: Config, run: RunFolder) -> Outcome:
     total = config.images_to_see(samples)
     if config.epochs is None and total != config.total_images:
         print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
-    os.close(lock(run))  # a run that trains already keeps its settings
+    refuse_living(run)  # a run that trains already keeps its settings
     write_config(run, config)
     return run_processes(run, size)
+
+
+def refuse_living(run: RunFolder) -> None:
+    """Refuse a run that somebody trains.
+
+    Raises:
+        Refused: naming who.
+    """
+    Lease(run, Cluster().owner, 0, lambda: None).release()
 
 
 def whole_state(run: RunFolder) -> Checkpoint:

@@ -72,6 +72,8 @@ class Config:
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3)
     """Roll back so often after NaN or Inf, then stop."""
+    stall_after_s: float = operational(300.0)
+    """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
     tracking: TrackingSettings = group(TrackingSettings)
 
@@ -111,6 +113,8 @@ class Config:
         for name in ("epochs", "processes"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
+        if self.stall_after_s < 1:
+            raise Refused(f"stall_after_s must be at least 1, but is {self.stall_after_s:g}")
         for part in (self.network, self.optimizer, self.checkpoint):
             if problem := part.check():
                 raise Refused(problem)

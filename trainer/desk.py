@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,15 +13,17 @@ import torch
 from shards.stream import Reader
 from trainer import journal
 from trainer.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, set_aside
+from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.environment import differences
+from trainer.lease import Lease
 from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
 from trainer.sample import Painter, Pictures, beside, real_pictures
-from trainer.settings import Refused
 from trainer.state import TrainState
+from trainer.stopping import Outcome
 from trainer.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -32,24 +33,25 @@ DISTANCE = 512  # pictures on each side of the sliced Wasserstein distance
 
 
 class Desk:
-    """The run folder in the hands of one process: lock, journals, checkpoints, sample grids.
+    """The run folder in the hands of one process: lease, journals, checkpoints, sample grids.
 
     Args:
         config, run: of the run.
         reader: of the training split.
         device: where samples are painted.
+        cluster: the job that this process belongs to.
 
     Raises:
         Refused: another process trains in this folder, or it cannot be written.
     """
 
-    def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device) -> None:
+    def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device, cluster: Cluster) -> None:
         self.config, self.run = config, run
-        self.lock = lock(run)
+        self.lease = Lease(run, cluster.owner, cluster.attempt, self.lose)
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.reporter = Reporter(self.tracker, config.images_to_see(reader.split.samples), reader.split.samples)
-        self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.tracker.sync)
+        self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.promise)
         self.reader, self.device = reader, device
         self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
@@ -89,7 +91,10 @@ class Desk:
         if state.images_seen and before and (changed := differences(before[-1], environments[0])):
             log.warning("this environment differs from the last one, and so may the bits: %s", "; ".join(changed))
             self.tracker.new_segment(state.images_seen, "environment")
-        self.tracker.start(state.images_seen)
+        reached = max((row["images_seen"] for row in journal.rows(self.run.metrics)), default=0)
+        if lost := max(0, reached - state.images_seen):
+            log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
+        self.tracker.start(state.images_seen, lost_images=lost)
         self.tracker.event("environment", **environments[0], processes=len(environments))
 
     def report(self, images_seen: int, scalars: Mapping[str, float]) -> None:
@@ -147,32 +152,24 @@ class Desk:
         self.tracker.event("rollback", **{"from": start, "to": state.images_seen})
         return self.save(state, wait=True)
 
-    def end(self, outcome: str) -> None:
+    def promise(self) -> None:
+        """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
+        self.tracker.sync()
+        if not self.lease.held():
+            raise OSError("another process has taken the run over")
+
+    def lose(self) -> None:
+        """End this process: another one trains here."""
+        log.error("another process has taken the run over; this one ends")
+        os._exit(Outcome.FAILED)
+
+    def end(self, outcome: str, signal: str | None) -> None:
         """Close everything."""
         self.checkpoints.close()
-        self.tracker.close(outcome)
-        os.close(self.lock)
+        self.tracker.close(outcome, signal)
+        self.lease.release()
 
 
 def reason(error: OSError) -> str:
     """Return what an error says of itself, in words."""
     return error.strerror or str(error)
-
-
-def lock(run: RunFolder) -> int:
-    """Take the run folder for this process; the system gives it back however the process ends.
-
-    Raises:
-        Refused: it is taken, or the folder cannot be written.
-    """
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise Refused(f"another process trains in {run.path} already; stop it first, or name another --run") from None
-    return descriptor

@@ -13,17 +13,21 @@ from shards.index import Index
 from shards.stream import Reader
 from trainer.assembly import assemble, world_of
 from trainer.checkpoint import Checkpoint, Damaged
+from trainer.cluster import Cluster
 from trainer.collective import gather, on_main
 from trainer.config import Config
 from trainer.data import Feed
 from trainer.desk import Desk
 from trainer.environment import environment
+from trainer.journal import Journal
 from trainer.late import LateScalars, Row
 from trainer.optimization import update_average
 from trainer.randomness import Draws
 from trainer.run_folder import RunFolder
 from trainer.state import TrainState
-from trainer.stopping import Outcome, StopRequest
+from trainer.stopping import Outcome
+from trainer.tracking import event
+from trainer.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +51,13 @@ class Training:
         config, run: of the run; every process is given the same.
         index: the dataset.
         accelerator: device, process group and precision.
-        stop: asked in each step whether this process should stop.
+        cluster: the job that this process belongs to.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, index: Index, accelerator: Accelerator, stop: StopRequest
+        self, config: Config, run: RunFolder, index: Index, accelerator: Accelerator, cluster: Cluster
     ) -> None:
-        self.config, self.run, self.stop = config, run, stop
+        self.config, self.run, self.cluster = config, run, cluster
         self.world, self.device = world_of(accelerator), accelerator.device
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
@@ -63,11 +67,12 @@ class Training:
         self.state = TrainState.create(config, index.hash, self.device)
         self.step = assemble(config, self.state, accelerator)
         self.late = LateScalars(self.device)
+        self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.report_stall)
         self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
 
     def open_desk(self) -> None:
         """Take the run folder into this process's hands."""
-        self.desk = Desk(self.config, self.run, self.reader, self.device)
+        self.desk = Desk(self.config, self.run, self.reader, self.device, self.cluster)
 
     def train(self) -> Outcome:
         """Train until all pictures were seen, or a stop is asked for.
@@ -79,8 +84,9 @@ class Training:
         steps = self.feed.steps(self.state.images_seen, self.draws())
         outcome = Outcome.FINISHED
         while self.state.images_seen < self.total:
-            scalars = self.step(next(steps), self.stop)
+            scalars = self.step(next(steps), self.cluster.stop)
             self.state.images_seen += self.config.step_images
+            self.watchdog.step(self.state.images_seen)
             self.average()
             drain = self.due(self.config.sample_every_images) or self.due(self.config.checkpoint_every_images)
             rows = self.late.push(self.state.images_seen, scalars, drain or self.state.images_seen >= self.total)
@@ -155,6 +161,10 @@ class Training:
         if self.desk:
             for damage in found:
                 self.desk.report_damage(damage)
+
+    def report_stall(self, what: str, places: list[str]) -> None:
+        """Record that training stands still, whichever rank has found it."""
+        Journal(self.run.events).append(event("stalled", problem=what, places=places))
 
     def record(self, rows: list[Row]) -> None:
         """Log, paint and save what is due: the main process only."""

@@ -9,12 +9,15 @@ import torch.distributed as dist
 
 from shards.index import DataError, Index
 from trainer.assembly import set_up_device, world_of
+from trainer.cluster import Cluster
 from trainer.config import Config
+from trainer.journal import Journal
 from trainer.loop import Failed, Training
 from trainer.reporting import set_up_logging
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.stopping import Outcome, StopRequest
+from trainer.stopping import Outcome
+from trainer.tracking import event
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +52,17 @@ def open_data(config: Config) -> Index:
     return index
 
 
-def train(config: Config, run: RunFolder) -> Outcome:
+def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     """Train as one of the processes of a run, and say how it ended.
 
     Raises:
         Refused: the settings do not fit the data or the device.
     """
-    stop = StopRequest()
-    stop.install()
     index = open_data(config)
     accelerator = set_up_device(config)
     world = world_of(accelerator)
     config.check_world(world.size)
-    training = Training(config, run, index, accelerator, stop)
+    training = Training(config, run, index, accelerator, cluster)
     outcome = Outcome.FAILED
     try:
         outcome = training.train()
@@ -75,8 +76,9 @@ def train(config: Config, run: RunFolder) -> Outcome:
             raise
         log.error("another process is gone: %s", str(error).splitlines()[0])
     finally:
+        training.watchdog.close()
         if training.desk:
-            training.desk.end(outcome.name.lower())
+            training.desk.end(outcome.name.lower(), cluster.stop.received)
     if outcome is not Outcome.FAILED and dist.is_initialized():
         dist.destroy_process_group()
     return outcome
@@ -96,13 +98,15 @@ def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
     return f"interrupted and saved at {images_seen:,} images; go on with: python -m launcher resume {run.path}"
 
 
-def run_rank(config: Config, run: RunFolder) -> Outcome:
-    """Train in this process; what concerns all processes alike is said by the first one only."""
+def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
+    """Train in this process; what concerns all processes alike is said by the first one only, if they share a log."""
     rank = int(os.environ.get("RANK", "0"))
     set_up_logging(rank)
     try:
-        return train(config, run)
+        return train(config, run, cluster)
     except Refused as error:
-        if rank == 0:
+        if rank == 0 or cluster.own_log:
             log.error("refused: %s", error)
+        if cluster.own_log:
+            Journal(run.events).append(event("refused", problem=f"rank {rank} on {cluster.place}: {error}"))
         return Outcome.REFUSED

@@ -63,7 +63,8 @@ def defaults(name: str | None, run: RunFolder | None) -> Config:
         if name and name != stored.recipe:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {name!r}; name another --run")
         return stored
-    return overlay(recipe(name or DEFAULT_RECIPE), read_project_file(), str(PROJECT_FILE))
+    project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
+    return overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
 
 
 def check_identity(run: RunFolder, asked: Config) -> None:

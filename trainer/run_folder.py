@@ -20,7 +20,11 @@ class RunFolder:
       samples/         real beside fake, one PNG per sampling: <images_seen>.png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       wandb/           wandb's own files
-      lock             held by the process that trains
+      lease.json       who trains here; touched every two seconds, removed in the end
+      job.json         what was submitted to a cluster
+      attempts.jsonl   on a cluster: each start of the job, and how and why it ended
+      code/            on a cluster: the code that runs, one copy for each time the run was submitted
+      logs/            on a cluster: <job>-<restart>/rank-<rank>.log, and what Slurm itself says
     """
 
     path: Path
@@ -75,6 +79,30 @@ class RunFolder:
         return self.path / "plan"
 
     @property
-    def lock(self) -> Path:
-        """Held by the process that trains."""
-        return self.path / "lock"
+    def lease(self) -> Path:
+        """Who trains here."""
+        return self.path / "lease.json"
+
+    @property
+    def job(self) -> Path:
+        """What was submitted to a cluster."""
+        return self.path / "job.json"
+
+    @property
+    def attempts(self) -> Path:
+        """Each start of the job, and how and why it ended."""
+        return self.path / "attempts.jsonl"
+
+    @property
+    def code(self) -> Path:
+        """Copies of the code that runs."""
+        return self.path / "code"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes of a cluster's job say."""
+        return self.path / "logs"
+
+    def log(self, job: int, restart: int, rank: int) -> Path:
+        """What one rank says in one start of a job."""
+        return self.logs / f"{job}-{restart}" / f"rank-{rank:05d}.log"

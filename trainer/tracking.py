@@ -91,12 +91,12 @@ class Tracker:
         self._system_rows = 0
         self._mirror: subprocess.Popen[bytes] | None = None
 
-    def start(self, images_seen: int) -> None:
+    def start(self, images_seen: int, **facts: object) -> None:
         """Cut the metrics back to `images_seen`, where training begins or goes on, and start the mirror."""
         self._metrics.cut(images_seen)
         self._system_rows = max((row["row"] for row in journal.rows(self.run.system)), default=0)
         self._identity().save(self.run.wandb_identity)
-        self.event("start", images_seen=images_seen)
+        self.event("start", images_seen=images_seen, **facts)
         if self.settings.mode != "disabled":
             self._mirror = start_mirror(self.run, self.settings.mode)
 
@@ -115,8 +115,7 @@ class Tracker:
 
     def event(self, kind: str, **fields: object) -> None:
         """Record a start, a stop, a fault or a rollback."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._events.append({"time": now, "kind": kind, **fields})
+        self._events.append(event(kind, **fields))
 
     def sync(self) -> None:
         """Make the rows so far durable; OSError if the disk refuses, and then no checkpoint may promise them."""
@@ -133,9 +132,9 @@ class Tracker:
         self._identity().extend(images_seen, reason).save(self.run.wandb_identity)
         self.event("segment", images_seen=images_seen, reason=reason)
 
-    def close(self, outcome: str, timeout_s: float = 30.0) -> None:
+    def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0) -> None:
         """Record the end ("finished", "interrupted" if it will go on, "failed") and let the mirror send the rest."""
-        self.event("end", outcome=outcome)
+        self.event("end", outcome=outcome, signal=signal)
         for file in (self._metrics, self._system, self._events):
             try:
                 file.sync()
@@ -151,6 +150,11 @@ class Tracker:
     def _identity(self) -> Identity:
         path = self.run.wandb_identity
         return Identity.load(path) if path.exists() else Identity.create(self.run, self.settings)
+
+
+def event(kind: str, **fields: object) -> dict[str, object]:
+    """Return a row of a journal of events."""
+    return {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **fields}
 
 
 def start_mirror(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:

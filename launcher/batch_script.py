@@ -1,0 +1,138 @@
+"""The job of a run, as submitit writes and submits it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError
+
+from slurm.profile import Profile
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks the cluster for."""
+
+    name: str
+    nodes: str
+    """4, or 2-4: what is free."""
+    tasks_per_node: int
+    cpus_per_task: int
+    gpus_per_node: int
+    time_min: int
+    after: int | None
+    """Start when this job has ended."""
+    profile: Profile
+
+
+class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
+    """submitit's executor for Slurm, whose tasks run a command.
+
+    Tasks of submitit unpickle a function, and answer signals in its own way until then. Ours are plain programs, which
+    note signals from their first line on, and there is nothing to unpickle.
+    """
+
+    def __init__(self, folder: Path, command: list[str]) -> None:
+        super().__init__(folder)
+        self.command = command
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return shlex.join(self.command)
+
+    def text(self) -> str:
+        """Return the batch script."""
+        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+
+    def submit_run(self) -> int:
+        """Submit, and return Slurm's number of the job.
+
+        Raises:
+            Refused: Slurm does not take it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return int(self._submit_command(self._submitit_command_str).job_id)
+        except FailedJobError as error:
+            lines = [line for line in str(error).splitlines() if "error:" in line]
+            raise Refused(f"Slurm does not take the job: {lines[-1] if lines else error}") from None
+
+
+def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
+    """Return what submits a run's job, with the script that it will be."""
+    profile, path = request.profile, run.path.resolve()
+    python = profile.python or sys.executable
+    prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
+    made = RunExecutor(run.logs.resolve() / "slurm", [*prefix, python, "-m", "launcher.rank", str(path)])
+    made.update_parameters(
+        job_name=request.name,
+        time=request.time_min,
+        cpus_per_task=request.cpus_per_task,
+        setup=set_up(path, code, profile),
+        signal_delay_s=profile.warn_s,
+        stderr_to_stdout=True,
+        wckey=None,
+        additional_parameters={"nodes": request.nodes, "requeue": True},
+        srun_args=srun_arguments(request),
+        **{
+            name: value
+            for name, value in {
+                "partition": profile.partition,
+                "account": profile.account,
+                "qos": profile.qos,
+                "constraint": profile.constraint,
+                "gpus_per_node": request.gpus_per_node,
+                "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
+                "exclusive": profile.exclusive,
+                "dependency": f"afterany:{request.after}" if request.after else None,
+            }.items()
+            if value
+        },
+    )
+    return made
+
+
+def srun_arguments(request: Request) -> list[str]:
+    """Return how srun starts the ranks. A range of nodes gets all that are free only if the script names no tasks."""
+    profile = request.profile
+    arguments = ["--kill-on-bad-exit=1", f"--ntasks-per-node={request.tasks_per_node}"]
+    if request.cpus_per_task > 1:
+        arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
+    if request.gpus_per_node:
+        arguments.append("--gpu-bind=none")  # each rank sees all of its node's GPUs, and takes that of its number
+    if profile.container == "pyxis":
+        arguments.append(f"--container-image={profile.image}")
+        arguments += [f"--container-mounts={','.join(profile.mounts)}"] if profile.mounts else []
+    return [*arguments, *profile.srun]
+
+
+def binds(profile: Profile) -> list[str]:
+    """Return apptainer's arguments for the folders that the container sees, and for its GPUs."""
+    return ["--nv", *(f"--bind={mount}" for mount in profile.mounts)]
+
+
+def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
+    """Return the lines of shell around srun: bash waits out signals, `begin` opens the start, `ended` closes it."""
+    batch = shlex.join([sys.executable, "-m", "launcher.batch"])
+    variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if profile.interface:
+        variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
+    variables |= dict(variable.split("=", 1) for variable in profile.environment)
+    return [
+        f"cd {shlex.quote(str(code))} || exit 1",
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *profile.setup,
+        "trap : TERM USR1 USR2 CONT  # what ends a start is for the ranks to answer; bash waits for them",
+        'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
+        f"  {batch} ended {shlex.quote(str(run))} $code; exit; }}",
+        "trap ended EXIT",
+        f"coproc MEETING {{ exec {batch} begin {shlex.quote(str(run))}; }}",
+        'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',
+        "export MASTER_ADDR MASTER_PORT",
+    ]

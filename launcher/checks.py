@@ -1,0 +1,156 @@
+"""What is checked before anything is queued; each refusal has a message of its own."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from slurm import control
+from slurm.profile import Profile
+from slurm.records import Node, Partition
+from trainer.config import Config
+from trainer.mirror import has_key, resolve_mode
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+LOCAL_FILE_SYSTEMS = ("tmpfs", "ramfs", "overlay")
+
+
+def node_range(nodes: str) -> tuple[int, int]:
+    """Read 4, or 2-4.
+
+    Raises:
+        Refused: it is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise Refused(f"--nodes must be a number such as 4, or a range such as 2-4, but is {nodes!r}")
+    return least, most
+
+
+def minutes(time: str) -> int:
+    """Read a time limit as Slurm writes it: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]].
+
+    Raises:
+        Refused: it is none of these.
+    """
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
+    if not match:
+        raise Refused(f"--time must be minutes, hours:minutes:seconds or days-hours, but is {time!r}")
+    days, first, second, third = (int(part) if part else None for part in match.groups())
+    if days is not None:
+        total = (days * 24 + (first or 0)) * 60 + (second or 0) + (1 if third else 0)
+    elif third is not None:
+        total = (first or 0) * 60 + (second or 0) + (1 if third else 0)
+    else:
+        total = (first or 0) + (1 if second else 0)
+    if total < 1:
+        raise Refused(f"--time must be at least a minute, but is {time!r}")
+    return total
+
+
+def partition(name: str, known: Sequence[Partition]) -> Partition:
+    """Return the partition of a name, or the default one.
+
+    Raises:
+        Refused: there is none, or it takes no jobs.
+    """
+    if not known:
+        raise Refused("the cluster has no partition that you may use; see: sinfo")
+    found = [p for p in known if p.name == name] if name else [p for p in known if p.default] or list(known[:1])
+    if not found:
+        near = difflib.get_close_matches(name, [p.name for p in known], n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(p.name for p in known)}"
+        raise Refused(f"there is no partition {name!r}; {hint}")
+    if found[0].state != "UP":
+        raise Refused(f"partition {found[0].name} is {found[0].state}: it takes no jobs now; see: sinfo")
+    return found[0]
+
+
+def fits(nodes: str, time_min: int, gpus: int, where: Partition) -> None:
+    """Refuse what a partition can never give.
+
+    Raises:
+        Refused: too many nodes or GPUs, or too long.
+    """
+    _, most = node_range(nodes)
+    if most > where.total_nodes:
+        raise Refused(f"--nodes {nodes}: partition {where.name} has {where.total_nodes} nodes")
+    if where.max_nodes is not None and most > where.max_nodes:
+        raise Refused(f"--nodes {nodes}: a job in partition {where.name} gets at most {where.max_nodes}")
+    if where.max_time_min is not None and time_min > where.max_time_min:
+        raise Refused(
+            f"--time {time_min} minutes: partition {where.name} gives at most {where.max_time_min}; a run goes on over "
+            "as many starts as it needs, so ask for less"
+        )
+    if gpus > where.gpus_per_node:
+        have = f"have {where.gpus_per_node}" if where.gpus_per_node else "have none"
+        raise Refused(f"--gpus-per-node {gpus}: the nodes of partition {where.name} {have}")
+
+
+def warning_time(profile: Profile, time_min: int) -> Profile:
+    """Return the profile with a warning that leaves at least half of a short time limit for training."""
+    return replace(profile, warn_s=min(profile.warn_s, time_min * 30))
+
+
+def folder(run: RunFolder, nodes: Sequence[Node]) -> None:
+    """Refuse a run folder that cannot be written, or that other nodes cannot see.
+
+    Raises:
+        Refused: with the reason.
+    """
+    there = next(path for path in (run.path.resolve(), *run.path.resolve().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise Refused(f"the run folder {run.path} cannot be written: {there} does not let you")
+    kind = file_system(there)
+    if kind in LOCAL_FILE_SYSTEMS and not all(here(node) for node in nodes):
+        raise Refused(
+            f"the run folder {run.path} lies on a {kind}, which no other node sees: name a --run on a file system that "
+            "all nodes share"
+        )
+
+
+def here(node: Node) -> bool:
+    """Tell whether a node is this very machine."""
+    own = {a.address for addresses in psutil.net_if_addrs().values() for a in addresses}
+    return node.address in own or node.address == "localhost"
+
+
+def file_system(path: Path) -> str:
+    """Return the kind of file system that a path lies on."""
+    mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
+    return max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""
+
+
+def key(config: Config) -> None:
+    """Refuse to mirror to W&B online without a key.
+
+    Raises:
+        Refused: there is none.
+    """
+    if resolve_mode(config.tracking.mode) == "online" and not has_key():
+        raise Refused(
+            "W&B is asked for online, but there is no key: set WANDB_API_KEY, run `wandb login`, or use "
+            "--tracking.mode offline"
+        )
+
+
+def no_live_job(run: RunFolder, job: int) -> None:
+    """Refuse a run whose job waits or runs.
+
+    Raises:
+        Refused: naming the job.
+    """
+    found = control.job(job)
+    if found and found.state in ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING"):
+        raise Refused(
+            f"{run.path} has job {job} already, which is {found.state.lower()}: watch it with "
+            f"`python -m launcher status {run.path}`, or end it with `python -m launcher cancel {run.path}`"
+        )

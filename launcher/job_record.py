@@ -1,0 +1,47 @@
+"""What was submitted for a run: `job.json` in its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from trainer import journal
+from trainer.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """The newest submission of a run."""
+
+    job: int
+    """Slurm's number of it."""
+    submission: int
+    """How often the run was submitted; names its copy of the code."""
+    nodes: str
+    """As asked for: 4, or 2-4."""
+    tasks_per_node: int
+    warn_s: int
+    """Slurm warns so many seconds before the time limit."""
+    submitted: str
+    cancelled: bool = False
+    """Its user has ended it: it is not started again."""
+
+    @classmethod
+    def load(cls, run: RunFolder) -> JobRecord:
+        """Read `job.json`.
+
+        Raises:
+            FileNotFoundError: the run was never submitted to a cluster.
+        """
+        values: dict[str, Any] = json.loads(run.job.read_text())
+        return cls(**values)
+
+    def save(self, run: RunFolder) -> None:
+        """Write `job.json`, atomically."""
+        journal.replace(run.job, json.dumps(asdict(self), indent=1).encode() + b"\n")
+
+
+def find(run: RunFolder) -> JobRecord | None:
+    """Return what was submitted for a run; None: nothing."""
+    return JobRecord.load(run) if run.job.exists() else None

@@ -1,0 +1,61 @@
+"""One task of a job: `python -m launcher.rank RUN`, started by srun on every node.
+
+Signals are only noted from the first moment on, so that one which comes while torch is still being loaded is answered
+like any other: at the next step boundary.
+"""
+
+from __future__ import annotations
+
+from trainer.stopping import Outcome, StopRequest
+
+stop = StopRequest()
+stop.install()
+
+import logging  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from slurm import job  # noqa: E402
+from trainer.cluster import Cluster  # noqa: E402
+from trainer.run_folder import RunFolder  # noqa: E402
+
+
+def speak_into(path: Path) -> None:
+    """Let all that this process says, native libraries included, go to a file of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    os.close(log)
+
+
+def join(place: job.Place) -> None:
+    """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
+    places = {"RANK": place.rank, "WORLD_SIZE": place.size}
+    places |= {"LOCAL_RANK": place.local_rank, "LOCAL_WORLD_SIZE": place.local_size}
+    os.environ |= {name: str(number) for name, number in places.items()}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    if interface := job.interface_towards(os.environ["MASTER_ADDR"]):
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
+
+
+def main() -> None:
+    """Train, and end with 0 where the job's end is in order: srun kills the other ranks at any other code."""
+    run, place = RunFolder(Path(sys.argv[1])), job.place()
+    if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
+        sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
+    speak_into(run.log(place.job, place.restart, place.rank))
+    join(place)
+    from trainer.process import run_rank  # torch, after the signals and the log are in our hands
+    from trainer.resolve import read_config
+
+    cluster = Cluster(f"Slurm job {place.job}", place.restart, place.node, own_log=True, stop=stop)
+    outcome = run_rank(read_config(run), run, cluster)
+    logging.shutdown()
+    os._exit(0 if outcome in (Outcome.FINISHED, Outcome.INTERRUPTED) else outcome)
+
+
+if __name__ == "__main__":
+    main()

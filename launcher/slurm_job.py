@@ -1,0 +1,126 @@
+"""From what a user wants to a job in Slurm's queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher import checks, job_record, snapshot
+from launcher.attempts import now
+from launcher.batch_script import Request, executor
+from launcher.cluster import Wanted
+from launcher.job_record import JobRecord
+from slurm import control
+from slurm import profile as profiles
+from slurm.profile import Profile
+from slurm.records import Partition
+from slurm.settings import Refused as SlurmRefused
+from trainer.config import Config
+from trainer.resolve import read_project_file, write_config
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+DEFAULT_TIME_MIN = 24 * 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request, and where it goes."""
+
+    request: Request
+    where: Partition
+
+    @property
+    def most_tasks(self) -> int:
+        """Processes when all nodes asked for are there."""
+        return checks.node_range(self.request.nodes)[1] * self.request.tasks_per_node
+
+
+def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
+    """Check what is wanted against the cluster, and derive the rest.
+
+    Raises:
+        Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
+    """
+    try:
+        site = site_profile(wanted)
+        where = checks.partition(wanted.partition or site.partition, control.partitions())
+        gpus = next(
+            (g for g in (wanted.gpus_per_node, site.gpus_per_node or None) if g is not None), where.gpus_per_node
+        )
+        time_min = time_limit(wanted.time or site.time, where)
+        checks.fits(wanted.nodes, time_min, gpus, where)
+        checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
+        if record := job_record.find(run):
+            checks.no_live_job(run, record.job)
+    except (control.SlurmError, SlurmRefused) as error:
+        raise Refused(str(error)) from error
+    checks.key(config)
+    _, most = checks.node_range(wanted.nodes)
+    tasks = gpus or max(1, min(where.cores_per_node, config.micro_batches // most))
+    request = Request(
+        name=wanted.name or run.path.resolve().name,
+        nodes=wanted.nodes,
+        tasks_per_node=tasks,
+        cpus_per_task=max(1, where.cores_per_node // gpus) if gpus else 1,
+        gpus_per_node=gpus,
+        time_min=time_min,
+        after=job_of(wanted.after) if wanted.after else None,
+        profile=checks.warning_time(replace(site, partition=where.name), time_min),
+    )
+    return Job(request, where)
+
+
+def site_profile(wanted: Wanted) -> Profile:
+    """Return the profile of the command line, else that of lienzo.toml, else an empty one."""
+    named = wanted.profile or read_project_file().get("profile")
+    return profiles.load(str(named)) if named else Profile()
+
+
+def time_limit(asked: str, where: Partition) -> int:
+    """Return the minutes of one start of the job: as asked for, else the site's own default, else a day."""
+    if asked:
+        return checks.minutes(asked)
+    return where.default_time_min or min(DEFAULT_TIME_MIN, where.max_time_min or DEFAULT_TIME_MIN)
+
+
+def job_of(path: Path) -> int:
+    """Return the job of another run.
+
+    Raises:
+        Refused: it has none.
+    """
+    record = job_record.find(RunFolder(path))
+    if record is None:
+        raise Refused(f"--after {path}: this run was never submitted to a cluster")
+    return record.job
+
+
+def script(run: RunFolder, job: Job) -> str:
+    """Return the batch script, for a look at it before anything is done."""
+    return executor(run, job.request, run.code.resolve() / "0001").text()
+
+
+def submit(run: RunFolder, config: Config, job: Job) -> int:
+    """Write the run folder, copy the code, queue the job, and return its number.
+
+    Raises:
+        Refused: the folder cannot be written, or Slurm does not take the job.
+    """
+    write_config(run, config)
+    before = job_record.find(run)
+    submission = before.submission + 1 if before else 1
+    code = snapshot.take(run, submission)
+    request = job.request
+    record = JobRecord(0, submission, request.nodes, request.tasks_per_node, request.profile.warn_s, now())
+    record.save(run)  # before the job can ask for it
+    try:
+        number = executor(run, request, code).submit_run()
+    except Refused:
+        if before:
+            before.save(run)
+        else:
+            run.job.unlink()
+        raise
+    replace(record, job=number).save(run)
+    return number

@@ -1,0 +1,23 @@
+"""What a training process is told of whatever started it; it knows nothing else of clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from trainer.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The seam between a training process and the job that it belongs to. The process answers with an `Outcome`."""
+
+    owner: str = "a run on this machine"
+    """Names the job in the run folder's lease."""
+    attempt: int = 0
+    """How often the job was started before: a later attempt takes the run over from an earlier one."""
+    place: str = "this machine"
+    """The node, as messages name it."""
+    own_log: bool = False
+    """Each process has a log of its own, rather than one terminal for all."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """Asked in each step whether this process should stop."""

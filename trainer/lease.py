@@ -1,0 +1,196 @@
+"""Who trains in a run folder: one holder at a time, on any node, without trusting clocks or the file system's locks.
+
+`lease.json` names the holder. It is made by a hard link, which is atomic on network file systems too, and touched every
+BEAT_S seconds. Who finds another's lease asks whether that process is dead (same machine), or an earlier attempt of the
+same job (the cluster lets one at a time run), or silent for STALE_S seconds by the finder's own clock; only then is it
+broken. A holder that finds its lease gone ends at once: whatever it had begun, its successor repeats to the bit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 2.0
+STALE_S = 20.0
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a lease says of the process that holds it."""
+
+    owner: str
+    attempt: int
+    host: str
+    boot: str
+    pid: int
+    started: float
+    token: str
+
+    @classmethod
+    def this_process(cls, owner: str, attempt: int) -> Holder:
+        """Return what this process would write."""
+        pid = os.getpid()
+        return cls(owner, attempt, socket.gethostname(), boot(), pid, started(pid) or 0.0, uuid4().hex)
+
+    def dead(self) -> bool:
+        """Tell whether the process is known to be gone: it was of this machine, and is no more."""
+        return self.boot == boot() and started(self.pid) != self.started
+
+    def gives_way_to(self, other: Holder) -> bool:
+        """Tell whether the other is a later attempt of the same job."""
+        return self.owner == other.owner and self.attempt < other.attempt
+
+    def __str__(self) -> str:
+        return f"{self.owner} (process {self.pid} on {self.host})"
+
+
+def boot() -> str:
+    """Name this machine since its last start: process numbers mean something within it only."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
+
+
+def started(pid: int) -> float | None:
+    """Return when a process began; None: there is none."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def read(path: Path) -> tuple[Holder, int] | None:
+    """Return a lease's holder and its last beat; None: nobody holds it. Opening asks a network file system anew."""
+    try:
+        with path.open() as file:
+            return Holder(**json.load(file)), os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        return Holder("an unreadable lease", -1, "", "", 0, 0.0, ""), 0
+
+
+def living(run: RunFolder) -> Holder | None:
+    """Return who trains here, as far as can be told at once; a holder known to be dead is none."""
+    found = read(run.lease)
+    return None if found is None or found[0].dead() else found[0]
+
+
+class Lease:
+    """The run folder in this process's hands, until `release` or its death.
+
+    Args:
+        run: of the folder.
+        owner, attempt: the job that this process belongs to, and how often that was started before.
+        on_loss: called from a thread when another process has broken this lease.
+
+    Raises:
+        Refused: another process trains there, or the folder cannot be written.
+    """
+
+    def __init__(self, run: RunFolder, owner: str, attempt: int, on_loss: Callable[[], None]) -> None:
+        self.path, self.on_loss = run.lease, on_loss
+        self.mine = Holder.this_process(owner, attempt)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            self.acquire()
+        except OSError as error:
+            raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
+        self.released = threading.Event()
+        threading.Thread(target=self.beat, name="lease", daemon=True).start()
+
+    def acquire(self) -> None:
+        """Take the lease, breaking a stale one."""
+        draft = self.path.with_name(f"{self.path.name}.{self.mine.token}")
+        try:
+            draft.write_text(json.dumps(asdict(self.mine)))
+            while True:
+                try:
+                    os.link(draft, self.path)
+                    return
+                except FileExistsError:
+                    self.clear_the_way()
+        finally:
+            with suppress(OSError):
+                draft.unlink()
+
+    def clear_the_way(self) -> None:
+        """Break the lease that is there if its holder is gone.
+
+        Raises:
+            Refused: it is not.
+        """
+        found = read(self.path)
+        if found is None:
+            return
+        holder, beat = found
+        if not (holder.dead() or holder.gives_way_to(self.mine)):
+            if holder.boot == self.mine.boot:
+                raise self.refusal(holder)
+            log.warning("%s held this run; waiting %g s for a sign of life", holder, STALE_S)
+            deadline = time.monotonic() + STALE_S
+            while time.monotonic() < deadline:
+                time.sleep(BEAT_S / 4)
+                now = read(self.path)
+                if now is None:
+                    return
+                if now != (holder, beat):
+                    raise self.refusal(now[0])
+        log.warning("%s has left its lease behind; it is broken", holder)
+        broken = self.path.with_name(f"{self.path.name}.broken-{self.mine.token}")
+        with suppress(FileNotFoundError):  # somebody else broke it first
+            self.path.rename(broken)
+            moved = read(broken)
+            if moved and moved[0].token != holder.token:  # somebody else broke it, and this is theirs: put it back
+                with suppress(FileExistsError):
+                    os.link(broken, self.path)
+            broken.unlink()
+
+    def refusal(self, holder: Holder) -> Refused:
+        """Say that somebody trains here."""
+        return Refused(
+            f"another process trains in {self.path.parent} already: {holder}; stop it first, or name another --run"
+        )
+
+    def held(self) -> bool:
+        """Tell whether the lease is still this process's; a file system that does not answer takes nothing away."""
+        try:
+            found = read(self.path)
+        except OSError:
+            return True
+        return found is not None and found[0].token == self.mine.token
+
+    def beat(self) -> None:
+        """Show that this process lives, and end it when the lease is another's."""
+        while not self.released.wait(BEAT_S):
+            if not self.held():
+                self.on_loss()
+                return
+            with suppress(OSError):
+                os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the run folder back."""
+        self.released.set()
+        with suppress(OSError):
+            if self.held():
+                self.path.unlink()

@@ -1,0 +1,1 @@
+"""Facts about a Slurm cluster, and a real one with several nodes on this machine to try things on."""

@@ -1,0 +1,126 @@
+"""python -m slurm up | down | status | fail | heal | drain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from slurm.commands import SlurmError
+from slurm.dev_cluster import DevCluster
+from slurm.overview import show
+from slurm.settings import Refused, Settings
+
+DESCRIPTION = """A real Slurm with several nodes on this one machine, to try jobs and disasters on.
+
+  python -m slurm up --nodes 4       start it; all of it lives in ./.slurm-dev
+  python -m slurm status             its nodes and its jobs
+  python -m slurm fail n2            let a node die; heal n2 brings it back
+  python -m slurm down               stop it, and every process of its jobs
+
+Exit codes: 0 ok, 1 failed, 2 refused (bad input, or something is missing)."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """Start the cluster and wait until its nodes are ready. Partitions: main, and urgent, which preempts main."""
+
+    folder: Path = Path(".slurm-dev")
+    """Where all of it lives."""
+    settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings()
+
+
+@dataclass(frozen=True)
+class Down:
+    """Stop the cluster and every process of its jobs; jobs that wait will wait again after `up`."""
+
+    folder: Path = Path(".slurm-dev")
+    """Where the cluster lives."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Show nodes and jobs."""
+
+    folder: Path = Path(".slurm-dev")
+    """Where the cluster lives."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Let a node die: SIGKILL to its slurmd and every process on it."""
+
+    node: tyro.conf.Positional[str]
+    """Such as n2."""
+    folder: Path = Path(".slurm-dev")
+    """Where the cluster lives."""
+
+
+@dataclass(frozen=True)
+class Heal:
+    """Bring a dead or drained node back."""
+
+    node: tyro.conf.Positional[str]
+    """Such as n2."""
+    folder: Path = Path(".slurm-dev")
+    """Where the cluster lives."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Let a node end what it runs and take no more."""
+
+    node: tyro.conf.Positional[str]
+    """Such as n2."""
+    folder: Path = Path(".slurm-dev")
+    """Where the cluster lives."""
+
+
+Command = Up | Down | Status | Fail | Heal | Drain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parsed: Command = tyro.cli(Command, args=argv, prog="python -m slurm", description=DESCRIPTION)
+    try:
+        carry_out(parsed, DevCluster(parsed.folder))
+    except Refused as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
+    except (SlurmError, OSError) as error:
+        print(f"failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def carry_out(command: Command, cluster: DevCluster) -> None:
+    """Do it and say so."""
+    match command:
+        case Up():
+            started = cluster.up(command.settings)
+            print(f"{'up' if started else 'up already'}: {command.settings.nodes} nodes, in {cluster.folder}\n")
+            print(f"export SLURM_CONF={cluster.conf}\n")
+            print("next: srun -N2 hostname | python -m slurm status | python -m slurm down")
+        case Down():
+            cluster.down()
+            print(f"down: {cluster.folder}")
+        case Status():
+            cluster.must_exist(up=True)
+            show(cluster.nodes(), cluster.jobs())
+        case Fail():
+            cluster.fail(command.node)
+            print(f"{command.node} is dead; Slurm notices within half a minute. python -m slurm heal {command.node}")
+        case Heal():
+            cluster.heal(command.node)
+            print(f"{command.node} is ready")
+        case Drain():
+            cluster.drain(command.node)
+            print(f"{command.node} takes no more jobs. python -m slurm heal {command.node}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

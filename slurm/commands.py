@@ -1,0 +1,60 @@
+"""Slurm's commands, run as argument lists, with a time limit, and again when the controller does not answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+
+# What the commands say while slurmctld is down, busy or starting: worth another try.
+NO_ANSWER = (
+    "unable to contact slurm controller",
+    "socket timed out",
+    "connection refused",
+    "connection timed out",
+    "transport endpoint",
+    "slurmctld is currently in standby",
+    "temporarily unavailable",
+    "zero bytes were transmitted",
+)
+# Times as seconds since 1970, whatever the time zone and the user's preferences; messages in English.
+FIXED = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+
+
+class SlurmError(Exception):
+    """A command of Slurm failed: the message says which one, and what it said."""
+
+
+def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4) -> str:
+    """Run a command of Slurm and return what it printed.
+
+    Raises:
+        SlurmError: it failed, or the controller did not answer in several tries.
+    """
+    for attempt in range(1, tries + 1):
+        said = ""
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                env={**os.environ, **(environment or {}), **FIXED},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            said, again = f"no answer within {timeout_s:g} s", True
+        except OSError as error:
+            said, again = error.strerror or str(error), False
+        else:
+            if done.returncode == 0:
+                return done.stdout
+            said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+            again = any(sign in said.lower() for sign in NO_ANSWER)
+        if not again:
+            break
+        if attempt < tries:
+            time.sleep(attempt)
+    raise SlurmError(f"{' '.join(command)}: {said}")

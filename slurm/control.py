@@ -1,0 +1,123 @@
+"""Facts of a cluster, and what can be asked of it, through Slurm's own commands; no slurmdbd is needed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from slurm.accounting import ended_job
+from slurm.commands import SlurmError, ask
+from slurm.dev_cluster import DevCluster
+from slurm.parsing import as_job, as_node, as_partition, expand, records
+from slurm.reasons import in_words
+from slurm.records import Job, Node, Partition
+
+__all__ = [
+    "Job", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words", "job", "jobs",
+    "node", "nodes", "partitions", "requeue", "send_signal", "start_now",
+]  # fmt: skip
+
+SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
+
+
+def find_cluster(folder: Path | str = ".") -> str | None:
+    """Which configuration Slurm's commands use here; None if there is no Slurm.
+
+    In this order: SLURM_CONF, the system's, one that sbatch fetches by itself ("configless"), and a development
+    cluster that is up in `folder`/.slurm-dev, for which SLURM_CONF is set.
+
+    Raises:
+        SlurmError: SLURM_CONF names a file that is not there.
+    """
+    if not shutil.which("sbatch"):
+        return None
+    if named := os.environ.get("SLURM_CONF"):
+        if not Path(named).is_file():
+            raise SlurmError(f"SLURM_CONF={named}: there is no such file")
+        return named
+    for path in SYSTEM_CONFIGURATIONS:
+        if path.is_file():
+            return str(path)
+    try:
+        ask("sbatch", "--version", tries=1)
+    except SlurmError:
+        pass
+    else:
+        return "configless"
+    cluster = DevCluster(Path(folder) / ".slurm-dev")
+    if not cluster.is_up():
+        return None
+    os.environ |= cluster.environment
+    return str(cluster.conf)
+
+
+def job(id: str | int) -> Job | None:
+    """A job; None if Slurm no longer knows it, neither its controller nor its accounting."""
+    try:
+        shown = ask("scontrol", "show", "job", str(id))
+    except SlurmError as error:
+        if "invalid job id" not in str(error).lower():
+            raise
+        return ended_job(str(id))
+    return next((as_job(fields) for fields in records(shown)), None)
+
+
+def jobs() -> list[Job]:
+    """All jobs that the controller remembers."""
+    return [as_job(fields) for fields in records(ask("scontrol", "show", "job")) if "JobId" in fields]
+
+
+def nodes() -> list[Node]:
+    """The cluster's nodes."""
+    return [as_node(fields) for fields in records(ask("scontrol", "show", "node")) if "NodeName" in fields]
+
+
+def node(name: str) -> Node:
+    """One node.
+
+    Raises:
+        SlurmError: there is none of that name.
+    """
+    shown = ask("scontrol", "show", "node", name)
+    for fields in records(shown):
+        if fields.get("NodeName") == name:
+            return as_node(fields)
+    raise SlurmError(f"scontrol show node {name}: {shown.strip()}")
+
+
+def partitions() -> list[Partition]:
+    """The cluster's partitions."""
+    known = {one.name: one for one in nodes()}
+    shown = ask("scontrol", "show", "partition")
+    return [as_partition(fields, known) for fields in records(shown) if "PartitionName" in fields]
+
+
+def requeue(id: str | int) -> None:
+    """End a job and let it wait again.
+
+    Raises:
+        SlurmError: it may not be requeued, or has ended.
+    """
+    ask("scontrol", "requeue", str(id))
+
+
+def cancel(id: str | int) -> None:
+    """End a job for good; one that has ended stays as it is."""
+    ask("scancel", str(id))
+
+
+def send_signal(id: str | int, name: str, batch_script: bool = False) -> None:
+    """Send a signal, such as USR2, to a job's tasks; or, with `batch_script`, to its batch script alone."""
+    ask("scancel", f"--signal={name}", *(["--batch"] if batch_script else []), str(id))
+
+
+def start_now(id: str | int) -> None:
+    """Let a requeued job not wait for its begin time."""
+    ask("scontrol", "update", f"JobId={id}", "StartTime=now")
+
+
+def exclude(id: str | int, names: Iterable[str]) -> None:
+    """Let a waiting job not run on some nodes, in place of those excluded before."""
+    ask("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")

@@ -1,0 +1,116 @@
+"""Starting and stopping the daemons of a development cluster."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Collection
+from pathlib import Path
+
+from slurm.commands import SlurmError
+from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find, stop
+from slurm.programs import program
+from slurm.readiness import end_of, wait_until_ready
+
+
+class Daemons:
+    """The daemons of the cluster in a folder, and what they have started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.conf = str(folder / "slurm.conf")
+
+    def running(self, *kinds: Kind, node: str | None = None) -> list[ClusterProcess]:
+        """Live processes of some kinds (default: all) and of one node (default: all)."""
+        found = find(self.folder)
+        return [one for one in found if (not kinds or one.kind in kinds) and node in (None, one.node)]
+
+    def start_all(self, nodes: Collection[str]) -> None:
+        """Start everything and wait until the nodes are ready; on any failure nothing is left running.
+
+        Raises:
+            SlurmError: it does not come up; the message has the end of the log that tells why.
+        """
+        try:
+            munge = self.folder / "munge"
+            # --force: it would refuse a folder below one that others may write to; the key guards only this toy.
+            self.start(
+                "munged",
+                "--force",
+                f"--key-file={munge / 'key'}",
+                f"--socket={munge / 'socket'}",
+                f"--pid-file={self.folder / 'pids' / 'munged'}",
+                f"--seed-file={munge / 'seed'}",
+                f"--log-file={self.folder / 'logs' / 'munged.log'}",
+                "--num-threads=2",
+            )
+            self.start_controller()
+            for node in nodes:
+                self.start_node(node)
+            wait_until_ready(self.folder, nodes)
+        except BaseException:
+            self.stop_all()
+            raise
+
+    def start_controller(self) -> None:
+        """Start slurmctld, which takes up the state that it has saved."""
+        self.start("slurmctld", "-f", self.conf)
+
+    def stop_controller(self) -> None:
+        """Stop slurmctld, which saves its state; jobs go on without it.
+
+        Raises:
+            SlurmError: it survived.
+        """
+        self.must_end(stop(lambda: self.running("controller"), gently=True))
+
+    def start_node(self, node: str) -> None:
+        """Start a node's slurmd."""
+        self.start("slurmd", "-N", node, "-f", self.conf, node=node)
+
+    def start(self, name: str, *arguments: str, node: str = "") -> None:
+        """Start a daemon, which puts itself into the background.
+
+        Raises:
+            SlurmError: it refused to start.
+        """
+        # A cluster brought up from within a job of another one does not belong to that job.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "LIENZO_DEV"))}
+        environment |= {"SLURM_CONF": self.conf, CLUSTER_MARK: str(self.folder)} | ({NODE_MARK: node} if node else {})
+        log = self.folder / "logs" / f"{node or name}.log"
+        with log.open("a") as said:
+            done = subprocess.run(
+                [program(name), *arguments],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                timeout=30,
+                check=False,
+            )
+        if done.returncode:
+            raise SlurmError(f"{name} did not start; {end_of(log)}")
+
+    def stop_node(self, node: str) -> None:
+        """Kill everything on a node.
+
+        Raises:
+            SlurmError: something survived.
+        """
+        self.must_end(stop(lambda: self.running("slurmd", "job", node=node)))
+
+    def stop_all(self) -> None:
+        """Stop everything: first the controller, which saves its state, so that nothing new is started.
+
+        Raises:
+            SlurmError: something survived.
+        """
+        self.stop_controller()
+        self.must_end(stop(lambda: self.running("slurmd", "job")))
+        self.must_end(stop(lambda: self.running("munged"), gently=True))
+
+    def must_end(self, ended: bool) -> None:
+        """Say what survived."""
+        if not ended:
+            raise SlurmError(f"these do not end: {', '.join(str(one.pid) for one in self.running())}")

@@ -1,0 +1,34 @@
+"""Nodes and jobs as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from slurm.reasons import in_words
+from slurm.records import Job, Node
+
+
+def show(nodes: Sequence[Node], jobs: Sequence[Job]) -> None:
+    """Print what there is."""
+    table("nodes", ("node", "state", "cores", "memory", "GPUs", "reason"), [
+        (one.name, one.state, str(one.cpus), f"{one.memory_mb} MB", str(one.gpus), one.reason) for one in nodes
+    ])  # fmt: skip
+    table("jobs", ("job", "name", "state", "why", "nodes", "restarts"), [
+        (one.id, one.name, one.state, in_words(one.reason), one.node_list, str(one.restarts)) for one in jobs
+    ])  # fmt: skip
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print one table; a line if it is empty."""
+    console = Console(highlight=False)
+    if not rows:
+        console.print(f"no {title}")
+        return
+    drawn = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        drawn.add_row(*(escape(cell) for cell in row))
+    console.print(drawn)

@@ -1,0 +1,149 @@
+"""What `scontrol show` prints, as values."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+
+from slurm.records import Job, Node, Partition
+
+Fields = dict[str, str]
+
+# Text that people wrote, with any spaces and signs: it reaches to the end of its line.
+FREE_TEXT = {"JobName", "Comment", "AdminComment", "SystemComment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut"}
+FREE_TEXT |= {"Reason", "OS", "Extra"}
+KEY = re.compile(r"(?:^|\s+)([A-Za-z][\w/:]*)=")
+NOTHING = {"", "(null)", "None", "N/A", "Unknown", "NONE", "n/a"}
+
+
+def records(text: str) -> Iterator[Fields]:
+    """The records of `scontrol show`, without --oneliner: free text is told from fields by the ends of the lines."""
+    for block in re.split(r"\n\s*\n", text):
+        fields: Fields = {}
+        for line in block.splitlines():
+            for key, value in pairs(line.strip()):
+                fields.setdefault(key, value)
+        if fields:
+            yield fields
+
+
+def pairs(line: str) -> Iterator[tuple[str, str]]:
+    """The fields of one line."""
+    keys = list(KEY.finditer(line))
+    for index, match in enumerate(keys):
+        if match[1] in FREE_TEXT and not (match[1] == "Reason" and match.start()):
+            yield match[1], line[match.end() :].strip()
+            return
+        end = keys[index + 1].start() if index + 1 < len(keys) else len(line)
+        yield match[1], line[match.end() : end].strip()
+
+
+def text(fields: Fields, key: str) -> str:
+    """A field, empty where Slurm writes that there is nothing."""
+    value = fields.get(key, "")
+    return "" if value in NOTHING else value
+
+
+def number(fields: Fields, key: str, default: int = 0) -> int:
+    """The number that a field begins with."""
+    match = re.match(r"-?\d+", fields.get(key, ""))
+    return int(match[0]) if match else default
+
+
+def moment(fields: Fields, key: str) -> float | None:
+    """A time, as SLURM_TIME_FORMAT=%s has it printed."""
+    value = fields.get(key, "")
+    return float(value) if value.isdigit() else None
+
+
+def minutes(value: str) -> int | None:
+    """[days-]hours:minutes:seconds as minutes, rounded down; None where there is no limit."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", value)
+    if not match:
+        return None
+    days, hours, mins, _ = (int(part or 0) for part in match.groups())
+    return (days * 24 + hours) * 60 + mins
+
+
+def expand(node_list: str) -> tuple[str, ...]:
+    """The names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` would print them."""
+    names: list[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", node_list):
+        pieces = re.split(r"\[([^\]]*)\]", part)  # text and ranges in turn
+        choices = [span(piece) if index % 2 else [piece] for index, piece in enumerate(pieces)]
+        names += map("".join, itertools.product(*choices))
+    return tuple(names)
+
+
+def span(ranges: str) -> list[str]:
+    """The numbers in 1-3,07, with their leading zeros."""
+    numbers = []
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+    return numbers
+
+
+def as_job(fields: Fields) -> Job:
+    """The job of a record."""
+    code, _, signal = fields.get("ExitCode", "0:0").partition(":")
+    node_list = text(fields, "NodeList")
+    return Job(
+        id=fields["JobId"],
+        name=fields.get("JobName", ""),
+        state=fields.get("JobState", ""),
+        reason=text(fields, "Reason"),
+        node_list=node_list,
+        nodes=expand(node_list),
+        num_nodes=number(fields, "NumNodes"),
+        restarts=number(fields, "Restarts"),
+        submit_time=moment(fields, "SubmitTime"),
+        start_time=moment(fields, "StartTime"),
+        end_time=moment(fields, "EndTime"),
+        time_limit_min=minutes(fields.get("TimeLimit", "")),
+        preempt_time=moment(fields, "PreemptTime"),
+        exit_code=int(code or 0),
+        signal=int(signal or 0),
+        batch_host=text(fields, "BatchHost"),
+        comment=text(fields, "Comment"),
+        requeue=fields.get("Requeue") == "1",
+    )
+
+
+def as_node(fields: Fields) -> Node:
+    """The node of a record."""
+    return Node(
+        name=fields["NodeName"],
+        address=text(fields, "NodeAddr") or fields["NodeName"],
+        state=fields.get("State", ""),
+        cpus=number(fields, "CPUTot"),
+        memory_mb=number(fields, "RealMemory"),
+        gres=text(fields, "Gres"),
+        reason=text(fields, "Reason").rpartition(" [")[0] or text(fields, "Reason"),
+        port=number(fields, "Port", 6818),
+        slurmd_start_time=moment(fields, "SlurmdStartTime"),
+    )
+
+
+def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
+    """The partition of a record; `known`: the cluster's nodes."""
+    names = expand(text(fields, "Nodes"))
+    nodes = [known[name] for name in names if name in known]
+    return Partition(
+        name=fields["PartitionName"],
+        default=fields.get("Default") == "YES",
+        state=fields.get("State", ""),
+        max_time_min=minutes(fields.get("MaxTime", "")),
+        default_time_min=minutes(fields.get("DefaultTime", "")),
+        max_nodes=number(fields, "MaxNodes", -1) if fields.get("MaxNodes", "").isdigit() else None,
+        total_nodes=number(fields, "TotalNodes"),
+        total_cpus=number(fields, "TotalCPUs"),
+        nodes=names,
+        cores_per_node=min((node.cpus for node in nodes), default=0),
+        memory_mb_per_node=min((node.memory_mb for node in nodes), default=0),
+        gpus_per_node=min((node.gpus for node in nodes), default=0),
+        gres_per_node=nodes[0].gres if len({node.gres for node in nodes}) == 1 else "",
+        preempt_mode=text(fields, "PreemptMode"),
+        grace_s=number(fields, "GraceTime"),
+    )

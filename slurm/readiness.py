@@ -1,0 +1,78 @@
+"""When the nodes of a development cluster take jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from slurm.commands import SlurmError, ask
+from slurm.parsing import as_node, records
+from slurm.processes import ClusterProcess, find
+from slurm.records import Node
+
+READY_WITHIN_S = 60.0
+MENDED = {"DRAIN": "UNDRAIN", "DOWN": "RESUME"}
+SETTLED_AFTER_S = 3.0  # before that a daemon may still be on its way into the background
+
+
+def wait_until_ready(folder: Path, nodes: Collection[str]) -> None:
+    """Wait until nodes of the cluster in `folder` take jobs; those that Slurm had set aside are taken back.
+
+    Raises:
+        SlurmError: they do not, or a daemon died; the message has the end of its log.
+    """
+    start = time.monotonic()
+    waiting = set(nodes)
+    while waiting := waiting - ready(folder, waiting):
+        waited_s = time.monotonic() - start
+        if waited_s > SETTLED_AFTER_S:
+            alive = find(folder)
+            if not any(one.kind == "controller" for one in alive):
+                raise SlurmError(f"slurmctld died; {end_of(folder / 'logs' / 'slurmctld.log')}")
+            dead = waiting - {one.node for one in alive if one.kind == "slurmd"}
+            if dead or waited_s > READY_WITHIN_S:
+                name = min(dead or waiting)
+                raise SlurmError(f"node {name} does not come up; {end_of(folder / 'logs' / f'{name}.log')}")
+        time.sleep(0.1)
+
+
+def ready(folder: Path, names: Collection[str]) -> set[str]:
+    """Those of some nodes that take jobs; the others that have registered are asked to."""
+    slurmds = {one.node: one for one in find(folder) if one.kind == "slurmd" and one.node in names}
+    environment = {"SLURM_CONF": f"{folder}/slurm.conf"}
+    taking = set()
+    with suppress(SlurmError):  # the controller does not answer yet
+        shown = ask("scontrol", "show", "node", environment=environment, timeout_s=10, tries=1)
+        for node in map(as_node, records(shown)):
+            if node.name not in slurmds or not has_registered(node, slurmds[node.name]):
+                continue
+            if wrong := next((word for word in ("DRAIN", "DOWN") if word in node.state), None):
+                # RESUME would leave a drained node "not responding" until the controller asks it next
+                update = ("scontrol", "update", f"NodeName={node.name}", f"State={MENDED[wrong]}")
+                ask(*update, environment=environment, timeout_s=10, tries=1)
+            elif node.state.partition("+")[0] in ("IDLE", "MIXED", "ALLOCATED") and "NOT_RESP" not in node.state:
+                taking.add(node.name)
+    return taking
+
+
+def has_registered(node: Node, slurmd: ClusterProcess) -> bool:
+    """Whether the controller has heard from this very slurmd (to a second, as both count), and it listens."""
+    if node.slurmd_start_time is None or node.slurmd_start_time < slurmd.started - 1.5:
+        return False
+    with suppress(psutil.Error):
+        sockets = psutil.Process(slurmd.pid).net_connections("tcp")
+        return any(one.status == psutil.CONN_LISTEN for one in sockets)
+    return False
+
+
+def end_of(log: Path, lines: int = 8) -> str:
+    """The end of a log, for a message."""
+    try:
+        tail = log.read_text(errors="replace").splitlines()[-lines:]
+    except OSError:
+        tail = ["(empty)"]
+    return f"the end of {log}:\n  " + "\n  ".join(tail)

@@ -1,0 +1,90 @@
+"""A job, a node and a partition, as Slurm describes them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Slurm says of a job. Times are seconds since 1970."""
+
+    id: str
+    name: str
+    state: str
+    """PENDING, RUNNING, COMPLETING, COMPLETED, FAILED, TIMEOUT, CANCELLED, PREEMPTED, NODE_FAIL, …"""
+    reason: str
+    """Why it waits or how it ended, in Slurm's word; see control.in_words."""
+    node_list: str
+    """As Slurm writes it, such as n[1-4]; empty while it waits."""
+    nodes: tuple[str, ...]
+    num_nodes: int
+    restarts: int
+    submit_time: float | None
+    start_time: float | None
+    """While it waits: when Slurm expects to start it, if it does."""
+    end_time: float | None
+    time_limit_min: int | None
+    """None: no limit."""
+    preempt_time: float | None
+    exit_code: int
+    signal: int
+    """The signal that ended the batch script, or 0."""
+    batch_host: str
+    comment: str
+    requeue: bool
+    """Whether Slurm may requeue it."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """What Slurm says of a node."""
+
+    name: str
+    address: str
+    """NodeAddr: where to reach it, when its name means nothing to DNS."""
+    state: str
+    """IDLE, ALLOCATED, MIXED or DOWN, with +DRAIN, +COMPLETING, +NOT_RESPONDING, …"""
+    cpus: int
+    memory_mb: int
+    gres: str
+    reason: str
+    port: int = 6818
+    """Where its slurmd listens."""
+    slurmd_start_time: float | None = None
+    """When the slurmd that it last heard of was started."""
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it has."""
+        return gpus(self.gres)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What Slurm says of a partition. What its nodes have is what the smallest of them has."""
+
+    name: str
+    default: bool
+    state: str
+    max_time_min: int | None
+    """None: no limit."""
+    default_time_min: int | None
+    max_nodes: int | None
+    """The most nodes of one job; None: no limit."""
+    total_nodes: int
+    total_cpus: int
+    nodes: tuple[str, ...]
+    cores_per_node: int
+    memory_mb_per_node: int
+    gpus_per_node: int
+    gres_per_node: str
+    """Empty if the nodes differ."""
+    preempt_mode: str
+    grace_s: int
+
+
+def gpus(gres: str) -> int:
+    """How many GPUs `gpu:a100:4(S:0-1),shard:8` has: 4."""
+    return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,(]+)*?:(\d+)(?=[,(]|$)", gres))

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo test lint bench chaos clean
+.PHONY: setup setup-dev demo test lint bench chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,9 +17,9 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 
 setup: $(VENV)/.installed
 
-# torch.compile needs a compiler, and the tests of shells need procps and mount.
+# The tests run a real Slurm, look for processes, and fill small disks.
 setup-dev: setup
-	@tools/install-debian procps mount
+	@tools/install-debian procps mount slurm-wlm munge
 
 demo: setup
 	$(RUN) examples/demo.py
@@ -41,8 +41,16 @@ lint: setup
 bench: setup .bench-venv/.installed
 	$(RUN) -m bench
 
-# More rounds of kills than the tests have: make chaos ROUNDS=50 SEED=7
-chaos: setup
+# Random faults on a real Slurm, for as long as asked: make chaos MINUTES=30 SEED=7
+chaos: setup-dev
+	$(RUN) -m tests.cluster_chaos --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
+
+# Every fault once.
+chaos-all: setup-dev
+	$(RUN) -m tests.cluster_chaos --all
+
+# Random kills on this machine alone: make chaos-local ROUNDS=50 SEED=7
+chaos-local: setup
 	$(RUN) -m tests.chaos --rounds $(or $(ROUNDS),10) --seed $(or $(SEED),0)
 
 clean:

@@ -112,10 +112,11 @@ def durable_images(run: RunFolder) -> int:
 
 
 def fruitless(attempts: Sequence[Attempt]) -> int:
-    """Count the last starts in a row that ended by their own fault and brought no new durable checkpoint."""
+    """Count the job's last starts in a row that ended by their own fault and brought no new durable checkpoint."""
     count = 0
     for attempt in reversed(attempts):
-        if attempt.cause not in OWN_FAULTS or attempt.saved > attempt.images_seen:
+        another_job = attempt.job != attempts[-1].job  # whoever resumes a run that was stopped wants to try again
+        if another_job or attempt.cause not in OWN_FAULTS or attempt.saved > attempt.images_seen:
             break
         count += 1
     return count

@@ -7,10 +7,11 @@ Neither waits for torch: what happens here is time in which nobody trains.
 
 from __future__ import annotations
 
-import os
+import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +22,13 @@ from launcher.causes import MARK, explain, explain_silence
 from slurm import control, job
 from trainer.run_folder import RunFolder
 
+POLL_S = 0.25
+ORDERLY_END_S = 2.0  # KillWait, after which SIGKILL comes, is 30 s by default
+KILLED = 128 + signal.SIGKILL
+
 
 def begin(run: RunFolder) -> int:
     """Record this start, then serve the store where its ranks meet; print where that is."""
-    print(MARK, file=sys.stderr, flush=True)
     known = attempts.read(run)
     if known and known[-1].ended is None and gone(known[-1]):
         known[-1] = explain_silence(run, known[-1])
@@ -32,6 +36,7 @@ def begin(run: RunFolder) -> int:
         attempts.write(run, replace(known[-1], decision=decision))
         if decision is not Decision.GO_ON:
             return 1
+    print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
     nodes = control.expand(job.node_list())
     mine = Attempt(job.job_id(), job.restart(), attempts.now(), tuple(nodes), attempts.durable_images(run))
     bad = sorted({*attempts.bad_nodes(known)} & {*nodes})
@@ -43,7 +48,7 @@ def begin(run: RunFolder) -> int:
     address = control.node(job.node_name()).address
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
-    serve(listener, address)
+    serve(run, listener, address)
     return 0
 
 
@@ -55,13 +60,22 @@ def gone(before: Attempt) -> bool:
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
-def serve(listener: socket.socket, address: str) -> None:
-    """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port."""
+def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
+    """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
+
+    SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
+    their own by then, bash never comes to call `ended`; so it is done from here.
+    """
+    terminated: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(time.monotonic()))
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
 
     port = listener.getsockname()[1]
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
-    os.read(0, 1)
+    while not select.select([sys.stdin], [], [], POLL_S)[0]:
+        if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
+            ended(run, KILLED)
+            terminated.clear()
     del store
 
 
@@ -86,7 +100,8 @@ def ended(run: RunFolder, code: int) -> int:
 def start_again(mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
     try:
-        control.requeue(mine.job)
+        if mine.restart == restarts(mine.job):  # else Slurm is starting it again already
+            control.requeue(mine.job)
     except control.SlurmError as error:
         print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
         return replace(mine, decision=Decision.REFUSED, detail=f"{mine.detail}; {error}".lstrip("; "))
@@ -98,6 +113,12 @@ def start_again(mine: Attempt, bad: Sequence[str]) -> Attempt:
     except control.SlurmError as error:
         note = f"{', '.join(bad)} failed {attempts.NODE_FAILURES} times, but cannot be left out: {error}"
     return replace(mine, decision=Decision.GO_ON, detail=f"{mine.detail}; {note}".lstrip("; "))
+
+
+def restarts(number: int) -> int:
+    """Return how often Slurm has started a job again by now."""
+    now = control.job(number)
+    return now.restarts if now else -1
 
 
 def main() -> int:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from launcher.attempts import Attempt, Cause, close, durable_images, seconds
-from launcher.job_record import JobRecord
+from launcher.job_record import find
 from slurm import control
 from slurm.records import Job
 from trainer import journal
 from trainer.run_folder import RunFolder
 
 TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than asked
+ANSWER_S = 3.0
 MARK = "lienzo: a start of the job begins"  # in the log of the batch script
+VERDICT = re.compile(r"JOB \d+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?) \*")
 DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 
@@ -31,39 +34,60 @@ def why(
     run: RunFolder, attempt: Attempt, code: int, now: Job | None, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause, what else is known, and the nodes to blame."""
-    record = JobRecord.load(run)
     ends = [row for row in events if row["kind"] == "end"]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
     if code == 0 and outcome == "finished":
         return Cause.FINISHED, "", []
-    if record.cancelled or (now and now.state.startswith("CANCELLED")):
-        return Cause.CANCELLED, "" if record.cancelled else "with scancel", []
+    record = find(run)
+    if record and record.cancelled:
+        return Cause.CANCELLED, "", []
+    saved = "saved" if outcome == "interrupted" else "the grace time was too short for a save"
+    if now and now.restarts > attempt.restart:  # Slurm is starting it again already
+        return why_requeued(run, attempt, now, saved)
+    if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
+        late = now.reason == "TimeLimit" or verdict(run, attempt.job) == "TIME LIMIT"
+        return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
     if code == 2:
         refusals = [row["problem"] for row in events if row["kind"] == "refused"]
         return Cause.REFUSED, refusals[0] if refusals else "see its log", []
     if now and preempted(now, attempt):
-        return Cause.PREEMPTED, "saved" if outcome == "interrupted" else "the grace time was too short for a save", []
-    if now and now.end_time and time.time() >= now.end_time - record.warn_s - TIME_LIMIT_SLACK_S:
-        return Cause.TIME_LIMIT, "", []
+        return Cause.PREEMPTED, saved, []
+    warn_s = record.warn_s if record else 0
+    if now and now.end_time and time.time() >= now.end_time - warn_s - TIME_LIMIT_SLACK_S:
+        return Cause.TIME_LIMIT, saved, []
     if code == 0 and outcome == "interrupted":
         return Cause.ASKED, str(received), []
+    return why_broken(run, attempt, code, events)
+
+
+def why_broken(
+    run: RunFolder, attempt: Attempt, code: int, events: list[dict[str, Any]]
+) -> tuple[Cause, str, list[str]]:
+    """Return the cause of an end that nobody wanted."""
+    if silent := [name for name in attempt.nodes if not answers(name)]:
+        return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
     if stalls := [row for row in events if row["kind"] == "stalled"]:
-        return Cause.STALLED, stalls[-1]["problem"], stalls[-1]["places"]
+        return Cause.STALLED, stalls[0]["problem"], stalls[0]["places"]
     node, detail = first_death(run, attempt.job)
     return Cause.CRASHED, detail or describe(code), [node] if node else []
 
 
+def why_requeued(run: RunFolder, attempt: Attempt, now: Job, saved: str) -> tuple[Cause, str, list[str]]:
+    """Return why Slurm starts a job again of its own accord, or at an administrator's word."""
+    if preempted(now, attempt) or verdict(run, attempt.job) == "PREEMPTION":
+        return Cause.PREEMPTED, saved, []
+    if failed := [name for name in attempt.nodes if failed_since(name, attempt)]:
+        return Cause.NODE_FAILED, ", ".join(failed), failed
+    return Cause.REQUEUED, saved if saved == "saved" else "", []
+
+
 def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
     """Close a start whose batch script did not live to say how it ended: Slurm has killed it, or its node is gone."""
-    saved, now = durable_images(run), control.job(silent.job)
-    failed = {name for name in silent.nodes if failed_since(name, silent)}
-    if now and now.failed_node:
-        failed.add(now.failed_node)
-    if failed:
-        return close(silent, Cause.NODE_FAILED, ", ".join(sorted(failed)), saved, sorted(failed))
-    if now and preempted(now, silent):
-        return close(silent, Cause.PREEMPTED, "the grace time was too short for a save", saved)
-    return close(silent, Cause.REQUEUED, "", saved)
+    now = control.job(silent.job)
+    if now is None:
+        return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
+    cause, detail, nodes = why_requeued(run, silent, now, "the grace time was too short for a save")
+    return close(silent, cause, detail, durable_images(run), nodes)
 
 
 def preempted(now: Job, attempt: Attempt) -> bool:
@@ -81,13 +105,35 @@ def failed_since(name: str, attempt: Attempt) -> bool:
     return down or (node.slurmd_start_time is not None and node.slurmd_start_time > seconds(attempt.began))
 
 
+def answers(name: str) -> bool:
+    """Tell whether a node's slurmd takes connections: Slurm itself notices a dead node only after a while."""
+    try:
+        node = control.node(name)
+        with socket.create_connection((node.address, node.port), timeout=ANSWER_S):
+            return True
+    except control.SlurmError:
+        return True  # the controller is away: nothing is known of the node
+    except OSError:
+        return False
+
+
 def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
     """Return the node and the words of srun about the first rank that died in the newest start; the rest follow it."""
-    log = batch_log(run, job)
-    said = log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
-    if death := DEATH.search(said):
+    if death := DEATH.search(newest_words(run, job)):
         return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
     return None, ""
+
+
+def verdict(run: RunFolder, job: int) -> str:
+    """Return why Slurm ended the newest start, in its own words: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
+    found = VERDICT.findall(newest_words(run, job))
+    return str(found[0]) if found else ""
+
+
+def newest_words(run: RunFolder, job: int) -> str:
+    """Return what the batch script and srun have said since the newest start began."""
+    log = batch_log(run, job)
+    return log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
 
 
 def batch_log(run: RunFolder, job: int) -> Path:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from launcher.__main__ import COMMANDS
 from tests.conftest import HOME
 
 MAY_IMPORT = {
     "shards": {"shards"},
     "trainer": {"trainer", "shards"},
-    "launcher": {"launcher", "trainer", "shards"},
+    "slurm": {"slurm"},
+    "launcher": {"launcher", "trainer", "shards", "slurm"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (HOME / package).rglob("*.py"))
 DOCUMENTS = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -59,7 +61,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
     verbs = {"shards": {"build", "verify", "inspect"}, "trainer": {"train", "sample", "fingerprint"}}
-    verbs["launcher"] = {"submit", "resume", "sync", "init"}
+    verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z.]+) ?([a-z]*)", document.read_text()):
         if module in verbs:
             assert verb in verbs[module], f"{document.name}: python -m {module} {verb}"

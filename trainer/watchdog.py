@@ -59,6 +59,7 @@ class Watchdog:
             return  # there is nobody to wait for
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         self.store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_S))
+        self.beat(0)
         threading.Thread(target=self.watch, name="watchdog", daemon=True).start()
 
     def step(self, images_seen: int) -> None:
@@ -72,11 +73,15 @@ class Watchdog:
     def watch(self) -> None:
         """Beat; and when this rank has not moved for half of the time, look at the others."""
         period = min(5.0, self.stall_after_s / 8)
-        count = 0
+        count, woke = 0, time.monotonic()
         while not self.ended.wait(period):
+            if time.monotonic() - woke > self.stall_after_s / 3:  # the others have seen it, and end this process
+                log.error("this process was stopped for %.0f s", time.monotonic() - woke)
+                self.moved = time.monotonic()
+            woke = time.monotonic()
             try:
                 count += 1
-                self.store.set(key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
+                self.beat(count)
                 still = time.monotonic() - self.moved
                 if still > self.stall_after_s / 2:
                     self.look()
@@ -85,6 +90,10 @@ class Watchdog:
             except RuntimeError as error:  # the store is gone, and with it the process that served it
                 if not self.ended.wait(SETTLE_S):  # in an orderly end it goes a moment before this process does
                     self.bark(f"the store where the ranks met is gone: {str(error).splitlines()[0]}", [])
+
+    def beat(self, count: int) -> None:
+        """Give a sign of life."""
+        self.store.set(key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
 
     def look(self) -> None:
         """Note which ranks have given a new sign of life."""

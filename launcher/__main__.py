@@ -1,51 +1,139 @@
-"""python -m launcher submit | resume | sync | init."""
+"""python -m launcher COMMAND: train, and look after what trains."""
 
 from __future__ import annotations
 
+import difflib
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of threads changes the bits on a CPU
 
 import sys
 from collections.abc import Sequence
+from typing import TypeVar
 
 import tyro
 
-from launcher.init import Init, run_init
-from launcher.submit import Resume, Submit, run_resume, run_submit
-from launcher.sync import Sync, run_sync
 from shards.index import DataError
 from slurm.settings import Refused as SlurmRefused
 from trainer.settings import Refused
 
-DESCRIPTION = """Train a generator from a folder of shards, survive anything, watch it.
+T = TypeVar("T")
+
+HELP = """Train a generator from a folder of shards, survive anything, watch it.
+
+{commands}
 
   python -m launcher submit                       the default recipe on the demo's pictures
   python -m launcher submit dcgan-64 --data DIR   on your own shards
+  python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
+  python -m launcher status                       all runs under ./runs, newest first
+  python -m launcher logs runs/NAME -f            follow all ranks, across restarts
+  python -m launcher cancel runs/NAME             save and end
   python -m launcher resume runs/NAME             go on, with any number of processes
-  python -m launcher sync runs/NAME               send W&B what it lacks
+
+What a command takes: python -m launcher COMMAND --help
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (resume goes on),
-130 stopped at once by a second Ctrl-C."""
+130 stopped at once by Ctrl-C."""
+
+
+def submit(arguments: Sequence[str]) -> int:
+    """Train: on Slurm where there is one, else on this machine."""
+    from launcher.submit import Submit, run_submit
+
+    return run_submit(parse(Submit, arguments), arguments)
+
+
+def resume(arguments: Sequence[str]) -> int:
+    """Go on with a run, on any number of nodes or processes."""
+    from launcher.submit import Resume, run_resume
+
+    return run_resume(parse(Resume, arguments), arguments)
+
+
+def status(arguments: Sequence[str]) -> int:
+    """What the runs do and why, how fast, and what a kill now would lose."""
+    from launcher.status import Status, run_status
+
+    return run_status(parse(Status, arguments))
+
+
+def logs(arguments: Sequence[str]) -> int:
+    """What the ranks of a job say, merged by time, or one of them."""
+    from launcher.logs import Logs, run_logs
+
+    return run_logs(parse(Logs, arguments))
+
+
+def cancel(arguments: Sequence[str]) -> int:
+    """Save and end; --now ends without a save."""
+    from launcher.cancel import Cancel, run_cancel
+
+    return run_cancel(parse(Cancel, arguments))
+
+
+def rm(arguments: Sequence[str]) -> int:
+    """Remove a run that has ended."""
+    from launcher.remove import Rm, run_rm
+
+    return run_rm(parse(Rm, arguments))
+
+
+def sync(arguments: Sequence[str]) -> int:
+    """Send W&B what it lacks of a run."""
+    from launcher.sync import Sync, run_sync
+
+    return run_sync(parse(Sync, arguments))
+
+
+def init(arguments: Sequence[str]) -> int:
+    """Write lienzo.toml, the project's defaults."""
+    from launcher.init import Init, run_init
+
+    return run_init(parse(Init, arguments))
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """Try what a job needs, on the nodes, and say what is wrong and what to do."""
+    from launcher.doctor import Doctor, run_doctor
+
+    return run_doctor(parse(Doctor, arguments))
+
+
+def completion(arguments: Sequence[str]) -> int:
+    """Print a script that lets bash, zsh or fish complete all this."""
+    from launcher.completion import Completion, run_completion
+
+    return run_completion(parse(Completion, arguments))
+
+
+# Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
+ALL = (submit, resume, status, logs, cancel, rm, sync, init, doctor, completion)
+COMMANDS = {command.__name__: command for command in ALL}
+
+
+def parse(kind: type[T], arguments: Sequence[str]) -> T:
+    """Read a command's arguments; on --help or a mistake, say what it takes, and exit."""
+    return tyro.cli(kind, args=arguments, prog=f"python -m launcher {kind.__name__.lower()}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    parsed = tyro.cli(Submit | Resume | Sync | Init, args=arguments, prog="python -m launcher", description=DESCRIPTION)
+    name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    if name in ("", "-h", "--help"):
+        lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)))
+        return 0 if name else 2
     try:
-        match parsed:
-            case Submit():
-                return run_submit(parsed, arguments[1:])
-            case Resume():
-                return run_resume(parsed, arguments[1:])
-            case Sync():
-                return run_sync(parsed)
-            case Init():
-                return run_init(parsed)
+        if command := COMMANDS.get(name):
+            return command(arguments)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        raise Refused(f"there is no command {name!r}; {f'did you mean {near[0]!r}?' if near else 'see: --help'}")
     except (Refused, SlurmRefused, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

@@ -55,8 +55,9 @@ def suffer(name: str, cluster: DevCluster, data: Path, folder: Path, undisturbed
     """Carry out one round, and return the restarts that there were."""
     with WandbServer() as server:
         ordeal = Ordeal(cluster, data, folder, server, random.Random(seed))
-        FAULTS[name](ordeal)
-        ordeal.check(undisturbed)
+        with ordeal.stack:
+            FAULTS[name](ordeal)
+            ordeal.check(undisturbed)
         return ", ".join(str(cause) for cause in ordeal.causes())
 
 

@@ -214,6 +214,9 @@ def two_jobs_at_once(ordeal: Ordeal) -> None:
 
 def full_disk_when_preempted(ordeal: Ordeal) -> None:
     """The run folder is full when the run must save: the last durable checkpoint serves once there is room again."""
+    ordeal.folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(ordeal.folder)], check=True)
+    ordeal.stack.callback(subprocess.run, ["umount", "--lazy", str(ordeal.folder)], check=True)
     ordeal.submit()
     ordeal.wait_for_images(somewhere(ordeal))
     filler = ordeal.folder / "filler"

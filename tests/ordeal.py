@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +51,8 @@ class Ordeal:
     chance: random.Random = field(default_factory=lambda: random.Random(0))
     settings: tuple[str, ...] = ()
     """Besides those of all ordeals."""
+    stack: ExitStack = field(default_factory=ExitStack)
+    """What must be undone when all was checked."""
 
     @property
     def run(self) -> RunFolder:

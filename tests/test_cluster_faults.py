@@ -40,5 +40,6 @@ def test_a_fault_leaves_no_trace(
     server: WandbServer,
 ) -> None:
     ordeal = Ordeal(on_slurm, shards32, tmp_path / "run", server, random.Random(name))
-    FAULTS[name](ordeal)
-    ordeal.check(undisturbed)
+    with ordeal.stack:
+        FAULTS[name](ordeal)
+        ordeal.check(undisturbed)

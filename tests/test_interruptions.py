@@ -90,6 +90,20 @@ def test_a_process_that_dies_ends_the_run_with_a_message(shards32: Path, tmp_pat
         assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_stands_still_is_named(rank: int, shards32: Path, tmp_path: Path) -> None:
+    """SIGSTOP: it holds its connections, and so nothing but its silence tells."""
+    folder = tmp_path / "run"
+    parent = start(folder, shards32, *LONG, "--stall-after-s", "4")
+    os.kill(children(parent)[rank], signal.SIGSTOP)
+    said = parent.communicate(timeout=120)[1]
+    assert parent.returncode == 1, said
+    assert f"stalled: no step for 4 s: rank {rank} on this machine gives no sign of life" in said
+    assert "reduction.py" in said, "the stack of the one that waits"
+    assert [e["places"] for e in events(folder, "stalled")] == [["this machine"]]
+    wait_for_no_process(folder)
+
+
 def test_two_runs_in_one_folder_are_refused(shards32: Path, tmp_path: Path) -> None:
     parent = start(tmp_path / "run", shards32, *LONG)
     said = train(tmp_path / "run", shards32, expect=2)

@@ -101,7 +101,7 @@ def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
 def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     """Train in this process; what concerns all processes alike is said by the first one only, if they share a log."""
     rank = int(os.environ.get("RANK", "0"))
-    set_up_logging(rank)
+    set_up_logging(rank, cluster.own_log)
     try:
         return train(config, run, cluster)
     except Refused as error:

@@ -56,19 +56,25 @@ class Reporter:
 
 def remaining(images: int, speed: float) -> str:
     """Say how long `images` more take."""
-    seconds = images / speed
+    return f"{duration(images / speed)} left"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes."""
     if seconds < 90:
-        return f"{seconds:.0f} s left"
-    return f"{seconds / 60:.0f} min left" if seconds < 5400 else f"{seconds / 3600:.1f} h left"
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def set_up_logging(rank: int) -> None:
-    """Log to standard error: everything from the main process, warnings from the others, with their rank."""
-    prefix = "" if rank == 0 else f"[rank {rank}] "
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if rank == 0 else logging.WARNING,
-        format=f"{prefix}%(message)s",
-        force=True,
-    )
+def set_up_logging(rank: int, own_log: bool = False) -> None:
+    """Log to standard error: everything from the main process, warnings from the others, with their rank.
+
+    With a log of its own for each process, each line begins with the time in UTC, by which they can be merged.
+    """
+    prefix = f"%(asctime)s.%(msecs)03dZ [rank {rank}] " if own_log else f"[rank {rank}] " if rank else ""
+    formatter = logging.Formatter(f"{prefix}%(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO if rank == 0 else logging.WARNING, force=True)
     logging.captureWarnings(True)

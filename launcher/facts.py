@@ -1,0 +1,115 @@
+"""What is known of a run, from its folder and from Slurm, and the states that it can be in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from launcher import runs
+from launcher.attempts import Attempt
+from launcher.job_record import JobRecord
+from launcher.runs import Queue, live
+from slurm.records import Job
+from trainer import lease
+from trainer.journal import Row
+from trainer.lease import Holder, boot
+from trainer.run_folder import RunFolder
+
+SILENT_S = (
+    60.0  # a holder elsewhere that has not touched its lease for so long is gone; STALE_S and clocks' differences
+)
+
+
+class State(StrEnum):
+    """What a run does."""
+
+    NEW = "not started"
+    QUEUED = "queued"
+    WAITING = "waiting to start again"
+    STARTING = "starting"
+    TRAINING = "training"
+    SUSPENDED = "suspended"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    NO_PROGRESS = "stopped: no progress"
+    NO_REQUEUE = "requeue refused"
+    FAILED = "failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+    @property
+    def live(self) -> bool:
+        """Tell whether it trains, or will without anybody's doing."""
+        return self in ALIVE
+
+    @property
+    def resumable(self) -> bool:
+        """Tell whether it waits for its user to resume it."""
+        return not self.live and self not in (State.FINISHED, State.UNKNOWN)
+
+
+ALIVE = (State.QUEUED, State.WAITING, State.STARTING, State.TRAINING, State.SUSPENDED, State.STOPPING)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a run."""
+
+    record: JobRecord | None
+    attempts: Sequence[Attempt]
+    events: Sequence[Row]
+    holder: Holder | None
+    """Who holds the lease, and is not known to be dead."""
+    silent_s: float
+    """How long the holder has not touched it."""
+    job: Job | None
+    problem: str | None
+    """Why Slurm was not asked, or did not answer."""
+
+    @property
+    def last(self) -> Row | None:
+        """The newest start or end of a training."""
+        return next((row for row in reversed(self.events) if row["kind"] in ("start", "end")), None)
+
+    @property
+    def trains(self) -> bool:
+        """Whether somebody holds the lease and shows signs of life."""
+        return self.holder is not None and (self.holder.boot == boot() or self.silent_s < SILENT_S)
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest start of the newest job."""
+        mine = [attempt for attempt in self.attempts if self.record and attempt.job == self.record.job]
+        return mine[-1] if mine else None
+
+    @property
+    def local(self) -> bool:
+        """Whether the run was last trained on one machine, outside any job."""
+        if self.record is None:
+            return True
+        if self.holder and self.trains:
+            return not self.holder.owner.startswith("Slurm job")
+        if live(self.job) or self.last is None:
+            return False
+        ends = [attempt.ended or "unknown" for attempt in self.attempts]  # which sorts after every time
+        return bool(self.last["time"] > max([self.record.submitted, *ends[-1:]]))
+
+
+def look(run: RunFolder, queue: Queue) -> Facts:
+    """Gather what is known of a run. Slurm is asked only where the folder does not tell that the job is over."""
+    record = runs.record(run)
+    ask = record is not None and record.job and not runs.ended_for_good(run)
+    job = queue.job(record.job) if ask and record else None
+    try:
+        held = lease.read(run.lease)
+    except OSError:
+        held = None
+    holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() else None
+    silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
+    events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
+    return Facts(record, runs.starts(run), events, holder, silent_s, job, queue.problem if ask else None)

@@ -1,0 +1,109 @@
+"""How far a run is, how fast, and what of it is durable: from the journals and the checkpoints' names alone."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.runs import rows
+from trainer.journal import Row
+from trainer.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    images_seen: int
+    """By the newest row of metrics, or the checkpoint, if that is newer."""
+    total_images: int | None
+    """At which it ends; None: not known before the first row."""
+    images_per_s: float | None
+    """Of the newest logged step of the training that goes on."""
+    images_per_s_average: float | None
+    """Over the time that was spent training: what lies between two starts does not count."""
+    metrics: dict[str, Any]
+    """The newest value of each."""
+    logged: float | None
+    """When the newest row was written, in seconds since 1970."""
+    checkpoint_images: int | None
+    """Of the newest durable checkpoint."""
+    checkpoint_time: float | None
+
+    @property
+    def at_risk(self) -> int:
+        """The images that a kill now would have trained again."""
+        return max(0, self.images_seen - (self.checkpoint_images or 0))
+
+    @property
+    def eta_s(self) -> float | None:
+        """How much longer it takes, at the speed of now."""
+        speed = self.images_per_s or self.images_per_s_average
+        return max(0, self.total_images - self.images_seen) / speed if speed and self.total_images else None
+
+
+def progress(run: RunFolder, since: float) -> Progress:
+    """Read how far a run is; `since` is when the training that goes on began."""
+    metrics = [row for row in rows(run.metrics) if isinstance(row.get("images_seen"), int)]
+    system = [row for row in rows(run.system) if {"images_seen", "elapsed_s", "time"} <= row.keys()]
+    newest = {key: value for row in metrics[-200:] for key, value in row.items()}
+    reached = newest.pop("images_seen", 0)
+    now = [row for row in system[-1:] if row["time"] >= since]
+    images, written = checkpoint(run.checkpoints)
+    return Progress(
+        max(reached, images or 0),
+        total(run.config, reached, newest.get("epoch")),
+        now[0].get("images_per_s") if now else None,
+        average(system),
+        newest,
+        system[-1]["time"] if system else None,
+        images,
+        written,
+    )
+
+
+def average(system: Sequence[Row]) -> float | None:
+    """Return the images per second between rows of the same start."""
+    images, elapsed_s = 0, 0.0
+    for before, row in itertools.pairwise(system):
+        trained_s = row["elapsed_s"] - before["elapsed_s"]  # by a clock that begins anew with each start
+        paused_s = row["time"] - before["time"] - trained_s
+        if abs(paused_s) < 1 and row["images_seen"] > before["images_seen"]:
+            images += row["images_seen"] - before["images_seen"]
+            elapsed_s += trained_s
+    return images / elapsed_s if elapsed_s else None
+
+
+def total(config: Path, images_seen: int, epoch: float | None) -> int | None:
+    """Return the images at which a run ends, as Config.images_to_see does, but without torch."""
+    try:
+        values = json.loads(config.read_text())
+        wanted = values["total_images"]
+        if values["epochs"] is not None:
+            if not epoch:
+                return None
+            wanted = values["epochs"] * round(images_seen / epoch)
+        step = values["batch_size"] * values["d_steps"]
+        return int(-(-wanted // step) * step)
+    except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
+        return None
+
+
+def checkpoint(folder: Path) -> tuple[int | None, float | None]:
+    """Return the images seen at the newest durable checkpoint, and when it was written."""
+    found = []
+    for path in folder.glob("[0-9]*-r*"):
+        images, _, rollbacks = path.name.partition("-r")
+        if images.isdigit() and rollbacks.isdigit():
+            found.append((int(rollbacks), int(images), path))
+    if not found:
+        return None, None
+    _, images_seen, path = max(found)
+    try:
+        return images_seen, path.stat().st_mtime
+    except OSError:  # pruned just now
+        return images_seen, None

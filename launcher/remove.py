@@ -1,0 +1,132 @@
+"""`launcher rm`: remove a run that has ended."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from launcher import runs
+from launcher.facts import look
+from launcher.progress import progress
+from launcher.runs import Queue
+from launcher.states import judge
+from trainer.lease import Lease
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+
+@dataclass(frozen=True)
+class Rm:
+    """Remove a run that has ended, with all that it has written. W&B keeps what it was sent."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    yes: bool = False
+    """Do not ask."""
+
+
+def run_rm(args: Rm) -> int:
+    """Carry out `rm`: 0 when the run is gone, 1 when something is left, or the answer was no.
+
+    Raises:
+        Refused: there is no such run, it may be live, or there is nobody to ask.
+    """
+    if args.run.is_symlink():
+        raise Refused(f"{args.run} is a link: name the folder that it leads to, {args.run.resolve()}")
+    run = runs.existing(args.run)
+    warning = refuse_live(run)
+    files, size = contents(run.path)
+    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), progress(run, 0).images_seen
+    print(
+        f"{run.path}: {seen:,} images seen, {checkpoints} checkpoints, {files:,} files, {size / 1e6:,.1f} MB{warning}"
+    )
+    if not args.yes and not agreed(run):
+        print("nothing is removed")
+        return 1
+    try:
+        held = Lease(run, "python -m launcher rm", 0, lambda: None)  # nobody begins to train in it meanwhile
+    except Refused as error:
+        raise Refused(f"{run.path} cannot be removed: {error}") from None
+    left = remove(run)
+    held.release()
+    if not left:
+        try:
+            run.path.rmdir()
+        except OSError as error:
+            left = [error]
+    if left:
+        print(
+            f"{len(left)} files or folders are left; the first: {left[0].filename}: {left[0].strerror}", file=sys.stderr
+        )
+        return 1
+    print("removed")
+    return 0
+
+
+def agreed(run: RunFolder) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        Refused: there is none.
+    """
+    if not sys.stdin.isatty():
+        raise Refused(f"{run.path} is removed without a question only with --yes, and here is no terminal to ask on")
+    try:
+        return input("remove it for good? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def refuse_live(run: RunFolder) -> str:
+    """Refuse a run that trains or will; return what should be known before it is removed.
+
+    Raises:
+        Refused: it is live, or that cannot be told.
+    """
+    queue = Queue()
+    facts = look(run, queue)
+    state, _ = judge(facts)
+    trained = facts.holder if facts.holder and facts.trains else None
+    if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.startswith("Slurm job")):
+        raise Refused(f"{run.path} is {state}, by {trained}; end it first: python -m launcher cancel {run.path}")
+    if facts.record and runs.live(facts.job):
+        raise Refused(
+            f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
+            f"python -m launcher cancel {run.path}"
+        )
+    if facts.problem and not queue.absent:
+        raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")
+    return f"; {facts.problem}, so whether its job waits cannot be told" if facts.problem else ""
+
+
+def contents(folder: Path) -> tuple[int, int]:
+    """Count the files in a folder and their bytes; what links lead to is not in it."""
+    files = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
+    size = 0
+    for file in files:
+        try:
+            size += file.lstat().st_size
+        except OSError:
+            continue
+    return len(files), size
+
+
+def remove(run: RunFolder) -> list[OSError]:
+    """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
+    kept, left = (run.config, run.lease), []
+    for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links
+        for path in [Path(where) / name for name in [*files, *folders]]:
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                elif path not in kept:
+                    path.unlink()
+            except OSError as error:
+                left.append(error)
+    if not left:
+        run.config.unlink(missing_ok=True)
+    return left

@@ -1,0 +1,113 @@
+"""All that `launcher status` tells of one run, gathered from its folder and from Slurm."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from launcher import runs
+from launcher.attempts import seconds
+from launcher.facts import Facts, State, look
+from launcher.progress import Progress, progress
+from launcher.runs import Queue
+from launcher.starts import Start, merge
+from launcher.states import judge
+from launcher.wandb_link import WandbLink, wandb_link
+from trainer import journal
+from trainer.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What a run does."""
+
+    run: RunFolder
+    state: State
+    reason: str
+    job: int | None
+    """Slurm's number; None: it is trained on one machine."""
+    nodes: tuple[str, ...]
+    nodes_asked: str | None
+    expected_start: float | None
+    """When Slurm expects to start it, in seconds since 1970."""
+    starts: tuple[Start, ...]
+    progress: Progress
+    wandb: WandbLink
+
+    @property
+    def next(self) -> str | None:
+        """The command that goes on, where that is its user's to do."""
+        return f"python -m launcher resume {self.run.path}" if self.state.resumable else None
+
+    @property
+    def causes(self) -> list[str]:
+        """Why each start but the one that goes on has ended; the end of the run itself is its state."""
+        ended = self.starts if self.state.live else self.starts[:-1]
+        return [start.cause for start in ended if start.cause]
+
+    @property
+    def eta_s(self) -> float | None:
+        """How much longer it takes."""
+        return self.progress.eta_s if self.state is State.TRAINING else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the same as plain values; see docs/cluster.md for what they mean."""
+        now, link = self.progress, self.wandb
+        return {
+            "run": str(self.run.path),
+            "state": str(self.state),
+            "live": self.state.live,
+            "reason": self.reason,
+            "next": self.next,
+            "job": self.job,
+            "nodes": list(self.nodes),
+            "nodes_asked": self.nodes_asked,
+            "expected_start": moment(self.expected_start),
+            "restarts": len(self.causes),
+            "causes": self.causes,
+            "starts": [asdict(start) for start in self.starts],
+            "images_seen": now.images_seen,
+            "total_images": now.total_images,
+            "images_per_s": now.images_per_s if self.state.live else None,
+            "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
+            "eta_s": self.eta_s and round(self.eta_s, 1),
+            "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
+            "logged": moment(now.logged),
+            "checkpoint_images": now.checkpoint_images,
+            "checkpoint_time": moment(now.checkpoint_time),
+            "images_at_risk": now.at_risk if self.state.live else 0,
+            "wandb": asdict(link) | {"url": link.url},
+        }
+
+
+def gather(run: RunFolder, queue: Queue) -> RunStatus:
+    """Look at a run."""
+    facts = look(run, queue)
+    state, reason = judge(facts)
+    record, job = (None if facts.local else facts.record), facts.job
+    starting = [row for row in facts.events if row["kind"] == "start"]
+    return RunStatus(
+        run=run,
+        state=state,
+        reason=reason,
+        job=record.job if record else None,
+        nodes=where(facts),
+        nodes_asked=record.nodes if record else None,
+        expected_start=job.start_time if job and runs.waits(job) else None,
+        starts=merge(facts.attempts, facts.events),
+        progress=progress(run, seconds(starting[-1]["time"]) if starting and state.live else float("inf")),
+        wandb=wandb_link(run),
+    )
+
+
+def where(facts: Facts) -> tuple[str, ...]:
+    """Return the nodes that it trains on now."""
+    if facts.local:
+        return (facts.holder.host,) if facts.holder and facts.trains else ()
+    return facts.job.nodes if facts.job and runs.live(facts.job) else ()
+
+
+def moment(time_s: float | None) -> str | None:
+    """Return a time as the journals write it."""
+    return None if time_s is None else datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,120 @@
+"""What a run does now, and why: a function of the facts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from launcher.attempts import Attempt, Cause, Decision, seconds
+from launcher.facts import Facts, State
+from launcher.runs import live, waits
+from slurm.control import in_words
+from slurm.records import Job
+from trainer.journal import Row
+from trainer.lease import boot
+
+ENDS = {Cause.FINISHED: State.FINISHED, Cause.CANCELLED: State.CANCELLED, Cause.REFUSED: State.REFUSED}
+
+
+def judge(facts: Facts) -> tuple[State, str]:
+    """Say what a run does, and why."""
+    if facts.local:
+        return in_processes(facts)
+    return in_job(facts, facts.job) if facts.job and live(facts.job) else after_job(facts)
+
+
+def in_processes(facts: Facts) -> tuple[State, str]:
+    """Judge a run on one machine by its lease and its last event."""
+    last = facts.last
+    if facts.holder and facts.trains:
+        where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
+        where = f"{where}, process {facts.holder.pid}"
+        if last is None or seconds(last["time"]) < facts.holder.started:
+            return State.STARTING, where
+        return (State.STOPPING if last["kind"] == "end" else State.TRAINING), where
+    if last is None:
+        refusals = [row.get("problem", "") for row in facts.events if row["kind"] == "refused"]
+        return (State.REFUSED, str(refusals[-1])) if refusals else (State.NEW, "")
+    if last["kind"] == "start":
+        if facts.holder:
+            return State.LOST, f"no sign of life from {facts.holder} for {facts.silent_s:.0f} s"
+        return State.FAILED, "its process is gone without a last word: killed, or the machine went down"
+    if last.get("outcome") == "failed":
+        return State.FAILED, problem(facts.events) or "see the end of its output"
+    signal = f"asked by {last['signal']}" if last.get("signal") else ""
+    return (State.FINISHED, "") if last.get("outcome") == "finished" else (State.INTERRUPTED, signal)
+
+
+def problem(events: Sequence[Row]) -> str:
+    """Return what the last training said before it failed."""
+    begins = max((i for i, row in enumerate(events) if row["kind"] == "start"), default=0)
+    problems = [row for row in events[begins:] if "problem" in row]
+    return f"{problems[-1]['kind']}: {problems[-1]['problem']}" if problems else ""
+
+
+def in_job(facts: Facts, job: Job) -> tuple[State, str]:
+    """Judge a run whose job waits or runs."""
+    attempt = facts.attempt
+    if waits(job):
+        queued = in_words(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
+        if attempt is None:
+            return State.QUEUED, queued
+        last = attempt.cause or "its last start ended without a word: killed, or its node failed"
+        return State.WAITING, f"after: {last}; {queued}"
+    if attempt and attempt.ended and attempt.restart >= job.restarts and attempt.decision is not Decision.GO_ON:
+        return after_job(facts)  # Slurm is a moment late
+    if job.state == "SUSPENDED":
+        return State.SUSPENDED, "by Slurm, until it lets the job go on"
+    if job.state in ("COMPLETING", "SIGNALING") or (attempt and attempt.ended and attempt.restart >= job.restarts):
+        return State.STOPPING, attempt.cause or "" if attempt else ""
+    if attempt is None or attempt.ended or attempt.restart < job.restarts:
+        return State.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
+    if facts.record and facts.record.cancelled:
+        return State.STOPPING, "cancelled"
+    if job.preempt_time and job.preempt_time >= seconds(attempt.began) - 1:
+        return State.STOPPING, "preempted"
+    since = [row for row in facts.events if row["time"] >= attempt.began]
+    if any(row["kind"] == "end" for row in since):
+        return State.STOPPING, ""
+    return (State.TRAINING if any(row["kind"] == "start" for row in since) else State.STARTING), ""
+
+
+def after_job(facts: Facts) -> tuple[State, str]:
+    """Judge a run whose job is over, or cannot be asked for."""
+    record, attempt, job = facts.record, facts.attempt, facts.job
+    number = record.job if record else 0
+    if attempt and attempt.ended:
+        if attempt.cause in ENDS:
+            return ENDS[attempt.cause], attempt.detail
+        if attempt.decision is Decision.STOP:
+            return State.NO_PROGRESS, words(attempt)
+        if attempt.decision is Decision.REFUSED:
+            return State.NO_REQUEUE, f"after: {words(attempt)}"
+    if (job and job.state.startswith("CANCELLED")) or (record and record.cancelled and not facts.problem):
+        return State.CANCELLED, "" if attempt else "before it began"
+    if facts.problem:
+        if facts.trains and attempt and not attempt.ended:
+            return State.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
+        known = f"; its last start has ended: {words(attempt)}" if attempt and attempt.ended else ""
+        return State.UNKNOWN, f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}"
+    if attempt and attempt.ended:
+        return State.LOST, f"after: {words(attempt)}; job {number} should start again, but Slurm {knows(job)}"
+    if attempt:
+        return State.LOST, f"job {number} has begun, but has left no last word; Slurm {knows(job)}"
+    if job:
+        return State.FAILED, f"job {number} has ended before anything could train: Slurm {knows(job)}"
+    return State.LOST, f"job {number} has never begun, and Slurm {knows(job)}"
+
+
+def words(attempt: Attempt) -> str:
+    """Return the cause and the detail of an end."""
+    return f"{attempt.cause} ({attempt.detail})" if attempt.detail else str(attempt.cause)
+
+
+def knows(job: Job | None) -> str:
+    """Say what Slurm knows of a job that is over."""
+    if job is None:
+        return "no longer knows it"
+    why = f": {in_words(job.reason)}" if job.reason and job.reason != "None" else ""
+    ended = f" at {time.strftime('%Y-%m-%d %H:%M', time.localtime(job.end_time))}" if job.end_time else ""
+    return f"calls it {job.state}{why}{ended}"

@@ -1,0 +1,86 @@
+"""How `launcher status` looks: a table of runs, or all that is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from launcher.attempts import seconds
+from launcher.run_status import RunStatus
+from launcher.status_words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
+from trainer.reporting import duration
+
+COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
+
+
+def table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
+    """Return one row for each run, narrow enough for a terminal, and what may be done next."""
+    made = Table(*COLUMNS, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for status in found:
+        now, url = status.progress, status.wandb.url
+        page = Text(str(status.wandb.id), f"link {url}") if terminal and url else Text(url or status.wandb.state)
+        percent = f"{now.images_seen / now.total_images:.0%} of {short(now.total_images)}" if now.total_images else ""
+        newest = metrics(status, ("loss_", "swd", "fid", "kid"))
+        average = f"avg {now.images_per_s_average:,.0f}" if now.images_per_s_average else ""
+        made.add_row(
+            Text(str(status.run.path), overflow="fold"),
+            state(status),
+            ", ".join(status.nodes) or status.nodes_asked or "",
+            restarts(status),
+            f"{now.images_seen:,}\n{percent}",
+            lines(f"{now.images_per_s:,.0f}" if now.images_per_s and status.state.live else "", average),
+            "" if status.eta_s is None else duration(status.eta_s),
+            Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
+            lines(f"{now.checkpoint_images or 0:,}", f"at risk {now.at_risk:,}" if status.state.live else ""),
+            page,
+        )
+    hints = ["at risk: what a kill now would lose"] if any(status.state.live for status in found) else []
+    hints += ["go on with: python -m launcher resume RUN"] if any(status.next for status in found) else []
+    offline = any(status.wandb.state == "offline" for status in found)
+    hints += ["send to W&B what is offline: python -m launcher sync RUN"] if offline else []
+    return Group(made, *([Text("\n" + "\n".join(hints), "dim")] if hints else []))
+
+
+def details(status: RunStatus) -> RenderableType:
+    """Return all that is known of a run."""
+    rows: dict[str, str | Text] = {
+        "run": str(status.run.path),
+        "state": state(status, "  "),
+        "next": status.next or "",
+        "where": f"job {status.job}, {nodes(status)}" if status.job else nodes(status),
+        "restarts": restarts(status, ", "),
+        "images": images(status),
+        "images/s": speed(status),
+        "ETA": eta(status),
+        "metrics": Text(", ".join(metrics(status, ("",)))),
+        "durable": durable(status, "; "),
+        "W&B": Text(status.wandb.words(status.run), overflow="fold"),
+    }
+    made = Table.grid(padding=(0, 2, 0, 0))
+    for name, what in rows.items():
+        if what:
+            made.add_row(Text(name, "bold"), what if isinstance(what, Text) else Text(what))
+    return Group(made, "", starts(status)) if status.starts else made
+
+
+def starts(status: RunStatus) -> Table:
+    """Return one row for each start of a run."""
+    columns = ("start", "began", "took", "job", "nodes", "images", "ended")
+    made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for start in status.starts:
+        took = duration(seconds(start.ended) - seconds(start.began)) if start.ended else ""
+        going_on = "goes on" if status.state.live and start is status.starts[-1] else "without a last word"
+        ended = f"{start.cause or going_on}{f': {start.detail}' if start.detail else ''}"
+        made.add_row(
+            "" if start.number is None else str(start.number),
+            clock(seconds(start.began)),
+            took,
+            str(start.job or ""),
+            ", ".join(start.nodes) if start.job else "this machine",
+            f"{start.images_from:,}{'' if start.images_saved is None else f' → {start.images_saved:,}'}",
+            Text(ended),
+        )
+    return made

@@ -1,0 +1,151 @@
+"""Who trains in a run folder: one holder at a time, and none that is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from tests.slurm_cluster import wait_for
+from trainer import lease
+from trainer.lease import Holder, Lease, read
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beat and wait in fractions of a second."""
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    monkeypatch.setattr(lease, "STALE_S", 0.5)
+
+
+def nothing() -> None:
+    pass
+
+
+def take(run: RunFolder, owner: str = "job 1", attempt: int = 0) -> Lease:
+    return Lease(run, owner, attempt, nothing)
+
+
+def leave(run: RunFolder, **changes: object) -> Holder:
+    """Leave a lease behind, as another process would have."""
+    holder = replace(Holder.this_process("job 1", 0), **changes)  # type: ignore[arg-type]
+    run.path.mkdir(exist_ok=True)
+    run.lease.write_text(json.dumps(asdict(holder)))
+    return holder
+
+
+def test_one_holder_at_a_time(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    mine = take(run)
+    with pytest.raises(Refused, match=rf"another process trains in .*run already: job 1 \(process {os.getpid()} on "):
+        take(run, "job 2")
+    mine.release()
+    take(run, "job 2").release()
+    assert not list(run.path.iterdir()), "nothing is left"
+
+
+def test_a_lease_of_a_dead_process_of_this_machine_is_broken_at_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    code = "import sys; from pathlib import Path; from trainer.lease import *; from trainer.run_folder import RunFolder"
+    code += "; import os; Lease(RunFolder(Path(sys.argv[1])), 'job 1', 0, lambda: None); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert run.lease.exists()
+    take(run, "job 2").release()
+
+
+def test_a_number_that_another_process_has_now_is_not_the_holder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    leave(run, started=1.0)
+    take(run, "job 2").release()
+
+
+def test_a_later_attempt_of_the_same_job_takes_over(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    leave(run, boot="another machine", attempt=3)
+    take(run, attempt=4).release()
+    leave(run, boot="another machine", attempt=3)
+    started = time.monotonic()
+    take(run, attempt=3).release()
+    assert time.monotonic() - started > lease.STALE_S, "the same attempt has no right to it but by silence"
+
+
+def test_a_silent_holder_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    leave(run, boot="another machine")
+    started = time.monotonic()
+    take(run, "job 2").release()
+    assert time.monotonic() - started >= lease.STALE_S
+
+
+def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
+    run, stop = RunFolder(tmp_path), threading.Event()
+    leave(run, boot="another machine", host="n7")
+
+    def beat() -> None:
+        while not stop.wait(0.05):
+            os.utime(run.lease)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    with pytest.raises(Refused, match="on n7"):
+        take(run, "job 2")
+    stop.set()
+    thread.join()
+    assert run.lease.exists()
+
+
+def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
+    run, lost = RunFolder(tmp_path), threading.Event()
+    mine = Lease(run, "job 1", 0, lost.set)
+    assert mine.held()
+    leave(run, token="another")
+    assert lost.wait(10)
+    assert not mine.held()
+    mine.release()
+    assert run.lease.exists(), "it is another's, and stays"
+
+
+def test_the_lease_is_touched(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    mine = take(run)
+    first = read(run.lease)
+    assert wait_for(lambda: read(run.lease) != first, timeout_s=10)
+    mine.release()
+
+
+def test_a_lease_that_cannot_be_read_is_broken_only_when_silent(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.lease.write_text("torn")
+    started = time.monotonic()
+    take(run).release()
+    assert time.monotonic() - started >= lease.STALE_S
+
+
+def test_of_many_that_break_a_lease_one_gets_it(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    leave(run, boot="another machine")
+    taken, refused = [], []
+
+    def try_it(number: int) -> None:
+        try:
+            taken.append(take(run, f"job {number}"))
+        except Refused:
+            refused.append(number)
+
+    threads = [threading.Thread(target=try_it, args=(number,)) for number in range(2, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 1, (taken, refused)
+    assert taken[0].held()
+    taken[0].release()

@@ -1,0 +1,381 @@
+"""`launcher status`: each state from the files and from Slurm's answer, and figures that are true."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from launcher import runs
+from launcher.attempts import Cause, Decision
+from launcher.facts import State
+from launcher.run_status import RunStatus, gather
+from launcher.runs import Queue
+from launcher.status import Status, run_status
+from launcher.status_view import details, table
+from slurm.records import Job
+from tests.conftest import HOME, TINY, run
+from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
+from trainer.config import Config
+from trainer.lease import Holder
+from trainer.settings import Refused, to_json
+
+Prepare = Callable[[MadeRun], object]
+
+
+def look(made: MadeRun) -> RunStatus:
+    return gather(made.run, Queue())
+
+
+def shown(status: RunStatus) -> str:
+    """What a user reads, in the table and in the details."""
+    console = Console(file=io.StringIO(), width=400)
+    console.print(table([status], terminal=False), details(status))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def training(made: MadeRun) -> None:
+    made.submitted()
+    made.began()
+    made.event("start", -140, images_seen=0)
+
+
+def closed(cause: Cause, decision: Decision, detail: str = "") -> Prepare:
+    def prepare(made: MadeRun) -> None:
+        made.submitted()
+        made.ended(made.began(), cause, decision, detail)
+
+    return prepare
+
+
+def never_begun(made: MadeRun) -> None:
+    made.submitted()
+
+
+def cancelled(made: MadeRun) -> None:
+    training(made)
+    made.submitted(cancelled=True)
+
+
+def saved(made: MadeRun) -> None:
+    training(made)
+    made.event("end", -1, outcome="interrupted", signal="SIGTERM")
+
+
+def restarting(made: MadeRun) -> None:
+    made.submitted()
+    made.ended(made.began(), Cause.PREEMPTED, Decision.GO_ON, "saved")
+
+
+def silent(made: MadeRun) -> None:
+    training(made)
+
+
+ON_SLURM: list[tuple[str, Prepare, Job | str | None, State, str]] = [
+    ("queued", never_begun, job("PENDING", "Resources"), State.QUEUED, "waiting for free nodes"),
+    ("queued, unknown why", never_begun, job("PENDING"), State.QUEUED, "has not said why"),
+    ("held", never_begun, job("PENDING", "JobHeldUser"), State.QUEUED, "scontrol release"),
+    ("requeued", restarting, job("PENDING", "BeginTime", Restarts="1"), State.WAITING, "after: preempted; waiting for"),
+    ("died and requeued", silent, job("PENDING", "BeginTime"), State.WAITING, "ended without a word"),
+    ("configuring", never_begun, job("CONFIGURING"), State.STARTING, "nodes are being prepared"),
+    ("starting", never_begun, job("RUNNING"), State.STARTING, ""),
+    ("starting again", restarting, job("RUNNING", Restarts="1"), State.STARTING, ""),
+    ("training", training, job("RUNNING"), State.TRAINING, ""),
+    ("suspended", training, job("SUSPENDED"), State.SUSPENDED, "until"),
+    ("preempted now", training, job("RUNNING", PreemptTime=str(int(time.time()))), State.STOPPING, "preempted"),
+    ("cancelled now", cancelled, job("RUNNING"), State.STOPPING, "cancelled"),
+    ("saved", saved, job("RUNNING"), State.STOPPING, ""),
+    ("completing", training, job("COMPLETING"), State.STOPPING, ""),
+    ("about to be requeued", restarting, job("RUNNING"), State.STOPPING, "preempted"),
+    ("finished", closed(Cause.FINISHED, Decision.END), None, State.FINISHED, ""),
+    ("cancelled", closed(Cause.CANCELLED, Decision.END, "with scancel"), None, State.CANCELLED, "with scancel"),
+    ("refused", closed(Cause.REFUSED, Decision.END, "no shards"), None, State.REFUSED, "no shards"),
+    ("no progress", closed(Cause.CRASHED, Decision.STOP, "rank 3"), None, State.NO_PROGRESS, "crashed (rank 3)"),
+    ("not requeued", closed(Cause.PREEMPTED, Decision.REFUSED, "no"), None, State.NO_REQUEUE, "preempted (no)"),
+    ("scancel in the queue", never_begun, job("CANCELLED"), State.CANCELLED, "before it began"),
+    ("scancel while waiting again", restarting, job("CANCELLED"), State.CANCELLED, ""),
+    ("could not be launched", never_begun, job("FAILED", "NonZeroExitCode"), State.FAILED, "before anything could"),
+    ("never seen again", never_begun, None, State.LOST, "no longer knows it"),
+    ("gone while training", training, None, State.LOST, "no last word"),
+    ("gone while waiting", restarting, None, State.LOST, "should start again"),
+    ("Slurm does not answer", training, "no answer within 30 s", State.UNKNOWN, "no answer within 30 s"),
+    ("Slurm does not answer, and it has ended", closed(Cause.FINISHED, Decision.END), "down", State.FINISHED, ""),
+]
+
+
+@pytest.mark.parametrize(("name", "prepare", "answer", "state", "reason"), ON_SLURM, ids=[row[0] for row in ON_SLURM])
+def test_each_state_of_a_job(
+    name: str,
+    prepare: Prepare,
+    answer: Job | str | None,
+    state: State,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = MadeRun(tmp_path / "r")
+    prepare(made)
+    slurm_says(monkeypatch, answer)
+    status = look(made)
+    assert status.state is state, (status.state, status.reason)
+    assert reason in status.reason
+    resume = f"python -m launcher resume {made.folder}"
+    assert (status.next == resume) is (not state.live and state not in (State.FINISHED, State.UNKNOWN))
+    assert state in shown(status)
+    assert json.loads(json.dumps(status.to_json(), allow_nan=False))["state"] == state
+
+
+def test_slurm_is_not_asked_about_what_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path / "r")
+    closed(Cause.FINISHED, Decision.END)(made)
+    asked = slurm_says(monkeypatch, None)
+    assert look(made).state is State.FINISHED
+    assert asked == []
+
+
+def test_a_slurm_that_is_down_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, queue = slurm_says(monkeypatch, "no answer"), Queue()
+    for name in "abc":
+        made = MadeRun(tmp_path / name)
+        never_begun(made)
+        assert gather(made.run, queue).state is State.UNKNOWN
+    assert len(asked) == 1
+
+
+def test_a_fresh_lease_elsewhere_counts_where_slurm_cannot_be_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path / "r")
+    training(made)
+    made.holds(ELSEWHERE)
+    slurm_says(monkeypatch, None, found=False)
+    assert look(made).state is State.TRAINING
+    os.utime(made.run.lease, (1, 1))
+    assert look(made).state is State.UNKNOWN
+
+
+def held(made: MadeRun) -> None:
+    made.holds(Holder.this_process("a run on this machine", 0))
+
+
+def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Prepare:
+    def prepare(made: MadeRun) -> None:
+        for i, (kind, outcome) in enumerate(events):
+            fields = {"problem": "rank 0: no data"} if kind == "refused" else {"outcome": outcome, "signal": "SIGINT"}
+            made.event(kind, 10 + i, **fields)
+        if holding:
+            holding(made)
+
+    return prepare
+
+
+def elsewhere_silent(made: MadeRun) -> None:
+    made.holds(replace(ELSEWHERE, owner="a run on this machine"))
+    os.utime(made.run.lease, (1, 1))
+
+
+HERE: list[tuple[Prepare, State, str]] = [
+    (here(), State.NEW, ""),
+    (here(holding=held), State.STARTING, "here, process"),
+    (here(("start", None), holding=held), State.TRAINING, "here, process"),
+    (here(("start", None), ("end", "interrupted"), holding=held), State.STOPPING, "here"),
+    (here(("start", None)), State.FAILED, "killed"),
+    (here(("start", None), holding=elsewhere_silent), State.LOST, "no sign of life"),
+    (here(("start", None), ("end", "interrupted")), State.INTERRUPTED, "SIGINT"),
+    (here(("start", None), ("end", "finished")), State.FINISHED, ""),
+    (here(("start", None), ("end", "failed")), State.FAILED, "output"),
+    (here(("refused", None)), State.REFUSED, "no data"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "state", "reason"), HERE)
+def test_each_state_of_a_run_on_one_machine(prepare: Prepare, state: State, reason: str, tmp_path: Path) -> None:
+    made = MadeRun(tmp_path / "r")
+    prepare(made)
+    status = look(made)
+    assert (status.state, reason in status.reason) == (state, True), status.reason
+    assert state in shown(status)
+
+
+def test_a_run_of_a_cluster_that_was_taken_up_on_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path / "r")
+    training(made)
+    made.ended(made.began(), Cause.CANCELLED, Decision.END)
+    made.event("start", 1, images_seen=64)
+    made.event("end", 2, outcome="interrupted", signal="SIGTERM")
+    slurm_says(monkeypatch, None)
+    status = look(made)
+    assert (status.state, status.job) == (State.INTERRUPTED, None)
+    assert [start.number for start in status.starts] == [0, None]
+
+
+def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two starts with an hour between them: 100 images/s, then 50; 64 rows are beyond the checkpoint."""
+    made = MadeRun(tmp_path / "r")
+    made.submitted(-4_000)
+    first = made.began(0, -4_000)
+    made.event("start", -3_990, images_seen=0)
+    made.steps((0, 10, 0), (200, 12, 100), after_s=-4_000)
+    made.ended(first, Cause.PREEMPTED, Decision.GO_ON, "saved", 200)
+    made.began(1, -60, 200)
+    made.event("start", -50, images_seen=200)
+    made.steps((232, 30, 0), (264, 30.64, 50), (296, 31.28, 50), after_s=-50)
+    made.checkpoint(200)
+    made.checkpoint(232)
+    slurm_says(monkeypatch, job("RUNNING", Restarts="1"))
+    status = look(made)
+    figures = status.to_json()
+    assert (figures["state"], figures["nodes"]) == ("training", ["n1", "n2"])
+    assert (figures["images_seen"], figures["total_images"]) == (296, 1_024)
+    assert figures["images_per_s"] == 50
+    assert figures["images_per_s_average"] == pytest.approx(264 / 3.28, rel=1e-3)
+    assert figures["eta_s"] == pytest.approx((1_024 - 296) / 50, abs=0.1)
+    assert (figures["checkpoint_images"], figures["images_at_risk"]) == (232, 64)
+    assert (figures["restarts"], figures["causes"]) == (1, ["preempted"])
+    assert figures["metrics"] == {"epoch": 2.96, "loss_d": "NaN", "loss_g": 0.5}
+    assert "a kill now would lose 64 images" in shown(status)
+
+
+def test_before_the_first_row_of_a_start_the_old_speed_is_not_the_speed_of_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path / "r")
+    training(made)
+    made.steps((32, 1, 10), (64, 2, 32), after_s=-1_000)
+    slurm_says(monkeypatch, job("RUNNING"))
+    figures = look(made).to_json()
+    assert (figures["images_per_s"], figures["images_per_s_average"]) == (None, 32)
+
+
+def test_after_a_rollback_its_own_checkpoint_is_the_newest(tmp_path: Path) -> None:
+    made = MadeRun(tmp_path / "r")
+    made.checkpoint(256)
+    made.checkpoint(128, rollbacks=1)
+    assert look(made).progress.checkpoint_images == 128
+
+
+def test_the_end_is_where_the_trainer_ends(tmp_path: Path) -> None:
+    """The total without torch is that of Config.images_to_see."""
+    made = MadeRun(tmp_path / "r")
+    made.steps((64, 1, 10))  # of a hundred pictures: 0.64 epochs
+    for config in (Config(), Config(total_images=1_000, batch_size=96, d_steps=2), Config(epochs=7)):
+        made.run.config.write_text(json.dumps(to_json(config)))
+        assert look(made).progress.total_images == config.images_to_see(100)
+
+
+TORN = ("events", "metrics", "system", "attempts", "lease", "job", "wandb_identity", "config")
+
+
+@pytest.mark.parametrize("name", TORN)
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]\n", b'{"kind": 3}\n', b"\xff\xfe\n", b'{"images_seen": "x"}\n'])
+def test_a_damaged_file_is_no_traceback(
+    name: str, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path / "r")
+    training(made)
+    made.steps((32, 1, 10), (64, 2, 32))
+    slurm_says(monkeypatch, job("RUNNING"))
+    path: Path = getattr(made.run, name)
+    path.write_bytes(content)
+    assert shown(look(made))
+    path.unlink()
+    assert shown(look(made))
+
+
+def test_w_and_b(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WANDB_BASE_URL", raising=False)
+    made = MadeRun(tmp_path / "r")
+    identity = {"project": "art", "entity": "me", "name": "r", "group": "g"}
+    segments = [
+        {"id": "a1", "from_images_seen": -1, "reason": "start"},
+        {"id": "a1-1", "from_images_seen": 8, "reason": ""},
+    ]
+    made.run.wandb_identity.write_text(json.dumps(identity | {"segments": segments}))
+    assert look(made).wandb.words(made.run) == "nothing sent yet"
+    (made.run.wandb / "offline-run-1-a1").mkdir(parents=True)
+    assert look(made).wandb.words(made.run) == f"offline: python -m launcher sync {made.folder}"
+    (made.run.wandb / "online").mkdir()
+    assert look(made).wandb.url == "https://wandb.ai/me/art/runs/a1-1"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org/")
+    assert look(made).wandb.url == "https://wandb.example.org/me/art/runs/a1-1"
+    made.run.wandb_identity.write_text(json.dumps(identity | {"entity": None, "segments": segments}))
+    assert look(made).wandb.url is None
+    assert "project art, run a1-1, in your default entity" in shown(look(made))
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_status(Status()) == 0
+    assert "no runs under ./runs" in capsys.readouterr().out
+    for age_s, name in ((20, "old"), (10, "new")):
+        os.utime(MadeRun(tmp_path / "runs" / name).run.config, (time.time() - age_s,) * 2)
+    (tmp_path / "runs" / "no-run").mkdir()
+    slurm_says(monkeypatch, None)
+    assert run_status(Status(json=True)) == 0
+    assert [row["run"] for row in json.loads(capsys.readouterr().out)] == ["runs/new", "runs/old"]
+    assert run_status(Status((Path("runs/old"),))) == 0
+    assert "runs/new" not in capsys.readouterr().out
+    with pytest.raises(Refused, match=r"did you mean runs/new\?"):
+        run_status(Status((Path("new"),)))
+
+
+def test_watch_looks_again_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, naps = MadeRun(tmp_path / "r"), iter([None, None])
+
+    def nap(seconds: float) -> None:
+        made.event("refused", 0, problem="later")
+        if next(naps, "over") == "over":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", nap)
+    assert run_status(Status((made.folder,), json=True, watch=True)) == 0
+    looks = [json.loads(line)[0]["state"] for line in capsys.readouterr().out.splitlines()]
+    assert looks == ["not started", "refused", "refused"]
+
+
+def test_it_starts_quickly(tmp_path: Path) -> None:
+    """Neither torch nor wandb is loaded for a look, for the logs, or to cancel and remove."""
+    modules = ("status", "logs", "cancel", "remove", "__main__")
+    code = f"import sys\nfor name in {modules}: __import__(f'launcher.{{name}}')\n"
+    code += "print([name for name in ('torch', 'wandb', 'accelerate', 'submitit') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_fits_a_screen() -> None:
+    done = run("launcher", "--help")
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) <= 40
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    for command in ("submit", "resume", "status", "logs", "cancel", "rm", "sync", "init"):
+        assert f"\n  {command} " in done.stdout
+        assert f"python -m launcher {command}" in run("launcher", command, "--help").stdout
+    wrong = run("launcher", "statsu")
+    assert (wrong.returncode, wrong.stderr) == (2, "refused: there is no command 'statsu'; did you mean 'status'?\n")
+
+
+def test_a_real_run_on_this_machine(shards32: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    settings = (*TINY, "--data", str(shards32), "--total-images", "320", "--cluster", "local", "--run", str(folder))
+    assert run("launcher", "submit", *settings, "--processes", "1").returncode == 0
+    done = run("launcher", "status", str(folder), "--json")
+    (row,) = json.loads(done.stdout)
+    assert (row["state"], row["images_seen"], row["checkpoint_images"]) == ("finished", 320, 320)
+    assert (row["causes"], len(row["starts"]), row["starts"][0]["cause"]) == ([], 1, "finished")
+    assert row["images_per_s_average"] > 0
+    assert row["wandb"]["state"] == "disabled"
+    text = run("launcher", "status", str(folder))
+    assert "320 of 320, 100%" in text.stdout
+    assert runs.find(tmp_path)[0].path == folder

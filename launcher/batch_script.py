@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from submitit import SlurmExecutor
-from submitit.core.utils import FailedJobError
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from slurm.profile import Profile
 from trainer.run_folder import RunFolder
@@ -29,6 +31,11 @@ class Request:
     after: int | None
     """Start when this job has ended."""
     profile: Profile
+
+    @property
+    def cpus_per_node(self) -> int:
+        """What the ranks of a node need together: without it, srun may start one rank a node only."""
+        return self.tasks_per_node * self.cpus_per_task
 
 
 class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
@@ -58,10 +65,14 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
-            return int(self._submit_command(self._submitit_command_str).job_id)
+            with redirect_stderr(StringIO()):  # submitit repeats there what Slurm says
+                return int(self._submit_command(self._submitit_command_str).job_id)
         except FailedJobError as error:
             lines = [line for line in str(error).splitlines() if "error:" in line]
             raise Refused(f"Slurm does not take the job: {lines[-1] if lines else error}") from None
+        except FailedSubmissionError as error:
+            said = str(error).partition("\n")[0]
+            raise Refused(f"Slurm may or may not have taken the job; see: squeue --me. {said}") from None
 
 
 def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
@@ -78,7 +89,7 @@ def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
         signal_delay_s=profile.warn_s,
         stderr_to_stdout=True,
         wckey=None,
-        additional_parameters={"nodes": request.nodes, "requeue": True},
+        additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
         srun_args=srun_arguments(request),
         **{
             name: value

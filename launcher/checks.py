@@ -7,10 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import psutil
-
+from launcher.file_systems import file_system, here, is_local
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Node, Partition
@@ -18,8 +16,6 @@ from trainer.config import Config
 from trainer.mirror import has_key, resolve_mode
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-
-LOCAL_FILE_SYSTEMS = ("tmpfs", "ramfs", "overlay")
 
 
 def node_range(nodes: str) -> tuple[int, int]:
@@ -35,15 +31,17 @@ def node_range(nodes: str) -> tuple[int, int]:
     return least, most
 
 
-def minutes(time: str) -> int:
+def minutes(time: str, where: str = "--time") -> int:
     """Read a time limit as Slurm writes it: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]].
+
+    `where` names it to the user.
 
     Raises:
         Refused: it is none of these.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", time)
     if not match:
-        raise Refused(f"--time must be minutes, hours:minutes:seconds or days-hours, but is {time!r}")
+        raise Refused(f"{where} must be minutes, hours:minutes:seconds or days-hours, but is {time!r}")
     days, first, second, third = (int(part) if part else None for part in match.groups())
     if days is not None:
         total = (days * 24 + (first or 0)) * 60 + (second or 0) + (1 if third else 0)
@@ -52,7 +50,7 @@ def minutes(time: str) -> int:
     else:
         total = (first or 0) + (1 if second else 0)
     if total < 1:
-        raise Refused(f"--time must be at least a minute, but is {time!r}")
+        raise Refused(f"{where} must be at least a minute, but is {time!r}")
     return total
 
 
@@ -90,6 +88,8 @@ def fits(nodes: str, time_min: int, gpus: int, where: Partition) -> None:
             f"--time {time_min} minutes: partition {where.name} gives at most {where.max_time_min}; a run goes on over "
             "as many starts as it needs, so ask for less"
         )
+    if gpus < 0:
+        raise Refused(f"--gpus-per-node must not be negative, but is {gpus}")
     if gpus > where.gpus_per_node:
         have = f"have {where.gpus_per_node}" if where.gpus_per_node else "have none"
         raise Refused(f"--gpus-per-node {gpus}: the nodes of partition {where.name} {have}")
@@ -106,27 +106,17 @@ def folder(run: RunFolder, nodes: Sequence[Node]) -> None:
     Raises:
         Refused: with the reason.
     """
+    if "%" in str(run.path.resolve()) or not str(run.path.resolve()).isprintable():
+        raise Refused(f"the run folder {str(run.path)!r}: Slurm cannot hold '%' or control characters in a path")
     there = next(path for path in (run.path.resolve(), *run.path.resolve().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise Refused(f"the run folder {run.path} cannot be written: {there} does not let you")
     kind = file_system(there)
-    if kind in LOCAL_FILE_SYSTEMS and not all(here(node) for node in nodes):
+    if is_local(kind) and not all(here(node) for node in nodes):
         raise Refused(
             f"the run folder {run.path} lies on a {kind}, which no other node sees: name a --run on a file system that "
             "all nodes share"
         )
-
-
-def here(node: Node) -> bool:
-    """Tell whether a node is this very machine."""
-    own = {a.address for addresses in psutil.net_if_addrs().values() for a in addresses}
-    return node.address in own or node.address == "localhost"
-
-
-def file_system(path: Path) -> str:
-    """Return the kind of file system that a path lies on."""
-    mounts = [p for p in psutil.disk_partitions(all=True) if path.is_relative_to(p.mountpoint)]
-    return max(mounts, key=lambda p: len(p.mountpoint)).fstype if mounts else ""
 
 
 def key(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""`launcher init`: write the project's defaults."""
+"""`launcher init`: write the project's defaults, and a profile of the cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher import site_profile
 from shards.index import DataError, Index
 from trainer.resolve import PROJECT_FILE
 from trainer.settings import Refused
@@ -13,7 +14,7 @@ from trainer.settings import Refused
 TEMPLATE = """\
 # Defaults of this project. Any setting of `python -m launcher submit --help` may stand here;
 # the command line wins over this file, and this file over the recipe.
-{data}
+{data}{profile}
 [tracking]
 project = {project}
 """
@@ -27,13 +28,15 @@ class Init:
     """The folder of shards; default: the demo's."""
     project: str = "lienzo"
     """The W&B project."""
+    profile: Path | None = None
+    """Write a site profile of the Slurm cluster that is here into this .toml file, and name it in lienzo.toml."""
 
 
 def run_init(args: Init) -> int:
     """Carry out `init`.
 
     Raises:
-        Refused: the file exists, or the data is not there.
+        Refused: a file exists or cannot be written, the data is not there, or there is no cluster to ask.
     """
     line = '# data = "shards"  # a folder that `python -m shards build` made; without it, the demo\'s pictures\n'
     if args.data:
@@ -42,11 +45,19 @@ def run_init(args: Init) -> int:
         except DataError as error:
             raise Refused(str(error)) from error
         line = f"data = {json.dumps(str(args.data))}\n"  # a JSON string is a TOML string
+    exists = PROJECT_FILE.exists()
+    if exists and (args.data or not args.profile):
+        raise Refused(f"{PROJECT_FILE} exists already: edit it, or remove it first")
+    profile = f"profile = {json.dumps(str(args.profile))}\n" if args.profile else ""
+    if args.profile:
+        site_profile.write(args.profile)
+        print(f"wrote {args.profile}: read it and adapt it")
+    if exists:
+        print(f"{PROJECT_FILE} exists already; put this line above its first [table]: {profile.strip()}")
+        return 0
     try:
         with PROJECT_FILE.open("x") as file:
-            file.write(TEMPLATE.format(data=line, project=json.dumps(args.project)))
-    except FileExistsError:
-        raise Refused(f"{PROJECT_FILE} exists already: edit it, or remove it first") from None
+            file.write(TEMPLATE.format(data=line, profile=profile, project=json.dumps(args.project)))
     except OSError as error:
         raise Refused(f"{PROJECT_FILE} cannot be written: {error.strerror}") from error
     print(f"wrote {PROJECT_FILE}; next: python -m launcher submit")

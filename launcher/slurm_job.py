@@ -19,6 +19,7 @@ from trainer.config import Config
 from trainer.resolve import read_project_file, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.tracking import Identity
 
 DEFAULT_TIME_MIN = 24 * 60
 
@@ -48,7 +49,7 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
         gpus = next(
             (g for g in (wanted.gpus_per_node, site.gpus_per_node or None) if g is not None), where.gpus_per_node
         )
-        time_min = time_limit(wanted.time or site.time, where)
+        time_min = time_limit(wanted.time, site.time, where)
         checks.fits(wanted.nodes, time_min, gpus, where)
         checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
         if record := job_record.find(run):
@@ -62,7 +63,7 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
         name=wanted.name or run.path.resolve().name,
         nodes=wanted.nodes,
         tasks_per_node=tasks,
-        cpus_per_task=max(1, where.cores_per_node // gpus) if gpus else 1,
+        cpus_per_task=max(1, where.cores_per_node // where.gpus_per_node) if gpus else 1,
         gpus_per_node=gpus,
         time_min=time_min,
         after=job_of(wanted.after) if wanted.after else None,
@@ -77,10 +78,12 @@ def site_profile(wanted: Wanted) -> Profile:
     return profiles.load(str(named)) if named else Profile()
 
 
-def time_limit(asked: str, where: Partition) -> int:
-    """Return the minutes of one start of the job: as asked for, else the site's own default, else a day."""
-    if asked:
+def time_limit(asked: str | None, profile: str, where: Partition) -> int:
+    """Return the minutes of one start: as asked for, else the profile's, else the partition's default, else a day."""
+    if asked is not None:
         return checks.minutes(asked)
+    if profile:
+        return checks.minutes(profile, "time in the profile")
     return where.default_time_min or min(DEFAULT_TIME_MIN, where.max_time_min or DEFAULT_TIME_MIN)
 
 
@@ -108,6 +111,8 @@ def submit(run: RunFolder, config: Config, job: Job) -> int:
         Refused: the folder cannot be written, or Slurm does not take the job.
     """
     write_config(run, config)
+    if not run.wandb_identity.exists():
+        Identity.create(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
     before = job_record.find(run)
     submission = before.submission + 1 if before else 1
     code = snapshot.take(run, submission)

@@ -17,6 +17,7 @@ from launcher import checks, slurm_job
 from launcher.cluster import Wanted, instead_of_slurm, use_slurm
 from launcher.demo_data import demo_shards
 from launcher.slurm_job import Job
+from launcher.wandb_link import wandb_link
 from shards.index import Index
 from trainer.commands import refuse_living, train_here
 from trainer.config import Config
@@ -107,8 +108,13 @@ def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry
         return 0
     if job is None:
         return train_here(grown, run)
-    print(f"submitted job {slurm_job.submit(run, grown, job)}")
+    print(f"submitted job {slurm_job.submit(run, grown, job)}; W&B: {page(run, grown)}")
     return 0
+
+
+def page(run: RunFolder, config: Config) -> str:
+    """Say where W&B will show a run that has not begun."""
+    return replace(wandb_link(run), state=resolve_mode(config.tracking.mode)).words(run)
 
 
 def on_nodes(job: Job) -> str:

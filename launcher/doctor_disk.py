@@ -1,0 +1,96 @@
+"""What the shared folder does: renames, links, fsyncs, and how soon one node sees what another has written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from launcher.doctor_measured import WAIT_S, Disk, Meeting
+from launcher.file_systems import file_system
+from shards.durable import flush
+
+FSYNCS = 10
+LARGE_MB = 64
+BEATS = 5
+BEAT_S = 0.3
+
+
+def measure(folder: Path, rank: int) -> Disk:
+    """Try the folder; the first node also writes a large file, as it writes the checkpoints."""
+    usage = shutil.disk_usage(folder)
+    roomy = usage.free > 16 * LARGE_MB << 20
+    return Disk(
+        kind=file_system(folder.resolve()),
+        free_bytes=usage.free,
+        total_bytes=usage.total,
+        rename=try_rename(folder / f"rename-{rank}"),
+        link=try_link(folder / f"link-{rank}"),
+        fsync_s=tuple(write_durably(folder / f"small-{rank}", b"x" * 4096) for _ in range(FSYNCS)),
+        write_mb_s=LARGE_MB / write_durably(folder / "large", os.urandom(LARGE_MB << 20))
+        if roomy and not rank
+        else None,
+    )
+
+
+def try_rename(path: Path) -> str:
+    """Replace a file by another; return what is wrong with that."""
+    draft = path.with_suffix(".new")
+    try:
+        path.write_text("old")
+        draft.write_text("new")
+        draft.rename(path)
+        return "" if path.read_text() == "new" and not draft.exists() else "the old file is still there"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def try_link(path: Path) -> str:
+    """Make a file by a hard link, twice: the second one must be refused. Return what is wrong with that."""
+    draft = path.with_suffix(".draft")
+    try:
+        draft.write_text("mine")
+        os.link(draft, path)
+        os.link(draft, path)
+    except FileExistsError:
+        return ""
+    except OSError as error:
+        return error.strerror or str(error)
+    return "a link replaced a file that was there"
+
+
+def write_durably(path: Path, content: bytes) -> float:
+    """Return the seconds that it takes until a file is on the disk."""
+    began = time.perf_counter()
+    path.write_bytes(content)
+    flush(path)
+    took = time.perf_counter() - began
+    path.unlink()
+    return took
+
+
+def visibility(meeting: Meeting, offset_s: float) -> tuple[float, ...]:
+    """Return how long each beat of the first node's took to be seen here; `offset_s`: its clock minus this one's.
+
+    Raises:
+        TimeoutError: none was seen.
+    """
+    if meeting.size == 1:
+        return ()
+    meeting.tell("watching", True)
+    if meeting.rank == 0:
+        meeting.hear_all("watching")
+        for beat in range(BEATS):
+            meeting.tell("beat", [beat, time.time()])
+            time.sleep(BEAT_S)
+        return ()
+    delays: dict[int, float] = {}
+    deadline = time.monotonic() + 2 * WAIT_S
+    while BEATS - 1 not in delays and time.monotonic() < deadline:
+        if (said := meeting.heard("beat", 0)) and said[0] not in delays:
+            delays[said[0]] = max(0.0, time.time() + offset_s - said[1])
+        time.sleep(0.001)
+    if not delays:
+        raise TimeoutError(f"what the first node wrote was not seen in {2 * WAIT_S:g} s")
+    return tuple(delays.values())

@@ -1,0 +1,135 @@
+"""What the doctor's probe measures on a node, and how the nodes tell one another: files in a folder that they share."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+WAIT_S = 120.0  # network file systems remember for up to a minute that a file was not there
+POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one node has seen of another over TCP."""
+
+    rank: int
+    node: str
+    round_trip_s: float = 0.0
+    """Of the fastest of some exchanges."""
+    offset_s: float = 0.0
+    """Its clock minus this node's, to half the round trip."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What the shared folder does on one node."""
+
+    kind: str
+    """Of file system."""
+    free_bytes: int
+    total_bytes: int
+    rename: str = ""
+    """What is wrong with replacing a file by renaming; empty: nothing."""
+    link: str = ""
+    """What is wrong with hard links."""
+    fsync_s: tuple[float, ...] = ()
+    write_mb_s: float | None = None
+    """Of one large file with its fsync; the first node measures it."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured on one node."""
+
+    rank: int
+    node: str
+    boot: str
+    """Names the machine: two nodes of a development cluster have the same."""
+    address: str
+    interface: str | None
+    """The one that leads to the first node."""
+    interfaces: tuple[str, ...]
+    python: str
+    import_s: float
+    """How long it took to load torch and the rest."""
+    versions: Mapping[str, str]
+    environment: Mapping[str, object]
+    reached: tuple[Reached, ...] = ()
+    exchange_s: float | None = None
+    """Of one exact reduction of EXCHANGE_MB over all nodes."""
+    disk: Disk | None = None
+    visible_s: tuple[float, ...] = ()
+    """How long what the first node wrote took to be seen here."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """What went wrong, by what was being measured."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Probe:
+        """Read what `Meeting.tell` wrote."""
+        built: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        built["reached"] = tuple(Reached(**one) for one in values["reached"])
+        if disk := values["disk"]:
+            built["disk"] = Disk(**disk | {"fsync_s": tuple(disk["fsync_s"])})
+        return cls(**built)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """The probes of a job, who tell one another plain values through files in a folder."""
+
+    folder: Path
+    rank: int
+    size: int
+
+    def tell(self, topic: str, value: Any) -> None:
+        """Say something under a topic; a later value replaces it."""
+        path = self.folder / f"{topic}-{self.rank}.json"
+        draft = path.with_suffix(".draft")
+        draft.write_text(json.dumps(value))
+        draft.rename(path)
+
+    def heard(self, topic: str, rank: int) -> Any:
+        """What a rank says under a topic now; None: nothing."""
+        try:
+            return json.loads((self.folder / f"{topic}-{rank}.json").read_text())
+        except (OSError, ValueError):
+            return None
+
+    def hear_all(self, topic: str, timeout_s: float = WAIT_S) -> dict[int, Any]:
+        """What each rank says, as soon as all have spoken; after the time-out, of those that have."""
+        said: dict[int, Any] = {}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            new = {rank: self.heard(topic, rank) for rank in range(self.size) if rank not in said}
+            said |= {rank: value for rank, value in new.items() if value is not None}
+            if len(said) == self.size or time.monotonic() > deadline:
+                return dict(sorted(said.items()))
+            time.sleep(POLL_S)
+
+    def hear_first(self, topic: str, timeout_s: float = WAIT_S) -> Any:
+        """What the first rank says, as soon as it does.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (said := self.heard(topic, 0)) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the first node said nothing of its {topic} in {timeout_s:g} s")
+            time.sleep(POLL_S)
+        return said
+
+    def tell_probe(self, probe: Probe) -> None:
+        """Say what was measured here."""
+        self.tell("probe", asdict(probe))
+
+    def probes(self) -> list[Probe]:
+        """What was measured so far."""
+        found = (self.heard("probe", rank) for rank in range(self.size))
+        return [Probe.from_json(values) for values in found if values]

@@ -1,0 +1,117 @@
+"""What a node sees of the others: whether their ports answer, how far their clocks are off, how fast they exchange."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+from statistics import median
+from typing import Any
+
+from launcher.doctor_measured import Meeting, Reached
+
+CONNECT_S = 10.0
+ROUNDS = 10
+CLOCK = struct.Struct("!d")
+EXCHANGE_MB = 36
+EXCHANGES = 5
+
+
+def open_door() -> socket.socket:
+    """Answer whoever connects with this node's clock, from a thread; return the listening socket."""
+    listener = socket.create_server(("", 0), backlog=4096)
+
+    def answer(peer: socket.socket) -> None:
+        with peer, suppress(OSError):
+            while peer.recv(1):
+                peer.sendall(CLOCK.pack(time.time()))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                peer, _ = listener.accept()
+                threading.Thread(target=answer, args=(peer,), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener
+
+
+def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reached]]:
+    """Visit every other node; return the first one's address, and what was seen."""
+    meeting.tell("door", {"node": node, "address": address, "port": open_door().getsockname()[1]})
+    doors = meeting.hear_all("door")
+    seen = [visit(rank, **doors[rank]) for rank in doors if rank != meeting.rank]
+    absent = [rank for rank in range(meeting.size) if rank not in doors]
+    seen += [Reached(rank, f"task {rank}", problem="it did not come") for rank in absent]
+    return doors[0]["address"] if 0 in doors else "", seen
+
+
+def visit(rank: int, node: str, address: str, port: int) -> Reached:
+    """Exchange clocks with a node, as NTP does: its time belongs to the middle of the round trip."""
+    best = (float("inf"), 0.0)
+    try:
+        with socket.create_connection((address, port), timeout=CONNECT_S) as peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for _ in range(ROUNDS):
+                asked, began = time.time(), time.perf_counter()
+                peer.sendall(b"?")
+                (clock,) = CLOCK.unpack(peer.recv(CLOCK.size, socket.MSG_WAITALL))
+                took = time.perf_counter() - began
+                best = min(best, (took, clock - (asked + took / 2)))
+    except (OSError, struct.error) as error:
+        return Reached(rank, node, problem=f"{address}:{port}: {getattr(error, 'strerror', None) or error}")
+    return Reached(rank, node, round_trip_s=best[0], offset_s=best[1])
+
+
+def exchange(meeting: Meeting, first: str, reached: list[Reached], device: Any) -> float:
+    """Return the seconds of one exact reduction over all nodes, as training does it.
+
+    Raises:
+        OSError, RuntimeError: it does not work.
+    """
+    import torch.distributed as dist  # after the signals and ports: it takes seconds
+
+    meeting.tell("met", [one.node for one in reached if one.problem])
+    met = meeting.hear_all("met")
+    if len(met) < meeting.size or any(met.values()):
+        raise OSError("not tried, as not every node reaches every other")
+    limit = timedelta(seconds=60)
+    if meeting.rank == 0:
+        store = dist.TCPStore(first, 0, is_master=True, wait_for_workers=False, timeout=limit)  # type: ignore[attr-defined]  # re-exported without a word
+        meeting.tell("store", store.port)
+    else:
+        store = dist.TCPStore(first, meeting.hear_first("store"), is_master=False, timeout=limit)  # type: ignore[attr-defined]
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=meeting.rank, world_size=meeting.size, timeout=limit)
+    try:
+        return measure(meeting, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def measure(meeting: Meeting, device: Any) -> float:
+    """Return the median seconds of one mean, from the moment when all nodes have their sums."""
+    import torch
+    import torch.distributed as dist
+    from torch import nn
+
+    from trainer.packet import Layout
+    from trainer.reduction import ExactReduction
+    from trainer.world import World
+
+    network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
+    reduction = ExactReduction(Layout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))
+    times = []
+    for _ in range(EXCHANGES + 1):
+        with reduction.micro_batch(meeting.rank):
+            pass
+        dist.barrier()
+        began = time.perf_counter()
+        reduction.mean()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return median(times[1:])  # the first one opens connections

@@ -1,0 +1,67 @@
+"""What the doctor's probe is started with: the command and the environment that a job's ranks would have."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.batch_script import binds
+from slurm.profile import Profile
+from slurm.records import Partition
+
+LIMIT_MIN = 15
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be probed."""
+
+    folder: Path
+    """Empty, on the file system under test."""
+    size: int
+    where: Partition | None
+    """None: this machine, without Slurm."""
+    gpus: int
+    profile: Profile
+
+    def command(self) -> list[str]:
+        """Return what starts the probes."""
+        probe = ["-m", "launcher.doctor_probe", str(self.folder)]
+        if self.where is None:
+            return [sys.executable, *probe]
+        site = self.profile
+        values = {"partition": self.where.name, "account": site.account, "qos": site.qos, "constraint": site.constraint}
+        values |= {
+            "nodes": str(self.size),
+            "ntasks-per-node": "1",
+            "time": str(time_limit(self.where)),
+            "job-name": "lienzo-doctor",
+        }
+        values |= {"gpus-per-node": "1"} if self.gpus else {}
+        if site.container == "pyxis":
+            values |= {"container-image": site.image, "container-mounts": ",".join(site.mounts)}
+        arguments = [f"--{name}={value}" for name, value in values.items() if value]
+        inside = ["apptainer", "exec", *binds(site), site.image] if site.container == "apptainer" else []
+        python = site.python or sys.executable
+        srun = ["srun", "--label", "--unbuffered", *arguments, *site.srun, *inside, python, *probe]
+        # The lines of the profile act on the environment that srun passes on, as they do in a batch script.
+        return ["bash", "-c", "\n".join([*site.setup, 'exec "$@"']), "bash", *srun] if site.setup else srun
+
+    def environment(self, code: Path) -> dict[str, str]:
+        """Return the probes' environment; a job that this command itself runs in stays out of it."""
+        inside = "SLURM_JOB_ID" in os.environ
+        kept = {k: v for k, v in os.environ.items() if not (inside and k.startswith("SLURM_") and k != "SLURM_CONF")}
+        for name in ("ACCOUNT", "QOS", "CONSTRAINT", "RESERVATION"):  # what a user has set for sbatch holds for srun
+            if value := os.environ.get(f"SBATCH_{name}"):
+                kept[f"SLURM_{name}"] = value
+        kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if self.profile.interface:
+            kept |= {f"{library}_SOCKET_IFNAME": self.profile.interface for library in ("GLOO", "NCCL")}
+        return kept | dict(variable.split("=", 1) for variable in self.profile.environment)
+
+
+def time_limit(where: Partition) -> int:
+    """Return the minutes of the doctor's own job."""
+    return min(LIMIT_MIN, where.max_time_min or LIMIT_MIN)

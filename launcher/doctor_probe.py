@@ -1,0 +1,124 @@
+"""One task of the doctor's job: `python -m launcher.doctor_probe FOLDER`, on each node; it measures and judges nothing.
+
+The folder lies on the file system under test. It holds `plan.json`, and gets one `probe-<rank>.json` from each node.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from launcher import doctor_disk, doctor_network
+from launcher.doctor_measured import Meeting, Probe
+from slurm import job
+from trainer.lease import boot
+
+T = TypeVar("T")
+
+PACKAGES = ("torch", "numpy", "accelerate", "webdataset", "submitit", "wandb", "safetensors", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Return what is installed."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def numerics() -> tuple[dict[str, Any], Any]:
+    """Return the numerical environment of training on this node, and the device."""
+    import torch
+
+    from trainer.environment import environment
+
+    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # as training does
+    found = environment(device)
+    del found["deterministic"]  # a setting of the run
+    return found, device
+
+
+class Examination:
+    """What one node goes through; what fails is noted, and the rest goes on."""
+
+    def __init__(self, folder: Path, plan: dict[str, Any], node: str) -> None:
+        self.folder, self.plan, self.node = folder, plan, node
+        rank = int(os.environ["SLURM_PROCID"]) if plan["slurm"] else 0
+        self.meeting = Meeting(folder, rank, plan["size"])
+        self.problems: dict[str, str] = {}
+
+    def attempt(self, what: str, act: Callable[[], T]) -> T | None:
+        """Measure something; None: it fails."""
+        try:
+            return act()
+        except (OSError, RuntimeError, ImportError, ValueError) as error:
+            self.problems[what] = " ".join(str(error).split())[:500]
+            return None
+
+    def probe(self) -> Probe:
+        """Measure everything, in the order in which training would fail."""
+        meeting, plan = self.meeting, self.plan
+        address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
+        visited = self.attempt("network", partial(doctor_network.visit_all, meeting, self.node, address))
+        first, reached = visited or ("", [])
+        interface = job.interface_towards(first) if first else None
+        for library in ("GLOO", "NCCL") if interface else ():
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
+        began = time.perf_counter()
+        environment, device = self.attempt("import", numerics) or ({}, None)
+        import_s = time.perf_counter() - began
+        exchange_s = None
+        if meeting.size > 1 and device is not None:
+            exchange = partial(doctor_network.exchange, meeting, first, reached, device)
+            exchange_s = self.attempt("exchange", exchange)
+        disk = self.attempt("disk", partial(doctor_disk.measure, self.folder, meeting.rank))
+        offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
+        visible_s = self.attempt("visibility", partial(doctor_disk.visibility, meeting, offset_s)) or ()
+        return Probe(
+            rank=meeting.rank,
+            node=self.node,
+            boot=boot(),
+            address=address,
+            interface=interface,
+            interfaces=tuple(psutil.net_if_addrs()),
+            python=sys.executable,
+            import_s=import_s,
+            versions=versions(),
+            environment=environment,
+            reached=tuple(reached),
+            exchange_s=exchange_s,
+            disk=disk,
+            visible_s=visible_s,
+            problems=self.problems,
+        )
+
+
+def main() -> None:
+    """Measure, tell it, and leave."""
+    folder, node = Path(sys.argv[1]), job.node_name()
+    try:
+        plan = json.loads((folder / "plan.json").read_text())
+    except OSError as error:
+        sys.exit(f"{folder} is not to be seen on {node} ({error.strerror}): it must lie on a shared file system")
+    examination = Examination(folder, plan, node)
+    examination.meeting.tell_probe(examination.probe())
+    examination.meeting.hear_all("probe", timeout_s=5)  # others may still be at this node's door
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

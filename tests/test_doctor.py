@@ -1,0 +1,197 @@
+"""`launcher doctor`: what it measures, here and on a real Slurm, and what it refuses."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import attempts, doctor_disk, doctor_network, doctor_run
+from launcher import doctor_time as times
+from launcher.__main__ import main
+from launcher.attempts import Attempt, Cause
+from launcher.doctor_measured import Meeting, Probe
+from launcher.doctor_plan import Plan
+from launcher.doctor_start import silent
+from slurm.dev_cluster import DevCluster
+from slurm.profile import Profile
+from tests.conftest import train
+from tests.fake_slurm import CPU, GPU, FakeSlurm, fake_slurm
+from tests.slurm_cluster import dev_cluster, on_slurm
+from tests.test_doctor_judgement import JUDGES, probe
+from tests.test_launcher import launch
+from trainer.run_folder import RunFolder
+
+__all__ = ["dev_cluster", "fake_slurm", "on_slurm"]
+
+
+def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "a")
+    train(run.path, shards32, "--total-images", "256")
+    for folder, causes in (("a", [Cause.NODE_FAILED, Cause.PREEMPTED]), ("b", [Cause.CRASHED, None])):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for number, cause in enumerate(causes):
+            ended = "2030-01-01T01:00:00+00:00" if cause else None
+            start = Attempt(number, 0, "2030-01-01T00:00:00+00:00", ("n1",), 0, ended, cause)
+            attempts.write(RunFolder(tmp_path / folder), start)
+    facts = doctor_run.read(run)
+    assert (facts.failures, facts.watched_s) == (2, 3 * 3600)
+    assert times.mtbf(facts, 1)[0] == 1.5 * 3600
+    assert facts.step_s
+    assert facts.save_s
+    assert facts.stall_s is not None
+    assert facts.stall_s < facts.save_s
+    newest = max(run.checkpoints.iterdir())
+    assert facts.checkpoint_bytes == sum(path.stat().st_size for path in newest.iterdir())
+    assert 0.1 < facts.exchanged_mb < facts.checkpoint_bytes / 1e6
+    assert facts.environment["threads"] == 1
+
+
+def test_doors_answer_and_closed_ones_are_reported() -> None:
+    with doctor_network.open_door() as door:
+        seen = doctor_network.visit(1, "n1", "127.0.0.1", door.getsockname()[1])
+    assert seen.problem == ""
+    assert abs(seen.offset_s) < 0.05
+    assert 0 < seen.round_trip_s < 0.5
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    assert doctor_network.visit(1, "n1", "127.0.0.1", port).problem == f"127.0.0.1:{port}: Connection refused"
+
+
+def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = doctor_disk.measure(tmp_path, 0)
+    assert (found.rename, found.link) == ("", "")
+    assert len(found.fsync_s) == doctor_disk.FSYNCS
+
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert doctor_disk.try_link(tmp_path / "other") == "Operation not permitted"
+    monkeypatch.setattr(os, "link", lambda *_: None)
+    assert doctor_disk.try_link(tmp_path / "another") == "a link replaced a file that was there"
+
+
+def test_nodes_hear_and_see_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_disk, "BEAT_S", 0.05)
+    first, second = Meeting(tmp_path, 0, 2), Meeting(tmp_path, 1, 2)
+    writer = threading.Thread(target=doctor_disk.visibility, args=(first, 0.0))
+    writer.start()
+    delays = doctor_disk.visibility(second, 0.0)
+    writer.join()
+    assert 1 <= len(delays) <= doctor_disk.BEATS
+    assert max(delays) < 1
+    second.tell_probe(probe(1))
+    assert second.probes() == [probe(1)]
+    assert Meeting(tmp_path, 0, 3).hear_all("probe", timeout_s=0.05).keys() == {1}
+    with pytest.raises(TimeoutError, match="said nothing of its store"):
+        second.hear_first("store", timeout_s=0.05)
+
+
+def test_who_does_not_answer_is_named_with_its_last_words() -> None:
+    said = """\
+srun: job 5 has been allocated resources
+1: Traceback (most recent call last):
+1: ModuleNotFoundError: No module named 'torch'
+srun: error: n[7]: task 1: Exited with exit code 1
+3: slurmstepd-n9: error: execve(): /py: No such file or directory
+srun: error: n9: tasks 2-3: Exited with exit code 2"""
+    assert silent(said.splitlines(), 4, {0}) == {
+        "n[7] (task 1)": "ModuleNotFoundError: No module named 'torch'",
+        "n9 (task 2)": "srun: error: n9: tasks 2-3: Exited with exit code 2",
+        "n9 (task 3)": "slurmstepd-n9: error: execve(): /py: No such file or directory",
+    }
+
+
+def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = Profile(account="art", container="pyxis", image="i.sqsh", mounts=("/a:/a",), python="python3", srun=("-v",))
+    command = Plan(Path("/f"), 4, GPU, 8, site).command()
+    assert command[:3] == ["srun", "--label", "--unbuffered"]
+    assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=1"} <= {*command}
+    assert {"--container-image=i.sqsh", "--container-mounts=/a:/a"} <= {*command}
+    assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor_probe", "/f"]
+    site = replace(site, container="apptainer", setup=("module load x",), environment=("A=b=c",), interface="ib0")
+    plan = Plan(Path("/f"), 1, replace(CPU, max_time_min=5), 0, site)
+    command = plan.command()
+    assert command[:5] == ["bash", "-c", 'module load x\nexec "$@"', "bash", "srun"]
+    assert "--time=5" in command
+    assert command[-9:-4] == ["apptainer", "exec", "--nv", "--bind=/a:/a", "i.sqsh"]
+    for name, value in (("SLURM_JOB_ID", "5"), ("SLURM_NTASKS", "9"), ("SBATCH_QOS", "high")):
+        monkeypatch.setenv(name, value)
+    kept = plan.environment(Path("/code"))
+    assert "SLURM_NTASKS" not in kept
+    assert kept["SLURM_QOS"] == "high"
+    assert (kept["PYTHONPATH"], kept["A"], kept["GLOO_SOCKET_IFNAME"]) == ("/code", "b=c", "ib0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere",), "nowhere holds no run: there is no config.json in it"),
+        (("--partition", "gpus"), "did you mean 'gpu'?"),
+        (("--nodes", "9"), "--nodes 9: partition cpu has 8 nodes"),
+        (("--nodes", "0"), "--nodes must be a number"),
+        (("--profile", "moon"), "there is no profile"),
+    ],
+)
+def test_what_cannot_be_examined_is_refused(
+    arguments: tuple[str, ...], message: str, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("refused: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_job_that_does_not_start_is_a_problem(fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    fake_slurm.answer("echo 'srun: error: Unable to allocate resources: Invalid account' >&2; exit 1")
+    assert main(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "the probe's job did not run: srun: error: Unable to allocate resources: Invalid account" in said
+    assert list(Path().iterdir()) == [], "the probe's folder is left"
+
+
+def test_this_machine_is_examined_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    done = launch(tmp_path, "doctor", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert {finding["check"] for finding in found["findings"]} >= {"code", "versions", "disk", "fsync", "interval"}
+    assert {finding["state"] for finding in found["findings"]} <= {"ok", "warning"}
+    (here,) = found["nodes"]
+    assert here["problems"] == {}
+    assert here["environment"]["threads"] == 1
+    assert list(tmp_path.iterdir()) == [], "the probe's folder is left"
+    refused = launch(tmp_path, "doctor", "--nodes", "2")
+    assert refused.returncode == 2
+    assert "there is no Slurm here" in refused.stderr
+
+
+def test_two_nodes_are_examined_from_a_run(on_slurm: DevCluster, shards32: Path, tmp_path: Path) -> None:
+    train(tmp_path / "r", shards32, "--total-images", "256")
+    before = sorted((tmp_path / "r").iterdir())
+    done = launch(tmp_path, "doctor", "r", "--nodes", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    states = {finding["check"]: finding["state"] for finding in found["findings"]}
+    assert set(JUDGES) | {"disk", "quota", "grace time", "time limit", "interval"} == set(states)
+    assert "problem" not in states.values()
+    probes = [Probe.from_json(values) for values in found["nodes"]]
+    assert len({one.node for one in probes}) == 2
+    assert all(one.problems == {} and one.exchange_s and one.interface == "lo" for one in probes)
+    assert probes[1].visible_s
+    assert abs(probes[1].reached[0].offset_s) < 0.1
+    assert sorted((tmp_path / "r").iterdir()) == before, "the probe's folder is left"
+    (tmp_path / "bad.toml").write_text('python = "/nowhere/python"\n')
+    done = launch(tmp_path, "doctor", "--profile", "bad.toml")
+    assert done.returncode == 1
+    assert "2 of 2 nodes cannot run it: n1 (task 0): " in done.stdout
+    assert "/nowhere/python: No such file or directory" in done.stdout

@@ -23,7 +23,7 @@ from statistics import median
 import tyro
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from launcher.attempts import seconds as seconds_of
+from launcher.job.attempts import seconds as seconds_of
 from shards.build import run_build
 from shards.options import Build
 from trainer import journal
@@ -140,10 +140,14 @@ def measure(args: Bench, folder: Path) -> None:
     table(
         [title, "s", "÷ bare"],
         [
-            ["from the first process to the first new step, the step itself left out", spread(after), spread(ratios(after, times[BARE]))],
+            [
+                "from the first process to the first new step, without it",
+                spread(after),
+                spread(ratios(after, times[BARE])),
+            ],
             ["bare: import torch, open the data, load the weights", spread(times[BARE]), "1"],
         ],
-    )  # fmt: skip
+    )
     table(
         [title, "s", "÷ target"],
         [

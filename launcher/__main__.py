@@ -53,7 +53,7 @@ def resume(arguments: Sequence[str]) -> int:
 
 def status(arguments: Sequence[str]) -> int:
     """What the runs do and why, how fast, and what a kill now would lose."""
-    from launcher.status import Status, run_status
+    from launcher.status.command import Status, run_status
 
     return run_status(parse(Status, arguments))
 
@@ -95,7 +95,7 @@ def init(arguments: Sequence[str]) -> int:
 
 def doctor(arguments: Sequence[str]) -> int:
     """Try what a job needs, on the nodes, and say what is wrong and what to do."""
-    from launcher.doctor import Doctor, run_doctor
+    from launcher.doctor.command import Doctor, run_doctor
 
     return run_doctor(parse(Doctor, arguments))
 

@@ -14,11 +14,11 @@ import tyro
 from rich.console import Console
 
 from launcher import runs
-from launcher.facts import Facts, State, look
-from launcher.job_record import JobRecord
-from launcher.progress import checkpoint
+from launcher.job.record import JobRecord
 from launcher.runs import Queue
-from launcher.states import judge
+from launcher.status.facts import Facts, State, look
+from launcher.status.progress import checkpoint
+from launcher.status.states import judge
 from slurm import control
 from trainer import lease
 from trainer.lease import Holder

@@ -10,11 +10,11 @@ from typing import Any, Literal, Union
 import tyro
 
 from launcher.cancel import Cancel
-from launcher.doctor import Doctor
+from launcher.doctor.command import Doctor
 from launcher.init import Init
 from launcher.logs import Logs
 from launcher.remove import Rm
-from launcher.status import Status
+from launcher.status.command import Status
 from launcher.submit import Resume, Submit
 from launcher.sync import Sync
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.attempts import Attempt
-from launcher.causes import MARK, batch_log
+from launcher.job.attempts import Attempt
+from launcher.job.causes import MARK, batch_log
 from trainer.run_folder import RunFolder
 
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z ")

@@ -13,11 +13,11 @@ from typing import Annotated
 import tyro
 
 from launcher import runs
-from launcher.attempts import Attempt
-from launcher.facts import State, look
+from launcher.job.attempts import Attempt
 from launcher.log_files import StartLog, open_log
 from launcher.runs import Queue
-from launcher.states import judge
+from launcher.status.facts import State, look
+from launcher.status.states import judge
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import tyro
 
 from launcher import runs
-from launcher.facts import look
-from launcher.progress import progress
 from launcher.runs import Queue
-from launcher.states import judge
+from launcher.status.facts import look
+from launcher.status.progress import progress
+from launcher.status.states import judge
 from trainer.lease import Lease
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused

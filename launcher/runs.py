@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher import attempts, job_record
-from launcher.attempts import Attempt
-from launcher.job_record import JobRecord
+from launcher.job import attempts
+from launcher.job import record as job_record
+from launcher.job.attempts import Attempt
+from launcher.job.record import JobRecord
 from slurm import control
 from slurm.records import Job
 from trainer import journal

@@ -11,8 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from launcher import checks
-from launcher.slurm_job import time_limit
+from launcher.job import checks
+from launcher.job.submission import time_limit
 from slurm import control
 from slurm import profile as profiles
 from slurm.commands import ask

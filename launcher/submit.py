@@ -13,11 +13,12 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher import checks, slurm_job
 from launcher.cluster import Wanted, instead_of_slurm, use_slurm
 from launcher.demo_data import demo_shards
-from launcher.slurm_job import Job
-from launcher.wandb_link import wandb_link
+from launcher.job import checks
+from launcher.job import submission as slurm_job
+from launcher.job.submission import Job
+from launcher.status.wandb_link import wandb_link
 from shards.index import Index
 from trainer.commands import refuse_living, train_here
 from trainer.config import Config

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.attempts import Cause, Decision
+from launcher.job.attempts import Cause, Decision
 from slurm import control
 from slurm.settings import Settings
 from tests.ordeal import TOTAL, Fault, Ordeal

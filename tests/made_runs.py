@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher import attempts
-from launcher.attempts import Attempt, Cause, Decision, close
-from launcher.job_record import JobRecord
+from launcher.job import attempts
+from launcher.job.attempts import Attempt, Cause, Decision, close
+from launcher.job.record import JobRecord
 from slurm import control
 from slurm.parsing import as_job
 from slurm.records import Job

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from launcher import attempts
-from launcher.attempts import Attempt, Cause, Decision
-from launcher.job_record import JobRecord
+from launcher.job import attempts
+from launcher.job.attempts import Attempt, Cause, Decision
+from launcher.job.record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.conftest import HOME, TINY, fingerprint, train
@@ -131,7 +131,7 @@ class Ordeal:
         """The processes of the ranks, by rank."""
         found = {}
         for pid, _, command in self.cluster.processes():
-            if "launcher.rank" in command and "srun" not in command and str(self.folder) in command:
+            if "launcher.job.rank" in command and "srun" not in command and str(self.folder) in command:
                 try:
                     process = psutil.Process(pid)
                     found[int(process.environ()["SLURM_PROCID"])] = process

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher import attempts, slurm_job
 from launcher.__main__ import main
 from launcher.cluster import Wanted
-from launcher.job_record import JobRecord
+from launcher.job import attempts, checks
+from launcher.job import submission as slurm_job
+from launcher.job.record import JobRecord
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
@@ -72,7 +73,8 @@ def asked(case: str) -> tuple[RunFolder, Wanted]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_script_is_the_golden_one(case: str, fake_slurm: FakeSlurm) -> None:
+def test_the_script_is_the_golden_one(case: str, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "mounted", lambda run, site: None)  # no test runs below /shared
     run, wanted = asked(case)
     script = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted))
     syntax = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
@@ -122,7 +124,7 @@ def test_submit_queues_a_copy_of_the_code(
     assert submit(shards32, "--nodes", "2") == 0
     said = capsys.readouterr().out
     assert "Slurm partition cpu, 2 nodes with 2 processes each, 24 h 00 min a start" in said
-    assert said.endswith("submitted job 77\n")
+    assert said.endswith("submitted job 77; W&B: off\n")
     assert len(fake_slurm.argv) == 1
     assert "#SBATCH --nodes=2\n" in fake_slurm.script
     run = RunFolder(Path("r"))
@@ -130,7 +132,7 @@ def test_submit_queues_a_copy_of_the_code(
     assert (record.job, record.submission, record.nodes, record.tasks_per_node) == (77, 1, "2", 2)
     code = run.code / "0001"
     assert f"cd {code.resolve()} || exit 1" in fake_slurm.script
-    assert (code / "launcher" / "rank.py").exists()
+    assert (code / "launcher" / "job" / "rank.py").exists()
     assert (code / "slurm" / "profiles" / "container.toml").exists()
     assert not list(code.rglob("__pycache__"))
     assert json.loads((code / "origin.json").read_text())["from"] == str(Path(__file__).parent.parent)

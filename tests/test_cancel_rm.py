@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.attempts import Cause, Decision
 from launcher.cancel import Cancel, run_cancel
-from launcher.job_record import JobRecord
+from launcher.job.attempts import Cause, Decision
+from launcher.job.record import JobRecord
 from launcher.remove import Rm, run_rm
 from slurm import control
 from slurm.records import Job

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import checks
 from launcher.__main__ import main
-from launcher.file_systems import file_system, is_local
-from launcher.job_record import JobRecord
+from launcher.job import checks
+from launcher.job.file_systems import file_system, is_local
+from launcher.job.record import JobRecord
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Node
@@ -110,11 +110,11 @@ def test_a_run_folder_that_others_cannot_see_is_refused(tmp_path: Path, monkeypa
     elsewhere = Node("c1", "10.0.0.1", "IDLE", 16, 64_000, "", "")
     here = replace(elsewhere, address="127.0.0.1")
     run = RunFolder(tmp_path / "runs" / "r")
-    monkeypatch.setattr("launcher.checks.file_system", lambda path: "tmpfs")
+    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "tmpfs")
     checks.folder(run, [here])
     with pytest.raises(Refused, match="lies on a tmpfs, which no other node sees: name a --run"):
         checks.folder(run, [here, elsewhere])
-    monkeypatch.setattr("launcher.checks.file_system", lambda path: "lustre")
+    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "lustre")
     checks.folder(run, [here, elsewhere])
 
 
@@ -152,3 +152,11 @@ def test_a_job_record_is_read_back(tmp_path: Path) -> None:
 def test_file_systems_are_told_apart() -> None:
     assert file_system(Path("/proc/self")) == "proc"
     assert not is_local("proc")
+
+
+def test_a_container_must_see_the_run_folder() -> None:
+    site = Profile(container="pyxis", image="x", mounts=("/shared:/shared",))
+    checks.mounted(RunFolder(Path("/shared/runs/a")), site)
+    checks.mounted(RunFolder(Path("/elsewhere/a")), Profile())
+    with pytest.raises(Refused, match="/elsewhere/a is in none of the container's mounts"):
+        checks.mounted(RunFolder(Path("/elsewhere/a")), site)

@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher import attempts, doctor_disk, doctor_network, doctor_run
-from launcher import doctor_time as times
 from launcher.__main__ import main
-from launcher.attempts import Attempt, Cause
-from launcher.doctor_measured import Meeting, Probe
-from launcher.doctor_plan import Plan
-from launcher.doctor_start import silent
+from launcher.doctor import disk as doctor_disk
+from launcher.doctor import network as doctor_network
+from launcher.doctor import run_facts as doctor_run
+from launcher.doctor import timing as times
+from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.plan import Plan
+from launcher.doctor.start import silent
+from launcher.job import attempts
+from launcher.job.attempts import Attempt, Cause
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
 from tests.conftest import train
@@ -115,7 +118,7 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
     assert command[:3] == ["srun", "--label", "--unbuffered"]
     assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=1"} <= {*command}
     assert {"--container-image=i.sqsh", "--container-mounts=/a:/a"} <= {*command}
-    assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor_probe", "/f"]
+    assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor.probe", "/f"]
     site = replace(site, container="apptainer", setup=("module load x",), environment=("A=b=c",), interface="ib0")
     plan = Plan(Path("/f"), 1, replace(CPU, max_time_min=5), 0, site)
     command = plan.command()

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from launcher import doctor_links, doctor_nodes, doctor_storage
-from launcher import doctor_time as times
-from launcher.doctor_finding import Finding
-from launcher.doctor_measured import Disk, Probe, Reached
-from launcher.doctor_run import RunFacts
+from launcher.doctor import links as doctor_links
+from launcher.doctor import nodes as doctor_nodes
+from launcher.doctor import storage as doctor_storage
+from launcher.doctor import timing as times
+from launcher.doctor.finding import Finding
+from launcher.doctor.measured import Disk, Probe, Reached
+from launcher.doctor.run_facts import RunFacts
 from slurm.profile import Profile
 from tests.fake_slurm import CPU
 from trainer.config import Config

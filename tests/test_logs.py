@@ -14,8 +14,8 @@ from threading import Timer
 
 import pytest
 
-from launcher.attempts import Cause, Decision
-from launcher.causes import MARK, batch_log
+from launcher.job.attempts import Cause, Decision
+from launcher.job.causes import MARK, batch_log
 from launcher.logs import Logs, run_logs
 from tests.conftest import HOME
 from tests.made_runs import JOB, MadeRun, job, slurm_says

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.attempts import Cause
-from launcher.job_record import JobRecord
+from launcher.job.attempts import Cause
+from launcher.job.record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.ordeal import Ordeal

@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 
 from launcher import runs
-from launcher.attempts import Cause, Decision
-from launcher.facts import State
-from launcher.run_status import RunStatus, gather
+from launcher.job.attempts import Cause, Decision
 from launcher.runs import Queue
-from launcher.status import Status, run_status
-from launcher.status_view import details, table
+from launcher.status.command import Status, run_status
+from launcher.status.facts import State
+from launcher.status.run_status import RunStatus, gather
+from launcher.status.view import details, table
 from slurm.records import Job
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says

@@ -20,12 +20,12 @@ export OMP_NUM_THREADS=1
 export PYTHONUNBUFFERED=1
 trap : TERM USR1 USR2 CONT  # what ends a start is for the ranks to answer; bash waits for them
 ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-
-  PYTHON -m launcher.batch ended /HERE/run $code; exit; }
+  PYTHON -m launcher.job.batch ended /HERE/run $code; exit; }
 trap ended EXIT
-coproc MEETING { exec PYTHON -m launcher.batch begin /HERE/run; }
+coproc MEETING { exec PYTHON -m launcher.job.batch begin /HERE/run; }
 read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1
 export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --ntasks-per-node=8 PYTHON -m launcher.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --ntasks-per-node=8 PYTHON -m launcher.job.rank /HERE/run

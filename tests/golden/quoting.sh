@@ -25,12 +25,12 @@ export EQUATION=a=b
 echo "setup runs as it is: $SLURM_JOB_ID"
 trap : TERM USR1 USR2 CONT  # what ends a start is for the ranks to answer; bash waits for them
 ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-
-  PYTHON -m launcher.batch ended '/HERE/my runs/it'"'"'s $5' $code; exit; }
+  PYTHON -m launcher.job.batch ended '/HERE/my runs/it'"'"'s $5' $code; exit; }
 trap ended EXIT
-coproc MEETING { exec PYTHON -m launcher.batch begin '/HERE/my runs/it'"'"'s $5'; }
+coproc MEETING { exec PYTHON -m launcher.job.batch begin '/HERE/my runs/it'"'"'s $5'; }
 read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1
 export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output '/HERE/my runs/it'"'"'s $5/logs/slurm/%j_%t_log.out' --kill-on-bad-exit=1 --ntasks-per-node=8 '--comment=two words' PYTHON -m launcher.rank '/HERE/my runs/it'"'"'s $5'
+srun --unbuffered --output '/HERE/my runs/it'"'"'s $5/logs/slurm/%j_%t_log.out' --kill-on-bad-exit=1 --ntasks-per-node=8 '--comment=two words' PYTHON -m launcher.job.rank '/HERE/my runs/it'"'"'s $5'

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
-HOME = Path(__file__).parent.parent
+HOME = Path(__file__).parents[2]
 PACKAGES = ("launcher", "trainer", "shards", "slurm")
 
 

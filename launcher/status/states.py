@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from launcher.attempts import Attempt, Cause, Decision, seconds
-from launcher.facts import Facts, State
+from launcher.job.attempts import Attempt, Cause, Decision, seconds
 from launcher.runs import live, waits
+from launcher.status.facts import Facts, State
 from slurm.control import in_words
 from slurm.records import Job
 from trainer.journal import Row

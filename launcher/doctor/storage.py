@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Sequence
 from statistics import median
 
-from launcher.doctor_finding import Finding, gigabytes, listed, seconds
-from launcher.doctor_measured import Disk, Probe
-from launcher.doctor_run import RunFacts
-from launcher.file_systems import is_local
+from launcher.doctor.finding import Finding, gigabytes, listed, seconds
+from launcher.doctor.measured import Disk, Probe
+from launcher.doctor.run_facts import RunFacts
+from launcher.job.file_systems import is_local
 from trainer.lease import BEAT_S, STALE_S
 
 SLOW_FSYNC_S = 0.5

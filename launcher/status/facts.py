@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from launcher import runs
-from launcher.attempts import Attempt
-from launcher.job_record import JobRecord
+from launcher.job.attempts import Attempt
+from launcher.job.record import JobRecord
 from launcher.runs import Queue, live
 from slurm.records import Job
 from trainer import lease

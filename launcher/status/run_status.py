@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from launcher import runs
-from launcher.attempts import seconds
-from launcher.facts import Facts, State, look
-from launcher.progress import Progress, progress
+from launcher.job.attempts import seconds
 from launcher.runs import Queue
-from launcher.starts import Start, merge
-from launcher.states import judge
-from launcher.wandb_link import WandbLink, wandb_link
+from launcher.status.facts import Facts, State, look
+from launcher.status.progress import Progress, progress
+from launcher.status.starts import Start, merge
+from launcher.status.states import judge
+from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer import journal
 from trainer.run_folder import RunFolder
 

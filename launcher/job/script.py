@@ -80,7 +80,7 @@ def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
     profile, path = request.profile, run.path.resolve()
     python = profile.python or sys.executable
     prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
-    made = RunExecutor(run.logs.resolve() / "slurm", [*prefix, python, "-m", "launcher.rank", str(path)])
+    made = RunExecutor(run.logs.resolve() / "slurm", [*prefix, python, "-m", "launcher.job.rank", str(path)])
     made.update_parameters(
         job_name=request.name,
         time=request.time_min,
@@ -130,7 +130,7 @@ def binds(profile: Profile) -> list[str]:
 
 def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
     """Return the lines of shell around srun: bash waits out signals, `begin` opens the start, `ended` closes it."""
-    batch = shlex.join([sys.executable, "-m", "launcher.batch"])
+    batch = shlex.join([sys.executable, "-m", "launcher.job.batch"])
     variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from launcher.attempts import Attempt
+from launcher.job.attempts import Attempt
 from trainer.journal import Row
 
 OUTCOMES = {"finished": "finished", "interrupted": "asked to stop by a signal", "failed": "crashed"}

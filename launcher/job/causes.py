@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launcher.attempts import Attempt, Cause, close, durable_images, seconds
-from launcher.job_record import find
+from launcher.job.attempts import Attempt, Cause, close, durable_images, seconds
+from launcher.job.record import find
 from slurm import control
 from slurm.records import Job
 from trainer import journal
@@ -20,6 +20,7 @@ TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than ask
 ANSWER_S = 3.0
 MARK = "lienzo: a start of the job begins"  # in the log of the batch script
 VERDICT = re.compile(r"JOB \d+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?) \*")
+COMPLAINT = re.compile(r"srun: error: (.+)")
 DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 
@@ -118,10 +119,12 @@ def answers(name: str) -> bool:
 
 
 def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
-    """Return the node and the words of srun about the first rank that died in the newest start; the rest follow it."""
-    if death := DEATH.search(newest_words(run, job)):
+    """Return node and words of srun about the first rank that died in the newest start, or else why srun failed."""
+    said = newest_words(run, job)
+    if death := DEATH.search(said):
         return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
-    return None, ""
+    complaint = COMPLAINT.search(said)
+    return None, complaint[1] if complaint else ""
 
 
 def verdict(run: RunFolder, job: int) -> str:

@@ -1,4 +1,4 @@
-"""One task of the doctor's job: `python -m launcher.doctor_probe FOLDER`, on each node; it measures and judges nothing.
+"""One task of the doctor's job: `python -m launcher.doctor.probe FOLDER`, on each node; it measures and judges nothing.
 
 The folder lies on the file system under test. It holds `plan.json`, and gets one `probe-<rank>.json` from each node.
 """
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from launcher import doctor_disk, doctor_network
-from launcher.doctor_measured import Meeting, Probe
+from launcher.doctor import disk, network
+from launcher.doctor.measured import Meeting, Probe
 from slurm import job
 from trainer.lease import boot
 
@@ -73,7 +73,7 @@ class Examination:
         """Measure everything, in the order in which training would fail."""
         meeting, plan = self.meeting, self.plan
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
-        visited = self.attempt("network", partial(doctor_network.visit_all, meeting, self.node, address))
+        visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
         first, reached = visited or ("", [])
         interface = job.interface_towards(first) if first else None
         for library in ("GLOO", "NCCL") if interface else ():
@@ -83,11 +83,11 @@ class Examination:
         import_s = time.perf_counter() - began
         exchange_s = None
         if meeting.size > 1 and device is not None:
-            exchange = partial(doctor_network.exchange, meeting, first, reached, device)
+            exchange = partial(network.exchange, meeting, first, reached, device)
             exchange_s = self.attempt("exchange", exchange)
-        disk = self.attempt("disk", partial(doctor_disk.measure, self.folder, meeting.rank))
+        storage = self.attempt("disk", partial(disk.measure, self.folder, meeting.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
-        visible_s = self.attempt("visibility", partial(doctor_disk.visibility, meeting, offset_s)) or ()
+        visible_s = self.attempt("visibility", partial(disk.visibility, meeting, offset_s)) or ()
         return Probe(
             rank=meeting.rank,
             node=self.node,
@@ -101,7 +101,7 @@ class Examination:
             environment=environment,
             reached=tuple(reached),
             exchange_s=exchange_s,
-            disk=disk,
+            disk=storage,
             visible_s=visible_s,
             problems=self.problems,
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from launcher.doctor_finding import Finding, listed, seconds
-from launcher.doctor_measured import Probe
+from launcher.doctor.finding import Finding, listed, seconds
+from launcher.doctor.measured import Probe
 
 CLOCK_WARNING_S, CLOCK_PROBLEM_S = 0.5, 5.0
 

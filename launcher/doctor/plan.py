@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.batch_script import binds
+from launcher.job.script import binds
 from slurm.profile import Profile
 from slurm.records import Partition
 
@@ -28,7 +28,7 @@ class Plan:
 
     def command(self) -> list[str]:
         """Return what starts the probes."""
-        probe = ["-m", "launcher.doctor_probe", str(self.folder)]
+        probe = ["-m", "launcher.doctor.probe", str(self.folder)]
         if self.where is None:
             return [sys.executable, *probe]
         site = self.profile

@@ -15,9 +15,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from launcher import runs
-from launcher.run_status import RunStatus, gather
 from launcher.runs import Queue
-from launcher.status_view import details, table
+from launcher.status.run_status import RunStatus, gather
+from launcher.status.view import details, table
 
 EVERY_S = 3.0
 WIDTH = 1000  # where there is no terminal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from launcher.doctor_finding import Finding, seconds
-from launcher.doctor_run import RunFacts
+from launcher.doctor.finding import Finding, seconds
+from launcher.doctor.run_facts import RunFacts
 from slurm.profile import Profile
 from slurm.records import Partition
 

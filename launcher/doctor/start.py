@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher import snapshot
-from launcher.doctor_measured import Meeting, Probe
-from launcher.doctor_plan import Plan
+from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.plan import Plan
+from launcher.job import snapshot
 from slurm import control
 from trainer.run_folder import RunFolder
 

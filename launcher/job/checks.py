@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.file_systems import file_system, here, is_local
+from launcher.job.file_systems import file_system, here, is_local
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Node, Partition
@@ -117,6 +117,17 @@ def folder(run: RunFolder, nodes: Sequence[Node]) -> None:
             f"the run folder {run.path} lies on a {kind}, which no other node sees: name a --run on a file system that "
             "all nodes share"
         )
+
+
+def mounted(run: RunFolder, site: Profile) -> None:
+    """Refuse a run folder that the container of the ranks does not see.
+
+    Raises:
+        Refused: no mount holds it.
+    """
+    path = run.path.resolve()
+    if site.container and not any(path.is_relative_to(mount.split(":")[0]) for mount in site.mounts):
+        raise Refused(f"the run folder {path} is in none of the container's mounts: add it to `mounts` in the profile")
 
 
 def key(config: Config) -> None:

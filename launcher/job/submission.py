@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher import checks, job_record, snapshot
-from launcher.attempts import now
-from launcher.batch_script import Request, executor
 from launcher.cluster import Wanted
-from launcher.job_record import JobRecord
+from launcher.job import checks, snapshot
+from launcher.job import record as job_record
+from launcher.job.attempts import now
+from launcher.job.record import JobRecord
+from launcher.job.script import Request, executor
 from slurm import control
 from slurm import profile as profiles
 from slurm.profile import Profile
@@ -46,12 +47,12 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
     try:
         site = site_profile(wanted)
         where = checks.partition(wanted.partition or site.partition, control.partitions())
-        gpus = next(
-            (g for g in (wanted.gpus_per_node, site.gpus_per_node or None) if g is not None), where.gpus_per_node
-        )
+        usual = site.gpus_per_node or where.gpus_per_node
+        gpus = usual if wanted.gpus_per_node is None else wanted.gpus_per_node
         time_min = time_limit(wanted.time, site.time, where)
         checks.fits(wanted.nodes, time_min, gpus, where)
         checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
+        checks.mounted(run, site)
         if record := job_record.find(run):
             checks.no_live_job(run, record.job)
     except (control.SlurmError, SlurmRefused) as error:

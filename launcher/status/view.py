@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.attempts import seconds
-from launcher.run_status import RunStatus
-from launcher.status_words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
+from launcher.job.attempts import seconds
+from launcher.status.run_status import RunStatus
+from launcher.status.words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
 from trainer.reporting import duration
 
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")

@@ -1,4 +1,4 @@
-"""One task of a job: `python -m launcher.rank RUN`, started by srun on every node.
+"""One task of a job: `python -m launcher.job.rank RUN`, started by srun on every node.
 
 Signals are only noted from the first moment on, so that one which comes while torch is still being loaded is answered
 like any other: at the next step boundary.

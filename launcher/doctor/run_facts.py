@@ -8,8 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from launcher import attempts, job_record
-from launcher.attempts import Attempt, Cause
+from launcher.job import attempts
+from launcher.job import record as job_record
+from launcher.job.attempts import Attempt, Cause
 from trainer import checkpoint, journal
 from trainer.config import Config
 from trainer.resolve import read_config

@@ -14,13 +14,15 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher import checks, doctor_links, doctor_nodes, doctor_run, doctor_storage, doctor_time, job_record
 from launcher.cluster import Wanted, use_slurm
-from launcher.doctor_finding import Finding
-from launcher.doctor_plan import Plan, time_limit
-from launcher.doctor_run import RunFacts
-from launcher.doctor_start import Examined, examine
-from launcher.slurm_job import site_profile
+from launcher.doctor import links, nodes, run_facts, storage, timing
+from launcher.doctor.finding import Finding
+from launcher.doctor.plan import Plan, time_limit
+from launcher.doctor.run_facts import RunFacts
+from launcher.doctor.start import Examined, examine
+from launcher.job import checks
+from launcher.job import record as job_record
+from launcher.job.submission import site_profile
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Partition
@@ -53,7 +55,7 @@ def run_doctor(args: Doctor) -> int:
         Refused: there is no such run, or the cluster has no such nodes.
     """
     run = RunFolder(args.run) if args.run else None
-    facts = doctor_run.read(run) if run else RunFacts()
+    facts = run_facts.read(run) if run else RunFacts()
     try:
         profile, where, size = place(args, run)
         examined = examine_in(run.path if run else Path(), size, where, profile)
@@ -68,7 +70,7 @@ def run_doctor(args: Doctor) -> int:
         print(json.dumps(rows, indent=1))
     else:
         show(findings)
-    return 1 if doctor_time.worst(findings) == "problem" else 0
+    return 1 if timing.worst(findings) == "problem" else 0
 
 
 def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
@@ -118,11 +120,11 @@ def judge(examined: Examined, facts: RunFacts, where: Partition | None, profile:
         why = f"the probe's job did not run: {examined.not_started}"
         findings = [Finding("job", "problem", why, "a job of the same kind would not run either", "see: sinfo, squeue")]
     else:
-        findings = doctor_nodes.judge(examined.probes, examined.missing, facts.environment)
+        findings = nodes.judge(examined.probes, examined.missing, facts.environment)
     if examined.probes:
-        findings += doctor_links.judge(examined.probes, profile.interface, facts)
-        findings += doctor_storage.judge(examined.probes, facts)
-    return [*findings, *doctor_time.judge(facts, where, profile, size)]
+        findings += links.judge(examined.probes, profile.interface, facts)
+        findings += storage.judge(examined.probes, facts)
+    return [*findings, *timing.judge(facts, where, profile, size)]
 
 
 def show(findings: Sequence[Finding]) -> None:

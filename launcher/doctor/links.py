@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.doctor_finding import Finding, listed, seconds
-from launcher.doctor_measured import Probe, Reached
-from launcher.doctor_network import EXCHANGE_MB
-from launcher.doctor_run import RunFacts
+from launcher.doctor.finding import Finding, listed, seconds
+from launcher.doctor.measured import Probe, Reached
+from launcher.doctor.network import EXCHANGE_MB
+from launcher.doctor.run_facts import RunFacts
 
 SLOW_MB_S = 100.0  # what gigabit Ethernet gives
 LARGE_SHARE = 0.5

@@ -7,8 +7,8 @@ from collections import Counter
 
 from rich.text import Text
 
-from launcher.facts import State
-from launcher.run_status import RunStatus
+from launcher.status.facts import State
+from launcher.status.run_status import RunStatus
 from trainer.reporting import duration
 
 GOOD = (State.TRAINING, State.STARTING, State.FINISHED, State.STOPPING)

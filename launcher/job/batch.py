@@ -1,4 +1,4 @@
-"""What the batch script of a job runs on its first node: `python -m launcher.batch begin RUN` and `… ended RUN CODE`.
+"""What the batch script runs on the first node: `python -m launcher.job.batch begin RUN`, and `… ended RUN CODE`.
 
 `begin` records the start, and serves the store where the ranks meet, on a port that it holds before anybody is told of
 it; it ends with its standard input. `ended` finds out why the start has ended, and has the job started again, or not.
@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher import attempts
-from launcher.attempts import Attempt, Cause, Decision
-from launcher.causes import MARK, explain, explain_silence
+from launcher.job import attempts
+from launcher.job.attempts import Attempt, Cause, Decision
+from launcher.job.causes import MARK, explain, explain_silence
 from slurm import control, job
 from trainer.run_folder import RunFolder
 

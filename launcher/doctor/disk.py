@@ -7,8 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
-from launcher.doctor_measured import WAIT_S, Disk, Meeting
-from launcher.file_systems import file_system
+from launcher.doctor.measured import WAIT_S, Disk, Meeting
+from launcher.job.file_systems import file_system
 from shards.durable import flush
 
 FSYNCS = 10

@@ -11,7 +11,7 @@ from datetime import timedelta
 from statistics import median
 from typing import Any
 
-from launcher.doctor_measured import Meeting, Reached
+from launcher.doctor.measured import Meeting, Reached
 
 CONNECT_S = 10.0
 ROUNDS = 10

@@ -1,0 +1,1 @@
+"""`launcher status`: what runs do and why, from the run folder first and Slurm second."""

@@ -58,7 +58,7 @@ def suffer(name: str, cluster: DevCluster, data: Path, folder: Path, undisturbed
         with ordeal.stack:
             FAULTS[name](ordeal)
             ordeal.check(undisturbed)
-        return ", ".join(str(cause) for cause in ordeal.causes())
+            return ", ".join(str(cause) for cause in ordeal.causes())
 
 
 def main() -> int:

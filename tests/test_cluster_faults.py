@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from slurm.dev_cluster import DevCluster
+from tests.conftest import TINY, train
 from tests.faults import FAULTS
-from tests.ordeal import Ordeal, undisturbed_run
+from tests.ordeal import SETTINGS, TOTAL, Ordeal, undisturbed_run
 from tests.slurm_cluster import dev_cluster, on_slurm  # noqa: F401  # fixtures
 from tests.wandb_server import WandbServer
+from trainer.checkpoint import Damaged, find
 
 IN_CI = ("preempted", "node_failed", "rank_killed", "rank_stopped", "fewer_nodes_on_resume")
 
@@ -42,4 +45,35 @@ def test_a_fault_leaves_no_trace(
     ordeal = Ordeal(on_slurm, shards32, tmp_path / "run", server, random.Random(name))
     with ordeal.stack:
         FAULTS[name](ordeal)
+        ordeal.check(undisturbed)
+
+
+def test_what_is_held_against_a_run_can_turn_red(
+    on_slurm: DevCluster,  # noqa: F811
+    undisturbed: Path,
+    shards32: Path,
+    tmp_path: Path,
+) -> None:
+    """Else the tests above would mean nothing: a row, a weight, a checkpoint, a lease that are not as they must be."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed, folder)
+    ordeal = Ordeal(on_slurm, shards32, folder)
+    ordeal.check(undisturbed)
+    metrics = ordeal.run.metrics.read_bytes()
+    ordeal.run.metrics.write_bytes(metrics.replace(b"0.", b"1.", 1))
+    with pytest.raises(AssertionError):
+        ordeal.check(undisturbed)
+    ordeal.run.metrics.write_bytes(metrics)
+    ordeal.run.lease.write_text("{}")
+    with pytest.raises(AssertionError, match="the lease is left"):
+        ordeal.check(undisturbed)
+    ordeal.run.lease.unlink()
+    older = find(ordeal.run.checkpoints)[-1].path / "state.safetensors"
+    weights = older.read_bytes()
+    older.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    with pytest.raises(Damaged):
+        ordeal.check(undisturbed)
+    older.write_bytes(weights)
+    train(folder, shards32, *SETTINGS[len(TINY) :], "--total-images", str(TOTAL + 32))
+    with pytest.raises(AssertionError):
         ordeal.check(undisturbed)

@@ -1,0 +1,182 @@
+"""Why a start of the job ended, and what follows: every combination that Slurm can leave behind."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.job import attempts, causes
+from launcher.job.attempts import Attempt, Cause, Decision
+from launcher.job.causes import MARK
+from launcher.job.record import JobRecord
+from slurm import control
+from slurm.records import Job, Node
+from tests.fake_slurm import live_job
+from trainer.journal import Journal
+from trainer.run_folder import RunFolder
+from trainer.tracking import event
+
+FIRST = Attempt(7, 0, attempts.now(), ("n1", "n2"), 100)
+
+
+def ended(cause: Cause, saved: int = 100, number: int = 0, job: int = 7, nodes: tuple[str, ...] = ()) -> Attempt:
+    return attempts.close(replace(FIRST, job=job, restart=number), cause, "", saved, nodes)
+
+
+@pytest.mark.parametrize("cause", attempts.FINAL)
+def test_some_ends_are_final(cause: Cause) -> None:
+    assert attempts.decide([ended(cause)]) is Decision.END
+
+
+@pytest.mark.parametrize("cause", attempts.OWN_FAULTS)
+def test_three_fruitless_starts_stop_a_run(cause: Cause) -> None:
+    tries = [ended(cause, number=number) for number in range(3)]
+    assert [attempts.decide(tries[: n + 1]) for n in range(3)] == [Decision.GO_ON, Decision.GO_ON, Decision.STOP]
+    fruitful = [*tries[:2], ended(cause, saved=200)]
+    assert attempts.decide(fruitful) is Decision.GO_ON
+    assert attempts.decide([*fruitful, *tries[:2]]) is Decision.GO_ON
+    assert attempts.decide([*fruitful, *tries]) is Decision.STOP
+
+
+def test_what_the_cluster_does_never_stops_a_run() -> None:
+    kinds = (Cause.PREEMPTED, Cause.NODE_FAILED, Cause.REQUEUED, Cause.ASKED)
+    assert all(attempts.decide([ended(cause)] * 9) is Decision.GO_ON for cause in kinds)
+
+
+def test_who_resumes_a_stopped_run_has_three_tries_again() -> None:
+    before = [ended(Cause.CRASHED, job=7) for _ in range(3)]
+    after = [ended(Cause.CRASHED, job=8) for _ in range(3)]
+    assert attempts.decide(before + after[:2]) is Decision.GO_ON
+    assert attempts.decide(before + after) is Decision.STOP
+
+
+def test_a_node_that_fails_twice_is_bad() -> None:
+    first, second = ended(Cause.NODE_FAILED, nodes=("n2",)), ended(Cause.CRASHED, nodes=("n1", "n2"))
+    assert attempts.bad_nodes([first]) == []
+    assert attempts.bad_nodes([first, second]) == ["n2"]
+
+
+def test_attempts_are_read_as_they_were_written(tmp_path: Path) -> None:
+    run, closed = RunFolder(tmp_path), ended(Cause.NODE_FAILED, nodes=("n2",))
+    attempts.write(run, FIRST)
+    assert attempts.read(run) == [FIRST]
+    attempts.write(run, replace(closed, decision=Decision.GO_ON))
+    attempts.write(run, replace(FIRST, restart=1))
+    assert attempts.read(run) == [replace(closed, decision=Decision.GO_ON), replace(FIRST, restart=1)]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run whose nodes all live."""
+    found = RunFolder(tmp_path)
+    JobRecord(7, 1, "2", 1, 120, attempts.now()).save(found)
+    (found.checkpoints / "000000000300-r00").mkdir(parents=True)
+    monkeypatch.setattr(causes, "answers", lambda name: True)
+    monkeypatch.setattr(control, "node", lambda name: Node(name, "127.0.0.1", "IDLE", 2, 0, "", ""))
+    return found
+
+
+def job(**changes: Any) -> Job:
+    usual: dict[str, Any] = {
+        "state": "RUNNING",
+        "reason": "",
+        "restarts": 0,
+        "end_time": time.time() + 9000,
+        "preempt_time": None,
+    }
+    return replace(live_job(7), **usual | changes)
+
+
+END = {"outcome": "interrupted", "signal": "SIGTERM"}
+LATER = time.time() + 60
+
+
+@pytest.mark.parametrize(
+    ("code", "now", "end", "cause"),
+    [
+        (0, job(), {"outcome": "finished", "signal": None}, Cause.FINISHED),
+        (0, job(), END, Cause.ASKED),
+        (0, job(preempt_time=LATER), END, Cause.PREEMPTED),
+        (137, job(preempt_time=LATER), None, Cause.PREEMPTED),
+        (0, job(preempt_time=1.0), END, Cause.ASKED),  # that was in an earlier start
+        (0, job(end_time=time.time() + 100), END, Cause.TIME_LIMIT),
+        (137, job(state="COMPLETING", reason="TimeLimit"), None, Cause.TIME_LIMIT),
+        (0, job(state="COMPLETING"), END, Cause.CANCELLED),  # scontrol requeue would revive it
+        (137, job(state="COMPLETING", restarts=1), None, Cause.REQUEUED),
+        (2, job(), None, Cause.REFUSED),
+        (137, job(), None, Cause.CRASHED),
+        (1, job(), {"outcome": "failed", "signal": None}, Cause.CRASHED),
+        (0, job(), None, Cause.CRASHED),  # the ranks have left without a word
+        (1, None, None, Cause.CRASHED),  # Slurm does not answer for the job
+    ],
+)
+def test_causes(run: RunFolder, code: int, now: Job | None, end: dict[str, object] | None, cause: Cause) -> None:
+    if end:
+        append(run, event("end", **end))
+    found = causes.explain(run, FIRST, code, now)
+    assert found.cause is cause
+    assert found.saved == 300
+    assert found.ended
+
+
+def append(run: RunFolder, row: dict[str, object]) -> None:
+    journal = Journal(run.events)
+    journal.append(row)
+    journal.close()
+
+
+def test_a_cancelled_run_is_cancelled_however_it_ends(run: RunFolder) -> None:
+    replace(JobRecord.load(run), cancelled=True).save(run)
+    assert causes.explain(run, FIRST, 137, job(preempt_time=LATER)).cause is Cause.CANCELLED
+
+
+def test_a_stall_names_the_node(run: RunFolder) -> None:
+    append(run, event("stalled", problem="rank 1 on n2 gives no sign of life", places=["n2"]))
+    append(run, event("stalled", problem="said by the rank that was woken", places=[]))
+    found = causes.explain(run, FIRST, 1, job())
+    assert (found.cause, found.failed_nodes) == (Cause.STALLED, ("n2",))
+
+
+def test_a_crash_names_the_first_rank_that_died(run: RunFolder) -> None:
+    words = ("n1: task 0: Killed", "n2: task 1: Killed", "n1: task 0: Exited with exit code 1")
+    before, first, second = (f"srun: error: {word}" for word in words)
+    say(run, before, MARK, first, second)
+    found = causes.explain(run, FIRST, 137, job())
+    assert (found.detail, found.failed_nodes) == ("rank 1 on n2: Killed", ("n2",))
+
+
+def test_a_dead_node_is_told_from_a_dead_rank(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causes, "answers", lambda name: name != "n1")
+    found = causes.explain(run, FIRST, 1, job())
+    assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n1",))
+
+
+def say(run: RunFolder, *lines: str) -> None:
+    log = causes.batch_log(run, 7)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"), [("PREEMPTION", Cause.PREEMPTED), ("JOB REQUEUE", Cause.REQUEUED), (None, Cause.REQUEUED)]
+)
+def test_silence_is_explained_by_slurms_own_words(
+    run: RunFolder, words: str | None, cause: Cause, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
+    said = f"slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-24T22:29:19 DUE TO {words} ***"
+    say(run, MARK, *([said] if words else []))
+    assert causes.explain_silence(run, FIRST).cause is cause
+
+
+def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    anew = Node("n2", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=LATER)
+    fine = Node("n1", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=1.0)
+    monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
+    monkeypatch.setattr(control, "node", lambda name: {"n1": fine, "n2": anew}[name])
+    found = causes.explain_silence(run, FIRST)
+    assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n2",))

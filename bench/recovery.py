@@ -30,17 +30,20 @@ from trainer import journal
 from trainer.checkpoint import find
 from trainer.run_folder import RunFolder
 
-RESTART, BARE, SAVE, WRITE = "restart", "bare", "save", "write"
+RESTART, BARE, OPTIMIZER, SAVE, WRITE = "restart", "bare", "optimizer", "save", "write"
 
 # What a restart cannot do without, alone in a process of its own.
 LEAST = """
 import os, sys
+from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from safetensors.torch import load_file
 from shards.index import Index
-Index.open(sys.argv[1])
-load_file(sys.argv[2])
+Index.open(Path(sys.argv[1]))
+weights = load_file(sys.argv[2])
+if sys.argv[3:]:  # torch.optim loads torch._dynamo when the first optimizer is made
+    torch.optim.Adam([next(iter(weights.values()))])
 """
 
 
@@ -96,10 +99,10 @@ class Candidates:
         saved = [row for row in journal.rows(self.run.events) if row["kind"] == "checkpoint"][-1]
         return seconds_of(saved["time"]) - asked
 
-    def bare(self) -> float:
+    def bare(self, *with_optimizer: str) -> float:
         """Return the seconds of what no restart can do without."""
         weights = str(find(self.run.checkpoints)[0].path / "state.safetensors")
-        command = [sys.executable, "-c", LEAST, str(self.folder / "shards"), weights]
+        command = [sys.executable, "-c", LEAST, str(self.folder / "shards"), weights, *with_optimizer]
         return seconds(lambda: subprocess.run(command, check=True))
 
     def write(self) -> float:
@@ -126,6 +129,7 @@ def measure(args: Bench, folder: Path) -> None:
     ways.steps.clear()
     order: dict[str, Callable[[], float]] = {
         BARE: ways.bare,
+        OPTIMIZER: partial(ways.bare, "with an optimizer"),
         WRITE: ways.write,
         RESTART: ways.restart,
         SAVE: ways.save,
@@ -137,15 +141,14 @@ def measure(args: Bench, folder: Path) -> None:
     after = [restart - step for restart, step in zip(times[RESTART], ways.steps, strict=True)]
     floor = [step + 1.5 * write for step, write in zip(ways.steps, times[WRITE], strict=True)]
     title = f"{args.recipe}, {args.turns} turns"
+    restart = "from the first process to the first new step, without that step"
+    beside = [spread(ratios(after, times[name])) for name in (BARE, OPTIMIZER)]
     table(
-        [title, "s", "÷ bare"],
+        [title, "s", "÷ bare", "÷ bare with an optimizer"],
         [
-            [
-                "from the first process to the first new step, without it",
-                spread(after),
-                spread(ratios(after, times[BARE])),
-            ],
-            ["bare: import torch, open the data, load the weights", spread(times[BARE]), "1"],
+            [restart, spread(after), *beside],
+            ["bare: import torch, open the data, load the weights", spread(times[BARE]), "1", ""],
+            ["the same, and make one of torch's optimizers", spread(times[OPTIMIZER]), "", "1"],
         ],
     )
     table(

@@ -15,6 +15,7 @@ COMMANDS = {
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
     "training": ("--recipe", "dcgan-32", "--steps", "4", "--turns", "1"),
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
+    "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
     "checkpoint": ("--recipe", "dcgan-32", "--turns", "1"),
 }
 
@@ -22,7 +23,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table(name: str, tmp_path: Path) -> None:
     source: tuple[str, ...] = ()
-    if name in ("loading", "training"):
+    if name in ("loading", "training", "recovery"):
         for i in range(70):
             pixels = np.random.default_rng(i).integers(0, 256, (70, 70, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{i}.png")

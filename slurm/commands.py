@@ -26,14 +26,19 @@ class SlurmError(Exception):
     """A command of Slurm failed: the message says which one, and what it said."""
 
 
+class NoAnswer(SlurmError):
+    """The controller did not answer in several tries: it may be back in a while."""
+
+
 def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4) -> str:
     """Run a command of Slurm and return what it printed.
 
     Raises:
-        SlurmError: it failed, or the controller did not answer in several tries.
+        SlurmError: it failed.
+        NoAnswer: the controller did not answer in several tries.
     """
+    said = ""
     for attempt in range(1, tries + 1):
-        said = ""
         try:
             done = subprocess.run(
                 command,
@@ -54,7 +59,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
             again = any(sign in said.lower() for sign in NO_ANSWER)
         if not again:
-            break
+            raise SlurmError(f"{' '.join(command)}: {said}")
         if attempt < tries:
             time.sleep(attempt)
-    raise SlurmError(f"{' '.join(command)}: {said}")
+    raise NoAnswer(f"{' '.join(command)}: {said}")

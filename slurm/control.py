@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from slurm.accounting import ended_job
-from slurm.commands import SlurmError, ask
+from slurm.commands import NoAnswer, SlurmError, ask
 from slurm.dev_cluster import DevCluster
 from slurm.parsing import as_job, as_node, as_partition, expand, records
 from slurm.reasons import in_words
 from slurm.records import Job, Node, Partition
 
 __all__ = [
-    "Job", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words", "job", "jobs",
-    "node", "nodes", "partitions", "requeue", "send_signal", "start_now",
+    "Job", "NoAnswer", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words",
+    "job", "jobs", "node", "nodes", "partitions", "requeue", "send_signal", "start_now",
 ]  # fmt: skip
 
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))

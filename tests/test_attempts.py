@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.job import attempts, causes
+from launcher.job import attempts, batch, causes
 from launcher.job.attempts import Attempt, Cause, Decision
 from launcher.job.causes import MARK
 from launcher.job.record import JobRecord
@@ -180,3 +180,32 @@ def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest
     monkeypatch.setattr(control, "node", lambda name: {"n1": fine, "n2": anew}[name])
     found = causes.explain_silence(run, FIRST)
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n2",))
+
+
+def test_a_controller_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [control.NoAnswer("away"), control.NoAnswer("away")]
+
+    def ask() -> str:
+        if answers:
+            raise answers.pop()
+        return "here"
+
+    monkeypatch.setattr(batch, "PAUSE_S", 0.0)
+    assert batch.patiently(ask) == "here"
+
+    def refuse() -> str:
+        raise control.SlurmError("Requested operation is presently disabled")
+
+    with pytest.raises(control.SlurmError, match="disabled"):
+        batch.patiently(refuse)
+
+
+def test_a_full_disk_does_not_keep_a_job_from_starting_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(run: RunFolder, attempt: Attempt) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(attempts, "write", full)
+    batch.record(RunFolder(tmp_path), FIRST)
+    assert "No space left on device" in capsys.readouterr().err

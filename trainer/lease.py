@@ -62,9 +62,10 @@ class Holder:
 
 
 def boot() -> str:
-    """Name this machine since its last start: process numbers mean something within it only."""
+    """Name this machine since its last start, and the container: process numbers mean something within these only."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{start} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return f"{socket.gethostname()} {psutil.boot_time():.0f}"
 

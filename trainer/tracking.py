@@ -143,7 +143,9 @@ class Tracker:
             file.close()
         if self._mirror is not None and not stop_mirror(self._mirror, outcome, timeout_s):
             log.warning(
-                "W&B has not taken everything in %g s; send the rest with: launcher sync %s", timeout_s, self.run.path
+                "W&B has not taken everything in %g s; the next start sends the rest, or: launcher sync %s",
+                timeout_s,
+                self.run.path,
             )
         self._mirror = None
 

@@ -12,9 +12,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from launcher.job import attempts
 from launcher.job.attempts import Attempt, Cause, Decision
@@ -22,7 +24,10 @@ from launcher.job.causes import MARK, explain, explain_silence
 from slurm import control, job
 from trainer.run_folder import RunFolder
 
+T = TypeVar("T")
+
 POLL_S = 0.25
+PAUSE_S = 5.0
 ORDERLY_END_S = 2.0  # KillWait, after which SIGKILL comes, is 30 s by default
 KILLED = 128 + signal.SIGKILL
 
@@ -33,8 +38,8 @@ def begin(run: RunFolder) -> int:
     if known and known[-1].ended is None and gone(known[-1]):
         known[-1] = explain_silence(run, known[-1])
         decision = attempts.decide(known)
-        attempts.write(run, replace(known[-1], decision=decision))
-        if decision is not Decision.GO_ON:
+        record(run, replace(known[-1], decision=decision))
+        if decision is Decision.STOP and known[-1].job == job.job_id():
             return 1
     print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
     nodes = control.expand(job.node_list())
@@ -42,9 +47,9 @@ def begin(run: RunFolder) -> int:
     bad = sorted({*attempts.bad_nodes(known)} & {*nodes})
     if bad and known[-1].cause is not Cause.LEFT_OUT:
         mine = attempts.close(mine, Cause.LEFT_OUT, ", ".join(bad), mine.images_seen)
-        attempts.write(run, start_again(mine, bad))
+        record(run, start_again(mine, bad))
         return 1
-    attempts.write(run, mine)
+    record(run, mine)
     address = control.node(job.node_name()).address
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
@@ -86,22 +91,23 @@ def ended(run: RunFolder, code: int) -> int:
     if mine is None:
         return code
     known.remove(mine)  # another job of the same run may have begun, and been refused, since
-    known.append(explain(run, mine, code, control.job(mine.job)))
+    known.append(explain(run, mine, code, patiently(partial(control.job, mine.job))))
     decision = attempts.decide(known)
     mine = replace(known[-1], decision=decision)
-    attempts.write(run, mine)  # before the requeue, after which this process has not long to live
+    record(run, mine)  # before the requeue, after which this process has not long to live
     if decision is Decision.GO_ON:
         again = start_again(mine, attempts.bad_nodes(known))
         if again != mine:
-            attempts.write(run, again)
+            record(run, again)
     return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
 
 
 def start_again(mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
     try:
-        if mine.restart == restarts(mine.job):  # else Slurm is starting it again already
-            control.requeue(mine.job)
+        now = patiently(partial(control.job, mine.job))
+        if now is None or now.restarts == mine.restart:  # else Slurm is starting it again already
+            patiently(partial(control.requeue, mine.job))
     except control.SlurmError as error:
         print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
         return replace(mine, decision=Decision.REFUSED, detail=f"{mine.detail}; {error}".lstrip("; "))
@@ -115,10 +121,22 @@ def start_again(mine: Attempt, bad: Sequence[str]) -> Attempt:
     return replace(mine, decision=Decision.GO_ON, detail=f"{mine.detail}; {note}".lstrip("; "))
 
 
-def restarts(number: int) -> int:
-    """Return how often Slurm has started a job again by now."""
-    now = control.job(number)
-    return now.restarts if now else -1
+def patiently(act: Callable[[], T]) -> T:
+    """Ask Slurm until it answers: while its controller is away, nobody else starts this job again."""
+    while True:
+        try:
+            return act()
+        except control.NoAnswer as error:
+            print(f"lienzo: {error}; asking again", file=sys.stderr)
+            time.sleep(PAUSE_S)
+
+
+def record(run: RunFolder, attempt: Attempt) -> None:
+    """Write down what is known of a start; a full disk must not keep the job from being started again."""
+    try:
+        attempts.write(run, attempt)
+    except OSError as error:
+        print(f"lienzo: {run.attempts} cannot be written: {error.strerror}; {attempt}", file=sys.stderr)
 
 
 def main() -> int:

@@ -6,12 +6,14 @@ import contextlib
 import signal
 import subprocess
 import time
+from dataclasses import replace
 
 import psutil
 
 from launcher.job.attempts import Cause, Decision
 from slurm import control
 from slurm.settings import Settings
+from tests.conftest import fingerprint
 from tests.ordeal import TOTAL, Fault, Ordeal
 from tests.slurm_cluster import wait_for
 
@@ -211,6 +213,17 @@ def two_jobs_at_once(ordeal: Ordeal) -> None:
     assert last
 
 
+def two_runs_side_by_side(ordeal: Ordeal) -> None:
+    """Two jobs on the same nodes at once: each has ports of its own, and they do not disturb one another."""
+    other = replace(ordeal, folder=ordeal.folder.with_name(f"{ordeal.folder.name}-beside"), server=None)
+    ordeal.submit()
+    other.submit()
+    finish(ordeal)
+    finish(other)
+    assert set(ordeal.attempts()[0].nodes) == set(other.attempts()[0].nodes)
+    assert fingerprint(other.folder) == fingerprint(ordeal.folder)
+
+
 def full_disk_when_preempted(ordeal: Ordeal) -> None:
     """The run folder is full when the run must save: the last durable checkpoint serves once there is room again."""
     ordeal.folder.mkdir()
@@ -326,6 +339,7 @@ FAULTS: dict[str, Fault] = {
         fewer_nodes_on_resume,
         a_node_is_drained,
         two_jobs_at_once,
+        two_runs_side_by_side,
         full_disk_when_preempted,
         tracker_in_trouble,
         preempted_by_user_signal,

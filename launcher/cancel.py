@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,7 +67,12 @@ def run_cancel(args: Cancel) -> int:
 
 def mark(run: RunFolder, record: JobRecord) -> None:
     """Note that the job's user has ended it: whatever ends it now, it is not started again."""
-    replace(record, cancelled=True).save(run)
+    try:
+        replace(record, cancelled=True).save(run)
+    except OSError as error:  # a full disk, say: scancel, too, tells that it was the user
+        print(f"{run.job} cannot be written: {error.strerror}", file=sys.stderr)
+        if record.job:
+            control.cancel(record.job)
 
 
 def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
@@ -75,10 +81,12 @@ def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
     number, asked_at = facts.record.job, float("-inf")
     mark(run, facts.record)
 
+    record = facts.record
+
     def over() -> bool:
         nonlocal asked_at
         try:
-            job = control.job(number)
+            job = runs.job_of(record)
             if job is None or not runs.live(job):
                 return True
             if time.monotonic() >= asked_at + AGAIN_S:
@@ -135,7 +143,7 @@ def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> i
     except KeyboardInterrupt:
         print(f"no longer waiting for {what}; watch it with: python -m launcher status {run.path}")
         return 130
-    saved, _ = checkpoint(run.checkpoints)
+    saved, _ = checkpoint(run)
     state = judge(look(run, Queue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
     more = f"; go on with: python -m launcher resume {run.path}" if state is not State.FINISHED else ""

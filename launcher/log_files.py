@@ -73,10 +73,10 @@ class BatchTail(Tail):
         """Return what was added for this start. It bears no time, and mostly tells of an end, so it comes last."""
         found = []
         for text in self.texts(rest):
-            if text == MARK:
-                self.marks += 1
-            elif max(0, self.marks - 1) == self.start:
-                found.append(self.line(text))
+            said = text.removesuffix(MARK)  # what a kill has torn may stand before it, in the same line
+            if (said or text != MARK) and max(0, self.marks - 1) == self.start:
+                found.append(self.line(said))
+            self.marks += said != text
         return found
 
 

@@ -94,20 +94,24 @@ def show(run: RunFolder, args: Logs) -> None:
 def follow(run: RunFolder, args: Logs) -> None:
     """Print one start after the other as they grow, until the run has ended."""
     number = max(0, len(runs.starts(run)) - 1) if args.restart is None else args.restart
-    log, looked, over = None, 0.0, False
+    log, told, looked, over = None, False, 0.0, False
     while True:
         known = runs.starts(run)
         if log is None and number < len(known):
             announce(known, number)
-            log = open_log(run, known, number, args.rank)
-        ended = number < len(known) and (known[number].ended is not None or number + 1 < len(known))
+            log, told = open_log(run, known, number, args.rank), False
         if log and write(log):
             continue
-        if ended and log:
+        another = number + 1 < len(known)
+        if log and (another or over):
+            write(log, rest=True)
+        if log and not told and number < len(known) and (another or known[number].ended):
             farewell(known[number])
-            if args.restart is not None:
-                return
-            number, log = number + 1, None
+            told = True  # lines may still follow: the last words of ranks, and Slurm's
+        if another and args.restart is not None:
+            return
+        if another:
+            number, log, over = number + 1, None, False
             continue
         if over:
             return say(f"the run has ended: {judge(look(run, Queue()))[0]}")
@@ -117,7 +121,7 @@ def follow(run: RunFolder, args: Logs) -> None:
             if log is None and not looked and not over:
                 say(f"waiting for a start: {state}{f', {reason}' if reason else ''}")
             looked = time.monotonic()
-        time.sleep(0 if over else POLL_S)
+        time.sleep(POLL_S)
 
 
 def write(log: StartLog, rest: bool = False) -> bool:

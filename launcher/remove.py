@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from launcher.runs import Queue
 from launcher.status.facts import look
 from launcher.status.progress import progress
 from launcher.status.states import judge
-from trainer.lease import Lease
+from trainer.lease import Lease, living
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
@@ -37,7 +39,8 @@ def run_rm(args: Rm) -> int:
     """
     if args.run.is_symlink():
         raise Refused(f"{args.run} is a link: name the folder that it leads to, {args.run.resolve()}")
-    run = runs.existing(args.run)
+    run = runs.existing(args.run.resolve())
+    refuse_foreign(run)
     warning = refuse_live(run)
     files, size = contents(run.path)
     checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), progress(run, 0).images_seen
@@ -47,12 +50,7 @@ def run_rm(args: Rm) -> int:
     if not args.yes and not agreed(run):
         print("nothing is removed")
         return 1
-    try:
-        held = Lease(run, "python -m launcher rm", 0, lambda: None)  # nobody begins to train in it meanwhile
-    except Refused as error:
-        raise Refused(f"{run.path} cannot be removed: {error}") from None
-    left = remove(run)
-    held.release()
+    left = remove_alone(run)
     if not left:
         try:
             run.path.rmdir()
@@ -65,6 +63,20 @@ def run_rm(args: Rm) -> int:
         return 1
     print("removed")
     return 0
+
+
+def refuse_foreign(run: RunFolder) -> None:
+    """Refuse a folder whose config.json is something else's: many programs have a file of this name.
+
+    Raises:
+        Refused: it does not hold the settings of a run.
+    """
+    try:
+        values = json.loads(run.config.read_text())
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict) or not {"total_images", "batch_size", "tracking"} <= values.keys():
+        raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
 
 
 def agreed(run: RunFolder) -> bool:
@@ -101,6 +113,23 @@ def refuse_live(run: RunFolder) -> str:
     if facts.problem and not queue.absent:
         raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")
     return f"; {facts.problem}, so whether its job waits cannot be told" if facts.problem else ""
+
+
+def remove_alone(run: RunFolder) -> list[OSError]:
+    """Remove a run while nobody else can begin to train in it; return what could not be removed.
+
+    Raises:
+        Refused: somebody trains in it.
+    """
+    try:
+        held = Lease(run, "python -m launcher rm", 0, lambda: None)
+    except Refused as error:
+        if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
+            raise Refused(f"{run.path} cannot be removed: {error}") from None
+        return remove(run)
+    left = remove(run)
+    held.release()
+    return left
 
 
 def contents(folder: Path) -> tuple[int, int]:

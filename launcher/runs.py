@@ -36,15 +36,26 @@ class Queue:
         if self.absent:
             self.problem = "there is no Slurm here"
 
-    def job(self, number: int) -> Job | None:
-        """Return a job; None: Slurm no longer knows it, or did not answer."""
+    def job(self, record: JobRecord) -> Job | None:
+        """Return a run's job; None: Slurm no longer knows it, or did not answer."""
         if self.problem:
             return None
         try:
-            return control.job(number)
+            return job_of(record)
         except control.SlurmError as error:
             self.problem = f"Slurm does not answer: {error}"
             return None
+
+
+def job_of(record: JobRecord) -> Job | None:
+    """Return the job that was submitted for a run; None: there is none. Another one may have its number by now.
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
+    found = control.job(record.job) if record.job else None
+    mine = found is None or not (found.comment and record.token) or found.comment == job_record.comment(record.token)
+    return found if mine else None
 
 
 def live(job: Job | None) -> bool:

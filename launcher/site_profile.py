@@ -66,7 +66,7 @@ def text(path: Path, known: Sequence[Partition], account: str) -> str:
         "time": f"the partition gives at most {slurm_time(where.max_time_min)}" if where.max_time_min else "",
         "gpus_per_node": where.gres_per_node,
         "memory_gb": f"its nodes have {where.memory_mb_per_node // 1024}",
-        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if preempts(where) else "",
+        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preempts else "",
     }
     lines = [HEAD.format(path=path, quoted=json.dumps(str(path)), partitions="\n".join(map(describe, known)))]
     for name, meaning, default in settings():
@@ -111,11 +111,6 @@ def describe(where: Partition) -> str:
         f"#   {where.name}{default}: {where.total_nodes} nodes with {where.cores_per_node} CPUs{gpus} and "
         f"{where.memory_mb_per_node / 1024:.0f} GB each{limit}"
     )
-
-
-def preempts(where: Partition) -> bool:
-    """Tell whether jobs of a partition may be preempted."""
-    return where.preempt_mode not in ("", "OFF")
 
 
 def slurm_time(minutes: int) -> str:

@@ -109,7 +109,7 @@ def carry_out(command: Command, cluster: DevCluster) -> None:
             cluster.down()
             print(f"down: {cluster.folder}")
         case Status():
-            cluster.must_exist(up=True)
+            cluster.must_be_up()
             show(cluster.nodes(), cluster.jobs())
         case Fail():
             cluster.fail(command.node)

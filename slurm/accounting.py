@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from slurm.commands import SlurmError, ask
-from slurm.parsing import expand, minutes, moment, number, text
+from slurm.parsing import expand, moment, text
 from slurm.records import Job
 
-ALWAYS = ("JobID", "JobName", "State", "Reason", "NodeList", "NNodes", "Submit", "Start", "End", "Timelimit")
-FIELDS = (*ALWAYS, "ExitCode", "Comment")
+LIVE = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING")
+FIELDS = ("JobID", "JobName", "State", "Reason", "NodeList", "Submit", "Start", "End", "Comment")
 
 
 def ended_job(id: str) -> Job | None:
-    """A job of the past, with what sacct keeps of it."""
+    """A job of the past, with what sacct keeps of it; None for a runaway, whose end slurmdbd has never heard of."""
     columns = ",".join(f"{name}%1000" if name in ("JobName", "NodeList", "Comment") else name for name in FIELDS)
     try:
         said = ask("sacct", "--jobs", id, "--allocations", "--parsable2", "--noheader", "--format", columns, tries=2)
     except SlurmError:
         return None
-    return next((as_ended_job(line) for line in said.splitlines() if line.count("|") >= len(FIELDS) - 1), None)
+    lines = (line for line in said.splitlines() if line.count("|") >= len(FIELDS) - 1)
+    job = next(map(as_ended_job, lines), None)
+    return None if job and job.state in LIVE else job
 
 
 def as_ended_job(line: str) -> Job:
@@ -26,7 +28,6 @@ def as_ended_job(line: str) -> Job:
     over = len(parts) - len(FIELDS)
     parts[1 : 2 + over] = ["|".join(parts[1 : 2 + over])]
     row = dict(zip(FIELDS, parts, strict=True))
-    code, _, signal = row["ExitCode"].partition(":")
     node_list = row["NodeList"] if row["NodeList"] != "None assigned" else ""
     return Job(
         id=row["JobID"],
@@ -35,16 +36,10 @@ def as_ended_job(line: str) -> Job:
         reason=text(row, "Reason"),
         node_list=node_list,
         nodes=expand(node_list),
-        num_nodes=number(row, "NNodes"),
         restarts=0,
         submit_time=moment(row, "Submit"),
         start_time=moment(row, "Start"),
         end_time=moment(row, "End"),
-        time_limit_min=minutes(row["Timelimit"]),
         preempt_time=None,
-        exit_code=int(code or 0),
-        signal=int(signal or 0),
-        batch_host="",
         comment=row["Comment"],
-        requeue=False,
     )

@@ -9,13 +9,13 @@ import re
 import socket
 from pathlib import Path
 
-from slurm.settings import Refused, Settings
+from slurm.settings import CLUSTER_NAME, Refused, Settings
 
 # A unix socket's path has 107 characters; the longest of ours is FOLDER/spool/n1234/n1234_12345678.4294967295.
 LONGEST_FOLDER = 107 - len("/spool/n1234/n1234_12345678.4294967295")
 
 TEMPLATE = """\
-ClusterName=lienzo-dev
+ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={port}
 SlurmUser={user}
@@ -71,8 +71,11 @@ def check_folder(folder: Path) -> None:
     """Refuse a folder that Slurm could not live in.
 
     Raises:
-        Refused: its path is too long for sockets, or has characters that slurm.conf cannot hold.
+        Refused: its path is too long for sockets, has characters that slurm.conf cannot hold, or is something else's.
     """
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if "settings.json" not in there and there - {"lock"}:
+        raise Refused(f"{folder} holds something else: give another --folder")
     if len(str(folder)) > LONGEST_FOLDER:
         raise Refused(f"{folder}: {len(str(folder))} characters; give a --folder of at most {LONGEST_FOLDER} (sockets)")
     if odd := re.sub(r"[\w./+-]", "", str(folder)):
@@ -121,12 +124,25 @@ def slurm_conf(folder: Path, settings: Settings, ports: list[int]) -> str:
         styles[settings.signal_style]
         + never
         + TEMPLATE.format(
+            name=CLUSTER_NAME,
             folder=folder,
             host=socket.gethostname().partition(".")[0],
-            user=pwd.getpwuid(os.getuid()).pw_name,
+            user=user_name(),
             port=ports[0],
             node_ports=",".join(map(str, ports[1:])),
             requeue=int(settings.requeue == "yes"),
             settings=settings,
         )
     )
+
+
+def user_name() -> str:
+    """Who runs the daemons.
+
+    Raises:
+        Refused: the user has no name here, as in some containers.
+    """
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise Refused(f"user {os.getuid()} has no name on this machine (/etc/passwd), and Slurm needs one") from None

@@ -16,7 +16,7 @@ from slurm.records import Job, Node, Partition
 
 __all__ = [
     "Job", "NoAnswer", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words",
-    "job", "jobs", "node", "nodes", "partitions", "requeue", "send_signal", "start_now",
+    "job", "node", "nodes", "partitions", "requeue", "send_signal",
 ]  # fmt: skip
 
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
@@ -64,11 +64,6 @@ def job(id: str | int) -> Job | None:
     return next((as_job(fields) for fields in records(shown)), None)
 
 
-def jobs() -> list[Job]:
-    """All jobs that the controller remembers."""
-    return [as_job(fields) for fields in records(ask("scontrol", "show", "job")) if "JobId" in fields]
-
-
 def nodes() -> list[Node]:
     """The cluster's nodes."""
     return [as_node(fields) for fields in records(ask("scontrol", "show", "node")) if "NodeName" in fields]
@@ -108,14 +103,9 @@ def cancel(id: str | int) -> None:
     ask("scancel", str(id))
 
 
-def send_signal(id: str | int, name: str, batch_script: bool = False) -> None:
-    """Send a signal, such as USR2, to a job's tasks; or, with `batch_script`, to its batch script alone."""
-    ask("scancel", f"--signal={name}", *(["--batch"] if batch_script else []), str(id))
-
-
-def start_now(id: str | int) -> None:
-    """Let a requeued job not wait for its begin time."""
-    ask("scontrol", "update", f"JobId={id}", "StartTime=now")
+def send_signal(id: str | int, name: str) -> None:
+    """Send a signal, such as USR2, to a job's tasks."""
+    ask("scancel", f"--signal={name}", str(id))
 
 
 def exclude(id: str | int, names: Iterable[str]) -> None:

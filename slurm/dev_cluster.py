@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from slurm.commands import ask
@@ -17,24 +15,22 @@ from slurm.parsing import as_job, as_node, records
 from slurm.programs import see_to_programs
 from slurm.readiness import wait_until_ready
 from slurm.records import Job, Node
-from slurm.settings import Refused, Settings
+from slurm.settings import Refused, Settings, load
 
 
 class DevCluster:
     """The development cluster in a folder.
 
-    FOLDER/
-      settings.json  what `up` was told
-      slurm.conf     export SLURM_CONF=FOLDER/slurm.conf to use it
-      logs/          munged.log, slurmctld.log, and one log per node
-      munge/         its key and its socket
-      spool/ state/  Slurm's own
-      pids/ lock
+    FOLDER/ settings.json  what `up` was told
+            slurm.conf     export SLURM_CONF=FOLDER/slurm.conf to use it
+            logs/          munged.log, slurmctld.log, and one log per node
+            munge/         its key and its socket
+            pids/ lock     and Slurm's own: spool/ state/
     """
 
     def __init__(self, folder: Path | str = ".slurm-dev") -> None:
         self.folder = Path(folder).resolve()
-        self.conf = self.folder / "slurm.conf"
+        self.conf, self.told = self.folder / "slurm.conf", self.folder / "settings.json"
         self.environment = {"SLURM_CONF": str(self.conf)}
         self.daemons = Daemons(self.folder)
 
@@ -48,24 +44,23 @@ class DevCluster:
         settings = settings or Settings()
         settings.check()
         check_folder(self.folder)
-        if self.folder.exists() and self.settings() is None and any(self.folder.iterdir()):
-            raise Refused(f"{self.folder} holds something else: give another --folder")
+        see_to_programs()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.locked():
             if self.is_up():
-                if self.settings() != settings:
+                if load(self.told) != settings:
                     raise Refused(f"a cluster with other settings is up in {self.folder}: take it down first")
                 return False
-            see_to_programs()
             self.daemons.stop_all()  # what a killed `up` or a lost controller has left
-            (self.folder / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+            settings.save(self.told)
             write_configuration(self.folder, settings)
             self.daemons.start_all(settings.names)
         return True
 
     def down(self) -> None:
         """Stop its daemons and everything that its jobs run. Its state stays: what waited waits again after `up`."""
-        self.must_exist()
+        if not self.lives():
+            raise Refused(f"no cluster lives in {self.folder}: python -m slurm up")
         with self.locked():
             self.daemons.stop_all()
 
@@ -101,7 +96,7 @@ class DevCluster:
 
     def restart_controller(self, away_s: float = 0.0) -> None:
         """Let slurmctld go, and come back after a while; jobs go on meanwhile."""
-        settings = self.must_exist(up=True)
+        settings = self.must_be_up()
         with self.locked():
             self.daemons.stop_controller()
             time.sleep(away_s)
@@ -112,12 +107,9 @@ class DevCluster:
         """Pid, node and command of what jobs run: slurmstepd, batch scripts, srun, tasks and their children."""
         return [(one.pid, one.node, one.command) for one in self.daemons.running("job", node=node)]
 
-    def settings(self) -> Settings | None:
-        """What it was last brought up with; None if it never was."""
-        try:
-            return Settings(**json.loads((self.folder / "settings.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+    def lives(self) -> bool:
+        """Whether the folder is that of a cluster, whatever version has made it."""
+        return self.told.exists()
 
     def is_up(self) -> bool:
         """Whether its controller runs."""
@@ -135,16 +127,17 @@ class DevCluster:
         """Run a command of Slurm on this cluster, and return what it printed."""
         return ask(*command, environment=self.environment)
 
-    def must_exist(self, up: bool = False) -> Settings:
-        """Refuse to go on without a cluster, or with one that is not `up`."""
-        settings = self.settings()
-        if settings is None or (up and not self.is_up()):
-            raise Refused(f"no cluster {'is up' if settings else 'lives'} in {self.folder}: python -m slurm up")
+    def must_be_up(self) -> Settings:
+        """Refuse to go on without a cluster that is up."""
+        if not self.is_up():
+            raise Refused(f"no cluster {'is up' if self.lives() else 'lives'} in {self.folder}: python -m slurm up")
+        if (settings := load(self.told)) is None:
+            raise Refused(f"another version has brought up the cluster in {self.folder}: python -m slurm down, then up")
         return settings
 
     def must_have(self, node: str) -> None:
         """Refuse to go on unless the cluster is up and has that node."""
-        if node not in (names := self.must_exist(up=True).names):
+        if node not in (names := self.must_be_up().names):
             raise Refused(f"there is no node {node}: {', '.join(names)}")
 
     @contextmanager

@@ -87,7 +87,6 @@ def span(ranges: str) -> list[str]:
 
 def as_job(fields: Fields) -> Job:
     """The job of a record."""
-    code, _, signal = fields.get("ExitCode", "0:0").partition(":")
     node_list = text(fields, "NodeList")
     return Job(
         id=fields["JobId"],
@@ -96,18 +95,12 @@ def as_job(fields: Fields) -> Job:
         reason=text(fields, "Reason"),
         node_list=node_list,
         nodes=expand(node_list),
-        num_nodes=number(fields, "NumNodes"),
         restarts=number(fields, "Restarts"),
         submit_time=moment(fields, "SubmitTime"),
         start_time=moment(fields, "StartTime"),
         end_time=moment(fields, "EndTime"),
-        time_limit_min=minutes(fields.get("TimeLimit", "")),
         preempt_time=moment(fields, "PreemptTime"),
-        exit_code=int(code or 0),
-        signal=int(signal or 0),
-        batch_host=text(fields, "BatchHost"),
         comment=text(fields, "Comment"),
-        requeue=fields.get("Requeue") == "1",
     )
 
 
@@ -138,7 +131,6 @@ def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
         default_time_min=minutes(fields.get("DefaultTime", "")),
         max_nodes=number(fields, "MaxNodes", -1) if fields.get("MaxNodes", "").isdigit() else None,
         total_nodes=number(fields, "TotalNodes"),
-        total_cpus=number(fields, "TotalCPUs"),
         nodes=names,
         cores_per_node=min((node.cpus for node in nodes), default=0),
         memory_mb_per_node=min((node.memory_mb for node in nodes), default=0),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import psutil
+
+from slurm.settings import CLUSTER_NAME
 
 # Set in the environment of each daemon that we start.
 CLUSTER_MARK, NODE_MARK = "LIENZO_DEV_CLUSTER", "LIENZO_DEV_NODE"
@@ -51,7 +53,7 @@ def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
         if node := carried.get(NODE_MARK):
             return "slurmd", node
         return ("munged" if process.name() == "munged" else "controller"), ""
-    if carried.get("SLURM_CONF") == f"{folder}/slurm.conf" and "SLURMD_NODENAME" in carried:
+    if is_of_a_job(carried, folder):
         return "job", carried["SLURMD_NODENAME"]
     # These write their titles over their environment, but keep the log open that their daemon had opened.
     if process.name() in ("slurmstepd", "slurmscriptd"):
@@ -60,6 +62,16 @@ def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
             if log.parent == folder / "logs":
                 return ("job", log.stem) if process.name() == "slurmstepd" else ("controller", "")
     return None
+
+
+def is_of_a_job(carried: Mapping[str, str], folder: Path) -> bool:
+    """Whether a process with this environment belongs to a job of the cluster in `folder`.
+
+    Its SLURM_CONF alone does not tell: a user may export it within a job of the site's own Slurm.
+    """
+    node = carried.get("SLURMD_NODENAME", "")
+    named = (carried.get("SLURM_CONF"), carried.get("SLURM_CLUSTER_NAME")) == (f"{folder}/slurm.conf", CLUSTER_NAME)
+    return named and node != "" and (folder / "spool" / node).is_dir()
 
 
 def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15) -> bool:

@@ -19,22 +19,13 @@ class Job:
     node_list: str
     """As Slurm writes it, such as n[1-4]; empty while it waits."""
     nodes: tuple[str, ...]
-    num_nodes: int
     restarts: int
     submit_time: float | None
     start_time: float | None
     """While it waits: when Slurm expects to start it, if it does."""
     end_time: float | None
-    time_limit_min: int | None
-    """None: no limit."""
     preempt_time: float | None
-    exit_code: int
-    signal: int
-    """The signal that ended the batch script, or 0."""
-    batch_host: str
     comment: str
-    requeue: bool
-    """Whether Slurm may requeue it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +65,6 @@ class Partition:
     max_nodes: int | None
     """The most nodes of one job; None: no limit."""
     total_nodes: int
-    total_cpus: int
     nodes: tuple[str, ...]
     cores_per_node: int
     memory_mb_per_node: int
@@ -83,6 +73,11 @@ class Partition:
     """Empty if the nodes differ."""
     preempt_mode: str
     grace_s: int
+
+    @property
+    def preempts(self) -> bool:
+        """Whether its jobs may have to give way to others."""
+        return self.preempt_mode not in ("", "OFF")
 
 
 def gpus(gres: str) -> int:

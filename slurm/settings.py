@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
+
+CLUSTER_NAME = "lienzo-dev"
 
 
 class Refused(Exception):
@@ -57,3 +61,15 @@ class Settings:
             raise Refused(
                 f"--time-limit must be minutes, days-hours or hours:minutes:seconds, but is {self.time_limit}"
             )
+
+    def save(self, path: Path) -> None:
+        """Write what `up` was told."""
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def load(path: Path) -> Settings | None:
+    """Read what `up` was told; None: nothing, or by another version of this program."""
+    try:
+        return Settings(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

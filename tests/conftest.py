@@ -12,6 +12,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.slurm_cluster import dev_cluster, on_slurm
+
+__all__ = ["dev_cluster", "on_slurm"]  # one cluster for all tests
+
 HOME = Path(__file__).parent.parent
 
 # A run small enough to repeat often, with everything in it: BatchNorm in both networks, four micro-batches, EMA.

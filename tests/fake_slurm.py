@@ -28,7 +28,6 @@ CPU = Partition(
     default_time_min=None,
     max_nodes=6,
     total_nodes=8,
-    total_cpus=128,
     nodes=tuple(f"c{n}" for n in range(1, 9)),
     cores_per_node=16,
     memory_mb_per_node=64_000,
@@ -86,18 +85,12 @@ def live_job(id: str | int, state: str = "RUNNING") -> Job:
         reason="",
         node_list="c1",
         nodes=("c1",),
-        num_nodes=1,
         restarts=0,
         submit_time=None,
         start_time=None,
         end_time=None,
-        time_limit_min=60,
         preempt_time=None,
-        exit_code=0,
-        signal=0,
-        batch_host="c1",
         comment="",
-        requeue=True,
     )
 
 

@@ -213,6 +213,18 @@ def two_jobs_at_once(ordeal: Ordeal) -> None:
     assert last
 
 
+def cancelled_by_scancel(ordeal: Ordeal) -> None:
+    """Plain scancel, which nothing may answer by a new start: `scontrol requeue` would revive the job. Then resumed."""
+    ordeal.submit()
+    ordeal.wait_for_images(somewhere(ordeal))
+    control.cancel(ordeal.job)
+    assert ordeal.wait_for_end().cause is Cause.CANCELLED, ordeal.story()
+    assert not wait_for(lambda: control.job(ordeal.job).state in ("PENDING", "RUNNING"), timeout_s=15)  # type: ignore
+    ordeal.command("resume", str(ordeal.folder), "--nodes", "4")
+    ordeal.wait_for_start(1)
+    finish(ordeal, Cause.CANCELLED)
+
+
 def two_runs_side_by_side(ordeal: Ordeal) -> None:
     """Two jobs on the same nodes at once: each has ports of its own, and they do not disturb one another."""
     other = replace(ordeal, folder=ordeal.folder.with_name(f"{ordeal.folder.name}-beside"), server=None)
@@ -220,7 +232,9 @@ def two_runs_side_by_side(ordeal: Ordeal) -> None:
     other.submit()
     finish(ordeal)
     finish(other)
-    assert set(ordeal.attempts()[0].nodes) == set(other.attempts()[0].nodes)
+    mine, theirs = ordeal.attempts()[0], other.attempts()[0]
+    assert set(mine.nodes) == set(theirs.nodes)
+    assert max(mine.began, theirs.began) < min(str(mine.ended), str(theirs.ended)), "one after the other shows nothing"
     assert fingerprint(other.folder) == fingerprint(ordeal.folder)
 
 
@@ -339,6 +353,7 @@ FAULTS: dict[str, Fault] = {
         fewer_nodes_on_resume,
         a_node_is_drained,
         two_jobs_at_once,
+        cancelled_by_scancel,
         two_runs_side_by_side,
         full_disk_when_preempted,
         tracker_in_trouble,

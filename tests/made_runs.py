@@ -22,7 +22,7 @@ from trainer.run_folder import RunFolder
 
 JOB = 12
 CONFIG = {"total_images": 1_000, "epochs": None, "batch_size": 32, "d_steps": 1, "tracking": {"mode": "offline"}}
-ELSEWHERE = Holder(f"Slurm job {JOB}", 0, "n7", "another boot", 77, 0.0, "token")
+ELSEWHERE = Holder(f"Slurm job {JOB}", 0, "n7", "another boot", 77, 0, "token")
 
 
 def moment(after_s: float = 0) -> str:
@@ -63,7 +63,7 @@ class MadeRun:
 
     def submitted(self, after_s: float = -200, cancelled: bool = False) -> None:
         """Submit it to the cluster."""
-        JobRecord(JOB, 1, "2", 1, 90, moment(after_s), cancelled).save(self.run)
+        JobRecord(JOB, 1, "2", 1, 90, moment(after_s), cancelled=cancelled).save(self.run)
 
     def began(self, restart: int = 0, after_s: float = -150, images: int = 0) -> Attempt:
         """Let a start of the job begin."""

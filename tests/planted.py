@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from trainer.__main__ import main
+from trainer.late import LateScalars
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.packet import Packet
 from trainer.randomness import Draws, philox
@@ -84,8 +85,20 @@ def nan_once() -> None:
     Draws.noise = poisoned  # type: ignore[method-assign]
 
 
+def late_scalars() -> None:
+    """No mistake: let scalars arrive one step late, as they do on a GPU."""
+    create = LateScalars.__init__
+
+    def late(self: LateScalars, device: torch.device) -> None:
+        create(self, device)
+        self.lag = 1
+
+    LateScalars.__init__ = late  # type: ignore[method-assign]
+
+
 MISTAKES = {
-    f.__name__: f for f in (reduction_order, lost_buffer, lost_average, draw_by_rank, live_statistics, nan_once)
+    f.__name__: f
+    for f in (reduction_order, lost_buffer, lost_average, draw_by_rank, live_statistics, nan_once, late_scalars)
 }
 
 if __name__ == "__main__":

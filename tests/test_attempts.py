@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launcher.job import attempts, batch, causes
+from launcher.job import attempts, causes, ending
 from launcher.job.attempts import Attempt, Cause, Decision
 from launcher.job.causes import MARK
 from launcher.job.record import JobRecord
@@ -55,9 +55,12 @@ def test_who_resumes_a_stopped_run_has_three_tries_again() -> None:
 
 
 def test_a_node_that_fails_twice_is_bad() -> None:
-    first, second = ended(Cause.NODE_FAILED, nodes=("n2",)), ended(Cause.CRASHED, nodes=("n1", "n2"))
+    first, second = ended(Cause.NODE_FAILED, nodes=("n2",)), ended(Cause.CRASHED, nodes=("n2",))
+    both = ended(Cause.NODE_FAILED, nodes=("n1", "n2"))
     assert attempts.bad_nodes([first]) == []
     assert attempts.bad_nodes([first, second]) == ["n2"]
+    assert attempts.bad_nodes([first, both, both]) == [], "when all go, the cluster is to blame"
+    assert attempts.bad_nodes([first, second, replace(second, job=8)]) == [], "another job begins anew"
 
 
 def test_attempts_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -75,8 +78,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     found = RunFolder(tmp_path)
     JobRecord(7, 1, "2", 1, 120, attempts.now()).save(found)
     (found.checkpoints / "000000000300-r00").mkdir(parents=True)
-    monkeypatch.setattr(causes, "answers", lambda name: True)
-    monkeypatch.setattr(control, "node", lambda name: Node(name, "127.0.0.1", "IDLE", 2, 0, "", ""))
+    monkeypatch.setattr(causes, "not_answering", lambda names: [])
+    monkeypatch.setattr(
+        control, "nodes", lambda: [Node(name, "127.0.0.1", "IDLE", 2, 0, "", "") for name in FIRST.nodes]
+    )
     return found
 
 
@@ -150,7 +155,7 @@ def test_a_crash_names_the_first_rank_that_died(run: RunFolder) -> None:
 
 
 def test_a_dead_node_is_told_from_a_dead_rank(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "answers", lambda name: name != "n1")
+    monkeypatch.setattr(causes, "not_answering", lambda names: ["n1"])
     found = causes.explain(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n1",))
 
@@ -177,7 +182,7 @@ def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest
     anew = Node("n2", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=LATER)
     fine = Node("n1", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=1.0)
     monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
-    monkeypatch.setattr(control, "node", lambda name: {"n1": fine, "n2": anew}[name])
+    monkeypatch.setattr(control, "nodes", lambda: [fine, anew])
     found = causes.explain_silence(run, FIRST)
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n2",))
 
@@ -190,14 +195,14 @@ def test_a_controller_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatc
             raise answers.pop()
         return "here"
 
-    monkeypatch.setattr(batch, "PAUSE_S", 0.0)
-    assert batch.patiently(ask) == "here"
+    monkeypatch.setattr(ending, "PAUSE_S", 0.0)
+    assert ending.patiently(ask) == "here"
 
     def refuse() -> str:
         raise control.SlurmError("Requested operation is presently disabled")
 
     with pytest.raises(control.SlurmError, match="disabled"):
-        batch.patiently(refuse)
+        ending.patiently(refuse)
 
 
 def test_a_full_disk_does_not_keep_a_job_from_starting_again(
@@ -207,5 +212,13 @@ def test_a_full_disk_does_not_keep_a_job_from_starting_again(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(attempts, "write", full)
-    batch.record(RunFolder(tmp_path), FIRST)
+    ending.record(RunFolder(tmp_path), FIRST)
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_the_newest_checkpoint_is_that_of_the_last_rollback(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert attempts.durable_images(run) == 0
+    for name in ("000000000300-r00", "000000000100-r01", "000000000200-r01", ".writing-000000000900-r01", "damaged-x"):
+        (run.checkpoints / name).mkdir(parents=True)
+    assert attempts.durable_images(run) == 200

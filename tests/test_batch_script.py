@@ -23,12 +23,12 @@ from launcher.job.record import JobRecord
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
-from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
+from tests.slurm_cluster import wait_for
 from tests.test_launcher import launch
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 
-__all__ = ["dev_cluster", "fake_slurm", "on_slurm"]
+__all__ = ["fake_slurm"]
 
 GOLDEN = Path(__file__).parent / "golden"
 CONFIG = replace(Config(), batch_size=256, micro_batch_size=32)  # eight micro-batches
@@ -94,7 +94,7 @@ def test_every_golden_script_has_its_case() -> None:
 def test_values_arrive_as_they_were_written(fake_slurm: FakeSlurm) -> None:
     """Run the lines before the traps, and ask bash for its variables and its folder."""
     run, wanted = asked("quoting")
-    script = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted)).partition("trap :")[0]
+    script = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted)).partition("# What ends")[0]
     (run.code / "0001").mkdir(parents=True)
     show = "\n".join(f'printf "%s\\0" "${name}"' for name in ("GREETING", "EMPTY", "EQUATION", "PYTHONPATH", "PWD"))
     done = subprocess.run(
@@ -109,7 +109,7 @@ def test_values_arrive_as_they_were_written(fake_slurm: FakeSlurm) -> None:
     assert said == "setup runs as it is: 5"
     assert values.split("\0")[:-1] == ['it\'s $HOME and "more"', "", "a=b", code, code]
     text = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted))
-    arguments = shlex.split(next(line for line in text.splitlines() if line.startswith("srun")))
+    arguments = shlex.split(next(line for line in text.splitlines() if line.startswith("srun --")))
     assert arguments[-1] == str(run.path.resolve())
     assert "--comment=two words" in arguments
 

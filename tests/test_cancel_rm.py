@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher import runs
+from launcher.__main__ import main
 from launcher.cancel import Cancel, run_cancel
 from launcher.job.attempts import Cause, Decision
 from launcher.job.record import JobRecord
@@ -17,6 +19,7 @@ from launcher.remove import Rm, run_rm
 from slurm import control
 from slurm.records import Job
 from tests.conftest import HOME, TINY, fingerprint, run
+from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from tests.slurm_cluster import wait_for
 from trainer import lease
@@ -184,7 +187,7 @@ def test_what_a_dead_job_has_left_goes_without_following_links(
     made.submitted()
     made.ended(made.began(), Cause.FINISHED, Decision.END)
     made.checkpoint(128)
-    made.holds(Holder("Slurm job 12", 0, "here", lease.boot(), 2**22 + 1, 0.0, "token"))
+    made.holds(Holder("Slurm job 12", 0, "here", lease.boot(), 2**22 + 1, 0, "token"))
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("x" * 1000)
@@ -240,3 +243,29 @@ def test_what_cannot_be_removed_is_told_of(small_disk: Path, capsys: pytest.Capt
     finally:
         subprocess.run(["umount", "--lazy", str(inside)], check=True)
     assert run_rm(Rm(made.folder, yes=True)) == 0
+
+
+def test_a_folder_of_something_else_is_not_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Many programs keep a config.json."""
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "config.json").write_text('{"auths": {}}')
+    assert main(["rm", str(tmp_path / "docker"), "--yes"]) == 2
+    assert "has not the settings of one" in capsys.readouterr().err
+    assert (tmp_path / "docker" / "config.json").exists()
+
+
+def test_the_current_folder_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = MadeRun(tmp_path / "r")
+    monkeypatch.chdir(made.folder)
+    assert main(["rm", ".", "--yes"]) == 0
+    assert not made.folder.exists()
+
+
+def test_another_job_of_the_same_number_is_not_this_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers begin anew with a new cluster."""
+    theirs = replace(live_job(12), comment="lienzo-theirs")
+    monkeypatch.setattr(control, "job", lambda number: theirs)
+    record = JobRecord(12, 1, "2", 1, 120, "", token="ours")
+    assert runs.job_of(record) is None
+    assert runs.job_of(replace(record, token="theirs")) == theirs
+    assert runs.job_of(replace(record, job=0)) is None, "scontrol takes 0 for any job"

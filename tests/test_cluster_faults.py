@@ -13,7 +13,6 @@ from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY, train
 from tests.faults import FAULTS
 from tests.ordeal import SETTINGS, TOTAL, Ordeal, undisturbed_run
-from tests.slurm_cluster import dev_cluster, on_slurm  # noqa: F401  # fixtures
 from tests.wandb_server import WandbServer
 from trainer.checkpoint import Damaged, find
 
@@ -36,7 +35,7 @@ def server() -> Iterator[WandbServer]:
 @pytest.mark.parametrize("name", IN_CI)
 def test_a_fault_leaves_no_trace(
     name: str,
-    on_slurm: DevCluster,  # noqa: F811
+    on_slurm: DevCluster,
     undisturbed: Path,
     shards32: Path,
     tmp_path: Path,
@@ -49,7 +48,7 @@ def test_a_fault_leaves_no_trace(
 
 
 def test_what_is_held_against_a_run_can_turn_red(
-    on_slurm: DevCluster,  # noqa: F811
+    on_slurm: DevCluster,
     undisturbed: Path,
     shards32: Path,
     tmp_path: Path,

@@ -9,6 +9,7 @@ import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,30 +22,29 @@ from launcher.doctor.measured import Meeting, Probe
 from launcher.doctor.plan import Plan
 from launcher.doctor.start import silent
 from launcher.job import attempts
-from launcher.job.attempts import Attempt, Cause
+from launcher.job.attempts import Attempt, Cause, seconds
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
 from tests.conftest import train
 from tests.fake_slurm import CPU, GPU, FakeSlurm, fake_slurm
-from tests.slurm_cluster import dev_cluster, on_slurm
 from tests.test_doctor_judgement import JUDGES, probe
 from tests.test_launcher import launch
+from trainer.config import Config
 from trainer.run_folder import RunFolder
+from trainer.settings import to_json
 
-__all__ = ["dev_cluster", "fake_slurm", "on_slurm"]
+__all__ = ["fake_slurm"]
 
 
 def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "a")
     train(run.path, shards32, "--total-images", "256")
     for folder, causes in (("a", [Cause.NODE_FAILED, Cause.PREEMPTED]), ("b", [Cause.CRASHED, None])):
-        (tmp_path / folder).mkdir(exist_ok=True)
         for number, cause in enumerate(causes):
-            ended = "2030-01-01T01:00:00+00:00" if cause else None
-            start = Attempt(number, 0, "2030-01-01T00:00:00+00:00", ("n1",), 0, ended, cause)
-            attempts.write(RunFolder(tmp_path / folder), start)
+            add_start(tmp_path / folder, number, cause, saved=64)
     facts = doctor_run.read(run)
     assert (facts.failures, facts.watched_s) == (2, 3 * 3600)
+    assert facts.checkpoints == len(list(run.checkpoints.iterdir()))
     assert times.mtbf(facts, 1)[0] == 1.5 * 3600
     assert facts.step_s
     assert facts.save_s
@@ -54,6 +54,50 @@ def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Pat
     assert facts.checkpoint_bytes == sum(path.stat().st_size for path in newest.iterdir())
     assert 0.1 < facts.exchanged_mb < facts.checkpoint_bytes / 1e6
     assert facts.environment["threads"] == 1
+
+
+def add_start(folder: Path, number: int, cause: Cause | None, saved: int = 0) -> None:
+    """Add a start of an hour, or one that goes on."""
+    folder.mkdir(exist_ok=True)
+    ended = "2030-01-01T01:00:00+00:00" if cause else None
+    start = Attempt(number, 0, "2030-01-01T00:00:00+00:00", ("n1",), 0, ended, cause, saved=saved)
+    attempts.write(RunFolder(folder), start)
+
+
+def test_what_goes_on_is_watched_and_a_crash_loop_is_no_failure_of_the_cluster(tmp_path: Path) -> None:
+    run, other, damaged = (RunFolder(tmp_path / name) for name in "abc")
+    add_start(run.path, 1, None)
+    run.config.write_text(json.dumps(to_json(Config())))
+    run.system.touch()
+    newest_row = seconds("2030-01-01T05:00:00+00:00")
+    os.utime(run.system, (newest_row, newest_row))
+    for number in range(3):
+        add_start(other.path, number, Cause.CRASHED)
+    add_start(other.path, 3, Cause.NODE_FAILED)
+    damaged.path.mkdir()
+    damaged.attempts.write_text('{"kind": 3}\n')
+    run.job.write_text('{"job": 1')
+    facts = doctor_run.read(run)
+    assert (facts.failures, facts.watched_s, facts.warn_s) == (1, (5 + 4) * 3600, None)
+
+
+def test_no_node_goes_on_while_another_may_still_knock(tmp_path: Path) -> None:
+    """What comes next takes seconds in which nothing answers."""
+    second = Meeting(tmp_path, 1, 2)
+    found: list[Any] = []
+    first = threading.Thread(
+        target=lambda: found.append(doctor_network.visit_all(Meeting(tmp_path, 0, 2), "n1", "127.0.0.1"))
+    )
+    first.start()
+    with doctor_network.open_door() as door:
+        second.tell("door", {"node": "n2", "address": "127.0.0.1", "port": door.getsockname()[1]})
+        assert second.hear_first("met", timeout_s=10) == []
+        first.join(0.1)
+        assert found == []
+        second.tell("met", [])
+        first.join(10)
+    ((address, (reached,), all_met),) = found
+    assert (address, reached.problem, all_met) == ("127.0.0.1", "", True)
 
 
 def test_doors_answer_and_closed_ones_are_reported() -> None:
@@ -113,10 +157,19 @@ srun: error: n9: tasks 2-3: Exited with exit code 2"""
 
 
 def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    site = Profile(account="art", container="pyxis", image="i.sqsh", mounts=("/a:/a",), python="python3", srun=("-v",))
+    site = Profile(
+        account="art",
+        container="pyxis",
+        image="i.sqsh",
+        mounts=("/a:/a",),
+        python="python3",
+        srun=("-v",),
+        memory_gb=64,
+    )
     command = Plan(Path("/f"), 4, GPU, 8, site).command()
     assert command[:3] == ["srun", "--label", "--unbuffered"]
     assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=1"} <= {*command}
+    assert "--mem=64GB" in command
     assert {"--container-image=i.sqsh", "--container-mounts=/a:/a"} <= {*command}
     assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor.probe", "/f"]
     site = replace(site, container="apptainer", setup=("module load x",), environment=("A=b=c",), interface="ib0")

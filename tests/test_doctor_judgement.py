@@ -121,6 +121,10 @@ def test_space_is_compared_with_the_runs_checkpoints() -> None:
     needed = 10**8 * (config.checkpoint.keep_last + 2)
     for free, state in ((needed, "ok"), (needed - 1, "warning"), (10**8, "problem")):
         assert doctor_storage.space(replace(DISK, free_bytes=free), FACTS).state == state
+    for there in (config.checkpoint.keep_last, config.checkpoint.keep_last + 3):
+        facts = replace(FACTS, checkpoints=there)
+        assert doctor_storage.space(replace(DISK, free_bytes=2 * 10**8), facts).state == "ok", "they take no more"
+        assert doctor_storage.space(replace(DISK, free_bytes=2 * 10**8 - 1), facts).state == "problem"
     assert doctor_storage.space(replace(DISK, free_bytes=10**9), RunFacts()).state == "warning"
 
 

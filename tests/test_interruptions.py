@@ -64,6 +64,22 @@ def test_one_process_that_is_asked_stops_all(shards32: Path, tmp_path: Path) -> 
     assert parent.returncode == 75, said
 
 
+def test_a_stop_leaves_no_row_behind_where_scalars_come_late(shards32: Path, tmp_path: Path) -> None:
+    """As on a GPU, where the row that carries the stop is that of the step before the last."""
+    folder = tmp_path / "run"
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "--"]
+    command += ["tests.planted", "late_scalars", "train", *TINY, "--run", str(folder), "--data", str(shards32), *LONG]
+    parent = subprocess.Popen([sys.executable, *command], cwd=HOME, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while last_images(folder) < 64:
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(json.loads((folder / "lease.json").read_text())["pid"], signal.SIGTERM)
+    parent.communicate(timeout=60)
+    assert fingerprint(folder)[0] == last_images(folder)
+
+
 def test_a_second_interrupt_stops_at_once(shards32: Path, tmp_path: Path) -> None:
     parent = start(tmp_path / "run", shards32, *LONG)
     while parent.poll() is None:  # an impatient user: signals that come too close together count as one

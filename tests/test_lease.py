@@ -64,7 +64,7 @@ def test_a_lease_of_a_dead_process_of_this_machine_is_broken_at_once(tmp_path: P
 
 def test_a_number_that_another_process_has_now_is_not_the_holder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    leave(run, started=1.0)
+    leave(run, started=1)
     take(run, "job 2").release()
 
 

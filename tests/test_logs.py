@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Timer
 
@@ -158,6 +159,38 @@ def test_following_goes_over_a_restart_to_the_end(
     for words in ("waiting for a start: queued", "start 0 of 1", "node failed: n2", "start 1 of 2", "ended: finished"):
         assert words in err
     assert err.splitlines()[-1] == "── the run has ended: finished"
+
+
+def test_what_is_said_after_the_end_of_a_start_is_followed_too(
+    made: MadeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last words of ranks, Slurm's verdict, and what a kill has torn; each farewell is said once."""
+    happens: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: made.ended(made.began(1), Cause.PREEMPTED, Decision.GO_ON),
+            lambda: speak(made, 0, stamped(5, 0, "late"), stamped(6, 0, "to")[:-1], restart=1),
+            lambda: speak(made, 0, "rn", restart=1),
+            lambda: batch_says(made, f"slurmstepd: error: JOB 12 to{MARK}\n"),
+            lambda: made.began(2),
+            lambda: made.ended(made.began(2), Cause.FINISHED, Decision.END),
+            lambda: batch_says(made, "srun: the e"),
+            *[lambda: None] * 20,
+        ]
+    )
+    monkeypatch.setattr(time, "sleep", lambda _: next(happens)())
+    monkeypatch.setattr("launcher.logs.LOOK_S", 0.0)
+    assert run_logs(Logs(made.folder, follow=True)) == 0
+    out, err = capsys.readouterr()
+    lines = [line.partition("] ")[2] for line in out.splitlines()]
+    assert lines[-4:] == ["late", "slurmstepd: error: JOB 12 to", "torn", "srun: the e"]
+    assert (err.count("ended: preempted"), err.count("ended: finished")) == (1, 2), "once for the start, once for all"
+
+
+def test_a_torn_line_before_the_mark_shifts_no_later_start(made: MadeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    batch_says(made, f"slurmstepd: error: JOB 12 to{MARK}\nsrun: warning: third\n")
+    made.began(2)
+    assert run_logs(Logs(made.folder)) == 0
+    assert said(capsys) == ["[job] srun: warning: third"]
 
 
 def test_following_one_start_ends_with_it(made: MadeRun, capsys: pytest.CaptureFixture[str]) -> None:

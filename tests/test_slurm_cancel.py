@@ -11,7 +11,7 @@ from launcher.job.record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.ordeal import Ordeal
-from tests.slurm_cluster import dev_cluster, on_slurm, wait_for  # noqa: F401  # fixtures
+from tests.slurm_cluster import wait_for
 from trainer.checkpoint import find
 
 ENDLESS = ("--total-images", "9600000")
@@ -25,7 +25,7 @@ def status(ordeal: Ordeal) -> dict[str, Any]:
 
 
 def test_cancel_saves_and_is_not_started_again(
-    on_slurm: DevCluster,  # noqa: F811
+    on_slurm: DevCluster,
     shards32: Path,
     tmp_path: Path,
 ) -> None:
@@ -54,7 +54,7 @@ def test_cancel_saves_and_is_not_started_again(
 
 
 def test_cancel_while_it_starts_while_it_waits_and_now(
-    on_slurm: DevCluster,  # noqa: F811
+    on_slurm: DevCluster,
     shards32: Path,
     tmp_path: Path,
 ) -> None:

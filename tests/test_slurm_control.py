@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,18 +99,15 @@ def test_a_job_whose_name_and_comment_look_like_fields() -> None:
     (fields,) = records(HELD)
     job = as_job(fields)
     assert (job.id, job.name, job.comment) == ("11", "two words UserId=me", "JobState=FAILED of my own")
-    assert (job.state, job.reason, job.requeue, job.restarts) == ("PENDING", "JobHeldUser", True, 0)
-    assert (job.nodes, job.num_nodes, job.batch_host) == ((), 1, "")
-    assert job.time_limit_min == 26 * 60 + 4
+    assert (job.state, job.reason, job.restarts, job.nodes) == ("PENDING", "JobHeldUser", 0, ())
     assert (job.submit_time, job.start_time, job.preempt_time) == (1795557496, None, None)
 
 
 def test_a_job_that_is_being_preempted() -> None:
     (fields,) = records(PREEMPTED)
     job = as_job(fields)
-    assert (job.reason, job.restarts, job.nodes, job.batch_host) == ("", 2, ("n1", "n2"), "n1")
+    assert (job.reason, job.restarts, job.nodes) == ("", 2, ("n1", "n2"))
     assert (job.start_time, job.preempt_time, job.end_time) == (1795557439, 1795557440, 1795557460)
-    assert (job.exit_code, job.signal) == (0, 9)
 
 
 def test_nodes_and_a_partition_of_them() -> None:
@@ -122,7 +118,7 @@ def test_nodes_and_a_partition_of_them() -> None:
     main = as_partition(fields, {"n3": n3, "n4": n4})
     assert (main.name, main.default, main.state, main.nodes) == ("main", True, "UP", ("n3", "n4"))
     assert (main.max_time_min, main.default_time_min, main.max_nodes) == (120, None, None)
-    assert (main.total_nodes, main.total_cpus, main.preempt_mode, main.grace_s) == (2, 6, "REQUEUE", 20)
+    assert (main.total_nodes, main.preempt_mode, main.grace_s) == (2, "REQUEUE", 20)
     assert (main.cores_per_node, main.memory_mb_per_node, main.gpus_per_node, main.gres_per_node) == (2, 2048, 0, "")
     assert as_partition(fields, {"n3": n3, "n4": replace(n3, name="n4")}).gres_per_node == "gpu:a100:4(S:0-1)"
 
@@ -150,10 +146,10 @@ def test_node_lists_are_expanded() -> None:
 
 
 def test_a_line_of_accounting() -> None:
-    line = "7|a|b|CANCELLED by 1000|None|n[1-2]|2|1795557400|1795557402|Unknown|00:10:00|0:15|mine"
+    line = "7|a|b|CANCELLED by 1000|None|n[1-2]|1795557400|1795557402|Unknown|mine"
     job = as_ended_job(line)
-    assert (job.id, job.name, job.state, job.nodes, job.signal) == ("7", "a|b", "CANCELLED", ("n1", "n2"), 15)
-    assert (job.reason, job.start_time, job.end_time, job.time_limit_min) == ("", 1795557402, None, 10)
+    assert (job.id, job.name, job.state, job.nodes, job.comment) == ("7", "a|b", "CANCELLED", ("n1", "n2"), "mine")
+    assert (job.reason, job.submit_time, job.start_time, job.end_time) == ("", 1795557400, 1795557402, None)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +194,11 @@ def test_a_busy_controller_is_asked_again(programs: Path) -> None:
 
 
 def test_an_error_names_the_command_and_what_it_said(programs: Path) -> None:
-    command(programs, "scontrol", "echo 'Requested operation is presently disabled for job 8' >&2; exit 1")
-    start = time.monotonic()
+    refusal = "Requested operation is presently disabled for job 8"
+    command(programs, "scontrol", f"echo asked >> {programs}/calls; echo '{refusal}' >&2; exit 1")
     with pytest.raises(SlurmError, match="scontrol requeue 8: Requested operation is presently disabled for job 8"):
         control.requeue("8")
-    assert time.monotonic() - start < 0.5, "not a matter of trying again"
+    assert (programs / "calls").read_text() == "asked\n", "not a matter of trying again"
     command(programs, "scontrol", "sleep 5")
     with pytest.raises(SlurmError, match="no answer within"):
         ask("scontrol", "ping", timeout_s=0.2, tries=1)
@@ -214,10 +210,13 @@ def test_a_forgotten_job(programs: Path) -> None:
     command(programs, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     command(programs, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
     assert control.job("8") is None
-    command(programs, "sacct", "echo '8|mine|COMPLETED|None|n1|1|5|6|7|00:10:00|0:0|'")
+    command(programs, "sacct", "echo '8|mine|COMPLETED|None|n1|5|6|7|'")
     job = control.job(8)
     assert job is not None
     assert (job.state, job.end_time) == ("COMPLETED", 7)
+    for state in ("RUNNING", "PENDING"):  # the controller was lost with it, and slurmdbd never heard of its end
+        command(programs, "sacct", f"echo '8|mine|{state}|None|n1|5|6|Unknown|'")
+        assert control.job(8) is None
 
 
 def test_which_cluster_is_found(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

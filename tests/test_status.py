@@ -24,7 +24,7 @@ from launcher.status.run_status import RunStatus, gather
 from launcher.status.view import details, table
 from slurm.records import Job
 from tests.conftest import HOME, TINY, run
-from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
+from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.config import Config
 from trainer.lease import Holder
 from trainer.settings import Refused, to_json
@@ -81,7 +81,11 @@ def silent(made: MadeRun) -> None:
     training(made)
 
 
-ON_SLURM: list[tuple[str, Prepare, Job | str | None, State, str]] = [
+def preempted_now() -> Job:
+    return job("RUNNING", PreemptTime=str(int(time.time())))
+
+
+ON_SLURM: list[tuple[str, Prepare, Job | str | Callable[[], Job] | None, State, str]] = [
     ("queued", never_begun, job("PENDING", "Resources"), State.QUEUED, "waiting for free nodes"),
     ("queued, unknown why", never_begun, job("PENDING"), State.QUEUED, "has not said why"),
     ("held", never_begun, job("PENDING", "JobHeldUser"), State.QUEUED, "scontrol release"),
@@ -92,7 +96,7 @@ ON_SLURM: list[tuple[str, Prepare, Job | str | None, State, str]] = [
     ("starting again", restarting, job("RUNNING", Restarts="1"), State.STARTING, ""),
     ("training", training, job("RUNNING"), State.TRAINING, ""),
     ("suspended", training, job("SUSPENDED"), State.SUSPENDED, "until"),
-    ("preempted now", training, job("RUNNING", PreemptTime=str(int(time.time()))), State.STOPPING, "preempted"),
+    ("preempted now", training, preempted_now, State.STOPPING, "preempted"),
     ("cancelled now", cancelled, job("RUNNING"), State.STOPPING, "cancelled"),
     ("saved", saved, job("RUNNING"), State.STOPPING, ""),
     ("completing", training, job("COMPLETING"), State.STOPPING, ""),
@@ -117,7 +121,7 @@ ON_SLURM: list[tuple[str, Prepare, Job | str | None, State, str]] = [
 def test_each_state_of_a_job(
     name: str,
     prepare: Prepare,
-    answer: Job | str | None,
+    answer: Job | str | Callable[[], Job] | None,
     state: State,
     reason: str,
     tmp_path: Path,
@@ -125,7 +129,7 @@ def test_each_state_of_a_job(
 ) -> None:
     made = MadeRun(tmp_path / "r")
     prepare(made)
-    slurm_says(monkeypatch, answer)
+    slurm_says(monkeypatch, answer() if callable(answer) else answer)
     status = look(made)
     assert status.state is state, (status.state, status.reason)
     assert reason in status.reason
@@ -184,9 +188,16 @@ def elsewhere_silent(made: MadeRun) -> None:
     os.utime(made.run.lease, (1, 1))
 
 
+def taken_up(made: MadeRun) -> None:
+    """A process that was killed has left a start, and a new one has not begun to train yet."""
+    made.event("start", -1_000_000)
+    held(made)
+
+
 HERE: list[tuple[Prepare, State, str]] = [
     (here(), State.NEW, ""),
     (here(holding=held), State.STARTING, "here, process"),
+    (taken_up, State.STARTING, "here, process"),
     (here(("start", None), holding=held), State.TRAINING, "here, process"),
     (here(("start", None), ("end", "interrupted"), holding=held), State.STOPPING, "here"),
     (here(("start", None)), State.FAILED, "killed"),
@@ -217,6 +228,67 @@ def test_a_run_of_a_cluster_that_was_taken_up_on_one_machine(tmp_path: Path, mon
     status = look(made)
     assert (status.state, status.job) == (State.INTERRUPTED, None)
     assert [start.number for start in status.starts] == [0, None]
+
+
+def test_a_run_that_was_taken_up_here_after_its_batch_script_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last start of the job has no end."""
+    made = MadeRun(tmp_path / "r")
+    made.submitted()
+    made.began()
+    made.event("start", -140, images_seen=0, owner=f"Slurm job {JOB}")
+    made.event("start", -50, images_seen=64, owner="a run on this machine")
+    made.event("end", -10, outcome="finished", signal=None)
+    slurm_says(monkeypatch, None)
+    status = look(made)
+    assert (status.state, status.job) == (State.FINISHED, None)
+    assert [(start.number, start.cause) for start in status.starts] == [(0, None), (None, "finished")]
+    made.submitted(-5)
+    status = look(made)
+    assert (status.state, status.job) == (State.LOST, JOB), "a job that was submitted since is the newest"
+
+
+def test_a_last_row_after_the_end_of_the_job_is_no_run_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MadeRun(tmp_path / "r")
+    made.submitted()
+    start = made.began()
+    made.event("start", -140, images_seen=0, owner=f"Slurm job {JOB}")
+    made.ended(start, Cause.CANCELLED, Decision.END, "with scancel")
+    made.event("end", 1, outcome="interrupted", signal="SIGTERM")
+    slurm_says(monkeypatch, None)
+    status = look(made)
+    assert (status.state, status.job) == (State.CANCELLED, JOB)
+    assert [start.number for start in status.starts] == [0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "under_way"),
+    [
+        (job("PENDING", "BeginTime", Restarts="1"), False),
+        (job("RUNNING", Restarts="1"), False),
+        (job("RUNNING"), True),
+    ],
+)
+def test_while_nothing_trains_there_is_no_speed_and_nothing_to_lose(
+    answer: Job, under_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the last end has cost is lost already."""
+    made = MadeRun(tmp_path / "r")
+    training(made)
+    made.steps((32, 1, 10), (64, 2, 32))
+    if not under_way:
+        made.ended(made.began(), Cause.PREEMPTED, Decision.GO_ON, "saved")
+    slurm_says(monkeypatch, answer)
+    status = look(made)
+    assert status.state.live
+    figures = status.to_json()
+    assert (figures["images_per_s"], figures["images_at_risk"]) == ((32, 64) if under_way else (None, 0))
+    said = shown(status)
+    assert ("a kill now would lose 64 images" in said, "at risk 64" in said, "32.0 now" in said) == (under_way,) * 3
+    assert ("would lose" in said, "at risk" in said) == (under_way,) * 2
 
 
 def test_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +383,8 @@ def test_w_and_b(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made.run.wandb_identity.write_text(json.dumps(identity | {"entity": None, "segments": segments}))
     assert look(made).wandb.url is None
     assert "project art, run a1-1, in your default entity" in shown(look(made))
+    made.run.wandb_identity.write_text(json.dumps(identity | {"segments": []}))
+    assert (look(made).wandb.state, look(made).wandb.url) == ("unsent", None)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,6 +413,7 @@ def test_watch_looks_again_until_it_is_stopped(
         if next(naps, "over") == "over":
             raise KeyboardInterrupt
 
+    slurm_says(monkeypatch, None, found=False)  # else the wait for a command of Slurm may nap, too
     monkeypatch.setattr(time, "sleep", nap)
     assert run_status(Status((made.folder,), json=True, watch=True)) == 0
     looks = [json.loads(line)[0]["state"] for line in capsys.readouterr().out.splitlines()]

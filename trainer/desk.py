@@ -95,7 +95,7 @@ class Desk:
         reached = max((row["images_seen"] for row in journal.rows(self.run.metrics)), default=0)
         if lost := max(0, reached - state.images_seen):
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
-        self.tracker.start(state.images_seen, lost_images=lost)
+        self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
         self.tracker.event("environment", **environments[0], processes=len(environments))
 
     def report(self, images_seen: int, scalars: Mapping[str, float]) -> None:

@@ -30,8 +30,12 @@ class LateScalars:
             copied = torch.cuda.Event()
             copied.record()
         self.waiting.append((images_seen, list(scalars), values, copied))
+        return self.arrived(0 if drain else self.lag)
+
+    def arrived(self, lag: int = 0) -> list[Row]:
+        """Wait for all but the last `lag` steps' scalars, and return them."""
         rows = []
-        while len(self.waiting) > (0 if drain else self.lag):
+        while len(self.waiting) > lag:
             seen, names, values, copied = self.waiting.popleft()
             if copied:
                 copied.synchronize()

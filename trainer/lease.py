@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import psutil
-
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
@@ -40,14 +38,14 @@ class Holder:
     host: str
     boot: str
     pid: int
-    started: float
+    started: int
     token: str
 
     @classmethod
     def this_process(cls, owner: str, attempt: int) -> Holder:
         """Return what this process would write."""
         pid = os.getpid()
-        return cls(owner, attempt, socket.gethostname(), boot(), pid, started(pid) or 0.0, uuid4().hex)
+        return cls(owner, attempt, socket.gethostname(), boot(), pid, started(pid) or 0, uuid4().hex)
 
     def dead(self) -> bool:
         """Tell whether the process is known to be gone: it was of this machine, and is no more."""
@@ -67,16 +65,19 @@ def boot() -> str:
         start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{start} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return f"{socket.gethostname()} {psutil.boot_time():.0f}"
+        return socket.gethostname()
 
 
-def started(pid: int) -> float | None:
-    """Return when a process began; None: there is none."""
+def started(pid: int) -> int | None:
+    """Return when a process began, in the kernel's ticks since its own start; None: there is none, or only a zombie.
+
+    A time of day would change under the holder's feet when the clock is set.
+    """
     try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may hold anything
+    except OSError:
         return None
+    return None if state == "Z" else int(fields[18])
 
 
 def read(path: Path) -> tuple[Holder, int] | None:
@@ -87,7 +88,7 @@ def read(path: Path) -> tuple[Holder, int] | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        return Holder("an unreadable lease", -1, "", "", 0, 0.0, ""), 0
+        return Holder("an unreadable lease", -1, "", "", 0, 0, ""), 0
 
 
 def living(run: RunFolder) -> Holder | None:

@@ -91,6 +91,9 @@ class Training:
             drain = self.due(self.config.sample_every_images) or self.due(self.config.checkpoint_every_images)
             rows = self.late.push(self.state.images_seen, scalars, drain or self.state.images_seen >= self.total)
             verdict = self.judge(rows)
+            if verdict is Verdict.STOP:  # nothing is saved that was not judged, and no row is left behind
+                rows += (rest := self.late.arrived())
+                verdict = Verdict.ROLL_BACK if self.judge(rest) is Verdict.ROLL_BACK else Verdict.STOP
             if verdict is Verdict.ROLL_BACK:
                 self.roll_back()
                 steps = self.feed.steps(self.state.images_seen, self.draws())

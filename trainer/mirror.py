@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from trainer.journal import Follower, Row
 from trainer.run_folder import RunFolder
+from trainer.stopping import REQUESTS
 from trainer.tracking import Identity
 from trainer.wandb_run import WandbRun, server_url, stop_service
 
@@ -173,7 +174,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--mode", default="auto")
     arguments = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)  # Slurm sends them to every process of a job; the trainer decides
     os.nice(10)
     run, mode, ended = RunFolder(arguments.run), resolve_mode(arguments.mode), Event()

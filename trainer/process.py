@@ -107,6 +107,6 @@ def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     except Refused as error:
         if rank == 0 or cluster.own_log:
             log.error("refused: %s", error)
-        if cluster.own_log:
+        if cluster.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
             Journal(run.events).append(event("refused", problem=f"rank {rank} on {cluster.place}: {error}"))
         return Outcome.REFUSED

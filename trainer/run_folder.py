@@ -64,6 +64,15 @@ class RunFolder:
         """One folder per checkpoint."""
         return self.path / "checkpoints"
 
+    def newest_checkpoint(self) -> tuple[int, Path] | None:
+        """The images seen at the newest checkpoint, and where it lies, by the names alone; None: there is none."""
+        found = []
+        for path in self.checkpoints.glob("[0-9]*-r[0-9]*"):
+            images, _, rollbacks = path.name.partition("-r")
+            if images.isdigit() and rollbacks.isdigit():
+                found.append((int(rollbacks), int(images), path))
+        return max(found)[1:] if found else None
+
     @property
     def samples(self) -> Path:
         """Sample grids."""

@@ -98,11 +98,12 @@ class Watchdog:
     def look(self) -> None:
         """Note which ranks have given a new sign of life."""
         now = time.monotonic()
-        for rank, beat in self.beats.items():
-            if self.store.check([key(rank)]):
-                place, images_seen, count = json.loads(self.store.get(key(rank)))
-                if count != beat.count:
-                    self.beats[rank] = Beat(place, images_seen, count, now)
+        there = [rank for rank in self.beats if self.beats[rank].count >= 0 or self.store.check([key(rank)])]
+        for rank, value in zip(there, self.store.multi_get([key(rank) for rank in there]), strict=True):
+            place, images_seen, count = json.loads(value)
+            if count != self.beats[rank].count:
+                self.beats[rank] = Beat(place, images_seen, count, now)
+        for beat in self.beats.values():
             beat.changed = beat.changed or now
 
     def verdict(self) -> tuple[str, list[int]]:

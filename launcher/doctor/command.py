@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from launcher import runs
 from launcher.cluster import Wanted, use_slurm
 from launcher.doctor import links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
@@ -21,7 +22,6 @@ from launcher.doctor.plan import Plan, time_limit
 from launcher.doctor.run_facts import RunFacts
 from launcher.doctor.start import Examined, examine
 from launcher.job import checks
-from launcher.job import record as job_record
 from launcher.job.submission import site_profile
 from slurm import control
 from slurm.profile import Profile
@@ -70,7 +70,7 @@ def run_doctor(args: Doctor) -> int:
         print(json.dumps(rows, indent=1))
     else:
         show(findings)
-    return 1 if timing.worst(findings) == "problem" else 0
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
 def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
@@ -88,7 +88,7 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
     where = checks.partition(args.partition or profile.partition, control.partitions())
     size = args.nodes
     if size is None:
-        record = job_record.find(run) if run else None
+        record = runs.record(run) if run else None
         size = checks.node_range(record.nodes)[1] if record else min(2, where.total_nodes)
     checks.node_range(str(size))
     checks.fits(str(size), time_limit(where), 0, where)

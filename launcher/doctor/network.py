@@ -39,14 +39,19 @@ def open_door() -> socket.socket:
     return listener
 
 
-def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reached]]:
-    """Visit every other node; return the first one's address, and what was seen."""
+def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reached], bool]:
+    """Visit every other node; return the first one's address, what was seen, and whether all have met all.
+
+    All wait until the last one is done: whoever goes on to import torch is slow to answer at its door.
+    """
     meeting.tell("door", {"node": node, "address": address, "port": open_door().getsockname()[1]})
     doors = meeting.hear_all("door")
     seen = [visit(rank, **doors[rank]) for rank in doors if rank != meeting.rank]
     absent = [rank for rank in range(meeting.size) if rank not in doors]
     seen += [Reached(rank, f"task {rank}", problem="it did not come") for rank in absent]
-    return doors[0]["address"] if 0 in doors else "", seen
+    meeting.tell("met", [one.node for one in seen if one.problem])
+    met = meeting.hear_all("met")
+    return doors[0]["address"] if 0 in doors else "", seen, len(met) == meeting.size and not any(met.values())
 
 
 def visit(rank: int, node: str, address: str, port: int) -> Reached:
@@ -66,7 +71,7 @@ def visit(rank: int, node: str, address: str, port: int) -> Reached:
     return Reached(rank, node, round_trip_s=best[0], offset_s=best[1])
 
 
-def exchange(meeting: Meeting, first: str, reached: list[Reached], device: Any) -> float:
+def exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
     """Return the seconds of one exact reduction over all nodes, as training does it.
 
     Raises:
@@ -74,9 +79,7 @@ def exchange(meeting: Meeting, first: str, reached: list[Reached], device: Any) 
     """
     import torch.distributed as dist  # after the signals and ports: it takes seconds
 
-    meeting.tell("met", [one.node for one in reached if one.problem])
-    met = meeting.hear_all("met")
-    if len(met) < meeting.size or any(met.values()):
+    if not all_met:
         raise OSError("not tried, as not every node reaches every other")
     limit = timedelta(seconds=60)
     if meeting.rank == 0:

@@ -40,6 +40,7 @@ class Plan:
             "job-name": "lienzo-doctor",
         }
         values |= {"gpus-per-node": "1"} if self.gpus else {}
+        values |= {"mem": f"{site.memory_gb}GB"} if site.memory_gb else {}
         if site.container == "pyxis":
             values |= {"container-image": site.image, "container-mounts": ",".join(site.mounts)}
         arguments = [f"--{name}={value}" for name, value in values.items() if value]

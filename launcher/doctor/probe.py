@@ -74,7 +74,7 @@ class Examination:
         meeting, plan = self.meeting, self.plan
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
         visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
-        first, reached = visited or ("", [])
+        first, reached, all_met = visited or ("", [], False)
         interface = job.interface_towards(first) if first else None
         for library in ("GLOO", "NCCL") if interface else ():
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
@@ -83,7 +83,7 @@ class Examination:
         import_s = time.perf_counter() - began
         exchange_s = None
         if meeting.size > 1 and device is not None:
-            exchange = partial(network.exchange, meeting, first, reached, device)
+            exchange = partial(network.exchange, meeting, first, all_met, device)
             exchange_s = self.attempt("exchange", exchange)
         storage = self.attempt("disk", partial(disk.measure, self.folder, meeting.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
@@ -116,7 +116,7 @@ def main() -> None:
         sys.exit(f"{folder} is not to be seen on {node} ({error.strerror}): it must lie on a shared file system")
     examination = Examination(folder, plan, node)
     examination.meeting.tell_probe(examination.probe())
-    examination.meeting.hear_all("probe", timeout_s=5)  # others may still be at this node's door
+    examination.meeting.hear_all("probe", timeout_s=5)  # others may still need the first one's store
     os._exit(0)
 
 

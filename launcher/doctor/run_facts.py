@@ -8,9 +8,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from launcher.job import attempts
-from launcher.job import record as job_record
-from launcher.job.attempts import Attempt, Cause
+from launcher import runs
+from launcher.job.attempts import OWN_FAULTS, Attempt, Cause, seconds
 from trainer import checkpoint, journal
 from trainer.config import Config
 from trainer.resolve import read_config
@@ -30,6 +29,7 @@ class RunFacts:
     """How long a save stops training; the median."""
     save_s: float | None = None
     """From the moment when a save is asked for until it is durable; the longest."""
+    checkpoints: int = 0
     checkpoint_bytes: int = 0
     exchanged_mb: float = 0.0
     """Gradients and statistics of a step."""
@@ -37,7 +37,7 @@ class RunFacts:
     warn_s: int | None = None
     """Of the job that was submitted last."""
     failures: int = 0
-    """Of this run and its sisters, those that lost something."""
+    """Of this run and its sisters, those that lost something and were not the run's own doing."""
     watched_s: float = 0.0
     """How long they all have trained."""
 
@@ -58,19 +58,21 @@ def read(run: RunFolder) -> RunFacts:
     events = list(journal.rows(run.events))
     saves = [row for row in events if row.get("kind") == "checkpoint"][-RECENT:]
     environments = [row for row in events if row.get("kind") == "environment"]
-    record = job_record.find(run)
-    starts = [attempt for folder in sisters(run) for attempt in attempts.read(folder)]
+    record = runs.record(run)
+    sister_starts = [(folder, runs.starts(folder)) for folder in sisters(run)]
+    checkpoints = checkpoint.find(run.checkpoints)
     return RunFacts(
         config=config,
         images_per_s=median(speeds) if speeds else 0.0,
         stall_s=median(row["stall_s"] for row in saves) if saves else None,
         save_s=max(row["stall_s"] + row["write_s"] for row in saves) if saves else None,
-        checkpoint_bytes=size_of(checkpoint.find(run.checkpoints)),
+        checkpoints=len(checkpoints),
+        checkpoint_bytes=size_of(checkpoints),
         exchanged_mb=exchanged_mb(config),
         environment=dict(environments[-1]) if environments else {},
         warn_s=record.warn_s if record else None,
-        failures=sum(start.cause in LOSSES for start in starts),
-        watched_s=sum(lived(start) for start in starts),
+        failures=sum(failed(start) for _, starts in sister_starts for start in starts),
+        watched_s=sum(trained_s(folder, starts) for folder, starts in sister_starts),
     )
 
 
@@ -79,9 +81,18 @@ def sisters(run: RunFolder) -> list[RunFolder]:
     return [RunFolder(Path(path).parent) for path in sorted(run.path.resolve().parent.glob("*/attempts.jsonl"))]
 
 
-def lived(start: Attempt) -> float:
-    """Return how long a start has trained, as far as is known."""
-    return attempts.seconds(start.ended) - attempts.seconds(start.began) if start.ended else 0.0
+def failed(start: Attempt) -> bool:
+    """Tell whether a start was lost; one that brought nothing, by its own fault, says nothing of the cluster."""
+    crash_loop = start.cause in OWN_FAULTS and start.saved <= start.images_seen
+    return start.cause in LOSSES and not crash_loop
+
+
+def trained_s(run: RunFolder, starts: Sequence[Attempt]) -> float:
+    """Return how long a run has trained, as far as is known: one that goes on, until its newest row."""
+    trained = sum(seconds(start.ended) - seconds(start.began) for start in starts if start.ended)
+    if starts and not starts[-1].ended and run.system.exists():
+        trained += max(0.0, run.system.stat().st_mtime - seconds(starts[-1].began))
+    return trained
 
 
 def size_of(checkpoints: Sequence[checkpoint.Checkpoint]) -> int:

@@ -84,10 +84,10 @@ def space(disk: Disk, facts: RunFacts) -> Finding:
     measured = f"{gigabytes(disk.free_bytes)} of {gigabytes(disk.total_bytes)} free"
     needed, meaning = LITTLE_BYTES, "a full disk stops no training, but no checkpoint is written any more"
     if facts.checkpoint_bytes and facts.config:
-        needed = facts.checkpoint_bytes * (facts.config.checkpoint.keep_last + 2.0)
-        measured += (
-            f"; the run keeps {facts.config.checkpoint.keep_last} checkpoints of {gigabytes(facts.checkpoint_bytes)}"
-        )
+        keeps = facts.config.checkpoint.keep_last
+        needed = facts.checkpoint_bytes * (max(0, keeps - facts.checkpoints) + 2.0)  # one is written before one goes
+        size = gigabytes(facts.checkpoint_bytes)
+        measured += f"; the run keeps {keeps} checkpoints of {size}, and has {facts.checkpoints}"
     if disk.free_bytes >= needed:
         return Finding("disk", "ok", measured)
     state = "problem" if facts.checkpoint_bytes and disk.free_bytes < 2 * facts.checkpoint_bytes else "warning"

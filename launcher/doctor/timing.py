@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from launcher.doctor.finding import Finding, seconds
 from launcher.doctor.run_facts import RunFacts
@@ -29,7 +28,7 @@ def needed_s(facts: RunFacts) -> float | None:
 def grace(facts: RunFacts, where: Partition) -> Finding:
     """Judge the grace time of preempted jobs against the time that a save takes."""
     mode, needed = where.preempt_mode, needed_s(facts)
-    if mode in ("", "OFF"):
+    if not where.preempts:
         return Finding("grace time", "ok", f"jobs in partition {where.name} are not preempted")
     measured = f"partition {where.name}: {mode}, {where.grace_s} s"
     if "SUSPEND" in mode or "GANG" in mode:
@@ -119,9 +118,3 @@ def interval(facts: RunFacts, nodes: int) -> Finding:
     if costs[0] - costs[1] > WORTH_SAYING:
         return Finding("interval", "warning", measured, meaning, f"--checkpoint-every-images {best} (at any resume)")
     return Finding("interval", "ok", measured, meaning)
-
-
-def worst(findings: Sequence[Finding]) -> str:
-    """Return the worst state of all."""
-    states = {finding.state for finding in findings}
-    return "problem" if "problem" in states else "warning" if "warning" in states else "ok"

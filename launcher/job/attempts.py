@@ -106,9 +106,9 @@ def write(run: RunFolder, attempt: Attempt) -> None:
 
 
 def durable_images(run: RunFolder) -> int:
-    """Return the images seen at the last durable checkpoint, by its folder's name; 0: none."""
-    names = [path.name.partition("-r")[0] for path in run.checkpoints.glob("[0-9]*-r*")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    """Return the images seen at the newest durable checkpoint; 0: none."""
+    newest = run.newest_checkpoint()
+    return newest[0] if newest else 0
 
 
 def fruitless(attempts: Sequence[Attempt]) -> int:
@@ -130,8 +130,13 @@ def decide(attempts: Sequence[Attempt]) -> Decision:
 
 
 def bad_nodes(attempts: Sequence[Attempt]) -> list[str]:
-    """Return the nodes that failed NODE_FAILURES times."""
-    counts = Counter(node for attempt in attempts for node in attempt.failed_nodes)
+    """Return the nodes that failed NODE_FAILURES times under the newest job.
+
+    Where half of a job's nodes or more go at once, it is the cluster that fails, and none of them is to blame.
+    """
+    mine = [attempt for attempt in attempts if attempt.job == attempts[-1].job]
+    blamed = [attempt for attempt in mine if 2 * len(attempt.failed_nodes) < max(len(attempt.nodes), 3)]
+    counts = Counter(node for attempt in blamed for node in attempt.failed_nodes)
     return sorted(node for node, count in counts.items() if count >= NODE_FAILURES)
 
 

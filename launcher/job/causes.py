@@ -6,13 +6,15 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from launcher.job.attempts import Attempt, Cause, close, durable_images, seconds
 from launcher.job.record import find
 from slurm import control
-from slurm.records import Job
+from slurm.records import Job, Node
 from trainer import journal
 from trainer.run_folder import RunFolder
 
@@ -37,7 +39,7 @@ def why(
     """Return the cause, what else is known, and the nodes to blame."""
     ends = [row for row in events if row["kind"] == "end"]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
-    if code == 0 and outcome == "finished":
+    if outcome == "finished":  # said when all was durable, whatever became of the processes then
         return Cause.FINISHED, "", []
     record = find(run)
     if record and record.cancelled:
@@ -48,8 +50,8 @@ def why(
     if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
         late = now.reason == "TimeLimit" or verdict(run, attempt.job) == "TIME LIMIT"
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
-    if code == 2:
-        refusals = [row["problem"] for row in events if row["kind"] == "refused"]
+    refusals = [row["problem"] for row in events if row["kind"] == "refused"]
+    if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         return Cause.REFUSED, refusals[0] if refusals else "see its log", []
     if now and preempted(now, attempt):
         return Cause.PREEMPTED, saved, []
@@ -65,7 +67,7 @@ def why_broken(
     run: RunFolder, attempt: Attempt, code: int, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause of an end that nobody wanted."""
-    if silent := [name for name in attempt.nodes if not answers(name)]:
+    if silent := not_answering(attempt.nodes):
         return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
     if stalls := [row for row in events if row["kind"] == "stalled"]:
         return Cause.STALLED, stalls[0]["problem"], stalls[0]["places"]
@@ -77,7 +79,7 @@ def why_requeued(run: RunFolder, attempt: Attempt, now: Job, saved: str) -> tupl
     """Return why Slurm starts a job again of its own accord, or at an administrator's word."""
     if preempted(now, attempt) or verdict(run, attempt.job) == "PREEMPTION":
         return Cause.PREEMPTED, saved, []
-    if failed := [name for name in attempt.nodes if failed_since(name, attempt)]:
+    if failed := failed_since(attempt):
         return Cause.NODE_FAILED, ", ".join(failed), failed
     return Cause.REQUEUED, saved if saved == "saved" else "", []
 
@@ -87,6 +89,9 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
     now = control.job(silent.job)
     if now is None:
         return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
+    if now.state in ("CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"):  # another job's, which nobody has started again
+        cause = {"CANCELLED": Cause.CANCELLED, "TIMEOUT": Cause.TIME_LIMIT}.get(now.state, Cause.CRASHED)
+        return close(silent, cause, "without a last word", durable_images(run))
     cause, detail, nodes = why_requeued(run, silent, now, "the grace time was too short for a save")
     return close(silent, cause, detail, durable_images(run), nodes)
 
@@ -96,24 +101,35 @@ def preempted(now: Job, attempt: Attempt) -> bool:
     return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
 
 
-def failed_since(name: str, attempt: Attempt) -> bool:
-    """Tell whether a node is down, or has started anew since the attempt began."""
+def failed_since(attempt: Attempt) -> list[str]:
+    """Return the nodes of a start that are down, or have started anew since it began."""
     try:
-        node = control.node(name)
+        nodes = [node for node in control.nodes() if node.name in attempt.nodes]
     except control.SlurmError:
-        return False
-    down = node.state.startswith("DOWN") or "*" in node.state
-    return down or (node.slurmd_start_time is not None and node.slurmd_start_time > seconds(attempt.began))
+        return []
+
+    def failed(node: Node) -> bool:
+        down = node.state.startswith("DOWN") or "*" in node.state
+        return down or (node.slurmd_start_time is not None and node.slurmd_start_time > seconds(attempt.began))
+
+    return [node.name for node in nodes if failed(node)]
 
 
-def answers(name: str) -> bool:
-    """Tell whether a node's slurmd takes connections: Slurm itself notices a dead node only after a while."""
+def not_answering(names: Sequence[str]) -> list[str]:
+    """Return the nodes whose slurmd takes no connections: Slurm itself notices a dead node only after a while."""
     try:
-        node = control.node(name)
+        nodes = [node for node in control.nodes() if node.name in names]
+    except control.SlurmError:
+        return []  # the controller is away: nothing is known of the nodes
+    with ThreadPoolExecutor(32) as threads:
+        return [node.name for node, there in zip(nodes, threads.map(answers, nodes), strict=True) if not there]
+
+
+def answers(node: Node) -> bool:
+    """Tell whether a node's slurmd takes connections."""
+    try:
         with socket.create_connection((node.address, node.port), timeout=ANSWER_S):
             return True
-    except control.SlurmError:
-        return True  # the controller is away: nothing is known of the node
     except OSError:
         return False
 

@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from launcher import runs
 from launcher.job.file_systems import file_system, here, is_local
-from slurm import control
+from launcher.job.record import JobRecord
 from slurm.profile import Profile
 from slurm.records import Node, Partition
 from trainer.config import Config
@@ -143,15 +144,15 @@ def key(config: Config) -> None:
         )
 
 
-def no_live_job(run: RunFolder, job: int) -> None:
+def no_live_job(run: RunFolder, record: JobRecord) -> None:
     """Refuse a run whose job waits or runs.
 
     Raises:
         Refused: naming the job.
     """
-    found = control.job(job)
-    if found and found.state in ("PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING"):
+    found = runs.job_of(record)
+    if found and runs.live(found):
         raise Refused(
-            f"{run.path} has job {job} already, which is {found.state.lower()}: watch it with "
+            f"{run.path} has job {record.job} already, which is {found.state.lower()}: watch it with "
             f"`python -m launcher status {run.path}`, or end it with `python -m launcher cancel {run.path}`"
         )

@@ -24,6 +24,10 @@ class JobRecord:
     warn_s: int
     """Slurm warns so many seconds before the time limit."""
     submitted: str
+    partition: str = ""
+    """Where it was submitted to."""
+    token: str = ""
+    """Stands in the job's comment: numbers begin anew with a new cluster, and each cluster has its own."""
     cancelled: bool = False
     """Its user has ended it: it is not started again."""
 
@@ -40,6 +44,11 @@ class JobRecord:
     def save(self, run: RunFolder) -> None:
         """Write `job.json`, atomically."""
         journal.replace(run.job, json.dumps(asdict(self), indent=1).encode() + b"\n")
+
+
+def comment(token: str) -> str:
+    """Return what the job says of itself in Slurm's queue."""
+    return f"lienzo-{token}"
 
 
 def find(run: RunFolder) -> JobRecord | None:

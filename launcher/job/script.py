@@ -12,6 +12,7 @@ from pathlib import Path
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from launcher.job.record import comment
 from slurm.profile import Profile
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -31,6 +32,8 @@ class Request:
     after: int | None
     """Start when this job has ended."""
     profile: Profile
+    token: str = ""
+    """Tells this job from any other of its number."""
 
     @property
     def cpus_per_node(self) -> int:
@@ -89,6 +92,7 @@ def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
         signal_delay_s=profile.warn_s,
         stderr_to_stdout=True,
         wckey=None,
+        comment=comment(request.token) if request.token else None,
         additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
         srun_args=srun_arguments(request),
         **{
@@ -112,7 +116,7 @@ def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
 def srun_arguments(request: Request) -> list[str]:
     """Return how srun starts the ranks. A range of nodes gets all that are free only if the script names no tasks."""
     profile = request.profile
-    arguments = ["--kill-on-bad-exit=1", f"--ntasks-per-node={request.tasks_per_node}"]
+    arguments = ["--kill-on-bad-exit=1", "--wait=0", f"--ntasks-per-node={request.tasks_per_node}"]
     if request.cpus_per_task > 1:
         arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
     if request.gpus_per_node:
@@ -139,9 +143,13 @@ def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
         f"cd {shlex.quote(str(code))} || exit 1",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *profile.setup,
-        "trap : TERM USR1 USR2 CONT  # what ends a start is for the ranks to answer; bash waits for them",
+        "# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.",
+        "trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM",
+        "trap : USR1 USR2 CONT",
+        'srun() { command srun "$@" & local ranks=$! code',
+        "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
         'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
-        f"  {batch} ended {shlex.quote(str(run))} $code; exit; }}",
+        f"  {batch} ended {shlex.quote(str(run))} $code; exit $?; }}",
         "trap ended EXIT",
         f"coproc MEETING {{ exec {batch} begin {shlex.quote(str(run))}; }}",
         'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',

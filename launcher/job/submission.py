@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 from launcher.cluster import Wanted
 from launcher.job import checks, snapshot
@@ -54,7 +55,7 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
         checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
         checks.mounted(run, site)
         if record := job_record.find(run):
-            checks.no_live_job(run, record.job)
+            checks.no_live_job(run, record)
     except (control.SlurmError, SlurmRefused) as error:
         raise Refused(str(error)) from error
     checks.key(config)
@@ -117,12 +118,13 @@ def submit(run: RunFolder, config: Config, job: Job) -> int:
     before = job_record.find(run)
     submission = before.submission + 1 if before else 1
     code = snapshot.take(run, submission)
-    request = job.request
-    record = JobRecord(0, submission, request.nodes, request.tasks_per_node, request.profile.warn_s, now())
+    request = replace(job.request, token=uuid4().hex[:12])
+    asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
+    record = JobRecord(0, submission, *asked, now(), job.where.name, request.token)
     record.save(run)  # before the job can ask for it
     try:
         number = executor(run, request, code).submit_run()
-    except Refused:
+    except BaseException:
         if before:
             before.save(run)
         else:

@@ -11,6 +11,7 @@ from launcher import runs
 from launcher.job.attempts import Attempt
 from launcher.job.record import JobRecord
 from launcher.runs import Queue, live
+from launcher.status.starts import on_one_machine
 from slurm.records import Job
 from trainer import lease
 from trainer.journal import Row
@@ -46,6 +47,11 @@ class State(StrEnum):
     def live(self) -> bool:
         """Tell whether it trains, or will without anybody's doing."""
         return self in ALIVE
+
+    @property
+    def under_way(self) -> bool:
+        """Tell whether processes train now, so that there is a speed, and something that a kill would lose."""
+        return self in (State.TRAINING, State.SUSPENDED, State.STOPPING)
 
     @property
     def resumable(self) -> bool:
@@ -94,17 +100,18 @@ class Facts:
             return True
         if self.holder and self.trains:
             return not self.holder.owner.startswith("Slurm job")
-        if live(self.job) or self.last is None:
+        start = next((row for row in reversed(self.events) if row["kind"] == "start"), None)
+        if live(self.job) or start is None or not on_one_machine(start, self.attempts):
             return False
-        ends = [attempt.ended or "unknown" for attempt in self.attempts]  # which sorts after every time
-        return bool(self.last["time"] > max([self.record.submitted, *ends[-1:]]))
+        later = [self.record.submitted, *(attempt.began for attempt in self.attempts[-1:])]
+        return bool(start["time"] > max(later))  # else a job came after it, and has trained nothing yet
 
 
 def look(run: RunFolder, queue: Queue) -> Facts:
     """Gather what is known of a run. Slurm is asked only where the folder does not tell that the job is over."""
     record = runs.record(run)
     ask = record is not None and record.job and not runs.ended_for_good(run)
-    job = queue.job(record.job) if ask and record else None
+    job = queue.job(record) if ask and record else None
     try:
         held = lease.read(run.lease)
     except OSError:

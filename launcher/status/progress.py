@@ -53,7 +53,7 @@ def progress(run: RunFolder, since: float) -> Progress:
     newest = {key: value for row in metrics[-200:] for key, value in row.items()}
     reached = newest.pop("images_seen", 0)
     now = [row for row in system[-1:] if row["time"] >= since]
-    images, written = checkpoint(run.checkpoints)
+    images, written = checkpoint(run)
     return Progress(
         max(reached, images or 0),
         total(run.config, reached, newest.get("epoch")),
@@ -93,17 +93,11 @@ def total(config: Path, images_seen: int, epoch: float | None) -> int | None:
         return None
 
 
-def checkpoint(folder: Path) -> tuple[int | None, float | None]:
+def checkpoint(run: RunFolder) -> tuple[int | None, float | None]:
     """Return the images seen at the newest durable checkpoint, and when it was written."""
-    found = []
-    for path in folder.glob("[0-9]*-r*"):
-        images, _, rollbacks = path.name.partition("-r")
-        if images.isdigit() and rollbacks.isdigit():
-            found.append((int(rollbacks), int(images), path))
-    if not found:
+    if not (newest := run.newest_checkpoint()):
         return None, None
-    _, images_seen, path = max(found)
     try:
-        return images_seen, path.stat().st_mtime
+        return newest[0], newest[1].stat().st_mtime
     except OSError:  # pruned just now
-        return images_seen, None
+        return newest[0], None

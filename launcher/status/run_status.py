@@ -47,6 +47,16 @@ class RunStatus:
         return [start.cause for start in ended if start.cause]
 
     @property
+    def images_per_s(self) -> float | None:
+        """The speed of now; None: nothing trains, or has logged a step yet."""
+        return self.progress.images_per_s if self.state.under_way else None
+
+    @property
+    def at_risk(self) -> int:
+        """The images that a kill now would lose; what the last end has cost is lost already."""
+        return self.progress.at_risk if self.state.under_way else 0
+
+    @property
     def eta_s(self) -> float | None:
         """How much longer it takes."""
         return self.progress.eta_s if self.state is State.TRAINING else None
@@ -69,14 +79,14 @@ class RunStatus:
             "starts": [asdict(start) for start in self.starts],
             "images_seen": now.images_seen,
             "total_images": now.total_images,
-            "images_per_s": now.images_per_s if self.state.live else None,
+            "images_per_s": self.images_per_s,
             "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
             "eta_s": self.eta_s and round(self.eta_s, 1),
             "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
             "logged": moment(now.logged),
             "checkpoint_images": now.checkpoint_images,
             "checkpoint_time": moment(now.checkpoint_time),
-            "images_at_risk": now.at_risk if self.state.live else 0,
+            "images_at_risk": self.at_risk,
             "wandb": asdict(link) | {"url": link.url},
         }
 
@@ -96,7 +106,7 @@ def gather(run: RunFolder, queue: Queue) -> RunStatus:
         nodes_asked=record.nodes if record else None,
         expected_start=job.start_time if job and runs.waits(job) else None,
         starts=merge(facts.attempts, facts.events),
-        progress=progress(run, seconds(starting[-1]["time"]) if starting and state.live else float("inf")),
+        progress=progress(run, seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
         wandb=wandb_link(run),
     )
 

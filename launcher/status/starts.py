@@ -37,13 +37,19 @@ def merge(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[Start, ..
         Start(i, a.job, a.began, a.ended, a.nodes, a.images_seen, a.saved if a.ended else None, a.cause, a.detail)
         for i, a in enumerate(attempts)
     ]
-    within = [(a.began, a.ended or "unknown") for a in attempts]  # which sorts after every time
-    turns = [r for r in events if r["kind"] in ("start", "end") and not any(b <= r["time"] <= e for b, e in within)]
+    turns = [row for row in events if row["kind"] in ("start", "end")]
     for row, end in pairwise([*turns, {}]):
-        if row["kind"] == "start":
+        if row["kind"] == "start" and on_one_machine(row, attempts):
             end = end if end.get("kind") == "end" else {}
             outcome, seen = end.get("outcome"), row.get("images_seen", 0)
             detail = str(end.get("signal") or "")
             cause = OUTCOMES.get(str(outcome))
             found.append(Start(None, None, row["time"], end.get("time"), (), seen, None, cause, detail))
     return tuple(sorted(found, key=lambda start: start.began))
+
+
+def on_one_machine(start: Row, attempts: Sequence[Attempt]) -> bool:
+    """Tell whether a start was outside any job. A row that does not say whose it is, is told by its time."""
+    if isinstance(owner := start.get("owner"), str):
+        return not owner.startswith("Slurm job")
+    return not any(a.began <= start["time"] <= (a.ended or "unknown") for a in attempts)  # which sorts after every time

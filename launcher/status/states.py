@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from launcher.status.facts import Facts, State
 from slurm.control import in_words
 from slurm.records import Job
 from trainer.journal import Row
-from trainer.lease import boot
+from trainer.lease import Holder, boot
 
 ENDS = {Cause.FINISHED: State.FINISHED, Cause.CANCELLED: State.CANCELLED, Cause.REFUSED: State.REFUSED}
 
@@ -29,7 +30,7 @@ def in_processes(facts: Facts) -> tuple[State, str]:
     if facts.holder and facts.trains:
         where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
-        if last is None or seconds(last["time"]) < facts.holder.started:
+        if last is None or seconds(last["time"]) < began(facts.holder):
             return State.STARTING, where
         return (State.STOPPING if last["kind"] == "end" else State.TRAINING), where
     if last is None:
@@ -43,6 +44,13 @@ def in_processes(facts: Facts) -> tuple[State, str]:
         return State.FAILED, problem(facts.events) or "see the end of its output"
     signal = f"asked by {last['signal']}" if last.get("signal") else ""
     return (State.FINISHED, "") if last.get("outcome") == "finished" else (State.INTERRUPTED, signal)
+
+
+def began(holder: Holder) -> float:
+    """Return when a holder was started, in seconds since 1970; 0: on another machine, whose clocks are not known."""
+    if holder.boot != boot():
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + holder.started / os.sysconf("SC_CLK_TCK")
 
 
 def problem(events: Sequence[Row]) -> str:

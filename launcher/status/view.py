@@ -31,13 +31,13 @@ def table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
             ", ".join(status.nodes) or status.nodes_asked or "",
             restarts(status),
             f"{now.images_seen:,}\n{percent}",
-            lines(f"{now.images_per_s:,.0f}" if now.images_per_s and status.state.live else "", average),
+            lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
             "" if status.eta_s is None else duration(status.eta_s),
             Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
-            lines(f"{now.checkpoint_images or 0:,}", f"at risk {now.at_risk:,}" if status.state.live else ""),
+            lines(f"{now.checkpoint_images or 0:,}", f"at risk {status.at_risk:,}" if status.state.under_way else ""),
             page,
         )
-    hints = ["at risk: what a kill now would lose"] if any(status.state.live for status in found) else []
+    hints = ["at risk: what a kill now would lose"] if any(status.state.under_way for status in found) else []
     hints += ["go on with: python -m launcher resume RUN"] if any(status.next for status in found) else []
     offline = any(status.wandb.state == "offline" for status in found)
     hints += ["send to W&B what is offline: python -m launcher sync RUN"] if offline else []

@@ -57,6 +57,6 @@ def wandb_link(run: RunFolder) -> WandbLink:
         state = "offline" if any(run.wandb.glob("offline-run-*")) else "unsent"
     server = os.environ.get("WANDB_BASE_URL", CLOUD).rstrip("/")
     app = "https://wandb.ai" if server == CLOUD else server
-    if identity is None:
+    if identity is None or not identity.segments:
         return WandbLink("disabled" if state == "disabled" else "unsent", app, None, None, None)
     return WandbLink(state, app, identity.project, identity.entity, identity.segments[-1].id)

@@ -46,8 +46,8 @@ def images(status: RunStatus) -> str:
 
 def speed(status: RunStatus) -> str:
     """Return how fast it is now, and was over all the time that it trained."""
-    now, average = status.progress.images_per_s, status.progress.images_per_s_average
-    words = [f"{now:,.1f} now"] if now and status.state.live else []
+    now, average = status.images_per_s, status.progress.images_per_s_average
+    words = [f"{now:,.1f} now"] if now else []
     return ", ".join([*words, f"{average:,.1f} on average"] if average else words)
 
 
@@ -71,7 +71,7 @@ def durable(status: RunStatus, separator: str = "\n") -> str:
     else:
         since = f", {duration(time.time() - now.checkpoint_time)} ago" if now.checkpoint_time else ""
         words = f"{now.checkpoint_images:,} images{since}"
-    return f"{words}{separator}a kill now would lose {now.at_risk:,} images" if status.state.live else words
+    return f"{words}{separator}a kill now would lose {status.at_risk:,} images" if status.state.under_way else words
 
 
 def clock(moment: float) -> str:

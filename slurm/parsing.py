@@ -110,7 +110,7 @@ def as_node(fields: Fields) -> Node:
         name=fields["NodeName"],
         address=text(fields, "NodeAddr") or fields["NodeName"],
         state=fields.get("State", ""),
-        cpus=number(fields, "CPUTot"),
+        cpus=number(fields, "CPUEfctv") or number(fields, "CPUTot"),  # the site may keep some for itself
         memory_mb=number(fields, "RealMemory"),
         gres=text(fields, "Gres"),
         reason=text(fields, "Reason").rpartition(" [")[0] or text(fields, "Reason"),
@@ -123,6 +123,7 @@ def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
     """The partition of a record; `known`: the cluster's nodes."""
     names = expand(text(fields, "Nodes"))
     nodes = [known[name] for name in names if name in known]
+    nodes = [node for node in nodes if node.gpus] or nodes  # where some have GPUs, these are meant
     return Partition(
         name=fields["PartitionName"],
         default=fields.get("Default") == "YES",
@@ -134,7 +135,7 @@ def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
         nodes=names,
         cores_per_node=min((node.cpus for node in nodes), default=0),
         memory_mb_per_node=min((node.memory_mb for node in nodes), default=0),
-        gpus_per_node=min((node.gpus for node in nodes), default=0),
+        gpus_per_node=max((node.gpus for node in nodes), default=0),
         gres_per_node=nodes[0].gres if len({node.gres for node in nodes}) == 1 else "",
         preempt_mode=text(fields, "PreemptMode"),
         grace_s=number(fields, "GraceTime"),

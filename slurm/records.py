@@ -54,7 +54,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Partition:
-    """What Slurm says of a partition. What its nodes have is what the smallest of them has."""
+    """What Slurm says of a partition. What its nodes have is what the smallest has, of those with GPUs if any have."""
 
     name: str
     default: bool

@@ -12,7 +12,7 @@ from slurm import control
 from slurm.accounting import as_ended_job
 from slurm.commands import SlurmError, ask
 from slurm.parsing import as_job, as_node, as_partition, minutes, records
-from slurm.records import gpus
+from slurm.records import Node, gpus
 
 HELD = """\
 JobId=11 JobName=two words UserId=me
@@ -233,3 +233,18 @@ def test_which_cluster_is_found(programs: Path, monkeypatch: pytest.MonkeyPatch)
         control.find_cluster(programs)
     monkeypatch.setenv("PATH", str(programs / "empty"))
     assert control.find_cluster(programs) is None
+
+
+def test_a_partition_where_some_nodes_have_gpus_is_known_by_them() -> None:
+    login = Node("n1", "n1", "IDLE", 4, 1000, "", "")
+    few, many = (replace(login, name=f"n{g}", cpus=12 * g, gres=f"gpu:{g}") for g in (4, 8))
+    fields = {"PartitionName": "mixed", "State": "UP", "Nodes": "n1,n4,n8"}
+    found = as_partition(fields, {node.name: node for node in (login, few, many)})
+    assert (found.gpus_per_node, found.cores_per_node) == (8, 48)
+    plain = as_partition(fields | {"Nodes": "n1"}, {"n1": login})
+    assert (plain.gpus_per_node, plain.cores_per_node) == (0, 4)
+
+
+def test_cores_that_the_site_keeps_for_itself_are_not_counted() -> None:
+    assert as_node({"NodeName": "n1", "CPUEfctv": "94", "CPUTot": "96"}).cpus == 94
+    assert as_node({"NodeName": "n1", "CPUTot": "96"}).cpus == 96

@@ -119,7 +119,8 @@ def test_nodes_and_a_partition_of_them() -> None:
     assert (main.name, main.default, main.state, main.nodes) == ("main", True, "UP", ("n3", "n4"))
     assert (main.max_time_min, main.default_time_min, main.max_nodes) == (120, None, None)
     assert (main.total_nodes, main.preempt_mode, main.grace_s) == (2, "REQUEUE", 20)
-    assert (main.cores_per_node, main.memory_mb_per_node, main.gpus_per_node, main.gres_per_node) == (2, 2048, 0, "")
+    assert (main.cores_per_node, main.memory_mb_per_node) == (2, 4096), "n3's, as n4 has no GPUs"
+    assert (main.gpus_per_node, main.gres_per_node) == (4, n3.gres)
     assert as_partition(fields, {"n3": n3, "n4": replace(n3, name="n4")}).gres_per_node == "gpu:a100:4(S:0-1)"
 
 

@@ -15,7 +15,7 @@ from launcher.job.causes import MARK
 from launcher.job.record import JobRecord
 from slurm import control
 from slurm.records import Job, Node
-from tests.fake_slurm import live_job
+from tests.fake_slurm import CPU, live_job
 from trainer.journal import Journal
 from trainer.run_folder import RunFolder
 from trainer.tracking import event
@@ -222,3 +222,45 @@ def test_the_newest_checkpoint_is_that_of_the_last_rollback(tmp_path: Path) -> N
     for name in ("000000000300-r00", "000000000100-r01", "000000000200-r01", ".writing-000000000900-r01", "damaged-x"):
         (run.checkpoints / name).mkdir(parents=True)
     assert attempts.durable_images(run) == 200
+
+
+@pytest.mark.parametrize(
+    ("cause", "now", "asked", "decision"),
+    [
+        (Cause.CRASHED, job(), True, Decision.GO_ON),
+        (Cause.CRASHED, job(state="COMPLETING"), False, Decision.END),  # scancel came after the cause was found
+        (Cause.TIME_LIMIT, job(state="COMPLETING"), True, Decision.GO_ON),
+        (Cause.PREEMPTED, job(state="COMPLETING", restarts=1), False, Decision.GO_ON),  # Slurm has begun already
+    ],
+)
+def test_slurm_is_asked_to_start_again_only_where_that_is_meant(
+    run: RunFolder, cause: Cause, now: Job, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requeued: list[int] = []
+    monkeypatch.setattr(control, "job", lambda number: now)
+    monkeypatch.setattr(control, "requeue", requeued.append)
+    assert ending.start_again(run, ended(cause), []).decision is decision
+    assert requeued == ([7] if asked else [])
+
+
+def test_a_requeue_that_was_heard_in_spite_of_its_answer(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([job(), job(), job(state="PENDING", restarts=1)])
+    monkeypatch.setattr(control, "job", lambda number: next(answers))
+
+    def requeue(number: int) -> None:
+        raise control.SlurmError("Job is pending execution")
+
+    monkeypatch.setattr(control, "requeue", requeue)
+    assert ending.start_again(run, ended(Cause.CRASHED), []).decision is Decision.GO_ON
+
+
+def test_a_bad_node_is_kept_where_the_job_cannot_do_without(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace(JobRecord.load(run), nodes="2-4", partition="main").save(run)
+    excluded: list[str] = []
+    monkeypatch.setattr(control, "job", lambda number: job())
+    monkeypatch.setattr(control, "requeue", lambda number: None)
+    monkeypatch.setattr(control, "exclude", lambda number, names: excluded.extend(names))
+    monkeypatch.setattr(control, "partitions", lambda: [replace(CPU, name="main", nodes=("n1", "n2", "n3"))])
+    assert "left out from now on" in ending.start_again(run, ended(Cause.CRASHED), ["n3"]).detail
+    assert "cannot do without" in ending.start_again(run, ended(Cause.CRASHED), ["n2", "n3"]).detail
+    assert excluded == ["n3"]

@@ -57,6 +57,10 @@ def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
 
 def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
+    now = patiently(partial(control.job, mine.job))
+    ending = now is not None and now.state != "RUNNING" and now.restarts == mine.restart
+    if ending and mine.cause is not Cause.TIME_LIMIT:  # scancel, in this moment: a requeue would revive the job
+        return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
     try:
         if not starting_again(mine):
             patiently(partial(control.requeue, mine.job))

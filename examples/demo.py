@@ -95,7 +95,8 @@ def main() -> None:
     build = ["shards", "build", "examples/clipart.zip", "--out", str(SHARDS), "--size", str(SIZE)]
     if not (SHARDS / "index.json").exists():
         run(*build, "--resume")
-    run("launcher", "submit", "dcgan-32", "--data", str(SHARDS), "--run", str(RUN), *SETTINGS)
+    here = ("--cluster", "local")  # whatever cluster there is: the demo shows what it makes when this returns
+    run("launcher", "submit", "dcgan-32", "--data", str(SHARDS), "--run", str(RUN), *here, *SETTINGS)
     progress(RUN / "progress.png")
     plot(RUN / "losses.png")
     swd = [row["swd_512"] for row in rows() if "swd_512" in row]

@@ -99,7 +99,7 @@ def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry
     size = processes or default_processes(grown)
     grown.check_world(size)
     index = open_data(grown)
-    if not dry_run:
+    if job and not dry_run:
         refuse_living(run)
     where = on_nodes(job) if job else f"{instead_of_slurm(wanted)}, {size} process{'es' if size > 1 else ''}"
     show_plan(run, grown, index, where, config.batch_size, job)

@@ -244,7 +244,7 @@ def test_slurm_is_asked_to_start_again_only_where_that_is_meant(
 
 
 def test_a_requeue_that_was_heard_in_spite_of_its_answer(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([job(), job(), job(state="PENDING", restarts=1)])
+    answers = iter([job(), job(state="PENDING", restarts=1)])
     monkeypatch.setattr(control, "job", lambda number: next(answers))
 
     def requeue(number: int) -> None:

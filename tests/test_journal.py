@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.journal import Follower, Journal, rows
+from trainer.journal import Follower, Journal, last, rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -183,3 +183,10 @@ def test_rows_survive_the_kill_of_their_writer(path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
     assert seen(path) == list(range(1, 101))
+
+
+def test_the_last_row_is_the_last_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert last(path) == {}
+    path.write_bytes(b'{"images_seen": 32}\n{"images_seen": 64}\n{"images_se')
+    assert last(path) == {"images_seen": 64}

@@ -85,6 +85,7 @@ class Desk:
 
     def begin(self, state: TrainState, environments: Sequence[Mapping[str, object]]) -> None:
         """Start this attempt: compare the numerical environment with the last one, and open the journals."""
+        reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
         before = [row for row in journal.rows(self.run.events) if row.get("kind") == "environment"]
         for rank, other in enumerate(environments[1:], 1):
             if changed := differences(environments[0], other):
@@ -92,7 +93,6 @@ class Desk:
         if state.images_seen and before and (changed := differences(before[-1], environments[0])):
             log.warning("this environment differs from the last one, and so may the bits: %s", "; ".join(changed))
             self.tracker.new_segment(state.images_seen, "environment")
-        reached = max((row["images_seen"] for row in journal.rows(self.run.metrics)), default=0)
         if lost := max(0, reached - state.images_seen):
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import Lock
@@ -116,6 +117,12 @@ class Follower:
 def rows(path: Path) -> Iterator[Row]:
     """The rows of a journal; none if there is no file. A torn last line is no row."""
     return (row for line in whole_lines(path) if (row := decode(line)))
+
+
+def last(path: Path) -> Row:
+    """The last row of a journal; empty if there is none. Only that one is decoded."""
+    lines = deque(whole_lines(path), maxlen=1)
+    return decode(lines[0]) if lines else {}
 
 
 def encode(row: Mapping[str, object]) -> bytes:

@@ -58,11 +58,12 @@ def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
 def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
     now = patiently(partial(control.job, mine.job))
-    ending = now is not None and now.state != "RUNNING" and now.restarts == mine.restart
+    under_way = now is not None and now.restarts > mine.restart
+    ending = now is not None and now.state != "RUNNING" and not under_way
     if ending and mine.cause is not Cause.TIME_LIMIT:  # scancel, in this moment: a requeue would revive the job
         return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
     try:
-        if not starting_again(mine):
+        if not under_way:
             patiently(partial(control.requeue, mine.job))
     except control.SlurmError as error:
         if not starting_again(mine):  # it may have been heard in spite of what it said

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo test lint bench chaos chaos-all chaos-local clean
+.PHONY: setup setup-dev demo zoo test lint bench chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -23,6 +23,10 @@ setup-dev: setup
 
 demo: setup
 	$(RUN) examples/demo.py
+
+# Every recipe, small, on the demo's pictures: 40 minutes on two cores, into docs/zoo.md.
+zoo: setup
+	$(RUN) examples/zoo.py
 
 test: setup-dev
 	$(RUN) -m pytest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -39,11 +39,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{median(values):,.{digits}f} ({min(values):,.{digits}f}–{max(values):,.{digits}f})"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table."""
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table, each row when it is there."""
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head), flush=True)
     for row in rows:
-        print("| " + " | ".join(row) + " |")
+        print("| " + " | ".join(row) + " |", flush=True)
     print(flush=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,19 +15,18 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import softplus
 
 from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
+from trainer.assembly import Autocast, assemble, reduce_exactly
+from trainer.batch import Batch
 from trainer.config import Config
-from trainer.data import Batch
+from trainer.data import Drawer
+from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchNorm2d
-from trainer.objectives import OBJECTIVES
 from trainer.optimization import update_average
-from trainer.packet import Layout
+from trainer.randomness import Draws
 from trainer.recipes import recipe
-from trainer.reduction import ExactReduction
 from trainer.state import TrainState
-from trainer.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.world import World
 
-Autocast = Callable[[], AbstractContextManager[None]]
 OURS, BARE, REFERENCE = "ours", "bare", "reference"
 NAMES = {
     OURS: "our step: packets, exact reduction, norms, EMA",
@@ -52,7 +51,7 @@ def plain(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, BatchNorm2d):
-                norm = nn.BatchNorm2d(len(child.weight))
+                norm = nn.BatchNorm2d(len(child.running_mean), affine=child.weight is not None)
                 norm.load_state_dict(child.state_dict(), strict=False)
                 setattr(parent, name, norm)
     network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -66,10 +65,7 @@ def never() -> bool:
 def our_step(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
     """Return the trainer's step, its moving average included."""
     state = TrainState.create(config, "bench", torch.device("cpu"))
-    g = ExactReduction(Layout(state.generator, G_SCALARS), state.generator, config.micro_batches, World())
-    d = ExactReduction(Layout(state.discriminator, D_SCALARS), state.discriminator, config.micro_batches, World())
-    optimizers, scalers = (state.g_optimizer, state.d_optimizer), (state.g_scaler, state.d_scaler)
-    step = GanStep(g, d, optimizers, scalers, OBJECTIVES[config.objective], autocast)
+    step = assemble(config, state, reduce_exactly(config, World()), autocast)
     average, weights = list(state.ema.values()), [p.detach() for p in state.generator.parameters()]
 
     def run() -> None:
@@ -86,19 +82,23 @@ def bare_loop(config: Config, share: list[Batch], autocast: Autocast) -> Callabl
     g, d = (plain(network, torch.channels_last) for network in (state.generator, state.discriminator))
     g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for n in (g, d))
 
+    def judge(pictures: Tensor, batch: Batch) -> Tensor:
+        logits: Tensor = d(pictures, batch.label).logits
+        return logits.float()
+
     def run() -> None:
         for batch in share:
             with autocast():
                 with torch.no_grad():
-                    fake = g(batch.z)
-                loss = softplus(-d(batch.real).float()).mean() + softplus(d(fake).float()).mean()
+                    fake = g(batch.latent)
+                loss = softplus(-judge(batch.real, batch)).mean() + softplus(judge(fake, batch)).mean()
             (loss / len(share)).backward()
         d_adam.step()
         d_adam.zero_grad()
         d.requires_grad_(False)
         for batch in share:
             with autocast():
-                loss = softplus(-d(g(batch.z)).float()).mean()
+                loss = softplus(-judge(g(batch.latent), batch)).mean()
             (loss / len(share)).backward()
         d.requires_grad_(True)
         g_adam.step()
@@ -112,33 +112,38 @@ def reference(config: Config, share: list[Batch]) -> Callable[[], object]:
     state = TrainState.create(config, "bench", torch.device("cpu"))
     g, d = (plain(network, torch.contiguous_format) for network in (state.generator, state.discriminator))
     g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (g, d))
-    real, z = torch.cat([b.real for b in share]).contiguous(), torch.cat([b.z for b in share])
+    real, latent = torch.cat([b.real for b in share]).contiguous(), Latent.cat([b.latent for b in share])
     ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
 
-    def backward(logits: Tensor, target: Tensor) -> float:
+    def backward(pictures: Tensor, target: Tensor) -> float:
+        logits: Tensor = d(pictures, latent.label).logits
         loss = bce(logits, target)
         loss.backward()
         return loss.item() + logits.mean().item()
 
     def run() -> None:
         d.zero_grad()
-        backward(d(real), ones)
-        fake = g(z)
-        backward(d(fake.detach()), zeros)
+        backward(real, ones)
+        fake = g(latent)
+        backward(fake.detach(), zeros)
         d_adam.step()
         g.zero_grad()
-        backward(d(fake), ones)
+        backward(fake, ones)
         g_adam.step()
 
     return run
 
 
 def make_batches(config: Config) -> list[Batch]:
-    """Return a whole batch of noise in place of pictures."""
-    n, size, z_dim = config.micro_batch_size, config.network.size, config.network.z_dim
-    pictures = [torch.rand(n, 3, size, size).mul(2).sub(1) for _ in range(config.micro_batches)]
-    nhwc = [p.contiguous(memory_format=torch.channels_last) for p in pictures]
-    return [Batch(j, real, torch.full((n,), -1), torch.randn(n, z_dim), 0) for j, real in enumerate(nhwc)]
+    """Return a whole batch of noise in place of pictures; classes go round."""
+    n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
+    label = torch.arange(n) % classes if classes else torch.full((n,), -1)
+    drawer, batches = Drawer(config), []
+    for j in range(config.micro_batches):
+        real = torch.rand(n, 3, size, size).mul(2).sub(1)
+        latent, draws = drawer(Draws(0, 0), label, 0, j)
+        batches.append(Batch(j, 0, real.contiguous(memory_format=torch.channels_last), latent, draws, 0))
+    return batches
 
 
 def measure(config: Config, precision: str, autocast: Autocast, turns: int) -> None:

@@ -17,7 +17,7 @@ from shards.index import Index
 from shards.stream import Reader
 from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.randomness import philox
-from trainer.sample import real_pictures
+from trainer.sample import real_samples
 
 mpl.use("Agg")
 
@@ -72,7 +72,7 @@ def distance_of_noise() -> float:
     """Return how far uniform noise is from the real pictures."""
     reader = Reader(Index.open(SHARDS), "train", lambda sample, problem: None)
     noise = philox("noise").integers(0, 256, (512, SIZE, SIZE, 3), dtype=np.uint8)
-    return SlicedWasserstein(real_pictures(reader, 512, seed=0))(noise)
+    return SlicedWasserstein(real_samples(reader, 512, seed=0).images)(noise)
 
 
 def plot(out: Path) -> None:

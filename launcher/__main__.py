@@ -25,6 +25,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
 
   python -m launcher submit                       the default recipe on the demo's pictures
   python -m launcher submit dcgan-64 --data DIR   on your own shards
+  python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first
   python -m launcher logs runs/NAME -f            follow all ranks, across restarts
@@ -49,6 +50,13 @@ def resume(arguments: Sequence[str]) -> int:
     from launcher.submit import Resume, run_resume
 
     return run_resume(parse(Resume, arguments), arguments)
+
+
+def recipes(arguments: Sequence[str]) -> int:
+    """Which recipes there are, what each follows, and what it sets."""
+    from launcher.recipes import Recipes, run_recipes
+
+    return run_recipes(parse(Recipes, arguments))
 
 
 def status(arguments: Sequence[str]) -> int:
@@ -108,7 +116,7 @@ def completion(arguments: Sequence[str]) -> int:
 
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
-ALL = (submit, resume, status, logs, cancel, rm, sync, init, doctor, completion)
+ALL = (submit, resume, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
 COMMANDS = {command.__name__: command for command in ALL}
 
 

@@ -13,6 +13,7 @@ from launcher.cancel import Cancel
 from launcher.doctor.command import Doctor
 from launcher.init import Init
 from launcher.logs import Logs
+from launcher.recipes import Recipes
 from launcher.remove import Rm
 from launcher.status.command import Status
 from launcher.submit import Resume, Submit
@@ -38,7 +39,7 @@ class Completion:
     """Your shell."""
 
 
-KINDS: tuple[type, ...] = (Submit, Resume, Status, Logs, Cancel, Rm, Sync, Init, Doctor, Completion)
+KINDS: tuple[type, ...] = (Submit, Resume, Recipes, Status, Logs, Cancel, Rm, Sync, Init, Doctor, Completion)
 
 
 def run_completion(args: Completion) -> int:

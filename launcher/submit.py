@@ -22,8 +22,8 @@ from launcher.status.wandb_link import wandb_link
 from shards.index import Index
 from trainer.commands import refuse_living, train_here
 from trainer.config import Config
+from trainer.dataset import open_data
 from trainer.mirror import resolve_mode
-from trainer.process import open_data
 from trainer.processes import default_processes
 from trainer.resolve import defaults, read_config, settle
 from trainer.run_folder import RunFolder
@@ -34,7 +34,7 @@ class Submit:
     """Train: on Slurm where there is one, else here with processes. On an existing --run it resumes."""
 
     recipe: tyro.conf.Positional[str | None] = None
-    """dcgan-32, dcgan-64 (default) or dcgan-128; an existing run keeps its own."""
+    """Its name, such as dcgan-64, the default (python -m launcher recipes lists all); an existing run keeps its own."""
     run: Path | None = None
     """The run folder; default: runs/RECIPE-TIME."""
     keep_batch: bool = False

@@ -7,13 +7,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from trainer.__main__ import main
+from trainer.data import Drawer
 from trainer.late import LateScalars
+from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.spectral_norm import SpectralNorm
 from trainer.packet import Packet
 from trainer.randomness import Draws, philox
 from trainer.reduction import ExactReduction
@@ -59,6 +63,28 @@ def lost_average() -> None:
     TrainState.load = forget  # type: ignore[assignment,method-assign]
 
 
+def lost_memory() -> None:
+    """Forget on resume what penalties and augmentation remember."""
+    load = TrainState.load
+
+    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
+        mine = self.tensors()
+        load(self, {k: mine[k].clone() if k.startswith("memory.") else v for k, v in tensors.items()}, *rest)  # type: ignore
+
+    TrainState.load = forget  # type: ignore[assignment,method-assign]
+
+
+def vectors_by_passes() -> None:
+    """Advance spectral norm's vectors in each forward pass, as torch's own does."""
+    forward = SpectralNorm.forward
+
+    def advancing(self: SpectralNorm, weight: torch.Tensor) -> torch.Tensor:
+        self.advance(weight, 1)
+        return forward(self, weight)
+
+    SpectralNorm.forward = advancing  # type: ignore[method-assign]
+
+
 def draw_by_rank() -> None:
     """Key the draws by the rank."""
 
@@ -76,13 +102,17 @@ def live_statistics() -> None:
 
 def nan_once() -> None:
     """Poison one step of a run that has not rolled back yet."""
-    noise = Draws.noise
+    draw = Drawer.__call__
 
-    def poisoned(self: Draws, images_seen: int, micro_batch: int, size: int, z_dim: int) -> torch.Tensor:
-        z = noise(self, images_seen, micro_batch, size, z_dim)
-        return z * float("nan") if images_seen == 192 and not self.rollbacks and micro_batch == 3 else z
+    def poisoned(
+        self: Drawer, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
+    ) -> tuple[Latent, dict[str, dict[str, torch.Tensor]]]:
+        latent, parts = draw(self, draws, label, images_seen, micro_batch)
+        if images_seen == 192 and not draws.rollbacks and micro_batch == 3:
+            latent = replace(latent, z=latent.z * float("nan"))
+        return latent, parts
 
-    Draws.noise = poisoned  # type: ignore[method-assign]
+    Drawer.__call__ = poisoned  # type: ignore[method-assign]
 
 
 def late_scalars() -> None:
@@ -98,7 +128,17 @@ def late_scalars() -> None:
 
 MISTAKES = {
     f.__name__: f
-    for f in (reduction_order, lost_buffer, lost_average, draw_by_rank, live_statistics, nan_once, late_scalars)
+    for f in (
+        reduction_order,
+        lost_buffer,
+        lost_average,
+        lost_memory,
+        vectors_by_passes,
+        draw_by_rank,
+        live_statistics,
+        nan_once,
+        late_scalars,
+    )
 }
 
 if __name__ == "__main__":

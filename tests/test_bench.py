@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn.functional import conv2d, conv_transpose2d, linear
 
+from bench.zoo import Flops
 from tests.conftest import run
 
 COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
+    "zoo": ("--recipes", "dragan-64", "--small", "--turns", "1"),
     "training": ("--recipe", "dcgan-32", "--steps", "4", "--turns", "1"),
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
@@ -34,3 +38,33 @@ def test_a_benchmark_prints_a_table(name: str, tmp_path: Path) -> None:
     assert "torch" in lines[0]
     assert sum(line.startswith("| ") for line in lines) >= 2
     assert "nan" not in result.stdout
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_arithmetic_is_counted_as_by_hand(groups: int) -> None:
+    """A convolution of F: forward F; the gradient against x F; its penalty, F for each gradient that passes it."""
+    x, weight = torch.randn(2, 4, 8, 8, requires_grad=True), torch.randn(6, 4 // groups, 3, 3, requires_grad=True)
+    one = 2 * (2 * 6 * 8 * 8) * (4 // groups * 3 * 3)  # two for each multiplication, of each of the outputs
+    with Flops() as flops:
+        y = conv2d(x, weight, padding=1, groups=groups)
+    assert flops.total == one
+    with Flops() as flops:
+        (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    assert flops.total == one
+    with Flops() as flops:
+        gradient.square().sum().backward()
+    # Of the gradient: against the weight, and against 2 y. From there, of y: against the weight, and against x.
+    assert flops.total == 4 * one
+
+
+def test_arithmetic_of_other_layers_is_counted_as_by_hand() -> None:
+    x, weight = torch.randn(2, 4, 8, 8), torch.randn(4, 6, 4, 4, requires_grad=True)
+    one = 2 * (2 * 4 * 8 * 8) * (6 * 4 * 4)
+    matrix = torch.randn(5, 16 * 16, requires_grad=True)
+    product = 2 * (2 * 6) * 5 * 16 * 16
+    with Flops() as flops:
+        y = linear(conv_transpose2d(x, weight, stride=2, padding=1).flatten(2), matrix)
+    assert flops.total == one + product
+    with Flops() as flops:
+        y.sum().backward()
+    assert flops.total == one + 2 * product

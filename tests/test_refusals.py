@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.conftest import TINY, run, train
 from trainer.checkpoint import CheckpointSettings
 from trainer.config import Config
-from trainer.networks.dcgan import DcganSettings
+from trainer.networks.settings import NetworkSettings
 from trainer.recipes import RECIPES
 from trainer.settings import Refused, from_json, identity_hash, identity_settings, leaves, overlay, to_json
 
@@ -127,7 +127,7 @@ def test_every_setting_is_marked() -> None:
 def test_the_identity_hash_is_of_identity_settings_only() -> None:
     base = Config()
     assert identity_hash(base) == identity_hash(replace(base, processes=7, checkpoint=CheckpointSettings(keep_last=9)))
-    assert identity_hash(base) != identity_hash(replace(base, network=DcganSettings(z_dim=99)))
+    assert identity_hash(base) != identity_hash(replace(base, network=NetworkSettings(z_dim=99)))
     assert "processes" not in identity_settings(base)
 
 

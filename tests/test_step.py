@@ -5,62 +5,54 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Literal
+from functools import partial
 
 import pytest
 import torch
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from tests.made_batches import made_batches
+from trainer.assembly import assemble, reduce_exactly
+from trainer.batch import Batch
 from trainer.config import Config
-from trainer.data import Batch
-from trainer.networks.dcgan import DcganSettings
+from trainer.networks.settings import NetworkSettings
 from trainer.objectives import OBJECTIVES
 from trainer.optimization import OptimizerSettings, update_average
-from trainer.packet import Layout
-from trainer.reduction import ExactReduction
 from trainer.settings import Refused
 from trainer.state import TrainState, fingerprint
-from trainer.step import D_SCALARS, G_SCALARS, GanStep
+from trainer.step import GanStep
 from trainer.world import World
 
 CONFIG = Config(
     batch_size=12,
     micro_batch_size=4,
     mixed_precision="no",
-    network=DcganSettings(size=16, z_dim=8, g_channels=6, d_channels=6),
+    network=NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6),
 )
 
 
 def make(config: Config = CONFIG, scaler: bool = False) -> tuple[TrainState, GanStep]:
     state = TrainState.create(config, "data", torch.device("cpu"))
-    scalers = tuple(GradScaler("cpu", enabled=scaler, init_scale=2.0**10) for _ in range(2))
-    g = ExactReduction(Layout(state.generator, G_SCALARS), state.generator, config.micro_batches, World())
-    d = ExactReduction(Layout(state.discriminator, D_SCALARS), state.discriminator, config.micro_batches, World())
-    optimizers = (state.g_optimizer, state.d_optimizer)
-    return state, GanStep(g, d, optimizers, (scalers[0], scalers[1]), OBJECTIVES[config.objective], nullcontext)
+    state.g_scaler, state.d_scaler = (GradScaler("cpu", enabled=scaler, init_scale=2.0**10) for _ in range(2))
+    return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
 
 
-def batches(config: Config = CONFIG, seed: int = 0, scale: float = 1.0) -> list[Batch]:
-    generator = torch.Generator().manual_seed(seed)
-    n, size, z_dim = config.micro_batch_size, config.network.size, config.network.z_dim
-    return [
-        Batch(
-            j,
-            torch.randn(n, 3, size, size, generator=generator).clamp(-1, 1) * scale,
-            torch.full((n,), -1),
-            torch.randn(n, z_dim, generator=generator),
-            0,
-        )
-        for j in range(config.micro_batches)
-    ]
+def batches(config: Config = CONFIG, seed: int = 0, images_seen: int = 0) -> list[Batch]:
+    return made_batches(config, seed, images_seen)
 
 
 def never() -> bool:
     return False
 
 
+def judge(d: nn.Module, batch: Batch) -> torch.Tensor:
+    logits: torch.Tensor = d(batch.real, batch.label).logits
+    return logits
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_step_equals_the_plain_algorithm(objective: Literal["non-saturating", "least-squares", "hinge"]) -> None:
+def test_a_step_equals_the_plain_algorithm(objective: str) -> None:
     """Written out with torch's own means over micro-batches; tolerances are those of another order of additions."""
     config = replace(CONFIG, objective=objective)
     state, step = make(config)
@@ -70,12 +62,13 @@ def test_a_step_equals_the_plain_algorithm(objective: Literal["non-saturating", 
 
     loss_of = OBJECTIVES[objective]
     adam = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (g, d)]
-    losses = [loss_of.discriminator(d(b.real), d(g(b.z).detach())) for b in share]
+    losses = [loss_of.discriminator(d(b.real, b.label).logits, d(g(b.latent).detach(), b.label).logits) for b in share]
     torch.stack(losses).mean().backward()
     adam[1].step()
     torch.testing.assert_close(scalars["loss_d"], torch.stack(losses).mean().detach())
     g.zero_grad()
-    losses = [loss_of.generator(d(g(b.z))) for b in share]
+    reals = [partial(judge, d, b) for b in share]
+    losses = [loss_of.generator(d(g(b.latent), b.label).logits, real) for b, real in zip(share, reals, strict=True)]
     torch.stack(losses).mean().backward()
     adam[0].step()
     torch.testing.assert_close(scalars["loss_g"], torch.stack(losses).mean().detach(), rtol=1e-4, atol=1e-5)
@@ -106,11 +99,11 @@ def test_each_update_touches_its_own_network_only() -> None:
 def test_running_statistics_follow_the_stated_rule() -> None:
     """D: the mean over micro-batches of the average of its two passes; G: of the pass that it is judged by."""
     state, step = make()
-    g = copy.deepcopy(state.generator).get_submodule("layers.0")
-    norm = step.g.layout.statistics.layers[0]
+    g = copy.deepcopy(state.generator).get_submodule("convolutions.0")
+    norm = step.g.statistics.layers[0]
     before = norm.running_mean.clone()
     step([batches()], never)
-    first = [g(b.z[:, :, None, None]).mean((0, 2, 3)) for b in batches()]
+    first = [g(b.latent.z[:, :, None, None]).mean((0, 2, 3)) for b in batches()]
     torch.testing.assert_close(norm.running_mean, before.lerp(torch.stack(first).mean(0).detach(), norm.momentum))
 
 
@@ -134,8 +127,8 @@ def test_an_fp16_overflow_skips_the_update_and_halves_the_scale() -> None:
     before = fingerprint(state.tensors(), {})
     overflow = [replace(b, real=b.real * float("inf")) for b in batches()]
     step.update_discriminator(overflow)
-    assert step.d_scaler.get_scale() == 2.0**9
-    assert step.g_scaler.get_scale() == 2.0**10
+    assert step.d.scaler.get_scale() == 2.0**9
+    assert step.g.scaler.get_scale() == 2.0**10
     assert fingerprint(state.tensors(), {}) == before
 
 

@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | fingerprint."""
+"""python -m trainer train | sample | interpolate | fingerprint."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import tyro
 
 from shards.index import DataError
-from trainer.commands import Fingerprint, Sample, Train, read_train, run_fingerprint, run_sample, run_train
+from trainer.commands import Fingerprint, Train, read_train, run_fingerprint, run_train
+from trainer.painting import Interpolate, Sample, run_interpolate, run_sample
 from trainer.settings import Refused
 
 DESCRIPTION = """Train a generative adversarial network, paint with it, compare runs to the bit.
@@ -24,11 +26,18 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parsed = tyro.cli(Train | Sample | Fingerprint, args=arguments, prog="python -m trainer", description=DESCRIPTION)
+    commands: Any = Train | Sample | Interpolate | Fingerprint
+    parsed = tyro.cli(commands, args=arguments, prog="python -m trainer", description=DESCRIPTION)
     try:
-        if isinstance(parsed, Train):
-            return run_train(read_train(parsed, arguments[1:]))
-        return run_sample(parsed) if isinstance(parsed, Sample) else run_fingerprint(parsed)
+        match parsed:
+            case Train():
+                return run_train(read_train(parsed, arguments[1:]))
+            case Sample():
+                return run_sample(parsed)
+            case Interpolate():
+                return run_interpolate(parsed)
+            case _:
+                return run_fingerprint(parsed)
     except (Refused, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, NoReturn
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import nn
+from torch.nn.utils import parametrize
 
 from trainer.config import Config
 from trainer.ddp import DdpReduction
-from trainer.objectives import OBJECTIVES
+from trainer.objectives import OBJECTIVES, TopK
 from trainer.packet import Layout
+from trainer.player import Player
 from trainer.reduction import ExactReduction, Reduction
+from trainer.round import Game
 from trainer.settings import Refused
 from trainer.state import TrainState
 from trainer.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.world import World
+
+Autocast = Callable[[], AbstractContextManager[None]]
 
 
 def set_up_device(config: Config) -> Accelerator:
@@ -58,24 +64,65 @@ def world_of(accelerator: Accelerator) -> World:
     return World(accelerator.process_index, accelerator.num_processes)
 
 
-def reduction(
-    config: Config, network: nn.Module, scalars: tuple[str, ...], world: World, accelerator: Accelerator
-) -> Reduction:
+Reduce = Callable[[Layout], Reduction]
+"""Says how the packets of a layout become their mean."""
+
+
+def reduce_exactly(config: Config, world: World) -> Reduce:
+    """Return the exact reduction for all micro-batches of the run."""
+
+    def reduce(layout: Layout) -> Reduction:
+        called = torch.compile(layout.network) if config.compile else layout.network
+        return ExactReduction(layout, called, config.micro_batches, world)
+
+    return reduce
+
+
+def reduce_as_asked(config: Config, accelerator: Accelerator) -> Reduce:
     """Return the reduction that the settings ask for."""
-    if config.reduction == "ddp":
-        return DdpReduction(Layout(network, scalars, with_gradients=False), config.micro_batches, world, accelerator)
-    layout = Layout(network, scalars)
-    return ExactReduction(layout, torch.compile(network) if config.compile else network, config.micro_batches, world)
-
-
-def assemble(config: Config, state: TrainState, accelerator: Accelerator) -> GanStep:
-    """Return the step that trains `state`."""
     world = world_of(accelerator)
+    if config.reduction == "exact":
+        return reduce_exactly(config, world)
+    return lambda layout: DdpReduction(layout, config.micro_batches, world, accelerator)
+
+
+def player(config: Config, state: TrainState, name: Literal["g", "d"], reduce: Reduce) -> Player:
+    """Return one of the two networks with all that its update needs."""
+    g = name == "g"
+    penalties = [active for active in config.penalties.active() if active.penalty.player == name]
+    scalars = (G_SCALARS if g else D_SCALARS) + tuple(s for active in penalties for s in active.scalars)
+    network = state.generator if g else state.discriminator
+    layout = Layout(network, scalars, with_gradients=config.reduction == "exact")
+    return Player(
+        name,
+        reduce(layout),
+        state.g_optimizer if g else state.d_optimizer,
+        state.g_scaler if g else state.d_scaler,
+        config.optimizer,
+        penalties,
+        state.memory,
+        config.step_images if g else config.batch_size,
+    )
+
+
+def precision(autocast: Autocast) -> Autocast:
+    """Return a context in which each weight is cast and normalised once."""
+
+    @contextmanager
+    def once() -> Iterator[None]:
+        with autocast(), parametrize.cached():
+            yield
+
+    return once
+
+
+def assemble(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
+    """Return the step that trains `state`."""
     return GanStep(
-        reduction(config, state.generator, G_SCALARS, world, accelerator),
-        reduction(config, state.discriminator, D_SCALARS, world, accelerator),
-        (state.g_optimizer, state.d_optimizer),
-        (state.g_scaler, state.d_scaler),
+        player(config, state, "g", reduce),
+        player(config, state, "d", reduce),
         OBJECTIVES[config.objective],
-        accelerator.autocast,
+        TopK(config.top_k, config.top_k_images),
+        Game(state.generator, state.discriminator, config.disguise(), state.memory),
+        precision(autocast),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -13,18 +12,17 @@ from typing import Annotated
 
 import torch
 import tyro
-from PIL import Image
 
 from trainer.assembly import refuse_fp16
 from trainer.checkpoint import Checkpoint, newest_whole
 from trainer.cluster import Cluster
 from trainer.config import Config
+from trainer.dataset import open_data
 from trainer.lease import Lease
-from trainer.process import is_rank, open_data, run_rank
+from trainer.process import is_rank, run_rank
 from trainer.processes import default_processes, end_with_parent, run_processes
-from trainer.resolve import defaults, read_config, settle, write_config
+from trainer.resolve import defaults, settle, write_config
 from trainer.run_folder import RunFolder
-from trainer.sample import Painter, grid
 from trainer.settings import Refused
 from trainer.state import fingerprint
 from trainer.stopping import Outcome
@@ -37,22 +35,8 @@ class Train:
     run: Path
     """The run folder."""
     recipe: tyro.conf.Positional[str | None] = None
-    """dcgan-32, dcgan-64 (default) or dcgan-128; an existing run keeps its own."""
+    """Its name, such as dcgan-64, the default (python -m launcher recipes lists all); an existing run keeps its own."""
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Paint a grid of pictures with the newest checkpoint's averaged generator."""
-
-    run: tyro.conf.Positional[Path]
-    """The run folder."""
-    out: Path
-    """The PNG to write."""
-    num: int = 64
-    """How many pictures."""
-    seed: int = 0
-    """Names the noise; picture i is the same whatever --num."""
 
 
 @dataclass(frozen=True)
@@ -130,25 +114,6 @@ def whole_state(run: RunFolder) -> Checkpoint:
     if found is None:
         raise Refused(f"{run.path} holds no whole checkpoint")
     return found
-
-
-def run_sample(args: Sample) -> Outcome:
-    """Paint a grid."""
-    run = RunFolder(args.run)
-    config = read_config(run)
-    if args.num < 1:
-        raise Refused(f"--num must be positive, but is {args.num}")
-    checkpoint = whole_state(run)
-    tensors, values = checkpoint.read()
-    painter = Painter(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    painter.load({name.removeprefix("ema."): t for name, t in tensors.items() if name.startswith("ema.")})
-    pictures = painter.paint(args.num, "sample", args.seed)
-    try:
-        Image.fromarray(grid(pictures, columns=math.isqrt(args.num - 1) + 1)).save(args.out)
-    except (OSError, ValueError) as error:
-        raise Refused(f"{args.out} cannot be written: {error}") from error
-    print(f"{args.num} pictures painted at {values['images_seen']:,} images seen: {args.out}")
-    return Outcome.FINISHED
 
 
 def run_fingerprint(args: Fingerprint) -> Outcome:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from trainer.augment.base import AugmentSettings
+from trainer.augment.disguise import Disguise
 from trainer.checkpoint import CheckpointSettings
-from trainer.networks.dcgan import DcganSettings
+from trainer.combination import problems
+from trainer.networks import DISCRIMINATORS, GENERATORS
+from trainer.networks.settings import NetworkSettings
+from trainer.objectives import OBJECTIVES
 from trainer.optimization import OptimizerSettings
-from trainer.settings import Refused, group, identity, operational
+from trainer.penalties import Penalties
+from trainer.registry import one_of
+from trainer.settings import Refused, group, identity, leaves, operational
 from trainer.tracking import TrackingSettings
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -33,16 +41,28 @@ class Config:
     """Updates of the discriminator per update of the generator."""
     mixed_precision: Precision = identity("auto")
     """auto: bf16 where the hardware has it, else no; resolved when the run starts."""
-    objective: Literal["non-saturating", "least-squares", "hinge"] = identity("non-saturating")
+    objective: Annotated[str, one_of(OBJECTIVES)] = identity("non-saturating")
     """What the networks minimise."""
+    top_k: float = identity(1.0)
+    """Only this share of the fakes, those that D finds best, moves G in the end (Sinha et al. 2020)."""
+    top_k_images: int = identity(1_000_000)
+    """Pictures after which that share is reached, from all of them."""
     flip: bool = identity(False)
     """Mirror each real picture with probability one half."""
     order_window: int = identity(0)
     """Shards per window of the sample order; 0: all, the uniform permutation."""
-    architecture: Literal["dcgan"] = identity("dcgan")
-    """The pair of networks."""
-    network: DcganSettings = group(DcganSettings)
+    generator: Annotated[str, one_of(GENERATORS)] = identity("dcgan")
+    """The generator's architecture."""
+    discriminator: Annotated[str, one_of(DISCRIMINATORS)] = identity("dcgan")
+    """The discriminator's; any goes with any generator."""
+    network: NetworkSettings = group(NetworkSettings)
+    penalties: Penalties = group(Penalties)
+    augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
+    init_from: Path | None = operational(None)
+    """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
+    init_hash: Annotated[str, tyro.conf.Suppress] = identity("")
+    """SHA-256 of the weights that it began with."""
     reduction: Literal["exact", "ddp"] = identity("exact")
     """exact: the same bits for any number of processes; ddp: overlapped buckets, exact for one number only."""
     deterministic: bool = identity(True)
@@ -59,7 +79,7 @@ class Config:
     processes: int | None = operational(None)
     """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch."""
     workers: int = operational(0)
-    """Threads that decode pictures ahead, per process; 0: decode in line."""
+    """Threads that decode pictures ahead, per process, beside one that draws ahead; 0: all in line."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560)
@@ -98,6 +118,9 @@ class Config:
         Raises:
             Refused: with one message about the first of them.
         """
+        for name, _, value in leaves(self):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise Refused(f"{name} must be a finite number, but is {value}")
         intervals = ("log_every_images", "sample_every_images", "checkpoint_every_images")
         for name in ("batch_size", "micro_batch_size", "d_steps", *intervals):
             if getattr(self, name) < 1:
@@ -115,9 +138,15 @@ class Config:
                 raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
         if self.stall_after_s < 1:
             raise Refused(f"stall_after_s must be at least 1, but is {self.stall_after_s:g}")
-        for part in (self.network, self.optimizer, self.checkpoint):
+        for part in (self.network, self.penalties, self.augment, self.optimizer, self.checkpoint):
             if problem := part.check():
                 raise Refused(problem)
+        for problem in problems(self):
+            raise Refused(problem)
+
+    def disguise(self) -> Disguise:
+        """Return what the discriminator is shown in place of the pictures."""
+        return Disguise(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
 
     def check_world(self, size: int) -> None:
         """Refuse more processes than micro-batches.

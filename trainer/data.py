@@ -5,36 +5,28 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from shards.order import Order
 from shards.stream import Reader, Samples, stream
+from trainer.batch import Batch
 from trainer.config import Config
+from trainer.networks import GENERATORS
+from trainer.networks.base import Latent
+from trainer.penalties import Active
 from trainer.randomness import Draws
 from trainer.world import World
 
-
-@dataclass(frozen=True)
-class Batch:
-    """One micro-batch on the device, with every draw that its updates need."""
-
-    micro_batch: int
-    real: Float[Tensor, "n 3 h w"]
-    """Pictures in [-1, 1]."""
-    label: Int[Tensor, " n"]
-    """Classes, -1: none."""
-    z: Float[Tensor, "n z"]
-    """The generator's noise."""
-    replaced: int
-    """How many planned samples were damaged."""
+T = TypeVar("T")
 
 
 def order_of(config: Config, reader: Reader) -> Order:
@@ -59,6 +51,7 @@ class Feed:
             self.record = (record / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
         self.share = world.share(config.micro_batches)
         self.order = order_of(config, reader)
+        self.drawer = Drawer(config)
 
     def plan(self, images_seen: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the planned samples of each of this process's micro-batches, without end."""
@@ -69,28 +62,87 @@ class Feed:
 
     def steps(self, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
         """Yield for each step this process's micro-batches of each of D's updates."""
+        made = self.made(images_seen, draws)
+        for step, notes in ahead(made) if self.config.workers else made:
+            if self.record:
+                self.record.writelines(notes)
+            yield step
+
+    def made(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
+        """Make each step's micro-batches, and what is to be noted of them once they are used."""
         samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
         for first in itertools.count(images_seen, self.config.step_images):
             starts = range(first, first + self.config.step_images, self.config.batch_size)
-            yield [[self.batch(next(samples), draws, start, j) for j in self.share] for start in starts]
+            taken = [[(next(samples), start, j) for j in self.share] for start in starts]
+            notes = [note(*one) for update in taken for one in update] if self.record else []
+            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], notes
 
     def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
         """Bring one micro-batch to the device, as the update that starts at `images_seen` wants it."""
         config, size = self.config, len(samples.images)
-        if self.record:
-            row = {"planned": samples.planned.tolist(), "used": samples.used.tolist()}
-            self.record.write(json.dumps({"images_seen": images_seen, "micro_batch": micro_batch} | row) + "\n")
         images = samples.images
         if config.flip:
             flips = draws.flips(images_seen, micro_batch, size).numpy()
             images[flips] = images[flips, :, ::-1]
+        latent, extra = self.drawer(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
         return Batch(
             micro_batch,
+            images_seen,
             to_device(images, self.device, config.channels_last),
-            torch.from_numpy(samples.labels).to(self.device, non_blocking=True),
-            draws.noise(images_seen, micro_batch, size, config.network.z_dim).to(self.device, non_blocking=True),
+            latent.map(self.bring),
+            {purpose: {name: self.bring(t) for name, t in parts.items()} for purpose, parts in extra.items()},
             int((samples.planned != samples.used).sum()),
         )
+
+    def bring(self, tensor: Tensor) -> Tensor:
+        """Bring a draw to the device, without waiting for it there."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+
+def note(samples: Samples, images_seen: int, micro_batch: int) -> str:
+    """Return a line on the planned and the used samples of one micro-batch."""
+    row = {"planned": samples.planned.tolist(), "used": samples.used.tolist()}
+    return json.dumps({"images_seen": images_seen, "micro_batch": micro_batch} | row) + "\n"
+
+
+def ahead(source: Iterator[T]) -> Iterator[T]:
+    """Make the next item in a thread while the last one is used."""
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        coming = pool.submit(next, source)
+        while True:
+            item = coming.result()
+            coming = pool.submit(next, source)
+            yield item
+
+
+class Drawer:
+    """Draws on the CPU all that the updates of one micro-batch want, each part with a key of its own."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.network = config, config.network
+        self.generator, self.disguise = GENERATORS[config.generator], config.disguise()
+        self.penalties = list(config.penalties.active())
+
+    def __call__(
+        self, draws: Draws, label: Int[Tensor, " n"], images_seen: int, micro_batch: int
+    ) -> tuple[Latent, dict[str, dict[str, Tensor]]]:
+        """Return the latent, and the draws of augmentation and of the penalties that are due."""
+        rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
+        n, size = len(label), self.network.size
+        parts = {purpose: self.disguise.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
+        for active in self.penalties:
+            if self.due(active, images_seen):
+                parts[active.name] = active.penalty.draw(rng(active.name), n, size)
+        return self.generator.draw(self.network, rng("z"), label), parts
+
+    def due(self, active: Active, images_seen: int) -> bool:
+        """Tell whether a penalty is computed in D's update that begins at `images_seen`, or in G's after it."""
+        if active.penalty.player == "d":
+            return active.due(images_seen // self.config.batch_size)
+        last = (images_seen + self.config.batch_size) % self.config.step_images == 0
+        return last and active.due(images_seen // self.config.step_images)
 
 
 def to_device(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool = True) -> Tensor:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch.distributed as dist
 from accelerate import Accelerator
-from torch import Tensor
 
 from trainer.packet import Layout, Packet
 from trainer.world import World
@@ -28,7 +28,7 @@ class DdpReduction:
         self.world = world
         self.micro_batches = micro_batches
         self.last = world.share(micro_batches)[-1]
-        self.network: Callable[[Tensor], Tensor] = accelerator.prepare_model(layout.network)
+        self.network: Callable[..., Any] = accelerator.prepare_model(layout.network)
         self.sum = Packet(layout)
         self.packet = Packet(layout)
         self.clear()

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import torch
 
-from shards.stream import Reader
+from shards.stream import Reader, Samples
 from trainer import journal
 from trainer.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, set_aside
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.environment import differences
+from trainer.initial import Initial
 from trainer.lease import Lease
 from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
-from trainer.sample import Painter, Pictures, beside, real_pictures
+from trainer.sample import Painter, beside, real_samples
 from trainer.state import TrainState
 from trainer.stopping import Outcome
 from trainer.tracking import Tracker
@@ -63,14 +64,14 @@ class Desk:
         return Painter(self.config, self.device)
 
     @cached_property
-    def real(self) -> Pictures:
-        """The same real pictures in every grid."""
-        return real_pictures(self.reader, DISTANCE, self.config.seed)
+    def real(self) -> Samples:
+        """The same real pictures in every grid; the painted ones are of their classes."""
+        return real_samples(self.reader, DISTANCE, self.config.seed)
 
     @cached_property
     def distance(self) -> SlicedWasserstein:
         """Measures against the reals."""
-        return SlicedWasserstein(self.real)
+        return SlicedWasserstein(self.real.images)
 
     def newest(self) -> Path | None:
         """Return the newest whole checkpoint, having set aside the damaged ones that are newer."""
@@ -98,6 +99,11 @@ class Desk:
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
         self.tracker.event("environment", **environments[0], processes=len(environments))
 
+    def report_initial(self, initial: Initial) -> None:
+        """Say what was taken over from another run, and what was not."""
+        log.info("%s", initial.words())
+        self.tracker.event("initialised", source=initial.source, taken=initial.taken(), left=initial.left)
+
     def report(self, images_seen: int, scalars: Mapping[str, float]) -> None:
         """Record a step."""
         self.reporter.log(images_seen, scalars)
@@ -105,8 +111,9 @@ class Desk:
     def paint(self, state: TrainState) -> dict[str, float]:
         """Write the sample grid, and return the distance between real and painted pictures."""
         self.painter.load(state.ema)
-        fake = self.painter.paint(DISTANCE, self.config.seed, "sample")
-        picture = beside(self.real[:GRID], fake[:GRID], columns=8)
+        labels = self.real.labels.tolist() if self.config.network.g_conditional else None
+        fake = self.painter.paint(DISTANCE, self.config.seed, "sample", labels=labels)
+        picture = beside(self.real.images[:GRID], fake[:GRID], columns=8)
         target = self.run.sample(state.images_seen)
         try:
             target.parent.mkdir(exist_ok=True)

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from shards.index import Index
 from shards.stream import Reader
-from trainer.assembly import assemble, world_of
+from trainer.assembly import assemble, reduce_as_asked, world_of
 from trainer.checkpoint import Checkpoint, Damaged
 from trainer.cluster import Cluster
 from trainer.collective import gather, on_main
@@ -19,6 +19,7 @@ from trainer.config import Config
 from trainer.data import Feed
 from trainer.desk import Desk
 from trainer.environment import environment
+from trainer.initial import read_initial, take_over
 from trainer.journal import Journal
 from trainer.late import LateScalars, Row
 from trainer.optimization import update_average
@@ -64,8 +65,9 @@ class Training:
         self.total = config.images_to_see(self.reader.split.samples)
         self.desk: Desk | None = None
         on_main(self.world, self.open_desk)
-        self.state = TrainState.create(config, index.hash, self.device)
-        self.step = assemble(config, self.state, accelerator)
+        self.newest: Path | None = on_main(self.world, self.desk.newest if self.desk else None)
+        self.state = TrainState.create(config, index.hash, self.device, draw=self.newest is None)
+        self.step = assemble(config, self.state, reduce_as_asked(config, accelerator), accelerator.autocast)
         self.late = LateScalars(self.device)
         self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.report_stall)
         self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
@@ -108,14 +110,23 @@ class Training:
     def resume(self) -> None:
         """Take up the newest whole checkpoint, or save the state of a run that begins."""
         environments = gather(self.world, environment(self.device))
-        path = on_main(self.world, self.desk.newest if self.desk else None)
-        if path is not None:
-            self.load(path)
-            log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", path.name)
+        if self.newest is not None:
+            self.load(self.newest)
+            log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", self.newest.name)
         if self.desk:
             self.desk.begin(self.state, environments)
-            if path is None:
-                self.desk.save(self.state)
+        if self.newest is None:
+            self.begin()
+
+    def begin(self) -> None:
+        """Start from the weights that were drawn, or from another run's, and save that."""
+        if self.config.init_hash:
+            initial = read_initial(self.run, self.config.init_hash)
+            take_over(self.state, initial.weights, self.config.seed)
+            if self.desk:
+                self.desk.report_initial(initial)
+        if self.desk:
+            self.desk.save(self.state)
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint that the main process has found whole."""

@@ -19,24 +19,67 @@ class Objective:
 
     discriminator: Callable[[Logits, Logits], Loss]
     """(real logits, fake logits) -> loss of the discriminator."""
-    generator: Callable[[Logits], Loss]
-    """fake logits -> loss of the generator."""
+    generator: Callable[[Logits, Callable[[], Logits]], Loss]
+    """(fake logits, what gives the real logits if they are asked for) -> loss of the generator."""
+    pairs: bool = False
+    """Compares picture i of the reals with picture i of the fakes."""
 
 
 OBJECTIVES = {
     # Goodfellow et al. 2014, §3: -log D(x) - log(1 - D(G(z))), and -log D(G(z)) for the generator.
     "non-saturating": Objective(
         discriminator=lambda real, fake: softplus(-real).mean() + softplus(fake).mean(),
-        generator=lambda fake: softplus(-fake).mean(),
+        generator=lambda fake, real: softplus(-fake).mean(),
+    ),
+    # Goodfellow et al. 2014, eq. 1: one value, which D maximises and G minimises.
+    "minimax": Objective(
+        discriminator=lambda real, fake: softplus(-real).mean() + softplus(fake).mean(),
+        generator=lambda fake, real: -softplus(fake).mean(),
     ),
     # Mao et al. 2017 (LSGAN), eq. 9, with a = 0 and b = c = 1.
     "least-squares": Objective(
         discriminator=lambda real, fake: 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(),
-        generator=lambda fake: 0.5 * (fake - 1).square().mean(),
+        generator=lambda fake, real: 0.5 * (fake - 1).square().mean(),
     ),
     # Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
     "hinge": Objective(
         discriminator=lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
-        generator=lambda fake: -fake.mean(),
+        generator=lambda fake, real: -fake.mean(),
+    ),
+    # Arjovsky et al. 2017, eq. 2 and 3; D must be kept Lipschitz, by penalties.wgan_gp or spectral normalisation.
+    "wasserstein": Objective(
+        discriminator=lambda real, fake: fake.mean() - real.mean(),
+        generator=lambda fake, real: -fake.mean(),
+    ),
+    # Jolicoeur-Martineau 2019, §4.2 (RaSGAN): each picture against the mean of the other side.
+    "relativistic-average": Objective(
+        discriminator=lambda real, fake: softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean(),
+        generator=lambda fake, real: softplus(real().mean() - fake).mean() + softplus(real() - fake.mean()).mean(),
+    ),
+    # Jolicoeur-Martineau 2019, §4.1 (RSGAN); Huang et al. 2024 (R3GAN), eq. 2: picture i against picture i.
+    "relativistic-pairing": Objective(
+        discriminator=lambda real, fake: softplus(fake - real).mean(),
+        generator=lambda fake, real: softplus(real() - fake).mean(),
+        pairs=True,
     ),
 }
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Only the fakes that D finds best move G (Sinha et al. 2020, arXiv:2002.06224): a share of each micro-batch.
+
+    Args:
+        share: the final share.
+        images: it is reached after so many pictures, geometrically.
+    """
+
+    share: float
+    images: int
+
+    def __call__(self, fake: Logits, images_seen: int) -> Logits:
+        """Return the highest logits."""
+        if self.share == 1:
+            return fake
+        share = self.share ** min(1.0, images_seen / self.images)
+        return fake.topk(max(1, round(share * len(fake)))).values

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trainer.schedule import half_cosine, warm_up
 from trainer.settings import identity
 
 
@@ -29,15 +30,27 @@ class OptimizerSettings:
     """Pictures after which old weights count half in the moving average."""
     ema_ramp: float = identity(0.05)
     """The half-life is at most this share of the pictures seen so far (Karras et al. 2020); 0: no ramp."""
+    warmup_images: int = identity(0)
+    """Pictures over which both learning rates rise from 0."""
+    decay_images: int = identity(0)
+    """Pictures over which what has a final value moves there, along half a cosine; 0: nothing moves."""
+    lr_final: float = identity(1.0)
+    """The final learning rates, as a share of the first ones."""
+    beta2_final: float | None = identity(None)
+    """The final decay of the second moment."""
 
     def check(self) -> str | None:
         """Return what is wrong with these settings, or None."""
         for name in ("g_lr", "d_lr", "eps", "ema_half_life_images"):
             if getattr(self, name) <= 0:
                 return f"optimizer.{name} must be positive, but is {getattr(self, name)}"
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                return f"optimizer.{name} must be in [0, 1), but is {getattr(self, name)}"
+        for name in ("beta1", "beta2", "beta2_final"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                return f"optimizer.{name} must be in [0, 1), but is {value}"
+        for name in ("warmup_images", "decay_images", "lr_final"):
+            if getattr(self, name) < 0:
+                return f"optimizer.{name} must not be negative, but is {getattr(self, name)}"
         return "optimizer.ema_ramp must not be negative" if self.ema_ramp < 0 else None
 
 
@@ -52,6 +65,14 @@ def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.op
             "exp_avg_sq": torch.zeros_like(parameter),
         }
     return optimizer
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, images_seen: int, s: OptimizerSettings) -> None:
+    """Set what the update that begins at `images_seen` steps with."""
+    rate = lr * warm_up(images_seen, s.warmup_images) * half_cosine(1.0, s.lr_final, images_seen, s.decay_images)
+    beta2 = half_cosine(s.beta2, s.beta2_final, images_seen, s.decay_images)
+    for group in optimizer.param_groups:
+        group.update(lr=rate, betas=(s.beta1, beta2))
 
 
 @torch.no_grad()

@@ -9,16 +9,17 @@ from trainer.networks.batch_norm import BatchStatistics
 
 
 class Layout:
-    """Where a network's gradients, batch statistics and named scalars lie in a flat float32 tensor.
+    """Where a network's gradients, batch statistics and named scalars lie in a flat tensor of its weights' type.
 
-    Each gradient has the strides of its parameter, as fused optimizers want it. `with_gradients=False` leaves the
-    gradients out, for a reduction that carries them itself.
+    That is float32 in training, and float64 where gradients are tested. Each gradient has the strides of its parameter,
+    as fused optimizers want it. `with_gradients=False` leaves the gradients out, for a reduction that carries them
+    itself.
     """
 
     def __init__(self, network: nn.Module, scalars: tuple[str, ...], with_gradients: bool = True) -> None:
         self.network = network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.device = self.parameters[0].device
+        self.device, self.dtype = self.parameters[0].device, self.parameters[0].dtype
         self.statistics = BatchStatistics(network, self.device)
         self.scalars = scalars
         self.with_gradients = with_gradients
@@ -31,7 +32,7 @@ class Packet:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.flat = torch.zeros(layout.numel, device=layout.device)
+        self.flat = torch.zeros(layout.numel, device=layout.device, dtype=layout.dtype)
         sizes = [layout.gradients_numel, layout.statistics.flat.numel(), len(layout.scalars)]
         self.gradients, self.statistics, self.scalars = self.flat.split(sizes)
         self.views: list[Tensor] = []

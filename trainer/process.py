@@ -7,10 +7,11 @@ import os
 
 import torch.distributed as dist
 
-from shards.index import DataError, Index
+from shards.index import DataError
 from trainer.assembly import set_up_device, world_of
 from trainer.cluster import Cluster
 from trainer.config import Config
+from trainer.dataset import open_data
 from trainer.journal import Journal
 from trainer.loop import Failed, Training
 from trainer.reporting import set_up_logging
@@ -25,31 +26,6 @@ log = logging.getLogger(__name__)
 def is_rank() -> bool:
     """Tell whether somebody has started this process as one of a group: torchrun or we ourselves, or accelerate."""
     return "RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
-def open_data(config: Config) -> Index:
-    """Open the dataset and check that it fits the settings.
-
-    Raises:
-        Refused: it does not, or there is none.
-    """
-    if config.data is None:
-        raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
-    try:
-        index = Index.open(config.data)
-    except DataError as error:
-        raise Refused(str(error)) from error
-    if index.size != config.network.size:
-        raise Refused(
-            f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
-            f"{config.network.size}: use --network.size {index.size}, another recipe, or build the shards again"
-        )
-    if index.splits["train"].samples == 0:
-        raise Refused(f"{config.data} holds no picture to train on")
-    for shard in index.splits["train"].shards:
-        if not (index.path / shard.name).exists():
-            raise Refused(f"{config.data} lacks the shard {shard.name}; run: python -m shards verify {config.data}")
-    return index
 
 
 def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:

@@ -24,6 +24,11 @@ def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 
+def uniform(rng: np.random.Generator, *shape: int) -> torch.Tensor:
+    """Draw a float32 CPU tensor from U[0, 1)."""
+    return torch.from_numpy(rng.random(shape, dtype=np.float32))
+
+
 @dataclass(frozen=True)
 class Draws:
     """What one run draws while it trains.
@@ -38,10 +43,6 @@ class Draws:
     def rng(self, purpose: str, images_seen: int, micro_batch: int) -> np.random.Generator:
         """Return the generator for one purpose in one micro-batch of one update."""
         return philox(self.seed, self.rollbacks, purpose, images_seen, micro_batch)
-
-    def noise(self, images_seen: int, micro_batch: int, size: int, z_dim: int) -> torch.Tensor:
-        """Draw z for one micro-batch: (size, z_dim), float32, on the CPU."""
-        return normal(self.rng("z", images_seen, micro_batch), size, z_dim)
 
     def flips(self, images_seen: int, micro_batch: int, size: int) -> torch.Tensor:
         """Draw which pictures of one micro-batch are mirrored: (size,), bool, on the CPU."""

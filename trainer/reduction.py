@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ class Reduction(Protocol):
     """How one network's packets become their mean over all micro-batches."""
 
     layout: Layout
-    network: Callable[[Tensor], Tensor]
+    network: Callable[..., Any]
     """The network, to be called where its own gradients are wanted."""
 
     def micro_batch(self, j: int) -> AbstractContextManager[Packet]:
@@ -72,7 +72,7 @@ class ExactReduction:
         world: this process's place; its share of the micro-batches follows from it.
     """
 
-    def __init__(self, layout: Layout, network: Callable[[Tensor], Tensor], micro_batches: int, world: World) -> None:
+    def __init__(self, layout: Layout, network: Callable[..., Any], micro_batches: int, world: World) -> None:
         self.layout = layout
         self.network = network
         self.world = world
@@ -81,7 +81,7 @@ class ExactReduction:
         self.slices = [slice(s.start, s.stop) for s in (world.share_of(r, layout.numel) for r in range(world.size))]
         mine = self.slices[world.rank]
         self.inbox = {
-            node: torch.empty(mine.stop - mine.start, device=layout.device)
+            node: torch.empty(mine.stop - mine.start, device=layout.device, dtype=layout.dtype)
             for rank, nodes in enumerate(self.owned)
             for node in nodes
             if rank != world.rank

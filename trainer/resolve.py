@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from trainer.config import Config
+from trainer.dataset import open_data
 from trainer.environment import best_precision
+from trainer.initial import find_initial, keep_initial
 from trainer.journal import replace as replace_file
 from trainer.recipes import recipe
 from trainer.run_folder import RunFolder
@@ -93,7 +95,29 @@ def settle(run: RunFolder, asked: Config) -> Config:
     config = replace(asked, mixed_precision=best_precision()) if asked.mixed_precision == "auto" else asked
     config = replace(config, data=config.data.resolve()) if config.data else config  # whoever goes on stands elsewhere
     config.check()
+    if config.network.uses_classes and not config.network.classes and config.data:
+        known = len(open_data(config).classes)
+        config = replace(config, network=replace(config.network, classes=known))
+    config = settle_initial(run, config)
     check_identity(run, config)
+    return config
+
+
+def settle_initial(run: RunFolder, asked: Config) -> Config:
+    """Fix the weights that a new run starts from; one that exists has them already, whatever became of their source.
+
+    Raises:
+        Refused: they are not to be had, or not those that the run began with.
+    """
+    config = replace(asked, init_from=asked.init_from.resolve()) if asked.init_from else asked
+    stored = read_config(run) if run.config.exists() else None
+    if stored and config.init_from in (None, stored.init_from):
+        return replace(config, init_from=stored.init_from, init_hash=stored.init_hash)
+    config = replace(config, init_hash=find_initial(config).hash if config.init_from else "")
+    if stored and config.init_hash != stored.init_hash:
+        raise Refused(
+            f"{run.path} did not begin with the weights of {asked.init_from}; start a new run with another --run"
+        )
     return config
 
 
@@ -105,6 +129,8 @@ def write_config(run: RunFolder, config: Config) -> None:
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
+        if config.init_hash and not run.config.exists():
+            keep_initial(run, config)
         replace_file(run.config, (json.dumps(to_json(config), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

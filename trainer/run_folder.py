@@ -16,6 +16,7 @@ class RunFolder:
       system.jsonl     times, speeds, memory: one row per logged step of each attempt
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
       wandb.json       the identity of the W&B run (no secrets)
+      initial.safetensors  with --init-from: the weights that the run began with
       checkpoints/     one folder per checkpoint, see checkpoint.py
       samples/         real beside fake, one PNG per sampling: <images_seen>.png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
@@ -33,6 +34,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved settings."""
         return self.path / "config.json"
+
+    @property
+    def initial(self) -> Path:
+        """The weights that a fine-tuned run began with."""
+        return self.path / "initial.safetensors"
 
     @property
     def metrics(self) -> Path:

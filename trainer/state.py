@@ -9,27 +9,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from trainer.config import Config
-from trainer.networks import ARCHITECTURES
+from trainer.memory import Memory
+from trainer.networks import build_discriminator, build_generator, initialise
+from trainer.networks.base import Discriminator, Generator
 from trainer.optimization import adam
 from trainer.settings import Refused, identity_hash
+
+FIRST_SCALE = 2.0**15  # torch's own, twice as much, is no fp16 number, which gradient penalties need it to be
 
 
 @dataclass
 class TrainState:
     """Everything that a later step reads and that the settings and the data do not already say."""
 
-    generator: nn.Module
-    discriminator: nn.Module
+    generator: Generator
+    discriminator: Discriminator
     ema: dict[str, Tensor]
     """Moving average of the generator's parameters; its BatchNorm statistics are made when it paints (sample.py)."""
     g_optimizer: torch.optim.Adam
     d_optimizer: torch.optim.Adam
     g_scaler: GradScaler
     d_scaler: GradScaler
+    memory: Memory
+    """What penalties and augmentation remember."""
     dataset: str
     """Hash of the dataset's index."""
     identity: str
@@ -39,17 +45,22 @@ class TrainState:
     """For each rollback, where it started (`from`) and where it went (`to`), in images seen."""
 
     @classmethod
-    def create(cls, config: Config, dataset: str, device: torch.device) -> TrainState:
-        """Build the state of a run that has seen nothing; every bit of it follows from the settings."""
-        architecture = ARCHITECTURES[config.architecture]
-        networks = []
-        for name, build in (("generator", architecture.generator), ("discriminator", architecture.discriminator)):
-            network = build(config.network)
-            architecture.initialise(network, config.seed, name)
+    def create(cls, config: Config, dataset: str, device: torch.device, draw: bool = True) -> TrainState:
+        """Build the state of a run that has seen nothing; every bit of it follows from the settings.
+
+        Where a checkpoint is read next, the weights need not be drawn: BigGAN's take long.
+        """
+        generator = build_generator(config.generator, config.network)
+        discriminator = build_discriminator(config.discriminator, config.network)
+        for network, role in ((generator, "generator"), (discriminator, "discriminator")):
+            if draw:
+                initialise(network, config.seed, role)
             if config.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-            networks.append(network.to(device))
-        generator, discriminator = networks
+            network.to(device)
+        first = config.disguise().first_memory()
+        for active in config.penalties.active():
+            first |= active.first_memory()
         fp16 = config.mixed_precision == "fp16"
         return cls(
             generator,
@@ -57,8 +68,9 @@ class TrainState:
             {name: p.detach().clone() for name, p in generator.named_parameters()},
             adam(generator, config.optimizer.g_lr, config.optimizer),
             adam(discriminator, config.optimizer.d_lr, config.optimizer),
-            GradScaler(device.type, enabled=fp16),
-            GradScaler(device.type, enabled=fp16),
+            GradScaler(device.type, FIRST_SCALE, enabled=fp16),
+            GradScaler(device.type, FIRST_SCALE, enabled=fp16),
+            {name: torch.tensor(value, device=device) for name, value in first.items()},
             dataset,
             identity_hash(config),
         )
@@ -68,6 +80,7 @@ class TrainState:
         named = {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
         named |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         named |= {f"ema.{k}": v for k, v in self.ema.items()}
+        named |= {f"memory.{k}": v for k, v in self.memory.items()}
         for name, network, optimizer in (
             ("g_optimizer", self.generator, self.g_optimizer),
             ("d_optimizer", self.discriminator, self.d_optimizer),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from launcher import runs
 from launcher.job.attempts import OWN_FAULTS, Attempt, Cause, seconds
@@ -104,11 +103,12 @@ def exchanged_mb(config: Config) -> float:
     """Return what the ranks sum up in a step: the gradients of D for each of its updates, and those of G."""
     import torch
 
-    from trainer.networks import ARCHITECTURES
+    from trainer.networks import build_discriminator, build_generator
 
-    def megabytes(build: Any) -> float:
-        with torch.device("meta"):
-            return float(sum(p.numel() for p in build(config.network).parameters()) * 4 / 1e6)
-
-    networks = ARCHITECTURES[config.architecture]
-    return megabytes(networks.generator) + config.d_steps * megabytes(networks.discriminator)
+    with torch.device("meta"):
+        networks = (
+            build_generator(config.generator, config.network),
+            build_discriminator(config.discriminator, config.network),
+        )
+    g, d = (sum(p.numel() for p in network.parameters()) * 4 / 1e6 for network in networks)
+    return g + config.d_steps * d

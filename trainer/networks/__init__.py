@@ -1,25 +1,62 @@
-"""The architectures: one file each, one line here."""
+"""The architectures: one file each, one line here for each network. Any generator goes with any discriminator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import torch
 
-from torch import nn
+from trainer.networks import biggan, dcgan, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
+from trainer.networks.base import Discriminator, Generator, Network
+from trainer.networks.settings import NetworkSettings
+from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
+from trainer.randomness import philox
 
-from trainer.networks import dcgan
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A pair of networks that share their settings, and how their weights are drawn."""
-
-    generator: Callable[[dcgan.DcganSettings], nn.Module]
-    discriminator: Callable[[dcgan.DcganSettings], nn.Module]
-    initialise: Callable[[nn.Module, int, str], None]
-    """(network, seed, name) -> None."""
-
-
-ARCHITECTURES = {
-    "dcgan": Architecture(dcgan.Generator, dcgan.Discriminator, dcgan.initialise),
+GENERATORS: dict[str, type[Generator]] = {
+    "dcgan": dcgan.Generator,
+    "wgan-gp": wgan_gp.Generator,
+    "sngan": sngan.Generator,
+    "sagan": sagan.Generator,
+    "biggan": biggan.Generator,
+    "stylegan2": stylegan2.Generator,
+    "fastgan": fastgan.Generator,
+    "r3gan": r3gan.Generator,
+    "mlp": mlp.Generator,
 }
+
+DISCRIMINATORS: dict[str, type[Discriminator]] = {
+    "dcgan": dcgan.Discriminator,
+    "wgan-gp": wgan_gp.Discriminator,
+    "sngan": sngan.Discriminator,
+    "sagan": sagan.Discriminator,
+    "biggan": biggan.Discriminator,
+    "stylegan2": stylegan2.Discriminator,
+    "fastgan": fastgan.Discriminator,
+    "r3gan": r3gan.Discriminator,
+    "mlp": mlp.Discriminator,
+}
+
+
+def build_generator(name: str, settings: NetworkSettings) -> Generator:
+    """Build a generator; its weights are not drawn yet."""
+    network = GENERATORS[name](settings)
+    if settings.g_spectral_norm:
+        add_spectral_norm(network, network.without_spectral_norm)
+    return network
+
+
+def build_discriminator(name: str, settings: NetworkSettings) -> Discriminator:
+    """Build a discriminator; its weights are not drawn yet."""
+    network = DISCRIMINATORS[name](settings)
+    if settings.d_spectral_norm:
+        add_spectral_norm(network, network.without_spectral_norm)
+    return network
+
+
+@torch.no_grad()
+def initialise(network: Network, seed: int, role: str) -> None:
+    """Draw the weights: each parameter's draw is keyed by the network's role and its own name."""
+    for key, parameter in network.named_parameters():
+        name = key.replace("parametrizations.", "").replace(".original", "")  # the same with spectral normalisation
+        value = network.initial(name, tuple(parameter.shape), philox(seed, "weights", role, name))
+        if value is not None:
+            parameter.copy_(torch.as_tensor(value))
+    start_spectral_norm(network, seed, role)

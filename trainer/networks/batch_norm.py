@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,42 +20,78 @@ class BatchNorm2d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.momentum = momentum
         self.eps = eps
         self.batch: tuple[Tensor, Tensor] | None = None  # mean and variance of the passes since the last restart
         self.passes = 0
+        self.counts = True  # False: passes leave no trace
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of x."""
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if not self.counts:
+            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         self.passes += 1
         mean, var = self.batch or (None, None)
+        if self.passes == 1 and mean is not None and var is not None:
+            # They are overwritten now, but for what is not finite: 0 * NaN is NaN. Autograd keeps them unread.
+            mean.data.zero_()
+            var.data.zero_()
         # A momentum of 1/k makes the k-th pass's update a cumulative average: the first one overwrites.
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, 1 / self.passes, self.eps)
 
 
+class ConditionalBatchNorm2d(nn.Module):
+    """BatchNorm whose gain and bias depend on a condition (Dumoulin et al. 2017; de Vries et al. 2017).
+
+    They are 1 + A c and B c. With a one-hot class as condition these are a gain and a bias for each class; BigGAN's
+    condition is a class embedding beside a part of z (Brock et al. 2019, appendix B). Without a condition (dimension 0)
+    it is plain BatchNorm.
+    """
+
+    def __init__(self, channels: int, condition_dim: int) -> None:
+        super().__init__()
+        self.normalise = BatchNorm2d(channels, affine=condition_dim == 0)
+        if condition_dim:
+            self.gain = nn.Linear(condition_dim, channels, bias=False)
+            self.shift = nn.Linear(condition_dim, channels, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Normalise x (n, c, h, w) and modulate it by a condition (n, condition_dim)."""
+        x = self.normalise(x)
+        if condition is None:
+            return x
+        with torch.autocast(x.device.type, enabled=False):  # in bf16, 1 + a small gain would be 1
+            condition = condition.to(torch.promote_types(condition.dtype, torch.float32))
+            gain, shift = 1 + self.gain(condition), self.shift(condition)
+        modulated: Tensor = x * gain[:, :, None, None] + shift[:, :, None, None]
+        return modulated.to(x.dtype)
+
+
 class BatchStatistics:
-    """The batch statistics of all BatchNorm layers of a network, as one flat float32 tensor.
+    """The batch statistics of all BatchNorm layers of a network, as one flat tensor of their type.
 
     Layout: each layer's mean, then its variance, in the order of `network.modules()`.
     """
 
     def __init__(self, network: nn.Module, device: torch.device) -> None:
         self.layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
-        self.flat = torch.zeros(sum(2 * len(layer.weight) for layer in self.layers), device=device)
+        dtype = self.layers[0].running_mean.dtype if self.layers else None
+        numel = sum(2 * len(layer.running_mean) for layer in self.layers)
+        self.flat = torch.zeros(numel, device=device, dtype=dtype)
         for layer, batch in zip(self.layers, self.views(self.flat), strict=True):
             layer.batch = batch
 
     def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each layer's (mean, variance) inside a tensor of this layout."""
-        sizes = [len(layer.weight) for layer in self.layers for _ in range(2)]
+        sizes = [len(layer.running_mean) for layer in self.layers for _ in range(2)]
         parts = flat.split(sizes) if sizes else ()
         return list(zip(parts[::2], parts[1::2], strict=True))
 
@@ -60,6 +99,17 @@ class BatchStatistics:
         """Forget the passes so far: the next one overwrites."""
         for layer in self.layers:
             layer.passes = 0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let passes through the network leave no trace: those that a penalty makes besides."""
+        for layer in self.layers:
+            layer.counts = False
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer.counts = True
 
     @torch.no_grad()
     def update_running(self, flat: Tensor) -> None:

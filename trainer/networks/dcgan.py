@@ -1,95 +1,90 @@
-"""DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434), for any power-of-two size from 16."""
+"""DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434), for any power-of-two size from 16 to 256."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
-import torch
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trainer.networks.batch_norm import BatchNorm2d
-from trainer.randomness import philox
-from trainer.settings import identity
+from trainer.networks import base
+from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
+from trainer.networks.settings import NetworkSettings
 
 
-@dataclass(frozen=True)
-class DcganSettings:
-    """The size of both networks."""
-
-    size: int = identity(64)
-    """Height and width of the pictures: 16, 32, 64, 128 or 256."""
-    z_dim: int = identity(100)
-    """Dimensions of the noise."""
-    g_channels: int = identity(64)
-    """Channels of the generator's last hidden layer; each earlier one has twice as many."""
-    d_channels: int = identity(64)
-    """Channels of the discriminator's first hidden layer; each later one has twice as many."""
-
-    def check(self) -> str | None:
-        """Return what is wrong with these settings, or None."""
-        if self.size not in (16, 32, 64, 128, 256):
-            return f"network.size must be 16, 32, 64, 128 or 256, but is {self.size}"
-        for name in ("z_dim", "g_channels", "d_channels"):
-            if getattr(self, name) < 1:
-                return f"network.{name} must be positive, but is {getattr(self, name)}"
-        return None
-
-    @property
-    def widths(self) -> list[int]:
-        """Multiples of the base width, from the picture's side to the 4 x 4 side."""
-        return [2**i for i in range(self.size.bit_length() - 3)]
+def widths(settings: NetworkSettings) -> list[int]:
+    """Return multiples of the base width, from the picture's side to the 4 x 4 side."""
+    return [2**i for i in range(settings.size.bit_length() - 3)]
 
 
-class Generator(nn.Module):
-    """Noise to pictures: fractionally strided convolutions, BatchNorm and ReLU, tanh at the end (§3)."""
+def problem(settings: NetworkSettings) -> str | None:
+    """Return what DCGAN cannot do with these settings, or None."""
+    if settings.size not in (16, 32, 64, 128, 256):
+        return f"network.size must be 16, 32, 64, 128 or 256 for dcgan, but is {settings.size}"
+    return None
 
-    def __init__(self, settings: DcganSettings) -> None:
-        super().__init__()
-        channels = [settings.g_channels * width for width in reversed(settings.widths)]
-        layers: list[nn.Module] = [
-            nn.ConvTranspose2d(settings.z_dim, channels[0], 4, 1, 0, bias=False),
-            BatchNorm2d(channels[0]),
-            nn.ReLU(),
-        ]
-        for before, after in pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False), BatchNorm2d(after), nn.ReLU()]
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False), nn.Tanh())
 
-    def forward(self, z: Float[Tensor, "n z"]) -> Float[Tensor, "n 3 h w"]:
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases are zero (§3)."""
+    if name.endswith("bias"):
+        return 0.0
+    return rng.normal(1.0 if len(shape) == 1 else 0.0, 0.02, shape)
+
+
+class Generator(base.Generator):
+    """Noise to pictures: fractionally strided convolutions, BatchNorm and ReLU, tanh at the end (§3).
+
+    Told the class, its BatchNorm is conditional.
+    """
+
+    problem = staticmethod(problem)
+    initial = staticmethod(initial)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        self.classes = settings.g_classes
+        condition = self.classes + 1 if self.classes else 0
+        channels = [settings.g_channels * width for width in reversed(widths(settings))]
+        convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], 4, 1, 0, bias=False)]
+        convolutions += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(channels)]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, condition) for c in channels)
+        self.last = nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False)
+
+    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint pictures in [-1, 1]."""
-        out: Tensor = self.layers(z[:, :, None, None])
+        condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
+        x = code[:, :, None, None]
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(convolution(x), condition).relu()
+        out: Tensor = self.last(x).tanh()
         return out
 
 
-class Discriminator(nn.Module):
-    """Pictures to logits: strided convolutions, BatchNorm on all but the first and the last, LeakyReLU (§3)."""
+class Discriminator(base.Discriminator):
+    """Pictures to logits: strided convolutions, BatchNorm on all but the first and the last, LeakyReLU (§3).
 
-    def __init__(self, settings: DcganSettings) -> None:
-        super().__init__()
-        channels = [settings.d_channels * width for width in settings.widths]
-        layers: list[nn.Module] = [nn.Conv2d(3, channels[0], 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
-        for before, after in pairwise(channels):
-            layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), BatchNorm2d(after), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, 4, 1, 0, bias=False))
-
-    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-        """Judge pictures: high logits are real ones."""
-        out: Tensor = self.layers(x)
-        return out.flatten()
-
-
-@torch.no_grad()
-def initialise(network: nn.Module, seed: int, name: str) -> None:
-    """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases are zero (§3).
-
-    Each parameter's draw is keyed by the network's name and its own.
+    Without BatchNorm the layers have biases: else a grey picture, which is all zeros, could not be told to be fake.
     """
-    for key, parameter in network.named_parameters():
-        if key.endswith("bias"):
-            parameter.zero_()
-            continue
-        centre = 1.0 if parameter.ndim == 1 else 0.0
-        draw = philox(seed, "weights", name, key).normal(centre, 0.02, tuple(parameter.shape))
-        parameter.copy_(torch.from_numpy(draw))
+
+    problem = staticmethod(problem)
+    initial = staticmethod(initial)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        channels, bias = [settings.d_channels * width for width in widths(settings)], not settings.d_batch_norm
+        layers: list[nn.Module] = [nn.Conv2d(settings.channels, channels[0], 4, 2, 1, bias=bias), nn.LeakyReLU(0.2)]
+        for before, after in pairwise(channels):
+            layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=bias))
+            layers += [BatchNorm2d(after)] if settings.d_batch_norm else []
+            layers.append(nn.LeakyReLU(0.2))
+        self.layers = nn.Sequential(*layers)
+        self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge pictures: high logits are real ones."""
+        features = minibatch_std(self.layers(pack(x, self.settings.pack)), self.settings.mbstd_group)
+        out: Judgement = self.head(features.flatten(1), label)
+        return out

@@ -1,0 +1,222 @@
+"""What D is shown, and the probability behind it, against a direct simulation."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.made_batches import made_batches
+from trainer.assembly import assemble, reduce_exactly
+from trainer.augment.base import AugmentSettings
+from trainer.augment.disguise import SIGNS, Disguise, P
+from trainer.config import Config
+from trainer.memory import Memory, finite_only
+from trainer.networks.settings import NetworkSettings
+from trainer.randomness import philox
+from trainer.state import TrainState, fingerprint
+from trainer.step import GanStep
+from trainer.world import World
+
+BATCH = 4
+# Powers of two, so that float32 is exact: p moves by 1/64 every four updates.
+ADA = AugmentSettings(kind="ada", target=0.5, speed_images=1024, interval=4)
+
+
+def disguise(settings: AugmentSettings, decay_images: int = 0) -> Disguise:
+    return Disguise(settings, 8, decay_images, BATCH)
+
+
+def memory_of(shown: Disguise) -> Memory:
+    return {name: torch.tensor(value) for name, value in shown.first_memory().items()}
+
+
+def path(settings: AugmentSettings, signs: list[float], decay_images: int = 0) -> list[float]:
+    """p after each update."""
+    shown = disguise(settings, decay_images)
+    memory, values = memory_of(shown), []
+    for k, sign in enumerate(signs):
+        shown.adapt(memory, torch.tensor(sign), k * BATCH)
+        values.append(memory[P].item())
+    return values
+
+
+# The controller
+
+
+def test_p_follows_a_direct_simulation() -> None:
+    """Over 1,000 updates that reach both ends, and with ties, at which p stays."""
+    rng = philox("signs")
+    bias = [0.5] * 50 + [1.0] * 450 + [0.0] * 500
+    signs = [max(-1.0, min(1.0, b + float(rng.integers(-4, 5)) / 8)) for b in bias]
+    expected, p = [], 0.0
+    for k in range(1000):
+        if k % 4 == 3:
+            mean = sum(signs[k - 3 : k + 1]) / 4
+            p = min(1.0, max(0.0, p + (mean > 0.5) / 64 - (mean < 0.5) / 64))
+        expected.append(p)
+    assert path(ADA, signs) == expected
+    assert {0.0, 1.0} < set(expected)
+    assert any(expected[k] == expected[k - 4] not in (0.0, 1.0) for k in range(7, 1000, 4))
+
+
+def test_p_goes_from_zero_to_one_in_exactly_speed_images() -> None:
+    values = path(ADA, [1.0] * 300)
+    assert values.index(1.0) == 1024 // BATCH - 1
+    assert max(values) == 1.0
+    assert [k for k in range(1, 255) if values[k] != values[k - 1]] == list(range(3, 255, 4))
+    assert path(replace(ADA, p=1.0), [0.0] * 300).index(0.0) == 1024 // BATCH - 1
+
+
+def test_p_goes_on_after_a_resume_as_if_there_were_none() -> None:
+    """What it needs besides the memory is the number of pictures seen: here in the midst of an interval."""
+    signs = [0.9, -0.2, 1.0, 0.8] * 3
+    shown = disguise(ADA)
+    memory = memory_of(shown)
+    for k in range(6):
+        shown.adapt(memory, torch.tensor(signs[k]), k * BATCH)
+    again = disguise(ADA)
+    for k in range(6, 12):
+        again.adapt(memory, torch.tensor(signs[k]), k * BATCH)
+    assert memory[P].item() == path(ADA, signs)[-1] == 3 / 64
+
+
+def test_a_sign_that_is_not_a_number_does_not_poison() -> None:
+    signs = [1.0, math.nan, 1.0, 1.0] * 4
+    values = path(ADA, signs)
+    assert values == path(ADA, [0.0 if math.isnan(s) else s for s in signs])
+    assert values[-1] == 4 / 64
+
+
+def test_without_adaptation_p_follows_half_a_cosine() -> None:
+    settings = replace(ADA, adaptive=False, p=0.2, p_final=0.6)
+    values = path(settings, [1.0] * 30, decay_images=80)
+    ends = [min(1.0, (k + 1) * BATCH / 80) for k in range(30)]
+    assert values == pytest.approx([0.6 - 0.4 * 0.5 * (1 + math.cos(math.pi * t)) for t in ends], abs=1e-6)
+    assert values[9] == pytest.approx(0.4)
+    assert values[19:] == pytest.approx([0.6] * 11)
+    assert path(replace(settings, p_final=None), [1.0] * 9, 80) == pytest.approx([0.2] * 9)
+
+
+@pytest.mark.parametrize("kind", ["none", "diffaugment"])
+def test_what_does_not_follow_p_has_none(kind: str) -> None:
+    shown = disguise(AugmentSettings(kind=kind))
+    assert shown.first_memory() == {}
+    assert shown.measured({}) == {}
+    shown.adapt({}, torch.tensor(1.0), 0)
+
+
+# APA
+
+
+def apa(p: float, kind: str = "none") -> tuple[Disguise, Memory]:
+    shown = disguise(AugmentSettings(kind=kind, apa=True, p=p))
+    return shown, memory_of(shown)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.7, 1.0])
+@pytest.mark.parametrize("shape", [(3, 2, 2), (2,)])
+def test_apa_shows_fakes_as_reals_with_probability_p(p: float, shape: tuple[int, ...]) -> None:
+    """Whole pictures, or points; and only as reals."""
+    n = 10_000
+    shown, memory = apa(p)
+    real, fake = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0)), -torch.ones(n, *shape)
+    draws = shown.draw(philox("deceive", str(p)), n)
+    seen = shown.deceive(real, fake, draws, memory)
+    assert seen.shape == real.shape
+    deceived = (seen == fake).flatten(1).all(1)
+    assert torch.equal(seen[deceived], fake[deceived])
+    assert torch.equal(seen[~deceived], real[~deceived])
+    assert abs(int(deceived.sum()) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
+    assert torch.equal(shown.show(fake, draws, memory), fake)
+
+
+@pytest.mark.parametrize("kind", ["none", "ada"])
+def test_at_p_zero_pictures_are_shown_to_the_bit(kind: str) -> None:
+    shown, memory = apa(0.0, kind)
+    x = torch.from_numpy(philox("pictures").uniform(-1, 1, (16, 3, 8, 8))).float()
+    draws = shown.draw(philox("zero"), 16)
+    assert torch.equal(shown.deceive(x, -x, draws, memory), x)
+    assert torch.equal(shown.show(x, draws, memory), x)
+    memory[P].fill_(1.0)
+    assert not torch.equal(shown.deceive(x, -x, draws, memory), x)
+
+
+def test_without_apa_no_fake_is_shown_as_real() -> None:
+    shown = disguise(ADA)
+    assert "deceive" not in shown.draw(philox("none"), 4)
+    nan = torch.full((4, 3, 8, 8), math.nan)
+    assert shown.deceive(torch.zeros_like(nan), nan, shown.draw(philox("none"), 4), memory_of(shown)).isfinite().all()
+
+
+# In training
+
+
+CONFIG = Config(
+    batch_size=12,
+    micro_batch_size=4,
+    mixed_precision="no",
+    network=NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6),
+    augment=AugmentSettings(kind="ada", apa=True, p=0.25, target=-1.0, speed_images=24, interval=1),
+)
+
+
+def make(config: Config = CONFIG) -> tuple[TrainState, GanStep]:
+    state = TrainState.create(config, "data", torch.device("cpu"))
+    return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
+
+
+def never() -> bool:
+    return False
+
+
+def test_p_is_part_of_the_state() -> None:
+    state, step = make()
+    assert {name: value.item() for name, value in state.memory.items()} == {P: 0.25, SIGNS: 0.0}
+    scalars = step([made_batches(CONFIG)], never)
+    assert scalars[P].item() == state.memory[P].item() == 0.75  # half of the way from 0 to 1 in half of the pictures
+    tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    for name in (f"memory.{P}", f"memory.{SIGNS}"):
+        changed = tensors | {name: tensors[name] + 1}
+        assert fingerprint(changed, {}) != fingerprint(tensors, {})
+    other, _ = make()
+    live = other.memory[P]
+    other.load(tensors, state.scalars(), "here")
+    assert other.memory[P] is live
+    assert live.item() == 0.75
+    assert fingerprint(other.tensors(), {}) == fingerprint(tensors, {})
+
+
+def test_the_step_hands_over_the_mean_sign_of_the_reals() -> None:
+    config = replace(CONFIG, augment=replace(CONFIG.augment, apa=False, p=0.0, interval=2, target=0.0))
+    state, step = make(config)
+    share = made_batches(config)
+    with torch.no_grad():
+        sign = torch.stack([state.discriminator(b.real, b.label).logits.sign().mean() for b in share]).mean()
+    scalars = step([share], never)
+    torch.testing.assert_close(state.memory[SIGNS], sign)
+    assert "sign_real" not in scalars
+    assert 0 < abs(sign) < 1
+
+
+def test_a_nan_in_training_leaves_p_alone() -> None:
+    state, step = make(replace(CONFIG, augment=replace(CONFIG.augment, interval=2)))
+    broken = [replace(b, real=b.real * math.nan) for b in made_batches(CONFIG)]
+    scalars, _ = step.update_discriminator(broken)
+    assert scalars[P] == 0.25
+    assert state.memory[SIGNS].isfinite()
+
+
+def test_memory_undoes_what_is_not_finite() -> None:
+    memory: dict[str, Tensor] = {"a": torch.tensor(1.0), "b": torch.tensor(2.0), "c": torch.tensor(3.0)}
+    live = dict(memory)
+    with finite_only(memory):
+        memory["a"].fill_(math.nan)
+        memory["b"].fill_(-math.inf)
+        memory["c"].fill_(4.0)
+    assert {name: value.item() for name, value in memory.items()} == {"a": 1.0, "b": 2.0, "c": 4.0}
+    assert all(memory[name] is live[name] for name in memory)

@@ -1,0 +1,133 @@
+"""The promise, for every entry of every registry: any number of processes, any interruption, the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
+
+from shards.index import Index
+from tests.conftest import run
+from tests.zoo_cases import CASES
+from tests.zygote import Zygote
+from trainer.checkpoint import newest_whole
+from trainer.config import Config
+from trainer.resolve import settle, write_config
+from trainer.run_folder import RunFolder
+from trainer.state import fingerprint
+
+ENOUGH = 10**6  # pictures, before which the kill comes
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """Start processes without their imports."""
+    process = Zygote()
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled pictures with their folders as classes."""
+    out = tmp_path_factory.mktemp("data") / "labelled-32"
+    done = run("shards", "build", "examples/clipart.zip", "--out", str(out), "--size", "32", "--labels", "folders")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def prepare(case: str, folder: Path, data: Path) -> RunFolder:
+    """Write the settings of a run."""
+    config, run_folder = CASES[case], RunFolder(folder)
+    if config.network.uses_classes:
+        config = replace(config, network=replace(config.network, classes=len(Index.open(data).classes)))
+    config = replace(
+        config,
+        data=data,
+        flip=True,
+        log_every_images=config.step_images,
+        checkpoint_every_images=config.step_images,
+        sample_every_images=ENOUGH,
+        tracking=replace(config.tracking, mode="disabled"),
+    )
+    write_config(run_folder, settle(run_folder, config))
+    return run_folder
+
+
+def train(zygote: Zygote, run_folder: RunFolder, size: int, total: int, mistake: str | None = None) -> None:
+    """Train to the end."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    codes = zygote.wait(zygote.start(run_folder, size, store.port, "--total-images", str(total), mistake=mistake))
+    assert codes == [0] * size, Path(f"{run_folder.path}.log").read_text()
+
+
+def reached(run_folder: RunFolder) -> int:
+    """Return how far the newest whole checkpoint is."""
+    found = newest_whole(run_folder.checkpoints, lambda checkpoint, problem: None)
+    return found.images_seen if found else 0
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is only waited for."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def kill_after(zygote: Zygote, run_folder: RunFolder, size: int, images_seen: int) -> None:
+    """Train until a checkpoint is as far as that, and kill every process."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    pids = zygote.start(run_folder, size, store.port, "--total-images", str(ENOUGH))
+    deadline = time.monotonic() + 120
+    while reached(run_folder) < images_seen and time.monotonic() < deadline and not any(map(ended, pids)):
+        time.sleep(0.02)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert zygote.wait(pids) == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
+
+
+def state(run_folder: RunFolder) -> str:
+    """Return the fingerprint of the newest checkpoint."""
+    found = newest_whole(run_folder.checkpoints, lambda checkpoint, problem: None)
+    assert found
+    return fingerprint(*found.read())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_killed_on_two_and_resumed_on_three_is_undisturbed_on_one(
+    case: str, zygote: Zygote, labelled: Path, tmp_path: Path
+) -> None:
+    """Weights, averages, optimizers, memory and rows; the last row has the distance of what was painted."""
+    config: Config = CASES[case]
+    disturbed = prepare(case, tmp_path / "disturbed", labelled)
+    kill_after(zygote, disturbed, 2, config.step_images)
+    total = reached(disturbed) + 2 * config.step_images
+    train(zygote, disturbed, 3, total)
+    undisturbed = prepare(case, tmp_path / "undisturbed", labelled)
+    train(zygote, undisturbed, 1, total)
+    assert state(disturbed) == state(undisturbed)
+    assert disturbed.metrics.read_bytes() == undisturbed.metrics.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "case"),
+    [
+        ("lost_memory", "recipe stylegan2-ada-64"),
+        ("lost_memory", "recipe lecam-32"),
+        ("vectors_by_passes", "recipe sngan-32"),
+        ("draw_by_rank", "recipe wgan-gp-32"),
+    ],
+)
+def test_planted_mistakes_are_seen(mistake: str, case: str, zygote: Zygote, labelled: Path, tmp_path: Path) -> None:
+    step = CASES[case].step_images
+    states = []
+    for name, planted in (("right", None), ("wrong", mistake)):
+        run_folder = prepare(case, tmp_path / name, labelled)
+        train(zygote, run_folder, 2, step, planted)
+        train(zygote, run_folder, 3, 3 * step, planted)
+        states.append(state(run_folder))
+    assert states[0] != states[1]

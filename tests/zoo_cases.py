@@ -1,0 +1,104 @@
+"""Every entry of every registry as a run that is small enough to test: a new entry is tested without a new test."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+from trainer.augment import AUGMENTATIONS
+from trainer.config import Config
+from trainer.networks import DISCRIMINATORS, GENERATORS
+from trainer.objectives import OBJECTIVES
+from trainer.penalties import Penalties
+from trainer.penalties.base import Weighted
+from trainer.recipes import RECIPES
+from trainer.settings import Refused, identity_hash
+
+CLASSES = 5  # of the bundled pictures
+
+
+def small(config: Config) -> Config:
+    """Return settings of the same parts at 32 pixels, of little width, with three micro-batches and short schedules."""
+    network = replace(
+        config.network,
+        size=32,
+        z_dim=32,
+        g_channels=16,
+        d_channels=16,
+        max_channels=32,
+        mapping_layers=2,
+        classes=CLASSES if config.network.uses_classes else 0,
+    )
+    penalties = config.penalties
+    for f in fields(penalties):
+        weighted: Weighted = getattr(penalties, f.name)
+        if weighted.every > 2:
+            penalties = replace(penalties, **{f.name: replace(weighted, every=2)})
+    augment = config.augment
+    if augment.uses_p:
+        augment = replace(augment, p=augment.p or 0.4, speed_images=200, interval=min(augment.interval, 2))
+    optimizer = replace(config.optimizer, decay_images=min(config.optimizer.decay_images, 200))
+    return replace(
+        config,
+        recipe="custom",
+        batch_size=24,
+        micro_batch_size=8,
+        d_steps=min(config.d_steps, 2),
+        mixed_precision="bf16" if config.mixed_precision == "bf16" else "no",
+        network=network,
+        penalties=penalties,
+        augment=augment,
+        optimizer=optimizer,
+        top_k_images=100,
+    )
+
+
+def candidates() -> dict[str, Config]:
+    """Return a run for every entry of every registry; most are a DCGAN with one part of it exchanged."""
+    found = {f"recipe {name}": recipe.config for name, recipe in RECIPES.items()}
+    base = Config()
+    found |= {f"generator {name}": replace(base, generator=name) for name in GENERATORS}
+    found |= {f"discriminator {name}": replace(base, discriminator=name) for name in DISCRIMINATORS}
+    found |= {f"objective {name}": replace(base, objective=name) for name in OBJECTIVES}
+    found |= {f"augment {name}": replace(base, augment=replace(base.augment, kind=name)) for name in AUGMENTATIONS}
+    for f in fields(Penalties):
+        penalties = replace(base.penalties, **{f.name: Weighted(0.1, every=2)})
+        found[f"penalty {f.name}"] = replace(base, penalties=penalties)
+    found["ada, the whole pipe"] = replace(base, augment=replace(base.augment, kind="ada", pipe="bgcfno"))
+    found["top-k"] = replace(base, top_k=0.5)
+    # Where the caches of cast and of normalised weights could make a pass depend on whose update it is in.
+    paths = Penalties(path_length=Weighted(0.1, every=2))
+    found["bf16 and path length"] = replace(base, mixed_precision="bf16", penalties=paths)
+    normalised = replace(base.network, g_spectral_norm=True, d_spectral_norm=True)
+    found["normalised and path length"] = replace(base, generator="sngan", network=normalised, penalties=paths)
+    return found
+
+
+def fit(config: Config) -> Config:
+    """Return the settings with what a part of them wants of the others."""
+    for change in (
+        {},
+        {
+            "network": replace(config.network, d_head="classifier", classes=CLASSES),
+            "penalties": replace(config.penalties, style=Weighted(0.1)),
+        },
+        {"discriminator": "fastgan"},
+    ):
+        changed = replace(config, **change)
+        try:
+            changed.check()
+        except Refused:
+            continue
+        return changed
+    raise AssertionError("nothing that a part wants makes these settings possible")
+
+
+def cases() -> dict[str, Config]:
+    """Return the small runs, each combination once."""
+    found: dict[str, tuple[str, Config]] = {}
+    for name, config in candidates().items():
+        run = fit(small(config))
+        found.setdefault(identity_hash(run), (name, run))
+    return dict(found.values())
+
+
+CASES = cases()

@@ -1,0 +1,98 @@
+"""A process that has imported everything and forks into training processes: `python -m tests.zygote`.
+
+Real processes with real signals, without the seconds that each would spend on imports. It reads one JSON object a line,
+`{"env": {…}, "argv": […], "log": PATH, "mistake": NAME}` to start a process and `{"wait": PID}` to wait for one, and
+answers each with a number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import _dynamo  # noqa: F401  # the first optimizer would import it
+
+from tests.planted import MISTAKES
+from trainer.__main__ import main
+from trainer.run_folder import RunFolder
+
+HOME = Path(__file__).parent.parent
+
+
+def start(env: dict[str, str], argv: list[str], log: str, mistake: str | None) -> int:
+    """Fork, and become a training process in the child, perhaps with a planted mistake."""
+    if child := os.fork():
+        return child
+    code = 1
+    try:
+        os.setsid()
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for stream in (1, 2):
+            os.dup2(file, stream)
+        os.environ.update(env)
+        MISTAKES.get(mistake or "", lambda: None)()
+        code = main(argv)
+    finally:
+        os._exit(code)
+
+
+def serve() -> None:
+    """Answer until the input ends."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer = start(**asked) if "argv" in asked else os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
+        print(answer, flush=True)
+
+
+class Zygote:
+    """The other end: starts training processes in groups."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOME
+        )
+
+    def ask(self, question: Mapping[str, object]) -> int:
+        """Send a line and return the answer."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def start(self, run: RunFolder, size: int, port: int, *settings: str, mistake: str | None = None) -> list[int]:
+        """Start a group of processes that go on with a run; they meet at a store on `port`."""
+        pids = []
+        for rank in range(size):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            env = {name: str(place) for name, place in places.items()}
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            env |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+            argv = ["train", "--run", str(run.path), *settings]
+            pids.append(self.ask({"env": env, "argv": argv, "log": f"{run.path}.log", "mistake": mistake}))
+        return pids
+
+    def wait(self, pids: Sequence[int]) -> list[int]:
+        """Return exit codes."""
+        return [self.ask({"wait": pid}) for pid in pids]
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+if __name__ == "__main__":
+    serve()

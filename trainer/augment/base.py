@@ -1,0 +1,80 @@
+"""What every augmentation is: a differentiable function of pictures and of draws that it is handed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from trainer.settings import identity
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """What the discriminator sees in place of the pictures themselves."""
+
+    kind: str = identity("none")
+    """none, diffaugment (Zhao et al. 2020) or ada (Karras et al. 2020)."""
+    policy: str = identity("color,translation,cutout")
+    """The parts of diffaugment, in order."""
+    pipe: str = identity("bgc")
+    """The parts of ada: b blit, g geometry, c colour, f filter, n noise, o cutout."""
+    p: float = identity(0.0)
+    """The probability of each of ada's transformations, and of apa's deceptions, when training starts."""
+    p_final: float | None = identity(None)
+    """Without adaptive: p moves there, along a half cosine, over optimizer.decay_images."""
+    adaptive: bool = identity(True)
+    """p follows how far the discriminator overfits: E sign(D(real)) against the target."""
+    target: float = identity(0.6)
+    """The wanted E sign(D(real))."""
+    speed_images: int = identity(500_000)
+    """Real pictures over which p can go from 0 to 1."""
+    interval: int = identity(4)
+    """Updates of the discriminator between two moves of p."""
+    apa: bool = identity(False)
+    """Show the discriminator fakes as reals, with probability p (Jiang et al. 2021)."""
+
+    @property
+    def uses_p(self) -> bool:
+        """Tell whether anything depends on p."""
+        return self.kind == "ada" or self.apa
+
+    def check(self) -> str | None:
+        """Return what is wrong with these settings, or None."""
+        for name in ("p", "p_final"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                return f"augment.{name} is a probability, but is {value:g}"
+        for name in ("speed_images", "interval"):
+            if getattr(self, name) < 1:
+                return f"augment.{name} must be positive, but is {getattr(self, name)}"
+        if not -1 <= self.target <= 1:
+            return f"augment.target must be in [-1, 1], but is {self.target:g}"
+        return None
+
+
+class Augmentation(ABC):
+    """Transforms pictures in [-1, 1], with gradients; all draws are made by `draw`."""
+
+    def __init__(self, settings: AugmentSettings, size: int) -> None:
+        self.settings = settings
+        self.size = size
+
+    @staticmethod
+    def problem(settings: AugmentSettings) -> str | None:
+        """Return what is wrong with the settings that are this augmentation's, or None."""
+        return None
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
+        """Draw on the CPU what n pictures need: tensors whose first dimension is n."""
+
+    @abstractmethod
+    def __call__(
+        self, x: Float[Tensor, "n 3 h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
+    ) -> Float[Tensor, "n 3 h w"]:
+        """Transform pictures in float32 (float64 in tests); p is a tensor on their device, never read by the host."""

@@ -1,0 +1,46 @@
+"""Colour transformations of ADA: homogeneous matrices that act on (r, g, b, 1), about the grey axis v."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainer.augment.geometry import matrix
+
+
+def along_and_across(along: Float[Tensor, " n"], across: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Multiply a colour's grey part, v vᵀ, and the rest of it, I - v vᵀ."""
+    e = (along - across) / 3
+    d = across + e
+    return matrix((d, e, e, 0), (e, d, e, 0), (e, e, d, 0), (0, 0, 0, 1))
+
+
+def brightness(b: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Add b to each channel."""
+    return matrix((1, 0, 0, b), (0, 1, 0, b), (0, 0, 1, b), (0, 0, 0, 1))
+
+
+def contrast(c: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Multiply each channel by c."""
+    return along_and_across(c, c)
+
+
+def luma_flip(i: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Negate the grey part where i is 1: a Householder reflection, I - 2 v vᵀ i."""
+    return along_and_across(1 - 2 * i, torch.ones_like(i))
+
+
+def saturation(s: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Multiply all but the grey part by s."""
+    return along_and_across(torch.ones_like(s), s)
+
+
+def hue(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
+    """Turn colours about the grey axis (Rodrigues' formula)."""
+    c, s = angle.cos(), angle.sin() / math.sqrt(3)
+    e = (1 - c) / 3
+    d = c + e
+    return matrix((d, e - s, e + s, 0), (e + s, d, e - s, 0), (e - s, e + s, d, 0), (0, 0, 0, 1))

@@ -1,0 +1,33 @@
+"""One micro-batch on the device, with every draw that its updates need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainer.networks.base import Latent
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A slice of the global batch of one update of the discriminator."""
+
+    micro_batch: int
+    images_seen: int
+    """When the update began."""
+    real: Float[Tensor, "n 3 h w"]
+    """Pictures in [-1, 1]."""
+    latent: Latent
+    """What fakes are painted from; their classes are those of the reals."""
+    draws: Mapping[str, Mapping[str, Tensor]]
+    """Of augmentation and penalties: by purpose, then by name."""
+    replaced: int
+    """How many planned samples were damaged."""
+
+    @property
+    def label(self) -> Int[Tensor, " n"]:
+        """Classes, -1: unknown."""
+        return self.latent.label

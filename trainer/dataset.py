@@ -1,0 +1,43 @@
+"""The dataset of a run, opened and checked against its settings."""
+
+from __future__ import annotations
+
+from shards.index import DataError, Index
+from trainer.config import Config
+from trainer.settings import Refused
+
+
+def open_data(config: Config) -> Index:
+    """Open the dataset and check that it fits the settings.
+
+    Raises:
+        Refused: it does not, or there is none.
+    """
+    if config.data is None:
+        raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
+    try:
+        index = Index.open(config.data)
+    except DataError as error:
+        raise Refused(str(error)) from error
+    if config.network.size == 0:
+        raise Refused("network.size 0 is for points in the plane, and shards hold pictures: use --network.size")
+    if index.size != config.network.size:
+        raise Refused(
+            f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
+            f"{config.network.size}: use --network.size {index.size}, another recipe, or build the shards again"
+        )
+    if config.network.uses_classes:
+        known = len(index.classes)
+        if known == 0:
+            raise Refused(
+                f"the pictures in {config.data} have no labels, and this run uses them: build the shards with --labels "
+                "or from folders, or leave --network.g-conditional and --network.d-head out"
+            )
+        if config.network.classes not in (0, known):
+            raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
+    if index.splits["train"].samples == 0:
+        raise Refused(f"{config.data} holds no picture to train on")
+    for shard in index.splits["train"].shards:
+        if not (index.path / shard.name).exists():
+            raise Refused(f"{config.data} lacks the shard {shard.name}; run: python -m shards verify {config.data}")
+    return index

@@ -1,0 +1,178 @@
+"""What every generator and every discriminator is, so that any pair of them goes together.
+
+No network draws by itself: a generator is a function of its `Latent`, which holds every draw.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.networks.settings import NetworkSettings
+from trainer.randomness import normal
+
+Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32] | float
+
+
+@dataclass(frozen=True)
+class Latent:
+    """All that a painted picture is a function of, besides the weights."""
+
+    z: Float[Tensor, "n z"]
+    """Noise, N(0, 1)."""
+    label: Int[Tensor, " n"]
+    """Classes, -1: unknown."""
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the architecture draws besides, by name; the first dimension of each is n."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Latent:
+        """Return the latent with each of its tensors changed."""
+        return Latent(change(self.z), change(self.label), {name: change(t) for name, t in self.extra.items()})
+
+    @staticmethod
+    def cat(parts: Sequence[Latent]) -> Latent:
+        """Join latents along n."""
+        extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+        return Latent(torch.cat([p.z for p in parts]), torch.cat([p.label for p in parts]), extra)
+
+
+class Judgement(NamedTuple):
+    """What a discriminator says of pictures."""
+
+    logits: Float[Tensor, " n"]
+    """High: real. One for each pack of pictures."""
+    classes: Float[Tensor, "n k"] | None = None
+    """Logits of the classes, where the discriminator guesses them."""
+    rebuilt: tuple[Tensor, ...] = ()
+    """Pictures rebuilt from its features, where it rebuilds them (FastGAN), and what they should be, alternating."""
+
+
+class Network(nn.Module, ABC):
+    """A network that knows how its weights begin, and what it cannot be."""
+
+    without_spectral_norm: tuple[str, ...] = (".gain", ".shift")
+    """Endings of the names of layers that spectral normalisation leaves alone: the classes' gains and biases."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @staticmethod
+    @abstractmethod
+    def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+        """Draw a parameter's first value; None keeps what the constructor gave, which must not be drawn."""
+
+    @staticmethod
+    def problem(settings: NetworkSettings) -> str | None:
+        """Return what this network cannot do with these settings, or None."""
+        return None
+
+
+class Generator(Network):
+    """From a latent to pictures in [-1, 1].
+
+    `code` is what truncation and interpolation act on: z itself, or StyleGAN's w. `paint(code(latent), latent)` is the
+    whole network.
+    """
+
+    linear_code = False
+    """Codes are averaged and interpolated along straight lines (w), not on a sphere (z)."""
+
+    def forward(self, latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint pictures in [-1, 1], or points (n, 2)."""
+        return self.paint(self.code(latent), latent)
+
+    def code(self, latent: Latent) -> Float[Tensor, "n ..."]:
+        """Return the code of a latent."""
+        return latent.z
+
+    @abstractmethod
+    def paint(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint from codes; of the latent only the class and the extra draws are used."""
+
+    @staticmethod
+    def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
+        """Draw on the CPU what the architecture wants besides z for n pictures."""
+        return {}
+
+    @classmethod
+    def draw(cls, settings: NetworkSettings, rng: np.random.Generator, label: Int[Tensor, " n"]) -> Latent:
+        """Draw the latent of pictures of these classes, on the CPU."""
+        z = normal(rng, len(label), settings.z_dim)
+        return Latent(z, label, cls.extra(settings, rng, len(label)))
+
+
+class Discriminator(Network):
+    """From pictures in [-1, 1] and their classes to a judgement."""
+
+    rebuilds = False
+    """It rebuilds pictures from its features."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge pictures, or points (n, 2)."""
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return x in float32 at least."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def one_hot(label: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n k"]:
+    """Return class vectors of `classes` + 1 entries: the last one stands for an unknown class."""
+    return F.one_hot(torch.where(label < 0, classes, label), classes + 1).float()
+
+
+def pack(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
+    """Lay `size` neighbouring pictures of the micro-batch on top of one another (Lin et al. 2018, §3)."""
+    return x if size == 1 else x.reshape(len(x) // size, size * x.shape[1], *x.shape[2:])
+
+
+def minibatch_std(x: Float[Tensor, "n c h w"], group: int) -> Float[Tensor, "n c+1 h w"]:
+    """Append one map: the standard deviation over a group of pictures, averaged over channels and places.
+
+    Groups are formed within the micro-batch, as in Karras et al. 2018 (§3) and StyleGAN2's code: pictures i, i + n/g,
+    i + 2n/g… belong together. With group 0, x is returned as it is.
+    """
+    if group == 0:
+        return x
+    n, c, h, w = x.shape
+    g = next(g for g in range(min(group, n), 0, -1) if n % g == 0)
+    spread = wide(x).reshape(g, n // g, c, h, w).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
+    return torch.cat([x, spread.to(x.dtype).repeat(g)[:, None, None, None].expand(n, 1, h, w)], 1)
+
+
+class Head(nn.Module):
+    """The discriminator's last layer: from pooled features to a judgement.
+
+    Args:
+        features: dimensions of the features.
+        settings: say what it does with classes.
+        bias: of the logit; DCGAN has none.
+    """
+
+    def __init__(self, features: int, settings: NetworkSettings, bias: bool = True) -> None:
+        super().__init__()
+        self.settings = settings
+        self.real = nn.Linear(features, 1, bias=bias)
+        if settings.d_head == "projection":
+            self.embed = nn.Linear(settings.classes + 1, features, bias=False)
+        elif settings.d_head == "classifier":
+            self.classify = nn.Linear(features, settings.classes)
+
+    def forward(self, features: Float[Tensor, "n f"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge: psi(f), and for projection + <embed(label), f> (Miyato and Koyama 2018, eq. 3)."""
+        logits = self.real(features).flatten()
+        if self.settings.d_head == "projection":
+            logits = logits + (self.embed(one_hot(label, self.settings.classes).to(features.dtype)) * features).sum(1)
+        classes = self.classify(features) if self.settings.d_head == "classifier" else None
+        return Judgement(logits, classes)

@@ -1,0 +1,103 @@
+"""BigGAN (Brock et al. 2019, arXiv:1809.11096, appendix B), for 32 to 256 pixels.
+
+The paper's at 128 pixels (table 4) has z_dim 120, g_channels 96, d_channels 96, g_spectral_norm, d_spectral_norm,
+g_conditional and d_head projection; at 256 pixels (table 5) z_dim is 140. The widths at 32 and 64 pixels are those of
+the first author's BigGAN-PyTorch. They are multiples of the base width, whatever max_channels. With attention 0, both
+networks attend at maps of height 64 as in the paper, for 64 pixels at 32 and for 32 pixels at 16 (BigGAN-PyTorch's own
+script for CIFAR-10 has no attention, no hierarchical z, and weights from N(0, 0.02)).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainer.networks import attention, residual
+from trainer.networks.base import Latent, Weights, one_hot
+from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
+from trainer.networks.settings import NetworkSettings
+
+D_WIDTHS = {32: (4, 4, 4, 4), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}
+"""For each size, multiples of the base width from the picture's side to the 4 x 4 side."""
+G_WIDTHS = D_WIDTHS | {64: (2, 4, 8, 16, 16)}
+"""The generator's."""
+SHARED_DIM = 128
+"""Dimensions of the class embedding that all blocks share."""
+
+
+def attention_height(settings: NetworkSettings) -> int:
+    """Return the height of the maps that attend."""
+    return settings.attention or min(64, settings.size // 2)
+
+
+def problem(settings: NetworkSettings) -> str | None:
+    """Return what BigGAN cannot do with these settings, or None."""
+    return residual.problem(settings) or attention.problem(attention_height(settings), settings)
+
+
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    """Draw orthogonal weights (Saxe et al. 2014), each seen as a matrix (out, the rest); attention starts at 0."""
+    if name.endswith(("bias", "gamma")):
+        return 0.0
+    if len(shape) == 1:
+        return 1.0
+    rows, columns = shape[0], math.prod(shape[1:])
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns)), dtype=np.float32))
+    q *= np.sign(r.diagonal())  # so that all orthogonal matrices are as likely as one another
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+class Generator(ResidualGenerator):
+    """A generator whose every block sees a part of z of its own.
+
+    z is cut in as many parts as there are blocks and one more: the first feeds the linear layer, each of the others
+    conditions one block's BatchNorm, beside the class embedding if the generator is told the class.
+    """
+
+    initial = staticmethod(initial)
+    without_spectral_norm = ()  # the authors normalise these layers too
+
+    @staticmethod
+    def problem(settings: NetworkSettings) -> str | None:
+        """Return what BigGAN's generator cannot do with these settings, or None."""
+        if found := problem(settings):
+            return found
+        parts = len(G_WIDTHS[settings.size])
+        if settings.z_dim % parts:
+            return (
+                f"network.z_dim must be a multiple of {parts} for biggan at network.size {settings.size}, one part for "
+                f"each block and one for the first layer, but is {settings.z_dim}"
+            )
+        return None
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        channels = [settings.g_channels * width for width in reversed(G_WIDTHS[settings.size])]
+        part = settings.z_dim // len(channels)
+        condition_dim = part + SHARED_DIM if settings.g_classes else part
+        super().__init__(settings, channels, part, condition_dim, attention_height(settings))
+        if settings.g_classes:
+            # Not a layer: spectral normalisation leaves it alone, as in BigGAN-PyTorch.
+            self.embedding = nn.Parameter(torch.zeros(settings.g_classes + 1, SHARED_DIM))
+
+    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint pictures in [-1, 1]."""
+        first, *conditions = code.chunk(len(self.blocks) + 1, 1)
+        if classes := self.settings.g_classes:
+            embedding = one_hot(latent.label, classes).to(code.dtype) @ self.embedding
+            conditions = [torch.cat([embedding, part], 1) for part in conditions]
+        return self.grow(first, conditions)
+
+
+class Discriminator(ResidualDiscriminator):
+    """Down-blocks that widen at once, with self-attention at one height; sum over places."""
+
+    problem = staticmethod(problem)
+    initial = staticmethod(initial)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        channels = [settings.d_channels * width for width in D_WIDTHS[settings.size]]
+        super().__init__(settings, channels, True, attention_height(settings))

@@ -1,0 +1,101 @@
+"""Fully connected networks: PacGAN's protocol for mixtures of Gaussians (Lin et al. 2018, arXiv:1712.04086).
+
+That is g_channels 400, d_channels 200, z_dim 2 and points in the plane (size 0). Small pictures are painted as well.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from trainer.networks import base
+from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack
+from trainer.networks.batch_norm import BatchNorm2d
+from trainer.networks.settings import NetworkSettings
+
+G_LAYERS = 4
+D_LAYERS = 3
+PIECES = 5
+
+
+def problem(settings: NetworkSettings) -> str | None:
+    """Return what fully connected networks cannot do with these settings, or None."""
+    if settings.size not in (0, 16, 32, 64):
+        return f"network.size must be 0 (points), 16, 32 or 64 for mlp, but is {settings.size}"
+    return None
+
+
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    """Draw weights from N(0, 0.02); BatchNorm's gains are one, biases zero."""
+    if name.endswith("bias"):
+        return 0.0
+    return 1.0 if len(shape) == 1 else rng.normal(0.0, 0.02, shape)
+
+
+def dimensions(settings: NetworkSettings) -> int:
+    """Return the numbers that a point or a picture consists of."""
+    return 3 * settings.size**2 if settings.size else 2
+
+
+class Generator(base.Generator):
+    """z, and the class beside it, to points or pictures: linear layers, BatchNorm and ReLU; tanh for pictures."""
+
+    problem = staticmethod(problem)
+    initial = staticmethod(initial)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        condition = settings.g_classes + 1 if settings.g_classes else 0
+        layers: list[nn.Module] = []
+        for before, after in pairwise([settings.z_dim + condition] + [settings.g_channels] * G_LAYERS):
+            layers += [nn.Linear(before, after, bias=False), BatchNorm2d(after), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Linear(settings.g_channels, dimensions(settings))
+
+    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
+        if self.settings.g_classes:
+            code = torch.cat([code, one_hot(latent.label, self.settings.g_classes).to(code.dtype)], 1)
+        x: Tensor = self.last(self.layers(code))
+        return x.tanh().unflatten(1, (3, self.settings.size, self.settings.size)) if self.settings.size else x
+
+
+class Maxout(nn.Module):
+    """The largest of several linear functions, for each output (Goodfellow et al. 2013)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs * PIECES)
+
+    def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
+        """Compute the outputs."""
+        out: Tensor = self.linear(x).unflatten(1, (-1, PIECES)).amax(2)
+        return out
+
+
+class Discriminator(base.Discriminator):
+    """Points or pictures to logits by layers of maxout units."""
+
+    initial = staticmethod(initial)
+
+    @staticmethod
+    def problem(settings: NetworkSettings) -> str | None:
+        """Return what the fully connected discriminator cannot do with these settings, or None."""
+        if settings.mbstd_group:
+            return "network.mbstd_group must be 0 for mlp, whose discriminator has no feature maps"
+        return problem(settings)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        widths = [settings.pack * dimensions(settings)] + [settings.d_channels] * D_LAYERS
+        self.layers = nn.Sequential(*(Maxout(before, after) for before, after in pairwise(widths)))
+        self.head = Head(settings.d_channels, settings)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge points (n, 2) or pictures: high logits are real ones."""
+        out: Judgement = self.head(self.layers(pack(x, self.settings.pack).flatten(1)), label)
+        return out

@@ -1,0 +1,213 @@
+"""Residual networks of pre-activation blocks (He et al. 2016): what WGAN-GP, SNGAN, SAGAN and BigGAN have in common.
+
+A generator starts from 4 x 4 places and doubles height and width in each block; a discriminator halves them, ends with
+one block at 4 x 4, and pools. At 32 x 32 the networks are those that Gulrajani et al. (2017) made for CIFAR-10, which
+SNGAN's and BigGAN's authors kept: of constant width, with a discriminator that ends with two blocks at 8 x 8.
+
+Nearest-neighbour upsampling and average pooling commute with a 1 x 1 convolution, so that each shortcut is convolved on
+its smaller side, whatever order the papers' code has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.networks import base
+from trainer.networks.attention import SelfAttention
+from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
+from trainer.networks.settings import NetworkSettings
+
+
+def problem(settings: NetworkSettings) -> str | None:
+    """Return what residual networks cannot do with these settings, or None."""
+    if settings.size not in (32, 64, 128, 256):
+        return f"network.size must be 32, 64, 128 or 256 for residual networks, but is {settings.size}"
+    return None
+
+
+def widths(base_width: int, settings: NetworkSettings) -> list[int]:
+    """Return the channels of each resolution, from the picture's side to the 4 x 4 side.
+
+    They double from one to the next, as far as max_channels; at 32 x 32 they stay the same.
+    """
+    depth = settings.size.bit_length() - 2
+    factors = [1] * depth if settings.size == 32 else [2**i for i in range(depth)]
+    return [min(base_width * factor, settings.max_channels) for factor in factors]
+
+
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    """Draw weights as Glorot and Bengio (2010) do, those of a block's 3 x 3 convolutions sqrt(2) times as large.
+
+    This is the initialisation of WGAN-GP's and SNGAN's code. Gains start at 1 and shifts at 0 for every class, and
+    attention starts as the identity.
+    """
+    if name.endswith(("bias", "gain.weight", "shift.weight", "gamma")):
+        return 0.0
+    if len(shape) == 1:
+        return 1.0
+    fans = (shape[0] + shape[1]) * math.prod(shape[2:])
+    bound = math.sqrt((12 if ".conv" in name else 6) / fans)
+    return rng.uniform(-bound, bound, shape)
+
+
+class UpBlock(nn.Module):
+    """BatchNorm, ReLU, twice the height, convolution, BatchNorm, ReLU, convolution; and a shortcut."""
+
+    def __init__(self, before: int, after: int, condition_dim: int) -> None:
+        super().__init__()
+        self.norm1 = ConditionalBatchNorm2d(before, condition_dim)
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1)
+        self.norm2 = ConditionalBatchNorm2d(after, condition_dim)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1)
+        self.shortcut = nn.Conv2d(before, after, 1)
+
+    def forward(
+        self, x: Float[Tensor, "n a h w"], condition: Float[Tensor, "n k"] | None
+    ) -> Float[Tensor, "n b 2*h 2*w"]:
+        """Double height and width; the condition modulates BatchNorm."""
+        h = self.conv1(F.interpolate(self.norm1(x, condition).relu(), scale_factor=2))
+        h = self.conv2(self.norm2(h, condition).relu())
+        out: Tensor = h + F.interpolate(self.shortcut(x), scale_factor=2)
+        return out
+
+
+def activation(channels: int, layer_norm: bool) -> nn.Module:
+    """Return a ReLU, if wanted after layer normalisation: over channels and places, gain and bias for each channel."""
+    return nn.Sequential(nn.GroupNorm(1, channels), nn.ReLU()) if layer_norm else nn.ReLU()
+
+
+class DownBlock(nn.Module):
+    """ReLU, convolution, ReLU, convolution, half the height; and a shortcut, convolved where the shape changes.
+
+    Args:
+        before: channels that come in.
+        after: channels that go out.
+        hidden: channels between the convolutions.
+        down: halve height and width.
+        first: x is the picture itself, which is not rectified.
+        layer_norm: normalise before each ReLU.
+    """
+
+    def __init__(self, before: int, after: int, hidden: int, down: bool, first: bool, layer_norm: bool) -> None:
+        super().__init__()
+        self.activation1 = nn.Identity() if first else activation(before, layer_norm)
+        self.conv1 = nn.Conv2d(before, hidden, 3, padding=1)
+        self.activation2 = activation(hidden, layer_norm)
+        self.conv2 = nn.Conv2d(hidden, after, 3, padding=1)
+        self.pool = nn.AvgPool2d(2) if down else nn.Identity()
+        self.shortcut = nn.Conv2d(before, after, 1) if down or before != after else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "n a h w"]) -> Float[Tensor, "n b h2 w2"]:
+        """Change the channels and halve height and width, or keep them."""
+        h = self.conv2(self.activation2(self.conv1(self.activation1(x))))
+        out: Tensor = self.pool(h) + self.shortcut(self.pool(x))
+        return out
+
+
+class ResidualGenerator(base.Generator):
+    """A linear layer to 4 x 4 places, blocks that double the height, BatchNorm, ReLU, convolution, tanh.
+
+    Args:
+        settings: of the network.
+        channels: of each resolution, from 4 x 4 to the picture.
+        first_dim: dimensions that the linear layer takes.
+        condition_dim: dimensions of the condition of each block's BatchNorm; 0: none.
+        attention: height of the maps that attend; 0: none.
+    """
+
+    problem = staticmethod(problem)
+
+    def __init__(
+        self, settings: NetworkSettings, channels: Sequence[int], first_dim: int, condition_dim: int, attention: int
+    ) -> None:
+        super().__init__(settings)
+        self.first = nn.Linear(first_dim, 16 * channels[0])
+        self.blocks = nn.ModuleList(UpBlock(a, b, condition_dim) for a, b in pairwise(channels))
+        self.attentions = nn.ModuleList(
+            SelfAttention(c) if 8 << i == attention else nn.Identity() for i, c in enumerate(channels[1:])
+        )
+        self.norm = BatchNorm2d(channels[-1])
+        self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
+
+    def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n 3 h w"]:
+        """Paint pictures in [-1, 1] from the linear layer's input and a condition for each block."""
+        x = self.first(first).unflatten(1, (-1, 4, 4))
+        for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
+            x = attention(block(x, condition))
+        out: Tensor = self.last(self.norm(x).relu()).tanh()
+        return out
+
+
+class ClassGenerator(ResidualGenerator):
+    """A residual generator in which each class has its own gains and biases of BatchNorm (Miyato and Koyama 2018, §4).
+
+    Not told the class, it has plain BatchNorm.
+    """
+
+    initial = staticmethod(initial)
+
+    def __init__(self, settings: NetworkSettings, attention: int = 0) -> None:
+        channels = widths(settings.g_channels, settings)[::-1]
+        condition_dim = settings.g_classes + 1 if settings.g_classes else 0
+        super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
+
+    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint pictures in [-1, 1]."""
+        classes = self.settings.g_classes
+        condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
+        return self.grow(code, [condition] * len(self.blocks))
+
+
+class ResidualDiscriminator(base.Discriminator):
+    """Blocks that halve the picture, one that does not, ReLU, and a sum over places that the head judges.
+
+    Args:
+        settings: of the network. Of pictures that are packed, the first block sees all channels; the deviation over a
+            group of pictures is one more map for the last block.
+        channels: that each block puts out.
+        wide: each block widens in its first convolution (SAGAN, BigGAN), not in its second one (WGAN-GP, SNGAN).
+        attention: height of the maps that attend; 0: none.
+        layer_norm: normalise in all blocks but the first.
+    """
+
+    problem = staticmethod(problem)
+    initial = staticmethod(initial)
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        channels: Sequence[int],
+        wide: bool = False,
+        attention: int = 0,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__(settings)
+        halvings = 2 if settings.size == 32 else len(channels) - 1
+        layers: list[nn.Module] = [DownBlock(settings.channels, channels[0], channels[0], True, True, False)]
+        for i, (before, after) in enumerate(pairwise(channels), 1):
+            if settings.size >> i == attention and i <= halvings:
+                layers.append(SelfAttention(before))
+            seen = before + bool(settings.mbstd_group) if i == len(channels) - 1 else before
+            layers.append(DownBlock(seen, after, after if wide else before, i < halvings, False, layer_norm))
+        self.blocks = nn.Sequential(*layers[:-1])
+        self.last = layers[-1]
+        self.head = Head(channels[-1], settings)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge pictures: high logits are real ones."""
+        x = self.blocks(pack(x, self.settings.pack))
+        x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
+        out: Judgement = self.head(self.pool(x), label)
+        return out
+
+    def pool(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
+        """Sum over places (Miyato et al. 2018, appendix B.4)."""
+        return x.sum((2, 3))

@@ -1,0 +1,293 @@
+"""StyleGAN2 (Karras et al. 2020, arXiv:1912.04958), configuration F; told classes as StyleGAN2-ADA (arXiv:2006.06676).
+
+A layer at side s has width * size / s channels, and never more than max_channels. Widths of 32, 64 and 128 at sides of
+1024, 512 and 256 are the authors' channel_base of 32768; half of each is 16384, their choice for 256 x 256.
+
+Pictures are not squashed by tanh: they learn to lie about [-1, 1], and are clipped where they are saved.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.networks import base
+from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.equalized import Conv2d, Linear, lrelu
+from trainer.networks.resample import Blur, Downsample, Upsample
+from trainer.networks.settings import NetworkSettings
+from trainer.randomness import normal
+
+MAPPING_RATE = 0.01
+EPS = 1e-8
+
+
+def sides(settings: NetworkSettings) -> list[int]:
+    """Return the sides of the feature maps, from 4 to the picture's."""
+    return [2**k for k in range(2, settings.size.bit_length())]
+
+
+def widths(settings: NetworkSettings, width: int) -> list[int]:
+    """Return the channels at each of the sides."""
+    return [min(width * settings.size // side, settings.max_channels) for side in sides(settings)]
+
+
+def style_layers(settings: NetworkSettings) -> int:
+    """Return how many layers take a style: the convolutions, and the last one to RGB."""
+    return 2 * len(sides(settings))
+
+
+def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    """Draw weights and the constant from N(0, 1), those of mapping networks over their learning rate's factor.
+
+    Styles begin at one; other biases and the strengths of noise at zero.
+    """
+    if name.endswith("bias"):
+        return 1.0 if "affine" in name else 0.0
+    if name.endswith("strength"):
+        return 0.0
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    return drawn / np.float32(MAPPING_RATE) if "mapping.layers" in name else drawn
+
+
+def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
+    """Return what StyleGAN2 cannot do with these settings, or None."""
+    if settings.size < 8:
+        return f"network.size must be a power of two from 8 for stylegan2, but is {settings.size}"
+    if spectral_norm:
+        return "spectral normalisation does not go with stylegan2: its learning rates are equalised"
+    return None
+
+
+def normalise(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Scale vectors to a mean square of one."""
+    return x * (x.square().mean(1, keepdim=True) + EPS).rsqrt()
+
+
+class Mapping(nn.Module):
+    """z, the class or both to a vector: each is normalised, then layers at a hundredth of the learning rate.
+
+    All of it is in full precision under autocast.
+    """
+
+    def __init__(self, z_dim: int, classes: int, outputs: int, layers: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.embed = Linear(classes + 1, outputs) if classes else None
+        dims = [z_dim + (outputs if classes else 0)] + [outputs] * layers
+        self.layers = nn.ModuleList(Linear(before, after, MAPPING_RATE) for before, after in pairwise(dims))
+
+    def forward(self, z: Float[Tensor, "n z"] | None, label: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
+        """Map to w, or to a class's direction."""
+        with torch.autocast(label.device.type, enabled=False):
+            parts = [] if z is None else [z]
+            if self.embed is not None:
+                parts.append(self.embed(one_hot(label, self.classes).to(self.embed.weight.dtype)))
+            x = torch.cat([normalise(part) for part in parts], 1)
+            for layer in self.layers:
+                x = lrelu(layer(x))
+        return x
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style (§2.2, eqs. 1-3).
+
+    In place of each sample's own weights, the input is scaled by the style and the output by the demodulation: the same
+    function, by one ordinary convolution for the whole micro-batch. On a CPU that is as fast as a grouped one, and
+    about three times as fast where maps are small. Styles and demodulation keep full precision under autocast.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, w_dim: int, kernel: int, up: bool = False, demodulate: bool = True
+    ) -> None:
+        super().__init__()
+        self.affine = Linear(w_dim, inputs)
+        self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
+        self.gain = 1 / math.sqrt(inputs * kernel**2)
+        self.blur = Blur(padding=1, gain=4) if up else None
+        self.demodulate = demodulate
+
+    def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n o p q"]:
+        """Convolve x as the style says."""
+        weight = self.weight * self.gain
+        with torch.autocast(x.device.type, enabled=False):
+            style = self.affine(w)
+            norm = F.linear(style.square(), weight.square().sum((2, 3))).add(EPS).rsqrt() if self.demodulate else None
+        x = x * style.to(x.dtype)[:, :, None, None]
+        if self.blur is None:
+            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+        else:
+            x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+        return x if norm is None else x * norm.to(x.dtype)[:, :, None, None]
+
+
+class StyledConv(nn.Module):
+    """Modulated 3 x 3 convolution, noise, bias and LeakyReLU."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, outputs, w_dim, 3, up)
+        self.strength = nn.Parameter(torch.zeros(()))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(
+        self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"], noise: Float[Tensor, "n 1 p q"]
+    ) -> Float[Tensor, "n o p q"]:
+        """Compute the next feature maps."""
+        x = self.conv(x, w)
+        x = x + (self.strength * noise).to(x.dtype)
+        return lrelu(x + self.bias.to(x.dtype)[:, None, None])
+
+
+class ToRGB(nn.Module):
+    """Modulated 1 x 1 convolution to a picture, without demodulation."""
+
+    def __init__(self, inputs: int, w_dim: int) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(inputs, 3, w_dim, 1, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Float[Tensor, "n c h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n 3 h w"]:
+        """Return what this side adds to the picture, in the bias's precision: the sum over sides needs it."""
+        out: Tensor = self.conv(x, w) + self.bias[:, None, None]
+        return out
+
+
+class SynthesisBlock(nn.Module):
+    """Twice the side: two styled convolutions, and a picture beside that of the side before (fig. 7b)."""
+
+    def __init__(self, inputs: int, outputs: int, w_dim: int) -> None:
+        super().__init__()
+        self.up = StyledConv(inputs, outputs, w_dim, up=True)
+        self.conv = StyledConv(outputs, outputs, w_dim)
+        self.to_rgb = ToRGB(outputs, w_dim)
+        self.upsample = Upsample()
+
+    def forward(
+        self, x: Tensor, picture: Tensor, w: tuple[Tensor, ...], noise: tuple[Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the next feature maps and the picture so far."""
+        x = self.conv(self.up(x, w[0], noise[0]), w[1], noise[1])
+        return x, self.upsample(picture) + self.to_rgb(x, w[2])
+
+
+class Generator(base.Generator):
+    """z to styles w, and styles to pictures; the class is mapped beside z."""
+
+    linear_code = True
+    initial = staticmethod(initial)
+
+    @staticmethod
+    def problem(settings: NetworkSettings) -> str | None:
+        """Return what StyleGAN2's generator cannot do with these settings, or None."""
+        return problem(settings, settings.g_spectral_norm)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        w_dim = settings.z_dim
+        self.mapping = Mapping(settings.z_dim, settings.g_classes, w_dim, settings.mapping_layers)
+        channels = widths(settings, settings.g_channels)
+        self.constant = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
+        self.first = StyledConv(channels[0], channels[0], w_dim)
+        self.to_rgb = ToRGB(channels[0], w_dim)
+        self.blocks = nn.ModuleList(SynthesisBlock(a, b, w_dim) for a, b in pairwise(channels))
+
+    @staticmethod
+    def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
+        """Draw n pictures' noise maps and, unless the probability of mixing is zero, their second styles.
+
+        noise_{side}_{k}: (n, 1, side, side) for the k-th convolution of a side; z_mix: (n, z); crossover: (n,) int64,
+        the first layer that takes the second style, which is one past the last layer where styles are not mixed. The
+        noise maps are the same whether styles are mixed or not.
+        """
+        draws = {
+            f"noise_{side}_{k}": normal(rng, n, 1, side, side)
+            for side in sides(settings)
+            for k in range(1 if side == 4 else 2)
+        }
+        if settings.style_mixing:
+            layers = style_layers(settings)
+            mixed = rng.random(n) < settings.style_mixing
+            draws["z_mix"] = normal(rng, n, settings.z_dim)
+            draws["crossover"] = torch.from_numpy(np.where(mixed, rng.integers(1, layers, n), layers))
+        return draws
+
+    def code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
+        """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
+        layers = style_layers(self.settings)
+        w: Tensor = self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)
+        if "z_mix" not in latent.extra:
+            return w
+        second = self.mapping(latent.extra["z_mix"], latent.label)[:, None]
+        first = torch.arange(layers, device=w.device) < latent.extra["crossover"][:, None]
+        return torch.where(first[:, :, None], w, second)
+
+    def paint(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Paint pictures, about [-1, 1]."""
+        w, noise = code.unbind(1), latent.extra
+        x = self.first(self.constant.expand(len(code), -1, -1, -1), w[0], noise["noise_4_0"])
+        picture: Tensor = self.to_rgb(x, w[1])
+        for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):
+            # The layer to RGB shares its style with the next side's first convolution.
+            styles = w[2 * k + 1 : 2 * k + 4]
+            x, picture = block(x, picture, styles, (noise[f"noise_{side}_0"], noise[f"noise_{side}_1"]))
+        return picture
+
+
+class DiscriminatorBlock(nn.Module):
+    """Half the side: two convolutions beside a 1 x 1 one, their sum over sqrt(2) (fig. 7c)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = Conv2d(inputs, inputs, 3, padding=1)
+        self.blur = Blur(padding=2)
+        self.down = Conv2d(inputs, outputs, 3, stride=2)
+        self.downsample = Downsample()
+        self.skip = Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
+        """Compute the next feature maps."""
+        deep = lrelu(self.down(self.blur(lrelu(self.conv(x)))))
+        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)
+        return out
+
+
+class Discriminator(base.Discriminator):
+    """Pictures to logits by residual blocks; the logit of a class is a product with its mapped direction (ADA)."""
+
+    initial = staticmethod(initial)
+
+    @staticmethod
+    def problem(settings: NetworkSettings) -> str | None:
+        """Return what StyleGAN2's discriminator cannot do with these settings, or None."""
+        return problem(settings, settings.d_spectral_norm)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__(settings)
+        channels = widths(settings, settings.d_channels)[::-1]
+        last, classes = channels[-1], settings.classes
+        self.from_rgb = Conv2d(settings.channels, channels[0], 1)
+        self.blocks = nn.Sequential(*(DiscriminatorBlock(a, b) for a, b in pairwise(channels)))
+        self.conv = Conv2d(last + bool(settings.mbstd_group), last, 3, padding=1)
+        self.dense = Linear(16 * last, last)
+        if settings.d_head == "projection":
+            self.mapping = Mapping(0, classes, last, settings.mapping_layers)
+        elif settings.d_head == "classifier":
+            self.classify = Linear(last, classes)
+        self.real = Linear(last, last if settings.d_head == "projection" else 1)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+        """Judge pictures: high logits are real ones."""
+        x = self.blocks(lrelu(self.from_rgb(pack(x, self.settings.pack))))
+        x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
+        x = lrelu(self.dense(x.flatten(1)))
+        real = self.real(x)
+        if self.settings.d_head == "projection":
+            return Judgement((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
+        return Judgement(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -41,37 +42,30 @@ def reduction_order() -> None:
     ExactReduction.add = add  # type: ignore[method-assign]
 
 
-def lost_buffer() -> None:
-    """Forget BatchNorm's running statistics on resume."""
+def forget(what: Callable[[str], bool]) -> None:
+    """Keep on resume, in place of the saved tensors of these names, those of a run that begins."""
     load = TrainState.load
 
-    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
+    def forgetful(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
         mine = self.tensors()
-        load(self, {k: mine[k].clone() if "running" in k else v for k, v in tensors.items()}, *rest)  # type: ignore
+        load(self, {k: mine[k].clone() if what(k) else v for k, v in tensors.items()}, *rest)  # type: ignore
 
-    TrainState.load = forget  # type: ignore[assignment,method-assign]
+    TrainState.load = forgetful  # type: ignore[assignment,method-assign]
+
+
+def lost_buffer() -> None:
+    """Forget BatchNorm's running statistics on resume."""
+    forget(lambda name: "running" in name)
 
 
 def lost_average() -> None:
     """Forget the generator's moving average on resume."""
-    load = TrainState.load
-
-    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
-        mine = self.tensors()
-        load(self, {k: mine[k].clone() if k.startswith("ema.") else v for k, v in tensors.items()}, *rest)  # type: ignore
-
-    TrainState.load = forget  # type: ignore[assignment,method-assign]
+    forget(lambda name: name.startswith("ema."))
 
 
 def lost_memory() -> None:
     """Forget on resume what penalties and augmentation remember."""
-    load = TrainState.load
-
-    def forget(self: TrainState, tensors: dict[str, torch.Tensor], *rest: object) -> None:
-        mine = self.tensors()
-        load(self, {k: mine[k].clone() if k.startswith("memory.") else v for k, v in tensors.items()}, *rest)  # type: ignore
-
-    TrainState.load = forget  # type: ignore[assignment,method-assign]
+    forget(lambda name: name.startswith("memory."))
 
 
 def vectors_by_passes() -> None:

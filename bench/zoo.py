@@ -18,19 +18,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from math import ceil, lcm
+from math import ceil
 from multiprocessing import get_context
 from time import perf_counter
-from typing import Annotated, Any, TypeVar
-from unittest import mock
+from typing import Annotated, TypeVar
 
 import torch
 import tyro
 from accelerate import Accelerator
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from bench.measure import machine, ratios, spread, table, take_turns
 from bench.step import make_batches, never
@@ -39,6 +34,7 @@ from trainer.augment.base import AugmentSettings
 from trainer.batch import Batch
 from trainer.config import Config
 from trainer.data import Drawer
+from trainer.flops import cycle, flops_per_image, without_data
 from trainer.late import LateScalars
 from trainer.optimization import update_average
 from trainer.penalties import Penalties
@@ -86,17 +82,12 @@ def labelled(config: Config) -> Config:
     return replace(config, network=replace(config.network, classes=CLASSES if config.network.uses_classes else 0))
 
 
-def cycle(config: Config) -> int:
-    """Return the fewest steps in which every penalty is due as often as it is in the long run."""
-    return lcm(*(active.weighted.every for active in config.penalties.active()))
-
-
 class Run:
     """A run on noise; a call trains, and returns the seconds that it took."""
 
-    def __init__(self, config: Config, draw: bool = True) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.state = TrainState.create(config, "bench", CPU, draw)
+        self.state = TrainState.create(config, "bench", CPU)
         accelerator = Accelerator(cpu=True, mixed_precision="no")
         self.step = assemble(config, self.state, reduce_as_asked(config, accelerator), nullcontext)
         self.drawer, self.batches, self.late = Drawer(config), make_batches(config), LateScalars(CPU)
@@ -140,55 +131,14 @@ class Run:
         latent, draws = self.drawer(Draws(0, 0), batch.label, images_seen, batch.micro_batch)
         return replace(batch, images_seen=images_seen, latent=latent, draws=draws)
 
-    def due(self) -> tuple[str, ...]:
-        """Return the penalties of the next step, by which steps differ."""
-        of_d = [active.name for start in self.starts() for active in self.step.d.due(start)]
-        return *of_d, *(active.name for active in self.step.g.due(self.state.images_seen))
-
-
-class Flops(TorchDispatchMode):
-    """Adds up the arithmetic of convolutions and matrix products inside; a multiplication with its addition is two.
-
-    It is FlopCounterMode's, which itself does not go with gradients against pictures, and counts the gradient of the
-    weights of a convolution in groups as if it had none.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # torch's is not
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if packet is torch.ops.aten.convolution_backward:
-            *rest, groups, (of_x, of_weight, _) = args
-            self.total += flop_registry[packet](*rest, groups, (of_x, False, False), out_val=out)
-            self.total += flop_registry[packet](*rest, groups, (False, of_weight, False), out_val=out) // groups
-        elif packet in flop_registry:
-            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
-        return out
-
 
 def own_cells(config: Config) -> list[str]:
     """Return the parameters of both networks, and the arithmetic of a step per real picture."""
-    # All pictures cost the same but where there is one micro-batch: then D's fakes serve G too.
-    config = replace(config, batch_size=min(config.micro_batches, 2) * config.micro_batch_size)
-    steps = cycle(config)
-    with FakeTensorMode(allow_non_fake_inputs=True), mock.patch.object(nn.Module, "to"):  # which they cannot do
-        run = Run(config, draw=False)
-        flops: dict[tuple[str, ...], int] = {}
-        total = 0
-        for _ in range(steps):
-            due = run.due()
-            if due not in flops:
-                with Flops() as counted:
-                    run.step(run.updates(), never)
-                flops[due] = counted.total
-            total += flops[due]
-            run.state.images_seen += config.step_images
-    networks = run.state.generator, run.state.discriminator
+    with without_data():
+        state = TrainState.create(config, "bench", CPU, draw=False)
+    networks = state.generator, state.discriminator
     parameters = [f"{sum(p.numel() for p in network.parameters()):,}" for network in networks]
-    return [*parameters, f"{total / steps / config.step_images / 1e9:.3g}"]
+    return [*parameters, f"{flops_per_image(config) / 1e9:.3g}"]
 
 
 def peak_memory() -> float:

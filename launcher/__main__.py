@@ -25,10 +25,12 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
 
   python -m launcher submit                       the default recipe on the demo's pictures
   python -m launcher submit dcgan-64 --data DIR   on your own shards
+  python -m launcher study STUDY.toml             which is better, and how sure are we?
   python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first
   python -m launcher logs runs/NAME -f            follow all ranks, across restarts
+  python -m launcher evaluate runs/NAME           how good its pictures are, with intervals
   python -m launcher cancel runs/NAME             save and end
   python -m launcher resume runs/NAME             go on, with any number of processes
 
@@ -50,6 +52,20 @@ def resume(arguments: Sequence[str]) -> int:
     from launcher.submit import Resume, run_resume
 
     return run_resume(parse(Resume, arguments), arguments)
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """Measure what a run paints, in a job of its own."""
+    from launcher.evaluate import Evaluate, run_evaluate
+
+    return run_evaluate(parse(Evaluate, arguments))
+
+
+def study(arguments: Sequence[str]) -> int:
+    """Compare recipes and settings over seeds, and say which is better, if that can be told."""
+    from launcher.study.command import Study, run_study
+
+    return run_study(parse(Study, arguments))
 
 
 def recipes(arguments: Sequence[str]) -> int:
@@ -116,7 +132,7 @@ def completion(arguments: Sequence[str]) -> int:
 
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
-ALL = (submit, resume, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
+ALL = (submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
 COMMANDS = {command.__name__: command for command in ALL}
 
 

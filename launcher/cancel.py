@@ -72,13 +72,13 @@ def mark(run: RunFolder, record: JobRecord) -> None:
     except OSError as error:  # a full disk, say: scancel, too, tells that it was the user
         print(f"{run.job} cannot be written: {error.strerror}", file=sys.stderr)
         if record.job:
-            control.cancel(record.job)
+            control.cancel(record.name)
 
 
 def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
     """End a job, and wait until it is over."""
     assert facts.record
-    number, asked_at = facts.record.job, float("-inf")
+    number, asked_at = facts.record.name, float("-inf")
     mark(run, facts.record)
 
     record = facts.record
@@ -92,9 +92,9 @@ def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
             if time.monotonic() >= asked_at + AGAIN_S:
                 asked_at = time.monotonic()
                 if at_once or runs.waits(job):
-                    control.cancel(number)
+                    control.cancel(job.own_name)
                 elif job.state != "COMPLETING":
-                    control.send_signal(number, "TERM")
+                    control.send_signal(job.own_name, "TERM")
         except control.SlurmError:  # the job ended in this moment, or Slurm is not there for a while: look again
             pass
         return False

@@ -11,11 +11,13 @@ import tyro
 
 from launcher.cancel import Cancel
 from launcher.doctor.command import Doctor
+from launcher.evaluate import Evaluate
 from launcher.init import Init
 from launcher.logs import Logs
 from launcher.recipes import Recipes
 from launcher.remove import Rm
 from launcher.status.command import Status
+from launcher.study.command import Study
 from launcher.submit import Resume, Submit
 from launcher.sync import Sync
 
@@ -39,7 +41,21 @@ class Completion:
     """Your shell."""
 
 
-KINDS: tuple[type, ...] = (Submit, Resume, Recipes, Status, Logs, Cancel, Rm, Sync, Init, Doctor, Completion)
+KINDS: tuple[type, ...] = (
+    Submit,
+    Resume,
+    Study,
+    Evaluate,
+    Recipes,
+    Status,
+    Logs,
+    Cancel,
+    Rm,
+    Sync,
+    Init,
+    Doctor,
+    Completion,
+)
 
 
 def run_completion(args: Completion) -> int:

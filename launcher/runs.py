@@ -53,7 +53,7 @@ def job_of(record: JobRecord) -> Job | None:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    found = control.job(record.job) if record.job else None
+    found = control.job(record.name) if record.job else None
     mine = found is None or not (found.comment and record.token) or found.comment == job_record.comment(record.token)
     return found if mine else None
 

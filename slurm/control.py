@@ -54,14 +54,15 @@ def find_cluster(folder: Path | str = ".") -> str | None:
 
 
 def job(id: str | int) -> Job | None:
-    """A job; None if Slurm no longer knows it, neither its controller nor its accounting."""
+    """A job, or the task of an array; None if Slurm no longer knows it, neither its controller nor its accounting."""
     try:
         shown = ask("scontrol", "show", "job", str(id))
     except SlurmError as error:
         if "invalid job id" not in str(error).lower():
             raise
         return ended_job(str(id))
-    return next((as_job(fields) for fields in records(shown)), None)
+    found = [as_job(fields) for fields in records(shown)]
+    return next((job for job in found if job.id == str(id)), found[0] if found else None)
 
 
 def nodes() -> list[Node]:

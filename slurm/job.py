@@ -28,6 +28,16 @@ def job_id() -> int:
     return int(os.environ.get("SLURM_JOB_ID", "0"))
 
 
+def array() -> int:
+    """Return the array that the job is a task of; 0: none."""
+    return int(os.environ.get("SLURM_ARRAY_JOB_ID", "0"))
+
+
+def own_name(id: int) -> int | str:
+    """Return what names this job, of number `id`, and no other: that of an array's last task is the array's as well."""
+    return f"{array()}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array() else id
+
+
 def restart() -> int:
     """Return how often the job was started before; Slurm says nothing at its first start."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))

@@ -101,6 +101,7 @@ def as_job(fields: Fields) -> Job:
         end_time=moment(fields, "EndTime"),
         preempt_time=moment(fields, "PreemptTime"),
         comment=text(fields, "Comment"),
+        task=f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}" if fields.get("ArrayTaskId", "").isdigit() else "",
     )
 
 

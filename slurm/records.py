@@ -26,6 +26,13 @@ class Job:
     end_time: float | None
     preempt_time: float | None
     comment: str
+    task: str = ""
+    """ARRAY_NUMBER, if it is a task of an array."""
+
+    @property
+    def own_name(self) -> str:
+        """What names it and no other: the number of an array's last task names the whole array as well."""
+        return self.task or self.id
 
 
 @dataclass(frozen=True)

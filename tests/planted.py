@@ -15,6 +15,7 @@ import torch
 
 from trainer.__main__ import main
 from trainer.data import Drawer
+from trainer.desk import Desk
 from trainer.late import LateScalars
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
@@ -22,6 +23,7 @@ from trainer.networks.spectral_norm import SpectralNorm
 from trainer.packet import Packet
 from trainer.randomness import Draws, philox
 from trainer.reduction import ExactReduction
+from trainer.sentinel.judgement import Record
 from trainer.state import TrainState
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -109,6 +111,32 @@ def nan_once() -> None:
     Drawer.__call__ = poisoned  # type: ignore[method-assign]
 
 
+COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "strangeness": 1.0}
+HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "strangeness": 1.0}
+
+
+def collapse_once() -> None:
+    """Let the sentinel see a collapse from 160 images on, in a run that has not rolled back yet."""
+
+    def look(self: Desk, state: TrainState) -> dict[str, float]:
+        self.seen = self.real.images
+        return COLLAPSED if state.images_seen >= 160 and not state.rollbacks else HEALTHY
+
+    Desk.look = look  # type: ignore[method-assign]
+
+
+def collapse_and_forget() -> None:
+    """The same, and lose what the sentinel remembers on resume."""
+    collapse_once()
+    load = TrainState.load
+
+    def forgetful(self: TrainState, *rest: object) -> None:
+        load(self, *rest)  # type: ignore[arg-type]
+        self.sentinel = Record()
+
+    TrainState.load = forgetful  # type: ignore[assignment,method-assign]
+
+
 def late_scalars() -> None:
     """No mistake: let scalars arrive one step late, as they do on a GPU."""
     create = LateScalars.__init__
@@ -131,6 +159,8 @@ MISTAKES = {
         draw_by_rank,
         live_statistics,
         nan_once,
+        collapse_once,
+        collapse_and_forget,
         late_scalars,
     )
 }

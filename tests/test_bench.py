@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
-from bench.zoo import Flops
 from tests.conftest import run
+from trainer.flops import Flops
 
 COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),

@@ -60,7 +60,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
-    verbs = {"shards": {"build", "verify", "inspect"}, "trainer": {"train", "sample", "interpolate", "fingerprint"}}
+    verbs = {"shards": {"build", "verify", "inspect"}}
+    verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"}}
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z.]+) ?([a-z]*)", document.read_text()):
         if module in verbs:

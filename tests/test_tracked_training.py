@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOME, TINY, train
+from tests.conftest import HOME, TINY, run, train
 from tests.test_same_bits import last_images, wait_for_no_process
 from tests.wandb_server import WandbServer
 
@@ -41,6 +41,34 @@ def test_a_run_killed_twice_has_one_history(shards32: Path, tmp_path: Path, monk
         assert {key: mirrored[key] for key in kept} == kept
     train(tmp_path / "undisturbed", shards32, "--total-images", "640", "--sample-every-images", "320")
     assert (tmp_path / "undisturbed" / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+
+
+def test_a_collapse_is_alerted_once_with_its_picture(
+    shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
+    settings = (*ONLINE, "--run", str(folder), "--data", str(shards32), "--sentinel.every-images", "32")
+    with WandbServer() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        for total in ("256", "320"):  # the second time, the mirror begins anew after the alarm
+            done = run(
+                *("torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "--"),
+                *("tests.planted", "collapse_once", "train", *TINY, *settings, "--total-images", total),
+            )
+            assert done.returncode == 0, done.stderr
+        (stored,) = server.runs.values()
+        assert not server.unknown
+    (alert,) = stored.alerts
+    assert (alert["title"], alert["severity"]) == ("The generator has collapsed", "ERROR")
+    assert "of its own best variety" in alert["text"]
+    assert "after 192 images" in alert["text"]
+    pictures = [json.loads(line) for line in stored.lines["wandb-history.jsonl"] if "sentinel/picture" in line]
+    assert [row["sentinel/state"] for row in pictures] == [2]
+    assert (folder / "samples" / "sentinel-000000000192-r00.png").read_bytes() == stored.media[
+        pictures[0]["sentinel/picture"]["path"]
+    ]
 
 
 def kill_everything_at(folder: Path, data: Path, images: int, processes: int) -> None:

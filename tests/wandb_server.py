@@ -22,11 +22,12 @@ KEY = "0" * 40
 
 @dataclass
 class StoredRun:
-    """What was posted of one run: lines per file, media by name, and the fields of its last upsert."""
+    """What was posted of one run: lines per file, media by name, alerts, and the fields of its last upsert."""
 
     lines: dict[str, list[str]] = field(default_factory=dict)
     media: dict[str, bytes] = field(default_factory=dict)
     fields: Json = field(default_factory=dict)
+    alerts: list[Json] = field(default_factory=list)
     exit_code: int | None = None
 
     def store(self, name: str, offset: int, content: list[str]) -> None:
@@ -126,6 +127,9 @@ class WandbServer:
             run_id = variables["run"]
             files = [{"name": name, "uploadUrl": f"{self.url}/media/{run_id}/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": run_id, "uploadHeaders": [], "files": files}}
+        if "NotifyScriptableRunAlert" in query:
+            self.runs[variables["runName"]].alerts.append(variables)
+            return {"notifyScriptableRunAlert": {"success": True}}
         if "Viewer" in query:
             return {
                 "viewer": {"id": "u", "entity": "tester", "username": "tester", "flags": "{}", "teams": {"edges": []}}

@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | interpolate | fingerprint."""
+"""python -m trainer train | sample | interpolate | fingerprint | evaluate | benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from typing import Any
 import tyro
 
 from shards.index import DataError
+from trainer.benchmark.arguments import Benchmark
 from trainer.commands import Fingerprint, Train, read_train, run_fingerprint, run_train
+from trainer.evaluation.arguments import Evaluate
 from trainer.painting import Interpolate, Sample, run_interpolate, run_sample
 from trainer.settings import Refused
 
@@ -26,7 +28,7 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: Any = Train | Sample | Interpolate | Fingerprint
+    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
     parsed = tyro.cli(commands, args=arguments, prog="python -m trainer", description=DESCRIPTION)
     try:
         match parsed:
@@ -36,6 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return run_sample(parsed)
             case Interpolate():
                 return run_interpolate(parsed)
+            case Evaluate():
+                from trainer.evaluation.command import run_evaluate
+
+                return run_evaluate(parsed)
+            case Benchmark():
+                from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
+
+                return run_benchmark(parsed)
             case _:
                 return run_fingerprint(parsed)
     except (Refused, DataError) as error:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +103,13 @@ class Checkpoint:
         except (OSError, ValueError, SafetensorError) as error:
             raise Damaged(str(error)) from error
 
+    def healthy(self) -> bool:
+        """Tell whether the sentinel had nothing to say against the state when it was saved."""
+        try:
+            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["state"] == 0)
+        except (OSError, ValueError, KeyError):
+            return False
+
 
 def sha256(path: Path) -> str:
     """Return a file's SHA-256 as hex digits."""
@@ -116,12 +123,15 @@ def find(folder: Path) -> list[Checkpoint]:
     return sorted((c for c in found if c), key=lambda c: c.age, reverse=True)
 
 
-def newest_whole(folder: Path, on_damage: Callable[[Checkpoint, str], None]) -> Checkpoint | None:
-    """Walk back to the newest checkpoint that is whole, telling `on_damage` of those passed by; None: there is none."""
+def newest_whole(
+    folder: Path, on_damage: Callable[[Checkpoint, str], None], wanted: Callable[[Checkpoint], bool] = lambda _: True
+) -> Checkpoint | None:
+    """Walk back to the newest wanted checkpoint that is whole, telling `on_damage` of the damaged ones passed by."""
     for checkpoint in find(folder):
         try:
             checkpoint.verify()
-            return checkpoint
+            if wanted(checkpoint):
+                return checkpoint
         except Damaged as error:
             on_damage(checkpoint, str(error))
     return None
@@ -144,7 +154,7 @@ class Snapshot:
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy tensors; on return they may change."""
-        if not self.copies:
+        if {name: copy.shape for name, copy in self.copies.items()} != {n: t.shape for n, t in tensors.items()}:
             self.copies = {
                 name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
                 for name, tensor in tensors.items()
@@ -175,6 +185,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, settings: CheckpointSettings, before_manifest: Callable[[], None]) -> None:
         self.folder, self.settings, self.before_manifest = folder, settings, before_manifest
+        self.kept: Callable[[], Container[str]] = tuple  # names of checkpoints that somebody else wants to stay
         self.snapshot = Snapshot()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future[Saved] | None = None
@@ -231,18 +242,20 @@ class Checkpoints:
         flush(folder)
 
     def prune(self) -> None:
-        """Remove what the settings do not keep, after the newest one was read back whole."""
+        """Remove what the settings do not keep, after the newest was read back whole; the last healthy one stays."""
         kept_interval = -1
         checkpoints = find(self.folder)
         try:
             checkpoints[0].verify()
         except Damaged as error:
             raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
+        kept = self.kept()
+        spared = next((checkpoint for checkpoint in checkpoints if checkpoint.healthy()), None)
         for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
             interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
             if self.settings.keep_every_images and interval > kept_interval:
                 kept_interval = interval
-            else:
+            elif checkpoint != spared and checkpoint.path.name not in kept:
                 shutil.rmtree(checkpoint.path)
 
     def close(self) -> None:

@@ -13,12 +13,14 @@ from trainer.augment.base import AugmentSettings
 from trainer.augment.disguise import Disguise
 from trainer.checkpoint import CheckpointSettings
 from trainer.combination import problems
+from trainer.evaluation.settings import MetricsSettings
 from trainer.networks import DISCRIMINATORS, GENERATORS
 from trainer.networks.settings import NetworkSettings
 from trainer.objectives import OBJECTIVES
 from trainer.optimization import OptimizerSettings
 from trainer.penalties import Penalties
 from trainer.registry import one_of
+from trainer.sentinel.settings import SentinelSettings
 from trainer.settings import Refused, group, identity, leaves, operational
 from trainer.tracking import TrackingSettings
 
@@ -59,6 +61,7 @@ class Config:
     penalties: Penalties = group(Penalties)
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
+    sentinel: SentinelSettings = group(SentinelSettings)
     init_from: Path | None = operational(None)
     """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
     init_hash: Annotated[str, tyro.conf.Suppress] = identity("")
@@ -91,10 +94,11 @@ class Config:
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3)
-    """Roll back so often after NaN or Inf, then stop."""
+    """Roll back so often after NaN or Inf, or a collapse if sentinel.policy says so; then stop."""
     stall_after_s: float = operational(300.0)
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
+    metrics: MetricsSettings = group(MetricsSettings)
     tracking: TrackingSettings = group(TrackingSettings)
 
     @property
@@ -138,7 +142,8 @@ class Config:
                 raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
         if self.stall_after_s < 1:
             raise Refused(f"stall_after_s must be at least 1, but is {self.stall_after_s:g}")
-        for part in (self.network, self.penalties, self.augment, self.optimizer, self.checkpoint):
+        trained = self.network, self.penalties, self.augment, self.optimizer
+        for part in (*trained, self.sentinel, self.checkpoint, self.metrics):
             if problem := part.check():
                 raise Refused(problem)
         for problem in problems(self):

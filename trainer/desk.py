@@ -16,13 +16,16 @@ from trainer.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, set
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.environment import differences
+from trainer.evaluation.beside import Evaluations
 from trainer.initial import Initial
 from trainer.lease import Lease
 from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
-from trainer.sample import Painter, beside, real_samples
+from trainer.sample import Painter, Pictures, beside, real_samples
+from trainer.sentinel.evidence import MOST, Witness
+from trainer.sentinel.judgement import State, reasons
 from trainer.state import TrainState
 from trainer.stopping import Outcome
 from trainer.tracking import Tracker
@@ -54,9 +57,12 @@ class Desk:
         self.tracker = Tracker(run, config.tracking)
         self.reporter = Reporter(self.tracker, config.images_to_see(reader.split.samples), reader.split.samples)
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.promise)
+        self.evaluations = Evaluations(run, config.metrics, self.tracker)
+        self.checkpoints.kept = self.evaluations.kept
         self.reader, self.device = reader, device
         self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
+        self.seen: Pictures  # at the sentinel's last look
 
     @cached_property
     def painter(self) -> Painter:
@@ -69,19 +75,26 @@ class Desk:
         return real_samples(self.reader, DISTANCE, self.config.seed)
 
     @cached_property
+    def witness(self) -> Witness:
+        """Compares what is painted with pictures of the data, all of them different ones."""
+        number = min(MOST, self.reader.split.samples // 2)
+        real = real_samples(self.reader, 2 * number, self.config.seed)
+        return Witness(real.images, real.labels)
+
+    @cached_property
     def distance(self) -> SlicedWasserstein:
         """Measures against the reals."""
         return SlicedWasserstein(self.real.images)
 
-    def newest(self) -> Path | None:
-        """Return the newest whole checkpoint, having set aside the damaged ones that are newer."""
+    def newest(self, healthy: bool = False) -> Path | None:
+        """Return the newest whole checkpoint, or healthy one, having set aside the damaged ones that are newer."""
 
         def aside(checkpoint: Checkpoint, problem: str) -> None:
             moved = set_aside(checkpoint)
             log.warning("checkpoint %s is damaged: %s; set aside as %s", checkpoint.path.name, problem, moved.name)
             self.tracker.event("damaged checkpoint", name=checkpoint.path.name, problem=problem, moved_to=moved.name)
 
-        found = newest_whole(self.run.checkpoints, aside)
+        found = newest_whole(self.run.checkpoints, aside, Checkpoint.healthy if healthy else lambda _: True)
         return found.path if found else None
 
     def begin(self, state: TrainState, environments: Sequence[Mapping[str, object]]) -> None:
@@ -113,15 +126,35 @@ class Desk:
         self.painter.load(state.ema)
         labels = self.real.labels.tolist() if self.config.network.g_conditional else None
         fake = self.painter.paint(DISTANCE, self.config.seed, "sample", labels=labels)
+        self.show(self.run.sample(state.images_seen), fake)
+        return {f"swd_{DISTANCE}": self.distance(fake)}
+
+    def show(self, target: Path, fake: Pictures) -> None:
+        """Write a picture: reals beside painted ones."""
         picture = beside(self.real.images[:GRID], fake[:GRID], columns=8)
-        target = self.run.sample(state.images_seen)
         try:
             target.parent.mkdir(exist_ok=True)
             picture.save(target.with_suffix(".tmp"), format="png")
             target.with_suffix(".tmp").rename(target)
         except OSError as error:
-            log.error("the sample grid was not written: %s", error.strerror)
-        return {f"swd_{DISTANCE}": self.distance(fake)}
+            log.error("%s was not written: %s", target, error.strerror)
+
+    def look(self, state: TrainState) -> dict[str, float]:
+        """Return what can be seen of collapse in what the generator paints now: not its average, which hides it."""
+        self.painter.load({name: p.detach() for name, p in state.generator.named_parameters()})
+        labels = self.witness.own_labels.tolist() if self.config.network.g_conditional else None
+        self.seen = self.painter.paint(self.witness.number, self.config.seed, "sentinel", labels=labels)
+        return self.witness(self.seen)
+
+    def alarm(self, state: TrainState, evidence: Mapping[str, float]) -> None:
+        """Say that the run has become worse, and show what was seen."""
+        what = State(state.sentinel.state).name.lower()
+        why = "; ".join(reasons(evidence, state.images_seen))
+        seen = self.run.alarm(state.images_seen, len(state.rollbacks))
+        self.show(seen, self.seen)
+        log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, seen)
+        facts = {"images_seen": state.images_seen, "picture": seen.name, "evidence": dict(evidence)}
+        self.tracker.event("sentinel", state=what, problem=why, **facts)
 
     def report_damage(self, damage: Mapping[int, str]) -> None:
         """Say, once for each, which samples are damaged."""
@@ -142,22 +175,26 @@ class Desk:
 
     def collect(self, wait: bool = False) -> bool:
         """Record what became of the last save; False if it failed."""
+        self.evaluations.collect()
         result = self.checkpoints.result(wait)
         if isinstance(result, Saved):
             self.reporter.stall_s = result.stall_s
             seconds = {"stall_s": round(result.stall_s, 4), "write_s": round(result.write_s, 4)}
             self.tracker.event("checkpoint", images_seen=result.images_seen, **seconds)
+            self.evaluations.saved()
         elif isinstance(result, OSError):
             log.error("THE CHECKPOINT WAS NOT WRITTEN: %s; training goes on, the last one stays", reason(result))
             self.tracker.event("checkpoint failed", problem=reason(result))
             return False
         return True
 
-    def roll_back(self, state: TrainState, start: int) -> bool:
-        """Record a rollback that `state` has just made, before training goes on; False if it is not durable."""
-        log.warning("NaN or Inf at %d images: back to %d, with other draws", start, state.images_seen)
+    def roll_back(self, state: TrainState) -> bool:
+        """Record the rollback that `state` has just made, before training goes on; False if it is not durable."""
+        made = state.rollbacks[-1]
+        besides = f" and another {made['change']}" if "change" in made else ""
+        log.warning("%s at %d images: back to %d, with other draws%s", made["why"], made["from"], made["to"], besides)
         self.tracker.new_segment(state.images_seen, "rollback")
-        self.tracker.event("rollback", **{"from": start, "to": state.images_seen})
+        self.tracker.event("rollback", **made)
         return self.save(state, wait=True)
 
     def promise(self) -> None:
@@ -174,6 +211,7 @@ class Desk:
     def end(self, outcome: str, signal: str | None) -> None:
         """Close everything."""
         self.checkpoints.close()
+        self.evaluations.close(outcome == "finished")
         # Who was asked to stop has little time; what W&B lacks then is sent by the next start.
         self.tracker.close(outcome, signal, FAREWELL_S if outcome == "finished" else HASTE_S)
         self.lease.release()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from enum import Enum, auto
+from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
@@ -16,15 +18,19 @@ from trainer.checkpoint import Checkpoint, Damaged
 from trainer.cluster import Cluster
 from trainer.collective import gather, on_main
 from trainer.config import Config
-from trainer.data import Feed
+from trainer.data import Drawer, Feed
 from trainer.desk import Desk
 from trainer.environment import environment
 from trainer.initial import read_initial, take_over
 from trainer.journal import Journal
 from trainer.late import LateScalars, Row
+from trainer.objectives import OBJECTIVES
 from trainer.optimization import update_average
 from trainer.randomness import Draws
 from trainer.run_folder import RunFolder
+from trainer.sentinel.judgement import State
+from trainer.sentinel.remedies import amended, fit, next_change
+from trainer.settings import Refused, identity_hash
 from trainer.state import TrainState
 from trainer.stopping import Outcome
 from trainer.tracking import event
@@ -63,14 +69,23 @@ class Training:
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
+        self.intervals = config.sample_every_images, config.checkpoint_every_images, config.sentinel.every_images
         self.desk: Desk | None = None
         on_main(self.world, self.open_desk)
         self.newest: Path | None = on_main(self.world, self.desk.newest if self.desk else None)
-        self.state = TrainState.create(config, index.hash, self.device, draw=self.newest is None)
-        self.step = assemble(config, self.state, reduce_as_asked(config, accelerator), accelerator.autocast)
+        self.accelerator = accelerator
+        self.play(config, index.hash, draw=self.newest is None)
         self.late = LateScalars(self.device)
         self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.report_stall)
         self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
+
+    def play(self, config: Config, dataset: str, draw: bool) -> None:
+        """Make a state, and a step that trains it, of the run's settings, or of those that a rollback changed."""
+        self.played = config
+        self.state = TrainState.create(config, dataset, self.device, draw)
+        self.state.identity = identity_hash(self.config)
+        reduce = reduce_as_asked(config, self.accelerator)
+        self.step = assemble(config, self.state, reduce, self.accelerator.autocast)
 
     def open_desk(self) -> None:
         """Take the run folder into this process's hands."""
@@ -90,21 +105,26 @@ class Training:
             self.state.images_seen += self.config.step_images
             self.watchdog.step(self.state.images_seen)
             self.average()
-            drain = self.due(self.config.sample_every_images) or self.due(self.config.checkpoint_every_images)
+            drain = any(map(self.due, self.intervals))
             rows = self.late.push(self.state.images_seen, scalars, drain or self.state.images_seen >= self.total)
             verdict = self.judge(rows)
             if verdict is Verdict.STOP:  # nothing is saved that was not judged, and no row is left behind
                 rows += (rest := self.late.arrived())
                 verdict = Verdict.ROLL_BACK if self.judge(rest) is Verdict.ROLL_BACK else Verdict.STOP
+            why, seen = "NaN or Inf", dict[str, float]()
+            if verdict is not Verdict.ROLL_BACK and self.due(self.config.sentinel.every_images):
+                why, seen = self.look()
+                verdict = self.answer(verdict)
             if verdict is Verdict.ROLL_BACK:
-                self.roll_back()
+                self.roll_back(why)
                 steps = self.feed.steps(self.state.images_seen, self.draws())
                 continue
-            self.record(rows)
+            self.record(rows, seen)
             if verdict is Verdict.STOP and self.state.images_seen < self.total:
                 outcome = Outcome.INTERRUPTED
                 break
         self.must_be_durable(self.desk.save(self.state, wait=True) if self.desk else True)
+        self.refuse_collapsed()
         return outcome
 
     def resume(self) -> None:
@@ -113,6 +133,7 @@ class Training:
         if self.newest is not None:
             self.load(self.newest)
             log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", self.newest.name)
+        self.refuse_collapsed()
         if self.desk:
             self.desk.begin(self.state, environments)
         if self.newest is None:
@@ -134,6 +155,9 @@ class Training:
             tensors, values = Checkpoint(path, 0, 0).read()
         except Damaged as error:
             raise Failed(f"checkpoint {path} is whole for the main process, but not here: {error}") from error
+        if (config := amended(self.config, values["rollbacks"])) != self.played:
+            self.play(config, self.state.dataset, draw=False)
+            self.feed.drawer = Drawer(config)
         self.state.load(tensors, values, str(path))
 
     def draws(self) -> Draws:
@@ -153,6 +177,8 @@ class Training:
 
     def due(self, every_images: int, images_seen: int | None = None) -> bool:
         """Tell whether the step that ended at `images_seen`, or just now, passed a multiple of `every_images`."""
+        if not every_images:
+            return False
         now = self.state.images_seen if images_seen is None else images_seen
         return now // every_images != (now - self.config.step_images) // every_images
 
@@ -164,6 +190,8 @@ class Training:
         for _, scalars in rows:
             if not all(isfinite(scalars[name]) for name in watched):
                 return Verdict.ROLL_BACK
+            if self.config.sentinel.every_images:
+                self.state.sentinel = self.state.sentinel.step(scalars)
             if scalars["replaced"]:
                 self.report_damage()
         return Verdict.STOP if any(scalars["stop"] for _, scalars in rows) else Verdict.GO_ON
@@ -180,14 +208,47 @@ class Training:
         """Record that training stands still, whichever rank has found it."""
         Journal(self.run.events).append(event("stalled", problem=what, places=places))
 
-    def record(self, rows: list[Row]) -> None:
+    def look(self) -> tuple[str, dict[str, float]]:
+        """Let the sentinel look and judge; return the state in words, and all that it has seen, on every process."""
+        seen = on_main(self.world, partial(self.desk.look, self.state) if self.desk else None)
+        logistic = OBJECTIVES[self.config.objective].logistic
+        self.state.sentinel, evidence = self.state.sentinel.look(seen, self.state.images_seen, logistic)
+        if self.desk and self.state.sentinel.state > self.state.sentinel.before:
+            self.desk.alarm(self.state, evidence)
+        columns = {f"sentinel/{name}": value for name, value in evidence.items()}
+        return self.words(), columns | {"sentinel/state": float(self.state.sentinel.state)}
+
+    def words(self) -> str:
+        """Return what the sentinel holds of the run."""
+        return State(self.state.sentinel.state).name.lower()
+
+    def answer(self, verdict: Verdict) -> Verdict:
+        """Return what the policy wants of a run that has collapsed or diverged."""
+        policy = self.config.sentinel.policy
+        if self.state.sentinel.state < State.COLLAPSED or policy == "tell":
+            return verdict
+        return Verdict.ROLL_BACK if policy == "roll-back" else Verdict.STOP
+
+    def refuse_collapsed(self) -> None:
+        """Refuse to train on, if that is the policy.
+
+        Raises:
+            Refused: the run has collapsed or diverged.
+        """
+        if self.config.sentinel.policy == "stop" and self.state.sentinel.state >= State.COLLAPSED:
+            raise Refused(
+                f"the run has {self.words()} by {self.state.images_seen:,} images (see the sentinel's rows in "
+                f"{self.run.events}); --sentinel.policy roll-back goes on from a healthy checkpoint, tell as it is"
+            )
+
+    def record(self, rows: list[Row], seen: dict[str, float]) -> None:
         """Log, paint and save what is due: the main process only."""
         if not self.desk:
             return
         self.desk.collect()
-        painted: dict[str, float] = {}
+        painted = dict(seen)
         if self.due(self.config.sample_every_images) or self.state.images_seen >= self.total:
-            painted = self.desk.paint(self.state)
+            painted |= self.desk.paint(self.state)
         for images_seen, scalars in rows:
             now = painted if images_seen == self.state.images_seen else {}
             if now or self.due(self.config.log_every_images, images_seen):
@@ -195,20 +256,35 @@ class Training:
         if self.due(self.config.checkpoint_every_images):
             self.desk.save(self.state)
 
-    def roll_back(self) -> None:
-        """Go back to the newest checkpoint, whose step was judged good, and on from there with other draws."""
-        start = self.state.images_seen
-        if len(self.state.rollbacks) >= self.config.max_rollbacks:
-            raise Failed(f"NaN or Inf at {start} images, after {len(self.state.rollbacks)} rollbacks; try a lower rate")
+    def roll_back(self, why: str) -> None:
+        """Go back to the newest healthy checkpoint, and on from there with other draws and what the policy changes."""
+        start, made = self.state.images_seen, self.state.rollbacks
+        if len(made) >= self.config.max_rollbacks:
+            raise Failed(f"{why} at {start} images, after {len(made)} rollbacks; try a lower rate")
         if self.desk:
             self.desk.collect(wait=True)
-        path = on_main(self.world, self.desk.newest if self.desk else None)
+        path = on_main(self.world, partial(self.desk.newest, healthy=True) if self.desk else None)
         if path is None:
-            raise Failed(f"NaN or Inf at {start} images, and there is no checkpoint to go back to")
+            raise Failed(f"{why} at {start} images, and there is no healthy checkpoint to go back to")
         self.load(path)
         self.late.clear()
-        self.state.rollbacks.append({"from": start, "to": self.state.images_seen})
-        self.must_be_durable(self.desk.roll_back(self.state, start) if self.desk else True)
+        rollback: dict[str, Any] = {"from": start, "to": self.state.images_seen, "why": why}
+        if self.config.sentinel.policy == "roll-back":
+            before = sum("change" in earlier for earlier in made)
+            in_force = amended(self.config, made)
+            rollback["change"] = next_change(in_force, self.config.sentinel.changes, before)
+        self.amend([*made, rollback])
+        self.must_be_durable(self.desk.roll_back(self.state) if self.desk else True)
+
+    def amend(self, rollbacks: list[dict[str, Any]]) -> None:
+        """Go on as these rollbacks want: what the state that was gone back to did not know of is put in force again."""
+        config = amended(self.config, rollbacks)
+        if config != self.played:
+            tensors, values = self.state.tensors(), self.state.scalars()
+            self.play(config, self.state.dataset, draw=False)
+            self.state.load(fit(tensors, self.state.tensors()), values, "the changed state")
+            self.feed.drawer = Drawer(config)
+        self.state.rollbacks = rollbacks
 
     def must_be_durable(self, saved: bool) -> None:
         """End all processes if the main one could not save."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlsplit
 
+from trainer.alerts import Alerts
 from trainer.journal import Follower, Row
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS
@@ -59,7 +60,7 @@ class Mirror:
 
     def follow(self, ended: Callable[[], bool]) -> bool:
         """Send rows as they appear. True when the run has ended, False when metrics.jsonl was cut: follow it anew."""
-        metrics, system = Follower(self.run.metrics), Follower(self.run.system)
+        metrics, system, alerts = Follower(self.run.metrics), Follower(self.run.system), Alerts(self.run)
         figures: dict[int, Row] = {}
         try:
             while True:
@@ -71,13 +72,14 @@ class Mirror:
                     return False
                 for row in rows:
                     self._send(identity, row, figures.pop(row["images_seen"], {}))
+                alerts.send(self._current)
                 if last_round and not rows:
                     self.finish()
                     return True
                 time.sleep(0 if rows else POLL_S)
         finally:
-            metrics.close()
-            system.close()
+            for file in (metrics, system, alerts):
+                file.close()
 
     def finish(self) -> None:
         """Wait until W&B has what was sent to it; TimeoutError if that takes too long."""

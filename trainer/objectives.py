@@ -23,6 +23,8 @@ class Objective:
     """(fake logits, what gives the real logits if they are asked for) -> loss of the generator."""
     pairs: bool = False
     """Compares picture i of the reals with picture i of the fakes."""
+    logistic: bool = True
+    """Logits, or their differences, are log odds: 12 is as good as certain."""
 
 
 OBJECTIVES = {
@@ -40,16 +42,19 @@ OBJECTIVES = {
     "least-squares": Objective(
         discriminator=lambda real, fake: 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean(),
         generator=lambda fake, real: 0.5 * (fake - 1).square().mean(),
+        logistic=False,
     ),
     # Lim and Ye 2017; Miyato et al. 2018, eq. 16 and 17.
     "hinge": Objective(
         discriminator=lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
         generator=lambda fake, real: -fake.mean(),
+        logistic=False,
     ),
     # Arjovsky et al. 2017, eq. 2 and 3; D must be kept Lipschitz, by penalties.wgan_gp or spectral normalisation.
     "wasserstein": Objective(
         discriminator=lambda real, fake: fake.mean() - real.mean(),
         generator=lambda fake, real: -fake.mean(),
+        logistic=False,
     ),
     # Jolicoeur-Martineau 2019, §4.2 (RaSGAN): each picture against the mean of the other side.
     "relativistic-average": Objective(

@@ -1,4 +1,4 @@
-"""Several training processes on this machine, under one parent that passes signals on and lets none outlive it."""
+"""Several processes on this machine, under one parent that passes signals on and lets none outlive it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -28,8 +29,8 @@ def default_processes(config: Config) -> int:
     return max(1, min(devices, config.micro_batches))
 
 
-def start(run: RunFolder, rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
-    """Start one training process of `size`; it meets the others at a store that this process serves."""
+def start(arguments: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    """Start one process of `size`; it may meet the others at a store that this process serves."""
     places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
     environment = {
         **os.environ,
@@ -42,7 +43,7 @@ def start(run: RunFolder, rank: int, size: int, port: int) -> subprocess.Popen[b
         WATCHED: "1",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "trainer", "train", "--run", str(run.path.resolve())],
+        [sys.executable, "-m", "trainer", *arguments],
         env=environment,
         stdin=subprocess.PIPE,
         cwd=Path(__file__).parent.parent,  # where `-m trainer` is found, wherever the user stands
@@ -52,6 +53,15 @@ def start(run: RunFolder, rank: int, size: int, port: int) -> subprocess.Popen[b
 
 def run_processes(run: RunFolder, size: int) -> Outcome:
     """Train with `size` processes, and return how that ended."""
+    codes = run_group(["train", "--run", str(run.path.resolve())], size)
+    outcome = common(codes)
+    if outcome is Outcome.FAILED:
+        print(f"the run has stopped; go on with: python -m launcher resume {run.path}", file=sys.stderr)
+    return outcome
+
+
+def run_group(arguments: Sequence[str], size: int) -> list[int]:
+    """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: list[subprocess.Popen[bytes]] = []
 
@@ -63,8 +73,8 @@ def run_processes(run: RunFolder, size: int) -> Outcome:
     for number in REQUESTS:
         signal.signal(number, pass_on)
     try:
-        children += [start(run, rank, size, store.port) for rank in range(size)]
-        return outcome(run, wait(children))
+        children += [start(arguments, rank, size, store.port) for rank in range(size)]
+        return wait(children)
     finally:
         for number in REQUESTS:
             signal.signal(number, signal.SIG_IGN)  # all that is left is to say how it ended
@@ -89,8 +99,8 @@ def wait(children: list[subprocess.Popen[bytes]]) -> list[int]:
     return [child.returncode for child in children]
 
 
-def outcome(run: RunFolder, codes: list[int]) -> Outcome:
-    """Turn the exit codes of all processes into how the run ended."""
+def common(codes: list[int]) -> Outcome:
+    """Turn the exit codes of all processes into how the whole ended."""
     for known in (Outcome.FINISHED, Outcome.INTERRUPTED, Outcome.REFUSED):
         if all(code == known for code in codes):
             return known
@@ -99,7 +109,6 @@ def outcome(run: RunFolder, codes: list[int]) -> Outcome:
     for rank, code in enumerate(codes):
         if code < 0:
             print(f"process {rank} was killed by {signal.Signals(-code).name}", file=sys.stderr)
-    print(f"the run has stopped; go on with: python -m launcher resume {run.path}", file=sys.stderr)
     return Outcome.FAILED
 
 

@@ -15,14 +15,19 @@ class RunFolder:
       metrics.jsonl    the truth: deterministic columns, one row per logged step
       system.jsonl     times, speeds, memory: one row per logged step of each attempt
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
+      evaluations.jsonl  what `trainer evaluate` has measured: one row per checkpoint, seed set and extractor
+      evaluation.log   what the evaluations beside the training say
+      best.json        the best checkpoint by the measurements of the seed set "select"
+      cache/           features, for an evaluation on several nodes
       wandb.json       the identity of the W&B run (no secrets)
       initial.safetensors  with --init-from: the weights that the run began with
       checkpoints/     one folder per checkpoint, see checkpoint.py
-      samples/         real beside fake, one PNG per sampling: <images_seen>.png
+      samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: sentinel-….png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       wandb/           wandb's own files
       lease.json       who trains here; touched every two seconds, removed in the end
       job.json         what was submitted to a cluster
+      study.json       what a study measures of the run when it has ended; score-….json: what came of it
       attempts.jsonl   on a cluster: each start of the job, and how and why it ended
       code/            on a cluster: the code that runs, one copy for each time the run was submitted
       logs/            on a cluster: <job>-<restart>/rank-<rank>.log, and what Slurm itself says
@@ -54,6 +59,26 @@ class RunFolder:
     def events(self) -> Path:
         """Starts, stops, faults and rollbacks."""
         return self.path / "events.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """What was measured of the checkpoints."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def evaluation_log(self) -> Path:
+        """What the evaluations beside the training say."""
+        return self.path / "evaluation.log"
+
+    @property
+    def cache(self) -> Path:
+        """Features that all nodes see."""
+        return self.path / "cache"
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint by these measurements."""
+        return self.path / "best.json"
 
     @property
     def wandb_identity(self) -> Path:
@@ -88,6 +113,10 @@ class RunFolder:
         """The grid painted when `images_seen` pictures had been seen."""
         return self.samples / f"{images_seen:012d}.png"
 
+    def alarm(self, images_seen: int, rollbacks: int) -> Path:
+        """What the sentinel saw when it gave alarm."""
+        return self.samples / f"sentinel-{images_seen:012d}-r{rollbacks:02d}.png"
+
     @property
     def plan(self) -> Path:
         """Recorded sample indices, one file per rank."""
@@ -102,6 +131,11 @@ class RunFolder:
     def job(self) -> Path:
         """What was submitted to a cluster."""
         return self.path / "job.json"
+
+    @property
+    def study(self) -> Path:
+        """What a study measures of the run when it has ended."""
+        return self.path / "study.json"
 
     @property
     def attempts(self) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from trainer.memory import Memory
 from trainer.networks import build_discriminator, build_generator, initialise
 from trainer.networks.base import Discriminator, Generator
 from trainer.optimization import adam
+from trainer.sentinel.judgement import Record
 from trainer.settings import Refused, identity_hash
 
 FIRST_SCALE = 2.0**15  # torch's own, twice as much, is no fp16 number, which gradient penalties need it to be
@@ -41,8 +42,11 @@ class TrainState:
     identity: str
     """Hash of the identity settings."""
     images_seen: int = 0
-    rollbacks: list[dict[str, int]] = field(default_factory=list)
-    """For each rollback, where it started (`from`) and where it went (`to`), in images seen."""
+    rollbacks: list[dict[str, Any]] = field(default_factory=list)
+    """For each rollback, where it started (`from`) and where it went (`to`), in images seen, `why`, and what it
+    changed besides the draws (`change`), if anything."""
+    sentinel: Record = Record()
+    """What the sentinel remembers."""
 
     @classmethod
     def create(cls, config: Config, dataset: str, device: torch.device, draw: bool = True) -> TrainState:
@@ -94,6 +98,7 @@ class TrainState:
         return {
             "images_seen": self.images_seen,
             "rollbacks": [dict(rollback) for rollback in self.rollbacks],
+            "sentinel": asdict(self.sentinel),
             "dataset": self.dataset,
             "identity": self.identity,
             "g_scaler": self.g_scaler.state_dict(),
@@ -120,6 +125,7 @@ class TrainState:
             mine[name].copy_(tensor)
         self.images_seen = scalars["images_seen"]
         self.rollbacks = [dict(rollback) for rollback in scalars["rollbacks"]]
+        self.sentinel = Record(**scalars["sentinel"])
         for scaler, saved in ((self.g_scaler, scalars["g_scaler"]), (self.d_scaler, scalars["d_scaler"])):
             if saved:
                 scaler.load_state_dict(saved)

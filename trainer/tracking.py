@@ -34,6 +34,8 @@ class TrackingSettings:
     """W&B user or team; the key's own by default"""
     name: str | None = operational(None)
     """name shown in W&B; the run folder's by default"""
+    group: str | None = operational(None)
+    """group in W&B; by default the run has one of its own, with what follows after a rollback"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Identity:
     def create(cls, run: RunFolder, settings: TrackingSettings) -> Identity:
         """The identity of a new run."""
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
-        return cls(settings.project, settings.entity, name, f"{name}-{first}", (Segment(first, -1, "start"),))
+        group = settings.group or f"{name}-{first}"
+        return cls(settings.project, settings.entity, name, group, (Segment(first, -1, "start"),))
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""

@@ -23,6 +23,7 @@ os.environ.update(DEFAULTS | os.environ)
 import wandb  # noqa: E402
 from wandb.proto import wandb_internal_pb2  # noqa: E402
 
+from trainer.evaluation.riders import AXIS, Riders  # noqa: E402
 from trainer.journal import Row  # noqa: E402
 from trainer.run_folder import RunFolder  # noqa: E402
 from trainer.tracking import Identity  # noqa: E402
@@ -42,9 +43,11 @@ class WandbRun:
         self.number = number
         self.id = identity.segments[number].id
         self.sent = 0
+        self._alarms: Row = {}
         self._identity, self._online = identity, online
         self._wandb = self._open() if online else None
         self.last = self._wandb.starting_step - 1 if self._wandb else last_recorded(run.wandb, self.id)
+        self.riders = Riders(run, self.id, self.last)
 
     def send(self, row: Row, system: Row) -> None:
         """Send a row with the system figures and the sample grid of the same `images_seen`, unless W&B has it."""
@@ -53,13 +56,28 @@ class WandbRun:
             return
         self._wandb = self._wandb or self._open()
         figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
-        self._wandb.log(row | figures | self._picture(images_seen), step=images_seen, commit=True)
+        row = row | figures | picture("samples", self.run.sample(images_seen)) | self._alarms
+        self._wandb.log(row | self.riders.take(images_seen), step=images_seen, commit=True)
+        self._alarms = {}
         self.last = images_seen
         self.sent += 1
 
+    def alert(self, title: str, text: str, seen: Path) -> None:
+        """Alert the run's owner; the picture goes with the next row."""
+        self._wandb = self._wandb or self._open()
+        self._wandb.alert(title, text, level="ERROR", wait_duration=1)  # seconds; 0 would be a minute
+        self._alarms |= picture("sentinel/picture", seen)
+
     def finish(self, outcome: str) -> None:
         """Wait for the uploads; TimeoutError if they do not end."""
+        while late := self.riders.take(self.last + 1):  # no row comes any more that could take them along
+            self.last += 1
+            self._wandb = self._wandb or self._open()
+            self._wandb.log({"images_seen": self.last} | late, step=self.last, commit=True)
+        self.riders.close()
         if self._wandb:
+            if self._alarms:  # no row came any more that could have taken them along
+                self._wandb.log(self._alarms, step=self.last + 1, commit=True)
             if outcome == "interrupted":
                 self._wandb.mark_preempting()
             self._wandb.finish(exit_code=0 if outcome == "finished" else 1)
@@ -95,6 +113,8 @@ class WandbRun:
             ),
         )
         opened.define_metric("images_seen", hidden=True)
+        opened.define_metric(AXIS, hidden=True)  # the first that matches wins
+        opened.define_metric("evaluation/*", step_metric=AXIS)
         opened.define_metric("*", step_metric="images_seen")
         return opened
 
@@ -107,15 +127,16 @@ class WandbRun:
         folder.mkdir()
         return folder
 
-    def _picture(self, images_seen: int) -> Row:
-        path = self.run.sample(images_seen)
-        if not path.exists():
-            return {}
-        try:
-            return {"samples": wandb.Image(str(path))}
-        except OSError as error:
-            print(f"{path} is not sent: {error}", flush=True)
-            return {}
+
+def picture(name: str, path: Path) -> Row:
+    """A picture as a column of a row, if there is one."""
+    if not path.exists():
+        return {}
+    try:
+        return {name: wandb.Image(str(path))}
+    except OSError as error:
+        print(f"{path} is not sent: {error}", flush=True)
+        return {}
 
 
 def server_url() -> str:

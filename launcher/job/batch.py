@@ -20,7 +20,7 @@ from launcher.job import attempts
 from launcher.job.attempts import Attempt, Cause, Decision
 from launcher.job.causes import MARK, explain_silence
 from launcher.job.ending import can_do_without, ended, patiently, record, start_again, this_start
-from launcher.job.record import find
+from launcher.job.record import JobRecord, find
 from slurm import control, job
 from trainer.run_folder import RunFolder
 
@@ -32,7 +32,7 @@ KILLED = 128 + signal.SIGKILL
 def begin(run: RunFolder) -> int:
     """Record this start, then serve the store where its ranks meet; print where that is."""
     known = close_silent(run)
-    submitted = find(run)
+    submitted = adopt(run)
     if submitted and submitted.cancelled and submitted.job in (0, job.job_id()):
         record(run, replace(attempts.close(this_start(run), Cause.CANCELLED, "", 0), decision=Decision.END))
         return 1
@@ -51,6 +51,18 @@ def begin(run: RunFolder) -> int:
     print(address, listener.getsockname()[1], flush=True)
     serve(run, listener, address)
     return 0
+
+
+def adopt(run: RunFolder) -> JobRecord | None:
+    """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
+    submitted = find(run)
+    if submitted and submitted.task is not None and submitted.job in (0, job.array()):
+        submitted = replace(submitted, job=job.job_id(), task=None)
+        try:
+            submitted.save(run)
+        except OSError as error:
+            print(f"lienzo: {run.job} cannot be written: {error.strerror}", file=sys.stderr)
+    return submitted
 
 
 def close_silent(run: RunFolder) -> list[Attempt]:

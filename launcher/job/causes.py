@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.job.attempts import Attempt, Cause, close, durable_images, seconds
 from launcher.job.record import find
+from launcher.study.wish import Wish
 from slurm import control
 from slurm.records import Job, Node
 from trainer import journal
@@ -39,7 +40,8 @@ def why(
     """Return the cause, what else is known, and the nodes to blame."""
     ends = [row for row in events if row["kind"] == "end"]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
-    if outcome == "finished":  # said when all was durable, whatever became of the processes then
+    wish = Wish.of(run)
+    if outcome == "finished" and not (wish and wish.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
     record = find(run)
     if record and record.cancelled:
@@ -52,7 +54,8 @@ def why(
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
     refusals = [row["problem"] for row in events if row["kind"] == "refused"]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
-        return Cause.REFUSED, refusals[0] if refusals else "see its log", []
+        unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"
+        return Cause.REFUSED, refusals[0] if refusals else unsaid, []
     if now and preempted(now, attempt):
         return Cause.PREEMPTED, saved, []
     warn_s = record.warn_s if record else 0

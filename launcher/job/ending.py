@@ -43,7 +43,7 @@ def ended(run: RunFolder, code: int) -> int:
         if again != mine:
             record(run, again)
     elif starting_again(mine):  # Slurm would, of its own accord
-        control.cancel(mine.job)
+        control.cancel(job.own_name(mine.job))
     return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
 
 
@@ -64,7 +64,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
         return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
     try:
         if not under_way:
-            patiently(partial(control.requeue, mine.job))
+            patiently(partial(control.requeue, job.own_name(mine.job)))
     except control.SlurmError as error:
         if not starting_again(mine):  # it may have been heard in spite of what it said
             print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
@@ -74,7 +74,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     note = f"{', '.join(bad)} failed {attempts.NODE_FAILURES} times, but the job cannot do without"
     if can_do_without(run, bad):
         try:
-            control.exclude(mine.job, bad)
+            control.exclude(job.own_name(mine.job), bad)
             note = f"{', '.join(bad)} left out from now on"
         except control.SlurmError as error:
             note += f": {error}"

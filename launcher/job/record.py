@@ -30,6 +30,13 @@ class JobRecord:
     """Stands in the job's comment: numbers begin anew with a new cluster, and each cluster has its own."""
     cancelled: bool = False
     """Its user has ended it: it is not started again."""
+    task: int | None = None
+    """Its place in an array, which `job` is the number of until the task begins and has a number of its own."""
+
+    @property
+    def name(self) -> str:
+        """What Slurm's commands call it."""
+        return str(self.job) if self.task is None else f"{self.job}_{self.task}"
 
     @classmethod
     def load(cls, run: RunFolder) -> JobRecord:

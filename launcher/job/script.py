@@ -29,7 +29,7 @@ class Request:
     cpus_per_task: int
     gpus_per_node: int
     time_min: int
-    after: int | None
+    after: str | None
     """Start when this job has ended."""
     profile: Profile
     token: str = ""
@@ -80,15 +80,20 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
 
 def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
     """Return what submits a run's job, with the script that it will be."""
-    profile, path = request.profile, run.path.resolve()
-    python = profile.python or sys.executable
-    prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
-    made = RunExecutor(run.logs.resolve() / "slurm", [*prefix, python, "-m", "launcher.job.rank", str(path)])
+    path = run.path.resolve()
+    setup = set_up(path, code, request.profile)
+    return executor_of(run.logs.resolve() / "slurm", ["launcher.job.rank", str(path)], setup, request)
+
+
+def executor_of(folder: Path, module: list[str], setup: list[str], request: Request) -> RunExecutor:
+    """Return what submits a job whose ranks run a module of ours with its arguments; Slurm speaks into `folder`."""
+    profile = request.profile
+    made = RunExecutor(folder, rank_command(profile, module))
     made.update_parameters(
         job_name=request.name,
         time=request.time_min,
         cpus_per_task=request.cpus_per_task,
-        setup=set_up(path, code, profile),
+        setup=setup,
         signal_delay_s=profile.warn_s,
         stderr_to_stdout=True,
         wckey=None,
@@ -127,6 +132,12 @@ def srun_arguments(request: Request) -> list[str]:
     return [*arguments, *profile.srun]
 
 
+def rank_command(profile: Profile, module: list[str]) -> list[str]:
+    """Return what runs a module of ours on a node, with its arguments."""
+    prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
+    return [*prefix, profile.python or sys.executable, "-m", *module]
+
+
 def binds(profile: Profile) -> list[str]:
     """Return apptainer's arguments for the folders that the container sees, and for its GPUs."""
     return ["--nv", *(f"--bind={mount}" for mount in profile.mounts)]
@@ -134,7 +145,34 @@ def binds(profile: Profile) -> list[str]:
 
 def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
     """Return the lines of shell around srun: bash waits out signals, `begin` opens the start, `ended` closes it."""
+    return [*surroundings(code, profile), *guard(shlex.quote(str(run)))]
+
+
+def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
+    """Return the lines that guard a start of the run that the word `run` names in shell.
+
+    Args:
+        srun: the function that takes the place of srun, and is patient with it.
+        at_end: what the trap does last.
+    """
     batch = shlex.join([sys.executable, "-m", "launcher.job.batch"])
+    return [
+        "# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.",
+        "trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM",
+        "trap : USR1 USR2 CONT",
+        f'{srun}() {{ command srun "$@" & local ranks=$! code',
+        "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
+        'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
+        f"  {batch} ended {run} $code; {at_end}; }}",
+        "trap ended EXIT",
+        f"coproc MEETING {{ exec {batch} begin {run}; }}",
+        'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',
+        "export MASTER_ADDR MASTER_PORT",
+    ]
+
+
+def surroundings(code: Path, profile: Profile) -> list[str]:
+    """Return the lines of shell that lead to the code, and to the site's ways."""
     variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
@@ -143,15 +181,4 @@ def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
         f"cd {shlex.quote(str(code))} || exit 1",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         *profile.setup,
-        "# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.",
-        "trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM",
-        "trap : USR1 USR2 CONT",
-        'srun() { command srun "$@" & local ranks=$! code',
-        "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
-        'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
-        f"  {batch} ended {shlex.quote(str(run))} $code; exit $?; }}",
-        "trap ended EXIT",
-        f"coproc MEETING {{ exec {batch} begin {shlex.quote(str(run))}; }}",
-        'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',
-        "export MASTER_ADDR MASTER_PORT",
     ]

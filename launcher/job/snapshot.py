@@ -15,12 +15,20 @@ PACKAGES = ("launcher", "trainer", "shards", "slurm")
 
 
 def take(run: RunFolder, submission: int) -> Path:
-    """Copy the packages into the run folder, and note the commit and what differs from it; return the copy.
+    """Copy the packages into the run folder, for one submission of it; return the copy.
 
     Raises:
         Refused: it cannot be written.
     """
-    target = run.code / f"{submission:04d}"
+    return copy(run.code / f"{submission:04d}")
+
+
+def copy(target: Path) -> Path:
+    """Copy the packages into a folder, and note the commit and what differs from it; return its full path.
+
+    Raises:
+        Refused: it cannot be written.
+    """
     try:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

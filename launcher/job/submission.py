@@ -45,6 +45,28 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
     Raises:
         Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
     """
+    job = fitted(run, wanted, run.path.resolve().name, config.micro_batches)
+    try:
+        if record := job_record.find(run):
+            checks.no_live_job(run, record)
+    except control.SlurmError as error:
+        raise Refused(str(error)) from error
+    checks.key(config)
+    return job
+
+
+def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:
+    """Derive what a job asks for from what is wanted and what the cluster has.
+
+    Args:
+        run: that the job works on.
+        wanted: by its user.
+        name: of the job, unless its user names it.
+        parts: of the work: without GPUs, there are no more processes than these.
+
+    Raises:
+        Refused: the cluster cannot give it; the run folder will not do.
+    """
     try:
         site = site_profile(wanted)
         where = checks.partition(wanted.partition or site.partition, control.partitions())
@@ -54,17 +76,13 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
         checks.fits(wanted.nodes, time_min, gpus, where)
         checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
         checks.mounted(run, site)
-        if record := job_record.find(run):
-            checks.no_live_job(run, record)
     except (control.SlurmError, SlurmRefused) as error:
         raise Refused(str(error)) from error
-    checks.key(config)
     _, most = checks.node_range(wanted.nodes)
-    tasks = gpus or max(1, min(where.cores_per_node, config.micro_batches // most))
     request = Request(
-        name=wanted.name or run.path.resolve().name,
+        name=wanted.name or name,
         nodes=wanted.nodes,
-        tasks_per_node=tasks,
+        tasks_per_node=gpus or max(1, min(where.cores_per_node, parts // most)),
         cpus_per_task=max(1, where.cores_per_node // where.gpus_per_node) if gpus else 1,
         gpus_per_node=gpus,
         time_min=time_min,
@@ -89,8 +107,8 @@ def time_limit(asked: str | None, profile: str, where: Partition) -> int:
     return where.default_time_min or min(DEFAULT_TIME_MIN, where.max_time_min or DEFAULT_TIME_MIN)
 
 
-def job_of(path: Path) -> int:
-    """Return the job of another run.
+def job_of(path: Path) -> str:
+    """Return what Slurm calls the job of another run.
 
     Raises:
         Refused: it has none.
@@ -98,7 +116,7 @@ def job_of(path: Path) -> int:
     record = job_record.find(RunFolder(path))
     if record is None:
         raise Refused(f"--after {path}: this run was never submitted to a cluster")
-    return record.job
+    return record.name
 
 
 def script(run: RunFolder, job: Job) -> str:

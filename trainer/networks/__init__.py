@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.networks import biggan, dcgan, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
+from trainer.networks import biggan, dcgan, disconnected, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
 from trainer.networks.base import Discriminator, Generator, Network
 from trainer.networks.settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
@@ -20,6 +20,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "fastgan": fastgan.Generator,
     "r3gan": r3gan.Generator,
     "mlp": mlp.Generator,
+    "disconnected": disconnected.Generator,
 }
 
 DISCRIMINATORS: dict[str, type[Discriminator]] = {
@@ -32,6 +33,7 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
     "mlp": mlp.Discriminator,
+    "disconnected": disconnected.Discriminator,
 }
 
 

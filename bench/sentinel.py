@@ -1,0 +1,303 @@
+"""Does the sentinel notice a collapse, and does it cry wolf? `python -m bench.sentinel OUT` trains, judges and reports.
+
+Two sets of runs, of other data, seeds, networks and provocations. From the first the bounds in
+trainer/sentinel/judgement.py were chosen; the second was run afterwards, and is what the report is about. Each set has
+healthy runs and provoked ones: copies of a healthy run, halfway, that go on with one setting changed so that training
+breaks. So the moment is known, and the delay is what the run saw from then to the alarm.
+
+Whether a provoked run has really collapsed is judged without the sentinel: by its coverage of the data (Naeem et al.
+2020) on features of a random VGG, over more pictures, against that of its healthy twin at the same moment.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from scipy.stats import binomtest
+
+from bench.measure import spread, table
+from shards.index import Index
+from shards.stream import Reader
+from trainer import journal
+from trainer.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, newest_whole, sha256
+from trainer.extractors import EXTRACTORS
+from trainer.metrics import prdc
+from trainer.resolve import read_config
+from trainer.run_folder import RunFolder
+from trainer.sample import Painter, real_samples
+from trainer.sentinel.judgement import BOUNDS, Record, State
+from trainer.settings import identity_hash, overlay, to_json
+
+HALF, WHOLE = 40_000, 64_000  # images: the moment of the provocation, and the end
+EVERY = 1_600
+NUMBER = 1_024  # pictures on each side where truth is judged
+REALLY = 0.5  # of its twin's coverage: less is a collapse
+SMALL = (
+    *("dcgan-32", "--network.g-channels", "24", "--network.d-channels", "24", "--network.z-dim", "64"),
+    *("--batch-size", "64", "--micro-batch-size", "32", "--flip", "--processes", "1", "--tracking.mode", "disabled"),
+    *("--sentinel.every-images", str(EVERY), "--log-every-images", str(EVERY)),
+    *("--checkpoint-every-images", "8000", "--sample-every-images", "1000000"),
+)
+Nested = dict[str, dict[str, Any]]
+
+
+def rates(g: float = 2e-4, d: float = 2e-4) -> Nested:
+    """Return learning rates as an overlay of settings."""
+    return {"optimizer": {"g_lr": g, "d_lr": d}}
+
+
+@dataclass(frozen=True)
+class Set:
+    """Runs of one kind of data."""
+
+    data: tuple[str, ...]
+    """What the shards are built from, and how."""
+    seeds: range
+    networks: dict[str, tuple[str, ...]]
+    """Settings that make a run healthy, by name."""
+    provocations: dict[str, Nested]
+    """Settings that break it, by name; the first one, empty, is the healthy twin."""
+
+
+SETS = {
+    "first": Set(
+        ("/usr/share/openclipart/png",),
+        range(3),
+        {"DCGAN": (), "hinge, SN": ("--objective", "hinge", "--network.d-spectral-norm", "--network.no-d-batch-norm")},
+        {
+            "none": {},
+            "G 50 times as fast": rates(g=1e-2),
+            "D stands still": rates(g=1e-3, d=1e-7),
+            "both 100 times as fast": rates(2e-2, 2e-2),
+        },
+    ),
+    "second": Set(
+        ("examples/clipart.zip",),
+        range(10, 14),
+        {
+            "least squares": ("--objective", "least-squares"),
+            "RpGAN, R1": ("--objective", "relativistic-pairing", "--penalties.r1.weight", "0.1"),
+        },
+        {
+            "none": {},
+            "G 25 times as fast": rates(g=5e-3),
+            "D 1000 times as slow": rates(g=5e-4, d=2e-7),
+            "both 50 times as fast": rates(1e-2, 1e-2),
+        },
+    ),
+}
+
+
+def sabotage(run: RunFolder, changes: Nested) -> None:
+    """Change what may not be changed: identity settings of a run that has begun, halfway."""
+    config = overlay(read_config(run), changes, "sabotage")
+    run.config.write_text(json.dumps(to_json(config)))
+    checkpoint = newest_whole(run.checkpoints, lambda *_: None)
+    assert checkpoint
+    values = json.loads((checkpoint.path / VALUES).read_text()) | {"identity": identity_hash(config)}
+    (checkpoint.path / VALUES).write_text(json.dumps(values))
+    files = {n: checkpoint.path / n for n in (TENSORS, VALUES)}
+    written = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
+    (checkpoint.path / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": written}))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a set: a healthy base, or what became of its copy."""
+
+    of: str
+    network: str
+    seed: int
+    provocation: str
+    run: RunFolder
+
+    @property
+    def twin(self) -> str:
+        """What its twin is called, too."""
+        return f"{self.of}/{self.network}/{self.seed}"
+
+
+def trials(out: Path, name: str) -> Iterator[Trial]:
+    """Yield the runs of a set."""
+    of = SETS[name]
+    for network in of.networks:
+        for seed in of.seeds:
+            for k, provocation in enumerate(of.provocations):
+                folder = out / name / f"{[*of.networks].index(network)}-{seed}-{k}"
+                yield Trial(name, network, seed, provocation, RunFolder(folder))
+
+
+def train(run: RunFolder, data: Path, until: int, settings: Sequence[str]) -> None:
+    """Train, as a user would; a run that has got there is left alone."""
+    if journal.last(run.metrics).get("images_seen", 0) >= until:
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "trainer",
+        "train",
+        "--run",
+        str(run.path),
+        "--total-images",
+        str(until),
+        *settings,
+    ]
+    done = subprocess.run([*command, "--data", str(data)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def carry_out(data: Path, group: Sequence[Trial]) -> None:
+    """Train a healthy base to half its time, then each of its copies to the end."""
+    of = SETS[group[0].of]
+    settings = [*SMALL, "--seed", str(group[0].seed), *of.networks[group[0].network]]
+    base = RunFolder(group[0].run.path.with_name(f"{group[0].run.path.name}-base"))
+    train(base, data, HALF, settings)
+    for trial in group:
+        if not trial.run.path.exists():
+            temporary = trial.run.path.with_suffix(".tmp")
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(base.path, temporary)
+            sabotage(RunFolder(temporary), of.provocations[trial.provocation])
+            temporary.rename(trial.run.path)
+        train(trial.run, data, WHOLE, ["--processes", "1"])
+
+
+def shards(out: Path, name: str) -> Path:
+    """Build the data of a set, or find it built."""
+    data = out / f"data-{name}"
+    command = [sys.executable, "-m", "shards", "build", *SETS[name].data, "--out", str(data), "--size", "32"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return data
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the sentinel said of a run, and what the run really was."""
+
+    trial: Trial
+    covered: float
+    """Coverage at the end, against that of the healthy twin."""
+    warned: int | None
+    """Images from the provocation to the first warning or alarm; None: there was none."""
+    alarmed: int | None
+    early: int
+    """Alarms before the provocation."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Tell whether it really did."""
+        return self.covered < REALLY
+
+
+def judged_anew(rows: Sequence[journal.Row], logistic: bool) -> Iterator[tuple[int, int]]:
+    """Yield (images seen, state) by the bounds as they are now, from what was seen of the pictures then."""
+    record = Record()
+    for row in rows:
+        seen = {k.removeprefix("sentinel/"): v for k, v in row.items() if k.startswith("sentinel/")}
+        record = replace(record, steps=1, gap=seen.get("saturation", 0.0), size=seen["size"])
+        record, _ = record.look(seen, row["images_seen"], logistic)
+        yield row["images_seen"], record.state
+
+
+def verdict(trial: Trial, covered: float) -> Verdict:
+    """Judge what the sentinel said."""
+    rows = [row for row in journal.rows(trial.run.metrics) if "sentinel/state" in row]
+    states = list(judged_anew(rows, "sentinel/saturation" in rows[0]))
+    after = [(seen - HALF, state) for seen, state in states if seen > HALF]
+    warned, alarmed = (
+        next((seen for seen, state in after if state >= least), None) for least in (State.WARNING, State.COLLAPSED)
+    )
+    early = sum(state >= State.COLLAPSED for seen, state in states if seen <= HALF)
+    return Verdict(trial, covered, warned, alarmed, early)
+
+
+def coverage(trial: Trial, reader: Reader) -> float:
+    """Return the coverage of the data by what the generator paints in the end, without its average."""
+    kept = trial.run.path / "coverage.json"
+    if not kept.exists():
+        config = read_config(trial.run)
+        checkpoint = newest_whole(trial.run.checkpoints, lambda *_: None)
+        assert checkpoint
+        tensors, _ = checkpoint.read()
+        painter = Painter(config, torch.device("cpu"))
+        prefix = "generator."
+        painter.load({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        number = min(NUMBER, reader.split.samples)
+        extractor = EXTRACTORS["random-vgg"]()
+        real, fake = real_samples(reader, number, 1).images, painter.paint(number, "truth", config.seed)
+        seen = prdc(extractor(real).features, extractor(fake).features)
+        kept.write_text(json.dumps(seen["coverage"]))
+    return float(json.loads(kept.read_text()))
+
+
+def binomial(hits: int, of: int) -> str:
+    """Return a share with its 95 % interval (Clopper and Pearson 1934)."""
+    if not of:
+        return "–"
+    interval = binomtest(hits, of).proportion_ci(method="exact")
+    return f"{hits} of {of} ({interval.low:.0%}–{interval.high:.0%})"
+
+
+def report(verdicts: Sequence[Verdict]) -> None:
+    """Print what the sentinel said, by provocation and in all."""
+    kinds = list(dict.fromkeys((v.trial.of, v.trial.provocation) for v in verdicts))
+
+    def rows() -> Iterator[list[str]]:
+        for kind in kinds:
+            some = [v for v in verdicts if (v.trial.of, v.trial.provocation) == kind]
+            delays = [v.alarmed for v in some if v.alarmed is not None]
+            late = f"{np.median(delays):,.0f} ({min(delays):,}–{max(delays):,})" if delays else "–"
+            covered = spread([v.covered for v in some])
+            alarms, warned = len(delays), sum(v.warned is not None for v in some)
+            yield [kind[0], kind[1], covered, f"{warned} of {len(some)}", f"{alarms} of {len(some)}", late]
+
+    table(("set", "provocation", "coverage × twin's", "warned", "alarm", "images from it to the alarm"), rows())
+    for name in SETS:
+        some = [v for v in verdicts if v.trial.of == name]
+        really = [v for v in some if v.collapsed]
+        healthy = [v for v in some if v.trial.provocation == "none"]
+        hits = sum(v.alarmed is not None for v in really)
+        wolves = sum(v.alarmed is not None or v.early > 0 for v in healthy)
+        print(
+            f"{name}: alarm in {binomial(hits, len(really))} that collapsed, {binomial(wolves, len(healthy))} healthy"
+        )
+
+
+def main(out: Path, only: str | None = None, processes: int = 2) -> None:
+    """Train what is not trained yet, and report.
+
+    Args:
+        out: a folder for some hundred MB of runs; what is there already is not done again.
+        only: first or second, the set.
+        processes: runs at the same time.
+    """
+    verdicts = []
+    for name in SETS if only is None else (only,):
+        data = shards(out, name)
+        everything = list(trials(out, name))
+        groups = {t.twin: [other for other in everything if other.twin == t.twin] for t in everything}
+        with ThreadPoolExecutor(processes) as pool:
+            list(pool.map(partial(carry_out, data), groups.values()))
+        reader = Reader(Index.open(data), "train", lambda *_: None)
+        for group in groups.values():
+            twin = coverage(group[0], reader)
+            verdicts += [verdict(trial, coverage(trial, reader) / twin) for trial in group]
+    report(verdicts)
+    print(f"bounds: {', '.join(f'{name} {bound.warning:g}, {bound.alarm:g}' for name, bound in BOUNDS.items())}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,156 @@
+"""From the run folders of a study to its results: what each run used, and what it was measured to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from itertools import zip_longest
+from typing import Any
+
+from launcher import runs
+from launcher.job.attempts import Cause, seconds
+from launcher.runs import Queue
+from launcher.status.starts import Start, merge
+from launcher.study import results
+from launcher.study.plan import Plan, Task
+from launcher.study.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
+from launcher.study.standing import Standing, standing
+from trainer.journal import Row
+from trainer.run_folder import RunFolder
+
+Figures = Mapping[str, Any]
+
+PAUSE_S = 1.0  # between two rows, by which the clocks of a start and of the world differ when another start began
+
+
+def collect(plan: Plan) -> results.Study:
+    """Return what is known by now."""
+    settings, queue = plan.settings, Queue()
+    entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
+    for stage in plan.stages():
+        found = [standing(plan, task, queue) for task in stage if task.seed_set]
+        entries |= {one.task.run: entry(plan, one) for one in found}
+        measured += [figures for one in found if (figures := plan.figures(one.task))]
+        if any(one.status in ("running", "waiting") for one in found):
+            break
+        if found and found[0].task.seed_set == "select":
+            kept = tuple(plan.who_goes_on(stage))
+            rungs.append(Rung(settings.budget.amount * settings.shares[len(rungs)], plan.means(stage), kept))
+            for one in found:
+                if one.status == "finished" and one.task.arm not in kept:
+                    reason = f"its arm was left behind at rung {len(rungs)}"
+                    entries[one.task.run] = replace(entries[one.task.run], status="stopped-by-halving", reason=reason)
+    return results.Study(
+        settings.name,
+        next(
+            (column for figures in reversed(measured) if (column := plan.column(figures))), settings.evaluation.metric
+        ),
+        settings.better,
+        Budget(settings.budget.kind, settings.budget.amount),
+        evaluation(plan, measured[-1] if measured else {}),
+        tuple(Arm(name, arm.recipe, dict(options(arm.settings))) for name, arm in settings.arms.items()),
+        tuple(entries.values()),
+        Made(version("lienzo"), f"python -m launcher study {plan.folder.toml}"),
+        tuple(rungs),
+    )
+
+
+def evaluation(plan: Plan, figures: Figures) -> Evaluation:
+    """Return how the figure that decides is measured, as one of the measurements says."""
+    asked = plan.settings.evaluation
+    decides = figures.get("figures", {}).get(plan.column(figures), {})
+    floor = decides.get("floor")
+    return Evaluation(
+        figures.get("extractor") or asked.extractor or "the default extractor",
+        decides.get("count", asked.num_samples),
+        "report",
+        finite(floor["value"]) if floor else None,
+    )
+
+
+def entry(plan: Plan, one: Standing) -> Entry:
+    """Return what a run used and what it was measured to be."""
+    task, run = one.task, one.task.run
+    events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
+    starts = merge(runs.starts(run), events)
+    spent = list(turns(run, starts))
+    measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
+    column = plan.column(plan.figures(task) or {})
+    broken_off = [start.cause for start in starts[:-1] if start.cause not in (None, Cause.FINISHED)]
+    grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
+    score = measured.get(column)
+    status = "failed" if one.status == "finished" and score is None else one.status
+    return Entry(
+        arm=task.arm,
+        seed=task.seed,
+        run=str(run.path.relative_to(plan.folder.path)),
+        status=status,
+        role="compare" if task.seed_set == "report" else "select",
+        reason=one.reason if status == one.status else f"{plan.settings.evaluation.metric} could not be measured",
+        images_seen=one.images,
+        seconds=round(sum(s for s, _ in spent), 3),
+        node_seconds=round(sum(s * nodes for s, nodes in spent), 3),
+        flops=one.images * plan.costs[task.arm].flops_per_image,
+        restarts=len(broken_off),
+        preemptions=broken_off.count(Cause.PREEMPTED),
+        curve=tuple(curve(run)),
+        score=score,
+        figures={name: value for name, value in measured.items() if name != column},
+        grid=str(grids[-1].relative_to(plan.folder.path)) if grids else None,
+    )
+
+
+def figures_of(plan: Plan, task: Task) -> Figures:
+    """Return all figures of a task's run by their columns; none where it is not measured."""
+    return dict((plan.figures(task) or {}).get("figures", {}))
+
+
+def turns(run: RunFolder, starts: Sequence[Start]) -> Iterator[tuple[float, int]]:
+    """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
+    rows = [row for row in runs.rows(run.system) if {"elapsed_s", "time"} <= row.keys()]
+    for row, following in zip_longest(rows, rows[1:]):
+        if following is None or abs(between(row, following, "time") - between(row, following, "elapsed_s")) > PAUSE_S:
+            before = [start for start in starts if seconds(start.began) <= row["time"]]
+            yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
+
+
+def between(row: Row, following: Row, name: str) -> float:
+    """Return what a clock has counted between two rows."""
+    return float(following[name] - row[name])
+
+
+def curve(run: RunFolder) -> Iterator[Point]:
+    """Yield what was measured along the way: the distance beside each grid, and all evaluations."""
+    found: dict[int, dict[str, float]] = {}
+    for row in runs.rows(run.metrics):
+        for name, value in row.items():
+            if name.startswith("swd_") and finite(value) is not None:
+                found.setdefault(row["images_seen"], {})[name] = value
+    for row in runs.rows(run.evaluations):
+        for name, figure in row.get("figures", {}).items():
+            if finite(figure["value"]) is not None:
+                found.setdefault(row["images_seen"], {})[name] = float(figure["value"])
+    yield from (Point(images, found[images]) for images in sorted(found))
+
+
+def as_score(figure: Figures) -> Score | None:
+    """Return a figure with its interval; None: it is no number. An interval without an end is as wide as nothing."""
+    value, low, high = (finite(figure[name]) for name in ("value", "low", "high"))
+    return None if value is None else Score(value, value if low is None else low, value if high is None else high)
+
+
+def finite(value: object) -> float | None:
+    """Return a number; None in place of NaN and infinities, which JSON writes by their names."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def options(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings as the command line writes them."""
+    for name, value in settings.items():
+        dotted = f"{prefix}{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            yield from options(value, f"{dotted}.")
+        else:
+            yield f"--{dotted}", str(value)

@@ -1,0 +1,90 @@
+"""The layout of a study's folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainer.run_folder import RunFolder
+
+HOME = Path("studies")
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths inside one study's folder.
+
+    STUDY/
+      study.toml    what is compared; a copy
+      plan.json     what each arm costs, and where the runs are trained
+      runs/         a run folder for each arm and seed: ARM-sSEED
+      pace/         for a budget in seconds: a short run of each arm, which tells its speed
+      queue/        on a cluster: the run folders of each array, a line each; which stages were queued by a task's end
+      code/, logs/  on a cluster: the code that runs, and what Slurm itself says
+      features/     of the data, for all measurements
+      results.json, results.csv     what each run used and was measured to be
+      conclusions.json, index.html  what follows from that
+    """
+
+    path: Path
+
+    @property
+    def toml(self) -> Path:
+        """What is compared."""
+        return self.path / "study.toml"
+
+    @property
+    def plan(self) -> Path:
+        """What each arm costs, and where the runs are trained."""
+        return self.path / "plan.json"
+
+    @property
+    def queue(self) -> Path:
+        """The run folders of each array."""
+        return self.path / "queue"
+
+    @property
+    def features(self) -> Path:
+        """Features of the data, for all measurements: on a file system that all nodes see."""
+        return self.path / "features"
+
+    @property
+    def results(self) -> Path:
+        """What came of it, for programs."""
+        return self.path / "results.json"
+
+    @property
+    def conclusions(self) -> Path:
+        """What may be concluded, for programs."""
+        return self.path / "conclusions.json"
+
+    @property
+    def table(self) -> Path:
+        """What came of it, for spreadsheets."""
+        return self.path / "results.csv"
+
+    @property
+    def page(self) -> Path:
+        """What came of it, for people."""
+        return self.path / "index.html"
+
+    def tasks(self, submission: int) -> Path:
+        """The run folders of an array, a line each."""
+        return self.queue / f"{submission:04d}.txt"
+
+    def code(self, submission: int) -> Path:
+        """The code of an array."""
+        return self.jobs.code / f"{submission:04d}"
+
+    @property
+    def jobs(self) -> RunFolder:
+        """Where code and logs of the arrays lie: as in a run folder."""
+        return RunFolder(self.path)
+
+    def run(self, arm: str, seed: int) -> RunFolder:
+        """The run of an arm and a seed."""
+        return RunFolder(self.path / "runs" / f"{arm}-s{seed}")
+
+    def pace(self, arm: str) -> RunFolder:
+        """The short run that tells an arm's speed."""
+        return RunFolder(self.path / "pace" / arm)

@@ -1,0 +1,178 @@
+"""What is to be trained, stage after stage, and what it costs. All of it follows from the settings and the folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from launcher.cluster import Wanted
+from launcher.study.folder import StudyFolder
+from launcher.study.halving_math import survivors
+from launcher.study.settings import StudySettings, read
+from launcher.study.wish import SeedSet, Wish
+from trainer import journal
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+PACE_STEPS, PACE_ROWS = 80, 5  # of the runs that tell the speed; the first row is not counted
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm costs."""
+
+    flops_per_image: float
+    step_images: int
+    """Pictures that a step sees."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that is to be trained so far, and measured then."""
+
+    arm: str
+    seed: int
+    run: RunFolder
+    images: int
+    seed_set: SeedSet | None
+    """None: it only tells the speed, and nothing is measured."""
+
+    @property
+    def name(self) -> str:
+        """Name it in words."""
+        return f"{self.arm}, seed {self.seed}" if self.seed_set else f"{self.arm}, its speed"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's settings, its folder, and what its arms cost."""
+
+    settings: StudySettings
+    folder: StudyFolder
+    costs: Mapping[str, Cost]
+    wanted: Wanted
+    processes: int | None = None
+    """Of each run, on this machine."""
+
+    @classmethod
+    def open(cls, folder: StudyFolder) -> Plan:
+        """Read a study that was begun.
+
+        Raises:
+            Refused: there is none.
+        """
+        try:
+            values = json.loads(folder.plan.read_text())
+        except FileNotFoundError:
+            raise Refused(f"{folder.path} holds no study: there is no {folder.plan.name} in it") from None
+        costs = {arm: Cost(**cost) for arm, cost in values["costs"].items()}
+        settings = replace(read(folder.toml), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])})
+        settings = replace(settings, data=Path(values["data"]))
+        wanted = Wanted(**values["wanted"])
+        return cls(settings, folder, costs, wanted, values["processes"])
+
+    def save(self, toml: str) -> None:
+        """Write plan and copy, atomically."""
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        journal.replace(self.folder.toml, toml.encode())
+        values = {
+            "data": str(self.settings.data),
+            "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
+            "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
+            "wanted": asdict(self.wanted),
+            "processes": self.processes,
+        }
+        journal.replace(self.folder.plan, json.dumps(values, indent=1).encode() + b"\n")
+
+    def wish(self, task: Task) -> Wish | None:
+        """Return how a task's run is to be measured."""
+        if task.seed_set is None:
+            return None
+        return Wish(task.images, task.seed_set, self.settings.evaluation, str(self.folder.features.resolve()))
+
+    def done(self, task: Task) -> bool:
+        """Tell whether a task's run is trained and measured."""
+        wish = self.wish(task)
+        return wish.score(task.run).exists() if wish else self.images_per_s(task.arm) is not None
+
+    def figures(self, task: Task) -> Mapping[str, Any] | None:
+        """Return all that was measured of a task's run; None: nothing yet."""
+        wish = self.wish(task)
+        return wish.figures(task.run) if wish else None
+
+    def column(self, figures: Mapping[str, Any]) -> str:
+        """Return the full name of the figure that decides; empty: it could not be measured."""
+        decides = re.compile(rf"{re.escape(self.settings.evaluation.metric)}_\d+k?/")
+        return next(filter(decides.match, figures.get("figures", {})), "")
+
+    def score(self, task: Task) -> float | None:
+        """Return the figure that decides; None: not measured yet, or no number."""
+        figures = self.figures(task) or {}
+        value = figures.get("figures", {}).get(self.column(figures), {}).get("value")
+        return value if isinstance(value, float) else None
+
+    def images_per_s(self, arm: str) -> float | None:
+        """Return the speed that an arm has shown; None: not yet."""
+        rows = list(journal.rows(self.folder.pace(arm).system))
+        if len(rows) < PACE_ROWS:
+            return None
+        first, last = rows[0], rows[PACE_ROWS - 1]
+        return float((last["images_seen"] - first["images_seen"]) / (last["elapsed_s"] - first["elapsed_s"]))
+
+    def known(self, arm: str) -> bool:
+        """Tell whether it is known how many pictures the runs of an arm see."""
+        return self.settings.budget.kind != "seconds" or self.images_per_s(arm) is not None
+
+    def images(self, arm: str, share: float = 1.0) -> int:
+        """Return the pictures that a run of an arm sees for a share of the budget: whole steps that do not exceed it.
+
+        Raises:
+            Refused: the budget is less than a step.
+        """
+        budget, cost = self.settings.budget, self.costs[arm]
+        each = {"images": 1.0, "seconds": 1 / (self.images_per_s(arm) or 1), "flops": cost.flops_per_image}[budget.kind]
+        steps = int(budget.amount * share / each / cost.step_images + 1e-9)
+        if steps < 1:
+            part = f" × {share:g}" if share < 1 else ""
+            raise Refused(f"budget {budget.kind} = {budget.amount:g}{part} is less than one step of arm {arm!r}")
+        return steps * cost.step_images
+
+    def stages(self) -> Iterator[list[Task]]:
+        """Yield what is to be trained, stage after stage; a stage must be measured before the next is asked for."""
+        if self.settings.budget.kind == "seconds":
+            yield [
+                Task(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
+                for arm, cost in self.costs.items()
+            ]
+        arms: Sequence[str] = list(self.settings.arms)
+        for share in self.settings.shares:
+            stage = self.tasks(arms, self.settings.select_seeds, share, "select")
+            yield stage
+            arms = self.who_goes_on(stage)
+        yield self.tasks(arms, self.settings.seeds, 1.0, "report")
+
+    def tasks(self, arms: Sequence[str], seeds: Sequence[int], share: float, seed_set: SeedSet) -> list[Task]:
+        """Return a run of each arm for each seed; all arms of a seed come before the next seed."""
+        return [
+            Task(arm, seed, self.folder.run(arm, seed), self.images(arm, share), seed_set)
+            for seed in seeds
+            for arm in arms
+        ]
+
+    def who_goes_on(self, stage: Sequence[Task]) -> Sequence[str]:
+        """Return the arms that the scores of a stage leave."""
+        assert self.settings.halving
+        return survivors(self.means(stage), self.settings.halving.keep, self.settings.better)
+
+    def means(self, stage: Sequence[Task]) -> dict[str, float | None]:
+        """Return what the runs of each arm score on average in a stage; None: none of them has a score."""
+        found: dict[str, list[float]] = {task.arm: [] for task in stage}
+        for task in stage:
+            if (score := self.score(task)) is not None:
+                found[task.arm].append(score)
+        return {arm: fmean(scores) if scores else None for arm, scores in found.items()}

@@ -1,0 +1,106 @@
+"""From a study to the settings of its runs: all that can be wrong with one is found before anything is queued."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from launcher.cluster import Wanted
+from launcher.study.folder import StudyFolder
+from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
+from launcher.study.settings import StudySettings
+from trainer.config import Config
+from trainer.dataset import open_data
+from trainer.flops import flops_per_image
+from trainer.resolve import defaults, read_config, settle
+from trainer.settings import Refused, overlay
+from trainer.tracking import TrackingSettings
+
+
+def arm_config(study: StudySettings, arm: str) -> Config:
+    """Return the settings of an arm, but for seed and budget.
+
+    Raises:
+        Refused: there is no such recipe, or a setting is unknown or impossible.
+    """
+    made = study.arms[arm]
+    try:
+        config = defaults(made.recipe, None)
+        config = overlay(overlay(config, study.settings, "settings"), made.settings, "settings")
+        config = replace(config, data=study.data, epochs=None)
+        config.check()
+        open_data(config)
+    except Refused as error:
+        raise Refused(f"arm {arm!r}: {error}") from error
+    return config
+
+
+def run_config(plan: Plan, task: Task, config: Config, gpus: bool) -> Config:
+    """Return the settings of a task's run; `gpus`: it is trained on nodes that have some.
+
+    Raises:
+        Refused: the run exists, and was begun with other settings.
+    """
+    settings = plan.settings
+    project = settings.project or config.tracking.project
+    tracking = replace(config.tracking, project=project, name=task.run.path.name, group=settings.name)
+    config = replace(config, seed=task.seed, total_images=task.images, processes=plan.processes, tracking=tracking)
+    if config.mixed_precision == "auto" and (gpus or task.run.config.exists()):
+        known = read_config(task.run).mixed_precision if task.run.config.exists() else "bf16"
+        config = replace(config, mixed_precision=known)  # as the run began, or for the nodes: this machine may differ
+    if task.seed_set is None:
+        config = only_pace(config)
+    try:
+        return settle(task.run, config)
+    except Refused as error:
+        raise Refused(f"{task.name}: {error}") from error
+
+
+def only_pace(config: Config) -> Config:
+    """Return settings under which a run does nothing but train, and tells its time at each row."""
+    never, tracking = (PACE_STEPS + 1) * config.step_images, TrackingSettings(mode="disabled")
+    return replace(
+        config,
+        log_every_images=PACE_STEPS // PACE_ROWS * config.step_images,
+        sample_every_images=never,
+        checkpoint_every_images=never,
+        metrics=replace(config.metrics, every_images=0),
+        tracking=tracking,
+    )
+
+
+def begin(settings: StudySettings, folder: StudyFolder, wanted: Wanted, processes: int | None) -> Plan:
+    """Return a checked study; nothing is written.
+
+    Raises:
+        Refused: naming what is wrong, and where.
+    """
+    assert settings.better  # or it is refused
+    settings = replace(settings, data=settings.data.resolve())
+    configs = {arm: arm_config(settings, arm) for arm in settings.arms}
+    costs = {arm: Cost(flops_per_image(with_classes(config)), config.step_images) for arm, config in configs.items()}
+    plan = Plan(settings, folder, costs, wanted, processes)
+    for arm, config in configs.items():
+        if processes:
+            config.check_world(processes)
+        images = config.step_images if settings.budget.kind == "seconds" else plan.images(arm)
+        for seed in (*settings.seeds, *settings.select_seeds):
+            run_config(plan, Task(arm, seed, folder.run(arm, seed), images, "report"), config, gpus=False)
+    return plan
+
+
+def with_classes(config: Config) -> Config:
+    """Return the settings with the number of classes that the data has, where they matter."""
+    if not config.network.uses_classes or config.network.classes:
+        return config
+    return replace(config, network=replace(config.network, classes=len(open_data(config).classes)))
+
+
+def with_settings(plan: Plan, tasks: Sequence[Task], gpus: bool) -> list[tuple[Task, Config]]:
+    """Return the settings of each task's run.
+
+    Raises:
+        Refused: a run was begun with other settings.
+    """
+    configs = {arm: arm_config(plan.settings, arm) for arm in {task.arm for task in tasks}}
+    return [(task, run_config(plan, task, configs[task.arm], gpus)) for task in tasks]

@@ -1,0 +1,16 @@
+"""One process of a study's array: `python -m launcher.study.rank RUNS`, started by srun on every node of a task.
+
+It is launcher.job.rank for the run that stands in the task's line of a file.
+"""
+
+from __future__ import annotations
+
+from launcher.job import rank  # isort: skip  # first: it notes signals from here on
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.argv[1] = Path(sys.argv[1]).read_text().splitlines()[int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    rank.main()

@@ -1,0 +1,21 @@
+"""What there is of a study, written into its folder and shown on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from launcher.study import page, results, sheet
+from launcher.study.collect import collect
+from launcher.study.comparison import compare
+from launcher.study.plan import Plan
+
+
+def report(plan: Plan) -> RenderableType:
+    """Write results, conclusions and page, each at once or not at all; return what a terminal shows."""
+    found = collect(plan)
+    concluded = compare(found)
+    results.write(found, plan.folder.results)
+    sheet.write_conclusions(found, concluded, plan.folder.conclusions)
+    sheet.write_csv(found, plan.folder.table)
+    page.write(found, plan.folder.page)
+    return sheet.view(found, concluded)

@@ -1,0 +1,87 @@
+"""How far each run of a study is, and what is to be done next: from the run folders, and Slurm where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.runs import Queue
+from launcher.status.facts import Facts, State, look
+from launcher.status.progress import progress
+from launcher.status.states import judge
+from launcher.study.plan import Plan, Task
+from trainer.journal import Journal
+from trainer.tracking import event
+
+Status = Literal["finished", "failed", "running", "waiting"]
+FAILED = (State.REFUSED, State.NO_PROGRESS, State.NO_REQUEUE)
+BROKEN = "broken"  # the kind of event by which we note what a process here could not say itself
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a task has come to."""
+
+    task: Task
+    status: Status
+    reason: str = ""
+    """Why it failed, or what it waits for."""
+    live: bool = False
+    """It is trained, or will be without anybody's doing."""
+
+    @property
+    def images(self) -> int:
+        """Images seen by now."""
+        return progress(self.task.run, float("inf")).images_seen
+
+
+def standing(plan: Plan, task: Task, queue: Queue) -> Standing:
+    """Look at a task."""
+    if plan.done(task):
+        return Standing(task, "finished")
+    if not task.run.config.exists():
+        return Standing(task, "waiting")
+    facts = look(task.run, queue)
+    state, reason = judge(facts)
+    if state.live:
+        return Standing(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
+    if state in FAILED or broken(facts):
+        return Standing(task, "failed", broken(facts) or reason or str(state))
+    return Standing(task, "waiting", reason)
+
+
+def broken(facts: Facts) -> str:
+    """Return why the newest start on this machine has failed; empty: it has not, or was only killed."""
+    for row in reversed(facts.events):
+        if row["kind"] == BROKEN:
+            return str(row["problem"])
+        if row["kind"] == "start":
+            return ""
+    return ""
+
+
+def note_broken(task: Task, problem: str) -> None:
+    """Note why a task has failed here."""
+    Journal(task.run.events).append(event(BROKEN, problem=problem))
+
+
+def stages(plan: Plan) -> Iterator[list[Standing]]:
+    """Yield how far the tasks of each stage are, up to the one that is under way."""
+    queue = Queue()
+    for stage in plan.stages():
+        found = [standing(plan, task, queue) for task in stage]
+        yield found
+        if any(one.status in ("running", "waiting") for one in found):
+            return
+
+
+def now(plan: Plan) -> list[Standing]:
+    """Return the tasks of the stage that is under way; all of them finished or failed: the study is over."""
+    return list(stages(plan))[-1]
+
+
+def pending(standings: Sequence[Standing], retry: bool) -> list[Task]:
+    """Return those that wait and that nobody trains; with `retry`, those that have failed as well."""
+    wanted = ("waiting", "failed") if retry else ("waiting",)
+    return [one.task for one in standings if one.status in wanted and not one.live]

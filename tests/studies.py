@@ -1,0 +1,59 @@
+"""Studies whose runs are only written down: a checkpoint's name and a file of figures are all that a plan asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.cluster import Wanted
+from launcher.study.folder import StudyFolder
+from launcher.study.plan import Cost, Plan, Task
+from launcher.study.settings import parse
+from tests.made_runs import MadeRun
+from trainer.journal import encode
+
+TOML: dict[str, Any] = {
+    "data": "shards",
+    "seeds": 2,
+    "budget": {"images": 1_000},
+    "arms": {"a": {"recipe": "dcgan-32"}, "b": {"recipe": "dcgan-32"}, "c": {"recipe": "dcgan-32"}},
+}
+COSTS = {"a": Cost(1e6, 32), "b": Cost(2e6, 32), "c": Cost(4e6, 64)}
+
+
+def plan(folder: Path, **changes: Any) -> Plan:
+    """Return a study of three arms in a folder."""
+    return Plan(parse(TOML | changes, "study.toml", "made"), StudyFolder(folder), COSTS, Wanted())
+
+
+def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> None:
+    """Train a task's run so far, and measure it; None: the figure that decides could not be computed."""
+    run = MadeRun(task.run.path) if not task.run.path.exists() else None
+    if run:
+        run.steps((task.images, 4.0, 50.0))
+    (task.run.checkpoints / f"{task.images:012d}-r00").mkdir(parents=True, exist_ok=True)
+    wish = made.wish(task)
+    assert wish
+    figure = {
+        "better": "lower",
+        "value": value,
+        "low": 0.5,
+        "high": "Infinity",
+        "count": 500,
+        "floor": {"value": floor},
+    }
+    found: Mapping[str, object] = {"fid_infinity_500/vgg": figure | {"value": 77.0}}
+    found |= {"fid_500/vgg": figure} if value is not None else {}
+    wish.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
+
+
+def pace(made: Plan, arm: str, images_per_s: float, rows: int = 5) -> None:
+    """Let an arm's short run tell its speed; its first row comes late, as the first steps of a run are slow."""
+    run = made.folder.pace(arm)
+    run.path.mkdir(parents=True)
+    for number in range(rows):
+        row = {"images_seen": 512 * (number + 1), "elapsed_s": 60 + number * 512 / images_per_s, "time": 0.0}
+        with run.system.open("ab") as file:
+            file.write(encode(row))

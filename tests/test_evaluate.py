@@ -1,0 +1,322 @@
+"""Evaluation: the same bytes however it is shared out, kept features, refusals, the best checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shards.index import Index
+from tests.conftest import run as run_module
+from tests.evaluated_runs import blots, made_run
+from trainer import journal
+from trainer.evaluation import store
+from trainer.evaluation.arguments import Evaluate, command_line
+from trainer.evaluation.command import evaluate, run_evaluate
+from trainer.evaluation.extraction import Task
+from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.source import Folder, Shards
+from trainer.evaluation.store import Group, Store, groups
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+from trainer.stopping import Outcome
+from trainer.world import World
+
+ROWS = np.arange(40)
+
+
+@pytest.fixture(scope="module")
+def labelled32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Blots of three colours, which are their classes, a part of them held out."""
+    return blots(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture(scope="module")
+def made(labelled32: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run with two checkpoints."""
+    return made_run(tmp_path_factory.mktemp("made") / "run", labelled32, 16, 32)
+
+
+@pytest.fixture
+def asked(made: RunFolder, tmp_path: Path) -> Callable[..., Evaluate]:
+    """Makes the arguments of a small evaluation in a process of its own cache."""
+
+    def ask(**options: Any) -> Evaluate:
+        usual: dict[str, Any] = {"subject": made.path, "metrics": ("fid", "swd"), "num_samples": 60, "processes": 1}
+        return Evaluate(**usual | {"cache": tmp_path / "cache"} | options)
+
+    return ask
+
+
+@pytest.fixture
+def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of 16 pictures, so that few pictures make many."""
+    monkeypatch.setattr(store, "GROUP", 16)
+
+
+def figures(path: Path) -> dict[str, Any]:
+    """Return the figures of a JSON file."""
+    found: dict[str, Any] = json.loads(path.read_text())["figures"]
+    return found
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_any_number_of_processes_gives_the_same_bytes(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """Each takes its parts in turn; the main process, which comes last here, finds what the others have left."""
+    found = set()
+    for size in (1, 2, 3):
+        args = settled(asked(json=tmp_path / f"{size}.json", cache=tmp_path / f"cache {size}"))
+        for rank in range(1, size):
+            assert evaluate(args, World(rank, size)) is Outcome.FINISHED
+        assert evaluate(args, World(0, size)) is Outcome.FINISHED
+        found.add((tmp_path / f"{size}.json").read_bytes())
+    assert len(found) == 1
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_the_main_process_waits_for_nobody(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """Two of three processes never come."""
+    usual = settled(asked(metrics=("fid",)))
+    whole, alone = (replace(usual, json=tmp_path / name, cache=tmp_path / f"{name} cache") for name in "ab")
+    evaluate(whole, World())
+    evaluate(alone, World(0, 3))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_real_processes(shards32: Path, tmp_path: Path) -> None:
+    """By the command, of pictures that are two parts."""
+    run = made_run(tmp_path / "run", shards32, 16)
+    usual = Evaluate(run.path, metrics=("fid",), num_samples=300)
+    run_evaluate(replace(usual, processes=1, cache=tmp_path / "1", json=tmp_path / "1.json"))
+    two = replace(usual, processes=2, cache=tmp_path / "2", json=tmp_path / "2.json")
+    done = run_module("trainer", *command_line(two))
+    assert done.returncode == 0, done.stderr
+    assert "fid_300/random-vgg" in done.stdout
+    assert (tmp_path / "1.json").read_bytes() == (tmp_path / "2.json").read_bytes()
+
+
+def test_pictures_go_by_their_numbers(asked: Callable[..., Evaluate]) -> None:
+    """Whatever is painted beside them, and by whom."""
+    source = prepare(settled(asked())).fake.source
+    whole = source.pictures(ROWS)
+    assert np.array_equal(source.pictures(ROWS[7:19]), whole[7:19])
+    assert np.array_equal(source.pictures(ROWS[::-1])[::-1], whole)
+    other = prepare(settled(asked(seed_set="select"))).fake.source
+    assert not np.array_equal(other.pictures(ROWS[:8]), whole[:8])
+
+
+def test_painted_classes_have_the_frequencies_of_the_data(labelled32: Path, tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", labelled32, 16, g_conditional=True)
+    plan = prepare(settled(Evaluate(run.path, metrics=("swd",), cache=tmp_path)))
+    count = plan.count
+    fake, real = plan.fake.source.labels(np.arange(count)), plan.real.source.labels(np.arange(count))
+    assert count == Index.open(labelled32).splits["train"].samples
+    assert fake is not None
+    assert real is not None
+    assert np.array_equal(np.sort(fake), np.sort(real))
+    assert {*fake.tolist()} == {0, 1, 2}
+
+
+def test_a_sample_of_a_set_is_random_and_without_repetition(labelled32: Path) -> None:
+    shards = Shards(Index.open(labelled32), "train")
+    used = shards.reader(np.arange(0)).used
+    assert used.size == 0
+    labels = shards.labels(np.arange(shards.count))
+    assert labels is not None
+    in_order = Index.open(labelled32).table["label"][: shards.count]
+    assert np.array_equal(np.sort(labels), np.sort(in_order))
+    assert not np.array_equal(labels, in_order)
+
+
+def test_a_folder_is_measured_like_the_shards_of_its_pictures(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    """All of both sets are compared with the same pictures, so their order does not matter but for rounding."""
+    index = Index.open(labelled32)
+    shards = Shards(index, "train")
+    (tmp_path / "plain" / "deeper").mkdir(parents=True)
+    for number, picture in enumerate(shards.pictures(np.arange(shards.count))):
+        Image.fromarray(picture).save(tmp_path / "plain" / ("deeper" if number % 2 else "") / f"{number:04d}.png")
+    for name, subject in (("folder", tmp_path / "plain"), ("shards", labelled32)):
+        args = asked(subject=subject, against=labelled32, metrics=("fid",), num_samples=1000, json=tmp_path / name)
+        assert run_evaluate(args) is Outcome.FINISHED
+    (folder,), (same,) = (figures(tmp_path / name).values() for name in ("folder", "shards"))
+    assert folder["count"] == same["count"] == shards.count
+    assert folder["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
+    assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
+
+
+def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path) -> None:
+    for number, (width, height) in enumerate([(40, 20), (20, 20), (10, 30)]):
+        pixels = np.full((height, width, 3), 10 * number + 10, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    assert Folder(tmp_path).size == 20
+    seen = Folder(tmp_path, 16).pictures(np.arange(3))
+    assert seen.shape == (3, 16, 16, 3)
+    assert sorted(np.unique(seen)) == [10, 20, 30]
+
+
+def test_features_of_data_are_kept_and_those_of_paintings_are_not(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    computed: list[str] = []
+    compute = Task.compute
+
+    def watched(self: Task, group: Group) -> store.Arrays:
+        computed.append(self.source.key[0])
+        return compute(self, group)
+
+    monkeypatch.setattr(Task, "compute", watched)
+    args = asked(metrics=("fid",), json=tmp_path / "a")
+    run_evaluate(args)
+    assert {*computed} == {"shards", "painted"}
+    computed.clear()
+    run_evaluate(args)
+    assert {*computed} == {"painted"}
+    first = (tmp_path / "a").read_bytes()
+    parts = sorted((tmp_path / "cache" / "features").rglob("*.part"))
+    assert parts
+    assert len({part.parent for part in parts}) == 1, "only the data's features stay"
+    raw = bytearray(parts[0].read_bytes())
+    raw[len(raw) // 2] ^= 1
+    parts[0].write_bytes(raw)
+    computed.clear()
+    run_evaluate(args)
+    assert computed.count("shards") == 1, "a damaged part is computed again"
+    assert (tmp_path / "a").read_bytes() == first
+    assert parts[0].read_bytes() != bytes(raw)
+
+
+def test_parts_are_whole_or_not_there(tmp_path: Path) -> None:
+    kept, group = Store(tmp_path, "a", "b"), Group(256, 300)
+    assert kept.read(group) is None
+    kept.write(group, {"features": np.ones((44, 2), np.float32)})
+    assert np.array_equal(kept.read(group)["features"], np.ones((44, 2)))  # type: ignore[index]
+    assert Store(tmp_path, "a b").read(group) is None, "another key"
+    assert kept.read(Group(256, 301)) is None, "another number of pictures"
+    whole = kept.path(group).read_bytes()
+    for length in (0, 10, 20, len(whole) - 1):
+        kept.path(group).write_bytes(whole[:length])
+        assert kept.read(group) is None
+    assert [g.stop - g.start for g in groups(600)] == [256, 256, 88]
+
+
+def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
+    labelled32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = made_run(tmp_path / "run", labelled32, 16, 32)
+    usual = Evaluate(run.path, metrics=("fid",), num_samples=60, processes=1, cache=tmp_path / "cache")
+    with pytest.raises(Refused, match="no best checkpoint yet"):
+        run_evaluate(replace(usual, checkpoint="best"))
+    for name in ("16", "32"):
+        assert run_evaluate(replace(usual, checkpoint=name, seed_set="select")) is Outcome.FINISHED
+    values = {row["checkpoint"]: next(iter(row["figures"].values()))["value"] for row in journal.rows(run.evaluations)}
+    best = min(values, key=lambda name: values[name])
+    assert len(values) == 2
+    assert json.loads(run.best.read_text())["checkpoint"] == best
+    (other,) = values.keys() - {best}
+    row = journal.last(run.evaluations)
+    lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
+    with run.evaluations.open("ab") as file:
+        file.write(journal.encode(row | {"checkpoint": other, "seed_set": "report", "figures": lucky}))
+    run_evaluate(replace(usual, checkpoint=other, seed_set="select"))
+    assert json.loads(run.best.read_text())["checkpoint"] == best, "what was reported chooses nothing"
+    capsys.readouterr()
+    assert run_evaluate(replace(usual, checkpoint="best")) is Outcome.FINISHED
+    last = journal.last(run.evaluations)
+    assert (last["checkpoint"], last["seed_set"]) == (best, "report")
+    rows = len(list(journal.rows(run.evaluations)))
+    run_evaluate(replace(usual, checkpoint="best"))
+    assert len(list(journal.rows(run.evaluations))) == rows, "the same evaluation is one row"
+
+
+def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """Noise is farther from the data than other pictures of the data are."""
+    (tmp_path / "noise").mkdir()
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noise" / f"{number}.png")
+    run_evaluate(asked(subject=tmp_path / "noise", against=labelled32, metrics=("fid",), json=tmp_path / "a"))
+    (figure,) = figures(tmp_path / "a").values()
+    assert figure["low"] > figure["floor"]["high"] > figure["floor"]["value"] > 0.001, "other pictures than themselves"
+    assert figure["floor"]["count"] == 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metrics": ("fidd",)}, "no metric 'fidd'; did you mean 'fid'"),
+        ({"extractor": "random-vg"}, "no extractor 'random-vg'; did you mean 'random-vgg'"),
+        ({"like": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
+        ({"like": "stylegan3", "extractor": "clip"}, "--like stylegan3 is with inception-2015"),
+        ({"like": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ({"num_samples": 1}, "--num-samples must be at least 2"),
+        ({"checkpoint": "48"}, "no checkpoint '48'; there is 000000000032-r00, 000000000016-r00"),
+        ({"processes": 0}, "--processes must be positive"),
+        ({"against": Path("nowhere")}, "nowhere is no folder"),
+        ({"against": Path("slurm/profiles")}, "slurm/profiles holds no run, no shards and no pictures"),
+        ({"subject": Path("docs")}, "name the real pictures: --against"),
+        ({"json": Path("nowhere/a.json")}, "there is no folder nowhere"),
+        ({"num_samples": 3, "metrics": ("prdc",)}, "prdc cannot be measured"),
+    ],
+)
+def test_refusals(asked: Callable[..., Evaluate], options: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        run_evaluate(asked(**options))
+
+
+def test_what_cannot_be_read_is_named(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "plain" / "a.png")
+    (tmp_path / "plain" / "b.png").write_text("no picture")
+    with pytest.raises(Refused, match=r"b\.png is no usable picture"):
+        run_evaluate(asked(subject=tmp_path / "plain", against=labelled32))
+    shutil.copytree(labelled32, tmp_path / "damaged")
+    shard = tmp_path / "damaged" / "train-000000.tar"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(Refused, match=r"sample \d+ of .* is damaged"):
+        run_evaluate(asked(against=tmp_path / "damaged"))
+
+
+def test_what_a_metric_lacks_is_said(
+    shards32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], made: RunFolder
+) -> None:
+    """The others are measured."""
+    asked_for = ("swd", "intra_fid", "is")
+    run_evaluate(Evaluate(made.path, shards32, asked_for, 60, processes=1, cache=tmp_path, json=tmp_path / "a"))
+    left_out = json.loads((tmp_path / "a").read_text())["left_out"]
+    assert {*left_out} == {"intra_fid", "is"}
+    assert "have no classes" in left_out["intra_fid"]
+    assert "tells no classes" in left_out["is"]
+    assert "intra_fid is left out" in capsys.readouterr().out
+
+
+def test_the_nearest_real_pictures_are_shown(labelled32: Path, tmp_path: Path) -> None:
+    """Pictures of the data itself are their own nearest ones."""
+    (tmp_path / "copies").mkdir()
+    shards = Shards(Index.open(labelled32), "train")
+    for number, picture in enumerate(shards.pictures(np.arange(20))):
+        Image.fromarray(picture).save(tmp_path / "copies" / f"{number}.png")
+    args = Evaluate(tmp_path / "copies", labelled32, ("memorisation",), out=tmp_path / "out", processes=1)
+    assert run_evaluate(replace(args, cache=tmp_path)) is Outcome.FINISHED
+    shown = np.asarray(Image.open(tmp_path / "out" / "nearest.png"))
+    assert shown.shape == (16 * 32, 6 * 32 + 4, 3)
+    assert np.array_equal(shown[:, :32], shown[:, 36:68])
+    assert not np.array_equal(shown[:, :32], shown[:, 68:100])
+
+
+def test_a_command_line_says_the_same_again(asked: Callable[..., Evaluate]) -> None:
+    args = settled(asked(json=Path("a.json"), checkpoint="16"))
+    assert command_line(args) == [
+        "evaluate",
+        str(args.subject.resolve()),
+        *("--metrics", "fid", "swd", "--num-samples", "60", "--checkpoint", "000000000016-r00"),
+        *("--processes", "1", "--json", str(Path("a.json").resolve()), "--cache", str(args.cache)),
+    ]

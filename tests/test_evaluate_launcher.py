@@ -1,0 +1,61 @@
+"""`launcher evaluate`: a job of its own on a real Slurm, or processes of this machine; the same figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from launcher.__main__ import main
+from slurm.dev_cluster import DevCluster
+from tests.evaluated_runs import made_run
+from tests.slurm_cluster import wait_for
+from trainer import journal
+from trainer.run_folder import RunFolder
+
+OPTIONS = ("--metrics", "fid", "--num-samples", "300")
+
+
+@pytest.fixture(scope="module")
+def made(shards32: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run that has learnt nothing yet."""
+    return made_run(tmp_path_factory.mktemp("made") / "run", shards32, 16)
+
+
+def test_two_nodes_measure_what_one_process_does(on_slurm: DevCluster, made: RunFolder, tmp_path: Path) -> None:
+    """Beside whatever else the run's own job does: it has none here, and gets none."""
+    alone = RunFolder(tmp_path / "alone")
+    shutil.copytree(made.path, alone.path)
+    assert main(["evaluate", str(alone.path), *OPTIONS, "--processes", "1", "--cluster", "local"]) == 0
+    assert main(["evaluate", str(made.path), *OPTIONS, "--nodes", "2", "--time", "5"]) == 0
+    (folder,) = made.logs.glob("evaluation-*")
+    assert wait_for(lambda: list(journal.rows(made.evaluations)), 120), [p.read_text() for p in folder.glob("*.out")]
+    assert wait_for(lambda: all(job.state == "COMPLETED" for job in on_slurm.jobs() if job.name == "run-evaluate"))
+    assert made.evaluations.read_bytes() == alone.evaluations.read_bytes()
+    assert not made.job.exists()
+    assert list((made.cache / "features").iterdir()), "features of the data lie where all nodes see them"
+
+
+def test_a_dry_run_shows_the_script_and_does_nothing(
+    on_slurm: DevCluster, made: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path for path in made.path.rglob("*") if "cache" not in path.parts)
+    assert main(["evaluate", str(made.path), *OPTIONS, "--dry-run"]) == 0
+    script = capsys.readouterr().out
+    assert "launcher.job.measure evaluate" in script
+    assert "trap : TERM" in script
+    assert sorted(path for path in made.path.rglob("*") if "cache" not in path.parts) == before
+
+
+def test_what_is_wrong_is_said_before_anything_is_queued(
+    on_slurm: DevCluster, made: RunFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for options, message in (
+        ((str(made.path), "--nodes", "9"), "partition main has 4 nodes"),
+        ((str(made.path), "--checkpoint", "7"), "has no checkpoint '7'"),
+        ((str(tmp_path),), "holds no run"),
+    ):
+        assert main(["evaluate", *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not [job for job in on_slurm.jobs() if job.state in ("PENDING", "RUNNING")]

@@ -1,0 +1,131 @@
+"""Evaluation beside a training: which checkpoints, what it costs, what stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import train
+from trainer import journal
+from trainer.checkpoint import Checkpoints, CheckpointSettings, find
+from trainer.config import Config
+from trainer.evaluation.beside import Evaluations, belongs_to_group
+from trainer.evaluation.best import Best
+from trainer.evaluation.settings import MetricsSettings
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+from trainer.tracking import Tracker, TrackingSettings
+
+
+def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    watched = ("--metrics.every-images", "64", "--metrics.names", "fid", "--metrics.num-samples", "20")
+    often = ("--checkpoint-every-images", "64", "--checkpoint.keep-last", "1", "--total-images", "192")
+    train(run.path, shards32, *watched, *often)
+    events = list(journal.rows(run.events))
+    done = [event for event in events if event["kind"] == "evaluation"]
+    skipped = [event for event in events if event["kind"] == "evaluation skipped"]
+    assert done, run.evaluation_log.read_text()
+    assert len(done) + len(skipped) == 3, "each checkpoint from 64 on: measured, or passed over for one that was"
+    assert all(0 < event["cpu_share"] <= 1 and event["exit_code"] == 0 for event in done)
+    rows = list(journal.rows(run.evaluations))
+    assert {row["checkpoint"] for row in rows} == {event["checkpoint"] for event in done}
+    assert {row["seed_set"] for row in rows} == {"select"}
+    best = Best.of(run)
+    assert best
+    assert best.checkpoint in {checkpoint.path.name for checkpoint in find(run.checkpoints)}
+
+
+def made_checkpoint(run: RunFolder, images_seen: int) -> str:
+    """Add a checkpoint by its name alone."""
+    path = run.checkpoints / f"{images_seen:012d}-r00"
+    path.mkdir(parents=True)
+    return path.name
+
+
+@pytest.fixture
+def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
+    """Those of a run that has none, whose child only sleeps."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    made = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", "sleep")
+    monkeypatch.setattr(made, "command", lambda name: ["1000"])
+    return made
+
+
+def kinds(run: RunFolder) -> list[str]:
+    """Return what happened."""
+    return [event["kind"] for event in journal.rows(run.events)]
+
+
+def test_one_at_a_time_at_each_multiple_that_is_passed(
+    evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = evaluations.run
+    made_checkpoint(run, 96)
+    evaluations.saved()
+    assert evaluations.kept() == {""}
+    first = made_checkpoint(run, 128)
+    evaluations.saved()
+    evaluations.collect()
+    assert evaluations.kept() >= {first}, "it still runs"
+    made_checkpoint(run, 192)
+    evaluations.saved()
+    assert kinds(run) == []
+    made_checkpoint(run, 224)
+    evaluations.saved()
+    assert kinds(run) == ["evaluation skipped"]
+    evaluations.close(finished=False)
+    assert kinds(run) == ["evaluation skipped", "evaluation failed"]
+    assert evaluations.kept() == {""}
+
+
+def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.evaluations.write_bytes(
+        b"".join(
+            journal.encode({"images_seen": images, "seed_set": seed_set, "checkpoint": "x", "figures": {}})
+            for images, seed_set in [(128, "select"), (512, "report")]
+        )
+    )
+    again = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    assert again.reached == 128
+
+
+def test_pruning_spares_what_is_evaluated(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    names = [made_checkpoint(run, images) for images in (100, 200, 300, 400)]
+    saver = Checkpoints(run.checkpoints, CheckpointSettings(keep_last=1), lambda: None)
+    saver.kept = lambda: {names[1]}
+    for checkpoint in find(run.checkpoints):
+        files = {}
+        for name in ("state.safetensors", "state.json"):
+            (checkpoint.path / name).write_bytes(b"")
+            files[name] = {"bytes": 0, "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}
+        (checkpoint.path / "manifest.json").write_text(json.dumps({"files": files}))
+    saver.prune()
+    saver.close()
+    assert [checkpoint.path.name for checkpoint in find(run.checkpoints)] == [names[3], names[1]]
+
+
+def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations) -> None:
+    assert belongs_to_group("RANK")
+    assert belongs_to_group("TORCHELASTIC_USE_AGENT_STORE")
+    assert not belongs_to_group("PATH")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"every_images": -1}, "metrics.every_images must not be negative"),
+        ({"num_samples": 1}, "metrics.num_samples must be at least 2"),
+        ({"names": "fid,kidd"}, "metrics.names: there is no metric 'kidd'"),
+        ({"every_images": 1, "names": "kid,prdc"}, "keep_best is 'fid', and metrics.names give kid, precision"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        Config(metrics=MetricsSettings(**settings)).check()  # type: ignore[arg-type]

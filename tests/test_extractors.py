@@ -1,0 +1,224 @@
+"""Extractors that need no file: the same bits in any company, filters, the classifier of the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.extractors.conventions import CONVENTIONS
+from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
+from trainer.metrics import frechet_distance
+from trainer.settings import Refused
+
+COUNT = 150
+
+
+def noise(count: int, size: int = 32, seed: int = 0) -> Pictures:
+    """Return pictures of independent bytes."""
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def coloured(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    """Return dark noise that is brighter in one channel, which is the class: a function of each number alone."""
+    pictures = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
+    labels = rows % 3
+    pictures[np.arange(len(rows)), 8:24, 8:24, labels] += 100
+    return pictures, labels
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for the classifier that the tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def data() -> Labelled:
+    """Pictures of three classes."""
+    return Labelled("the colours", ("colours", "1"), ("red", "green", "blue"), COUNT, coloured)
+
+
+@pytest.fixture(scope="module")
+def classifier(cache: Path, data: Labelled) -> Extractor:
+    """The classifier that has learnt them."""
+    return EXTRACTORS["classifier"](Options(data=data, cache=cache))
+
+
+@pytest.fixture(scope="module")
+def random_vgg() -> Extractor:
+    """Random VGG."""
+    return EXTRACTORS[DEFAULT]()
+
+
+@pytest.mark.parametrize("name", ["random_vgg", "classifier"])
+@pytest.mark.parametrize("size", [32, 64])
+def test_features_do_not_depend_on_the_pictures_beside(name: str, size: int, request: pytest.FixtureRequest) -> None:
+    """To the bit: alone, in batches cut elsewhere, in another order."""
+    extractor: Extractor = request.getfixturevalue(name)
+    pictures = noise(37, size)
+    whole = extractor(pictures).features
+    assert whole.shape == (37, extractor.dim)
+    assert whole.dtype == np.float32
+    cut = [extractor(part).features for part in np.split(pictures, [1, 6, 20])]
+    assert np.array_equal(np.concatenate(cut), whole)
+    assert np.array_equal(extractor(pictures[::-1]).features[::-1], whole)
+    assert len(np.unique(whole, axis=0)) == 37
+
+
+def test_random_vgg_is_one_network(random_vgg: Extractor) -> None:
+    """Everywhere and for ever: its label says so, and a changed draw or layer would change it."""
+    before = torch.get_rng_state()
+    assert EXTRACTORS["random-vgg"]().label == random_vgg.label == "random-vgg-5c33cd77/clean-64/uint8"
+    assert torch.equal(torch.get_rng_state(), before), "no global generator is touched"
+    assert (random_vgg.dim, random_vgg.classes) == (64, 0)
+    assert random_vgg(noise(2)).probabilities is None
+    assert not random_vgg.network.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in random_vgg.network.parameters())
+
+
+def test_random_features_keep_their_scale(random_vgg: Extractor) -> None:
+    """He's weights: whatever the depth, squares of features are on average about twice those of what comes in."""
+    pictures = noise(64, 64)
+    squares = np.square(random_vgg(pictures).features).mean() / np.square(pictures / 127.5 - 1).mean()
+    assert 0.5 < squares < 8
+
+
+def test_random_vgg_tells_distortions_apart(random_vgg: Extractor) -> None:
+    """The more noise on pictures, the farther they are from what they were."""
+    real = noise(128, 4).repeat(8, 1).repeat(8, 2)
+    seen = random_vgg(real).features
+    distances = []
+    for amplitude in (0, 16, 64):
+        moved = real + np.random.default_rng(1).integers(-amplitude, amplitude + 1, real.shape)
+        distances.append(frechet_distance(seen, random_vgg(moved.clip(0, 255).astype(np.uint8)).features))
+    assert distances[0] * 2 < distances[1]
+    assert distances[1] * 2 < distances[2]
+
+
+def test_whatever_is_set_around_changes_nothing(random_vgg: Extractor) -> None:
+    pictures = noise(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = random_vgg(pictures).features
+    assert np.array_equal(inside, random_vgg(pictures).features)
+
+
+def test_a_filter_is_chosen_by_its_name() -> None:
+    extractor = EXTRACTORS["random-vgg"](Options(resize="tf-bilinear"))
+    assert "/tf-bilinear-64/" in extractor.label
+    assert not np.array_equal(extractor(noise(1)).features, EXTRACTORS["random-vgg"]()(noise(1)).features)
+    with pytest.raises(Refused, match="no filter 'tf-bilinar'; did you mean 'tf-bilinear'"):
+        EXTRACTORS["random-vgg"](Options(resize="tf-bilinar"))
+
+
+def test_conventions_name_what_there_is() -> None:
+    for convention in CONVENTIONS.values():
+        assert convention.extractor in EXTRACTORS
+        assert convention.resize in FILTERS
+
+
+def along(line: npt.NDArray[np.float64], at: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Interpolate a line at places between 0 and its last one."""
+    return np.interp(at, np.arange(len(line)), line)
+
+
+@pytest.mark.parametrize("name", ["tf-bilinear", "torch-bilinear"])
+@settings(max_examples=15)
+@given(height=st.integers(2, 40), width=st.integers(2, 40), size=st.integers(2, 70), seed=st.integers(0, 99))
+def test_bilinear_filters_interpolate_at_their_places(name: str, height: int, width: int, size: int, seed: int) -> None:
+    """TensorFlow 1 at i h / size; torch between centres, at (i + ½) h / size - ½; both hold on to the border."""
+    picture = np.random.default_rng(seed).integers(0, 256, (1, height, width, 3), dtype=np.uint8)
+    half = 0.5 if name == "torch-bilinear" else 0
+    rows, columns = (((np.arange(size) + half) * n / size - half).clip(0, n - 1) for n in (height, width))
+    expected = np.apply_along_axis(along, 1, picture.astype(np.float64), rows)
+    expected = np.apply_along_axis(along, 2, expected, columns).transpose(0, 3, 1, 2)
+    found = FILTERS[name](picture, size)
+    assert found.dtype == torch.float32
+    assert np.allclose(found.numpy(), expected, atol=0.02)  # places are rounded to float32
+
+
+def test_filters_differ() -> None:
+    """By more than rounding: the same pictures, other features."""
+    found = [FILTERS[name](noise(1), 64) for name in FILTERS]
+    assert min(float((a - b).abs().mean()) for i, a in enumerate(found) for b in found[:i]) > 5
+
+
+def test_clean_is_pillows_bicubic_without_bytes_between() -> None:
+    """Each plane by itself, in float32; what overshoots is cut off, as in clean-fid, and nothing is rounded."""
+    pictures = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
+    found = clean(pictures, 20).numpy()
+    for picture, planes in zip(pictures, found, strict=True):
+        for channel in range(3):
+            plane = Image.fromarray(picture[:, :, channel].astype(np.float32))
+            expected = np.asarray(plane.resize((20, 20), Image.Resampling.BICUBIC))
+            assert np.array_equal(planes[channel], expected.clip(0, 255))
+    assert np.any(found % 1 != 0)
+    assert clean(pictures, 100).max() == 255, "an overshoot is cut off"
+
+
+def test_the_right_size_stays_as_it_is() -> None:
+    pictures = noise(2)
+    for filtered in (clean(pictures, 32), tf_bilinear(pictures, 32), torch_bilinear(pictures, 32)):
+        assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), pictures)
+
+
+def test_a_classifier_learns_the_classes(classifier: Extractor) -> None:
+    pictures, labels = coloured(np.arange(COUNT, COUNT + 60))  # of which it has seen none
+    seen = classifier(pictures)
+    assert seen.probabilities is not None
+    assert seen.probabilities.shape == (60, 3) == (60, classifier.classes)
+    assert seen.probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+    assert np.mean(seen.probabilities.argmax(1) == labels) > 0.9
+    assert classifier.note == "names 100.0% of 15 unseen pictures rightly"
+    assert classifier.label.startswith(f"classifier-{classifier.version}/clean-32/")
+
+
+def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: Labelled) -> None:
+    """A damaged one is learnt again, to the same bits; one of other data is another."""
+    (path,) = (cache / "classifiers").iterdir()
+    raw = path.read_bytes()
+
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+        raise AssertionError("no picture is read")
+
+    again = EXTRACTORS["classifier"](Options(data=replace(data, read=refuse), cache=cache))
+    assert (again.label, again.note) == (classifier.label, classifier.note)
+    path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    before = torch.get_rng_state()
+    again = EXTRACTORS["classifier"](Options(data=data, cache=cache))
+    assert again.label == classifier.label
+    assert path.read_bytes() == raw
+    assert torch.equal(torch.get_rng_state(), before), "no global generator is touched"
+    with pytest.raises(AssertionError):
+        EXTRACTORS["classifier"](Options(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "message"),
+    [
+        ((), COUNT, "the colours has none: .*random-vgg needs none"),
+        (("red",), COUNT, "the colours has 1: .*random-vgg needs none"),
+        (("red", "blue"), 10, "the colours has only 10 pictures"),
+    ],
+)
+def test_a_classifier_needs_classes(
+    data: Labelled, tmp_path: Path, classes: tuple[str, ...], count: int, message: str
+) -> None:
+    with pytest.raises(Refused, match=message):
+        EXTRACTORS["classifier"](Options(data=replace(data, classes=classes, count=count), cache=tmp_path))
+
+
+def test_a_classifier_needs_data_and_a_place(data: Labelled, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="there is no labelled data"):
+        EXTRACTORS["classifier"]()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"cannot be kept in .*; name a --cache"):
+        EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "file"))

@@ -1,0 +1,106 @@
+"""Nearest neighbours, precision, recall, density and coverage against brute force in whole numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainer.metrics import arrays, nearest, neighbours, prdc
+from trainer.metrics.base import Doubles
+from trainer.metrics.neighbours import Squares, search
+from trainer.metrics.prdc import FIGURES, SPARE, count
+from trainer.randomness import philox
+
+Points = list[tuple[int, int]]
+
+# Few places, so that there are doubles and ties everywhere.
+points = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=24)
+
+
+def squared(x: Doubles, y: Doubles) -> Doubles:
+    """Return all squared distances by the direct formula."""
+    return np.asarray(np.square(x[:, None] - y[None]).sum(2))
+
+
+def brute(real: Doubles, fake: Doubles, k: int) -> dict[str, float]:
+    """Return the figures by their definitions."""
+    radii = [np.sort(squared(x, x), axis=1)[:, k] for x in (real, fake)]  # the first is the row itself
+    between = squared(real, fake)
+    in_real, in_fake = between < radii[0][:, None], between < radii[1][None]
+    values = in_real.any(0).mean(), in_fake.any(1).mean(), in_real.sum() / (k * len(fake)), in_real.any(1).mean()
+    return dict(zip(FIGURES, map(float, values), strict=True))
+
+
+@given(points, points, st.integers(1, 3), st.sampled_from([0.0, 1e7]))
+@settings(max_examples=60, deadline=None)
+def test_figures_are_those_of_the_definitions(real: Points, fake: Points, k: int, far: float) -> None:
+    """Exactly, also far from the origin, where |x|² + |y|² - 2 x·y has no digit left that is right."""
+    x, y = np.array(real) + far, np.array(fake) + far
+    assert prdc(x, y, k) == brute(x, y, k)
+
+
+def test_figures_by_hand() -> None:
+    """Radii 1, 1, 1, 8 and 4, 4, 5: -1 and 3 lie on borders, which are outside; 3 and 8 are in the ball of 10."""
+    real, fake = np.array([[0.0], [1], [2], [10]]), np.array([[-1.0], [3], [8]])
+    assert prdc(real, fake, 1) == {"precision": 2 / 3, "recall": 1.0, "density": 2 / 3, "coverage": 0.25}
+
+
+def test_a_border_is_as_sharp_as_float64() -> None:
+    """The last number below 1 is inside a ball of radius 1, and 1 is not."""
+    real, fake = np.array([[0.0], [1]]), -np.array([[np.nextafter(1, 0)], [1]])
+    assert prdc(real, fake, 1) == {"precision": 0.5, "recall": 0.0, "density": 0.5, "coverage": 0.5}
+
+
+@pytest.mark.parametrize("d", [2, 700])
+def test_equal_samples_reach_the_limit(d: int) -> None:
+    x = 5 + philox("equal", d).standard_normal((90, d))
+    assert prdc(x, x) == dict.fromkeys(FIGURES, 1.0)
+    assert prdc(x, x + 1e6) == dict.fromkeys(FIGURES, 0.0)
+
+
+@given(points, points, st.integers(1, 4), st.sampled_from([3, 2048]))
+@settings(max_examples=60, deadline=None)
+def test_the_nearest_are_those_of_brute_force(queries: Points, reference: Points, k: int, rows: int) -> None:
+    """In order, the first of equals first, whatever the pieces."""
+    x, y = np.array(queries, float), np.array(reference, float)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "ROWS", rows)
+        patch.setattr(neighbours, "SPARE", 0)
+        distances, places = nearest(x, y, k)
+        own = search(x, x, min(k, len(x) - 1), itself=True)
+    exact = squared(x, y)
+    order = np.argsort(exact, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(places, order)
+    np.testing.assert_array_equal(distances, np.sqrt(np.take_along_axis(exact, order, 1)))
+    others = squared(x, x)
+    np.fill_diagonal(others, np.inf)
+    np.testing.assert_array_equal(own[0], np.sort(others, axis=1)[:, : own[0].shape[1]])
+    assert not (own[1] == np.arange(len(x))[:, None]).any()
+
+
+def test_computed_distances_are_as_wrong_as_is_said_at_most() -> None:
+    for name, d, far in (("near", 3, 0.0), ("far", 50, 1e5), ("wide", 900, 10.0)):
+        x, y = (far + philox(name, side).standard_normal((40, d)) for side in "xy")
+        squares = Squares(x, y)
+        found = np.concatenate([piece for _, piece in squares(slice(0, 40))], axis=1)
+        assert 0 < abs(found - squared(x, y)).max() <= squares.error
+
+
+def test_a_block_left_out_is_as_if_it_had_never_been() -> None:
+    """Exactly: the neighbours beyond k that are known take the places of those that left."""
+    x, y = (philox("blocks", side).standard_normal((80, 4)) for side in "xy")
+    whole, *without = count(x, y, 3, 8)
+    assert whole == prdc(x, y, 3)
+    assert SPARE >= 10
+    for i, found in enumerate(without):
+        block = slice(10 * i, 10 * i + 10)
+        assert found == prdc(np.delete(x, block, 0), np.delete(y, block, 0), 3)
+
+
+def test_too_few_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="the reals have 5 rows, and at least 6 are needed"):
+        prdc(np.ones((5, 2)), np.ones((9, 2)))
+    with pytest.raises(ValueError, match="3 neighbours need at least 3 rows"):
+        nearest(np.ones((4, 2)), np.ones((2, 2)), 3)

@@ -1,0 +1,230 @@
+"""What the sentinel sees, what it makes of it, and what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.config import Config
+from trainer.networks import build_discriminator, initialise
+from trainer.networks.settings import NetworkSettings
+from trainer.penalties import Penalties
+from trainer.penalties.base import Weighted
+from trainer.randomness import philox
+from trainer.recipes import recipe
+from trainer.sample import Pictures
+from trainer.sentinel.evidence import Witness
+from trainer.sentinel.judgement import BOUNDS, GRACE_IMAGES, Record, State, reasons
+from trainer.sentinel.remedies import REMEDIES, amended, applied, fit, next_change
+from trainer.sentinel.settings import CHANGES, SentinelSettings
+from trainer.state import TrainState
+
+NUMBER = 128
+GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "strangeness": 1.0}
+BAD = {"diversity": 0.1, "similarity": 0.6, "coverage": 0.05, "strangeness": 1.0}
+SCALARS = {
+    "loss_d": 1.0,
+    "loss_g": 1.0,
+    "grad_norm_d": 1.0,
+    "grad_norm_g": 1.0,
+    "logits_real": 1.0,
+    "logits_fake": -1.0,
+}
+
+
+def blobs(number: int, key: str) -> Pictures:
+    """Pictures of one blob each, anywhere and of any colour; the class is its side."""
+    rng = philox("blobs", key)
+    place, colour = rng.uniform(8, 24, (number, 2, 1, 1)), rng.uniform(0, 255, (number, 1, 1, 3))
+    rows, columns = np.mgrid[:32, :32]
+    weight = np.exp(-((rows - place[:, 0]) ** 2 + (columns - place[:, 1]) ** 2) / 40)[..., None]
+    pictures: Pictures = (255 * (1 - weight) + colour * weight).astype(np.uint8)
+    return pictures
+
+
+@pytest.fixture(scope="module")
+def real() -> Pictures:
+    return blobs(2 * NUMBER, "real")
+
+
+@pytest.fixture(scope="module")
+def witness(real: Pictures) -> Witness:
+    return Witness(real, np.arange(2 * NUMBER) % 4)
+
+
+def test_pictures_like_the_data_give_the_values_in_brackets(witness: Witness) -> None:
+    seen = witness(blobs(NUMBER, "as good"))
+    assert seen["diversity"] == pytest.approx(1, abs=0.15)
+    assert seen["similarity"] == pytest.approx(0, abs=0.1)
+    assert seen["coverage"] == pytest.approx(1, abs=0.15)
+    assert seen["strangeness"] == pytest.approx(1, abs=0.2)
+    assert seen["classes"] < 0.2
+
+
+def test_the_datas_own_pictures_give_them_exactly(witness: Witness, real: Pictures) -> None:
+    seen = witness(real[NUMBER:])
+    assert (seen["diversity"], seen["similarity"], seen["coverage"], seen["strangeness"]) == (1, 0, 1, 1)
+
+
+@pytest.mark.parametrize("modes", [1, 4, 16])
+def test_few_modes_are_seen_as_few(witness: Witness, modes: int) -> None:
+    few = np.resize(blobs(modes, "modes"), (NUMBER, 32, 32, 3))
+    seen = witness(few)
+    assert seen["diversity"] * witness.own_variety <= modes + 1e-6
+    assert seen["similarity"] > (0.3 if modes == 1 else 0)
+    assert seen["coverage"] < 0.25 + 0.03 * modes
+    if modes == 1:
+        assert seen["diversity"] * witness.own_variety == pytest.approx(1, abs=1e-6)
+        assert seen["classes"] == pytest.approx(0.75)
+
+
+def test_noise_is_strange(witness: Witness) -> None:
+    noise = philox("noise").integers(0, 256, (NUMBER, 32, 32, 3), dtype=np.uint8)
+    assert witness(noise)["strangeness"] > 3
+
+
+def test_the_order_of_pictures_does_not_matter(witness: Witness, real: Pictures) -> None:
+    fake = blobs(NUMBER, "order")
+    for name, value in witness(fake[::-1].copy()).items():
+        if name != "similarity":  # its pairs are neighbours
+            assert value == pytest.approx(witness(fake)[name], rel=1e-9), name
+
+
+def watch(looks: Sequence[dict[str, float]], logistic: bool = True, first: int = 32_000) -> list[State]:
+    """Return the states after looks, each of which follows ten steps."""
+    record, states = Record(), []
+    for k, seen in enumerate(looks):
+        for _ in range(10):
+            record = record.step(SCALARS)
+        record, _ = record.look(seen, first * (k + 1), logistic)
+        states.append(State(record.state))
+    return states
+
+
+def test_a_fall_from_its_own_best_is_a_collapse_at_the_second_look() -> None:
+    assert watch([GOOD, GOOD, BAD, BAD, BAD]) == [State.HEALTHY, State.HEALTHY, State.WARNING, *[State.COLLAPSED] * 2]
+
+
+def test_a_single_bad_look_is_a_warning_only() -> None:
+    assert watch([GOOD, GOOD, BAD, GOOD, BAD, GOOD]) == [
+        State.HEALTHY,
+        State.HEALTHY,
+        *[State.WARNING, State.HEALTHY] * 2,
+    ]
+
+
+def test_a_single_good_look_is_no_best() -> None:
+    weak = {**GOOD, "diversity": 0.1, "coverage": 0.1, "similarity": 0.5}
+    assert watch([weak, GOOD, weak, weak]) == [State.HEALTHY] * 4
+
+
+def test_a_young_generator_may_lack_variety_and_an_old_one_may_not() -> None:
+    poor = {**BAD, "diversity": 0.01}
+    assert set(watch([poor] * 5, first=GRACE_IMAGES // 5 - 1)) == {State.HEALTHY}
+    assert watch([poor] * 5, first=GRACE_IMAGES)[-1] is State.COLLAPSED
+
+
+def test_strange_pictures_and_growing_losses_are_a_divergence() -> None:
+    assert watch([GOOD, GOOD, *[{**GOOD, "strangeness": 3.0}] * 2])[-1] is State.DIVERGED
+    record = Record()
+    for k, size in enumerate((1.0, 1.0, 1e4, 1e4)):
+        record = record.step({**SCALARS, "grad_norm_d": size})
+        record, evidence = record.look(GOOD, 32_000 * k, logistic=True)
+    assert record.state is State.DIVERGED
+    assert any("grown" in words for words in reasons(evidence, 32_000))
+
+
+def test_saturation_counts_only_where_logits_are_log_odds() -> None:
+    certain = {**SCALARS, "logits_real": 10.0, "logits_fake": -10.0}
+    states = [Record().step(certain).look(GOOD, 32_000, logistic)[0].state for logistic in (True, False)]
+    assert states == [State.WARNING, State.HEALTHY]
+
+
+def test_each_bound_lies_on_the_side_where_worse_is() -> None:
+    for name, bound in BOUNDS.items():
+        worse = 1e9 if bound.alarm > bound.warning else -1e9
+        assert (bound.badness(-worse), bound.badness(worse)) == (0, 2 if np.isfinite(bound.alarm) else 1), name
+
+
+def test_changes_are_the_registry() -> None:
+    assert tuple(REMEDIES) == CHANGES
+    assert SentinelSettings(changes="packing, draws").check() is None
+    assert "'pack'" in str(SentinelSettings(changes="pack").check())
+    assert "names none" in str(SentinelSettings(changes=" ,").check())
+
+
+def test_what_each_change_changes() -> None:
+    config = recipe("dcgan-32")
+    halved = amended(config, [{"change": "learning-rate"}] * 2)
+    assert halved.optimizer.g_lr == config.optimizer.g_lr / 4
+    assert halved.optimizer.d_lr == config.optimizer.d_lr / 4
+    assert amended(config, [{"change": "penalty"}]).penalties.r1.weight == 1
+    slow = replace(config.optimizer, decay_images=1000)
+    penalties = Penalties(r1=Weighted(2.0, final=0.5), wgan_gp=Weighted(10.0))
+    penalised = replace(config, penalties=penalties, optimizer=slow)
+    stronger = amended(penalised, [{"change": "penalty"}]).penalties
+    assert (stronger.r1.weight, stronger.r1.final, stronger.wgan_gp.weight, stronger.r2.weight) == (4, 1, 20, 0)
+    assert amended(config, [{"change": "augmentation"}]).augment.kind == "diffaugment"
+    assert amended(config, [{"change": "packing"}]).network.pack == 2
+    assert amended(config, [{"why": "NaN or Inf"}, {"change": "draws"}]) == config
+
+
+def test_changes_take_turns_and_what_does_not_go_is_passed_over() -> None:
+    config = recipe("dcgan-32")
+    order = "learning-rate,augmentation,packing"
+    assert [next_change(config, order, k) for k in range(4)] == [
+        "learning-rate",
+        "augmentation",
+        "packing",
+        "learning-rate",
+    ]
+    augmented = applied(config, "augmentation")
+    assert augmented
+    assert next_change(augmented, order, 1) == "packing"
+    conditional = recipe("projection-64")
+    assert applied(conditional, "packing") is None  # packed pictures would be of different classes
+    assert next_change(conditional, "packing", 0) == "draws"
+
+
+def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_one() -> None:
+    plain, packed = (NetworkSettings(size=32, d_channels=8, d_batch_norm=False, pack=pack) for pack in (1, 2))
+    one, two = build_discriminator("dcgan", plain), build_discriminator("dcgan", packed)
+    initialise(one, 0, "discriminator")
+    state = {f"discriminator.{name}": t for name, t in one.state_dict().items()}
+    wanted = {f"discriminator.{name}": t for name, t in two.state_dict().items()}
+    fitted = fit(state, wanted)
+    two.load_state_dict({name.removeprefix("discriminator."): t for name, t in fitted.items()})
+    x = torch.from_numpy(blobs(4, "pack")).permute(0, 3, 1, 2).float() / 127.5 - 1
+    label = torch.full((4,), -1)
+    torch.testing.assert_close(two(x.repeat_interleave(2, 0), label).logits, one(x, label).logits)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_state_fits_each_change(change: str) -> None:
+    config = replace(recipe("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
+    changed = applied(config, change)
+    assert changed
+    state, target = (TrainState.create(c, "data", torch.device("cpu")) for c in (config, changed))
+    target.identity = state.identity
+    target.load(fit(state.tensors(), target.tensors()), state.scalars(), "here")
+    for name, tensor in state.tensors().items():
+        if target.tensors()[name].shape == tensor.shape:
+            assert torch.equal(target.tensors()[name], tensor), name
+
+
+def test_the_record_is_a_part_of_the_state() -> None:
+    config = replace(recipe("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
+    state, other = (TrainState.create(config, "data", torch.device("cpu")) for _ in range(2))
+    state.sentinel, _ = Record().step(SCALARS).look(BAD, 32_000, logistic=True)
+    other.load(state.tensors(), state.scalars(), "here")
+    assert other.sentinel == state.sentinel != Record()
+
+
+def test_impossible_settings_are_refused() -> None:
+    config = replace(Config(), sentinel=SentinelSettings(every_images=-1))
+    with pytest.raises(Exception, match=r"sentinel\.every_images"):
+        config.check()

@@ -1,0 +1,164 @@
+"""The sentinel in real training processes: what it changes is exact, whoever trains and whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
+
+from tests.conftest import TINY
+from tests.zygote import Zygote
+from trainer import journal
+from trainer.checkpoint import newest_whole
+from trainer.run_folder import RunFolder
+from trainer.state import fingerprint
+from trainer.stopping import Outcome
+
+LOOKS = ("--sentinel.every-images", "32")
+ROLL_BACK = (*LOOKS, "--sentinel.policy", "roll-back")
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """Start processes without their imports."""
+    process = Zygote()
+    yield process
+    process.close()
+
+
+def start(zygote: Zygote, folder: Path, data: Path, size: int, *settings: str, mistake: str | None) -> list[int]:
+    """Start a run of 320 pictures, or go on with it."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    arguments = (*TINY, "--data", str(data), "--checkpoint-every-images", "64", *settings)
+    pids = zygote.start(RunFolder(folder), size, store.port, *arguments, mistake=mistake)
+    KEPT.append(store)
+    return pids
+
+
+KEPT: list[TCPStore] = []  # where processes meet, until they have ended
+
+
+def go(
+    zygote: Zygote, folder: Path, data: Path, size: int, *settings: str, mistake: str | None, code: int = 0
+) -> tuple[str, bytes]:
+    """Train to the end; return the fingerprint and the rows."""
+    pids = start(zygote, folder, data, size, "--total-images", "320", *settings, mistake=mistake)
+    codes = zygote.wait(pids)
+    assert codes == [code] * size, Path(f"{folder}.log").read_text()
+    return state_of(folder), (folder / "metrics.jsonl").read_bytes()
+
+
+def state_of(folder: Path) -> str:
+    """Return the fingerprint of the newest checkpoint."""
+    found = newest_whole(RunFolder(folder).checkpoints, lambda checkpoint, problem: None)
+    assert found
+    return fingerprint(*found.read())
+
+
+def events(folder: Path, kind: str) -> list[journal.Row]:
+    """Return a run's events of one kind."""
+    return [row for row in journal.rows(RunFolder(folder).events) if row["kind"] == kind]
+
+
+@pytest.mark.parametrize("change", ["learning-rate", "penalty", "augmentation", "packing", "draws"])
+def test_a_rollback_changes_something_and_keeps_the_bits(
+    change: str, zygote: Zygote, shards32: Path, tmp_path: Path
+) -> None:
+    """Undisturbed on one process; on two, killed after the rollback, and resumed on three."""
+    settings = (*ROLL_BACK, "--sentinel.changes", change, "--network.no-d-batch-norm")
+    undisturbed = go(zygote, tmp_path / "1", shards32, 1, *settings, mistake="collapse_once")
+    (made,) = events(tmp_path / "1", "rollback")
+    assert (made["from"], made["to"], made["why"], made["change"]) == (192, 128, "collapsed", change)
+    pids = start(zygote, tmp_path / "2", shards32, 2, "--total-images", "1000000", *settings, mistake="collapse_once")
+    deadline = time.monotonic() + 60
+    while journal.last(tmp_path / "2" / "metrics.jsonl").get("images_seen", 0) < 224 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert zygote.wait(pids) == [-signal.SIGKILL] * 2, Path(f"{tmp_path / '2'}.log").read_text()
+    assert go(zygote, tmp_path / "2", shards32, 3, *settings, mistake="collapse_once") == undisturbed
+
+
+def test_each_change_leads_elsewhere(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    ends = set()
+    for change in ("learning-rate", "penalty", "draws"):
+        settings = (*ROLL_BACK, "--sentinel.changes", change)
+        ends.add(go(zygote, tmp_path / change, shards32, 1, *settings, mistake="collapse_once")[0])
+    ends.add(go(zygote, tmp_path / "none", shards32, 1, *ROLL_BACK, mistake=None)[0])
+    assert len(ends) == 4
+
+
+def test_a_sentinel_that_forgets_on_resume_is_seen(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    """The collapse is met at 160 for the first time, at 192 for the second; a stop in between must not matter."""
+    ends = []
+    for mistake in ("collapse_once", "collapse_and_forget"):
+        folder = tmp_path / mistake
+        settings = (*ROLL_BACK, "--total-images", "160")
+        assert zygote.wait(start(zygote, folder, shards32, 1, *settings, mistake=mistake)) == [0]
+        ends.append(go(zygote, folder, shards32, 1, *ROLL_BACK, mistake=mistake))
+    undisturbed = go(zygote, tmp_path / "undisturbed", shards32, 1, *ROLL_BACK, mistake="collapse_once")
+    assert ends[0] == undisturbed
+    assert ends[1] != undisturbed
+
+
+def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    folder, stop = tmp_path / "run", (*LOOKS, "--sentinel.policy", "stop")
+    go(zygote, folder, shards32, 2, *stop, mistake="collapse_once", code=Outcome.REFUSED)
+    assert journal.last(folder / "metrics.jsonl")["sentinel/state"] == 2
+    go(zygote, folder, shards32, 1, *stop, mistake="collapse_once", code=Outcome.REFUSED)
+    said = Path(f"{folder}.log").read_text()
+    assert said.count("the run has collapsed by 192 images") == 2
+    assert "Traceback" not in said
+    go(zygote, folder, shards32, 1, *LOOKS, "--sentinel.policy", "tell", mistake="collapse_once")
+
+
+def test_the_policy_tell_says_it_once_and_trains_on(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    go(zygote, folder, shards32, 1, *LOOKS, mistake="collapse_once")
+    assert [(row["images_seen"], row["state"]) for row in events(folder, "sentinel")] == [
+        (160, "warning"),
+        (192, "collapsed"),
+    ]
+    for row in events(folder, "sentinel"):
+        assert (folder / "samples" / row["picture"]).exists()
+        assert "of its own best variety" in row["problem"]
+    states = {row["images_seen"]: row["sentinel/state"] for row in journal.rows(folder / "metrics.jsonl")}
+    assert states == {seen: 0.0 if seen < 160 else 1.0 if seen == 160 else 2.0 for seen in range(32, 352, 32)}
+    assert not events(folder, "rollback")
+
+
+def test_the_last_healthy_checkpoint_is_never_pruned(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = ("--checkpoint-every-images", "32", "--checkpoint.keep-last", "1", *LOOKS)
+    go(zygote, folder, shards32, 1, *settings, mistake="collapse_once")
+    kept = sorted(int(path.name.split("-")[0]) for path in (folder / "checkpoints").iterdir())
+    assert kept == [128, 320]
+
+
+def test_it_gives_up_after_the_allowed_rollbacks(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    settings = (*ROLL_BACK, "--max-rollbacks", "0")
+    go(zygote, folder, shards32, 1, *settings, mistake="collapse_once", code=Outcome.FAILED)
+    assert "collapsed at 192 images, after 0 rollbacks" in Path(f"{folder}.log").read_text()
+
+
+def test_a_whole_look_costs_nothing_but_time(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    """The real witness looks, and leaves no trace in the weights."""
+    watched, alone = tmp_path / "watched", tmp_path / "alone"
+    go(zygote, watched, shards32, 2, "--sentinel.every-images", "160", mistake=None)
+    go(zygote, alone, shards32, 1, "--sentinel.every-images", "0", mistake=None)
+    states = []
+    for folder in (watched, alone):
+        found = newest_whole(RunFolder(folder).checkpoints, lambda checkpoint, problem: None)
+        assert found
+        states.append(fingerprint(found.read()[0], {}))
+    assert states[0] == states[1]
+    rows = {row["images_seen"]: row for row in journal.rows(watched / "metrics.jsonl")}
+    assert {seen for seen, row in rows.items() if "sentinel/diversity" in row} == {160, 320}
+    assert json.dumps(rows[320]) == json.dumps(journal.last(watched / "metrics.jsonl"))

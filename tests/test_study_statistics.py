@@ -1,0 +1,298 @@
+"""What a study concludes, against values worked out by hand and simulated studies of known truth."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bench.study import Truth, contrasts, covered, wrong
+from launcher.study import results, statistics
+from launcher.study.comparison import compare
+from launcher.study.halving_math import survivors
+from launcher.study.pairs import NO_SPREAD, ONE_SEED
+from launcher.study.ranking import letters
+from launcher.study.results import Rung
+from launcher.study.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
+from launcher.study.words import findings, headline
+from tests.made_studies import entry, study, whole
+from trainer.settings import Refused
+
+STUDIES = 4_000
+MOST = stats.binom.isf(1e-4, STUDIES, ALPHA) / STUDIES  # a promise of 5 % that is kept shows less than this
+
+
+def runs(*scores: float, first: int = 0) -> dict[int, float]:
+    return dict(enumerate(scores, first))
+
+
+def test_contrasts_are_student_and_welch() -> None:
+    a, b = np.array([3.0, 5.0, 4.0, 6.5]), np.array([1.0, 4.5, 2.0, 3.0])
+    for ours, theirs in (
+        (paired(a - b), stats.ttest_rel(a, b)),
+        (unpaired(a, b), stats.ttest_ind(a, b, equal_var=False)),
+    ):
+        assert ours.p() == pytest.approx(theirs.pvalue, rel=1e-12)
+        assert ours.interval(0.05) == pytest.approx(tuple(theirs.confidence_interval()), rel=1e-9)
+        low, high = ours.effect_interval(0.05)
+        n = np.sqrt(ours.count)
+        assert stats.nct.cdf(ours.t, ours.freedom, [low * n, high * n]) == pytest.approx([0.975, 0.025], abs=1e-6)
+
+
+def test_hedges_g_is_without_bias() -> None:
+    truth = Truth((0.8, 0.0), (0.5**0.5,) * 2)
+    assert contrasts(truth.draw(40_000, 5)).effect().mean() == pytest.approx(0.8, abs=0.02)
+
+
+def test_sign_flip_counts_all_signs() -> None:
+    assert statistics.sign_flip(np.array([1.0, 2.0, 3.0])) == 0.25
+    assert statistics.sign_flip(np.array([0.1, 0.2, -0.3])) == 1.0  # the sum is 0 but for rounding
+    assert statistics.sign_flip(np.arange(1.0, 11.0)) == 2 / 2**10
+    assert statistics.sign_flip(np.ones(21)) is None
+
+
+def test_multipliers_are_shaffers() -> None:
+    assert statistics.multipliers(3, 3).tolist() == [3, 1, 1]
+    assert statistics.multipliers(6, 4).tolist() == [6, 3, 3, 3, 2, 1]  # Shaffer 1986, table 2
+    assert statistics.multipliers(2, 3).tolist() == [2, 1]  # one of the three pairs had no test
+    assert step_down(np.array([0.04, 0.01, 0.5]), 3) == pytest.approx([0.04, 0.03, 0.5])
+    assert step_down(np.array([[0.01, 0.02], [0.9, 0.8]]), 3) == pytest.approx(np.array([[0.02, 0.02], [1.0, 1.0]]))
+
+
+@pytest.mark.parametrize("noise", ["normal", "log-normal", "heavy tails (t, 3)"])
+@pytest.mark.parametrize("arms", [2, 3, 6])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_wrong_verdicts_and_misses_are_at_most_5_percent(noise: str, arms: int, seeds: int) -> None:
+    for shared in (0.0, 0.6):
+        truth = Truth((0.0,) * arms, (1.0,) * arms, noise, shared)
+        found = contrasts(truth.draw(STUDIES, seeds))
+        assert wrong(found, truth).mean() <= MOST
+        assert 1 - covered(found, truth).mean() <= MOST
+
+
+@pytest.mark.parametrize("noise", ["normal", "heavy tails (t, 3)"])
+@pytest.mark.parametrize("means", [(0.0,) * 4, (0.0, 0.0, 9.0, 9.0), (0.0, 0.0, 0.0, 30.0), (0.0, 0.3, 0.6, 20.0)])
+def test_error_rates_hold_whatever_is_true(noise: str, means: tuple[float, ...]) -> None:
+    truth = Truth(means, (0.5, 1.0, 2.0, 4.0), noise)
+    found = contrasts(truth.draw(STUDIES, 5))
+    assert wrong(found, truth).mean() <= MOST
+    assert 1 - covered(found, truth).mean() <= MOST
+
+
+def test_two_arms_err_in_5_percent_and_not_less() -> None:
+    least = stats.binom.isf(1 - 1e-4, STUDIES, ALPHA) / STUDIES
+    for seeds in (3, 10):
+        truth = Truth((0.0, 0.0), (1.0, 3.0), shared=0.6)
+        assert least <= wrong(contrasts(truth.draw(STUDIES, seeds)), truth).mean() <= MOST
+
+
+def wrong_freedom(a: Array, b: Array) -> Contrast:
+    right = paired(a - b)
+    return Contrast(right.difference, right.spread, right.count, right.freedom + right.count - 1)
+
+
+def test_mistakes_would_be_seen() -> None:
+    equal = Truth((0.0,) * 4, (1.0,) * 4)
+    scores = equal.draw(STUDIES, 3)
+    assert wrong(contrasts(scores), equal, lambda p, arms: p).mean() > MOST  # no correction
+    assert wrong(contrasts(scores, wrong_freedom), equal).mean() > MOST
+    assert covered(contrasts(scores, wrong_freedom), equal).mean() < 1 - MOST
+    one_apart = Truth((0.0, 0.0, 0.0, 90.0), (1.0,) * 4)  # three null hypotheses are true, whatever was rejected
+    scores = one_apart.draw(STUDIES, 5)
+    assert wrong(contrasts(scores), one_apart).mean() <= MOST
+    assert wrong(contrasts(scores), one_apart, lambda p, arms: 2 * p).mean() > MOST  # a multiplier too small
+    mirrored = np.stack([scores[:, 0], -scores[:, 0]], 1)  # pairs matter: unpaired runs would be taken for independent
+    assert wrong(contrasts(mirrored, unpaired), Truth((0.0, 0.0), (1.0, 1.0))).mean() > MOST
+
+
+def test_forecast_of_seeds_gives_the_power_it_names() -> None:
+    for effect in (0.7, 1.2, 2.5):
+        needed = statistics.seeds_needed(effect, 1, ALPHA)
+        assert needed
+        truth = Truth((effect, 0.0), (0.5**0.5,) * 2)
+        power, less = ((contrasts(truth.draw(20_000, n)).p() < ALPHA).mean() for n in (needed, needed - 1))
+        assert less < 0.81
+        assert power > 0.79
+    assert statistics.seeds_needed(0.05, 1, ALPHA) is None
+
+
+def test_forecasts_are_right_within_a_factor_of_two_and_a_half() -> None:
+    found = contrasts(Truth((1.2, 0.0), (0.5**0.5,) * 2).draw(400, 5))
+    open_ = found.p()[:, 0] >= ALPHA
+    guesses = [
+        statistics.seeds_needed(float(d), 1, ALPHA) or 1_000 for d in (found.difference / found.spread)[open_, 0]
+    ]
+    assert 8 / 2.5 <= np.median(guesses) <= 8 * 2.5
+
+
+@given(
+    st.integers(2, 7).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.sampled_from([*combinations(range(n), 2)]))))
+)
+def test_letters_are_shared_if_and_only_if_not_apart(drawn: tuple[int, set[tuple[int, int]]]) -> None:
+    names = [f"arm {i}" for i in range(drawn[0])]
+    apart = {(names[a], names[b]) for a, b in drawn[1]}
+    given_letters = letters(names, apart)
+    for a, b in combinations(names, 2):
+        assert bool({*given_letters[a]} & {*given_letters[b]}) == ((a, b) not in apart)
+
+
+def test_a_clear_study() -> None:
+    scores = {"worse": runs(30, 33, 31, 32), "best": runs(10, 13, 11.5, 12), "alike": runs(31, 32.2, 30, 33)}
+    answer = compare(made := study(scores))
+    assert [arm.arm for arm in answer.arms] == ["best", "worse", "alike"]
+    assert [arm.letters for arm in answer.arms] == ["a", "b", "b"]
+    assert headline(made, answer).startswith("best is better than each of the others (p")
+    told = [*findings(made, answer)]
+    assert "best is better than worse and alike" in told[0]
+    assert "worse and alike cannot be separated" in told[1]
+    pair = answer.pair("alike", "best")
+    assert pair
+    assert pair.a == "best"
+    assert pair.beats
+    assert pair.effect
+    assert pair.effect.value > 0
+    assert pair.beats.low is not None
+    assert 0.5 < pair.beats.low <= pair.beats.value
+    assert pair.difference.high is not None
+    assert pair.difference.high < 0
+    turned = compare(study(scores, better="higher"))
+    assert [arm.arm for arm in turned.arms] == ["alike", "worse", "best"]
+    assert all(p.effect and p.effect.value >= 0 for p in turned.pairs)
+
+
+def test_two_seeds_are_a_test_and_one_is_not() -> None:
+    one = compare(made := study({"a": runs(1.0), "b": runs(2.0)}))
+    assert one.pairs[0].refusal == ONE_SEED
+    assert one.pairs[0].p_corrected is None
+    assert headline(made, one).startswith("Nothing can be compared yet")
+    assert not one.unbeaten
+    two = compare(study({"a": runs(1.0, 1.1), "b": runs(2.0, 2.3)}))
+    assert two.pairs[0].p == pytest.approx(1 - 2 * np.arctan(11) / np.pi)  # t = 1.1 / 0.1, one degree of freedom
+
+
+def test_pairs_without_spread_are_refused() -> None:
+    answer = compare(study({"a": runs(0.1, 0.2, 0.3), "b": runs(0.3, 0.4, 0.5), "c": runs(0.1, 0.5, 0.9)}))
+    pair = answer.pair("a", "b")
+    assert pair
+    assert pair.refusal == NO_SPREAD
+    assert not pair.separated
+
+
+def test_missing_seeds_pair_what_there_is() -> None:
+    answer = compare(study({"a": runs(1.0, 1.2, 1.4, 1.1), "b": {1: 2.0, 3: 2.5, 9: 7.0}, "c": runs(5, 6, first=20)}))
+    seeds = {(p.a, p.b): p.seeds for p in answer.pairs}
+    assert seeds == {("a", "b"): 2, ("a", "c"): 0, ("b", "c"): 0}
+    pair = answer.pair("a", "b")
+    assert pair
+    assert pair.difference.value == pytest.approx((1.2 + 1.1) / 2 - (2.0 + 2.5) / 2)
+    assert all(p.p_sign_flip is None for p in answer.pairs if not p.seeds)
+
+
+def test_one_arm_and_none_finished() -> None:
+    one = study({"a": runs(1, 2)})
+    assert headline(one, compare(one)).startswith("One arm")
+    made = study({"a": {}, "b": {}})
+    answer = compare(made)
+    assert [arm.mean for arm in answer.arms] == [None, None]
+    assert not answer.pairs
+
+
+def test_failures_are_counted_and_tested() -> None:
+    good = study({"good": runs(*range(1, 13)), "bad": runs(2, 4, 1)})
+    failed = [entry("bad", seed, None, status="failed", reason="diverged") for seed in range(3, 12)]
+    made = study({"good": {}, "bad": {}})
+    made = results.Study(**{**vars(made), "entries": (*good.entries, *failed)})
+    answer = compare(made)
+    bad = next(arm for arm in answer.arms if arm.arm == "bad")
+    assert (bad.failed, bad.ended) == (9, 12)
+    assert bad.failure_rate
+    assert (bad.failure_rate.low, bad.failure_rate.high) == pytest.approx((0.4281, 0.9451), abs=1e-4)
+    assert [(pair.often, pair.seldom) for pair in answer.failures] == [("bad", "good")]
+    told = " ".join(findings(made, answer))
+    assert "bad fails more often than good" in told
+    assert "9 of 12 of bad" in told
+    assert "over the runs that finished" in told
+
+
+def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
+    made = study({"a": runs(1.0, float("nan"), 1.3), "b": runs(2.0, 2.1, float("inf"))})
+    assert compare(made).pairs[0].seeds == 0  # only seed 0 is common
+    with pytest.raises(ValueError, match="JSON"):
+        results.write(made, tmp_path / "results.json")
+    assert not (tmp_path / "results.json").exists()
+
+
+@given(st.dictionaries(st.text("abcdefg", min_size=1), st.none() | st.integers(0, 4).map(float)), st.floats(0.05, 0.95))
+def test_survivors_are_the_best(scores: dict[str, float | None], keep: float) -> None:
+    kept = survivors(scores, keep, "lower")
+    known = {arm: score for arm, score in scores.items() if score is not None}
+    assert {*kept} <= known.keys()
+    assert len(kept) >= min(len(known), np.ceil(round(keep * len(scores), 9)))
+    assert all(known[arm] < known[other] for arm in kept for other in known.keys() - {*kept})
+    mirrored = {arm: None if score is None else -score for arm, score in scores.items()}
+    assert survivors(mirrored, keep, "higher") == kept
+
+
+def test_survivors_are_as_many_as_asked() -> None:
+    assert survivors({f"{i}": float(i) for i in range(10)}, 0.7, "lower") == tuple(f"{i}" for i in range(7))
+    assert survivors({"a": 1.0, "b": 3.0, "c": 1.0, "d": 1.0}, 0.25, "lower") == ("a", "c", "d")  # ties go on together
+    assert survivors({"a": None, "b": None}, 0.5, "lower") == ()
+
+
+def test_the_chosen_score_too_well_on_the_seeds_that_chose() -> None:
+    scores = Truth((0.0,) * 8, (1.0,) * 8).draw(2_000, 4)
+    select, fresh = scores[..., :2].mean(-1), scores[..., 2:].mean(-1)
+    chosen = select.argmin(1)
+    flattered, honest = (of[np.arange(2_000), chosen].mean() for of in (select, fresh))
+    assert flattered < -0.8
+    assert abs(honest) < 4 / np.sqrt(4_000)
+
+
+def test_arms_left_behind_are_not_ranked() -> None:
+    scores = {"a": runs(1, 2, 1.5), "b": runs(5, 6.5, 5.2), "gone": runs(0.1, 0.1, 0.2)}
+    made = study(scores, rungs=(Rung(10, {"a": 1.0, "b": 2.0, "gone": 9.0}, ("a", "b")),))
+    answer = compare(made)
+    assert [(p.a, p.b) for p in answer.pairs] == [("a", "b")]
+    assert [(arm.arm, arm.rung, arm.letters) for arm in answer.arms][-1] == ("gone", 1, "")
+    assert "Left behind at rung 1" in [*findings(made, answer)][-1]
+
+
+def test_selecting_runs_are_not_compared() -> None:
+    made = study({"a": runs(1, 2, 1.5), "b": runs(5, 6.5, 5.2)})
+    select = (entry("a", 7, 1000.0, role="select"), entry("b", 7, 0.0, role="select"))
+    more = results.Study(**{**vars(made), "entries": (*made.entries, *select)})
+    assert compare(more) == compare(made)
+
+
+def test_results_read_back_and_refuse(tmp_path: Path) -> None:
+    made, path = whole(tmp_path), tmp_path / "results.json"
+    results.write(made, path)
+    assert results.read(path) == made
+    values = json.loads(path.read_text())
+    broken = [
+        ({**values, "schema": 9}, "schema 9"),
+        ({**values, "nam": 1}, "no setting 'nam'"),
+        ({**values, "better": "lowest"}, "better must be"),
+        ({name: value for name, value in values.items() if name != "arms"}, "'arms' is missing"),
+        ({**values, "entries": [{**values["entries"][0], "seed": "x"}]}, r"entries\[0\]: seed must be a whole number"),
+        ({**values, "arms": {}}, "arms must be a list"),
+    ]
+    for content, message in broken:
+        path.write_text(json.dumps(content))
+        with pytest.raises(Refused, match=message):
+            results.read(path)
+    path.write_text('{"schema": NaN}')
+    with pytest.raises(Refused, match="holds NaN"):
+        results.read(path)
+
+
+def test_power_rises_with_seeds() -> None:
+    seeds = np.arange(2.0, 50.0)
+    powers = statistics.power(0.8, seeds, seeds - 1, ALPHA)
+    assert all(a < b for a, b in pairwise(powers))

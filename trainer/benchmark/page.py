@@ -1,0 +1,100 @@
+"""What a benchmark leaves: a summary for programs, tables and pictures for people."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from trainer.benchmark import results
+from trainer.benchmark.registry import PROTOCOLS, RECIPES
+from trainer.benchmark.report import Summary, table
+from trainer.benchmark.results import Job
+from trainer.benchmark.work import kept
+from trainer.journal import replace as replace_file
+from trainer.randomness import philox
+from trainer.settings import Refused
+
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A Markdown file with a place for tables."""
+
+    path: Path
+    before: str
+    after: str
+
+    @classmethod
+    def open(cls, path: Path) -> Document:
+        """Find the place.
+
+        Raises:
+            Refused: the file cannot be read, or has not exactly one such place.
+        """
+        try:
+            text = path.read_text()
+        except (OSError, ValueError) as error:
+            raise Refused(f"--markdown: {path} cannot be read: {error}") from error
+        before, begin, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        if not begin or not end or BEGIN in rest:
+            raise Refused(f"--markdown: {path} must hold one line {BEGIN} and one line {END} after it")
+        return cls(path, f"{before}{begin}\n\n", f"\n{end}{after}")
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of its pictures."""
+        return self.path.with_suffix("")
+
+
+def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
+    """Write summary.json and one picture a recipe under `out`, and both tables and pictures into the document.
+
+    Returns: the tables.
+    """
+    summaries: dict[str, dict[str, Summary]] = {}
+    pictures: dict[str, bytes] = {}
+    for protocol, recipe in dict.fromkeys((job.protocol, job.recipe) for job in jobs):
+        ours = [job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe)]
+        done = [result for job in ours if (result := kept(job, out))]
+        summaries.setdefault(protocol, {})[recipe] = Summary.of(done, PROTOCOLS[protocol].modes)
+        shown = PROTOCOLS[protocol].picture(results.read_samples(ours[0], out), recipe)
+        pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
+    values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
+    replace_file(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
+    write_pictures(out, pictures)
+    text = "\n".join(section(name, rows) for name, rows in summaries.items())
+    if document:
+        write_pictures(document.pictures, pictures)
+        shown_there = "\n".join(f"![{name}]({document.pictures.name}/{name})" for name in pictures)
+        replace_file(document.path, f"{document.before}{text}\n{shown_there}\n{document.after}".encode())
+    return text
+
+
+def section(name: str, summaries: dict[str, Summary]) -> str:
+    """Return a protocol's table, and what its recipes are."""
+    protocol = PROTOCOLS[name]
+    data = protocol.judge(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
+    trials = {recipe: RECIPES[name][recipe] for recipe in summaries}
+    recipes = "\n".join(f"- **{recipe}** ({trial.paper}): {trial.expect}." for recipe, trial in trials.items())
+    return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"
+
+
+def as_png(picture: Image.Image) -> bytes:
+    """Encode a picture."""
+    content = io.BytesIO()
+    picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def write_pictures(folder: Path, pictures: dict[str, bytes]) -> None:
+    """Write each under its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in pictures.items():
+        replace_file(folder / name, content)

@@ -1,0 +1,136 @@
+"""The recipes that the protocols are tried with, in the manner of trainer/recipes.py.
+
+Of ring and grid, networks, batch and optimizer are those of PacGAN's code unless a recipe says otherwise: fully
+connected networks, z of two dimensions, batches of 100, Adam at 1e-4 with beta1 0.8, the newest weights in place of
+their average. Of digits they are DCGAN's, of half the width. The steps are fewer than the papers', and stand beside
+every figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from trainer.config import Config
+from trainer.networks.settings import NetworkSettings as Net
+from trainer.optimization import OptimizerSettings as Adam
+from trainer.penalties import Penalties
+from trainer.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
+
+R1 = "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406"
+NEWEST = 1.0  # pictures: with such a half-life, the average of the weights is the newest ones
+
+
+@dataclass(frozen=True)
+class Trial(Recipe):
+    """A recipe, and how long it is trained."""
+
+    steps: int = 4_000
+    """Updates of the generator; the settings' schedules are for so many."""
+
+    def settings(self, name: str, seed: int, steps: int) -> Config:
+        """Return the settings of one training; schedules and the average's half-life stretch with the steps."""
+        adam, stretch = self.config.optimizer, steps / self.steps
+        half_life = adam.ema_half_life_images
+        adam = replace(
+            adam,
+            decay_images=round(adam.decay_images * stretch),
+            ema_half_life_images=half_life if half_life == NEWEST else half_life * stretch,
+        )
+        return replace(self.config, recipe=name, seed=seed, optimizer=adam)
+
+
+def packed(config: Config, pack: int) -> Config:
+    """Return settings with packs of so many (Lin et al. 2018, §3): as many packs a batch as there were pictures."""
+    return replace(
+        config,
+        batch_size=pack * config.batch_size,
+        micro_batch_size=pack * config.micro_batch_size,
+        network=replace(config.network, pack=pack),
+    )
+
+
+points = Config(
+    generator="mlp",
+    discriminator="mlp",
+    batch_size=100,
+    micro_batch_size=100,
+    mixed_precision="no",
+    channels_last=False,
+    network=Net(size=0, z_dim=2, g_channels=400, d_channels=200),
+    optimizer=Adam(1e-4, 1e-4, beta1=0.8, ema_half_life_images=NEWEST, ema_ramp=0.0),
+)
+disconnected = replace(
+    points,
+    generator="disconnected",
+    discriminator="disconnected",
+    objective="relativistic-pairing",
+    batch_size=256,
+    micro_batch_size=256,
+    network=Net(size=0, z_dim=2, g_channels=128, d_channels=128),
+    penalties=Penalties(r1=w(0.4, 4e-4), r2=w(0.4, 4e-4)),
+    optimizer=Adam(1e-3, 3e-3, beta1=0.0, beta2=0.99, lr_final=0.0, decay_images=8_000 * 256,
+                   ema_half_life_images=160 * 256, ema_ramp=0.0),
+)  # fmt: skip
+
+digits = Config(
+    batch_size=64,
+    micro_batch_size=64,
+    mixed_precision="no",
+    channels_last=False,
+    network=Net(size=16, g_channels=32, d_channels=32),
+    optimizer=Adam(ema_half_life_images=NEWEST, ema_ramp=0.0),
+)
+pairing = replace(
+    digits,
+    objective="relativistic-pairing",
+    network=replace(digits.network, d_batch_norm=False),
+    penalties=Penalties(r1=w(0.2, 0.02), r2=w(0.2, 0.02)),
+    optimizer=Adam(1e-3, 1e-3, beta1=0.0, beta2=0.99, lr_final=0.1, decay_images=3_000 * 64,
+                   ema_half_life_images=60 * 64, ema_ramp=0.0),
+)  # fmt: skip
+
+# One line a field would hide the table.
+# fmt: off
+POINTS = {
+    "gan": Trial(
+        points,
+        GOODFELLOW, "the protocol's own baseline"),
+    "pacgan2": Trial(
+        packed(points, 2),
+        PACGAN, "D judges packs of two, so that a lack of variety shows"),
+    "pacgan3": Trial(
+        packed(points, 3),
+        PACGAN, "packs of three"),
+    "pacgan4": Trial(
+        packed(points, 4),
+        PACGAN, "packs of four"),
+    "r1": Trial(
+        replace(points, penalties=Penalties(r1=w(0.1))),
+        R1, "D's gradients vanish on reals"),
+    "wgan-gp": Trial(
+        replace(points, objective="wasserstein", d_steps=5, penalties=Penalties(wgan_gp=w(0.1)),
+                optimizer=replace(points.optimizer, beta1=0.5, beta2=0.9)),
+        WGAN_GP, "the authors' toy settings: five updates of D, weight 0.1", steps=1_000),
+    "r3gan": Trial(
+        replace(points, objective="relativistic-pairing", penalties=Penalties(r1=w(0.1), r2=w(0.1))),
+        R3GAN, "the loss alone, on the protocol's networks: D compares pairs, R1 and R2"),
+    "disconnected": Trial(
+        disconnected,
+        R3GAN, "its loss and its falling penalties, rates that fall to zero, an average of the weights, and "
+        "networks for data in pieces (trainer/networks/disconnected.py)", steps=8_000),
+}
+DIGITS = {
+    "dcgan": Trial(
+        digits,
+        DCGAN, "the protocol's own baseline, at 16 pixels", steps=3_000),
+    "pacdcgan2": Trial(
+        packed(digits, 2),
+        PACGAN, "D judges packs of two", steps=3_000),
+    "pacdcgan4": Trial(
+        packed(digits, 4),
+        PACGAN, "packs of four", steps=3_000),
+    "r3gan": Trial(
+        pairing,
+        R3GAN, "its loss and its schedules on DCGAN's networks, without BatchNorm in D", steps=3_000),
+}
+# fmt: on

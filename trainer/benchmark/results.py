@@ -1,0 +1,86 @@
+"""What is kept of each training, so that a benchmark that was killed goes on with the trainings that it lacks.
+
+OUT/<protocol>/<recipe>/seed-003.json   the figures, and what they are figures of; written last
+OUT/<protocol>/<recipe>/seed-003.npy    the samples that a picture shows
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.benchmark.figures import Figures
+from trainer.benchmark.protocol import Samples
+from trainer.journal import replace as replace_file
+from trainer.settings import Refused
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training."""
+
+    protocol: str
+    recipe: str
+    seed: int
+    steps: int
+
+    def file(self, out: Path, suffix: str = ".json") -> Path:
+        """Return where its results lie."""
+        return out / self.protocol / self.recipe / f"seed-{self.seed:03d}{suffix}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one training."""
+
+    identity: str
+    """Hash of the settings."""
+    steps: int
+    """Updates of G."""
+    weights: str
+    """SHA-256 of the final state, as `trainer fingerprint` has it."""
+    figures: Figures
+    cpu_s: float
+    """Seconds of one core; the only number here that another run of the same seed may change."""
+
+
+def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
+    """Keep a result, and the samples before it."""
+    job.file(out).parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.save(content, samples)
+    replace_file(job.file(out, ".npy"), content.getvalue())
+    replace_file(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+
+
+def read(job: Job, out: Path, identity: str) -> Result | None:
+    """Return what is kept of a training; None: nothing.
+
+    Raises:
+        Refused: it is of other settings or steps, or cannot be read.
+    """
+    path = job.file(out)
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        result = Result(**values | {"figures": Figures(**values["figures"])})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
+    if (result.identity, result.steps) != (identity, job.steps):
+        raise Refused(
+            f"{path} holds a training of {result.steps:,} steps, and the one asked for has {job.steps:,} or other "
+            "settings: name another --out, or remove the file"
+        )
+    return result
+
+
+def read_samples(job: Job, out: Path) -> Samples:
+    """Return the samples that are kept of a finished training."""
+    samples: Samples = np.load(job.file(out, ".npy"))
+    return samples

@@ -1,0 +1,75 @@
+"""One training of a benchmark: the trainer's own step, on data that is drawn in place of read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import islice
+
+import numpy as np
+import torch
+
+from trainer.assembly import assemble, reduce_exactly
+from trainer.batch import Batch
+from trainer.benchmark.protocol import Protocol, Samples
+from trainer.config import Config
+from trainer.data import Drawer
+from trainer.networks.base import Latent
+from trainer.optimization import update_average
+from trainer.randomness import Draws, philox
+from trainer.sample import Painter, batched
+from trainer.state import TrainState
+from trainer.world import World
+
+CPU = torch.device("cpu")
+
+
+def real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
+    """Draw the reals of one micro-batch: a function of the seed and of where they stand."""
+    return protocol.draw(philox(config.seed, "real", images_seen, micro_batch), config.micro_batch_size)
+
+
+def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
+    """Yield for each step the micro-batches of each of D's updates, without end."""
+    drawer, draws = Drawer(config), Draws(config.seed, 0)
+    unknown = torch.full((config.micro_batch_size,), -1)
+
+    def batch(images_seen: int, j: int) -> Batch:
+        latent, extra = drawer(draws, unknown, images_seen, j)
+        return Batch(j, images_seen, real(protocol, config, images_seen, j), latent, extra, 0)
+
+    first = 0
+    while True:
+        starts = range(first, first + config.step_images, config.batch_size)
+        yield [[batch(start, j) for j in range(config.micro_batches)] for start in starts]
+        first += config.step_images
+
+
+def never() -> bool:
+    """Ask for no stop: a training that is killed begins again."""
+    return False
+
+
+def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
+    """Train for so many updates of G; every bit of the state follows from the arguments."""
+    state = TrainState.create(config, "", CPU)
+    step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
+    weights = [p.detach() for p in state.generator.parameters()]
+    for batches in islice(updates(protocol, config), steps):
+        step(batches, never)
+        state.images_seen += config.step_images
+        update_average(list(state.ema.values()), weights, config.step_images, state.images_seen, config.optimizer)
+    return state
+
+
+@torch.no_grad()
+def paint(config: Config, state: TrainState, num: int) -> Samples:
+    """Paint with the averaged generator; sample i is a function of the weights, the seed and i alone."""
+    painter = Painter(config, CPU)
+    painter.load(state.ema)
+    latents = (painter.latent(i, (config.seed, "benchmark")) for i in range(num))
+    painted = [
+        painter.generator(painter.bring(Latent.cat(painter.filled(group))))[: len(group)]
+        for group in batched(latents, config.micro_batch_size)
+    ]
+    return torch.cat(painted).numpy().astype(np.float32)

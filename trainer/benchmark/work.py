@@ -1,0 +1,71 @@
+"""The trainings of a benchmark, one a core."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+
+import torch
+
+from trainer.benchmark import results
+from trainer.benchmark.registry import PROTOCOLS, RECIPES
+from trainer.benchmark.results import Job, Result
+from trainer.benchmark.training import paint, train
+from trainer.config import Config
+from trainer.settings import identity_hash
+from trainer.state import fingerprint
+from trainer.stopping import Outcome
+
+
+def settings(job: Job) -> Config:
+    """Return the settings of a training."""
+    return RECIPES[job.protocol][job.recipe].settings(job.recipe, job.seed, job.steps)
+
+
+def kept(job: Job, out: Path) -> Result | None:
+    """Return the result of a training if it was done.
+
+    Raises:
+        Refused: what is kept is of other settings.
+    """
+    return results.read(job, out, identity_hash(settings(job)))
+
+
+def train_all(jobs: Sequence[Job], out: Path, processes: int) -> Iterator[Job]:
+    """Train, so many at a time, and yield each training once its result is kept."""
+    if processes == 1:
+        yield from (train_one(job, out) for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
+        yield from (future.result() for future in as_completed([pool.submit(train_one, job, out) for job in jobs]))
+
+
+def end_with_parent() -> None:
+    """End this process at once by Ctrl-C, or when its parent is gone: what it is at is done again."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(Outcome.FAILED)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def train_one(job: Job, out: Path) -> Job:
+    """Train, judge, and keep the result."""
+    torch.set_num_threads(1)  # their number changes the bits
+    start, protocol, config = time.process_time(), PROTOCOLS[job.protocol], settings(job)
+    state = train(protocol, config, job.steps)
+    samples = paint(config, state, protocol.samples)
+    weights, figures = fingerprint(state.tensors(), state.scalars()), protocol.judge(samples)
+    result = Result(identity_hash(config), job.steps, weights, figures, round(time.process_time() - start, 1))
+    results.write(job, out, result, samples[: protocol.shown])
+    return job

@@ -1,0 +1,63 @@
+"""What `trainer evaluate` is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from trainer.extractors import EXTRACTORS
+from trainer.extractors.base import CACHE
+from trainer.extractors.conventions import CONVENTIONS
+from trainer.metrics import METRICS
+from trainer.registry import one_of
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure painted pictures against real ones, with intervals, and with real against real beside them."""
+
+    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
+    """What is measured: a run, a folder of shards, or a plain folder of pictures."""
+    against: Path | None = None
+    """The real pictures: shards, or a plain folder; default: the data that the run was trained on."""
+    metrics: Annotated[tuple[str, ...], one_of(METRICS)] = ("fid", "kid", "prdc")
+    """What is measured."""
+    num_samples: int = 50_000
+    """Pictures of each side; fewer where there are fewer, and the names of the figures say how many."""
+    extractor: Annotated[str | None, one_of(EXTRACTORS)] = None
+    """What turns pictures into features; default: random-vgg, which needs no file."""
+    weights: Path | None = None
+    """The extractor's file of weights."""
+    like: Annotated[str | None, one_of(CONVENTIONS)] = None
+    """Compute as this other program does, to compare with its numbers."""
+    checkpoint: str | None = None
+    """Of the run: its folder's name, its pictures seen, or "best"; default: the newest whole one."""
+    seed_set: Literal["report", "select"] = "report"
+    """The noise that is painted from: choose a checkpoint by one set, and report it by the other."""
+    processes: int | None = None
+    """Processes on this machine, for the same bits; default: one a GPU, or one a core."""
+    json: Path | None = None
+    """Write the figures into this file."""
+    out: Path | None = None
+    """Write nearest.png into this folder: the painted pictures that lie nearest to real ones, and those beside them."""
+    cache: Path = CACHE
+    """Where features are kept: those of the data for the next time."""
+
+
+def command_line(args: Evaluate) -> list[str]:
+    """Return the arguments of `python -m trainer` for the same evaluation, wherever it is started."""
+    return ["evaluate", str(args.subject.resolve()), *options(args)]
+
+
+def options(args: Evaluate) -> Iterator[str]:
+    """Yield the options that are not left to their defaults; paths are absolute."""
+    for field in fields(args)[1:]:
+        value = getattr(args, field.name)
+        if value == field.default:
+            continue
+        yield f"--{field.name.replace('_', '-')}"
+        yield from value if isinstance(value, tuple) else [str(value.resolve() if isinstance(value, Path) else value)]

@@ -1,0 +1,122 @@
+"""Evaluations beside a training: one process of low priority at a time, which training never waits for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from trainer import journal
+from trainer.evaluation.best import Best
+from trainer.evaluation.settings import MetricsSettings
+from trainer.processes import WATCHED
+from trainer.run_folder import RunFolder
+from trainer.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Evaluations:
+    """Has checkpoints of a run evaluated on the seed set "select".
+
+    Args:
+        run: the run.
+        settings: when, and what.
+        tracker: takes note.
+    """
+
+    def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker) -> None:
+        self.run, self.settings, self.tracker = run, settings, tracker
+        before = (row for row in journal.rows(run.evaluations) if row["seed_set"] == "select")
+        self.reached = max((row["images_seen"] for row in before), default=0)
+        self.child: subprocess.Popen[bytes] | None = None
+        self.checkpoint = ""  # that is being evaluated
+        self.started, self.cpu_before = 0.0, 0.0
+
+    def kept(self) -> set[str]:
+        """Return the names of the checkpoints that must stay: the best one, and the one that is being evaluated."""
+        best = Best.of(self.run)
+        return {self.checkpoint, best.checkpoint if best else ""}
+
+    def saved(self) -> None:
+        """Have the newest checkpoint, which is durable by now, evaluated if its time has come."""
+        every, newest = self.settings.every_images, self.run.newest_checkpoint()
+        if not every or newest is None or newest[0] // every <= self.reached // every:
+            return
+        self.reached, name = newest[0], newest[1].name
+        if self.child:
+            log.warning("checkpoint %s is not evaluated: %s still is", name, self.checkpoint)
+            self.tracker.event("evaluation skipped", checkpoint=name, running=self.checkpoint)
+        else:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start the process that evaluates a checkpoint; it ends with this one."""
+        environment = {key: value for key, value in os.environ.items() if not belongs_to_group(key)}
+        self.checkpoint, self.started, self.cpu_before = name, time.monotonic(), children_cpu_s()
+        try:
+            with self.run.evaluation_log.open("ab") as output:
+                self.child = subprocess.Popen(
+                    ["nice", "-n", "19", sys.executable, "-m", "trainer", *self.command(name)],
+                    env=environment | {WATCHED: "1", "OMP_NUM_THREADS": "1"},
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=Path(__file__).parents[2],  # where `-m trainer` is found, wherever the user stands
+                    start_new_session=True,
+                )
+        except OSError as error:
+            log.warning("checkpoint %s is not evaluated: %s", name, error)
+            self.tracker.event("evaluation failed", checkpoint=name, problem=str(error))
+
+    def command(self, name: str) -> list[str]:
+        """Return the arguments of `trainer evaluate` for a checkpoint."""
+        settings = self.settings
+        chosen = ["--extractor", settings.extractor] if settings.extractor else []
+        numbers = ["--num-samples", str(settings.num_samples), "--processes", "1"]
+        options = ["--checkpoint", name, "--seed-set", "select", "--metrics", *settings.chosen]
+        return ["evaluate", str(self.run.path.resolve()), *numbers, *options, *chosen]
+
+    def collect(self, wait: bool = False) -> None:
+        """Take note of the end of an evaluation, if it has come.
+
+        Args:
+            wait: for that end.
+        """
+        if self.child is None or (self.child.poll() is None and not wait):
+            return
+        code = self.child.wait()
+        assert self.child.stdin
+        self.child.stdin.close()
+        wall_s = time.monotonic() - self.started
+        cpu_s = children_cpu_s() - self.cpu_before
+        share = cpu_s / (wall_s * len(os.sched_getaffinity(0)))
+        figures = {"seconds": round(wall_s, 1), "cpu_s": round(cpu_s, 1), "cpu_share": round(share, 4)}
+        kind = "evaluation failed" if code else "evaluation"
+        self.tracker.event(kind, checkpoint=self.checkpoint, exit_code=code, **figures)
+        if code:
+            log.warning("the evaluation of %s has failed: see %s", self.checkpoint, self.run.evaluation_log)
+        self.child, self.checkpoint = None, ""
+
+    def close(self, finished: bool) -> None:
+        """Wait for the evaluation of a run that is finished; end that of any other, whose next start has others."""
+        if self.child and not finished:
+            self.child.kill()
+        self.collect(wait=True)
+
+
+def belongs_to_group(variable: str) -> bool:
+    """Tell whether a variable of the environment says that this is one training process of several."""
+    return variable in GROUP_VARIABLES or variable.startswith(("TORCHELASTIC_", "ACCELERATE_"))
+
+
+def children_cpu_s() -> float:
+    """Return the CPU time, in seconds, of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,68 @@
+"""The choice of the best checkpoint, from the figures of the seed set "select" alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from trainer import journal
+from trainer.checkpoint import find
+from trainer.evaluation.best import Best
+from trainer.evaluation.figures import Figure
+from trainer.resolve import read_config
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+
+def choose_best(run: RunFolder, figures: Sequence[Figure]) -> Best | None:
+    """Name the best of the checkpoints that are still there, by their figures on the seed set "select".
+
+    Args:
+        run: with its evaluations.
+        figures: of the newest one; the others are compared in the same column.
+
+    Returns:
+        None: the run's settings choose by a figure that is not among these, or by none.
+    """
+    wanted = next((f for f in figures if f.name == read_config(run).metrics.keep_best), None)
+    if wanted is None:
+        return None
+    there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
+    candidates = [
+        (distance(wanted.better, row["figures"][wanted.column]), row)
+        for row in journal.rows(run.evaluations)
+        if row["seed_set"] == "select" and row["checkpoint"] in there and wanted.column in row["figures"]
+    ]
+    _, row = min(candidates, key=lambda candidate: candidate[0])
+    value = float(row["figures"][wanted.column]["value"])
+    best = Best(row["checkpoint"], row["images_seen"], wanted.column, value)
+    journal.replace(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
+    return best
+
+
+def distance(better: str, figure: Mapping[str, Any]) -> float:
+    """Return how far a figure is from the best: a number that is lower for a better one."""
+    value, floor = float(figure["value"]), figure["floor"]
+    if better == "data":
+        return abs(value - float(floor["value"])) if floor else math.inf
+    found = value if better == "lower" else -value
+    return math.inf if math.isnan(found) else found
+
+
+def best_checkpoint(run: RunFolder) -> str:
+    """Return the name of the best checkpoint.
+
+    Raises:
+        Refused: none was chosen.
+    """
+    best = Best.of(run)
+    if best is None:
+        raise Refused(
+            f"{run.path} has no best checkpoint yet: measure some with "
+            f"python -m trainer evaluate {run.path} --seed-set select --checkpoint NAME, or train with "
+            "--metrics.every-images"
+        )
+    return best.checkpoint

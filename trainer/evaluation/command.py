@@ -1,0 +1,86 @@
+"""`trainer evaluate`: how good are the pictures of a run, or of a folder?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import torch
+
+from trainer.evaluation.arguments import Evaluate, command_line
+from trainer.evaluation.choice import choose_best
+from trainer.evaluation.plan import Plan
+from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.store import groups
+from trainer.process import is_rank
+from trainer.processes import common, end_with_parent, run_group
+from trainer.settings import Refused
+from trainer.stopping import Outcome
+from trainer.world import World
+
+
+def run_evaluate(args: Evaluate) -> Outcome:
+    """Carry out `evaluate`: as one of a group if somebody has started one, else with processes of our own.
+
+    Raises:
+        Refused: it cannot be done; nothing was written but features.
+    """
+    end_with_parent()
+    try:
+        if is_rank():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            return evaluate(args, World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])))
+        return evaluate_here(args)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the features that are there", file=sys.stderr)
+        return Outcome.KILLED
+
+
+def evaluate_here(args: Evaluate) -> Outcome:
+    """Evaluate with processes of this machine."""
+    args = settled(args)
+    size = default_processes() if args.processes is None else args.processes
+    if size < 1:
+        raise Refused(f"--processes must be positive, but is {size}")
+    plan = prepare(args)
+    size = min(size, len(groups(plan.count)))
+    if size == 1:
+        return conclude(args, plan, World())
+    del plan
+    return common(run_group(command_line(args), size))
+
+
+def evaluate(args: Evaluate, world: World) -> Outcome:
+    """Do one process's part; the main process, which meets all refusals itself, makes the figures of it."""
+    try:
+        plan = prepare(args)
+        if world.main:
+            return conclude(args, plan, world)
+        plan.extract(world)
+    except Refused:
+        if world.main:
+            raise
+    return Outcome.FINISHED
+
+
+def conclude(args: Evaluate, plan: Plan, world: World) -> Outcome:
+    """Extract with the others, and measure, show and write."""
+    plan.extract(world)
+    evaluation = plan.measure()
+    evaluation.show()
+    if args.json:
+        evaluation.write(args.json)
+    if args.out:
+        print(f"the nearest real pictures of painted ones: {plan.show_nearest(args.out)}")
+    if plan.run:
+        evaluation.record(plan.run)
+        if args.seed_set == "select" and (best := choose_best(plan.run, evaluation.figures)):
+            print(f"best checkpoint by {best.column}: {best.checkpoint}")
+    plan.forget()
+    return Outcome.FINISHED
+
+
+def default_processes() -> int:
+    """Return one process a GPU, or one a core."""
+    return torch.cuda.device_count() or len(os.sched_getaffinity(0))

@@ -1,0 +1,103 @@
+"""An evaluation as people and programs read it: a table, a JSON file, a row in the run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from trainer import journal
+from trainer.evaluation.figures import Figure
+from trainer.journal import Journal, name_of
+from trainer.metrics.base import Estimate
+from trainer.run_folder import RunFolder
+from trainer.settings import Refused
+
+SCHEMA = 1
+ARROWS = {"lower": "↓", "higher": "↑", "data": "→ floor"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured, of what, against what: a function of these alone, not of who measured it how fast."""
+
+    facts: Mapping[str, object]
+    """What the figures hold for, such as the checkpoint and the seed set."""
+    figures: tuple[Figure, ...]
+    left_out: Mapping[str, str]
+    """Metrics that could not be computed, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; numbers that JSON lacks become their names."""
+        figures = {figure.column: figure.to_json() for figure in self.figures}
+        plain = {"schema": SCHEMA, **self.facts, "figures": figures, "left_out": dict(self.left_out)}
+        return finite(plain)  # type: ignore[no-any-return]
+
+    def write(self, path: Path) -> None:
+        """Write a JSON file that is whole or not there.
+
+        Raises:
+            Refused: it cannot be written.
+        """
+        try:
+            journal.replace(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+        except OSError as error:
+            raise Refused(f"{path} cannot be written: {error.strerror}") from error
+
+    def record(self, run: RunFolder) -> None:
+        """Add a row to the run's evaluations, unless it is there already."""
+        row = self.to_json()
+        if row not in journal.rows(run.evaluations):
+            file = Journal(run.evaluations)
+            file.append(row)
+            file.sync()
+            file.close()
+
+    def show(self) -> None:
+        """Print the table."""
+        table = Table("metric", "better", title=None)
+        for name in ("value", "95 % interval", "real against real", "pictures"):
+            table.add_column(name, justify="right")
+        for figure in self.figures:
+            estimate = figure.estimate
+            interval = f"{number(estimate.low)} to {number(estimate.high)}"
+            table.add_row(
+                figure.column,
+                ARROWS[figure.better],
+                number(estimate.value),
+                interval,
+                floor_words(figure.floor, estimate),
+                f"{estimate.count:,}",
+            )
+        width = None if os.isatty(1) else 200
+        console = Console(highlight=False, width=width)
+        console.print(table)
+        for name, why in self.left_out.items():
+            console.print(f"{name} is left out: {why}", soft_wrap=True, markup=False)
+
+
+def floor_words(floor: Estimate | None, estimate: Estimate) -> str:
+    """Say what real pictures get, and of how many if it is not the same number."""
+    if floor is None:
+        return "too few reals"
+    return number(floor.value) + ("" if floor.count == estimate.count else f" (of {floor.count:,})")
+
+
+def number(value: float) -> str:
+    """Write a figure with four digits that count."""
+    return f"{value:.4g}"
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with NaN and infinities by their names, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return name_of(value) if isinstance(value, float) else value

@@ -1,0 +1,106 @@
+"""Features on disk: computed once, by any process, for one group of pictures at a time.
+
+    CACHE/<key>/00000012-256.part     features of pictures 3072 to 3327: a checksum, then safetensors
+
+The key names everything that the content depends on, so a part that is there is right, whoever wrote it and for which
+evaluation. Processes share their work through these files alone: there is no group to join, an evaluation that was
+killed goes on where it stopped, and the features of the data are there for the next one. A damaged part is computed
+again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from safetensors.numpy import load, save
+
+from trainer.evaluation.source import Rows
+from trainer.settings import Refused
+
+GROUP = 256  # pictures in a part: fixed, since the bits of a picture's features may depend on those beside it
+
+Arrays = dict[str, npt.NDArray[Any]]  # features, probabilities, pictures: one row a picture
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures start to stop - 1 of a source."""
+
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> Rows:
+        """Their numbers."""
+        return np.arange(self.start, self.stop)
+
+
+def groups(count: int) -> list[Group]:
+    """Cut `count` pictures into groups, the last of which may be smaller."""
+    return [Group(start, min(start + GROUP, count)) for start in range(0, count, GROUP)]
+
+
+class Store:
+    """The parts of one key.
+
+    Args:
+        cache: the folder of all keys.
+        key: names all that the content depends on.
+    """
+
+    def __init__(self, cache: Path, *key: str) -> None:
+        self.folder = cache / "features" / xxhash.xxh3_128_hexdigest(repr(key).encode())
+
+    def path(self, group: Group) -> Path:
+        """Return where a part lies."""
+        return self.folder / f"{group.start // GROUP:08d}-{group.stop - group.start}.part"
+
+    def has(self, group: Group) -> bool:
+        """Tell whether a part is there, perhaps damaged."""
+        return self.path(group).exists()
+
+    def read(self, group: Group) -> Arrays | None:
+        """Return a part; None: it is not there, or damaged.
+
+        Raises:
+            Refused: it cannot be read.
+        """
+        path = self.path(group)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Refused(f"{path} cannot be read: {error.strerror}") from error
+        return load(raw[16:]) if raw[:16] == xxhash.xxh3_128_digest(raw[16:]) else None
+
+    def write(self, group: Group, arrays: Arrays) -> None:
+        """Write a part so that it is whole or not there.
+
+        Raises:
+            Refused: it cannot be written.
+        """
+        raw = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        temporary = self.path(group).with_suffix(f".{uuid4().hex}.tmp")  # processes of many nodes write here
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.write(xxhash.xxh3_128_digest(raw) + raw)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.path(group))
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise Refused(f"the features cannot be kept in {self.folder}: {error.strerror}; name a --cache") from error
+
+    def remove(self) -> None:
+        """Remove all parts of this key."""
+        shutil.rmtree(self.folder, ignore_errors=True)

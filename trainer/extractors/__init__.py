@@ -1,0 +1,21 @@
+"""Networks that turn pictures into features, for the metrics that compare features. One file each."""
+
+from __future__ import annotations
+
+from trainer.extractors.base import Extractor, Features, Labelled, Opener, Options
+from trainer.extractors.classifier import open_classifier
+from trainer.extractors.clip import open_clip
+from trainer.extractors.dinov2 import open_dinov2
+from trainer.extractors.inception import open_inception
+from trainer.extractors.random_vgg import open_random_vgg
+
+DEFAULT = "random-vgg"
+EXTRACTORS: dict[str, Opener] = {
+    "random-vgg": open_random_vgg,
+    "classifier": open_classifier,
+    "inception-2015": open_inception,
+    "dinov2": open_dinov2,
+    "clip": open_clip,
+}
+
+__all__ = ["DEFAULT", "EXTRACTORS", "Extractor", "Features", "Labelled", "Opener", "Options"]

@@ -1,0 +1,156 @@
+"""CLIP: the visual tower of ViT-B/32, which learnt pictures together with their captions.
+
+Radford et al. 2021, arXiv:2103.00020; FID with its features: Kynkäänniemi et al. 2023, arXiv:2203.06026. Names of
+tensors are those of OpenAI, or of Hugging Face's safetensors, which are carried over.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
+from trainer.extractors.vision import HEAD, SIZE, standardised
+from trainer.extractors.weights import Published, Weights, WeightsFile, filled
+from trainer.settings import Refused
+
+FILE = WeightsFile(
+    "clip",
+    [
+        Published("clip-vit-base-patch32.safetensors", None, "https://huggingface.co/openai/clip-vit-base-patch32"),
+        Published("ViT-B-32.pth", None, "the state dict of https://github.com/openai/CLIP"),
+    ],
+    others=True,
+)
+WIDTH, DEPTH, PATCH = 768, 12, 32
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HUGGING_FACE = {  # their names of all but the blocks, and OpenAI's
+    "vision_model.embeddings.class_embedding": "class_embedding",
+    "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
+    "vision_model.embeddings.position_embedding.weight": "positional_embedding",
+    "vision_model.pre_layrnorm": "ln_pre",
+    "vision_model.post_layernorm": "ln_post",
+    "visual_projection.weight": "proj",
+}
+LAYER = re.compile(r"vision_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+LAYERS = {
+    "layer_norm1": "ln_1.",
+    "layer_norm2": "ln_2.",
+    "mlp.fc1": "mlp.c_fc.",
+    "mlp.fc2": "mlp.c_proj.",
+    "self_attn.out_proj": "attn.out_proj.",
+}
+Tokens = Float[Tensor, "n t d"]
+
+
+class QuickGelu(nn.Module):
+    """The sigmoid approximation that CLIP was trained with (Hendrycks and Gimpel 2016, arXiv:1606.08415, §2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x σ(1.702 x)."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Mlp(nn.Module):
+    """Two layers for each token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c_fc, self.gelu, self.c_proj = nn.Linear(WIDTH, 4 * WIDTH), QuickGelu(), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x: Tokens) -> Tokens:
+        """Return (n, t, d)."""
+        out: Tokens = self.c_proj(self.gelu(self.c_fc(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Attention, then two layers, each beside a way past them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ln_1, self.attn = nn.LayerNorm(WIDTH), nn.MultiheadAttention(WIDTH, WIDTH // HEAD, batch_first=True)
+        self.ln_2, self.mlp = nn.LayerNorm(WIDTH), Mlp()
+
+    def forward(self, x: Tokens) -> Tokens:
+        """Return (n, t, d)."""
+        seen = self.ln_1(x)
+        x = x + self.attn(seen, seen, seen, need_weights=False)[0]
+        out: Tokens = x + self.mlp(self.ln_2(x))
+        return out
+
+
+class Transformer(nn.Module):
+    """All blocks, under the name that they have in the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resblocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+
+    def forward(self, x: Tokens) -> Tokens:
+        """Return (n, t, d)."""
+        out: Tokens = self.resblocks(x)
+        return out
+
+
+class Clip(Network):
+    """The visual tower."""
+
+    size = SIZE
+    dim = 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(WIDTH))
+        self.positional_embedding = nn.Parameter(torch.empty((SIZE // PATCH) ** 2 + 1, WIDTH))
+        self.ln_pre, self.transformer, self.ln_post = nn.LayerNorm(WIDTH), Transformer(), nn.LayerNorm(WIDTH)
+        self.proj = nn.Parameter(torch.empty(WIDTH, self.dim))
+
+    def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
+        """Return the embeddings that are compared with captions, (n, 512), before they are brought to length 1."""
+        patches = self.conv1(standardised(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.class_embedding.expand(len(x), 1, -1), patches], 1)
+        tokens = self.transformer(self.ln_pre(tokens + self.positional_embedding))
+        return self.ln_post(tokens[:, 0]) @ self.proj, None
+
+
+def visual(weights: Weights) -> Weights:
+    """Return the tensors of the visual tower, by OpenAI's names without their prefix; what is unknown keeps its own."""
+    if not any(name.startswith("vision_model.") for name in weights):
+        return {name.removeprefix("visual."): tensor for name, tensor in weights.items() if name.startswith("visual.")}
+    tower: Weights = {}
+    for name, tensor in weights.items():
+        if not name.startswith(("vision_model.", "visual_projection.")) or name.endswith("position_ids"):
+            continue
+        if layer := LAYER.fullmatch(name):
+            number, part, kind = layer.groups()
+            tower[f"transformer.resblocks.{number}.{LAYERS.get(part, part + '.')}{kind}"] = tensor
+            continue
+        start = next((start for start in HUGGING_FACE if name.startswith(start)), None)
+        renamed = name if start is None else HUGGING_FACE[start] + name.removeprefix(start)
+        tower[renamed] = tensor.T if renamed == "proj" else tensor
+    return packed(tower)
+
+
+def packed(tower: Weights) -> Weights:
+    """Put the three projections of each attention, which Hugging Face keeps apart, one under the other."""
+    for number in range(DEPTH):
+        block = f"transformer.resblocks.{number}."
+        for kind in ("weight", "bias"):
+            parts = [f"{block}self_attn.{part}_proj.{kind}" for part in "qkv"]
+            if all(part in tower for part in parts):
+                tower[f"{block}attn.in_proj_{kind}"] = torch.cat([tower.pop(part) for part in parts])
+    return tower
+
+
+def open_clip(options: Options = USUAL, /) -> Extractor:
+    """Open CLIP, from a file of the user; the tower of captions may be there and is not read."""
+    weights, version, path = FILE.read(options.weights)
+    tower = visual(weights)
+    if not tower:
+        raise Refused(f"{path} does not fit: it has no tensor visual.conv1.weight")
+    return Extractor("clip", version, filled(Clip, tower, path), options.resize or "clean")

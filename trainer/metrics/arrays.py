@@ -1,0 +1,58 @@
+"""Arrays of features: checked before anything is computed, and read in pieces of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.metrics.base import Doubles, Features
+
+ROWS = 1536  # of a piece: with as many on both sides, distances take 19 MB, and all that is held at once some 200
+
+
+def checked(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Features:
+    """Return an array that can be measured.
+
+    Raises:
+        ValueError: it is not (n, d) with n ≥ `least` and d ≥ 1, or not finite.
+    """
+    if rows is None:
+        raise ValueError(f"{what} are missing")
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or not rows.shape[1]:
+        raise ValueError(f"{what} must be an array (n, d), but have the shape {rows.shape}")
+    if len(rows) < least:
+        raise ValueError(f"{what} have {len(rows)} rows, and at least {least} are needed")
+    if not all(np.isfinite(piece).all() for piece in pieces(rows)):
+        raise ValueError(f"{what} hold NaN or infinite values")
+    return rows
+
+
+def checked_pair(
+    real: npt.NDArray[Any] | None, fake: npt.NDArray[Any] | None, least: int = 2
+) -> tuple[Features, Features]:
+    """Return two arrays that can be compared.
+
+    Raises:
+        ValueError: one cannot be measured, or they differ in d.
+    """
+    real, fake = checked(real, "the features of the reals", least), checked(fake, "the features of the fakes", least)
+    if real.shape[1] != fake.shape[1]:
+        raise ValueError(f"reals have {real.shape[1]} features and fakes {fake.shape[1]}: the extractors differ")
+    return real, fake
+
+
+def pieces(rows: Features) -> Iterator[Doubles]:
+    """Yield the rows, some at a time, as float64 that may be written to."""
+    for span in spans(len(rows)):
+        yield rows[span].astype(np.float64)
+
+
+def spans(count: int, size: int = 0) -> Iterator[slice]:
+    """Yield where the pieces of `count` rows lie; of `size` rows each, where they differ from the usual ones."""
+    step = size or ROWS
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))

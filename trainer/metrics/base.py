@@ -1,0 +1,86 @@
+"""What every metric of two samples takes and gives: arrays in, estimates with intervals out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Features = npt.NDArray[np.floating[Any]]  # (n, d), of any precision: all that is computed of them is float64
+Doubles = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+
+Need = Literal["features", "probabilities", "pictures", "labels", "held out"]
+Better = Literal["lower", "higher", "data"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of n pictures, in random order; what a metric does not need is None."""
+
+    features: Features | None = None
+    """(n, d)."""
+    probabilities: Features | None = None
+    """(n, classes), each row a distribution."""
+    pictures: npt.NDArray[np.uint8] | None = None
+    """(n, h, w, 3)."""
+    labels: Places | None = None
+    """(n,)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    """Pictures of each side; of the smaller one if they differ."""
+    method: str
+    """Where the interval comes from."""
+    estimand: str
+    """What the interval is meant to hold."""
+    level: float = 0.95
+
+    def within(self, low: float, high: float = math.inf) -> Estimate:
+        """Return the same with an interval that keeps to what is possible."""
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
+
+
+Measure = Callable[[Sample, Sample, Sample | None], dict[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An entry of the registry.
+
+    Args:
+        name: in the registry.
+        needs: what of the samples is looked at.
+        better: each figure that it gives, and whether lower or higher is better, or nearer to the data's own.
+        summary: what it is and where it is defined, in one line.
+        measure: the function of the reals, the fakes and reals that the generator never saw.
+    """
+
+    name: str
+    needs: frozenset[Need]
+    better: Mapping[str, Better]
+    summary: str
+    measure: Measure
+
+    def __call__(self, real: Sample, fake: Sample, held_out: Sample | None = None) -> dict[str, Estimate]:
+        """Measure.
+
+        Raises:
+            ValueError: it cannot be computed of these samples; the message says why.
+        """
+        return self.measure(real, fake, held_out)
+
+    def better_of(self, figure: str) -> Better:
+        """Return which values of one of its figures are better."""
+        return self.better[figure]

@@ -1,0 +1,119 @@
+"""Fréchet distance between Gaussians of the same moments as two samples: FID, given features of pictures.
+
+Dowson and Landau 1982; Heusel et al. 2017, arXiv:1706.08500, equation 6. With S = FᵀF on both sides, the eigenvalues of
+S₁S₂ are the squared singular values of F₁F₂ᵀ, hence
+
+    d² = |μ₁ - μ₂|² + tr S₁ + tr S₂ - 2 tr (S₁S₂)^½ = |μ₁ - μ₂|² + |F₁|² + |F₂|² - 2 |F₁F₂ᵀ|₊
+
+with Frobenius norms and, last, the nuclear norm: no root of a matrix that is not symmetric, nothing imaginary, and no
+small eigenvalue lost to the rounding of its square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from trainer.metrics.arrays import checked_pair
+from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
+from trainer.metrics.moments import Moments
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A normal distribution.
+
+    Args:
+        mean: (d,).
+        factor: (r, d) of the covariance: FᵀF.
+    """
+
+    mean: Doubles
+    factor: Doubles
+
+    @classmethod
+    def of(cls, rows: Features) -> Gaussian:
+        """Return the one with the moments of (n, d) rows: with no more rows than columns, they are their own factor."""
+        if len(rows) > rows.shape[1]:
+            return cls.with_moments(Moments.of(rows))
+        doubles = rows.astype(np.float64)
+        mean = doubles.mean(0)
+        return cls(mean, np.asarray((doubles - mean) / (len(rows) - 1) ** 0.5))
+
+    @classmethod
+    def with_moments(cls, moments: Moments) -> Gaussian:
+        """Return the one with these moments, with unbiased covariances."""
+        covariance = torch.from_numpy(moments.covariance)
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        if not failed:
+            return cls(moments.mean, lower.numpy().T)
+        values, vectors = torch.linalg.eigh(covariance)  # of less than full rank
+        return cls(moments.mean, (vectors * values.clamp_min(0).sqrt()).numpy().T)
+
+    def distance(self, other: Gaussian) -> float:
+        """Return the squared Fréchet distance; at least 0."""
+        common = torch.linalg.svdvals(torch.from_numpy(self.factor @ other.factor.T)).sum().item()
+        traces = np.square(self.factor).sum() + np.square(other.factor).sum()
+        return max(0.0, float(np.square(self.mean - other.mean).sum() + traces - 2 * common))
+
+
+def frechet_distance(real: Features, fake: Features) -> float:
+    """Return the squared Fréchet distance, with unbiased covariances (ddof = 1).
+
+    Equal samples give 0 up to some 1e-13 times the trace of their covariance. With few rows it is biased upwards.
+
+    Args:
+        real, fake: (n, d) and (m, d), at least 2 rows each; n < d is fine.
+
+    Raises:
+        ValueError: they cannot be compared.
+    """
+    real, fake = checked_pair(real, fake)
+    return Gaussian.of(real).distance(Gaussian.of(fake))
+
+
+def leave_out_each(rows: Features, number: int) -> Iterator[Gaussian]:
+    """Yield the Gaussian of all rows but a block, for each of `number` blocks."""
+    wide = len(rows) <= rows.shape[1]
+    total = None if wide else Moments.of(rows)
+    for block in blocks(len(rows), number):
+        if total is None:
+            yield Gaussian.of(np.delete(rows, block, axis=0))
+        else:
+            yield Gaussian.with_moments(total - Moments.of(rows[block]))
+
+
+def frechet_estimate(real: Features, fake: Features) -> tuple[float, Variance]:
+    """Return the distance and its variance.
+
+    Args:
+        real, fake: (n, d) and (m, d), at least 4 rows each, in random order.
+
+    Raises:
+        ValueError: they cannot be compared.
+    """
+    real, fake = checked_pair(real, fake, least=4)
+    number = block_number(len(real), len(fake))
+    pairs = zip(leave_out_each(real, number), leave_out_each(fake, number), strict=True)
+    return frechet_distance(real, fake), Variance.jackknife([a.distance(b) for a, b in pairs])
+
+
+def fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
+    """Measure the Fréchet distance of features."""
+    features = checked_pair(real.features, fake.features, least=4)
+    value, variance = frechet_estimate(*features)
+    count = min(map(len, features))
+    return {"fid": variance.around(value, count, BY_BLOCKS.format(block_number(count))).within(0)}
+
+
+FID = Metric(
+    "fid",
+    frozenset({"features"}),
+    {"fid": "lower"},
+    "squared Fréchet distance of features (Heusel et al. 2017, arXiv:1706.08500)",
+    fid,
+)

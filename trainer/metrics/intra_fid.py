@@ -1,0 +1,45 @@
+"""Fréchet distance within each class, averaged over classes (Miyato and Koyama 2018, arXiv:1802.05637, §4)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainer.metrics.arrays import checked_pair
+from trainer.metrics.base import Estimate, Metric, Sample
+from trainer.metrics.frechet import frechet_estimate
+from trainer.metrics.intervals import Variance
+
+LEAST = 50  # pictures of a class on each side
+
+
+def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
+    """Measure each class with 50 pictures or more on both sides; the others are named in the method."""
+    reals, fakes = checked_pair(real.features, fake.features)
+    if real.labels is None or fake.labels is None:
+        raise ValueError("labels are missing")
+    found: list[tuple[float, Variance, int]] = []
+    left_out = []
+    for label in np.unique(np.concatenate([real.labels, fake.labels])):
+        sides = reals[real.labels == label], fakes[fake.labels == label]
+        count = min(map(len, sides))
+        if count < LEAST:
+            left_out.append(str(label))
+        else:
+            found.append((*frechet_estimate(*sides), count))
+    if not found:
+        raise ValueError(f"no class has {LEAST} pictures on each side")
+    values, variances, counts = zip(*found, strict=True)
+    total = sum(variances[1:], variances[0]) * (1 / len(found) ** 2)
+    method = f"delete-block jackknife in each of {len(found)} classes"
+    if left_out:
+        method += f"; fewer than {LEAST} pictures and left out: classes {', '.join(left_out)}"
+    return {"intra_fid": total.around(float(np.mean(values)), sum(counts), method).within(0)}
+
+
+INTRA_FID = Metric(
+    "intra_fid",
+    frozenset({"features", "labels"}),
+    {"intra_fid": "lower"},
+    "mean over classes of the Fréchet distance within a class (Miyato and Koyama 2018, arXiv:1802.05637)",
+    intra_fid,
+)

@@ -1,0 +1,94 @@
+"""Has the generator learnt training pictures by heart?
+
+`authpct`: Alaa et al. 2022, arXiv:2102.08921, §3.3: a fake is authentic if it lies farther from its nearest training
+picture than that one from its own nearest other training picture; the percentage of authentic fakes.
+
+`memorisation`: Meehan et al. 2020, arXiv:2004.05675, with one cell: are fakes nearer to the training set than pictures
+that the generator never saw? One-sided Mann-Whitney test of the distances to the nearest training picture. What is
+random in both are the fakes and the pictures never seen; the training set is what was memorised or not, and is fixed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import mannwhitneyu, rankdata
+
+from trainer.metrics.arrays import checked, checked_pair
+from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.intervals import Variance
+from trainer.metrics.neighbours import nearest, search
+
+GIVEN = "the expectation for this training set"
+
+
+def authentic(real: Features, fake: Features) -> Doubles:
+    """Return 1 for each fake that is authentic and 0 for each that is not: (m,).
+
+    Args:
+        real: (n, d) of training pictures, n ≥ 2.
+        fake: (m, d).
+
+    Raises:
+        ValueError: they cannot be compared.
+    """
+    real, fake = checked_pair(real, fake)
+    squares, places = search(fake, real, 1, itself=False)
+    own, _ = search(real, real, 1, itself=True)
+    return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)
+
+
+def authpct(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
+    """Measure the percentage of authentic fakes."""
+    features = checked_pair(real.features, fake.features)
+    percent = 100 * authentic(*features)
+    method = "Student's interval of the mean over fakes, given the training set"
+    variance = Variance.of_mean(percent)
+    return {"authpct": variance.around(float(percent.mean()), min(map(len, features)), method, GIVEN).within(0, 100)}
+
+
+def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
+    """Return the probability that a fake is nearer than a picture never seen, ties counted half, and its variance.
+
+    DeLong et al. 1988: from the share of the other side that each one is nearer or farther than.
+
+    Args:
+        fake, held_out: (n,) and (m,) distances to the nearest training picture, at least 2 each.
+    """
+    ranks = rankdata(np.concatenate([fake, held_out]))
+    n, m = len(fake), len(held_out)
+    of_fake = 1 - (ranks[:n] - rankdata(fake)) / m
+    of_held_out = (ranks[n:] - rankdata(held_out)) / n
+    return float(of_fake.mean()), Variance.of_mean(of_fake) + Variance.of_mean(of_held_out)
+
+
+def memorisation(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
+    """Measure whether fakes are nearer to the training set than pictures that the generator never saw."""
+    reals, fakes = checked_pair(real.features, fake.features)
+    if held_out is None:
+        raise ValueError("there are no pictures that the generator never saw")
+    _, unseen = checked_pair(reals, checked(held_out.features, "the features of pictures never seen"))
+    distances = [nearest(rows, reals, 1)[0][:, 0] for rows in (fakes, unseen)]
+    count = min(len(reals), len(fakes), len(unseen))
+    share, variance = nearer(*distances)
+    p = float(mannwhitneyu(*distances, alternative="less").pvalue)
+    return {
+        "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", GIVEN).within(0, 1),
+        "memorisation_p": Estimate(p, p, p, count, "a p-value has no interval", "one-sided Mann-Whitney test"),
+    }
+
+
+AUTHPCT = Metric(
+    "authpct",
+    frozenset({"features"}),
+    {"authpct": "data"},
+    "percentage of fakes that are no near copy of a training picture (Alaa et al. 2022, arXiv:2102.08921)",
+    authpct,
+)
+
+MEMORISATION = Metric(
+    "memorisation",
+    frozenset({"features", "held out"}),
+    {"nearer": "data", "memorisation_p": "higher"},
+    "are fakes nearer to the training set than unseen pictures? (Meehan et al. 2020, arXiv:2004.05675)",
+    memorisation,
+)

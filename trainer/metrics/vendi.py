@@ -1,0 +1,73 @@
+"""Vendi score: how many pictures that have nothing in common a sample is worth.
+
+Friedman and Dieng 2023, arXiv:2210.02410, definition 3.1, order 1: exp of the entropy of the eigenvalues of K / n, here
+with the cosine kernel. K / n = XXᵀ / n has the eigenvalues of the small matrix XᵀX / n, so no approximation is needed.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from trainer.metrics.arrays import checked, pieces
+from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.intervals import Variance, block_number, blocks
+
+
+def vendi_score(rows: Features) -> float:
+    """Return the score of (n, d) rows: from 1, all point in one direction, to min(n, d).
+
+    Raises:
+        ValueError: the rows cannot be measured, or one is 0 and has no direction.
+    """
+    rows = compact(checked(rows, "features", least=1))
+    return effective_number(gram(rows), len(rows))
+
+
+def compact(rows: Features) -> Features:
+    """Return (n, min(n, d)) rows with the same inner products."""
+    if len(rows) > rows.shape[1]:
+        return rows
+    return np.transpose(np.linalg.qr(rows.astype(np.float64).T, mode="r"))
+
+
+def gram(rows: Features) -> Doubles:
+    """Return XᵀX of the rows at length 1.
+
+    Raises:
+        ValueError: one is 0.
+    """
+    total = np.zeros((rows.shape[1], rows.shape[1]))
+    for piece in pieces(rows):
+        lengths = np.linalg.norm(piece, axis=1, keepdims=True)
+        if not lengths.all():
+            raise ValueError("a row of features is 0 and has no direction")
+        piece /= lengths
+        total += piece.T @ piece
+    return total
+
+
+def effective_number(matrix: Doubles, count: int) -> float:
+    """Return exp of the entropy of the eigenvalues of XᵀX / n."""
+    eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(matrix / count)).clamp_min(0)
+    return float(torch.special.entr(eigenvalues).sum().exp())
+
+
+def vendi(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
+    """Measure the features of the fakes."""
+    rows = compact(checked(fake.features, "the features of the fakes", least=4))
+    total, number = gram(rows), block_number(len(rows))
+    replicas = [
+        effective_number(total - gram(rows[span]), len(rows) - len(rows[span])) for span in blocks(len(rows), number)
+    ]
+    value, method = effective_number(total, len(rows)), f"delete-block jackknife, {number} blocks of fakes"
+    return {"vendi": Variance.jackknife(replicas).around(value, len(rows), method).within(1)}
+
+
+VENDI = Metric(
+    "vendi",
+    frozenset({"features"}),
+    {"vendi": "data"},
+    "Vendi score of the fakes, cosine kernel, order 1 (Friedman and Dieng 2023, arXiv:2210.02410)",
+    vendi,
+)

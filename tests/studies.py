@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> No
     (task.run.checkpoints / f"{task.images:012d}-r00").mkdir(parents=True, exist_ok=True)
     wish = made.wish(task)
     assert wish
-    figure = {
+    figure: dict[str, object] = {
         "better": "lower",
         "value": value,
         "low": 0.5,
@@ -44,7 +43,7 @@ def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> No
         "count": 500,
         "floor": {"value": floor},
     }
-    found: Mapping[str, object] = {"fid_infinity_500/vgg": figure | {"value": 77.0}}
+    found: dict[str, object] = {"fid_infinity_500/vgg": figure | {"value": 77.0}}
     found |= {"fid_500/vgg": figure} if value is not None else {}
     wish.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
 

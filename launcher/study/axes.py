@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+TINY = 1e-100  # as good as 0, whose logarithm and steps need not be found
 WIDE = 5  # largest over smallest value: beyond, an axis is logarithmic
 
 
@@ -30,7 +31,7 @@ class Axis:
     @classmethod
     def of(cls, values: Iterable[float], start: float, end: float, log: bool | None = None) -> Axis:
         """Make one on which all values lie, logarithmic if they are wide apart and nothing else is asked for."""
-        known = [*values]
+        known = [0.0 if abs(value) < TINY else value for value in values]
         low, high = min(known), max(known)
         log = low > 0 and high / low > WIDE if log is None else log
         if log:

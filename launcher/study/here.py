@@ -25,6 +25,7 @@ from trainer.stopping import Outcome
 
 CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
 POLL_S = 0.5
+GO_ON = "go on with: "  # ends what a process says to a user, not why it failed
 MOST_WORDS = 300  # characters of the last line of a failed process
 
 
@@ -100,7 +101,7 @@ class Here:
         if code == 0 or self.stopping.is_set() or code == Outcome.INTERRUPTED:
             return code == 0
         lines = log.read_bytes()[begins:].decode(errors="replace").splitlines()
-        words = [line.strip() for line in lines if re.search(r"\w", line)] or ["it said nothing"]
+        words = [line.strip() for line in lines if re.search(r"\w", line) and GO_ON not in line] or ["it said nothing"]
         problem = f"{command[0]} ended with {code}: {words[-1][:MOST_WORDS]}"
         note_broken(task, problem)
         say(f"{task.name}: FAILED: {problem}; see {log}")

@@ -87,7 +87,7 @@ class Extractor:
         self.dim, self.classes = network.dim, network.classes
         self.filter = choose(FILTERS, resize, "filter")
         self.device = usual_device()
-        self.network = network.float().eval().requires_grad_(False).to(self.device)
+        self.network = network.float().requires_grad_(False).to(self.device).eval()
 
     @property
     def label(self) -> str:

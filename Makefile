@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo zoo test lint bench chaos chaos-all chaos-local clean
+.PHONY: setup setup-dev demo zoo collapse sentinel test lint bench chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,9 +17,9 @@ $(VENV)/.installed: constraints.txt pyproject.toml
 
 setup: $(VENV)/.installed
 
-# The tests run a real Slurm, look for processes, and fill small disks.
+# The tests run a real Slurm, look for processes, fill small disks, and open pages in a browser.
 setup-dev: setup
-	@tools/install-debian procps mount slurm-wlm munge
+	@tools/install-debian procps mount slurm-wlm munge chromium
 
 demo: setup
 	$(RUN) examples/demo.py
@@ -27,6 +27,15 @@ demo: setup
 # Every recipe, small, on the demo's pictures: 40 minutes on two cores, into docs/zoo.md.
 zoo: setup
 	$(RUN) examples/zoo.py
+
+# Which recipes keep all modes of ring, grid and digits, with ten seeds each: hours on two cores, into docs/collapse.md.
+collapse: setup
+	$(RUN) -m trainer benchmark ring grid digits --seeds 10 --out runs/collapse --markdown docs/collapse.md
+
+# Does the sentinel notice provoked collapses, and does it cry wolf? An hour on two cores.
+sentinel: setup
+	@tools/install-debian openclipart-png
+	$(RUN) -m bench.sentinel --out runs/sentinel
 
 test: setup-dev
 	$(RUN) -m pytest

@@ -7,7 +7,7 @@ import sys
 
 from bench.measure import machine
 
-NAMES = ("sharding", "loading", "step", "zoo", "training", "reduction", "checkpoint", "recovery")
+NAMES = ("sharding", "loading", "step", "zoo", "training", "reduction", "checkpoint", "recovery", "metrics")
 
 
 def main() -> int:

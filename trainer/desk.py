@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,16 +20,18 @@ from trainer.environment import differences
 from trainer.evaluation.beside import Evaluations
 from trainer.initial import Initial
 from trainer.lease import Lease
-from trainer.metrics.sliced_wasserstein import SlicedWasserstein
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
 from trainer.sample import Painter, Pictures, beside, real_samples
-from trainer.sentinel.evidence import MOST, Witness
 from trainer.sentinel.judgement import State, reasons
 from trainer.state import TrainState
 from trainer.stopping import Outcome
 from trainer.tracking import Tracker
+
+if TYPE_CHECKING:
+    from trainer.metrics.sliced_wasserstein import SlicedWasserstein
+    from trainer.sentinel.evidence import Witness
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,8 @@ class Desk:
     @cached_property
     def witness(self) -> Witness:
         """Compares what is painted with pictures of the data, all of them different ones."""
+        from trainer.sentinel.evidence import MOST, Witness  # as below
+
         number = min(MOST, self.reader.split.samples // 2)
         real = real_samples(self.reader, 2 * number, self.config.seed)
         return Witness(real.images, real.labels)
@@ -84,6 +89,8 @@ class Desk:
     @cached_property
     def distance(self) -> SlicedWasserstein:
         """Measures against the reals."""
+        from trainer.metrics.sliced_wasserstein import SlicedWasserstein  # a second of imports, when first needed
+
         return SlicedWasserstein(self.real.images)
 
     def newest(self, healthy: bool = False) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.metrics import METRICS
 from trainer.settings import operational
 
 
@@ -34,6 +33,10 @@ class MetricsSettings:
             return f"metrics.every_images must not be negative, but is {self.every_images}"
         if self.num_samples < 2:
             return f"metrics.num_samples must be at least 2, but is {self.num_samples}"
+        if not self.every_images and self.names == MetricsSettings.names:
+            return None
+        from trainer.metrics import METRICS  # it takes a second, which most runs need not spend
+
         if unknown := [name for name in self.chosen if name not in METRICS]:
             return f"metrics.names: there is no metric {unknown[0]!r}; there are {', '.join(METRICS)}"
         figures = [figure for name in self.chosen for figure in METRICS[name].better]

@@ -123,7 +123,7 @@ def test_a_single_good_look_is_no_best() -> None:
 
 
 def test_a_young_generator_may_lack_variety_and_an_old_one_may_not() -> None:
-    poor = {**BAD, "diversity": 0.01}
+    poor = {**BAD, "diversity": 0.005}
     assert set(watch([poor] * 5, first=GRACE_IMAGES // 5 - 1)) == {State.HEALTHY}
     assert watch([poor] * 5, first=GRACE_IMAGES)[-1] is State.COLLAPSED
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from math import log10
+from math import inf, log10
 
 GRACE_IMAGES = 200_000  # by then a generator should have painted something
 WATCHED = "loss_d", "loss_g", "grad_norm_d", "grad_norm_g"
@@ -27,12 +27,12 @@ class State(IntEnum):
 
 @dataclass(frozen=True)
 class Bound:
-    """Beyond `warning` a look is bad, beyond `alarm` very bad; both lie on the bad side of what healthy runs show."""
+    """Beyond `warning` a sign is bad, beyond `alarm` very bad; both lie on the bad side of what healthy runs show."""
 
     warning: float
     alarm: float
     state: State
-    """What a run is after two very bad looks, one after the other."""
+    """What it is a sign of. A look is very bad if one sign is or two are bad; a second such look makes the state."""
     words: str
 
     def badness(self, value: float) -> int:
@@ -42,13 +42,14 @@ class Bound:
 
 
 BOUNDS = {
-    "diversity_kept": Bound(0.6, 0.45, State.COLLAPSED, "{:.0%} of its own best variety"),
-    "coverage_kept": Bound(0.6, 0.4, State.COLLAPSED, "{:.0%} of its own best coverage of the data"),
-    "likeness_gained": Bound(0.1, 0.2, State.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
-    "diversity": Bound(0.05, 0.03, State.COLLAPSED, "{:.0%} of the data's variety"),
-    "strangeness_gained": Bound(1.3, 1.5, State.DIVERGED, "pictures are {:.1f} times as far from the data as at best"),
-    "growth": Bound(1.0, 1.5, State.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
-    "saturation": Bound(12.0, float("inf"), State.WARNING, "D tells real from painted by {:.1f} in its logits"),
+    "diversity_kept": Bound(0.7, 0.5, State.COLLAPSED, "{:.0%} of its own best variety"),
+    "coverage_kept": Bound(0.7, 0.5, State.COLLAPSED, "{:.0%} of its own best coverage of the data"),
+    "likeness_gained": Bound(0.25, 0.45, State.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
+    "gap": Bound(-0.5, -inf, State.COLLAPSED, "D takes painted pictures for more real than real ones, by {:.1f}"),
+    "diversity": Bound(0.02, 0.01, State.COLLAPSED, "{:.0%} of the data's variety"),
+    "strangeness_gained": Bound(1.6, 2.0, State.DIVERGED, "pictures are {:.1f} times as far from the data as at best"),
+    "growth": Bound(1.2, 1.5, State.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
+    "saturation": Bound(12.0, inf, State.WARNING, "D tells real from painted by {:.1f} in its logits"),
 }
 
 
@@ -87,7 +88,7 @@ class Record:
             logistic: logits are log odds, so that their size means something.
         """
         steps = max(self.steps, 1)
-        now = {**seen, "size": self.size / steps}
+        now = {**seen, "size": self.size / steps, "gap": self.gap / steps}
         best = {name: self.better(name, value) for name, value in now.items()}
         evidence = {
             **now,
@@ -98,12 +99,13 @@ class Record:
             "growth": now["size"] - best["size"],
         }
         if logistic:
-            evidence["saturation"] = self.gap / steps
+            evidence["saturation"] = now["gap"]
         bad = bad_signs(evidence, images_seen)
-        badness = max(bad.values())
+        badness = max(max(bad.values()), min(2, sum(value > 0 for value in bad.values())))
         state = State.WARNING if badness else State.HEALTHY
         if badness == self.badness == 2:
-            state = max(BOUNDS[name].state for name, value in bad.items() if value == 2)
+            alarming = [BOUNDS[name].state for name, value in bad.items() if value == 2]
+            state = max(alarming, default=State.COLLAPSED)
         return Record(state, self.state, badness, now, best), evidence
 
     def better(self, name: str, value: float) -> float:

@@ -10,6 +10,7 @@ from rich.text import Text
 from launcher.status.facts import State
 from launcher.status.run_status import RunStatus
 from trainer.reporting import duration
+from trainer.sentinel.judgement import State as Health
 
 GOOD = (State.TRAINING, State.STARTING, State.FINISHED, State.STOPPING)
 
@@ -20,7 +21,15 @@ def state(status: RunStatus, separator: str = "\n") -> Text:
     why = [status.reason] if status.reason else []
     if status.expected_start and status.expected_start > time.time():
         why.append(f"expected to start {clock(status.expected_start)}")
-    return Text(separator).join([Text(str(status.state), style), *(Text(line) for line in why)])
+    bad = [Text(f"sentinel: {ill}", "red")] if (ill := health(status)) else []
+    return Text(separator).join([Text(str(status.state), style), *bad, *(Text(line) for line in why)])
+
+
+def health(status: RunStatus) -> str:
+    """Return what the sentinel holds against a run, if anything."""
+    found = status.progress.metrics.get("sentinel/state")
+    ill = isinstance(found, float | int) and Health.HEALTHY < found <= Health.DIVERGED
+    return Health(int(found)).name.lower() if ill else ""
 
 
 def nodes(status: RunStatus) -> str:

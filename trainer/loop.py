@@ -24,13 +24,12 @@ from trainer.environment import environment
 from trainer.initial import read_initial, take_over
 from trainer.journal import Journal
 from trainer.late import LateScalars, Row
-from trainer.objectives import OBJECTIVES
 from trainer.optimization import update_average
 from trainer.randomness import Draws
 from trainer.run_folder import RunFolder
-from trainer.sentinel.judgement import State
 from trainer.sentinel.remedies import amended, fit, next_change
-from trainer.settings import Refused, identity_hash
+from trainer.sentinel.watch import Watch, in_words
+from trainer.settings import identity_hash
 from trainer.state import TrainState
 from trainer.stopping import Outcome
 from trainer.tracking import event
@@ -49,6 +48,9 @@ class Verdict(Enum):
     GO_ON = auto()
     STOP = auto()
     ROLL_BACK = auto()
+
+
+ANSWERS = {"stop": Verdict.STOP, "roll-back": Verdict.ROLL_BACK}  # to what the sentinel wants
 
 
 class Training:
@@ -75,6 +77,7 @@ class Training:
         self.newest: Path | None = on_main(self.world, self.desk.newest if self.desk else None)
         self.accelerator = accelerator
         self.play(config, index.hash, draw=self.newest is None)
+        self.watch = Watch(config, self.world, self.desk)
         self.late = LateScalars(self.device)
         self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.report_stall)
         self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
@@ -111,12 +114,12 @@ class Training:
             if verdict is Verdict.STOP:  # nothing is saved that was not judged, and no row is left behind
                 rows += (rest := self.late.arrived())
                 verdict = Verdict.ROLL_BACK if self.judge(rest) is Verdict.ROLL_BACK else Verdict.STOP
-            why, seen = "NaN or Inf", dict[str, float]()
+            seen: dict[str, float] = {}
             if verdict is not Verdict.ROLL_BACK and self.due(self.config.sentinel.every_images):
-                why, seen = self.look()
-                verdict = self.answer(verdict)
+                seen = self.watch.look(self.state)
+                verdict = ANSWERS.get(self.watch.wants(self.state), verdict)
             if verdict is Verdict.ROLL_BACK:
-                self.roll_back(why)
+                self.roll_back(in_words(self.state) if seen else "NaN or Inf")
                 steps = self.feed.steps(self.state.images_seen, self.draws())
                 continue
             self.record(rows, seen)
@@ -124,7 +127,7 @@ class Training:
                 outcome = Outcome.INTERRUPTED
                 break
         self.must_be_durable(self.desk.save(self.state, wait=True) if self.desk else True)
-        self.refuse_collapsed()
+        self.watch.refuse_collapsed(self.state)
         return outcome
 
     def resume(self) -> None:
@@ -133,7 +136,7 @@ class Training:
         if self.newest is not None:
             self.load(self.newest)
             log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", self.newest.name)
-        self.refuse_collapsed()
+        self.watch.refuse_collapsed(self.state)
         if self.desk:
             self.desk.begin(self.state, environments)
         if self.newest is None:
@@ -207,39 +210,6 @@ class Training:
     def report_stall(self, what: str, places: list[str]) -> None:
         """Record that training stands still, whichever rank has found it."""
         Journal(self.run.events).append(event("stalled", problem=what, places=places))
-
-    def look(self) -> tuple[str, dict[str, float]]:
-        """Let the sentinel look and judge; return the state in words, and all that it has seen, on every process."""
-        seen = on_main(self.world, partial(self.desk.look, self.state) if self.desk else None)
-        logistic = OBJECTIVES[self.config.objective].logistic
-        self.state.sentinel, evidence = self.state.sentinel.look(seen, self.state.images_seen, logistic)
-        if self.desk and self.state.sentinel.state > self.state.sentinel.before:
-            self.desk.alarm(self.state, evidence)
-        columns = {f"sentinel/{name}": value for name, value in evidence.items()}
-        return self.words(), columns | {"sentinel/state": float(self.state.sentinel.state)}
-
-    def words(self) -> str:
-        """Return what the sentinel holds of the run."""
-        return State(self.state.sentinel.state).name.lower()
-
-    def answer(self, verdict: Verdict) -> Verdict:
-        """Return what the policy wants of a run that has collapsed or diverged."""
-        policy = self.config.sentinel.policy
-        if self.state.sentinel.state < State.COLLAPSED or policy == "tell":
-            return verdict
-        return Verdict.ROLL_BACK if policy == "roll-back" else Verdict.STOP
-
-    def refuse_collapsed(self) -> None:
-        """Refuse to train on, if that is the policy.
-
-        Raises:
-            Refused: the run has collapsed or diverged.
-        """
-        if self.config.sentinel.policy == "stop" and self.state.sentinel.state >= State.COLLAPSED:
-            raise Refused(
-                f"the run has {self.words()} by {self.state.images_seen:,} images (see the sentinel's rows in "
-                f"{self.run.events}); --sentinel.policy roll-back goes on from a healthy checkpoint, tell as it is"
-            )
 
     def record(self, rows: list[Row], seen: dict[str, float]) -> None:
         """Log, paint and save what is due: the main process only."""

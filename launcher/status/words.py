@@ -28,8 +28,8 @@ def state(status: RunStatus, separator: str = "\n") -> Text:
 def health(status: RunStatus) -> str:
     """Return what the sentinel holds against a run, if anything."""
     found = status.progress.metrics.get("sentinel/state")
-    ill = isinstance(found, float | int) and Health.HEALTHY < found <= Health.DIVERGED
-    return Health(int(found)).name.lower() if ill else ""
+    ills = {float(state): state.name.lower() for state in Health if state}
+    return ills.get(found, "") if isinstance(found, float) else ""
 
 
 def nodes(status: RunStatus) -> str:

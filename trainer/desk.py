@@ -156,7 +156,7 @@ class Desk:
     def alarm(self, state: TrainState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and show what was seen."""
         what = State(state.sentinel.state).name.lower()
-        why = "; ".join(reasons(evidence, state.images_seen))
+        why = "; ".join(reasons(evidence, state.images_seen, state.sentinel.best["diversity"]))
         seen = self.run.alarm(state.images_seen, len(state.rollbacks))
         self.show(seen, self.seen)
         log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, seen)

@@ -21,8 +21,8 @@ METHOD = (
     (
         "Many pairs",
         "p-values are stepped down (Holm, with Shaffer's multipliers): the chance of any wrong “better” is at "
-        "most 5 %, unless scores are strongly skewed and their spread differs between arms (simulated: up to 13 %). The "
-        "intervals of all pairs hold together in 95 % of studies. The test is a little stronger, so a pair can be "
+        "most 5 %, unless scores are strongly skewed and their spread differs between arms (simulated: up to 13 %). "
+        "The intervals of all pairs hold together in 95 % of studies. The test is a little stronger, so a pair can be "
         "separated although its interval touches 0.",
     ),
     (

@@ -42,15 +42,18 @@ class Bound:
 
 
 BOUNDS = {
-    "diversity_kept": Bound(0.7, 0.5, State.COLLAPSED, "{:.0%} of its own best variety"),
-    "coverage_kept": Bound(0.7, 0.5, State.COLLAPSED, "{:.0%} of its own best coverage of the data"),
-    "likeness_gained": Bound(0.25, 0.45, State.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
-    "gap": Bound(-0.5, -inf, State.COLLAPSED, "D takes painted pictures for more real than real ones, by {:.1f}"),
+    "diversity_kept": Bound(0.6, 0.45, State.COLLAPSED, "{:.0%} of its own best variety"),
+    "coverage_kept": Bound(0.6, 0.4, State.COLLAPSED, "{:.0%} of its own best coverage of the data"),
+    "likeness_gained": Bound(0.25, 0.4, State.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
     "diversity": Bound(0.02, 0.01, State.COLLAPSED, "{:.0%} of the data's variety"),
-    "strangeness_gained": Bound(1.6, 2.0, State.DIVERGED, "pictures are {:.1f} times as far from the data as at best"),
-    "growth": Bound(1.2, 1.5, State.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
+    "gap": Bound(-0.5, -4.0, State.COLLAPSED, "D takes painted pictures for more real than real ones, by {:.1f}"),
+    "strangeness": Bound(1.4, 1.8, State.DIVERGED, "pictures are {:.1f} times as far from the data as the data's own"),
+    "growth": Bound(0.6, 1.0, State.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
     "saturation": Bound(12.0, inf, State.WARNING, "D tells real from painted by {:.1f} in its logits"),
 }
+OLD_ONLY = ("diversity",)  # a young generator may lack it
+RISEN_ONLY = ("diversity_kept", "coverage_kept", "likeness_gained")  # nothing was gained yet that could be lost
+RISEN = 0.1  # of the data's variety
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,11 @@ class Record:
             "diversity_kept": now["diversity"] / best["diversity"] if best["diversity"] else 1.0,
             "coverage_kept": now["coverage"] / best["coverage"] if best["coverage"] else 1.0,
             "likeness_gained": now["similarity"] - best["similarity"],
-            "strangeness_gained": now["strangeness"] / best["strangeness"] if best["strangeness"] else 1.0,
             "growth": now["size"] - best["size"],
         }
         if logistic:
             evidence["saturation"] = now["gap"]
-        bad = bad_signs(evidence, images_seen)
+        bad = bad_signs(evidence, images_seen, best["diversity"])
         badness = max(max(bad.values()), min(2, sum(value > 0 for value in bad.values())))
         state = State.WARNING if badness else State.HEALTHY
         if badness == self.badness == 2:
@@ -115,14 +117,20 @@ class Record:
         return pick(held, self.best.get(name, held))
 
 
-def bad_signs(evidence: Mapping[str, float], images_seen: int) -> dict[str, int]:
-    """Return how bad each sign is."""
-    young = ("diversity",) if images_seen < GRACE_IMAGES else ()
-    return {n: bound.badness(evidence[n]) for n, bound in BOUNDS.items() if n in evidence and n not in young}
+def bad_signs(evidence: Mapping[str, float], images_seen: int, risen: float) -> dict[str, int]:
+    """Return how bad each sign is.
+
+    Args:
+        evidence: by sign.
+        images_seen: how far the run is.
+        risen: the best variety that it has painted.
+    """
+    idle = {*(OLD_ONLY if images_seen < GRACE_IMAGES else ()), *(RISEN_ONLY if risen < RISEN else ())}
+    return {n: bound.badness(evidence[n]) for n, bound in BOUNDS.items() if n in evidence and n not in idle}
 
 
-def reasons(evidence: Mapping[str, float], images_seen: int) -> list[str]:
-    """Say in words what is bad about the evidence, the worst first."""
-    bad = bad_signs(evidence, images_seen)
+def reasons(evidence: Mapping[str, float], images_seen: int, risen: float) -> list[str]:
+    """Say in words what is bad about the evidence, the worst first; arguments are those of `bad_signs`."""
+    bad = bad_signs(evidence, images_seen, risen)
     worst_first = sorted((name for name in bad if bad[name]), key=lambda name: -bad[name])
     return [BOUNDS[name].words.format(evidence[name]) for name in worst_first]

@@ -7,7 +7,18 @@ import sys
 
 from bench.measure import machine
 
-NAMES = ("sharding", "loading", "step", "zoo", "training", "reduction", "checkpoint", "recovery", "metrics")
+NAMES = (
+    "sharding",
+    "loading",
+    "step",
+    "zoo",
+    "training",
+    "reduction",
+    "checkpoint",
+    "recovery",
+    "metrics",
+    "evaluation",
+)
 
 
 def main() -> int:

@@ -6,7 +6,8 @@ healthy runs and provoked ones: copies of a healthy run, halfway, that go on wit
 breaks. So the moment is known, and the delay is what the run saw from then to the alarm.
 
 Whether a provoked run has really collapsed is judged without the sentinel: by its coverage of the data (Naeem et al.
-2020) on features of a random VGG, over more pictures, against that of its healthy twin at the same moment.
+2020) on features of a random VGG, over more pictures, against that of its healthy twin at the same moment. Where the
+healthy twin itself covers next to nothing there is nothing to lose, and the runs are left out of the counts.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ HALF, WHOLE = 48_000, 72_000  # images: the moment of the provocation, and the e
 EVERY = 1_600
 NUMBER = 1_024  # pictures on each side where truth is judged
 REALLY = 0.5  # of its twin's coverage: less is a collapse
+LEARNT = 0.2  # coverage by a healthy twin: with less it has not learnt to paint
 SMALL = (
     *("dcgan-32", "--network.g-channels", "24", "--network.d-channels", "24", "--network.z-dim", "64"),
     *("--batch-size", "64", "--micro-batch-size", "32", "--flip", "--processes", "1", "--tracking.mode", "disabled"),
@@ -72,11 +74,12 @@ class Set:
 
 
 FAST = ("--optimizer.g-lr", "1e-3", "--optimizer.d-lr", "1e-3")  # for networks so narrow
+SMOOTH = (*FAST, "--network.no-d-batch-norm", "--penalties.r1.weight", "0.1")
 SETS = {
     "first": Set(
         ("/usr/share/openclipart/png",),
         range(3),
-        {"DCGAN": FAST, "with R1": (*FAST, "--network.no-d-batch-norm", "--penalties.r1.weight", "0.1")},
+        {"DCGAN": FAST, "with R1": SMOOTH},
         {
             "none": {},
             "G 20 times as fast": rates(2e-2, 1e-3),
@@ -87,10 +90,10 @@ SETS = {
     ),
     "second": Set(
         ("examples/clipart.zip",),
-        range(10, 13),
+        range(20, 23),
         {
-            "least squares": (*FAST, "--objective", "least-squares"),
             "RpGAN, R1": (*FAST, "--objective", "relativistic-pairing", "--penalties.r1.weight", "0.1"),
+            **{f"{objective}, R1": (*SMOOTH, "--objective", objective) for objective in ("least-squares", "hinge")},
         },
         {
             "none": {},
@@ -298,6 +301,9 @@ def main(out: Path, only: str | None = None, processes: int = 2) -> None:
         reader = Reader(Index.open(data), "train", lambda *_: None)
         for group in groups.values():
             twin = coverage(group[0], reader)
+            if twin < LEARNT:
+                print(f"left out: {group[0].twin}, whose healthy twin covers {twin:.2f}")
+                continue
             verdicts += [verdict(trial, coverage(trial, reader) / twin) for trial in group]
     report(verdicts)
     print(f"bounds: {', '.join(f'{name} {bound.warning:g}, {bound.alarm:g}' for name, bound in BOUNDS.items())}")

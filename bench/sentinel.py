@@ -52,7 +52,7 @@ SMALL = (
     *("--sentinel.every-images", str(EVERY), "--log-every-images", str(EVERY)),
     *("--checkpoint-every-images", "8000", "--sample-every-images", "1000000"),
 )
-Nested = dict[str, dict[str, Any]]
+Nested = dict[str, Any]
 
 
 def rates(g: float, d: float) -> Nested:
@@ -104,6 +104,7 @@ SETS = {
         },
     ),
 }
+JUDGED = tuple(SETS)
 
 
 def sabotage(run: RunFolder, changes: Nested) -> None:
@@ -179,6 +180,16 @@ def carry_out(data: Path, group: Sequence[Trial]) -> None:
             sabotage(RunFolder(temporary), of.provocations[trial.provocation])
             temporary.rename(trial.run.path)
         train(trial.run, data, WHOLE, ["--processes", "1"])
+
+
+def carry_out_all(out: Path, name: str, processes: int) -> tuple[list[list[Trial]], Reader]:
+    """Train what is not trained yet of a set; return its runs, each group with its healthy twin first, and its data."""
+    data = shards(out, name)
+    everything = list(trials(out, name))
+    groups = [[t for t in everything if t.twin == twin] for twin in dict.fromkeys(t.twin for t in everything)]
+    with ThreadPoolExecutor(processes) as pool:
+        list(pool.map(partial(carry_out, data), groups))
+    return groups, Reader(Index.open(data), "train", lambda *_: None)
 
 
 def shards(out: Path, name: str) -> Path:
@@ -272,7 +283,7 @@ def report(verdicts: Sequence[Verdict]) -> None:
             yield [kind[0], kind[1], covered, f"{warned} of {len(some)}", f"{alarms} of {len(some)}", late]
 
     table(("set", "provocation", "coverage × twin's", "warned", "alarm", "images from it to the alarm"), rows())
-    for name in SETS:
+    for name in JUDGED:
         some = [v for v in verdicts if v.trial.of == name]
         really = [v for v in some if v.collapsed]
         healthy = [v for v in some if v.trial.provocation == "none"]
@@ -292,14 +303,9 @@ def main(out: Path, only: str | None = None, processes: int = 2) -> None:
         processes: runs at the same time.
     """
     verdicts = []
-    for name in SETS if only is None else (only,):
-        data = shards(out, name)
-        everything = list(trials(out, name))
-        groups = {t.twin: [other for other in everything if other.twin == t.twin] for t in everything}
-        with ThreadPoolExecutor(processes) as pool:
-            list(pool.map(partial(carry_out, data), groups.values()))
-        reader = Reader(Index.open(data), "train", lambda *_: None)
-        for group in groups.values():
+    for name in JUDGED if only is None else (only,):
+        groups, reader = carry_out_all(out, name, processes)
+        for group in groups:
             twin = coverage(group[0], reader)
             if twin < LEARNT:
                 print(f"left out: {group[0].twin}, whose healthy twin covers {twin:.2f}")

@@ -92,7 +92,12 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     few = lasting(tmp_path)
     assert benchmark(tmp_path) == Outcome.FINISHED
     assert few.items() < lasting(tmp_path).items()
-    assert json.loads((tmp_path / "summary.json").read_text())["ring"]["gan"]["seeds"] == 2
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["ring"]["gan"]["seeds"] == 2
+    assert benchmark(tmp_path, "--seeds", "1") == Outcome.FINISHED
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary, (
+        "what was kept is told, however few are asked"
+    )
 
 
 def test_a_killed_training_is_no_traceback(

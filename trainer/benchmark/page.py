@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
-from trainer.benchmark.results import Job
+from trainer.benchmark.results import Job, Result
 from trainer.benchmark.work import kept
 from trainer.journal import replace as replace_file
 from trainer.randomness import philox
@@ -61,10 +62,9 @@ def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
     summaries: dict[str, dict[str, Summary]] = {}
     pictures: dict[str, bytes] = {}
     for protocol, recipe in dict.fromkeys((job.protocol, job.recipe) for job in jobs):
-        ours = [job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe)]
-        done = [result for job in ours if (result := kept(job, out))]
-        summaries.setdefault(protocol, {})[recipe] = Summary.of(done, PROTOCOLS[protocol].modes)
-        shown = PROTOCOLS[protocol].picture(results.read_samples(ours[0], out), recipe)
+        first = next(job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe))
+        summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_kept(first, out)], PROTOCOLS[protocol].modes)
+        shown = PROTOCOLS[protocol].picture(results.read_samples(first, out), recipe)
         pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
     values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
     replace_file(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
@@ -75,6 +75,13 @@ def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
         shown_there = "\n".join(f"![{name}]({document.pictures.name}/{name})" for name in pictures)
         replace_file(document.path, f"{document.before}{text}\n{shown_there}\n{document.after}".encode())
     return text
+
+
+def all_kept(first: Job, out: Path) -> Iterator[Result]:
+    """Yield the results of all seeds from the first on, those of an earlier command that asked for more, too."""
+    seeds = count(first.seed)
+    while result := kept(replace(first, seed=next(seeds)), out):
+        yield result
 
 
 def section(name: str, summaries: dict[str, Summary]) -> str:

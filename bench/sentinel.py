@@ -90,7 +90,7 @@ SETS = {
     ),
     "second": Set(
         ("examples/clipart.zip",),
-        range(20, 23),
+        range(20, 22),
         {
             "RpGAN, R1": (*FAST, "--objective", "relativistic-pairing", "--penalties.r1.weight", "0.1"),
             **{f"{objective}, R1": (*SMOOTH, "--objective", objective) for objective in ("least-squares", "hinge")},

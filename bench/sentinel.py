@@ -50,7 +50,7 @@ SMALL = (
     *("dcgan-32", "--network.g-channels", "24", "--network.d-channels", "24", "--network.z-dim", "64"),
     *("--batch-size", "64", "--micro-batch-size", "32", "--flip", "--processes", "1", "--tracking.mode", "disabled"),
     *("--sentinel.every-images", str(EVERY), "--log-every-images", str(EVERY)),
-    *("--checkpoint-every-images", "8000", "--sample-every-images", "1000000"),
+    *("--checkpoint-every-images", "8000", "--anchor-every-images", "8000", "--sample-every-images", "1000000"),
 )
 Nested = dict[str, Any]
 

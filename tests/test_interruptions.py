@@ -147,6 +147,8 @@ def test_nan_rolls_back_with_other_draws_and_the_same_bits(shards32: Path, tmp_p
                 str(shards32),
                 "--total-images",
                 "256",
+                "--anchor-every-images",
+                "128",
             ),
         )
         assert done.returncode == 0, done.stderr

@@ -48,6 +48,13 @@ def test_rows_come_back_as_they_were(path: Path) -> None:
     assert ": NaN" not in path.read_text()  # which no other reader of JSON would take
 
 
+def test_numbers_that_json_lacks_may_be_nested(path: Path) -> None:
+    journal = Journal(path)
+    journal.append({"kind": "sentinel", "evidence": {"growth": math.inf, "gap": math.nan, "size": 1.5}})
+    journal.close()
+    assert last(path)["evidence"] == {"growth": "Infinity", "gap": "NaN", "size": 1.5}
+
+
 def test_no_file_has_no_rows(path: Path) -> None:
     assert seen(path) == []
     Journal(path).cut(0)

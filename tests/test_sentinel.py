@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from trainer.config import Config
-from trainer.networks import build_discriminator, initialise
 from trainer.networks.settings import NetworkSettings
 from trainer.penalties import Penalties
 from trainer.penalties.base import Weighted
@@ -20,7 +19,7 @@ from trainer.sample import Pictures
 from trainer.sentinel.evidence import Witness
 from trainer.sentinel.judgement import BOUNDS, GRACE_IMAGES, Record, State, reasons
 from trainer.sentinel.remedies import REMEDIES, amended, applied, fit, next_change
-from trainer.sentinel.settings import CHANGES, SentinelSettings
+from trainer.sentinel.settings import CHANGES, LEAST, SentinelSettings
 from trainer.state import TrainState
 
 NUMBER = 128
@@ -120,6 +119,7 @@ def test_a_single_bad_look_is_a_warning_only() -> None:
 def test_a_single_good_look_is_no_best() -> None:
     weak = {**GOOD, "diversity": 0.1, "coverage": 0.1, "similarity": 0.5}
     assert watch([weak, GOOD, weak, weak]) == [State.HEALTHY] * 4
+    assert watch([GOOD, weak, weak]) == [State.HEALTHY] * 3, "the first look is one look, too"
 
 
 def test_a_young_generator_may_lack_variety_and_an_old_one_may_not() -> None:
@@ -136,6 +136,46 @@ def test_strange_pictures_and_growing_losses_are_a_divergence() -> None:
         record, evidence = record.look(GOOD, 32_000 * k, logistic=True)
     assert record.state is State.DIVERGED
     assert any("grown" in words for words in reasons(evidence, 32_000, 0.9))
+
+
+def test_two_bad_signs_of_divergence_are_a_divergence() -> None:
+    record = Record()
+    for size, strangeness in ((1.0, 1.0), (1.0, 1.0), (20.0, 1.5), (20.0, 1.5)):
+        record = record.step({**SCALARS, "grad_norm_d": size})
+        record, evidence = record.look({**GOOD, "strangeness": strangeness}, 32_000, logistic=True)
+    assert evidence["growth"] < BOUNDS["growth"].alarm
+    assert record.state is State.DIVERGED
+
+
+def test_an_overflow_of_fp16_is_no_step() -> None:
+    """The scaler looks for larger scales all the time."""
+    record = Record().step(SCALARS)
+    assert record.step({**SCALARS, "grad_norm_g": float("inf")}) == record
+    assert record.step({**SCALARS, "grad_norm_d": float("nan")}) == record
+
+
+def test_saturation_alone_is_no_reason_not_to_go_back_there() -> None:
+    certain = {**SCALARS, "logits_real": 10.0, "logits_fake": -10.0}
+    saturated, _ = Record().step(certain).look(GOOD, 32_000, logistic=True)
+    strange, _ = Record().step(SCALARS).look({**GOOD, "strangeness": 1.5}, 32_000, logistic=True)
+    assert (saturated.state, saturated.sound) == (State.WARNING, True)
+    assert (strange.state, strange.sound) == (State.WARNING, False)
+
+
+@pytest.mark.parametrize("number", [LEAST // 2, 20])
+def test_little_data_is_enough_to_look_at(number: int) -> None:
+    seen = Witness(blobs(2 * number, "little"), np.zeros(2 * number, int))(blobs(number, "fakes"))
+    assert all(np.isfinite(value) for value in seen.values())
+
+
+def test_large_pictures_are_looked_at_at_64_pixels() -> None:
+    real = blobs(2 * NUMBER, "large")
+    large = real.repeat(4, 1).repeat(4, 2)
+    medium = real.repeat(2, 1).repeat(2, 2)
+    labels = np.zeros(2 * NUMBER, int)
+    fake = blobs(NUMBER, "large fakes")
+    ways = [Witness(x, labels)(fake.repeat(times, 1).repeat(times, 2)) for x, times in ((large, 4), (medium, 2))]
+    assert ways[0] == ways[1]
 
 
 def test_saturation_counts_only_where_logits_are_log_odds() -> None:
@@ -190,17 +230,28 @@ def test_changes_take_turns_and_what_does_not_go_is_passed_over() -> None:
     assert next_change(conditional, "packing", 0) == "draws"
 
 
-def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_one() -> None:
-    plain, packed = (NetworkSettings(size=32, d_channels=8, d_batch_norm=False, pack=pack) for pack in (1, 2))
-    one, two = build_discriminator("dcgan", plain), build_discriminator("dcgan", packed)
-    initialise(one, 0, "discriminator")
-    state = {f"discriminator.{name}": t for name, t in one.state_dict().items()}
-    wanted = {f"discriminator.{name}": t for name, t in two.state_dict().items()}
-    fitted = fit(state, wanted)
-    two.load_state_dict({name.removeprefix("discriminator."): t for name, t in fitted.items()})
+@pytest.mark.parametrize("name", ["dcgan-32", "gan-32", "pacgan-64", "wgan-gp-32", "r3gan-64"])
+def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_fewer(name: str) -> None:
+    config = recipe(name)
+    config = replace(config, network=replace(config.network, g_channels=16, d_channels=16))
+    packed = applied(config, "packing")
+    assert packed
+    before, after = (TrainState.create(c, "data", torch.device("cpu")) for c in (config, packed))
+    after.identity = before.identity
+    after.load(fit(before.tensors(), after.tensors()), before.scalars(), "here")
     x = torch.from_numpy(blobs(4, "pack")).permute(0, 3, 1, 2).float() / 127.5 - 1
-    label = torch.full((4,), -1)
-    torch.testing.assert_close(two(x.repeat_interleave(2, 0), label).logits, one(x, label).logits)
+    x = torch.nn.functional.interpolate(x, config.network.size)
+
+    def said(state: TrainState, pack: int) -> torch.Tensor:
+        logits: torch.Tensor = state.discriminator(x.repeat_interleave(pack, 0), torch.full((4 * pack,), -1)).logits
+        return logits
+
+    torch.testing.assert_close(said(after, packed.network.pack), said(before, config.network.pack))
+
+
+@pytest.mark.parametrize("name", ["sngan-32", "stylegan2-64"])
+def test_where_it_would_say_something_else_packing_does_not_apply(name: str) -> None:
+    assert applied(recipe(name), "packing") is None
 
 
 @pytest.mark.parametrize("change", CHANGES)

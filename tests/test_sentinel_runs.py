@@ -9,18 +9,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
-from tests.conftest import TINY
+from tests.conftest import TINY, run
 from tests.zygote import Zygote
 from trainer import journal
 from trainer.checkpoint import newest_whole
+from trainer.randomness import philox
 from trainer.run_folder import RunFolder
 from trainer.state import fingerprint
 from trainer.stopping import Outcome
 
-LOOKS = ("--sentinel.every-images", "32")
+LOOKS = ("--sentinel.every-images", "32", "--anchor-every-images", "64")
 ROLL_BACK = (*LOOKS, "--sentinel.policy", "roll-back")
 
 
@@ -105,6 +108,32 @@ def test_a_sentinel_that_forgets_on_resume_is_seen(zygote: Zygote, shards32: Pat
     undisturbed = go(zygote, tmp_path / "undisturbed", shards32, 1, *ROLL_BACK, mistake="collapse_once")
     assert ends[0] == undisturbed
     assert ends[1] != undisturbed
+
+
+def test_neither_stops_nor_savings_decide_where_a_rollback_goes(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+    """The collapse is sure at 192; a stop or a saving at 128 leaves a newer healthy state than the anchor at 96."""
+    settings = ("--sentinel.every-images", "32", "--anchor-every-images", "96", "--sentinel.policy", "roll-back")
+    undisturbed = go(zygote, tmp_path / "undisturbed", shards32, 1, *settings, mistake="collapse_once")
+    (made,) = events(tmp_path / "undisturbed", "rollback")
+    assert (made["from"], made["to"]) == (192, 96)
+    stopped, often = tmp_path / "stopped", (*settings, "--checkpoint-every-images", "32")
+    first = start(zygote, stopped, shards32, 1, *settings, "--total-images", "128", mistake="collapse_once")
+    assert zygote.wait(first) == [0]
+    assert go(zygote, stopped, shards32, 1, *settings, mistake="collapse_once") == undisturbed
+    assert go(zygote, tmp_path / "often", shards32, 1, *often, mistake="collapse_once") == undisturbed
+
+
+def test_of_few_pictures_nothing_is_said(zygote: Zygote, tmp_path: Path) -> None:
+    """A run on sixteen pictures trains, unwatched."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, pixels in enumerate(philox("few pictures").integers(0, 256, (16, 32, 32, 3), np.uint8)):
+        Image.fromarray(pixels).save(pictures / f"{number}.png")
+    data = tmp_path / "few"
+    done = run("shards", "build", str(pictures), "--out", str(data), "--size", "32", "--holdout", "0")
+    assert done.returncode == 0, done.stderr
+    go(zygote, tmp_path / "run", data, 1, *LOOKS, mistake=None)
+    assert not any("sentinel/state" in row for row in journal.rows(tmp_path / "run" / "metrics.jsonl"))
 
 
 def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +104,9 @@ class Checkpoint:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
-        """Tell whether the sentinel had nothing to say against the state when it was saved."""
+        """Tell whether the sentinel had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["state"] == 0)
+            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 
@@ -186,6 +186,7 @@ class Checkpoints:
     def __init__(self, folder: Path, settings: CheckpointSettings, before_manifest: Callable[[], None]) -> None:
         self.folder, self.settings, self.before_manifest = folder, settings, before_manifest
         self.kept: Callable[[], Container[str]] = tuple  # names of checkpoints that somebody else wants to stay
+        self.spared: Sequence[Callable[[Checkpoint], bool]] = ()  # of each of these, the newest stays
         self.snapshot = Snapshot()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future[Saved] | None = None
@@ -242,7 +243,7 @@ class Checkpoints:
         flush(folder)
 
     def prune(self) -> None:
-        """Remove what the settings do not keep, after the newest was read back whole; the last healthy one stays."""
+        """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""
         kept_interval = -1
         checkpoints = find(self.folder)
         try:
@@ -250,12 +251,12 @@ class Checkpoints:
         except Damaged as error:
             raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
         kept = self.kept()
-        spared = next((checkpoint for checkpoint in checkpoints if checkpoint.healthy()), None)
+        spared = [next(filter(wanted, checkpoints), None) for wanted in self.spared]
         for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
             interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
             if self.settings.keep_every_images and interval > kept_interval:
                 kept_interval = interval
-            elif checkpoint != spared and checkpoint.path.name not in kept:
+            elif checkpoint not in spared and checkpoint.path.name not in kept:
                 shutil.rmtree(checkpoint.path)
 
     def close(self) -> None:

@@ -62,6 +62,8 @@ class Config:
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
     sentinel: SentinelSettings = group(SentinelSettings)
+    anchor_every_images: int = identity(64_000)
+    """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
     init_from: Path | None = operational(None)
     """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
     init_hash: Annotated[str, tyro.conf.Suppress] = identity("")
@@ -111,6 +113,10 @@ class Config:
         """Real pictures per step: d_steps updates of D, one of G."""
         return self.batch_size * self.d_steps
 
+    def due(self, every_images: int, images_seen: int) -> bool:
+        """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
+        return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
+
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""
         wanted = self.total_images if self.epochs is None else self.epochs * samples
@@ -125,7 +131,7 @@ class Config:
         for name, _, value in leaves(self):
             if isinstance(value, float) and not math.isfinite(value):
                 raise Refused(f"{name} must be a finite number, but is {value}")
-        intervals = ("log_every_images", "sample_every_images", "checkpoint_every_images")
+        intervals = "log_every_images", "sample_every_images", "checkpoint_every_images", "anchor_every_images"
         for name in ("batch_size", "micro_batch_size", "d_steps", *intervals):
             if getattr(self, name) < 1:
                 raise Refused(f"{name} must be positive, but is {getattr(self, name)}")

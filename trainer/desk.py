@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,7 @@ class Desk:
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.promise)
         self.evaluations = Evaluations(run, config.metrics, self.tracker)
         self.checkpoints.kept = self.evaluations.kept
+        self.checkpoints.spared = self.is_anchor, self.is_healthy_anchor
         self.reader, self.device = reader, device
         self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
@@ -93,16 +94,28 @@ class Desk:
 
         return SlicedWasserstein(self.real.images)
 
-    def newest(self, healthy: bool = False) -> Path | None:
-        """Return the newest whole checkpoint, or healthy one, having set aside the damaged ones that are newer."""
+    def newest(self, wanted: Callable[[Checkpoint], bool] = lambda _: True) -> Path | None:
+        """Return the newest whole checkpoint that is wanted, having set aside the damaged ones that are newer."""
 
         def aside(checkpoint: Checkpoint, problem: str) -> None:
             moved = set_aside(checkpoint)
             log.warning("checkpoint %s is damaged: %s; set aside as %s", checkpoint.path.name, problem, moved.name)
             self.tracker.event("damaged checkpoint", name=checkpoint.path.name, problem=problem, moved_to=moved.name)
 
-        found = newest_whole(self.run.checkpoints, aside, Checkpoint.healthy if healthy else lambda _: True)
+        found = newest_whole(self.run.checkpoints, aside, wanted)
         return found.path if found else None
+
+    def anchor(self, healthy: bool) -> Path | None:
+        """Return the last anchor, or healthy one: neither stops nor operational settings decide where it lies."""
+        return self.newest(self.is_healthy_anchor if healthy else self.is_anchor)
+
+    def is_anchor(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether each run of these settings has saved here."""
+        return self.config.due(self.config.anchor_every_images, checkpoint.images_seen)
+
+    def is_healthy_anchor(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether the sentinel had seen nothing bad there, besides."""
+        return self.is_anchor(checkpoint) and checkpoint.healthy()
 
     def begin(self, state: TrainState, environments: Sequence[Mapping[str, object]]) -> None:
         """Start this attempt: compare the numerical environment with the last one, and open the journals."""
@@ -156,7 +169,7 @@ class Desk:
     def alarm(self, state: TrainState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and show what was seen."""
         what = State(state.sentinel.state).name.lower()
-        why = "; ".join(reasons(evidence, state.images_seen, state.sentinel.best["diversity"]))
+        why = "; ".join(reasons(evidence, state.images_seen, state.sentinel.best.get("diversity", 0.0)))
         seen = self.run.alarm(state.images_seen, len(state.rollbacks))
         self.show(seen, self.seen)
         log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, seen)

@@ -127,8 +127,15 @@ def last(path: Path) -> Row:
 
 def encode(row: Mapping[str, object]) -> bytes:
     """One JSON line; floats round-trip, and those that JSON lacks become their names."""
-    named = {key: name_of(value) if isinstance(value, float) else value for key, value in row.items()}
-    return json.dumps(named, allow_nan=False).encode() + b"\n"
+    return json.dumps(named(row), allow_nan=False).encode() + b"\n"
+
+
+def named(row: Mapping[str, object]) -> dict[str, object]:
+    """The same row, and what is nested in it, with the names of numbers that JSON lacks."""
+    return {
+        key: name_of(value) if isinstance(value, float) else named(value) if isinstance(value, Mapping) else value
+        for key, value in row.items()
+    }
 
 
 def decode(line: bytes) -> Row:
@@ -167,7 +174,7 @@ def open_whole(path: Path) -> int:
 
 def replace(path: Path, content: bytes) -> None:
     """Put `content` in the place of `path`: durable, and at no time half written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")  # nodes share the folder
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

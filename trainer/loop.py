@@ -28,6 +28,7 @@ from trainer.optimization import update_average
 from trainer.randomness import Draws
 from trainer.run_folder import RunFolder
 from trainer.sentinel.remedies import amended, fit, next_change
+from trainer.sentinel.settings import LEAST
 from trainer.sentinel.watch import Watch, in_words
 from trainer.settings import identity_hash
 from trainer.state import TrainState
@@ -71,13 +72,16 @@ class Training:
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
-        self.intervals = config.sample_every_images, config.checkpoint_every_images, config.sentinel.every_images
+        self.saves = config.checkpoint_every_images, config.anchor_every_images
+        self.looks = config.sentinel.every_images if self.reader.split.samples >= LEAST else 0
+        self.intervals = config.sample_every_images, *self.saves, self.looks
         self.desk: Desk | None = None
         on_main(self.world, self.open_desk)
         self.newest: Path | None = on_main(self.world, self.desk.newest if self.desk else None)
         self.accelerator = accelerator
         self.play(config, index.hash, draw=self.newest is None)
         self.watch = Watch(config, self.world, self.desk)
+        self.broken_at = 0  # images seen at the last step that gave NaN or Inf
         self.late = LateScalars(self.device)
         self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.report_stall)
         self.feed = Feed(config, self.world, self.device, self.reader, run.plan if config.record_samples else None)
@@ -115,11 +119,11 @@ class Training:
                 rows += (rest := self.late.arrived())
                 verdict = Verdict.ROLL_BACK if self.judge(rest) is Verdict.ROLL_BACK else Verdict.STOP
             seen: dict[str, float] = {}
-            if verdict is not Verdict.ROLL_BACK and self.due(self.config.sentinel.every_images):
+            if verdict is not Verdict.ROLL_BACK and self.due(self.looks):
                 seen = self.watch.look(self.state)
                 verdict = ANSWERS.get(self.watch.wants(self.state), verdict)
             if verdict is Verdict.ROLL_BACK:
-                self.roll_back(in_words(self.state) if seen else "NaN or Inf")
+                self.roll_back(in_words(self.state) if seen else None)
                 steps = self.feed.steps(self.state.images_seen, self.draws())
                 continue
             self.record(rows, seen)
@@ -180,20 +184,18 @@ class Training:
 
     def due(self, every_images: int, images_seen: int | None = None) -> bool:
         """Tell whether the step that ended at `images_seen`, or just now, passed a multiple of `every_images`."""
-        if not every_images:
-            return False
-        now = self.state.images_seen if images_seen is None else images_seen
-        return now // every_images != (now - self.config.step_images) // every_images
+        return self.config.due(every_images, self.state.images_seen if images_seen is None else images_seen)
 
     def judge(self, rows: list[Row]) -> Verdict:
         """Decide from reduced scalars, which are the same for all processes."""
         watched = ["loss_d", "loss_g"]
         if self.config.mixed_precision != "fp16":  # there, an overflow of gradients is the scaler's to answer
             watched += ["grad_norm_d", "grad_norm_g"]
-        for _, scalars in rows:
+        for images_seen, scalars in rows:
             if not all(isfinite(scalars[name]) for name in watched):
+                self.broken_at = images_seen
                 return Verdict.ROLL_BACK
-            if self.config.sentinel.every_images:
+            if self.looks:
                 self.state.sentinel = self.state.sentinel.step(scalars)
             if scalars["replaced"]:
                 self.report_damage()
@@ -223,19 +225,24 @@ class Training:
             now = painted if images_seen == self.state.images_seen else {}
             if now or self.due(self.config.log_every_images, images_seen):
                 self.desk.report(images_seen, scalars | now)
-        if self.due(self.config.checkpoint_every_images):
+        if any(map(self.due, self.saves)):
             self.desk.save(self.state)
 
-    def roll_back(self, why: str) -> None:
-        """Go back to the newest healthy checkpoint, and on from there with other draws and what the policy changes."""
-        start, made = self.state.images_seen, self.state.rollbacks
+    def roll_back(self, sentinel: str | None) -> None:
+        """Go back to the last anchor, and on from there with other draws and what the policy changes.
+
+        Args:
+            sentinel: what it says of the run, if it wants this; None: NaN or Inf.
+        """
+        start, made = self.state.images_seen if sentinel else self.broken_at, self.state.rollbacks
+        why = sentinel or "NaN or Inf"
         if len(made) >= self.config.max_rollbacks:
             raise Failed(f"{why} at {start} images, after {len(made)} rollbacks; try a lower rate")
         if self.desk:
             self.desk.collect(wait=True)
-        path = on_main(self.world, partial(self.desk.newest, healthy=True) if self.desk else None)
+        path = on_main(self.world, partial(self.desk.anchor, healthy=bool(sentinel)) if self.desk else None)
         if path is None:
-            raise Failed(f"{why} at {start} images, and there is no healthy checkpoint to go back to")
+            raise Failed(f"{why} at {start} images, and there is no whole checkpoint to go back to")
         self.load(path)
         self.late.clear()
         rollback: dict[str, Any] = {"from": start, "to": self.state.images_seen, "why": why}

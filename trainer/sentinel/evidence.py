@@ -18,6 +18,7 @@ from trainer.sample import Pictures
 
 MOST = 256  # pictures at each look
 CELLS = 8
+SIDE = 64  # larger pictures are made smaller first: the eye that tells many from few needs no more, and a look is quick
 NEIGHBOURS = 5
 
 Features = Float[Tensor, "n d"]
@@ -33,6 +34,7 @@ class Witness:
     """
 
     def __init__(self, pictures: Pictures, labels: npt.NDArray[np.int64]) -> None:
+        pictures = small(pictures)
         self.number = len(pictures) // 2
         self.labels, self.own_labels = labels[: self.number], labels[self.number :]
         parts = describe(pictures[: self.number])
@@ -54,6 +56,7 @@ class Witness:
         Args:
             fake: (n, h, w, 3) bytes, as many as `number`.
         """
+        fake = small(fake)
         features = self.features(fake)
         evidence = {
             "diversity": self.variety(features) / self.own_variety,
@@ -96,6 +99,14 @@ class Witness:
 def distances(a: Features, b: Features) -> Float[Tensor, "n m"]:
     """Return Euclidean distances; equal rows are exactly 0 apart."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def small(pictures: Pictures) -> Pictures:
+    """Bring pictures to no more than SIDE pixels of height and width, by the means of areas."""
+    if pictures.shape[1] <= SIDE:
+        return pictures
+    shrunk = [adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1).float(), SIDE) for one in pictures]
+    return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def describe(pictures: Pictures) -> list[Features]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from math import inf, log10
+from math import inf, isfinite, log10
 
 GRACE_IMAGES = 200_000  # by then a generator should have painted something
 WATCHED = "loss_d", "loss_g", "grad_norm_d", "grad_norm_g"
@@ -65,6 +65,8 @@ class Record:
     """The state before the last look."""
     badness: int = 0
     """Of the last look."""
+    sound: bool = True
+    """Nothing was bad at the last look that could raise an alarm: a state to go back to."""
     last: dict[str, float] = field(default_factory=dict)
     """What was seen of the pictures at the last look."""
     best: dict[str, float] = field(default_factory=dict)
@@ -77,9 +79,11 @@ class Record:
     """Sum over them of log10 of losses and gradients."""
 
     def step(self, scalars: Mapping[str, float]) -> Record:
-        """Take in the reduced scalars of a step."""
+        """Take in the reduced scalars of a step; of one whose gradients did not fit fp16, which is no step, nothing."""
         size = log10(1.0 + sum(abs(scalars[name]) for name in WATCHED))
         gap = scalars["logits_real"] - scalars["logits_fake"]
+        if not isfinite(size + gap):
+            return self
         return replace(self, steps=self.steps + 1, gap=self.gap + gap, size=self.size + size)
 
     def look(self, seen: Mapping[str, float], images_seen: int, logistic: bool) -> tuple[Record, dict[str, float]]:
@@ -92,28 +96,29 @@ class Record:
         """
         steps = max(self.steps, 1)
         now = {**seen, "size": self.size / steps, "gap": self.gap / steps}
-        best = {name: self.better(name, value) for name, value in now.items()}
+        best = {name: self.better(name, value) for name, value in now.items() if name in self.last}
         evidence = {
             **now,
-            "diversity_kept": now["diversity"] / best["diversity"] if best["diversity"] else 1.0,
-            "coverage_kept": now["coverage"] / best["coverage"] if best["coverage"] else 1.0,
-            "likeness_gained": now["similarity"] - best["similarity"],
-            "growth": now["size"] - best["size"],
+            "diversity_kept": now["diversity"] / (best.get("diversity") or now["diversity"] or 1.0),
+            "coverage_kept": now["coverage"] / (best.get("coverage") or now["coverage"] or 1.0),
+            "likeness_gained": now["similarity"] - best.get("similarity", now["similarity"]),
+            "growth": now["size"] - best.get("size", now["size"]),
         }
         if logistic:
             evidence["saturation"] = now["gap"]
-        bad = bad_signs(evidence, images_seen, best["diversity"])
-        badness = max(max(bad.values()), min(2, sum(value > 0 for value in bad.values())))
+        bad = bad_signs(evidence, images_seen, best.get("diversity", 0.0))
+        worst = max(bad.values())
+        badness = max(worst, min(2, sum(value > 0 for value in bad.values())))
         state = State.WARNING if badness else State.HEALTHY
         if badness == self.badness == 2:
-            alarming = [BOUNDS[name].state for name, value in bad.items() if value == 2]
-            state = max(alarming, default=State.COLLAPSED)
-        return Record(state, self.state, badness, now, best), evidence
+            state = max(State.COLLAPSED, *(BOUNDS[name].state for name, value in bad.items() if value == worst))
+        sound = not any(value for name, value in bad.items() if BOUNDS[name].alarm < inf)
+        return Record(state, self.state, badness, sound, now, best), evidence
 
     def better(self, name: str, value: float) -> float:
-        """Return the best of a sign, once `value` was seen: a single good look does not count."""
+        """Return the best of a sign, once `value` was seen at a second look or later: a single good one counts not."""
         pick, worse = (max, min) if name in ("diversity", "coverage") else (min, max)
-        held = worse(value, self.last.get(name, value))
+        held = worse(value, self.last[name])
         return pick(held, self.best.get(name, held))
 
 

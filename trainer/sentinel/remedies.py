@@ -49,8 +49,13 @@ def augment(config: Config) -> Config | None:
     return replace(config, augment=replace(a, kind="diffaugment")) if a.kind == "none" and config.network.size else None
 
 
-def pack(config: Config) -> Config:
-    """Let D judge twice as many pictures together (PacGAN, Lin et al. 2018)."""
+def pack(config: Config) -> Config | None:
+    """Let D judge twice as many pictures together (PacGAN, Lin et al. 2018), if its first layer can grow.
+
+    It cannot where a layer is scaled by what it looks like: by its spectral norm, or by its inputs as in StyleGAN2.
+    """
+    if config.network.d_spectral_norm or config.discriminator == "stylegan2":
+        return None
     return replace(config, network=replace(config.network, pack=2 * config.network.pack))
 
 

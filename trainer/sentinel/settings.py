@@ -7,6 +7,7 @@ from typing import Literal
 
 from trainer.settings import identity, operational
 
+LEAST = 32  # training pictures: of fewer, nothing can be said
 CHANGES = "learning-rate", "penalty", "augmentation", "packing", "draws"
 Policy = Literal["tell", "stop", "roll-back"]
 
@@ -16,9 +17,9 @@ class SentinelSettings:
     """How the run is watched for collapse, and what happens then."""
 
     every_images: int = identity(32_000)
-    """Look at what the generator paints each time so many pictures were seen; 0: never."""
+    """Look at what the generator paints each time so many pictures were seen; 0, or fewer than 32 pictures: never."""
     policy: Policy = operational("tell")
-    """tell: alert, and train on; stop: save, and end; roll-back: go back to the last healthy checkpoint, and go on from
+    """tell: alert, and train on; stop: save, and end; roll-back: go back to the last healthy anchor, and go on from
     there with other draws and with what the changes say, max_rollbacks times in all."""
     changes: str = operational("learning-rate,penalty,augmentation")
     """What each roll-back changes, in turn: learning-rate, penalty, augmentation, packing, draws (nothing besides)."""

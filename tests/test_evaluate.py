@@ -25,6 +25,7 @@ from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
 from trainer.run_folder import RunFolder
+from trainer.sample import Pictures
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -151,6 +152,25 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert folder["count"] == same["count"] == shards.count
     assert folder["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
+
+
+def saved(pictures: Pictures, folder: Path) -> Path:
+    """Write pictures into a new folder, by number."""
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:04d}.png")
+    return folder
+
+
+def test_a_copy_of_the_data_is_not_measured_against_the_same_sample(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    """Another sample of the same pictures is: a distance of 0 would be of the order, not of the pictures."""
+    shards = Shards(Index.open(labelled32), "train")
+    real, copy = (saved(shards.pictures(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
+    run_evaluate(asked(subject=copy, against=real, metrics=("fid",), num_samples=40, json=tmp_path / "a"))
+    (figure,) = figures(tmp_path / "a").values()
+    assert figure["value"] > 0.1 * figure["floor"]["value"] > 0
 
 
 def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from trainer.evaluation.figures import PICTURES
 from trainer.evaluation.like import like
 from trainer.evaluation.painted import Painted
 from trainer.evaluation.plan import Plan, none_left
-from trainer.evaluation.source import Folder, Labels, Rows, Shards, Source, open_fixed
+from trainer.evaluation.source import OF_FAKES, Folder, Labels, Rows, Shards, Source, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
@@ -60,7 +60,7 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
         if args.against is None:
             raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
         real = open_fixed(args.against, None)
-        return open_fixed(args.subject, real.size), real
+        return open_fixed(args.subject, real.size, OF_FAKES), real
     config = read_config(run)
     against = args.against or config.data
     if against is None or not config.network.size:

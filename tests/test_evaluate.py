@@ -6,11 +6,13 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from shards.index import Index
@@ -24,7 +26,9 @@ from trainer.evaluation.extraction import Task
 from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
+from trainer.metrics.base import DEFINITIONS
 from trainer.run_folder import RunFolder
+from trainer.sample import Pictures
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -151,6 +155,63 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert folder["count"] == same["count"] == shards.count
     assert folder["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
+
+
+def saved(pictures: Pictures, folder: Path) -> Path:
+    """Write pictures into a new folder, by number."""
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / f"{number:04d}.png")
+    return folder
+
+
+def test_a_copy_of_the_data_is_not_measured_against_the_same_sample(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    """Another sample of the same pictures is: a distance of 0 would be of the order, not of the pictures."""
+    shards = Shards(Index.open(labelled32), "train")
+    real, copy = (saved(shards.pictures(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
+    run_evaluate(asked(subject=copy, against=real, metrics=("fid",), num_samples=40, json=tmp_path / "a"))
+    (figure,) = figures(tmp_path / "a").values()
+    assert figure["value"] > 0.1 * figure["floor"]["value"] > 0
+
+
+def test_copies_are_looked_for_in_the_whole_training_set(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those fakes are the last pictures of it; other metrics compare as many reals as fakes."""
+    shards = Shards(Index.open(labelled32), "train")
+    copies = saved(shards.pictures(np.arange(shards.count - 20, shards.count)), tmp_path / "copies")
+    metrics = ("fid", "authpct", "memorisation")
+    run_evaluate(asked(subject=copies, against=labelled32, metrics=metrics, json=tmp_path / "a"))
+    found = figures(tmp_path / "a")
+    fid, authentic, nearer, _ = found.values()
+    assert (authentic["value"], nearer["value"]) == (0, 1)
+    assert (fid["count"], fid["reals"], fid["held_out"], fid["floor"]["reals"]) == (20, 20, None, 20)
+    assert (authentic["count"], authentic["reals"], authentic["held_out"]) == (20, shards.count, None)
+    assert (nearer["count"], nearer["reals"], nearer["held_out"]) == (20, shards.count, 20)
+    assert (nearer["floor"]["count"], nearer["floor"]["reals"]) == (20, shards.count - 20)
+    kept = [column.endswith(f"/of-{shards.count}-reals") for column in found]
+    assert kept == [False, True, True, True]
+    out = capsys.readouterr().out
+    assert f"20 against {shards.count} and 20 held out" in out
+    assert f"(of 20 against {shards.count - 20} and 20 held out)" in out
+
+
+def test_figures_of_fakes_alone_have_a_floor_of_as_many_reals(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """Nothing has to be left for a second half."""
+    run_evaluate(asked(metrics=("vendi", "ms_ssim", "fid"), num_samples=100, json=tmp_path / "a"))
+    vendi, similarity, fid = figures(tmp_path / "a").values()
+    for figure in (vendi, similarity):
+        assert (figure["count"], figure["floor"]["count"]) == (100, 100)
+        assert (figure["reals"], figure["floor"]["reals"]) == (None, None)
+    assert 50 < fid["floor"]["count"] == fid["floor"]["reals"] < 100
+
+
+def test_a_file_of_figures_says_what_computed_them(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    run_evaluate(asked(metrics=("swd",), json=tmp_path / "a"))
+    made = json.loads((tmp_path / "a").read_text())["made_with"]
+    assert made == {"lienzo": version("lienzo"), "torch": torch.__version__, "definitions": DEFINITIONS}
 
 
 def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path) -> None:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from trainer.evaluation.like import inside, like
+from trainer.evaluation.extraction import Seen
+from trainer.evaluation.figures import Figure, Sides
+from trainer.evaluation.like import like
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
 from trainer.metrics.base import Doubles, Sample
+from trainer.metrics.inception_score import inception_score
 
 REAL = np.random.default_rng(1).standard_normal((80, 4))
 FAKE = np.random.default_rng(2).standard_normal((60, 4)) @ np.diag([1.0, 2.0, 0.5, 1.0]) + 0.3
@@ -57,13 +60,61 @@ def test_precision_and_recall_are_by_brute_force() -> None:
         assert measured("prdc", "stylegan3")[name] == pytest.approx(expected)
 
 
-def test_a_closed_ball_holds_its_surface() -> None:
-    line = np.arange(4.0)[:, None] * 3
-    assert inside(line, np.array([[-3.0]]), 1, closed=True) == 1
-    assert inside(line, np.array([[-3.0]]), 1, closed=False) == 0
+def test_precision_and_recall_like_theirs_have_intervals_within_0_and_1() -> None:
+    """Also where all are inside: 1 - 3 / n may be the truth all the same."""
+    metric = like(METRICS["prdc"], CONVENTIONS["stylegan3"])
+    assert metric
+    for estimate in metric(Sample(REAL), Sample(REAL)).values():
+        assert estimate.value == estimate.high == 1
+        assert 0.8 < estimate.low <= 1 - 3 / 80
+    for estimate in metric(Sample(REAL), Sample(REAL + 99)).values():
+        assert estimate.value == estimate.low == 0 < 3 / 80 <= estimate.high
+
+
+def test_the_inception_score_like_theirs_is_a_mean_over_ten_parts() -> None:
+    probabilities = np.exp(FAKE) / np.exp(FAKE).sum(1, keepdims=True)
+    metric = like(METRICS["is"], CONVENTIONS["torch-fidelity"])
+    assert metric
+    found = metric(Sample(), Sample(probabilities=probabilities))["is"]
+    parts = [inception_score(probabilities[start : start + 6]) for start in range(0, 60, 6)]
+    assert found.value == pytest.approx(np.mean(parts), rel=1e-12)
+    assert found.value < inception_score(probabilities)
+    assert found.low < found.value < found.high
+    vague = np.exp(0.01 * FAKE) / np.exp(0.01 * FAKE).sum(1, keepdims=True)
+    assert metric(Sample(), Sample(probabilities=vague))["is"].low >= 1
+    with pytest.raises(ValueError, match="10 parts need as many fakes, and there are 9"):
+        metric(Sample(), Sample(probabilities=probabilities[:9]))
+
+
+def seen(features: Doubles) -> Seen:
+    """Return what is known of pictures, as from an extractor."""
+    return Seen(features.astype(np.float32), None, np.zeros((0, 1, 1, 3), np.uint8), None)
+
+
+def against(count: int, name: str = "fid") -> Figure:
+    """Return a figure of 60 fakes against so many reals."""
+    metric = like(METRICS[name], CONVENTIONS["pytorch-fid"])
+    assert metric
+    rows = np.random.default_rng(3).standard_normal((count, 4))
+    return Sides(seen(FAKE), seen(rows), None).figures(metric, "x")[0]
+
+
+def test_figures_against_all_reals_say_of_how_many() -> None:
+    """In the column, so that those of other numbers do not share it; the floor is of as many against the rest."""
+    figure = against(200)
+    assert figure.column == "fid_60/x/of-200-reals"
+    plain = figure.to_json()
+    assert (plain["count"], plain["reals"]) == (60, 200)
+    assert (plain["floor"]["count"], plain["floor"]["reals"]) == (60, 140)
+    few = against(40)
+    assert few.column == "fid_60/x/of-40-reals"
+    assert few.floor
+    assert (few.floor.count, few.floor.reals) == (20, 20)
+    assert against(60).column == "fid_60/x"
 
 
 def test_what_a_program_does_not_have_is_no_figure_of_its() -> None:
     assert like(METRICS["kid"], CONVENTIONS["pytorch-fid"]) is None
     assert like(METRICS["prdc"], CONVENTIONS["clean-fid"]) is None
+    assert like(METRICS["is"], CONVENTIONS["pytorch-fid"]) is None
     assert like(METRICS["vendi"], CONVENTIONS["stylegan3"]) is None

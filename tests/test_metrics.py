@@ -189,11 +189,11 @@ def test_inception_score_by_hand() -> None:
 
 
 def test_intra_fid_is_the_mean_over_classes_and_says_which_it_leaves_out() -> None:
-    x, y, labels = rows("x", 130, 3), rows("y", 130, 3), np.repeat([0, 1, 4], [60, 60, 10])
+    x, y, labels = rows("x", 190, 3), rows("y", 190, 3), np.repeat([0, 1, 4, -1], [60, 60, 10, 60])
     found = METRICS["intra_fid"](Sample(x, labels=labels), Sample(y, labels=labels))["intra_fid"]
     expected = np.mean([frechet_distance(x[:60], y[:60]), frechet_distance(x[60:120], y[60:120])])
     assert found.value == pytest.approx(expected, rel=1e-12)
-    assert found.count == 120
+    assert (found.count, found.reals) == (190, 190)
     halves = [METRICS["fid"](Sample(x[s]), Sample(y[s]))["fid"] for s in (slice(60), slice(60, 120))]
     widths = [e.high - e.value for e in (*halves, found)]
     assert max(widths[:2]) / 2 < widths[2] < (widths[0] ** 2 + widths[1] ** 2) ** 0.5 / 2  # more degrees of freedom

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from trainer.metrics import METRICS, frechet_distance
+from trainer.evaluation.like import like
+from trainer.extractors.conventions import CONVENTIONS
+from trainer.metrics import METRICS, Metric, frechet_distance
 from trainer.metrics.base import Doubles, Estimate, Sample
 from trainer.metrics.intervals import Variance, blocks
 from trainer.randomness import philox
@@ -39,29 +41,29 @@ def judge(estimates: list[Estimate], truth: float | None = None) -> Found:
     return Found(held, len(value), float((high - low).mean() / 2 / (1.96 * value.std())))
 
 
-def repeat(name: str, repeats: int, training: Doubles | None = None) -> Mapping[str, list[Estimate]]:
+def repeat(metric: Metric, repeats: int, training: Doubles | None = None) -> Mapping[str, list[Estimate]]:
     """Evaluate fakes that are 1.2 times as wide and moved, again and again with new samples of both sides.
 
     Args:
-        name: of the metric.
+        metric: that is measured.
         repeats: how many times.
         training: reals that stay the same.
     """
     found: dict[str, list[Estimate]] = {}
     for i in range(repeats):
-        rng = philox("intervals", name, i)
+        rng = philox("intervals", metric.name, i)
         real, fake, held_out = rng.standard_normal((3, N, D))
         fake = 0.3 + 1.2 * fake
         probabilities = np.exp(fake) / np.exp(fake).sum(1, keepdims=True)
         sides = Sample(real if training is None else training), Sample(fake, probabilities), Sample(held_out)
-        for figure, estimate in METRICS[name](*sides).items():
+        for figure, estimate in metric(*sides).items():
             found.setdefault(figure, []).append(estimate)
     return found
 
 
 @pytest.mark.parametrize(("name", "repeats"), [("fid", 400), ("vendi", 400), ("is", 400), ("fid_infinity", 300)])
 def test_intervals_by_blocks_hold_what_they_say(name: str, repeats: int) -> None:
-    found = judge(repeat(name, repeats)[name])
+    found = judge(repeat(METRICS[name], repeats)[name])
     assert not found.too_few
     assert found.wideness < 1.35
 
@@ -72,8 +74,8 @@ def test_unbiased_figures_hold_the_truth_itself() -> None:
     With x ~ N(μ, σ²) in d dimensions, E (x·y / d + 1)³ needs three moments of x·y: they are those of a product of
     tensors, and so MMD² = Σ C(3, j) |Δ Mⱼ|² / dʲ with Mⱼ the j-th moment tensor.
     """
-    assert not judge(repeat("fid_infinity", 300)["fid_infinity"], D * (0.2**2 + 0.3**2)).too_few
-    found = judge(repeat("kid", 400)["kid"], cubic_distance(0.3, 1.2))
+    assert not judge(repeat(METRICS["fid_infinity"], 300)["fid_infinity"], D * (0.2**2 + 0.3**2)).too_few
+    found = judge(repeat(METRICS["kid"], 400)["kid"], cubic_distance(0.3, 1.2))
     assert not found.too_few
     assert found.wideness < 1.35
 
@@ -89,9 +91,10 @@ def cubic_distance(mean: float, std: float) -> float:
     return total
 
 
-def test_intervals_of_prdc_are_wide_enough_and_no_more_than_twice_as_wide() -> None:
+@pytest.mark.parametrize("metric", [METRICS["prdc"], like(METRICS["prdc"], CONVENTIONS["stylegan3"])])
+def test_intervals_of_prdc_are_wide_enough_and_no_more_than_twice_as_wide(metric: Metric) -> None:
     """A ball depends on its neighbours as well as on its centre, and the jackknife counts what they share twice."""
-    for estimates in repeat("prdc", 120).values():
+    for estimates in repeat(metric, 120).values():
         found = judge(estimates)
         assert not found.too_few
         assert found.wideness < 2.2
@@ -100,9 +103,23 @@ def test_intervals_of_prdc_are_wide_enough_and_no_more_than_twice_as_wide() -> N
 @pytest.mark.parametrize("name", ["authpct", "memorisation"])
 def test_intervals_for_a_training_set_hold_what_they_say(name: str) -> None:
     training = philox("intervals", "training").standard_normal((N, D))
-    found = judge(next(iter(repeat(name, 300, training).values())))
+    found = judge(next(iter(repeat(METRICS[name], 300, training).values())))
     assert not found.too_few
     assert found.wideness < 1.2
+
+
+@pytest.mark.parametrize("name", ["authpct", "memorisation"])
+def test_intervals_near_a_limit_hold_what_they_say(name: str) -> None:
+    """Where 1 fake of 50 is a copy, so that samples may have none; the others are farther than what is unseen."""
+    found = []
+    for i in range(400):
+        rng = philox("limits", name, i)
+        away = np.where(rng.random(60) < 0.02, 0.1, 3 + rng.random(60))
+        sides = (Sample(rows[:, None]) for rows in (np.arange(40.0), 39 + away, 40 + rng.random(60)))
+        found.append(next(iter(METRICS[name](*sides).values())))
+    assert any(e.value == (100 if name == "authpct" else 0) for e in found)
+    assert all(e.low < e.high for e in found)
+    assert not judge(found).too_few
 
 
 def test_p_values_are_uniform_where_there_is_nothing_to_find() -> None:
@@ -117,7 +134,7 @@ def test_p_values_are_uniform_where_there_is_nothing_to_find() -> None:
 
 def test_an_interval_of_the_wrong_scale_is_found_out() -> None:
     """Without the factor g - 1 of the jackknife."""
-    good = repeat("fid", 200)["fid"]
+    good = repeat(METRICS["fid"], 200)["fid"]
     narrow = [Variance(((e.high - e.value) / 1.96) ** 2 / 19, 19).around(e.value, e.count, "") for e in good]
     assert judge(narrow).too_few
 
@@ -140,6 +157,13 @@ def test_shares_at_their_limit_still_have_an_interval() -> None:
     found = METRICS["prdc"](Sample(x), Sample(x))
     assert found["recall"].value == found["recall"].high == 1
     assert 0.95 < found["recall"].low <= 1 - 3 / 200
+    authentic = METRICS["authpct"](Sample(x), Sample(x + 99))["authpct"]
+    assert authentic.value == authentic.high == 100
+    assert 95 < authentic.low <= 100 * (1 - 3 / 200)
+    for fake, unseen, end in ((x, x + 99, "high"), (x + 99, x, "low")):
+        found = METRICS["memorisation"](Sample(x), Sample(fake), Sample(unseen))
+        assert found["nearer"].value == getattr(found["nearer"], end) == (end == "high")
+        assert 3 / 200 <= found["nearer"].high - found["nearer"].low < 0.05
 
 
 def test_blocks_cover_every_row_once() -> None:

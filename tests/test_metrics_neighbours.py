@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.metrics import arrays, nearest, neighbours, prdc
+from trainer.metrics import arrays, balls, nearest, neighbours, prdc
 from trainer.metrics.base import Doubles
 from trainer.metrics.neighbours import Squares, search
-from trainer.metrics.prdc import FIGURES, SPARE, count
+from trainer.metrics.prdc import FIGURES, count
 from trainer.randomness import philox
 
 Points = list[tuple[int, int]]
@@ -24,11 +27,11 @@ def squared(x: Doubles, y: Doubles) -> Doubles:
     return np.asarray(np.square(x[:, None] - y[None]).sum(2))
 
 
-def brute(real: Doubles, fake: Doubles, k: int) -> dict[str, float]:
+def brute(real: Doubles, fake: Doubles, k: int, closed: bool = False) -> dict[str, float]:
     """Return the figures by their definitions."""
     radii = [np.sort(squared(x, x), axis=1)[:, k] for x in (real, fake)]  # the first is the row itself
-    between = squared(real, fake)
-    in_real, in_fake = between < radii[0][:, None], between < radii[1][None]
+    between, inside = squared(real, fake), np.less_equal if closed else np.less
+    in_real, in_fake = inside(between, radii[0][:, None]), inside(between, radii[1][None])
     values = in_real.any(0).mean(), in_fake.any(1).mean(), in_real.sum() / (k * len(fake)), in_real.any(1).mean()
     return dict(zip(FIGURES, map(float, values), strict=True))
 
@@ -93,10 +96,55 @@ def test_a_block_left_out_is_as_if_it_had_never_been() -> None:
     x, y = (philox("blocks", side).standard_normal((80, 4)) for side in "xy")
     whole, *without = count(x, y, 3, 8)
     assert whole == prdc(x, y, 3)
-    assert SPARE >= 10
+    assert balls.SPARE >= 10
     for i, found in enumerate(without):
         block = slice(10 * i, 10 * i + 10)
         assert found == prdc(np.delete(x, block, 0), np.delete(y, block, 0), 3)
+
+
+FAKES: dict[str, Callable[[Doubles], Doubles]] = {
+    "alike": lambda x: x,
+    "far apart": lambda x: 30 * x,
+    "all but one place": lambda x: 0.01 * x,
+    "one place": lambda x: 0 * x,
+    "on a lattice": np.round,
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+@pytest.mark.parametrize("closed", [False, True])
+def test_pairs_that_are_inside_whatever_is_left_out_count_for_every_block(
+    name: str, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the bits of the definitions, in pieces of any size, where balls hold nothing and where they hold all."""
+    monkeypatch.setattr(balls, "PAIRS", 100)
+    monkeypatch.setattr(arrays, "ROWS", 33)
+    x = philox("replicas x").standard_normal((70, 2))
+    y = FAKES[name](philox("replicas y").standard_normal((50, 2)))
+    x = np.round(x) if name == "on a lattice" else x
+    whole, *without = count(x, y, 3, 10, closed)
+    assert whole == brute(x, y, 3, closed)
+    for i, found in enumerate(without):
+        left = np.delete(x, slice(7 * i, 7 * i + 7), 0), np.delete(y, slice(5 * i, 5 * i + 5), 0)
+        assert found == brute(*left, 3, closed)
+
+
+def test_a_closed_ball_holds_its_surface() -> None:
+    line = np.arange(4.0)[:, None] * 3
+    found = [count(line, np.array([[-3.0], [-30.0]]), 1, 0, closed)[0]["precision"] for closed in (True, False)]
+    assert found == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("scale", [0.01, 30.0])
+def test_memory_is_bounded_where_every_ball_holds_everything(scale: float) -> None:
+    """Of 1,536² pairs and 20 blocks: less than a tenth of one float64 for each pair and block."""
+    x, y = (philox("memory", side).standard_normal((1536, 3)) for side in "xy")
+    tracemalloc.start()
+    found = count(x, scale * y, 5, 20)[0]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1 in (found["precision"], found["recall"])
+    assert most < 250 * 2**20
 
 
 def test_too_few_rows_are_refused() -> None:

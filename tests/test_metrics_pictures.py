@@ -91,6 +91,24 @@ def test_collapsed_pictures_are_more_alike_than_the_data() -> None:
         assert of_fake.low > 0.9 > 0.2 > of_real.high
 
 
+def test_pictures_of_no_class_are_not_a_class() -> None:
+    pictures, labels = noise("labelled", 24, 16), np.repeat([0, 1, -1], 8)
+    pictures[16:] = 7
+    both, known = (
+        METRICS["intra_ms_ssim"](Sample(), Sample(None, None, pictures[:n], labels[:n]))["intra_ms_ssim"]
+        for n in (24, 16)
+    )
+    assert both.value == known.value
+    assert both.method == known.method
+
+
+@pytest.mark.parametrize(("size", "sides"), [(16, [16]), (33, [33]), (50, [50, 25]), (96, [96, 48, 24, 12])])
+def test_the_pyramid_ends_at_16_pixels_or_at_an_odd_side(size: int, sides: list[int]) -> None:
+    x, y = noise("x", 6, size), noise("y", 6, size, 0, 200)
+    assert [level.shape[-1] for level in sliced_wasserstein.pyramid(x)] == sides
+    assert SlicedWasserstein(x)(x) == 0 < SlicedWasserstein(x)(y)
+
+
 def test_equal_pictures_have_no_sliced_wasserstein_distance() -> None:
     """In whatever pieces they are read, with the same bits."""
     x, y = noise("x", 12, 32), noise("y", 12, 32, 0, 200)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy.typing as npt
-
 from trainer.evaluation.extraction import Seen
 from trainer.metrics.base import Estimate, Metric, Sample
 
 PICTURES = 4096  # of each side at most, for metrics that look at the pictures themselves
-LEAST_FLOOR = 16  # pictures of each half
+LEAST_FLOOR = 16  # pictures in place of the fakes
+FIELDS = ("features", "probabilities", "pictures", "labels")  # of a sample
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared: `count` of the fakes with `compared` of the reals."""
+    """What is compared: all of the fakes with as many reals, or with all or none of them, as the metric has it."""
 
     fake: Seen
     real: Seen
     held_out: Seen | None
-    count: int
-    compared: int
-    reals: int
-    """How many reals are known; from 2 x `count` on there is a floor at the same size."""
 
     def figures(self, metric: Metric, extractor: str) -> list[Figure]:
         """Measure, and measure the floor.
@@ -56,42 +51,48 @@ class Sides:
         Raises:
             ValueError: the metric cannot be computed of these pictures; the message says why.
         """
-        pictures = "pictures" in metric.needs
-        most = min(self.count, PICTURES) if pictures else self.count
-        compared = most if pictures else self.compared
-        held_out = sample(self.held_out, metric, 0, most) if self.held_out and "held out" in metric.needs else None
-        found = metric(sample(self.real, metric, 0, compared), sample(self.fake, metric, 0, most), held_out)
-        floors = self.floors(metric, most, held_out)
+        fake, real = sample(self.fake, metric), sample(self.real, metric)
+        held_out = sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
+        found = metric(real if metric.against == "all" else part(real, 0, fake.count), fake, held_out)
+        floors = floor(metric, real, fake.count, held_out)
         label = extractor if {"features", "probabilities"} & {*metric.needs} else "pictures"
         return [
-            Figure(name, f"{name}_{short(estimate.count)}/{label}", metric.better_of(name), estimate, floors.get(name))
+            Figure(name, column(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
             for name, estimate in found.items()
         ]
 
-    def floors(self, metric: Metric, most: int, held_out: Sample | None) -> Mapping[str, Estimate]:
-        """Measure real pictures against other real ones: as many as were painted, or else half of those there are."""
-        size = min(most, self.reals // 2)
-        if size < LEAST_FLOOR:
-            return {}
-        halves = sample(self.real, metric, 0, size), sample(self.real, metric, size, 2 * size)
-        try:
-            return metric(*halves, held_out)
-        except ValueError:  # enough for the fakes, too few for halves
-            return {}
+
+def floor(metric: Metric, real: Sample, count: int, held_out: Sample | None) -> Mapping[str, Estimate]:
+    """Measure real pictures in place of the fakes: as many, or half of those there are if they need others beside them.
+
+    Those that follow the others stand in for the fakes, and are compared with as many before them, or with all others.
+    """
+    size = min(count, real.count if metric.against == "none" else real.count // 2)
+    if size < LEAST_FLOOR:
+        return {}
+    reals = {"none": 0, "as many": size, "all": real.count - size}[metric.against]
+    try:
+        return metric(part(real, 0, reals), part(real, reals, reals + size), held_out)
+    except ValueError:  # enough for the fakes, too few for halves
+        return {}
 
 
-def sample(seen: Seen, metric: Metric, start: int, stop: int) -> Sample:
-    """Return what a metric needs of the pictures start to stop - 1."""
+def sample(seen: Seen, metric: Metric) -> Sample:
+    """Return what a metric needs, of all pictures of which it is all known."""
+    known = {name: getattr(seen, name) for name in FIELDS if name in metric.needs}
+    whole = Sample(**known)
+    return part(whole, 0, min((len(array) for array in known.values() if array is not None), default=0))
 
-    def cut(array: npt.NDArray[Any] | None, need: str) -> Any:
-        return array[start:stop] if array is not None and need in metric.needs else None
 
-    return Sample(
-        cut(seen.features, "features"),
-        cut(seen.probabilities, "probabilities"),
-        cut(seen.pictures, "pictures"),
-        cut(seen.labels, "labels"),
-    )
+def part(whole: Sample, start: int, stop: int) -> Sample:
+    """Return the pictures start to stop - 1."""
+    return Sample(*(None if array is None else array[start:stop] for array in (getattr(whole, f) for f in FIELDS)))
+
+
+def column(name: str, estimate: Estimate, label: str) -> str:
+    """Name a figure so that only those that can be compared share a name."""
+    same = estimate.reals in (None, estimate.count)
+    return f"{name}_{short(estimate.count)}/{label}" + ("" if same else f"/of-{short(estimate.reals or 0)}-reals")
 
 
 def short(count: int) -> str:

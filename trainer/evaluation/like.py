@@ -9,24 +9,28 @@ import numpy as np
 
 from trainer.extractors.conventions import Convention
 from trainer.metrics import METRICS, Metric, kernel_distance
-from trainer.metrics.arrays import checked_pair, spans
-from trainer.metrics.base import Doubles, Estimate, Features, Sample
+from trainer.metrics.arrays import checked_pair
+from trainer.metrics.base import Estimate, Measure, Sample
 from trainer.metrics.frechet import Gaussian
-from trainer.metrics.intervals import Variance
-from trainer.metrics.neighbours import Squares, search
+from trainer.metrics.inception_score import inception_score
+from trainer.metrics.intervals import blocks
+from trainer.metrics.prdc import measure
 from trainer.randomness import philox
 
 
 def like(metric: Metric, convention: Convention) -> Metric | None:
     """Return a metric as a convention has it; None: it has none of this name."""
-    if metric.name == "fid":
-        return replace(metric, measure=partial(fid, convention=convention))
-    if metric.name == "kid" and convention.kid_subsets:
-        return replace(metric, measure=partial(kid, convention=convention))
-    if metric.name == "prdc" and convention.prdc_k is not None:
-        measure = partial(precision_and_recall, k=convention.prdc_k, closed=convention.prdc_closed)
-        return replace(metric, measure=measure)
-    return None
+    measures: dict[str, Measure] = {"fid": partial(fid, convention=convention)}
+    if convention.kid_subsets:
+        measures["kid"] = partial(kid, convention=convention)
+    if convention.prdc_k is not None:
+        measures["prdc"] = partial(precision_and_recall, k=convention.prdc_k, closed=convention.prdc_closed)
+    if convention.is_splits:
+        measures["is"] = partial(split_score, splits=convention.is_splits)
+    if metric.name not in measures:
+        return None
+    every = convention.reals == "all" and metric.against != "none"
+    return replace(metric, measure=measures[metric.name], against="all" if every else metric.against)
 
 
 def fid(real: Sample, fake: Sample, held_out: Sample | None, convention: Convention) -> dict[str, Estimate]:
@@ -63,18 +67,15 @@ def precision_and_recall(
     real: Sample, fake: Sample, held_out: Sample | None, k: int, closed: bool
 ) -> dict[str, Estimate]:
     """Measure precision and recall with balls that reach to the k-th neighbour and hold their surface if closed."""
-    reals, fakes = checked_pair(real.features, fake.features, least=k + 1)
-    count, method = min(len(reals), len(fakes)), "Student's interval of the mean over pictures, given the balls"
-    found = {"precision": inside(reals, fakes, k, closed), "recall": inside(fakes, reals, k, closed)}
-    return {name: Variance.of_mean(held).around(float(held.mean()), count, method) for name, held in found.items()}
+    found = measure(real, fake, None, k, closed)
+    return {name: found[name] for name in ("precision", "recall")}
 
 
-def inside(centres: Features, queries: Features, k: int, closed: bool) -> Doubles:
-    """Return 1 for each query in the ball of any centre, and 0 for the others: (n,)."""
-    radii, _ = search(centres, centres, k, itself=True)
-    pairs, found = Squares(centres, queries), np.zeros(len(queries))
-    slack = pairs.error if closed else -pairs.error  # what lies on the surface does not depend on rounding
-    for of_centres in spans(len(centres)):
-        for of_queries, squares in pairs(of_centres):
-            found[of_queries] += (squares <= radii[of_centres, k - 1, None] + slack).any(0)
-    return (found > 0).astype(np.float64)
+def split_score(real: Sample, fake: Sample, held_out: Sample | None, splits: int) -> dict[str, Estimate]:
+    """Measure the Inception Score as the mean over parts of the fakes, each of which has a smaller one."""
+    ours = METRICS["is"](real, fake)["is"]  # which checks the probabilities
+    assert fake.probabilities is not None
+    if len(fake.probabilities) < splits:
+        raise ValueError(f"{splits} parts need as many fakes, and there are {len(fake.probabilities)}")
+    values = [inception_score(fake.probabilities[part]) for part in blocks(len(fake.probabilities), splits)]
+    return {"is": moved(ours, float(np.mean(values))).within(1)}

@@ -30,8 +30,6 @@ class Plan:
     left_out: Mapping[str, str]
     label: str
     """Of the extractor, for the columns; empty: none is needed."""
-    compared: int
-    """Real pictures that the fakes are compared with; what lies beyond is for the floor."""
     fake: Task
     real: Task
     held_out: Task | None
@@ -51,7 +49,7 @@ class Plan:
     def sides(self) -> Sides:
         """All that is known of the pictures, once it is extracted."""
         held_out = self.held_out.gather() if self.held_out else None
-        return Sides(self.fake.gather(), self.real.gather(), held_out, self.fake.count, self.compared, self.real.count)
+        return Sides(self.fake.gather(), self.real.gather(), held_out)
 
     def measure(self) -> Evaluation:
         """Compute all figures.

@@ -13,7 +13,7 @@ from trainer.evaluation.figures import PICTURES
 from trainer.evaluation.like import like
 from trainer.evaluation.painted import Painted
 from trainer.evaluation.plan import Plan, none_left
-from trainer.evaluation.source import Folder, Labels, Rows, Shards, Source, open_fixed
+from trainer.evaluation.source import OF_FAKES, Folder, Labels, Rows, Shards, Source, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
@@ -60,7 +60,7 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
         if args.against is None:
             raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
         real = open_fixed(args.against, None)
-        return open_fixed(args.subject, real.size), real
+        return open_fixed(args.subject, real.size, OF_FAKES), real
     config = read_config(run)
     against = args.against or config.data
     if against is None or not config.network.size:
@@ -96,18 +96,18 @@ def prepare(args: Evaluate) -> Plan:
     if convention:
         unknown = [metric.name for metric in metrics if not like(metric, convention)]
         left_out |= dict.fromkeys(unknown, f"{args.like} has no such figure")
-    measured = [metric for metric in metrics if metric.name not in left_out]
+    measured = tuple(as_asked(metric, convention) for metric in metrics if metric.name not in left_out)
     if not measured:
         raise Refused(none_left(left_out))
-    reals = real.count if every else min(2 * count, real.count)  # the second half of them is for the floor
+    whole = any(metric.against == "all" for metric in measured)
+    reals = real.count if whole else min(2 * count, real.count)  # the second half of them is for the floor
     kept, cache = PICTURES if "pictures" in wanted else 0, args.cache.expanduser()
     return Plan(
         run,
         facts(args, fake, real, count, extractor),
-        tuple(as_asked(metric, convention) for metric in measured),
+        measured,
         left_out,
         "/".join(filter(None, (extractor.label if extractor else "", args.like and f"like-{args.like}"))),
-        reals if every else count,
         Task(fake, extractor, count, min(kept, count), cache),
         Task(real, extractor, reals, min(2 * kept, reals), cache),
         Task(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,

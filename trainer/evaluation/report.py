@@ -6,16 +6,18 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from trainer import journal
 from trainer.evaluation.figures import Figure
 from trainer.journal import Journal, name_of
-from trainer.metrics.base import Estimate
+from trainer.metrics.base import DEFINITIONS, Estimate
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
@@ -36,7 +38,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; numbers that JSON lacks become their names."""
         figures = {figure.column: figure.to_json() for figure in self.figures}
-        plain = {"schema": SCHEMA, **self.facts, "figures": figures, "left_out": dict(self.left_out)}
+        made = {"lienzo": version("lienzo"), "torch": torch.__version__, "definitions": DEFINITIONS}
+        plain = {"schema": SCHEMA, **self.facts, "made_with": made, "figures": figures, "left_out": dict(self.left_out)}
         return finite(plain)  # type: ignore[no-any-return]
 
     def write(self, path: Path) -> None:
@@ -73,7 +76,7 @@ class Evaluation:
                 number(estimate.value),
                 interval,
                 floor_words(figure.floor, estimate),
-                f"{estimate.count:,}",
+                sizes(estimate),
             )
         width = None if os.isatty(1) else 200
         console = Console(highlight=False, width=width)
@@ -83,10 +86,17 @@ class Evaluation:
 
 
 def floor_words(floor: Estimate | None, estimate: Estimate) -> str:
-    """Say what real pictures get, and of how many if it is not the same number."""
+    """Say what real pictures get, and of how many if they are not the same numbers."""
     if floor is None:
         return "too few reals"
-    return number(floor.value) + ("" if floor.count == estimate.count else f" (of {floor.count:,})")
+    return number(floor.value) + ("" if sizes(floor) == sizes(estimate) else f" (of {sizes(floor)})")
+
+
+def sizes(estimate: Estimate) -> str:
+    """Say how many pictures were measured, and against how many where it is not the same number."""
+    same = estimate.reals in (None, estimate.count)
+    words = f"{estimate.count:,}" + ("" if same else f" against {estimate.reals:,}")
+    return words if estimate.held_out is None else f"{words} and {estimate.held_out:,} held out"
 
 
 def number(value: float) -> str:

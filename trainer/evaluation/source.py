@@ -1,7 +1,8 @@
 """Where pictures come from. Each source gives its pictures by number, so that anybody may compute any of them.
 
 A source of a fixed set numbers its pictures by a keyed permutation: the first n are a random sample without
-replacement, which is the same for every n, process and machine.
+replacement, which is the same for every n, process and machine. What is measured has another order than what it is
+measured against: in the same one, the first n of a copy of the reals would be the very pictures they are compared with.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 MOST_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
 HOLDOUT = "holdout"  # the split's name
 WHITE = (255, 255, 255)
+
+Order = tuple[str, ...]  # what is added to the key of the permutation
+OF_REALS: Order = ()
+OF_FAKES: Order = ("fakes",)
 
 
 class Source(Protocol):
@@ -56,9 +61,9 @@ class Source(Protocol):
         """Return the classes of the pictures of these numbers; None: they have none."""
 
 
-def shuffled(rows: Rows, count: int) -> Rows:
+def shuffled(rows: Rows, count: int, order: Order) -> Rows:
     """Send numbers to places in a set of `count` pictures."""
-    return permute(rows, count, "evaluation")
+    return permute(rows, count, "evaluation", *order)
 
 
 class Shards:
@@ -67,11 +72,12 @@ class Shards:
     Args:
         index: of the folder.
         split: "train" or "holdout".
+        order: of its pictures.
     """
 
-    def __init__(self, index: Index, split: str) -> None:
-        self.index, self.split = index, index.splits[split]
-        self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split)
+    def __init__(self, index: Index, split: str, order: Order = OF_REALS) -> None:
+        self.index, self.split, self.order = index, index.splits[split], order
+        self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
         self.count, self.classes, self.size = self.split.samples, index.classes, index.size
         self.reader = Reader(index, split, self.refuse)
 
@@ -92,11 +98,11 @@ class Shards:
 
     def pictures(self, rows: Rows) -> Pictures:
         """Read pictures."""
-        return self.reader(shuffled(rows, self.count)).images
+        return self.reader(shuffled(rows, self.count, self.order)).images
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return labels, from the index alone."""
-        places = self.split.first + shuffled(rows, self.count)
+        places = self.split.first + shuffled(rows, self.count, self.order)
         return self.index.table["label"][places].astype(np.int64) if self.classes else None
 
 
@@ -109,6 +115,7 @@ class Folder:
     Args:
         path: the folder.
         size: height and width of the result; None: that of the first picture's centre square.
+        order: of its pictures.
 
     Raises:
         Refused: there is no picture, or the first one cannot be decoded.
@@ -116,14 +123,14 @@ class Folder:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, size: int | None = None) -> None:
+    def __init__(self, path: Path, size: int | None = None, order: Order = OF_REALS) -> None:
         found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         self.path, self.files = path, sorted(found, key=lambda file: file.relative_to(path).as_posix())
         if not self.files:
             raise Refused(f"{path} holds no run, no shards and no pictures ({', '.join(sorted(SUFFIXES))})")
-        self.name, self.count = str(path), len(self.files)
+        self.name, self.count, self.order = str(path), len(self.files), order
         self.size = self.first_size() if size is None else size
-        self.key = ("folder", self.hash(), str(self.size))
+        self.key = ("folder", self.hash(), str(self.size), *order)
 
     def first_size(self) -> int:
         """Return the shorter side of the first picture."""
@@ -145,7 +152,7 @@ class Folder:
             Refused: one cannot be decoded.
         """
         settings = Decoding(self.size, "crop", WHITE, 0, MOST_PIXELS, 1)
-        places = shuffled(rows, self.count).tolist()
+        places = shuffled(rows, self.count, self.order).tolist()
         return np.stack([decoded(self.files[place], settings).pixels for place in places])
 
     def labels(self, rows: Rows) -> None:
@@ -179,12 +186,13 @@ def decoded(file: Path, settings: Decoding) -> Picture:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 
 
-def open_fixed(path: Path, size: int | None) -> Shards | Folder:
+def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards | Folder:
     """Open a set of pictures that is there: shards, or a plain folder.
 
     Args:
         path: of the folder.
         size: height and width that the pictures must have, or be brought to; None: their own.
+        order: of the pictures.
 
     Raises:
         Refused: there is none, or shards have another size.
@@ -192,8 +200,8 @@ def open_fixed(path: Path, size: int | None) -> Shards | Folder:
     if not path.is_dir():
         raise Refused(f"{path} is no folder: name a run, a folder of shards or a folder of pictures")
     if not (path / INDEX).exists():
-        return Folder(path, size)
+        return Folder(path, size, order)
     index = Index.open(path)
     if size is not None and index.size != size:
         raise Refused(f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build them anew")
-    return Shards(index, "train")
+    return Shards(index, "train", order)

@@ -22,6 +22,7 @@ class Convention:
         prdc_k: the neighbour that balls reach to, which stylegan3 and torch-fidelity look for among features of VGG16
             unless told otherwise; None: it has no precision and recall.
         prdc_closed: balls hold what lies exactly on them: ≤ in place of <.
+        is_splits: Inception Score is the mean over so many parts of the fakes; 0: it has none.
     """
 
     extractor: str
@@ -32,11 +33,12 @@ class Convention:
     reals: Literal["all", "same"]
     prdc_k: int | None
     prdc_closed: bool
+    is_splits: int = 0
 
 
 CONVENTIONS: dict[str, Convention] = {
     "pytorch-fid": Convention("inception-2015", "torch-bilinear", 1, 0, 0, "all", None, False),
     "clean-fid": Convention("inception-2015", "clean", 1, 100, 1000, "all", None, False),
-    "stylegan3": Convention("inception-2015", "tf-bilinear", 0, 100, 1000, "all", 3, True),
-    "torch-fidelity": Convention("inception-2015", "tf-bilinear", 1, 100, 1000, "all", 3, True),
+    "stylegan3": Convention("inception-2015", "tf-bilinear", 0, 100, 1000, "all", 3, True, 10),
+    "torch-fidelity": Convention("inception-2015", "tf-bilinear", 1, 100, 1000, "all", 3, True, 10),
 }

@@ -16,6 +16,9 @@ Places = npt.NDArray[np.int64]
 
 Need = Literal["features", "probabilities", "pictures", "labels", "held out"]
 Better = Literal["lower", "higher", "data"]
+Against = Literal["as many", "all", "none"]
+
+DEFINITIONS = 2  # what the metrics are; higher than before if one gives another figure for the same pictures
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Sample:
     labels: Places | None = None
     """(n,)."""
 
+    @property
+    def count(self) -> int:
+        """How many pictures; 0: nothing is known of them."""
+        known = (self.features, self.probabilities, self.pictures, self.labels)
+        return next((len(array) for array in known if array is not None), 0)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -40,12 +49,16 @@ class Estimate:
     low: float
     high: float
     count: int
-    """Pictures of each side; of the smaller one if they differ."""
+    """Pictures that were measured, fakes or what stands in for them."""
     method: str
     """Where the interval comes from."""
     estimand: str
     """What the interval is meant to hold."""
     level: float = 0.95
+    reals: int | None = None
+    """Real pictures that they were compared with; None: they were not."""
+    held_out: int | None = None
+    """Pictures that the generator never saw; None: they are not looked at."""
 
     def within(self, low: float, high: float = math.inf) -> Estimate:
         """Return the same with an interval that keeps to what is possible."""
@@ -65,6 +78,8 @@ class Metric:
         better: each figure that it gives, and whether lower or higher is better, or nearer to the data's own.
         summary: what it is and where it is defined, in one line.
         measure: the function of the reals, the fakes and reals that the generator never saw.
+        against: how many reals the fakes are compared with: as many as there are fakes, all that there are, or none,
+            where the figure is of the fakes alone.
     """
 
     name: str
@@ -72,14 +87,18 @@ class Metric:
     better: Mapping[str, Better]
     summary: str
     measure: Measure
+    against: Against = "as many"
 
     def __call__(self, real: Sample, fake: Sample, held_out: Sample | None = None) -> dict[str, Estimate]:
-        """Measure.
+        """Measure, and say of how many pictures.
 
         Raises:
             ValueError: it cannot be computed of these samples; the message says why.
         """
-        return self.measure(real, fake, held_out)
+        reals = None if self.against == "none" else real.count
+        unseen = held_out.count if held_out and "held out" in self.needs else None
+        found = self.measure(real, fake, held_out)
+        return {name: replace(estimate, reals=reals, held_out=unseen) for name, estimate in found.items()}
 
     def better_of(self, figure: str) -> Better:
         """Return which values of one of its figures are better."""

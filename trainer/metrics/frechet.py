@@ -106,8 +106,8 @@ def fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estima
     """Measure the Fréchet distance of features."""
     features = checked_pair(real.features, fake.features, least=4)
     value, variance = frechet_estimate(*features)
-    count = min(map(len, features))
-    return {"fid": variance.around(value, count, BY_BLOCKS.format(block_number(count))).within(0)}
+    method = BY_BLOCKS.format(block_number(*map(len, features)))
+    return {"fid": variance.around(value, len(features[1]), method).within(0)}
 
 
 FID = Metric(

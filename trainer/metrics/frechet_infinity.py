@@ -75,7 +75,7 @@ def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
     if count < least:
         raise ValueError(f"with {columns} features the line to 1 / n = 0 needs {least} pictures, and there are {count}")
     value, variance = estimate(*features)
-    return {"fid_infinity": variance.around(value, count, BY_BLOCKS.format(BLOCKS), UNBIASED)}
+    return {"fid_infinity": variance.around(value, len(features[1]), BY_BLOCKS.format(BLOCKS), UNBIASED)}
 
 
 FID_INFINITY = Metric(

@@ -65,4 +65,5 @@ INCEPTION_SCORE = Metric(
     {"is": "higher"},
     "Inception Score, no splits (Salimans et al. 2016, arXiv:1606.03498)",
     measure,
+    "none",
 )

@@ -13,27 +13,30 @@ LEAST = 50  # pictures of a class on each side
 
 
 def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure each class with 50 pictures or more on both sides; the others are named in the method."""
+    """Measure each class with 50 pictures or more on both sides; the others are named in the method.
+
+    Pictures of the class -1 have none, and are left out.
+    """
     reals, fakes = checked_pair(real.features, fake.features)
     if real.labels is None or fake.labels is None:
         raise ValueError("labels are missing")
-    found: list[tuple[float, Variance, int]] = []
+    found: list[tuple[float, Variance]] = []
     left_out = []
-    for label in np.unique(np.concatenate([real.labels, fake.labels])):
+    labels = np.unique(np.concatenate([real.labels, fake.labels]))
+    for label in labels[labels >= 0]:
         sides = reals[real.labels == label], fakes[fake.labels == label]
-        count = min(map(len, sides))
-        if count < LEAST:
+        if min(map(len, sides)) < LEAST:
             left_out.append(str(label))
         else:
-            found.append((*frechet_estimate(*sides), count))
+            found.append(frechet_estimate(*sides))
     if not found:
         raise ValueError(f"no class has {LEAST} pictures on each side")
-    values, variances, counts = zip(*found, strict=True)
+    values, variances = zip(*found, strict=True)
     total = sum(variances[1:], variances[0]) * (1 / len(found) ** 2)
     method = f"delete-block jackknife in each of {len(found)} classes"
     if left_out:
         method += f"; fewer than {LEAST} pictures and left out: classes {', '.join(left_out)}"
-    return {"intra_fid": total.around(float(np.mean(values)), sum(counts), method).within(0)}
+    return {"intra_fid": total.around(float(np.mean(values)), len(fakes), method).within(0)}
 
 
 INTRA_FID = Metric(

@@ -105,8 +105,8 @@ def kernel_distance(real: Features, fake: Features) -> float:
 def kid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the kernel distance of features."""
     features = checked_pair(real.features, fake.features, least=3)
-    sums, count = KernelSums.of(*features), min(map(len, features))
-    return {"kid": sums.variance.around(sums.distance, count, "jackknife, one picture at a time", UNBIASED)}
+    sums = KernelSums.of(*features)
+    return {"kid": sums.variance.around(sums.distance, len(sums.fake), "jackknife, one picture at a time", UNBIASED)}
 
 
 KID = Metric(

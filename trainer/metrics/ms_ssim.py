@@ -111,10 +111,10 @@ def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
 
 
 def measure_classes(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure pairs within each class of at least 4 fakes, and take the mean over these classes."""
+    """Measure pairs within each class of at least 4 fakes, and take the mean over these classes; -1 is none."""
     if fake.pictures is None or fake.labels is None:
         raise ValueError("pictures or labels are missing")
-    labels, counts = np.unique(fake.labels, return_counts=True)
+    labels, counts = np.unique(fake.labels[fake.labels >= 0], return_counts=True)
     found = [pair_similarities(fake.pictures[fake.labels == c], int(c)) for c in labels[counts >= 4]]
     if not found:
         raise ValueError("the similarity of pairs within a class needs 4 pictures of one")
@@ -133,6 +133,7 @@ MS_SSIM = Metric(
     {"ms_ssim": "data"},
     "mean MS-SSIM between fakes (Odena et al. 2017, arXiv:1610.09585)",
     measure,
+    "none",
 )
 
 INTRA_MS_SSIM = Metric(
@@ -141,4 +142,5 @@ INTRA_MS_SSIM = Metric(
     {"intra_ms_ssim": "data"},
     "mean MS-SSIM between fakes of one class, averaged over classes (Odena et al. 2017, arXiv:1610.09585)",
     measure_classes,
+    "none",
 )

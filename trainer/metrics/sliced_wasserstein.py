@@ -21,7 +21,7 @@ from trainer.randomness import normal, philox
 PATCH = 7
 PATCHES = 32  # per picture and level
 DIRECTIONS = 128
-SMALLEST = 16  # pixels of the coarsest level
+SMALLEST = 16  # pixels, from which on a level is not halved
 VALUES = 2**23  # of pictures at a time
 
 Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3); h = w, at least 16
@@ -70,10 +70,13 @@ def all_patches(pictures: Pictures) -> list[Patches]:
 
 
 def pyramid(pictures: Pictures) -> list[Images]:
-    """Return the band-pass levels from fine to coarse, and the low-pass rest at 16 pixels."""
+    """Return the band-pass levels from fine to coarse, and the low-pass rest.
+
+    That has 16 pixels or fewer, or else an odd side, which cannot be halved: 25 of 100 pixels, on the third level.
+    """
     image = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     levels = []
-    while image.shape[-1] > SMALLEST:
+    while image.shape[-1] > SMALLEST and image.shape[-1] % 2 == 0:
         smaller = F.avg_pool2d(image, 2)
         levels.append(image - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False))
         image = smaller

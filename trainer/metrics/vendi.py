@@ -70,4 +70,5 @@ VENDI = Metric(
     {"vendi": "data"},
     "Vendi score of the fakes, cosine kernel, order 1 (Friedman and Dieng 2023, arXiv:2210.02410)",
     vendi,
+    "none",
 )

@@ -21,7 +21,9 @@ from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.command import evaluate, run_evaluate
 from trainer.evaluation.extraction import Task
+from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
 from trainer.run_folder import RunFolder
@@ -235,6 +237,38 @@ def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
     rows = len(list(journal.rows(run.evaluations)))
     run_evaluate(replace(usual, checkpoint="best"))
     assert len(list(journal.rows(run.evaluations))) == rows, "the same evaluation is one row"
+
+
+def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Path, tmp_path: Path) -> None:
+    """Figures against other pictures have the same column, and are no reason."""
+    run = made_run(tmp_path / "run", labelled32, 16, 32)
+    usual = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
+    run_evaluate(replace(usual, checkpoint="16", against=shards32))
+    assert not run.best.exists()
+    row = journal.last(run.evaluations)
+    lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
+    with run.evaluations.open("ab") as file:
+        file.write(journal.encode(row | {"figures": lucky}))
+    run_evaluate(replace(usual, checkpoint="32"))
+    assert json.loads(run.best.read_text())["checkpoint"] == "000000000032-r00"
+
+
+def test_a_checkpoint_that_is_pruned_meanwhile_is_not_chosen(
+    labelled32: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The evaluation ends as any other, and its painted features go."""
+    run = made_run(tmp_path / "run", labelled32, 16)
+    measure = Plan.measure
+
+    def pruned(self: Plan) -> Evaluation:
+        shutil.rmtree(run.checkpoints / "000000000016-r00")
+        return measure(self)
+
+    monkeypatch.setattr(Plan, "measure", pruned)
+    args = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
+    assert run_evaluate(args) is Outcome.FINISHED
+    assert not run.best.exists()
+    assert len({part.parent for part in (tmp_path / "c").rglob("*.part")}) == 1, "only the data's features stay"
 
 
 def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:

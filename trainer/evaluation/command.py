@@ -75,7 +75,7 @@ def conclude(args: Evaluate, plan: Plan, world: World) -> Outcome:
         print(f"the nearest real pictures of painted ones: {plan.show_nearest(args.out)}")
     if plan.run:
         evaluation.record(plan.run)
-        if args.seed_set == "select" and (best := choose_best(plan.run, evaluation.figures)):
+        if args.seed_set == "select" and (best := choose_best(plan.run, evaluation)):
             print(f"best checkpoint by {best.column}: {best.checkpoint}")
     plan.forget()
     return Outcome.FINISHED

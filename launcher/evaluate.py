@@ -50,7 +50,7 @@ def run_evaluate(args: Evaluate) -> int:
     code = folder / "code"
     # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
     setup = [*surroundings(code, request.profile), "trap : TERM USR1 USR2 CONT"]
-    job = executor_of(folder, ["launcher.job.measure", *command_line(measured)], setup, request)
+    job = executor_of(folder, ["launcher.job.measure", *command_line(measured)], setup, request, together=False)
     if args.dry_run:
         print(job.text())
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from shards.index import Index
 from tests.conftest import run as run_module
 from tests.evaluated_runs import blots, made_run
-from trainer import journal
+from trainer import journal, processes
 from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.command import evaluate, run_evaluate
+from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
 from trainer.evaluation.extraction import Task
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
@@ -90,6 +92,69 @@ def test_the_main_process_waits_for_nobody(asked: Callable[..., Evaluate], tmp_p
     evaluate(whole, World())
     evaluate(alone, World(0, 3))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_rank_that_others_have_started_finds_the_checkpoint(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """As torchrun starts it: nobody has looked for the newest one before."""
+    assert evaluate(asked(metrics=("fid",), json=tmp_path / "a"), World(0, 2)) is Outcome.FINISHED
+    assert json.loads((tmp_path / "a").read_text())["checkpoint"] == "000000000032-r00"
+    assert evaluate(asked(checkpoint="7"), World(1, 2)) is Outcome.FINISHED, "the main process says what is wrong"
+
+
+def test_accelerate_tells_a_process_that_is_alone_no_rank(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert run_evaluate(asked(metrics=("fid",))) is Outcome.FINISHED
+
+
+def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        for rank in range(3):
+            take_gpu(rank)
+    assert taken == [0, 1, 0]
+
+
+def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr("trainer.evaluation.command.take_gpu", seen.append)
+    monkeypatch.setattr("trainer.evaluation.command.evaluate", lambda args, world: seen.append(world))
+    for variable, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(variable, value)
+    run_evaluate(asked())
+    assert seen == [1, World(3, 4)]
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(
+    ("main", "others", "outcome"),
+    [
+        ("exit 2", "exit 0", Outcome.REFUSED),
+        ("sleep 0.5", "kill -9 $$", Outcome.FINISHED),
+        ("exit 0", "sleep 1000", Outcome.FINISHED),
+        ("kill -9 $$", "sleep 1000", Outcome.FAILED),
+    ],
+)
+def test_the_main_process_says_how_it_ended(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, main: str, others: str, outcome: Outcome
+) -> None:
+    """A refusal keeps its code, and a worker that is killed takes nobody with it: the main process takes over."""
+
+    def start(arguments: list[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", others if rank else main], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "LINGER_S", 0)
+    monkeypatch.setattr("trainer.processes.signal.signal", lambda *_: None)
+    assert evaluate_here(asked(processes=3)) is outcome
 
 
 def test_real_processes(shards32: Path, tmp_path: Path) -> None:
@@ -291,6 +356,8 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
         ({"like": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
         ({"like": "stylegan3", "extractor": "clip"}, "--like stylegan3 is with inception-2015"),
         ({"like": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ({"metrics": ()}, "--metrics names none; there are fid, "),
+        ({"metrics": ("swd",), "out": Path("looks")}, "--out shows the nearest pictures .* add fid"),
         ({"num_samples": 1}, "--num-samples must be at least 2"),
         ({"checkpoint": "48"}, "no checkpoint '48'; there is 000000000032-r00, 000000000016-r00"),
         ({"processes": 0}, "--processes must be positive"),
@@ -304,6 +371,14 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
 def test_refusals(asked: Callable[..., Evaluate], options: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message):
         run_evaluate(asked(**options))
+
+
+def test_what_out_lacks_is_said_before_anything_is_computed(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plan, "extract", lambda *_: pytest.fail("it computes"))
+    with pytest.raises(Refused, match="--out shows"):
+        run_evaluate(asked(metrics=("swd",), out=Path("looks")))
 
 
 def test_what_cannot_be_read_is_named(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.__main__ import main
+from launcher.job.script import Request
+from launcher.study import array
 from slurm.dev_cluster import DevCluster
+from slurm.profile import Profile
 from tests.evaluated_runs import made_run
 from tests.slurm_cluster import wait_for
 from trainer import journal
@@ -45,7 +50,24 @@ def test_a_dry_run_shows_the_script_and_does_nothing(
     script = capsys.readouterr().out
     assert "launcher.job.measure evaluate" in script
     assert "trap : TERM" in script
+    assert "--kill-on-bad-exit=0" in script, "the main process takes over what a rank that has ended leaves undone"
     assert sorted(path for path in made.path.rglob("*") if "cache" not in path.parts) == before
+
+
+@pytest.mark.parametrize(("measured", "code"), [(True, 0), (False, 137)])
+def test_a_rank_that_is_killed_fails_no_task_whose_run_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, code: int
+) -> None:
+    """The step of the measurement says 137 here; what counts is whether the figures are there."""
+    figures, python = tmp_path / "figures", tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ntest ! -e {figures}\n")  # --due
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    made = array.then_measure(Request("name", "1", 2, 1, 0, 60, None, Profile()))
+    step = f"case $* in *launcher.study.measure*) {f'touch {figures};' if measured else ''} return 137;; esac"
+    lines = [f"patient_srun() {{ {step}; }}", *made, 'RUN=run; srun train "$RUN"']
+    assert subprocess.run(["bash", "-c", "\n".join(lines)], check=False).returncode == code
+    assert "--kill-on-bad-exit=0" in "\n".join(made)
 
 
 def test_what_is_wrong_is_said_before_anything_is_queued(

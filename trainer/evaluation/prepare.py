@@ -37,8 +37,9 @@ def settled(args: Evaluate) -> Evaluate:
     """Return the same with the checkpoint by its name, for all processes: while a run trains, the newest one changes.
 
     Raises:
-        Refused: there is none.
+        Refused: there is none, or the arguments do not fit together.
     """
+    args.check()
     args = replace(args, cache=args.cache.expanduser())
     run = run_of(args.subject)
     if run is None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.extractors.base import exact
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
@@ -109,6 +110,19 @@ def test_whatever_is_set_around_changes_nothing(random_vgg: Extractor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         inside = random_vgg(pictures).features
     assert np.array_equal(inside, random_vgg(pictures).features)
+
+
+def test_matrices_are_multiplied_in_float32_too() -> None:
+    """TF32 would round inputs to 10 bits; what was set before comes back, whatever happens."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        with pytest.raises(ZeroDivisionError), exact(torch.device("cpu")):
+            assert not matmul.allow_tf32
+            raise ZeroDivisionError
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = before
 
 
 def test_a_filter_is_chosen_by_its_name() -> None:

@@ -87,7 +87,7 @@ def prepare(args: Evaluate) -> Plan:
     fake, real = sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None
-    every = convention is not None and convention.reals == "all"  # then their number does not limit that of the fakes
+    every = convention is not None  # then their number does not limit that of the fakes
     count = min(args.num_samples, fake.count or args.num_samples, args.num_samples if every else real.count)
     if min(count, real.count) < LEAST:
         raise Refused(f"one picture is too few: {fake.name} or {real.name} has no more")

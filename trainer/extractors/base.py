@@ -56,8 +56,13 @@ class Network(nn.Module):
 def exact(device: torch.device) -> Iterator[None]:
     """Compute in float32 by kernels that repeat, whatever is set around."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.autocast(device.type, enabled=False), kernels:
-        yield
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.autocast(device.type, enabled=False), kernels:
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def usual_device() -> torch.device:

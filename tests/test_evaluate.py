@@ -15,7 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
+from shards.build import run_build
 from shards.index import Index
+from shards.options import Build
 from tests.conftest import run as run_module
 from tests.evaluated_runs import blots, made_run
 from trainer import journal, processes
@@ -23,12 +25,15 @@ from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
 from trainer.evaluation.extraction import Task
+from trainer.evaluation.painted import Painted
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
+from trainer.networks.base import Latent
 from trainer.run_folder import RunFolder
+from trainer.sample import Key
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -189,6 +194,55 @@ def test_painted_classes_have_the_frequencies_of_the_data(labelled32: Path, tmp_
     assert real is not None
     assert np.array_equal(np.sort(fake), np.sort(real))
     assert {*fake.tolist()} == {0, 1, 2}
+
+
+def built(folder: Path, *classes: str) -> Path:
+    """Build shards of noise: of the first class 20 pictures, of each other one 10 less."""
+    for place, name in enumerate(classes):
+        (folder / "source" / name).mkdir(parents=True)
+        for number in range(20 - 10 * place):
+            pixels = np.random.default_rng([place, number]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "source" / name / f"{number}.png")
+    asked = Build(folder / "source", folder / "data", 32, labels="folders", workers=1)
+    assert run_build(asked) == 0
+    return folder / "data"
+
+
+def test_painted_classes_are_those_of_the_reals_by_their_names(
+    labelled32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other shards, which have two of the three: green is 0 there, and 1 to the generator."""
+    run = made_run(tmp_path / "run", labelled32, 16, g_conditional=True)
+    against = built(tmp_path, "green", "red")
+    plan = prepare(settled(Evaluate(run.path, against, metrics=("swd",), cache=tmp_path)))
+    fake, real = plan.fake.source, plan.real.source
+    rows = np.arange(plan.count)
+    assert plan.count == 30
+    assert fake.classes == real.classes == ("green", "red")
+    assert np.array_equal(fake.labels(rows), real.labels(rows))  # type: ignore[arg-type]
+    assert isinstance(fake, Painted)
+    told: list[int | None] = []
+    latent = fake.studio.painter.latent
+
+    def watched(i: int, key: Key, label: int | None) -> Latent:
+        told.append(label)
+        return latent(i, key, label)
+
+    monkeypatch.setattr(fake.studio.painter, "latent", watched)
+    fake.pictures(rows)
+    known = Index.open(labelled32).classes
+    names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
+    assert [known[index] for index in told if index is not None] == names
+    with pytest.raises(Refused, match=r"was not told the class 'pink' of .*, but blue, green, red"):
+        prepare(settled(Evaluate(run.path, built(tmp_path / "b", "green", "pink"), metrics=("swd",), cache=tmp_path)))
+
+
+def test_classes_with_other_names_are_not_compared(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    subject = built(tmp_path, "green", "red")
+    run_evaluate(asked(subject=subject, against=labelled32, metrics=("swd", "intra_fid"), json=tmp_path / "a"))
+    assert "different classes" in json.loads((tmp_path / "a").read_text())["left_out"]["intra_fid"]
 
 
 def test_a_sample_of_a_set_is_random_and_without_repetition(labelled32: Path) -> None:

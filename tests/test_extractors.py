@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def test_matrices_are_multiplied_in_float32_too() -> None:
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, True
     try:
-        with pytest.raises(ZeroDivisionError), exact(torch.device("cpu")):
+        with suppress(ZeroDivisionError), exact(torch.device("cpu")):
             assert not matmul.allow_tf32
             raise ZeroDivisionError
         assert matmul.allow_tf32

@@ -55,7 +55,7 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     """Open the pictures that are measured, and the real ones.
 
     Raises:
-        Refused: there are none, or their sizes differ.
+        Refused: there are none, or their sizes or their classes do not fit together.
     """
     if run is None:
         if args.against is None:
@@ -67,7 +67,8 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
     checkpoint = named_checkpoint(run, str(args.checkpoint))
-    return Painted(run.path, config, checkpoint, args.seed_set), open_fixed(against, config.network.size)
+    real = open_fixed(against, config.network.size)
+    return Painted(run.path, config, checkpoint, args.seed_set, real), real
 
 
 def prepare(args: Evaluate) -> Plan:
@@ -153,6 +154,8 @@ def missing_needs(fake: Source, real: Source, held_out: Source | None, extractor
     if not (fake.classes and real.classes):
         unlabelled = real if fake.classes else fake
         missing["labels"] = f"the pictures of {unlabelled.name} have no classes"
+    elif fake.classes != real.classes:
+        missing["labels"] = f"{fake.name} and {real.name} have different classes, or the same in another order"
     if extractor and not extractor.classes:
         missing["probabilities"] = f"{extractor.name} tells no classes; --extractor classifier does"
     return missing

@@ -11,7 +11,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Convention:
-    """How a program turns pictures into its figures. All of them look at pictures of whole bytes, and compare all reals.
+    """How a program turns pictures into its figures. All look at pictures of whole bytes, and compare all reals.
 
     Args:
         extractor: the network.

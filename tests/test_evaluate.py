@@ -31,6 +31,7 @@ from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
+from trainer.extractors import EXTRACTORS, Extractor, Options
 from trainer.networks.base import Latent
 from trainer.run_folder import RunFolder
 from trainer.sample import Key
@@ -473,6 +474,32 @@ def test_the_nearest_real_pictures_are_shown(labelled32: Path, tmp_path: Path) -
     assert shown.shape == (16 * 32, 6 * 32 + 4, 3)
     assert np.array_equal(shown[:, :32], shown[:, 36:68])
     assert not np.array_equal(shown[:, :32], shown[:, 68:100])
+
+
+def test_how_good_the_classifier_is_is_said(
+    asked: Callable[..., Evaluate], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_evaluate(asked(metrics=("is",), extractor="classifier", json=tmp_path / "a"))
+    note = json.loads((tmp_path / "a").read_text())["extractor_note"]
+    assert "of 13 unseen pictures rightly" in note
+    assert note in capsys.readouterr().out
+
+
+def test_the_main_process_alone_learns_the_classifier(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def opened(options: Options) -> Extractor:
+        seen.append(options.missing)
+        raise Refused("enough")
+
+    monkeypatch.setattr("trainer.evaluation.prepare.EXTRACTORS", EXTRACTORS | {"classifier": opened})
+    args = asked(metrics=("is",), extractor="classifier")
+    evaluate(args, World(1, 2))
+    with pytest.raises(Refused, match="enough"):
+        evaluate(args, World(0, 2))
+    assert seen == ["wait", "learn"]
 
 
 def test_a_command_line_says_the_same_again(asked: Callable[..., Evaluate]) -> None:

@@ -14,7 +14,7 @@ from launcher.job.script import Request
 from launcher.study import array
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
-from tests.evaluated_runs import made_run
+from tests.evaluated_runs import blots, made_run
 from tests.slurm_cluster import wait_for
 from trainer import journal
 from trainer.run_folder import RunFolder
@@ -52,6 +52,18 @@ def test_a_dry_run_shows_the_script_and_does_nothing(
     assert "trap : TERM" in script
     assert "--kill-on-bad-exit=0" in script, "the main process takes over what a rank that has ended leaves undone"
     assert sorted(path for path in made.path.rglob("*") if "cache" not in path.parts) == before
+
+
+@pytest.mark.usefixtures("on_slurm")
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_a_dry_run_learns_no_classifier(tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes nothing at all, on the login node or here."""
+    run = made_run(tmp_path / "run", blots(tmp_path), 16)
+    before = sorted(tmp_path.rglob("*"))
+    options = ("--metrics", "is", "--extractor", "classifier", "--cache", str(tmp_path / "cache"), "--dry-run")
+    assert main(["evaluate", str(run.path), *options, "--cluster", where]) == 0
+    assert {"local": "is of ", "slurm": "launcher.job.measure"}[where] in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("measured", "code"), [(True, 0), (False, 137)])

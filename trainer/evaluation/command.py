@@ -70,7 +70,7 @@ def evaluate(args: Evaluate, world: World) -> Outcome:
     """
     try:
         args = settled(args)
-        plan = prepare(args)
+        plan = prepare(args, "learn" if world.main else "wait")
         if world.main:
             return conclude(args, plan, world)
         plan.extract(world)
@@ -85,6 +85,8 @@ def conclude(args: Evaluate, plan: Plan, world: World) -> Outcome:
     plan.extract(world)
     evaluation = plan.measure()
     evaluation.show()
+    if note := plan.facts["extractor_note"]:
+        print(f"the extractor {note}")
     if args.json:
         evaluation.write(args.json)
     if args.out:

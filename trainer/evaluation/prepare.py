@@ -15,6 +15,7 @@ from trainer.evaluation.painted import Painted
 from trainer.evaluation.plan import Plan, none_left
 from trainer.evaluation.source import Folder, Labels, Rows, Shards, Source, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.extractors.base import Missing
 from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
 from trainer.painting import check_place
@@ -71,8 +72,12 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     return Painted(run.path, config, checkpoint, args.seed_set, real), real
 
 
-def prepare(args: Evaluate) -> Plan:
+def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
     """Return what the evaluation compares, ready to be computed.
+
+    Args:
+        args: with the checkpoint by its name.
+        classifier: what is done about one that is wanted and not there, as in `Options`.
 
     Raises:
         Refused: it cannot be done.
@@ -92,7 +97,7 @@ def prepare(args: Evaluate) -> Plan:
     count = min(args.num_samples, fake.count or args.num_samples, args.num_samples if every else real.count)
     if min(count, real.count) < LEAST:
         raise Refused(f"one picture is too few: {fake.name} or {real.name} has no more")
-    extractor = open_extractor(args, convention, real) if wanted & {"features", "probabilities"} else None
+    extractor = open_extractor(args, convention, real, classifier) if wanted & {"features", "probabilities"} else None
     missing = missing_needs(fake, real, held_out, extractor)
     left_out = {metric.name: missing[need] for metric in metrics for need in sorted(metric.needs) if need in missing}
     if convention:
@@ -121,7 +126,9 @@ def as_asked(metric: Metric, convention: Convention | None) -> Metric:
     return (like(metric, convention) if convention else None) or metric
 
 
-def open_extractor(args: Evaluate, convention: Convention | None, real: Shards | Folder) -> Extractor:
+def open_extractor(
+    args: Evaluate, convention: Convention | None, real: Shards | Folder, classifier: Missing
+) -> Extractor:
     """Open the extractor that is asked for: by its name, or by the convention's.
 
     Raises:
@@ -132,7 +139,7 @@ def open_extractor(args: Evaluate, convention: Convention | None, real: Shards |
     name = convention.extractor if convention else args.extractor or DEFAULT
     resize = convention.resize if convention else None
     opener = choose(EXTRACTORS, name, "extractor")
-    return opener(Options(args.weights, resize, labelled(real), args.cache.expanduser()))
+    return opener(Options(args.weights, resize, labelled(real), args.cache.expanduser(), classifier))
 
 
 def labelled(real: Shards | Folder) -> Labelled:
@@ -171,5 +178,6 @@ def facts(args: Evaluate, fake: Source, real: Source, count: int, extractor: Ext
         "real": "/".join(real.key),
         "count": count,
         "extractor": extractor.label if extractor else None,
+        "extractor_note": (extractor and extractor.note) or None,
         "like": args.like,
     }

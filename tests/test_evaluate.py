@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -314,6 +315,78 @@ def test_features_of_data_are_kept_and_those_of_paintings_are_not(
     assert computed.count("shards") == 1, "a damaged part is computed again"
     assert (tmp_path / "a").read_bytes() == first
     assert parts[0].read_bytes() != bytes(raw)
+
+
+def painted_parts(folder: Path) -> set[Path]:
+    """Return the parts of all features of painted pictures in a cache."""
+    return {*(folder / "painted").rglob("*.part")}
+
+
+def test_painted_features_belong_to_one_evaluation(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """One with other metrics takes nothing of them away; the same command goes on from them, then they go."""
+    args = settled(asked(metrics=("fid",)))
+    prepare(args).extract(World())  # and is killed
+    (part,) = painted_parts(tmp_path / "cache")
+    before = part.stat().st_ino
+    run_evaluate(asked(metrics=("fid", "kid")))
+    assert painted_parts(tmp_path / "cache") == {part}
+    prepare(replace(args, processes=7)).extract(World())
+    assert painted_parts(tmp_path / "cache") == {part}
+    assert part.stat().st_ino == before, "it is not computed again"
+    run_evaluate(asked(metrics=("fid",)))
+    assert not painted_parts(tmp_path / "cache")
+
+
+def test_what_killed_evaluations_have_left_goes_after_a_day(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    for metrics in (("fid", "swd"), ("kid",)):
+        prepare(settled(asked(metrics=metrics))).extract(World())
+    old, new = painted_parts(tmp_path / "cache")
+    yesterday = old.stat().st_mtime - 25 * 3600
+    os.utime(old.parent, (yesterday, yesterday))
+    run_evaluate(asked(metrics=("fid",)))
+    assert painted_parts(tmp_path / "cache") == {new}
+    assert not old.parent.exists()
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_process_that_is_late_does_not_begin_again(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of the same launch, that is; the next launch shares its work again."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    args = settled(asked(metrics=("fid",)))
+    evaluate(args, World(0, 2))
+    evaluate(args, World(1, 2))
+    prepare(args).extract(World(1, 2))
+    assert not painted_parts(tmp_path / "cache")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    prepare(args).extract(World(1, 2))
+    assert painted_parts(tmp_path / "cache")
+
+
+def test_a_main_process_begins_whatever_was_before(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A launch may look like one before, such as two of torchrun."""
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    args = settled(asked(metrics=("fid",)))
+    evaluate(args, World(0, 2))
+    prepare(args).extract(World(0, 2))
+    assert painted_parts(tmp_path / "cache")
+
+
+def test_features_of_another_machine_are_others(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bits may differ with the processor and with Pillow."""
+    task = prepare(settled(asked())).real
+    folders = {replace(task).store.folder}
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.environment.cpu_model", lambda: "another one")
+        folders.add(replace(task).store.folder)
+    monkeypatch.setattr("PIL.__version__", "0")
+    folders.add(replace(task).store.folder)
+    assert len(folders) == 3
 
 
 def test_parts_are_whole_or_not_there(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.commands import whole_state
-from trainer.evaluation.arguments import Evaluate
+from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.choice import best_checkpoint
 from trainer.evaluation.extraction import Task
 from trainer.evaluation.figures import PICTURES
@@ -115,7 +115,7 @@ def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
         left_out,
         "/".join(filter(None, (extractor.label if extractor else "", args.like and f"like-{args.like}"))),
         reals if every else count,
-        Task(fake, extractor, count, min(kept, count), cache),
+        Task(fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))),
         Task(real, extractor, reals, min(2 * kept, reals), cache),
         Task(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
     )

@@ -5,9 +5,9 @@
     CACHE/painted/<key>/done-<launch>          the evaluation has ended: who comes late has nothing to do
 
 The key names everything that the content depends on, so a part that is there is right, whoever wrote it. Processes
-share their work through these files alone: there is no group to join, and an evaluation that was killed goes on where it
-stopped. The features of the data are there for the next one; those of painted pictures belong to one evaluation, which
-is in their key, and go with it. What a killed one has left goes after a day. A damaged part is computed again.
+share their work through these files alone: there is no group to join, and an evaluation that was killed goes on where
+it stopped. The features of the data are there for the next one; those of painted pictures belong to one evaluation,
+which is in their key, and go with it. What a killed one has left goes after a day. A damaged part is computed again.
 """
 
 from __future__ import annotations

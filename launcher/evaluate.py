@@ -9,7 +9,7 @@ from uuid import uuid4
 import tyro
 
 from launcher import runs
-from launcher.cluster import Wanted, use_slurm
+from launcher.cluster import Wanted, instead_of_slurm, use_slurm
 from launcher.job import checks, snapshot
 from launcher.job.script import executor_of, surroundings
 from launcher.job.submission import fitted
@@ -17,7 +17,6 @@ from trainer.evaluation.arguments import Evaluate as Measured
 from trainer.evaluation.arguments import command_line
 from trainer.evaluation.command import evaluate_here
 from trainer.evaluation.prepare import prepare, settled
-from trainer.evaluation.store import groups
 from trainer.extractors.base import CACHE
 
 
@@ -40,21 +39,29 @@ def run_evaluate(args: Evaluate) -> int:
     run = runs.existing(args.measured.subject)
     checks.node_range(args.wanted.nodes)
     if not use_slurm(args.wanted):
-        return evaluate_here(args.measured)
+        return show_here(args) if args.dry_run else evaluate_here(args.measured)
     # Other nodes may not see the home folder of this one, but they see the run's.
     shared = run.cache.resolve() if args.measured.cache == CACHE else args.measured.cache
     measured = settled(replace(args.measured, cache=shared))
-    parts = len(groups(prepare(measured).count))
+    parts = prepare(measured, "leave").parts
     request = fitted(run, args.wanted, f"{run.path.resolve().name}-evaluate", parts).request
     folder = run.logs.resolve() / f"evaluation-{uuid4().hex[:8]}"
     code = folder / "code"
     # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
     setup = [*surroundings(code, request.profile), "trap : TERM USR1 USR2 CONT"]
-    job = executor_of(folder, ["launcher.job.measure", *command_line(measured)], setup, request)
+    job = executor_of(folder, ["launcher.job.measure", *command_line(measured)], setup, request, together=False)
     if args.dry_run:
         print(job.text())
         return 0
     snapshot.copy(code)
     number = job.submit_run()
     print(f"submitted job {number}; it says all in {folder}, and its figures will stand in {run.evaluations}")
+    return 0
+
+
+def show_here(args: Evaluate) -> int:
+    """Check everything, and say what would be measured on this machine."""
+    plan = prepare(settled(args.measured), "leave")
+    metrics = ", ".join(metric.name for metric in plan.metrics)
+    print(f"{instead_of_slurm(args.wanted)}: {metrics} of {plan.fake.source.name}, {plan.count:,} pictures")
     return 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
@@ -15,20 +17,27 @@ import pytest
 import torch
 from PIL import Image
 
+from shards.build import run_build
 from shards.index import Index
+from shards.options import Build
 from tests.conftest import run as run_module
 from tests.evaluated_runs import blots, made_run
-from trainer import journal
+from trainer import journal, processes
 from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.command import evaluate, run_evaluate
+from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
 from trainer.evaluation.extraction import Task
+from trainer.evaluation.painted import Painted
+from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
+from trainer.extractors import EXTRACTORS, Extractor, Options
 from trainer.metrics.base import DEFINITIONS
+from trainer.networks.base import Latent
 from trainer.run_folder import RunFolder
-from trainer.sample import Pictures
+from trainer.sample import Key, Pictures
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -94,6 +103,69 @@ def test_the_main_process_waits_for_nobody(asked: Callable[..., Evaluate], tmp_p
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_a_rank_that_others_have_started_finds_the_checkpoint(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """As torchrun starts it: nobody has looked for the newest one before."""
+    assert evaluate(asked(metrics=("fid",), json=tmp_path / "a"), World(0, 2)) is Outcome.FINISHED
+    assert json.loads((tmp_path / "a").read_text())["checkpoint"] == "000000000032-r00"
+    assert evaluate(asked(checkpoint="7"), World(1, 2)) is Outcome.FINISHED, "the main process says what is wrong"
+
+
+def test_accelerate_tells_a_process_that_is_alone_no_rank(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    assert run_evaluate(asked(metrics=("fid",))) is Outcome.FINISHED
+
+
+def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        for rank in range(3):
+            take_gpu(rank)
+    assert taken == [0, 1, 0]
+
+
+def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr("trainer.evaluation.command.take_gpu", seen.append)
+    monkeypatch.setattr("trainer.evaluation.command.evaluate", lambda args, world: seen.append(world))
+    for variable, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(variable, value)
+    run_evaluate(asked())
+    assert seen == [1, World(3, 4)]
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(
+    ("main", "others", "outcome"),
+    [
+        ("exit 2", "exit 0", Outcome.REFUSED),
+        ("sleep 0.5", "kill -9 $$", Outcome.FINISHED),
+        ("exit 0", "sleep 1000", Outcome.FINISHED),
+        ("kill -9 $$", "sleep 1000", Outcome.FAILED),
+    ],
+)
+def test_the_main_process_says_how_it_ended(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, main: str, others: str, outcome: Outcome
+) -> None:
+    """A refusal keeps its code, and a worker that is killed takes nobody with it: the main process takes over."""
+
+    def start(arguments: list[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sh", "-c", others if rank else main], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(processes, "LINGER_S", 0)
+    monkeypatch.setattr("trainer.processes.signal.signal", lambda *_: None)
+    assert evaluate_here(asked(processes=3)) is outcome
+
+
 def test_real_processes(shards32: Path, tmp_path: Path) -> None:
     """By the command, of pictures that are two parts."""
     run = made_run(tmp_path / "run", shards32, 16)
@@ -126,6 +198,55 @@ def test_painted_classes_have_the_frequencies_of_the_data(labelled32: Path, tmp_
     assert real is not None
     assert np.array_equal(np.sort(fake), np.sort(real))
     assert {*fake.tolist()} == {0, 1, 2}
+
+
+def built(folder: Path, *classes: str) -> Path:
+    """Build shards of noise: of the first class 20 pictures, of each other one 10 less."""
+    for place, name in enumerate(classes):
+        (folder / "source" / name).mkdir(parents=True)
+        for number in range(20 - 10 * place):
+            pixels = np.random.default_rng([place, number]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "source" / name / f"{number}.png")
+    asked = Build(folder / "source", folder / "data", 32, labels="folders", workers=1)
+    assert run_build(asked) == 0
+    return folder / "data"
+
+
+def test_painted_classes_are_those_of_the_reals_by_their_names(
+    labelled32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of other shards, which have two of the three: green is 0 there, and 1 to the generator."""
+    run = made_run(tmp_path / "run", labelled32, 16, g_conditional=True)
+    against = built(tmp_path, "green", "red")
+    plan = prepare(settled(Evaluate(run.path, against, metrics=("swd",), cache=tmp_path)))
+    fake, real = plan.fake.source, plan.real.source
+    rows = np.arange(plan.count)
+    assert plan.count == 30
+    assert fake.classes == real.classes == ("green", "red")
+    assert np.array_equal(fake.labels(rows), real.labels(rows))  # type: ignore[arg-type]
+    assert isinstance(fake, Painted)
+    told: list[int | None] = []
+    latent = fake.studio.painter.latent
+
+    def watched(i: int, key: Key, label: int | None) -> Latent:
+        told.append(label)
+        return latent(i, key, label)
+
+    monkeypatch.setattr(fake.studio.painter, "latent", watched)
+    fake.pictures(rows)
+    known = Index.open(labelled32).classes
+    names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
+    assert [known[index] for index in told if index is not None] == names
+    with pytest.raises(Refused, match=r"was not told the class 'pink' of .*, but blue, green, red"):
+        prepare(settled(Evaluate(run.path, built(tmp_path / "b", "green", "pink"), metrics=("swd",), cache=tmp_path)))
+
+
+def test_classes_with_other_names_are_not_compared(
+    labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
+) -> None:
+    subject = built(tmp_path, "green", "red")
+    run_evaluate(asked(subject=subject, against=labelled32, metrics=("swd", "intra_fid"), json=tmp_path / "a"))
+    assert "different classes" in json.loads((tmp_path / "a").read_text())["left_out"]["intra_fid"]
 
 
 def test_a_sample_of_a_set_is_random_and_without_repetition(labelled32: Path) -> None:
@@ -255,6 +376,78 @@ def test_features_of_data_are_kept_and_those_of_paintings_are_not(
     assert parts[0].read_bytes() != bytes(raw)
 
 
+def painted_parts(folder: Path) -> set[Path]:
+    """Return the parts of all features of painted pictures in a cache."""
+    return {*(folder / "painted").rglob("*.part")}
+
+
+def test_painted_features_belong_to_one_evaluation(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    """One with other metrics takes nothing of them away; the same command goes on from them, then they go."""
+    args = settled(asked(metrics=("fid",)))
+    prepare(args).extract(World())  # and is killed
+    (part,) = painted_parts(tmp_path / "cache")
+    before = part.stat().st_ino
+    run_evaluate(asked(metrics=("fid", "kid")))
+    assert painted_parts(tmp_path / "cache") == {part}
+    prepare(replace(args, processes=7)).extract(World())
+    assert painted_parts(tmp_path / "cache") == {part}
+    assert part.stat().st_ino == before, "it is not computed again"
+    run_evaluate(asked(metrics=("fid",)))
+    assert not painted_parts(tmp_path / "cache")
+
+
+def test_what_killed_evaluations_have_left_goes_after_a_day(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
+    for metrics in (("fid", "swd"), ("kid",)):
+        prepare(settled(asked(metrics=metrics))).extract(World())
+    old, new = painted_parts(tmp_path / "cache")
+    yesterday = old.stat().st_mtime - 25 * 3600
+    os.utime(old.parent, (yesterday, yesterday))
+    run_evaluate(asked(metrics=("fid",)))
+    assert painted_parts(tmp_path / "cache") == {new}
+    assert not old.parent.exists()
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_process_that_is_late_does_not_begin_again(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of the same launch, that is; the next launch shares its work again."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    args = settled(asked(metrics=("fid",)))
+    evaluate(args, World(0, 2))
+    evaluate(args, World(1, 2))
+    prepare(args).extract(World(1, 2))
+    assert not painted_parts(tmp_path / "cache")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    prepare(args).extract(World(1, 2))
+    assert painted_parts(tmp_path / "cache")
+
+
+def test_a_main_process_begins_whatever_was_before(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A launch may look like one before, such as two of torchrun."""
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    args = settled(asked(metrics=("fid",)))
+    evaluate(args, World(0, 2))
+    prepare(args).extract(World(0, 2))
+    assert painted_parts(tmp_path / "cache")
+
+
+def test_features_of_another_machine_are_others(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their bits may differ with the processor and with Pillow."""
+    task = prepare(settled(asked())).real
+    folders = {replace(task).store.folder}
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.environment.cpu_model", lambda: "another one")
+        folders.add(replace(task).store.folder)
+    monkeypatch.setattr("PIL.__version__", "0")
+    folders.add(replace(task).store.folder)
+    assert len(folders) == 3
+
+
 def test_parts_are_whole_or_not_there(tmp_path: Path) -> None:
     kept, group = Store(tmp_path, "a", "b"), Group(256, 300)
     assert kept.read(group) is None
@@ -298,6 +491,38 @@ def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
     assert len(list(journal.rows(run.evaluations))) == rows, "the same evaluation is one row"
 
 
+def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Path, tmp_path: Path) -> None:
+    """Figures against other pictures have the same column, and are no reason."""
+    run = made_run(tmp_path / "run", labelled32, 16, 32)
+    usual = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
+    run_evaluate(replace(usual, checkpoint="16", against=shards32))
+    assert not run.best.exists()
+    row = journal.last(run.evaluations)
+    lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
+    with run.evaluations.open("ab") as file:
+        file.write(journal.encode(row | {"figures": lucky}))
+    run_evaluate(replace(usual, checkpoint="32"))
+    assert json.loads(run.best.read_text())["checkpoint"] == "000000000032-r00"
+
+
+def test_a_checkpoint_that_is_pruned_meanwhile_is_not_chosen(
+    labelled32: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The evaluation ends as any other, and its painted features go."""
+    run = made_run(tmp_path / "run", labelled32, 16)
+    measure = Plan.measure
+
+    def pruned(self: Plan) -> Evaluation:
+        shutil.rmtree(run.checkpoints / "000000000016-r00")
+        return measure(self)
+
+    monkeypatch.setattr(Plan, "measure", pruned)
+    args = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
+    assert run_evaluate(args) is Outcome.FINISHED
+    assert not run.best.exists()
+    assert len({part.parent for part in (tmp_path / "c").rglob("*.part")}) == 1, "only the data's features stay"
+
+
 def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:
     """Noise is farther from the data than other pictures of the data are."""
     (tmp_path / "noise").mkdir()
@@ -318,6 +543,8 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
         ({"like": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
         ({"like": "stylegan3", "extractor": "clip"}, "--like stylegan3 is with inception-2015"),
         ({"like": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ({"metrics": ()}, "--metrics names none; there are fid, "),
+        ({"metrics": ("swd",), "out": Path("looks")}, "--out shows the nearest pictures .* add fid"),
         ({"num_samples": 1}, "--num-samples must be at least 2"),
         ({"checkpoint": "48"}, "no checkpoint '48'; there is 000000000032-r00, 000000000016-r00"),
         ({"processes": 0}, "--processes must be positive"),
@@ -331,6 +558,14 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
 def test_refusals(asked: Callable[..., Evaluate], options: dict[str, Any], message: str) -> None:
     with pytest.raises(Refused, match=message):
         run_evaluate(asked(**options))
+
+
+def test_what_out_lacks_is_said_before_anything_is_computed(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Plan, "extract", lambda *_: pytest.fail("it computes"))
+    with pytest.raises(Refused, match="--out shows"):
+        run_evaluate(asked(metrics=("swd",), out=Path("looks")))
 
 
 def test_what_cannot_be_read_is_named(labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path) -> None:
@@ -371,6 +606,32 @@ def test_the_nearest_real_pictures_are_shown(labelled32: Path, tmp_path: Path) -
     assert shown.shape == (16 * 32, 6 * 32 + 4, 3)
     assert np.array_equal(shown[:, :32], shown[:, 36:68])
     assert not np.array_equal(shown[:, :32], shown[:, 68:100])
+
+
+def test_how_good_the_classifier_is_is_said(
+    asked: Callable[..., Evaluate], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_evaluate(asked(metrics=("is",), extractor="classifier", json=tmp_path / "a"))
+    note = json.loads((tmp_path / "a").read_text())["extractor_note"]
+    assert "of 13 unseen pictures rightly" in note
+    assert note in capsys.readouterr().out
+
+
+def test_the_main_process_alone_learns_the_classifier(
+    asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def opened(options: Options) -> Extractor:
+        seen.append(options.missing)
+        raise Refused("enough")
+
+    monkeypatch.setattr("trainer.evaluation.prepare.EXTRACTORS", EXTRACTORS | {"classifier": opened})
+    args = asked(metrics=("is",), extractor="classifier")
+    evaluate(args, World(1, 2))
+    with pytest.raises(Refused, match="enough"):
+        evaluate(args, World(0, 2))
+    assert seen == ["wait", "learn"]
 
 
 def test_a_command_line_says_the_same_again(asked: Callable[..., Evaluate]) -> None:

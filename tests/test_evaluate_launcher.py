@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.__main__ import main
+from launcher.job.script import Request
+from launcher.study import array
 from slurm.dev_cluster import DevCluster
-from tests.evaluated_runs import made_run
+from slurm.profile import Profile
+from tests.evaluated_runs import blots, made_run
 from tests.slurm_cluster import wait_for
 from trainer import journal
 from trainer.run_folder import RunFolder
@@ -45,7 +50,36 @@ def test_a_dry_run_shows_the_script_and_does_nothing(
     script = capsys.readouterr().out
     assert "launcher.job.measure evaluate" in script
     assert "trap : TERM" in script
+    assert "--kill-on-bad-exit=0" in script, "the main process takes over what a rank that has ended leaves undone"
     assert sorted(path for path in made.path.rglob("*") if "cache" not in path.parts) == before
+
+
+@pytest.mark.usefixtures("on_slurm")
+@pytest.mark.parametrize("where", ["local", "slurm"])
+def test_a_dry_run_learns_no_classifier(tmp_path: Path, where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It writes nothing at all, on the login node or here."""
+    run = made_run(tmp_path / "run", blots(tmp_path), 16)
+    before = sorted(tmp_path.rglob("*"))
+    options = ("--metrics", "is", "--extractor", "classifier", "--cache", str(tmp_path / "cache"), "--dry-run")
+    assert main(["evaluate", str(run.path), *options, "--cluster", where]) == 0
+    assert {"local": "is of ", "slurm": "launcher.job.measure"}[where] in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("measured", "code"), [(True, 0), (False, 137)])
+def test_a_rank_that_is_killed_fails_no_task_whose_run_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: bool, code: int
+) -> None:
+    """The step of the measurement says 137 here; what counts is whether the figures are there."""
+    figures, python = tmp_path / "figures", tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ntest ! -e {figures}\n")  # --due
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    made = array.then_measure(Request("name", "1", 2, 1, 0, 60, None, Profile()))
+    step = f"case $* in *launcher.study.measure*) {f'touch {figures};' if measured else ''} return 137;; esac"
+    lines = [f"patient_srun() {{ {step}; }}", *made, 'RUN=run; srun train "$RUN"']
+    assert subprocess.run(["bash", "-c", "\n".join(lines)], check=False).returncode == code
+    assert "--kill-on-bad-exit=0" in "\n".join(made)
 
 
 def test_what_is_wrong_is_said_before_anything_is_queued(

@@ -11,9 +11,10 @@ from tests.conftest import train
 from trainer import journal
 from trainer.checkpoint import Checkpoints, CheckpointSettings, find
 from trainer.config import Config
-from trainer.evaluation.beside import Evaluations, belongs_to_group
+from trainer.evaluation.beside import Evaluations
 from trainer.evaluation.best import Best
 from trainer.evaluation.settings import MetricsSettings
+from trainer.processes import WATCHED
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 from trainer.tracking import Tracker, TrackingSettings
@@ -38,9 +39,9 @@ def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path,
     assert best.checkpoint in {checkpoint.path.name for checkpoint in find(run.checkpoints)}
 
 
-def made_checkpoint(run: RunFolder, images_seen: int) -> str:
+def made_checkpoint(run: RunFolder, images_seen: int, rollbacks: int = 0) -> str:
     """Add a checkpoint by its name alone."""
-    path = run.checkpoints / f"{images_seen:012d}-r00"
+    path = run.checkpoints / f"{images_seen:012d}-r{rollbacks:02d}"
     path.mkdir(parents=True)
     return path.name
 
@@ -83,16 +84,31 @@ def test_one_at_a_time_at_each_multiple_that_is_passed(
     assert evaluations.kept() == {""}
 
 
+def test_a_rollback_begins_anew(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or nothing would be evaluated until the run is where it was before."""
+    started: list[str] = []
+    monkeypatch.setattr(evaluations, "start", started.append)
+    names = []
+    for images, rollbacks in [(320, 0), (112, 1), (128, 1), (224, 1)]:
+        names.append(made_checkpoint(evaluations.run, images, rollbacks))
+        evaluations.saved()
+    assert started == [names[0], names[1], names[3]]
+
+
 def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.evaluations.write_bytes(
         b"".join(
-            journal.encode({"images_seen": images, "seed_set": seed_set, "checkpoint": "x", "figures": {}})
-            for images, seed_set in [(128, "select"), (512, "report")]
+            journal.encode({"seed_set": seed_set, "checkpoint": name, "figures": {}})
+            for name, seed_set in [
+                ("000000000528-r00", "select"),
+                ("000000000128-r01", "select"),
+                ("000000000512-r01", "report"),
+            ]
         )
     )
     again = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
-    assert again.reached == 128
+    assert again.reached == {0: 528, 1: 128}
 
 
 def test_pruning_spares_what_is_evaluated(tmp_path: Path) -> None:
@@ -111,10 +127,20 @@ def test_pruning_spares_what_is_evaluated(tmp_path: Path) -> None:
     assert [checkpoint.path.name for checkpoint in find(run.checkpoints)] == [names[3], names[1]]
 
 
-def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations) -> None:
-    assert belongs_to_group("RANK")
-    assert belongs_to_group("TORCHELASTIC_USE_AGENT_STORE")
-    assert not belongs_to_group("PATH")
+def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says itself what its environment is."""
+    for variable in ("RANK", "LOCAL_RANK", "TORCHELASTIC_USE_AGENT_STORE", "ACCELERATE_MIXED_PRECISION", "OUR_OWN"):
+        monkeypatch.setenv(variable, "1")
+    program = evaluations.run.path / "program"
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", str(program))
+    evaluations.start("name")
+    evaluations.collect(wait=True)
+    variables = {line.partition("=")[0] for line in evaluations.run.evaluation_log.read_text().splitlines()}
+    assert variables >= {"PATH", "OUR_OWN", WATCHED}
+    assert not [variable for variable in variables if variable.startswith(("TORCHELASTIC", "ACCELERATE"))]
+    assert not variables & {"RANK", "LOCAL_RANK"}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.extractors.base import exact
+from trainer.extractors.classifier import PATIENCE_S
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
@@ -111,6 +116,19 @@ def test_whatever_is_set_around_changes_nothing(random_vgg: Extractor) -> None:
     assert np.array_equal(inside, random_vgg(pictures).features)
 
 
+def test_matrices_are_multiplied_in_float32_too() -> None:
+    """TF32 would round inputs to 10 bits; what was set before comes back, whatever happens."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, True
+    try:
+        with suppress(ZeroDivisionError), exact(torch.device("cpu")):
+            assert not matmul.allow_tf32
+            raise ZeroDivisionError
+        assert matmul.allow_tf32
+    finally:
+        matmul.allow_tf32 = before
+
+
 def test_a_filter_is_chosen_by_its_name() -> None:
     extractor = EXTRACTORS["random-vgg"](Options(resize="tf-bilinear"))
     assert "/tf-bilinear-64/" in extractor.label
@@ -199,6 +217,62 @@ def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: L
     assert torch.equal(torch.get_rng_state(), before), "no global generator is touched"
     with pytest.raises(AssertionError):
         EXTRACTORS["classifier"](Options(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
+
+
+def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As long as that one lives: its signs, which stand still between the first two looks here, put off the end."""
+    few, now, looks = replace(data, count=20), [0.0], [0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += 0.9 * PATIENCE_S
+        looks[0] += 1
+        if looks[0] == 3:
+            EXTRACTORS["classifier"](Options(data=few, cache=tmp_path))
+        else:
+            (tmp_path / "classifiers").mkdir(exist_ok=True)
+            sign.touch()
+            os.utime(sign, (looks[0], looks[0]))
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
+    monkeypatch.setattr("trainer.extractors.classifier.time", clock)
+    EXTRACTORS["classifier"](Options(data=few, cache=tmp_path / "here"))
+    (path,) = (tmp_path / "here" / "classifiers").iterdir()
+    sign = tmp_path / "classifiers" / path.with_suffix(".learning").name
+
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+        raise AssertionError("it learns as well")
+
+    waiting = Options(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
+    assert EXTRACTORS["classifier"](waiting).note
+    assert looks == [3]
+
+
+def test_who_waits_for_the_dead_learns_itself(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + PATIENCE_S))
+    monkeypatch.setattr("trainer.extractors.classifier.time", clock)
+    made = EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path, missing="wait"))
+    assert made.note
+    assert [path.suffix for path in (tmp_path / "classifiers").iterdir()] == [".part"], "no sign of life is left"
+
+
+def test_it_shows_that_it_learns(data: Labelled, tmp_path: Path) -> None:
+    signs: set[int] = set()
+
+    def read(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+        (sign,) = (tmp_path / "classifiers").iterdir()
+        signs.add(sign.stat().st_mtime_ns)
+        return coloured(rows)
+
+    EXTRACTORS["classifier"](Options(data=replace(data, count=20, read=read), cache=tmp_path))
+    assert len(signs) > 1
+
+
+def test_a_classifier_can_be_left_for_later(data: Labelled, tmp_path: Path) -> None:
+    """Its classes are known; nothing is learnt, and nothing written."""
+    made = EXTRACTORS["classifier"](Options(data=data, cache=tmp_path / "cache", missing="leave"))
+    assert (made.classes, made.note) == (3, "")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +21,9 @@ from trainer.stopping import REQUESTS, Outcome
 
 WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
 LINGER_S = 20.0  # after one process has ended badly, the others get so long to notice
+
+Children = Sequence[subprocess.Popen[bytes]]
+Waiting = Callable[[Children], None]
 
 
 def default_processes(config: Config) -> int:
@@ -51,6 +54,21 @@ def start(arguments: Sequence[str], rank: int, size: int, port: int) -> subproce
     )
 
 
+def wait_for_all(children: Children) -> None:
+    """Wait until all have ended; once one has ended badly, the others get a while."""
+    deadline = float("inf")
+    fine = (None, Outcome.FINISHED, Outcome.INTERRUPTED)
+    while any(child.poll() is None for child in children) and time.monotonic() <= deadline:
+        if any(child.poll() not in fine for child in children):
+            deadline = min(deadline, time.monotonic() + LINGER_S)
+        time.sleep(0.05)
+
+
+def wait_for_main(children: Children) -> None:
+    """Wait for the first one alone, which does what the others leave undone."""
+    children[0].wait()
+
+
 def run_processes(run: RunFolder, size: int) -> Outcome:
     """Train with `size` processes, and return how that ended."""
     codes = run_group(["train", "--run", str(run.path.resolve())], size)
@@ -60,8 +78,12 @@ def run_processes(run: RunFolder, size: int) -> Outcome:
     return outcome
 
 
-def run_group(arguments: Sequence[str], size: int) -> list[int]:
-    """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes."""
+def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all) -> list[int]:
+    """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes.
+
+    Args:
+        wait: what it waits for before it ends those that are left.
+    """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: list[subprocess.Popen[bytes]] = []
 
@@ -74,7 +96,7 @@ def run_group(arguments: Sequence[str], size: int) -> list[int]:
         signal.signal(number, pass_on)
     try:
         children += [start(arguments, rank, size, store.port) for rank in range(size)]
-        return wait(children)
+        wait(children)
     finally:
         for number in REQUESTS:
             signal.signal(number, signal.SIG_IGN)  # all that is left is to say how it ended
@@ -83,19 +105,6 @@ def run_group(arguments: Sequence[str], size: int) -> list[int]:
             child.wait()
             if child.stdin:
                 child.stdin.close()
-
-
-def wait(children: list[subprocess.Popen[bytes]]) -> list[int]:
-    """Wait until all have ended; once one has ended badly, the others get a while, and are then killed."""
-    deadline = float("inf")
-    fine = (None, Outcome.FINISHED, Outcome.INTERRUPTED)
-    while any(child.poll() is None for child in children):
-        if any(child.poll() not in fine for child in children):
-            deadline = min(deadline, time.monotonic() + LINGER_S)
-        if time.monotonic() > deadline:
-            for child in children:
-                child.kill()
-        time.sleep(0.05)
     return [child.returncode for child in children]
 
 

@@ -85,8 +85,14 @@ def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
     return executor_of(run.logs.resolve() / "slurm", ["launcher.job.rank", str(path)], setup, request)
 
 
-def executor_of(folder: Path, module: list[str], setup: list[str], request: Request) -> RunExecutor:
-    """Return what submits a job whose ranks run a module of ours with its arguments; Slurm speaks into `folder`."""
+def executor_of(
+    folder: Path, module: list[str], setup: list[str], request: Request, together: bool = True
+) -> RunExecutor:
+    """Return what submits a job whose ranks run a module of ours with its arguments; Slurm speaks into `folder`.
+
+    Args:
+        together: as in `srun_arguments`.
+    """
     profile = request.profile
     made = RunExecutor(folder, rank_command(profile, module))
     made.update_parameters(
@@ -99,7 +105,7 @@ def executor_of(folder: Path, module: list[str], setup: list[str], request: Requ
         wckey=None,
         comment=comment(request.token) if request.token else None,
         additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
-        srun_args=srun_arguments(request),
+        srun_args=srun_arguments(request, together),
         **{
             name: value
             for name, value in {
@@ -118,10 +124,14 @@ def executor_of(folder: Path, module: list[str], setup: list[str], request: Requ
     return made
 
 
-def srun_arguments(request: Request) -> list[str]:
-    """Return how srun starts the ranks. A range of nodes gets all that are free only if the script names no tasks."""
+def srun_arguments(request: Request, together: bool = True) -> list[str]:
+    """Return how srun starts the ranks. A range of nodes gets all that are free only if the script names no tasks.
+
+    Args:
+        together: the end of one is that of all.
+    """
     profile = request.profile
-    arguments = ["--kill-on-bad-exit=1", "--wait=0", f"--ntasks-per-node={request.tasks_per_node}"]
+    arguments = [f"--kill-on-bad-exit={int(together)}", "--wait=0", f"--ntasks-per-node={request.tasks_per_node}"]
     if request.cpus_per_task > 1:
         arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
     if request.gpus_per_node:

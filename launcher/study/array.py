@@ -110,13 +110,16 @@ def which_run(folder: Path, runs: Path) -> list[str]:
 
 
 def then_measure(request: Request) -> list[str]:
-    """Return the lines by which a run that has finished is measured in the same task."""
+    """Return the lines by which a run that has finished is measured in the same task.
+
+    What became of single ranks does not matter once the figures are there.
+    """
     due = shlex.join([sys.executable, "-m", "launcher.study.measure", "--due"])
     measure = script.rank_command(request.profile, ["launcher.study.measure", "--task"])
-    step = shlex.join(["--unbuffered", *script.srun_arguments(request), *measure])
+    step = shlex.join(["--unbuffered", *script.srun_arguments(request, together=False), *measure])
     return [
         f'srun() {{ patient_srun "$@" && if {due} "$RUN"; then',
-        f'  patient_srun {step} "$RUN"; fi; }}',
+        f'  patient_srun {step} "$RUN" || {{ local code=$?; ! {due} "$RUN" || return $code; }}; fi; }}',
     ]
 
 

@@ -13,7 +13,8 @@ from trainer.extractors import EXTRACTORS
 from trainer.extractors.base import CACHE
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
-from trainer.registry import one_of
+from trainer.registry import choose, one_of
+from trainer.settings import Refused
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class Evaluate:
     """Write nearest.png into this folder: the painted pictures that lie nearest to real ones, and those beside them."""
     cache: Path = CACHE
     """Where features are kept: those of the data for the next time."""
+
+    def check(self) -> None:
+        """Check what needs no look at any picture.
+
+        Raises:
+            Refused: naming what is wrong.
+        """
+        if not self.metrics:
+            raise Refused(f"--metrics names none; there are {', '.join(METRICS)}")
+        needs = {need for name in self.metrics for need in choose(METRICS, name, "metric").needs}
+        if self.out and not needs & {"features", "probabilities"}:
+            raise Refused("--out shows the nearest pictures by their features, and no metric here wants any: add fid")
 
 
 def command_line(args: Evaluate) -> list[str]:

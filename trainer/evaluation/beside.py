@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from trainer import journal
+from trainer.checkpoint import Checkpoint, find
 from trainer.evaluation.best import Best
 from trainer.evaluation.settings import MetricsSettings
 from trainer.processes import WATCHED
@@ -33,8 +34,11 @@ class Evaluations:
 
     def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker) -> None:
         self.run, self.settings, self.tracker = run, settings, tracker
-        before = (row for row in journal.rows(run.evaluations) if row["seed_set"] == "select")
-        self.reached = max((row["images_seen"] for row in before), default=0)
+        self.reached = dict[int, int]()  # images seen at the last evaluation after so many rollbacks, which lead back
+        for row in journal.rows(run.evaluations):
+            measured = Checkpoint.parse(Path(row["checkpoint"])) if row["seed_set"] == "select" else None
+            if measured:
+                self.reach(measured)
         self.child: subprocess.Popen[bytes] | None = None
         self.checkpoint = ""  # that is being evaluated
         self.started, self.cpu_before = 0.0, 0.0
@@ -46,15 +50,21 @@ class Evaluations:
 
     def saved(self) -> None:
         """Have the newest checkpoint, which is durable by now, evaluated if its time has come."""
-        every, newest = self.settings.every_images, self.run.newest_checkpoint()
-        if not every or newest is None or newest[0] // every <= self.reached // every:
+        every, newest = self.settings.every_images, next(iter(find(self.run.checkpoints)), None)
+        if not every or newest is None or newest.images_seen // every <= self.reached.get(newest.rollbacks, 0) // every:
             return
-        self.reached, name = newest[0], newest[1].name
+        self.reach(newest)
+        name = newest.path.name
         if self.child:
             log.warning("checkpoint %s is not evaluated: %s still is", name, self.checkpoint)
             self.tracker.event("evaluation skipped", checkpoint=name, running=self.checkpoint)
         else:
             self.start(name)
+
+    def reach(self, checkpoint: Checkpoint) -> None:
+        """Note that a checkpoint's turn has come."""
+        before = self.reached.get(checkpoint.rollbacks, 0)
+        self.reached[checkpoint.rollbacks] = max(before, checkpoint.images_seen)
 
     def start(self, name: str) -> None:
         """Start the process that evaluates a checkpoint; it ends with this one."""

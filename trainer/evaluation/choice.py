@@ -4,43 +4,61 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from shards.index import DataError, Index
 from trainer import journal
 from trainer.checkpoint import find
+from trainer.config import Config
 from trainer.evaluation.best import Best
-from trainer.evaluation.figures import Figure
+from trainer.evaluation.report import Evaluation
+from trainer.evaluation.source import Shards
 from trainer.resolve import read_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
 
-def choose_best(run: RunFolder, figures: Sequence[Figure]) -> Best | None:
+def choose_best(run: RunFolder, newest: Evaluation) -> Best | None:
     """Name the best of the checkpoints that are still there, by their figures on the seed set "select".
 
     Args:
         run: with its evaluations.
-        figures: of the newest one; the others are compared in the same column.
+        newest: of them; the others are compared in the same column, if they are against the training data as well.
 
     Returns:
-        None: the run's settings choose by a figure that is not among these, or by none.
+        None: the run's settings choose by a figure that it does not have, or by none; it is against other data; or no
+            checkpoint that was measured is there any more.
     """
-    wanted = next((f for f in figures if f.name == read_config(run).metrics.keep_best), None)
-    if wanted is None:
+    config = read_config(run)
+    wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
+    real = training_data(config)
+    if wanted is None or newest.facts["real"] != real:
         return None
     there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
     candidates = [
         (distance(wanted.better, row["figures"][wanted.column]), row)
         for row in journal.rows(run.evaluations)
-        if row["seed_set"] == "select" and row["checkpoint"] in there and wanted.column in row["figures"]
+        if (row["seed_set"], row["real"]) == ("select", real)
+        and row["checkpoint"] in there
+        and wanted.column in row["figures"]
     ]
+    if not candidates:
+        return None
     _, row = min(candidates, key=lambda candidate: candidate[0])
     value = float(row["figures"][wanted.column]["value"])
     best = Best(row["checkpoint"], row["images_seen"], wanted.column, value)
     journal.replace(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
     return best
+
+
+def training_data(config: Config) -> str | None:
+    """Return what evaluations against the run's own data have as "real"; None: that data is gone."""
+    try:
+        return "/".join(Shards(Index.open(config.data), "train").key) if config.data else None
+    except DataError:
+        return None
 
 
 def distance(better: str, figure: Mapping[str, Any]) -> float:

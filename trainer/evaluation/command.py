@@ -12,9 +12,8 @@ from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.choice import choose_best
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
-from trainer.evaluation.store import groups
 from trainer.process import is_rank
-from trainer.processes import common, end_with_parent, run_group
+from trainer.processes import common, end_with_parent, run_group, wait_for_main
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -30,11 +29,23 @@ def run_evaluate(args: Evaluate) -> Outcome:
     try:
         if is_rank():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            return evaluate(args, World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])))
+            take_gpu(place("LOCAL_RANK", 0))
+            return evaluate(args, World(place("RANK", 0), place("WORLD_SIZE", 1)))
         return evaluate_here(args)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the features that are there", file=sys.stderr)
         return Outcome.KILLED
+
+
+def place(variable: str, alone: int) -> int:
+    """Return what this process was told of its place; accelerate tells nothing to a process that is alone."""
+    return int(os.environ.get(variable, alone))
+
+
+def take_gpu(local_rank: int) -> None:
+    """Have "cuda" mean the GPU of this rank, of those that the machine has."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
 
 
 def evaluate_here(args: Evaluate) -> Outcome:
@@ -44,17 +55,21 @@ def evaluate_here(args: Evaluate) -> Outcome:
     if size < 1:
         raise Refused(f"--processes must be positive, but is {size}")
     plan = prepare(args)
-    size = min(size, len(groups(plan.count)))
+    size = min(size, plan.parts)
     if size == 1:
         return conclude(args, plan, World())
     del plan
-    return common(run_group(command_line(args), size))
+    return common(run_group(command_line(args), size, wait_for_main)[:1])
 
 
 def evaluate(args: Evaluate, world: World) -> Outcome:
-    """Do one process's part; the main process, which meets all refusals itself, makes the figures of it."""
+    """Do one process's part; the main process, which meets all refusals itself, makes the figures of it.
+
+    Whoever is told no checkpoint by its name finds one itself; the main process does what others have not.
+    """
     try:
-        plan = prepare(args)
+        args = settled(args)
+        plan = prepare(args, "learn" if world.main else "wait")
         if world.main:
             return conclude(args, plan, world)
         plan.extract(world)
@@ -69,13 +84,15 @@ def conclude(args: Evaluate, plan: Plan, world: World) -> Outcome:
     plan.extract(world)
     evaluation = plan.measure()
     evaluation.show()
+    if note := plan.facts["extractor_note"]:
+        print(f"the extractor {note}")
     if args.json:
         evaluation.write(args.json)
     if args.out:
         print(f"the nearest real pictures of painted ones: {plan.show_nearest(args.out)}")
     if plan.run:
         evaluation.record(plan.run)
-        if args.seed_set == "select" and (best := choose_best(plan.run, evaluation.figures)):
+        if args.seed_set == "select" and (best := choose_best(plan.run, evaluation)):
             print(f"best checkpoint by {best.column}: {best.checkpoint}")
     plan.forget()
     return Outcome.FINISHED

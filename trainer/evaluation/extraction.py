@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import PIL
 from tqdm import tqdm
 
+from trainer.environment import environment
 from trainer.evaluation.source import Labels, Source
 from trainer.evaluation.store import Arrays, Group, Store, groups
 from trainer.extractors import Extractor
+from trainer.extractors.base import usual_device
 from trainer.sample import Pictures
 from trainer.world import World
 
@@ -30,6 +32,7 @@ class Task:
         count: how many.
         kept: so many of the first ones are wanted as pictures, too.
         cache: the folder of all features.
+        evaluation: that features of painted pictures belong to.
     """
 
     source: Source
@@ -37,6 +40,7 @@ class Task:
     count: int
     kept: int
     cache: Path
+    evaluation: str = ""
 
     @property
     def stored(self) -> int:
@@ -45,10 +49,13 @@ class Task:
 
     @cached_property
     def store(self) -> Store:
-        """Where the features lie. Bits hold for one environment, whose version and kind of device are in the key."""
+        """Where the features lie. Bits hold for one environment, so what they depend on of it is in the key."""
         label = self.extractor.label if self.extractor else "pictures"
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return Store(self.cache, SCHEMA, *self.source.key, label, str(self.stored), torch.__version__, device)
+        here = environment(usual_device())
+        place = (PIL.__version__, *(str(here[name]) for name in ("device", "instructions", "torch", "cudnn")))
+        evaluation = self.evaluation if self.source.count is None else ""
+        key = (SCHEMA, *self.source.key, label, str(self.stored), *place)
+        return Store(self.cache, *key, evaluation=evaluation)
 
     def compute(self, group: Group) -> Arrays:
         """Compute one part.
@@ -68,7 +75,8 @@ class Task:
     def extract(self, world: World) -> None:
         """Compute this process's parts. The main process then takes over those that others have not come to.
 
-        So it waits for nobody, ends even if it is the only one left, and meets every refusal itself.
+        So it waits for nobody, ends even if it is the only one left, and meets every refusal itself. Who comes when it
+        has ended already does nothing.
 
         Raises:
             Refused: a picture cannot be had, or a part cannot be written.
@@ -77,8 +85,9 @@ class Task:
         order = everything[world.rank :: world.size]
         if world.main:  # from the last one on: so it meets whoever is still at work only at the end
             order += [group for group in reversed(everything) if group not in order]
+            self.store.begin()
         for group in tqdm(order, desc=self.source.name, unit="part", disable=None if world.main else True, leave=False):
-            if not self.store.has(group):
+            if not self.store.has(group) and not self.store.done.exists():
                 self.store.write(group, self.compute(group))
 
     def gather(self) -> Seen:

@@ -10,7 +10,7 @@ import numpy as np
 from trainer.extractors.conventions import Convention
 from trainer.metrics import METRICS, Metric, kernel_distance
 from trainer.metrics.arrays import checked_pair
-from trainer.metrics.base import Estimate, Measure, Sample
+from trainer.metrics.base import Against, Estimate, Measure, Sample
 from trainer.metrics.frechet import Gaussian
 from trainer.metrics.inception_score import inception_score
 from trainer.metrics.intervals import blocks
@@ -29,8 +29,8 @@ def like(metric: Metric, convention: Convention) -> Metric | None:
         measures["is"] = partial(split_score, splits=convention.is_splits)
     if metric.name not in measures:
         return None
-    every = convention.reals == "all" and metric.against != "none"
-    return replace(metric, measure=measures[metric.name], against="all" if every else metric.against)
+    against: Against = "none" if metric.against == "none" else "all"  # reals, as all of these programs do
+    return replace(metric, measure=measures[metric.name], against=against)
 
 
 def fid(real: Sample, fake: Sample, held_out: Sample | None, convention: Convention) -> dict[str, Estimate]:

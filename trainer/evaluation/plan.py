@@ -11,6 +11,7 @@ from trainer.evaluation.extraction import Task
 from trainer.evaluation.figures import Figure, Sides
 from trainer.evaluation.neighbours import nearest_pictures
 from trainer.evaluation.report import Evaluation
+from trainer.evaluation.store import groups
 from trainer.metrics.base import Metric
 from trainer.painting import write
 from trainer.run_folder import RunFolder
@@ -38,6 +39,11 @@ class Plan:
     def count(self) -> int:
         """Painted pictures."""
         return self.fake.count
+
+    @property
+    def parts(self) -> int:
+        """How many processes can share the largest of the extractions."""
+        return len(groups(max(self.fake.count, self.real.count)))
 
     def extract(self, world: World) -> None:
         """Compute this process's part of all features; those of the data, which others wait for as well, first."""
@@ -71,11 +77,11 @@ class Plan:
         """Write painted pictures beside the nearest real ones into a folder.
 
         Raises:
-            Refused: nothing was extracted to tell what is near, or the folder cannot be written.
+            Refused: the folder cannot be written.
         """
         fake, real = self.sides.fake.features, self.sides.real.features
-        if fake is None or real is None:
-            raise Refused("--out shows the nearest pictures by their features, and no metric here wants any: add fid")
+        assert fake is not None
+        assert real is not None
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.commands import whole_state
-from trainer.evaluation.arguments import Evaluate
+from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.choice import best_checkpoint
 from trainer.evaluation.extraction import Task
 from trainer.evaluation.figures import PICTURES
@@ -15,6 +15,7 @@ from trainer.evaluation.painted import Painted
 from trainer.evaluation.plan import Plan, none_left
 from trainer.evaluation.source import OF_FAKES, Folder, Labels, Rows, Shards, Source, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.extractors.base import Missing
 from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
 from trainer.painting import check_place
@@ -37,8 +38,9 @@ def settled(args: Evaluate) -> Evaluate:
     """Return the same with the checkpoint by its name, for all processes: while a run trains, the newest one changes.
 
     Raises:
-        Refused: there is none.
+        Refused: there is none, or the arguments do not fit together.
     """
+    args.check()
     args = replace(args, cache=args.cache.expanduser())
     run = run_of(args.subject)
     if run is None:
@@ -54,7 +56,7 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     """Open the pictures that are measured, and the real ones.
 
     Raises:
-        Refused: there are none, or their sizes differ.
+        Refused: there are none, or their sizes or their classes do not fit together.
     """
     if run is None:
         if args.against is None:
@@ -66,11 +68,16 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
     checkpoint = named_checkpoint(run, str(args.checkpoint))
-    return Painted(run.path, config, checkpoint, args.seed_set), open_fixed(against, config.network.size)
+    real = open_fixed(against, config.network.size)
+    return Painted(run.path, config, checkpoint, args.seed_set, real), real
 
 
-def prepare(args: Evaluate) -> Plan:
+def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
     """Return what the evaluation compares, ready to be computed.
+
+    Args:
+        args: with the checkpoint by its name.
+        classifier: what is done about one that is wanted and not there, as in `Options`.
 
     Raises:
         Refused: it cannot be done.
@@ -86,11 +93,11 @@ def prepare(args: Evaluate) -> Plan:
     fake, real = sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None
-    every = convention is not None and convention.reals == "all"  # then their number does not limit that of the fakes
-    count = min(args.num_samples, fake.count or args.num_samples, args.num_samples if every else real.count)
+    most = args.num_samples if convention else real.count  # other programs compare any number of fakes with all reals
+    count = min(args.num_samples, fake.count or args.num_samples, most)
     if min(count, real.count) < LEAST:
         raise Refused(f"one picture is too few: {fake.name} or {real.name} has no more")
-    extractor = open_extractor(args, convention, real) if wanted & {"features", "probabilities"} else None
+    extractor = open_extractor(args, convention, real, classifier) if wanted & {"features", "probabilities"} else None
     missing = missing_needs(fake, real, held_out, extractor)
     left_out = {metric.name: missing[need] for metric in metrics for need in sorted(metric.needs) if need in missing}
     if convention:
@@ -108,7 +115,7 @@ def prepare(args: Evaluate) -> Plan:
         measured,
         left_out,
         "/".join(filter(None, (extractor.label if extractor else "", args.like and f"like-{args.like}"))),
-        Task(fake, extractor, count, min(kept, count), cache),
+        Task(fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))),
         Task(real, extractor, reals, min(2 * kept, reals), cache),
         Task(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
     )
@@ -119,7 +126,9 @@ def as_asked(metric: Metric, convention: Convention | None) -> Metric:
     return (like(metric, convention) if convention else None) or metric
 
 
-def open_extractor(args: Evaluate, convention: Convention | None, real: Shards | Folder) -> Extractor:
+def open_extractor(
+    args: Evaluate, convention: Convention | None, real: Shards | Folder, classifier: Missing
+) -> Extractor:
     """Open the extractor that is asked for: by its name, or by the convention's.
 
     Raises:
@@ -130,7 +139,7 @@ def open_extractor(args: Evaluate, convention: Convention | None, real: Shards |
     name = convention.extractor if convention else args.extractor or DEFAULT
     resize = convention.resize if convention else None
     opener = choose(EXTRACTORS, name, "extractor")
-    return opener(Options(args.weights, resize, labelled(real), args.cache.expanduser()))
+    return opener(Options(args.weights, resize, labelled(real), args.cache.expanduser(), classifier))
 
 
 def labelled(real: Shards | Folder) -> Labelled:
@@ -152,6 +161,8 @@ def missing_needs(fake: Source, real: Source, held_out: Source | None, extractor
     if not (fake.classes and real.classes):
         unlabelled = real if fake.classes else fake
         missing["labels"] = f"the pictures of {unlabelled.name} have no classes"
+    elif fake.classes != real.classes:
+        missing["labels"] = f"{fake.name} and {real.name} have different classes, or the same in another order"
     if extractor and not extractor.classes:
         missing["probabilities"] = f"{extractor.name} tells no classes; --extractor classifier does"
     return missing
@@ -167,5 +178,6 @@ def facts(args: Evaluate, fake: Source, real: Source, count: int, extractor: Ext
         "real": "/".join(real.key),
         "count": count,
         "extractor": extractor.label if extractor else None,
+        "extractor_note": (extractor and extractor.note) or None,
         "like": args.like,
     }

@@ -1,17 +1,21 @@
 """Features on disk: computed once, by any process, for one group of pictures at a time.
 
-    CACHE/<key>/00000012-256.part     features of pictures 3072 to 3327: a checksum, then safetensors
+    CACHE/features/<key>/00000012-256.part     features of pictures 3072 to 3327: a checksum, then safetensors
+    CACHE/painted/<key>/00000012-256.part      the same of painted pictures
+    CACHE/painted/<key>/done-<launch>          the evaluation has ended: who comes late has nothing to do
 
-The key names everything that the content depends on, so a part that is there is right, whoever wrote it and for which
-evaluation. Processes share their work through these files alone: there is no group to join, an evaluation that was
-killed goes on where it stopped, and the features of the data are there for the next one. A damaged part is computed
-again.
+The key names everything that the content depends on, so a part that is there is right, whoever wrote it. Processes
+share their work through these files alone: there is no group to join, and an evaluation that was killed goes on where
+it stopped. The features of the data are there for the next one; those of painted pictures belong to one evaluation,
+which is in their key, and go with it. What a killed one has left goes after a day. A damaged part is computed again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,9 @@ from trainer.evaluation.source import Rows
 from trainer.settings import Refused
 
 GROUP = 256  # pictures in a part: fixed, since the bits of a picture's features may depend on those beside it
+
+DAY_S = 24 * 3600
+LAUNCH = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID", "MASTER_ADDR", "MASTER_PORT")
 
 Arrays = dict[str, npt.NDArray[Any]]  # features, probabilities, pictures: one row a picture
 
@@ -48,16 +55,24 @@ def groups(count: int) -> list[Group]:
     return [Group(start, min(start + GROUP, count)) for start in range(0, count, GROUP)]
 
 
+def launch() -> str:
+    """Name what processes that were started together have in common."""
+    return "-".join(os.environ.get(variable, "") for variable in LAUNCH)
+
+
 class Store:
     """The parts of one key.
 
     Args:
         cache: the folder of all keys.
         key: names all that the content depends on.
+        evaluation: that they belong to; empty: they are for all.
     """
 
-    def __init__(self, cache: Path, *key: str) -> None:
-        self.folder = cache / "features" / xxhash.xxh3_128_hexdigest(repr(key).encode())
+    def __init__(self, cache: Path, *key: str, evaluation: str = "") -> None:
+        name = xxhash.xxh3_128_hexdigest(repr((*key, evaluation)).encode())
+        self.folder = cache / ("painted" if evaluation else "features") / name
+        self.done = self.folder / f"done-{launch()}"
 
     def path(self, group: Group) -> Path:
         """Return where a part lies."""
@@ -101,6 +116,18 @@ class Store:
             temporary.unlink(missing_ok=True)
             raise Refused(f"the features cannot be kept in {self.folder}: {error.strerror}; name a --cache") from error
 
+    def begin(self) -> None:
+        """Forget that an evaluation of a launch that looked the same has ended."""
+        with suppress(OSError):
+            self.done.unlink()
+
     def remove(self) -> None:
-        """Remove all parts of this key."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the parts of an evaluation that has ended, and what others have left behind a day ago."""
+        with suppress(OSError):
+            self.done.touch()
+            for part in self.folder.glob("*.part"):
+                part.unlink(missing_ok=True)
+        for folder in self.folder.parent.glob("*"):
+            with suppress(OSError):
+                if folder.stat().st_mtime < time.time() - DAY_S:
+                    shutil.rmtree(folder)

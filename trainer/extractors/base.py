@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from trainer.sample import batched
 BATCH = 32
 DIGITS = 8  # of a hash, in a label
 CACHE = Path("~/.cache/lienzo")
+
+Missing = Literal["learn", "wait", "leave"]
 
 Outputs = tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | None]
 """Features, and logits if there are classes."""
@@ -56,8 +58,13 @@ class Network(nn.Module):
 def exact(device: torch.device) -> Iterator[None]:
     """Compute in float32 by kernels that repeat, whatever is set around."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.autocast(device.type, enabled=False), kernels:
-        yield
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, False
+    try:
+        with torch.autocast(device.type, enabled=False), kernels:
+            yield
+    finally:
+        matmul.allow_tf32 = before
 
 
 def usual_device() -> torch.device:
@@ -144,12 +151,15 @@ class Options:
         resize: a filter in place of its own.
         data: what a classifier learns from.
         cache: the folder of what is dear to make again.
+        missing: what is done about a classifier that is not there: "learn" it; "wait" for another process that does,
+            and learn it if that one gives no sign of life; "leave" it, and open one that knows nothing yet.
     """
 
     weights: Path | None = None
     resize: str | None = None
     data: Labelled | None = None
     cache: Path = field(default_factory=CACHE.expanduser)
+    missing: Missing = "learn"
 
 
 USUAL = Options()

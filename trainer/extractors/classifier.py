@@ -2,15 +2,17 @@
 
 It needs no file, and its classes are those of the data, so that Inception Score and the like mean something there.
 Trained once from keyed weights in a keyed order, and kept under a hash of the data. A tenth of the pictures is not
-learnt from, to say how good it is.
+learnt from, to say how good it is. Who learns it touches a file beside it, so that others know how long to wait.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,7 +27,7 @@ from torch.nn.functional import cross_entropy, relu
 
 from shards.order import permute
 from trainer.extractors.base import USUAL, Extractor, Labelled, Network, Options, Outputs, exact, usual_device
-from trainer.extractors.resize import clean
+from trainer.extractors.resize import Pictures, clean
 from trainer.extractors.weights import Weights, drawn, filled, fingerprint
 from trainer.settings import Refused
 
@@ -36,6 +38,7 @@ BATCH = 64
 EPOCHS = 10
 MOST = 60_000  # pictures that it sees in all
 RATE = 2e-3
+PATIENCE_S = 120.0  # without a sign of life from who learns it; file systems of many nodes show one a minute late
 UNSEEN = 10  # one picture of so many is not learnt from
 LEARNING = "the extractor classifier learns the classes of the data, and"
 
@@ -163,8 +166,46 @@ def keep(path: Path, weights: Weights, share: float) -> None:
         raise Refused(f"the classifier cannot be kept in {path.parent}: {error.strerror}; name a --cache") from error
 
 
+def life(path: Path) -> Path:
+    """Return the file that is touched while the classifier that will be at `path` is being learnt."""
+    return path.with_suffix(".learning")
+
+
+def awaited(path: Path) -> tuple[Weights, float] | None:
+    """Wait for what another process learns; None: it has given no sign of life for long."""
+    last, since = None, time.monotonic()
+    while (found := kept(path)) is None and time.monotonic() - since <= PATIENCE_S:
+        with suppress(FileNotFoundError):
+            if (sign := life(path).stat().st_mtime_ns) != last:  # by the clock of the file system, not by ours
+                last, since = sign, time.monotonic()
+        time.sleep(1)
+    return found
+
+
+def learnt_and_kept(path: Path, data: Labelled) -> tuple[Weights, float]:
+    """Train a classifier, show that it is being trained, and keep it.
+
+    Raises:
+        Refused: it cannot be kept.
+    """
+
+    def read(rows: Places) -> tuple[Pictures, Places]:
+        with suppress(OSError):  # if it matters, `keep` says so
+            path.parent.mkdir(parents=True, exist_ok=True)
+            life(path).touch()
+        return data.read(rows)
+
+    try:
+        found = learnt(replace(data, read=read))
+        keep(path, *found)
+    finally:
+        with suppress(OSError):
+            life(path).unlink()
+    return found
+
+
 def open_classifier(options: Options = USUAL, /) -> Extractor:
-    """Open the classifier of the data, and train it if it is not there yet."""
+    """Open the classifier of the data; if it is not there yet, `options.missing` says what is done."""
     data = options.data
     if data is None or len(data.classes) < 2:
         has = f"{data.name} has {len(data.classes) or 'none'}" if data else "there is no labelled data"
@@ -174,11 +215,10 @@ def open_classifier(options: Options = USUAL, /) -> Extractor:
     device = usual_device().type
     key = repr((SCHEMA, *data.key, *data.classes, str(data.count), torch.__version__, device)).encode()
     path = options.cache / "classifiers" / f"{xxhash.xxh3_128_hexdigest(key)}.part"
-    found = kept(path)
-    if found is None:
-        found = learnt(data)
-        keep(path, *found)
-    weights, share = found
+    found = awaited(path) if options.missing == "wait" else kept(path)
+    if found is None and options.missing == "leave":
+        return Extractor("classifier", "not-learnt", Classifier(len(data.classes)), options.resize or "clean")
+    weights, share = found or learnt_and_kept(path, data)
     network = filled(lambda: Classifier(len(data.classes)), weights, path)
     note = f"names {share:.1%} of {-(-data.count // UNSEEN)} unseen pictures rightly"
     return Extractor("classifier", fingerprint(weights), network, options.resize or "clean", note)

@@ -11,14 +11,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Convention:
-    """How a program turns pictures into its figures. All of them look at pictures of whole bytes.
+    """How a program turns pictures into its figures. All look at pictures of whole bytes, and compare all reals.
 
     Args:
         extractor: the network.
         resize: the filter before it.
         ddof: 1: unbiased covariances in FID; 0: sums divided by the number of pictures.
         kid_subsets, kid_subset_size: KID is the mean over so many random subsets of each side; 0: it has no KID.
-        reals: "all": all real pictures are compared; "same": as many as there are fakes.
         prdc_k: the neighbour that balls reach to, which stylegan3 and torch-fidelity look for among features of VGG16
             unless told otherwise; None: it has no precision and recall.
         prdc_closed: balls hold what lies exactly on them: ≤ in place of <.
@@ -30,15 +29,14 @@ class Convention:
     ddof: Literal[0, 1]
     kid_subsets: int
     kid_subset_size: int
-    reals: Literal["all", "same"]
     prdc_k: int | None
     prdc_closed: bool
     is_splits: int = 0
 
 
 CONVENTIONS: dict[str, Convention] = {
-    "pytorch-fid": Convention("inception-2015", "torch-bilinear", 1, 0, 0, "all", None, False),
-    "clean-fid": Convention("inception-2015", "clean", 1, 100, 1000, "all", None, False),
-    "stylegan3": Convention("inception-2015", "tf-bilinear", 0, 100, 1000, "all", 3, True, 10),
-    "torch-fidelity": Convention("inception-2015", "tf-bilinear", 1, 100, 1000, "all", 3, True, 10),
+    "pytorch-fid": Convention("inception-2015", "torch-bilinear", 1, 0, 0, None, False),
+    "clean-fid": Convention("inception-2015", "clean", 1, 100, 1000, None, False),
+    "stylegan3": Convention("inception-2015", "tf-bilinear", 0, 100, 1000, 3, True, 10),
+    "torch-fidelity": Convention("inception-2015", "tf-bilinear", 1, 100, 1000, 3, True, 10),
 }

@@ -34,9 +34,9 @@ def advance(folder: StudyFolder) -> None:
     Raises:
         Refused: it cannot be queued.
     """
-    plan = Plan.open(folder)
-    report(plan)
+    report(Plan.open(folder))
     with folder.held(wait_s=WAIT_S):
+        plan = Plan.open(folder)  # as it is now that nobody else changes it
         found = list(stages(plan))
         tasks = pending(found[-1], retry=False)
         if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim(plan, len(found) - 1):

@@ -8,7 +8,7 @@ from typing import Any
 
 from launcher.cluster import Wanted
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import Cost, Plan, Task
+from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
 from launcher.study.settings import parse
 from tests.made_runs import MadeRun
 from trainer.journal import encode
@@ -48,11 +48,14 @@ def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> No
     wish.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
 
 
-def pace(made: Plan, arm: str, images_per_s: float, rows: int = 5) -> None:
-    """Let an arm's short run tell its speed; its first row comes late, as the first steps of a run are slow."""
-    run = made.folder.pace(arm)
-    run.path.mkdir(parents=True)
-    for number in range(rows):
-        row = {"images_seen": 512 * (number + 1), "elapsed_s": 60 + number * 512 / images_per_s, "time": 0.0}
-        with run.system.open("ab") as file:
-            file.write(encode(row))
+def pace(made: Plan, arm: str, images_per_s: float, *starts: int) -> None:
+    """Let an arm's short run tell its speed, in starts of so many rows; first rows are late: first steps are slow."""
+    run, each, images = made.folder.pace(arm), PACE_STEPS // PACE_ROWS * made.costs[arm].step_images, 0
+    run.path.mkdir(parents=True, exist_ok=True)
+    for start, rows in enumerate(starts or (PACE_ROWS,)):
+        for number in range(rows):
+            images += each
+            elapsed_s = 60 + number * each / images_per_s
+            row = {"images_seen": images, "elapsed_s": elapsed_s, "time": 1_000 * start + elapsed_s}
+            with run.system.open("ab") as file:
+                file.write(encode(row))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.cluster import Wanted
 from launcher.job.attempts import Cause, Decision
 from launcher.runs import Queue
 from launcher.study.collect import collect
 from launcher.study.plan import Plan
-from launcher.study.standing import note_broken, now, pending, standing
+from launcher.study.prepare import check_lowered
+from launcher.study.standing import note_broken, standing, upcoming
 from launcher.study.wish import Wish
 from tests.made_runs import JOB, MadeRun, job, slurm_says
 from tests.studies import pace, plan, score
@@ -25,7 +27,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(made: Plan) -> list[str]:
-    return [f"{task.run.path.name} {task.images} {task.seed_set}" for task in pending(now(made), retry=False)]
+    return [f"{task.run.path.name} {task.images} {task.seed_set}" for task in upcoming(made, retry=False)[1]]
 
 
 def test_equal_images_are_whole_steps_of_each_arm_and_never_more(tmp_path: Path) -> None:
@@ -52,8 +54,64 @@ def test_equal_seconds_are_images_at_the_speed_that_each_arm_has_shown(tmp_path:
 
 def test_a_speed_is_known_once_all_its_rows_are_there(tmp_path: Path) -> None:
     made = plan(tmp_path, budget={"seconds": 20.0})
-    pace(made, "a", 64.0, rows=4)
+    pace(made, "a", 64.0, 4)
     assert not made.known("a")
+
+
+@pytest.mark.parametrize("starts", [(1, 4), (3, 2), (4, 1)])
+def test_a_speed_is_taken_within_one_start(tmp_path: Path, starts: tuple[int, ...]) -> None:
+    made = plan(tmp_path, budget={"seconds": 20.0})
+    pace(made, "a", 64.0, *starts)
+    assert made.images_per_s("a") == pytest.approx(64.0)
+    pace(made, "b", float("inf"), *starts)
+    assert not made.known("b"), "two rows at the same time tell no speed"
+
+
+def test_an_arm_without_a_speed_has_failed_and_gets_no_other_budget(tmp_path: Path) -> None:
+    made = plan(tmp_path, budget={"seconds": 20.0}, seeds=1)
+    pace(made, "a", 64.0)
+    pace(made, "b", 32.0)
+    assert collect(made).entries == (), "speeds are still measured"
+    run = MadeRun(made.folder.pace("c").path)
+    run.event("start", -10, owner="a run on this machine")
+    speeds = next(iter(made.stages()))
+    note_broken(speeds[2], "trainer ended with 1: out of memory")
+    assert names(made) == ["a-s0 1280 report", "b-s0 640 report"]
+    found = collect(made).entries
+    assert [(e.arm, e.status) for e in found] == [("c", "failed"), ("a", "waiting"), ("b", "waiting")]
+    assert (found[0].run, found[0].role, found[0].reason) == (
+        "pace/c",
+        "compare",
+        "trainer ended with 1: out of memory",
+    )
+    assert upcoming(made, retry=True) == (0, [speeds[2]])
+    number, others = upcoming(made, retry=True, tried={speeds[2]})
+    assert (number, [task.arm for task in others]) == (1, ["a", "b"])
+    with pytest.raises(Refused, match="the speed of arm 'c' is not known"):
+        made.images("c")
+
+
+def test_a_short_run_that_ended_without_a_speed_has_failed(tmp_path: Path) -> None:
+    made = plan(tmp_path, budget={"seconds": 20.0})
+    run = MadeRun(made.folder.pace("a").path)
+    pace(made, "a", 64.0, 1, 1, 1, 1, 1)
+    run.event("start", -10, owner="a run on this machine")
+    run.event("end", -5, outcome="finished")
+    found = standing(made, next(iter(made.stages()))[0], Queue())
+    assert found.status == "failed"
+    assert f"remove {run.folder} and use --retry" in found.reason
+
+
+def test_a_budget_below_what_a_run_has_seen_is_refused(tmp_path: Path) -> None:
+    made = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 1_024})
+    for task in upcoming(made, retry=False)[1]:
+        score(made, task, 3.0)
+    check_lowered(made)
+    raised = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 2_048})
+    check_lowered(raised)
+    lowered = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 900})
+    with pytest.raises(Refused, match="a, seed 1000 has seen 256 images already, but is to be measured at 224"):
+        check_lowered(lowered)
 
 
 def test_only_what_is_missing_is_done_and_seeds_can_be_added(tmp_path: Path) -> None:
@@ -73,10 +131,10 @@ def test_halving_leaves_arms_behind_and_compares_on_other_seeds(tmp_path: Path) 
     made = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 2}, budget={"images": 1_024})
     assert names(made) == [f"{arm}-s{seed} 256 select" for seed in (1_000, 1_001) for arm in "abc"]
     scores = {"a": (9.0, 5.0), "b": (8.0, 8.0), "c": (1.0, 2.0)}  # a: one good run, and the better mean of a and b
-    for task in pending(now(made), retry=False):
+    for task in upcoming(made, retry=False)[1]:
         score(made, task, scores[task.arm][task.seed - 1_000])
     assert names(made) == [f"{arm}-s{seed} 512 select" for seed in (1_000, 1_001) for arm in "ac"]
-    for task in pending(now(made), retry=False):
+    for task in upcoming(made, retry=False)[1]:
         score(made, task, 3.0 if task.arm == "a" else 4.0)
     assert names(made) == ["a-s0 1024 report", "a-s1 1024 report"]
     found = collect(made)
@@ -100,8 +158,8 @@ def test_a_failure_stops_nobody_and_is_tried_again_on_request(tmp_path: Path) ->
         run = MadeRun(task.run.path)
         run.event("start", -10, owner="a run on this machine")
     note_broken(b, "trainer ended with 1: NaN or Inf at 64 images")
-    assert [task.arm for task in pending(now(made), retry=False)] == ["c"], "c was only killed: nobody saw it fail"
-    assert [task.arm for task in pending(now(made), retry=True)] == ["b", "c"]
+    assert [task.arm for task in upcoming(made, retry=False)[1]] == ["c"], "c was only killed: nobody saw it fail"
+    assert [task.arm for task in upcoming(made, retry=True)[1]] == ["b", "c"]
     told = [(e.status, e.reason) for e in collect(made).entries]
     assert told[:2] == [("finished", ""), ("failed", "trainer ended with 1: NaN or Inf at 64 images")]
 
@@ -110,7 +168,7 @@ def test_a_run_whose_figure_is_no_number_has_failed(tmp_path: Path) -> None:
     made = plan(tmp_path, seeds=1)
     for task, value in zip(next(iter(made.stages())), (4.0, None, float("nan")), strict=True):
         score(made, task, value)
-    assert pending(now(made), retry=False) == []
+    assert upcoming(made, retry=False)[1] == []
     assert [e.status for e in collect(made).entries] == ["finished", "failed", "failed"]
     assert collect(made).entries[1].reason == "fid could not be measured"
 
@@ -123,7 +181,7 @@ def test_what_is_queued_or_trained_is_not_done_twice(tmp_path: Path, monkeypatch
     slurm_says(monkeypatch, job("PENDING", "Resources"))
     queued = standing(made, task, Queue())
     assert (queued.status, queued.live) == ("waiting", True)
-    assert [t.arm for t in pending(now(made), retry=True)] == ["b", "c"]
+    assert [t.arm for t in upcoming(made, retry=True)[1]] == ["b", "c"]
     slurm_says(monkeypatch, job("RUNNING"))
     run.began(after_s=-5)
     run.event("start", -4, owner=f"Slurm job {JOB}")
@@ -172,9 +230,13 @@ def test_an_evaluation_is_due_when_its_run_is_trained(tmp_path: Path) -> None:
 
 
 def test_a_study_is_read_back_with_the_seeds_that_were_added(tmp_path: Path) -> None:
-    made = plan(tmp_path / "study")
+    made = replace(plan(tmp_path / "study"), home=tmp_path, project={"seed": 3})
     text = 'data = "shards"\nseeds = 2\n[budget]\nimages = 1000\n'
     text += "".join(f'[arms.{arm}]\nrecipe = "dcgan-32"\n' for arm in "abc")
-    made = replace(made, settings=replace(made.settings, seeds=(0, 1, 2), at_once=3))
+    settings = replace(made.settings, seeds=(0, 1, 2), at_once=3, data=tmp_path / "shards")
+    made = replace(made, settings=settings, wanted=Wanted(nodes="2", after=tmp_path / "other"))
     made.save(text)
     assert Plan.open(made.folder) == made
+    made.folder.plan.write_text("{}")
+    with pytest.raises(Refused, match="is of another version"):
+        Plan.open(made.folder)

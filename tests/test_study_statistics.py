@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -13,14 +15,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.study import Truth, contrasts, covered, wrong
-from launcher.study import results, statistics
+from launcher.study import results, sheet, statistics
 from launcher.study.comparison import compare
 from launcher.study.halving_math import survivors
 from launcher.study.pairs import NO_SPREAD, ONE_SEED
-from launcher.study.ranking import letters
+from launcher.study.ranking import letters, ranking
 from launcher.study.results import Rung
 from launcher.study.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
+from launcher.study.tables import pairs_table
 from launcher.study.words import findings, headline
+from tests.conftest import HOME
 from tests.made_studies import entry, study, whole
 from trainer.settings import Refused
 
@@ -156,6 +160,7 @@ def test_a_clear_study() -> None:
     assert pair.a == "best"
     assert pair.beats
     assert pair.effect
+    assert pair.effect.value
     assert pair.effect.value > 0
     assert pair.beats.low is not None
     assert 0.5 < pair.beats.low <= pair.beats.value
@@ -163,7 +168,93 @@ def test_a_clear_study() -> None:
     assert pair.difference.high < 0
     turned = compare(study(scores, better="higher"))
     assert [arm.arm for arm in turned.arms] == ["alike", "worse", "best"]
-    assert all(p.effect and p.effect.value >= 0 for p in turned.pairs)
+    assert all(p.effect and (p.effect.value or 0) >= 0 for p in turned.pairs)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_verdict_points_where_the_tested_difference_does(sign: int) -> None:
+    """B has the better mean only by a seed that A has not."""
+    scores = {"A": runs(10, 11, 12), "B": runs(11, 12.01, 13.02, 1)}
+    scores = {arm: {seed: sign * score for seed, score in of_arm.items()} for arm, of_arm in scores.items()}
+    answer = compare(made := study(scores, better="lower" if sign == 1 else "higher"))
+    pair = answer.pair("A", "B")
+    assert pair
+    assert (pair.a, pair.b, pair.separated) == ("A", "B", True)
+    assert sign * pair.difference.value == pytest.approx(-1.01)
+    assert pair.effect
+    assert pair.effect.value
+    assert pair.effect.value > 0
+    assert answer.unbeaten == ["A"]
+    assert [(arm.arm, arm.letters) for arm in answer.arms] == [("A", "a"), ("B", "b")]
+    assert headline(made, answer).startswith("A is better than B")
+    assert any(
+        "B has the better mean over all its seeds, but A is better on the 3" in f for f in findings(made, answer)
+    )
+
+
+def test_verdicts_that_go_round_in_a_circle_have_no_winner() -> None:
+    """Each pair shares seeds of its own."""
+    a, b, c = ({seed: 0.01 * seed for seed in range(9)} for _ in range(3))
+    for seed, (better, worse, absent) in enumerate([(a, b, c)] * 3 + [(b, c, a)] * 3 + [(c, a, b)] * 3):
+        better[seed] += 1 + 0.001 * seed
+        worse[seed] += 2
+        del absent[seed]
+    answer = compare(made := study({"a": a, "b": b, "c": c}))
+    assert {(p.a, p.b) for p in answer.pairs if p.separated} == {("a", "b"), ("b", "c"), ("c", "a")}
+    assert headline(made, answer).endswith("no ranking.")
+    assert {arm.letters for arm in answer.arms} == {"a", "b", "c"}
+
+
+def test_who_is_better_stands_first() -> None:
+    assert ranking(["x", "y", "z"], {("z", "x")}) == ["y", "z", "x"]
+    assert ranking(["x", "y", "z"], {("x", "y"), ("y", "z"), ("z", "x")}) == ["x", "y", "z"]
+
+
+def test_two_seeds_have_no_effect_of_0_beside_intervals_that_exclude_it(tmp_path: Path) -> None:
+    answer = compare(made := study({"a": runs(1.0, 1.05), "b": runs(2.0, 2.2)}))
+    (pair,) = answer.pairs
+    assert pair.separated
+    assert pair.effect
+    assert pair.effect.value is None
+    assert 0 < pair.effect.low < pair.effect.high
+    assert pair.beats
+    assert pair.beats.low is not None
+    assert pair.beats.high is not None
+    assert 0.5 < pair.beats.low < pair.beats.value <= pair.beats.high
+    sheet.write_conclusions(made, answer, tmp_path / "conclusions.json")
+    assert json.loads((tmp_path / "conclusions.json").read_text())["pairs"][0]["effect"]["value"] is None
+    assert "<td class=tight>–<br><small>(+" in pairs_table(made, answer).replace('"', "")
+
+
+def test_the_chance_to_win_is_median_unbiased() -> None:
+    found = contrasts(Truth((0.8, 0.0), (0.5**0.5,) * 2).draw(STUDIES, 2))
+    above = (found.median_effect() > 0.8).mean()
+    assert stats.binomtest(int(STUDIES * above), STUDIES).pvalue > 1e-4
+
+
+def test_effects_far_from_0_have_limits_and_come_back() -> None:
+    """In a process of its own: the inverse of SciPy's noncentral t does not come back here, and hears no signal."""
+    code = (
+        "import numpy as np; from launcher.study.statistics import paired;"
+        "found = paired(np.array([[-100, -100.0005], [100, 100.0005]]));"
+        "print(*np.ravel([*found.effect_interval(0.05), found.median_effect()]))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=HOME
+    )
+    lows_highs = np.array(said.stdout.split(), float) * np.sqrt(2)
+    t = 100.00025 / 0.00025
+    low, middle, high = t * np.sqrt(stats.chi2.ppf([0.025, 0.5, 0.975], 1))
+    assert lows_highs == pytest.approx([-high, low, -low, high, -middle, middle], rel=1e-3)
+
+
+@pytest.mark.parametrize("chance", [0.9999, 0.975, 0.5])
+@pytest.mark.parametrize("freedom", [1.0, 2.0, 9.0])
+@pytest.mark.parametrize("side", [1, -1])
+def test_limits_do_not_jump_where_the_inverse_is_left(side: int, freedom: float, chance: float) -> None:
+    t = side * np.geomspace(20, 1e5, 200)
+    per_t = statistics.noncentrality(t, np.array([freedom]), chance) / t
+    assert np.abs(np.diff(per_t)).max() < 0.01 * max(1, np.abs(per_t[-1]))
 
 
 def test_two_seeds_are_a_test_and_one_is_not() -> None:

@@ -1,8 +1,9 @@
 """What the end of a study's task may set going: `python -m launcher.study.advance STUDY`, run by its batch script.
 
 Results and page are written anew; where the task was the last of its stage, the next stage is queued. Nobody needs to
-be logged in for that. Of tasks that end in the same moment one queues it: who makes the file of that stage. Should it
-be killed just then, `launcher study` queues what is missing.
+be logged in for that. Of tasks that end in the same moment one queues it: who makes the file of that stage. A stage of
+which anything was queued or begun before is its user's to go on with, by `launcher study`: what is missing of it may
+have been cancelled.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from launcher.study.folder import StudyFolder  # noqa: E402
 from launcher.study.plan import Plan  # noqa: E402
 from launcher.study.prepare import with_settings  # noqa: E402
 from launcher.study.report import report  # noqa: E402
-from launcher.study.standing import now  # noqa: E402
+from launcher.study.standing import pending, stages  # noqa: E402
 from slurm.settings import Refused as SlurmRefused  # noqa: E402
 from trainer.settings import Refused  # noqa: E402
+
+WAIT_S = 60.0  # for others that look at the study in this moment
 
 
 def advance(folder: StudyFolder) -> None:
@@ -31,25 +34,16 @@ def advance(folder: StudyFolder) -> None:
     Raises:
         Refused: it cannot be queued.
     """
-    plan = Plan.open(folder)
-    report(plan)
-    stage = [one for one in now(plan) if one.status in ("running", "waiting")]
-    untouched = stage and all(one.status == "waiting" and not one.live for one in stage)
-    if not untouched or not claim(plan, stage[0].task.images):
-        return
-    tasks = [one.task for one in stage]
-    job = array.prepare(plan, with_settings(plan, tasks, gpus=False))
-    gpus = bool(job.request.gpus_per_node)
-    print(f"queued array {array.submit(plan, with_settings(plan, tasks, gpus), job)}")
-
-
-def claim(plan: Plan, images: int) -> bool:
-    """Tell whether this process is the one that queues the stage."""
-    try:
-        os.close(os.open(plan.folder.queue / f"stage-{images}", os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        return False
-    return True
+    report(Plan.open(folder))
+    with folder.held(wait_s=WAIT_S):
+        plan = Plan.open(folder)  # as it is now that nobody else changes it
+        found = list(stages(plan))
+        tasks = pending(found[-1], retry=False)
+        if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim(plan, len(found) - 1):
+            return
+        job = array.prepare(plan, with_settings(plan, tasks, gpus=False))
+        gpus = bool(job.request.gpus_per_node)
+        print(f"queued array {array.submit(plan, with_settings(plan, tasks, gpus), job)}")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,16 @@ def prepare(plan: Plan, tasks: Sequence[tuple[Task, Config]]) -> Job:
     return replace(jobs[0], request=replace(jobs[0].request, name=plan.settings.name, tasks_per_node=fewest))
 
 
+def claim(plan: Plan, stage: int) -> bool:
+    """Note that a stage is queued; False: it was noted before. A budget that was changed makes other stages."""
+    plan.folder.queue.mkdir(parents=True, exist_ok=True)
+    try:
+        (plan.folder.queue / f"stage-{stage}-{plan.settings.budget.amount}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def submit(plan: Plan, tasks: Sequence[tuple[Task, Config]], job: Job) -> int:
     """Write the run folders, queue the array, and return its number.
 

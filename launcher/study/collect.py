@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import zip_longest
 from typing import Any
 
 from launcher import runs
@@ -16,22 +15,20 @@ from launcher.status.starts import Start, merge
 from launcher.study import results
 from launcher.study.plan import Plan, Task
 from launcher.study.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
+from launcher.study.speed import stretches
 from launcher.study.standing import Standing, standing
-from trainer.journal import Row
 from trainer.run_folder import RunFolder
 
 Figures = Mapping[str, Any]
 
-PAUSE_S = 1.0  # between two rows, by which the clocks of a start and of the world differ when another start began
-
 
 def collect(plan: Plan) -> results.Study:
-    """Return what is known by now."""
+    """Return what is known by now. An arm whose speed could not be told is there by that one run, which has failed."""
     settings, queue = plan.settings, Queue()
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
     for stage in plan.stages():
-        found = [standing(plan, task, queue) for task in stage if task.seed_set]
-        entries |= {one.task.run: entry(plan, one) for one in found}
+        found = [standing(plan, task, queue) for task in stage]
+        entries |= {one.task.run: entry(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
         if any(one.status in ("running", "waiting") for one in found):
             break
@@ -87,7 +84,7 @@ def entry(plan: Plan, one: Standing) -> Entry:
         seed=task.seed,
         run=str(run.path.relative_to(plan.folder.path)),
         status=status,
-        role="compare" if task.seed_set == "report" else "select",
+        role="select" if task.seed_set == "select" else "compare",
         reason=one.reason if status == one.status else f"{plan.settings.evaluation.metric} could not be measured",
         images_seen=one.images,
         seconds=round(sum(s for s, _ in spent), 3),
@@ -109,16 +106,9 @@ def figures_of(plan: Plan, task: Task) -> Figures:
 
 def turns(run: RunFolder, starts: Sequence[Start]) -> Iterator[tuple[float, int]]:
     """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
-    rows = [row for row in runs.rows(run.system) if {"elapsed_s", "time"} <= row.keys()]
-    for row, following in zip_longest(rows, rows[1:]):
-        if following is None or abs(between(row, following, "time") - between(row, following, "elapsed_s")) > PAUSE_S:
-            before = [start for start in starts if seconds(start.began) <= row["time"]]
-            yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
-
-
-def between(row: Row, following: Row, name: str) -> float:
-    """Return what a clock has counted between two rows."""
-    return float(following[name] - row[name])
+    for *_, row in stretches(runs.rows(run.system)):
+        before = [start for start in starts if seconds(start.began) <= row["time"]]
+        yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
 
 
 def curve(run: RunFolder) -> Iterator[Point]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from launcher.cluster import Wanted, instead_of_slurm, use_slurm
 from launcher.job.submission import Job
@@ -17,11 +18,12 @@ from launcher.study import array
 from launcher.study.folder import HOME, StudyFolder
 from launcher.study.here import Here
 from launcher.study.plan import Plan, Task
-from launcher.study.prepare import begin, with_settings
+from launcher.study.prepare import begin, from_anywhere, with_settings
 from launcher.study.report import report
 from launcher.study.settings import StudySettings, read
-from launcher.study.standing import Standing, now, pending, stages
+from launcher.study.standing import Standing, stages, upcoming
 from launcher.submit import on_nodes
+from trainer.resolve import read_project_file
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 
@@ -37,13 +39,13 @@ class Study:
     out: Path | None = None
     """The study's folder; default: studies/NAME."""
     seeds: int | None = None
-    """Seeds of each arm, 0, 1, 2, …, in place of those in the file: more can be added at any time."""
+    """So many seeds of each arm, 0, 1, 2, …, and those in the file: more can be added at any time, none taken away."""
     at_once: int | None = None
     """So many runs at the same time, in place of what the file says."""
     processes: int | None = None
     """Processes of each run on this machine."""
     retry: bool = False
-    """Train again what has failed; else failures are counted."""
+    """Train again what has failed, and the short runs that tell an arm's speed; else failures are counted."""
     dry_run: bool = False
     """Check everything, show the plan and its cost, and do nothing."""
     status: bool = False
@@ -69,41 +71,71 @@ def run_study(args: Study) -> int:
         return 0
     on_slurm = use_slurm(args.wanted)
     wanted = args.wanted if args.wanted.nodes != Wanted.nodes else replace(args.wanted, nodes=asked.nodes)
-    plan = begin(asked, folder, wanted, args.processes)
-    todo = pending(now(plan), args.retry)
+    if args.study.is_dir() and folder.plan.exists():  # it goes on as it was begun, wherever the user stands now
+        known = Plan.open(folder)
+        home, project, profile = known.home, known.project, known.wanted.profile
+    else:
+        home, project = Path.cwd(), read_project_file()
+        profile = project.get("profile")
+    wanted = from_anywhere(wanted, Path.cwd(), profile)
+    plan = begin(asked, folder, wanted, args.processes, home, project)
+    if args.dry_run:
+        go_on(plan, args, on_slurm)
+        return 0
+    with folder.held():
+        plan = replace(plan, settings=with_known_seeds(plan.settings, folder))  # another may have added some just now
+        plan.save(toml.read_text())
+        return go_on(plan, args, on_slurm)
+
+
+def go_on(plan: Plan, args: Study, on_slurm: bool) -> int:
+    """Show what is to be trained now, and unless it is a dry run, queue it or train it here."""
+    stage, todo = upcoming(plan, args.retry)
     job = array.prepare(plan, with_settings(plan, todo, gpus=False)) if on_slurm and todo else None
     show_plan(plan, todo, job, args)
     if args.dry_run:
         if job:
+            folder = plan.folder
             print(f"\n{array.executor(plan, job.request, folder.code(1), folder.tasks(1), len(todo)).text()}")
         return 0
-    plan.save(toml.read_text())
     if not on_slurm:
         return train_here(plan, args.retry)
     if job:
+        array.claim(plan, stage)
         tasks = with_settings(plan, todo, gpus=job.request.gpus_per_node > 0)
         print(f"submitted array {array.submit(plan, tasks, job)} of {len(todo)} runs")
     report(plan)
     return 0
 
 
+def with_known_seeds(asked: StudySettings, folder: StudyFolder) -> StudySettings:
+    """Return a study with the seeds that were added before: they stay.
+
+    Raises:
+        Refused: the folder holds another study.
+    """
+    if not folder.plan.exists():
+        return asked
+    known = Plan.open(folder).settings
+    if known.name != asked.name:
+        raise Refused(f"{folder.path} holds the study {known.name!r}, not {asked.name!r}; name another --out")
+    return replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *known.seeds))))
+
+
 def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
-    """Return what is asked for, where it will lie, and the file that says so. Seeds that were added once stay.
+    """Return what is asked for, where it will lie, and the file that says so.
 
     Raises:
         Refused: it cannot be read, or cannot be.
     """
     toml = args.study / "study.toml" if args.study.is_dir() else args.study
-    asked = read(toml)
+    begun = StudyFolder(args.study)
+    asked = read(toml, Plan.open(begun).settings.name if begun.plan.exists() else None)
     if args.study.is_dir() and args.out is None:
         folder = StudyFolder(args.study)
     else:
         folder = StudyFolder(args.out or HOME / asked.name)
-    if folder.plan.exists():
-        known = Plan.open(folder).settings
-        if known.name != asked.name:
-            raise Refused(f"{folder.path} holds the study {known.name!r}, not {asked.name!r}; name another --out")
-        asked = replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *known.seeds))))
+    asked = with_known_seeds(asked, folder)
     if args.seeds is not None:
         if args.seeds < 1:
             raise Refused(f"--seeds must be positive, but is {args.seeds}")
@@ -115,7 +147,7 @@ def train_here(plan: Plan, retry: bool) -> int:
     """Train and measure stage after stage on this machine; results and page are written after each."""
     here = Here(plan, plan.settings.at_once or 1)
     tried: set[Task] = set()
-    while todo := [task for task in pending(now(plan), retry) if task not in tried]:
+    while todo := upcoming(plan, retry, tried)[1]:
         tried |= {*todo}
         if not here(with_settings(plan, todo, gpus=False)):
             print(f"stopped and saved; the same command goes on: python -m launcher study {plan.folder.path}")
@@ -177,7 +209,7 @@ def show(standings: Sequence[Standing]) -> None:
     table = Table("run", "state", "images", "of", "why", box=None)
     for one in standings:
         task = one.task
-        table.add_row(task.name, one.status, f"{one.images:,}", f"{task.images:,}", one.reason)
+        table.add_row(*map(Text, (task.name, one.status, f"{one.images:,}", f"{task.images:,}", one.reason)))
     screen().print(table)
 
 

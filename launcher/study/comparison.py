@@ -10,7 +10,7 @@ import numpy as np
 
 from launcher.study import statistics
 from launcher.study.pairs import Interval, Pair, verdicts
-from launcher.study.ranking import letters
+from launcher.study.ranking import letters, ranking
 from launcher.study.results import Entry, Study
 from launcher.study.statistics import ALPHA
 
@@ -62,8 +62,9 @@ class Comparison:
     """The answer of a study.
 
     Args:
-        arms: the best mean first, then those without one, then those left behind at a rung.
-        pairs: of the arms with a mean, in the same order.
+        arms: the best mean first, though none before an arm that is better than it; then those without a mean, then
+            those left behind at a rung.
+        pairs: of the arms with a mean.
         failures: pairs of arms whose failure rates differ.
     """
 
@@ -77,7 +78,7 @@ class Comparison:
 
     @property
     def tested(self) -> list[str]:
-        """The arms that could be tested against another, the best mean first."""
+        """The arms that could be tested against another, in the order of `arms`."""
         tested = {arm for pair in self.pairs if not pair.refusal for arm in (pair.a, pair.b)}
         return [summary.arm for summary in self.arms if summary.arm in tested]
 
@@ -94,10 +95,12 @@ def compare(study: Study) -> Comparison:
     left = {arm.name: study.left_at(arm.name) for arm in study.arms}
     scores = {arm: study.scores(arm) for arm, rung in left.items() if rung is None}
     means = {arm: float(np.mean([*found.values()])) for arm, found in scores.items() if found}
-    ranked = sorted(means, key=lambda arm: sign * means[arm])
-    pairs = verdicts([*combinations(ranked, 2)], scores, sign)
+    by_mean = sorted(means, key=lambda arm: sign * means[arm])
+    pairs = verdicts([*combinations(by_mean, 2)], scores, sign)
+    apart = {(pair.a, pair.b) for pair in pairs if pair.separated}
+    ranked = ranking(by_mean, apart)
     tested = [arm for arm in ranked if any(arm in (pair.a, pair.b) and not pair.refusal for pair in pairs)]
-    marks = letters(tested, {(pair.a, pair.b) for pair in pairs if pair.separated})
+    marks = letters(tested, apart)
     order = [*ranked, *(arm for arm in scores if arm not in means), *(arm for arm, rung in left.items() if rung)]
     arms = [replace(summary(study, arm), letters=marks.get(arm, "")) for arm in order]
     return Comparison(tuple(arms), pairs, failing(arms))

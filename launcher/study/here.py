@@ -117,7 +117,8 @@ def trains_here(task: Task) -> bool:
 def said(plan: Plan, task: Task) -> str:
     """Say what came of a run."""
     if task.seed_set is None:
-        return f"{plan.images_per_s(task.arm):.0f} images/s"
+        speed = plan.images_per_s(task.arm)
+        return "its speed could not be told" if speed is None else f"{speed:.0f} images/s"
     score, metric = plan.score(task), plan.settings.evaluation.metric
     return f"{metric} could not be measured" if score is None else f"{metric} {score:.4g}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,6 +14,7 @@ from launcher.cluster import Wanted
 from launcher.study.folder import StudyFolder
 from launcher.study.halving_math import survivors
 from launcher.study.settings import StudySettings, read
+from launcher.study.speed import images_per_s
 from launcher.study.wish import SeedSet, Wish
 from trainer import journal
 from trainer.run_folder import RunFolder
@@ -58,36 +59,44 @@ class Plan:
     wanted: Wanted
     processes: int | None = None
     """Of each run, on this machine."""
+    home: Path = Path()
+    """Where the user stood: relative paths of the settings are seen from there."""
+    project: Mapping[str, Any] = field(default_factory=dict)
+    """What lienzo.toml said there."""
 
     @classmethod
     def open(cls, folder: StudyFolder) -> Plan:
         """Read a study that was begun.
 
         Raises:
-            Refused: there is none.
+            Refused: there is none, or another version has written it.
         """
         try:
             values = json.loads(folder.plan.read_text())
         except FileNotFoundError:
             raise Refused(f"{folder.path} holds no study: there is no {folder.plan.name} in it") from None
+        if not {"home", "project"} <= values.keys():
+            raise Refused(f"{folder.plan} is of another version: remove it, and begin the study again by its TOML file")
         costs = {arm: Cost(**cost) for arm, cost in values["costs"].items()}
         settings = replace(read(folder.toml), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])})
-        settings = replace(settings, data=Path(values["data"]))
-        wanted = Wanted(**values["wanted"])
-        return cls(settings, folder, costs, wanted, values["processes"])
+        home, wanted = Path(values["home"]), values["wanted"]
+        settings = replace(settings, data=home / settings.data)
+        wanted = Wanted(**wanted | {"after": wanted["after"] and Path(wanted["after"])})
+        return cls(settings, folder, costs, wanted, values["processes"], home, values["project"])
 
     def save(self, toml: str) -> None:
         """Write plan and copy, atomically."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
         journal.replace(self.folder.toml, toml.encode())
         values = {
-            "data": str(self.settings.data),
             "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
             "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
             "wanted": asdict(self.wanted),
             "processes": self.processes,
+            "home": self.home,
+            "project": self.project,
         }
-        journal.replace(self.folder.plan, json.dumps(values, indent=1).encode() + b"\n")
+        journal.replace(self.folder.plan, json.dumps(values, indent=1, default=str).encode() + b"\n")
 
     def wish(self, task: Task) -> Wish | None:
         """Return how a task's run is to be measured."""
@@ -99,6 +108,11 @@ class Plan:
         """Tell whether a task's run is trained and measured."""
         wish = self.wish(task)
         return wish.score(task.run).exists() if wish else self.images_per_s(task.arm) is not None
+
+    def begun(self, task: Task) -> bool:
+        """Tell whether anybody has queued or begun a task; its run may have been, for an earlier rung."""
+        wish = Wish.of(task.run) if task.seed_set else None
+        return wish.images >= task.images if wish else task.run.config.exists() or task.run.job.exists()
 
     def figures(self, task: Task) -> Mapping[str, Any] | None:
         """Return all that was measured of a task's run; None: nothing yet."""
@@ -117,12 +131,10 @@ class Plan:
         return value if isinstance(value, float) else None
 
     def images_per_s(self, arm: str) -> float | None:
-        """Return the speed that an arm has shown; None: not yet."""
+        """Return the speed that an arm has shown in its whole short run; None: not yet."""
         rows = list(journal.rows(self.folder.pace(arm).system))
-        if len(rows) < PACE_ROWS:
-            return None
-        first, last = rows[0], rows[PACE_ROWS - 1]
-        return float((last["images_seen"] - first["images_seen"]) / (last["elapsed_s"] - first["elapsed_s"]))
+        seen = max((row.get("images_seen", 0) for row in rows), default=0)
+        return images_per_s(rows) if seen >= PACE_STEPS * self.costs[arm].step_images else None
 
     def known(self, arm: str) -> bool:
         """Tell whether it is known how many pictures the runs of an arm see."""
@@ -132,24 +144,40 @@ class Plan:
         """Return the pictures that a run of an arm sees for a share of the budget: whole steps that do not exceed it.
 
         Raises:
-            Refused: the budget is less than a step.
+            Refused: the budget is less than a step, or the speed of the arm is not known.
         """
         budget, cost = self.settings.budget, self.costs[arm]
-        each = {"images": 1.0, "seconds": 1 / (self.images_per_s(arm) or 1), "flops": cost.flops_per_image}[budget.kind]
-        steps = int(budget.amount * share / each / cost.step_images + 1e-9)
+        steps = int(budget.amount * share / self.each(arm) / cost.step_images + 1e-9)
         if steps < 1:
             part = f" × {share:g}" if share < 1 else ""
             raise Refused(f"budget {budget.kind} = {budget.amount:g}{part} is less than one step of arm {arm!r}")
         return steps * cost.step_images
 
+    def each(self, arm: str) -> float:
+        """Return what a picture of an arm takes of the budget.
+
+        Raises:
+            Refused: the speed of the arm is not known.
+        """
+        if self.settings.budget.kind == "images":
+            return 1.0
+        if self.settings.budget.kind == "flops":
+            return self.costs[arm].flops_per_image
+        if (speed := self.images_per_s(arm)) is None:
+            raise Refused(f"the speed of arm {arm!r} is not known, so its share of seconds is not")
+        return 1 / speed
+
     def stages(self) -> Iterator[list[Task]]:
-        """Yield what is to be trained, stage after stage; a stage must be measured before the next is asked for."""
+        """Yield what is to be trained, stage after stage; a stage must be measured before the next is asked for.
+
+        An arm whose speed is needed and could not be told plays no part.
+        """
         if self.settings.budget.kind == "seconds":
             yield [
                 Task(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
                 for arm, cost in self.costs.items()
             ]
-        arms: Sequence[str] = list(self.settings.arms)
+        arms: Sequence[str] = [arm for arm in self.settings.arms if self.known(arm)]
         for share in self.settings.shares:
             stage = self.tasks(arms, self.settings.select_seeds, share, "select")
             yield stage

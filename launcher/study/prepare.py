@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from launcher.cluster import Wanted
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
 from launcher.study.settings import StudySettings
+from launcher.study.wish import trained
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.flops import flops_per_image
-from trainer.resolve import defaults, read_config, settle
+from trainer.recipes import recipe
+from trainer.resolve import PROJECT_FILE, read_config, settle
 from trainer.settings import Refused, overlay
 from trainer.tracking import TrackingSettings
 
 
-def arm_config(study: StudySettings, arm: str) -> Config:
+def arm_config(study: StudySettings, arm: str, home: Path, project: Mapping[str, Any]) -> Config:
     """Return the settings of an arm, but for seed and budget.
+
+    Args:
+        study: the arm's.
+        arm: its name.
+        home: from where relative paths are seen.
+        project: what lienzo.toml says.
 
     Raises:
         Refused: there is no such recipe, or a setting is unknown or impossible.
     """
     made = study.arms[arm]
     try:
-        config = defaults(made.recipe, None)
+        config = overlay(recipe(made.recipe), {k: v for k, v in project.items() if k != "profile"}, str(PROJECT_FILE))
         config = overlay(overlay(config, study.settings, "settings"), made.settings, "settings")
-        config = replace(config, data=study.data, epochs=None)
+        init_from = home / config.init_from if config.init_from else None
+        config = replace(config, data=home / study.data, init_from=init_from, epochs=None)
         config.check()
         open_data(config)
     except Refused as error:
@@ -69,24 +80,69 @@ def only_pace(config: Config) -> Config:
     )
 
 
-def begin(settings: StudySettings, folder: StudyFolder, wanted: Wanted, processes: int | None) -> Plan:
+def begin(
+    settings: StudySettings,
+    folder: StudyFolder,
+    wanted: Wanted,
+    processes: int | None,
+    home: Path,
+    project: Mapping[str, Any],
+) -> Plan:
     """Return a checked study; nothing is written.
+
+    Args:
+        settings: of the study.
+        folder: of the study.
+        wanted: of the cluster.
+        processes: of each run, on this machine.
+        home: from where relative paths are seen.
+        project: what lienzo.toml says.
 
     Raises:
         Refused: naming what is wrong, and where.
     """
     assert settings.better  # or it is refused
-    settings = replace(settings, data=settings.data.resolve())
-    configs = {arm: arm_config(settings, arm) for arm in settings.arms}
+    settings = replace(settings, data=home / settings.data)
+    configs = {arm: arm_config(settings, arm, home, project) for arm in settings.arms}
     costs = {arm: Cost(flops_per_image(with_classes(config)), config.step_images) for arm, config in configs.items()}
-    plan = Plan(settings, folder, costs, wanted, processes)
+    plan = Plan(settings, folder, costs, wanted, processes, home, project)
     for arm, config in configs.items():
         if processes:
             config.check_world(processes)
         images = config.step_images if settings.budget.kind == "seconds" else plan.images(arm)
         for seed in (*settings.seeds, *settings.select_seeds):
             run_config(plan, Task(arm, seed, folder.run(arm, seed), images, "report"), config, gpus=False)
+    check_lowered(plan)
     return plan
+
+
+def from_anywhere(wanted: Wanted, home: Path, profile: str | None) -> Wanted:
+    """Return what is wanted of the cluster so that it means the same wherever it is read.
+
+    Args:
+        wanted: its paths are seen from `home`.
+        home: a folder.
+        profile: the one to take where none is wanted.
+    """
+    named = wanted.profile or profile
+    if named and Path(named).suffix == ".toml":  # else it is the name of an example
+        named = str(home / named)
+    return replace(wanted, profile=named, after=home / wanted.after if wanted.after else None)
+
+
+def check_lowered(plan: Plan) -> None:
+    """Refuse a budget that a run has exceeded: what is measured is its newest checkpoint.
+
+    Raises:
+        Refused: naming the run.
+    """
+    for stage in plan.stages():
+        for task in stage:
+            if task.seed_set and not plan.done(task) and (seen := trained(task.run)) > task.images:
+                raise Refused(
+                    f"{task.name} has seen {seen:,} images already, but is to be measured at {task.images:,}: a budget "
+                    "cannot be lowered, nor rungs be measured in another way; name another --out"
+                )
 
 
 def with_classes(config: Config) -> Config:
@@ -102,5 +158,6 @@ def with_settings(plan: Plan, tasks: Sequence[Task], gpus: bool) -> list[tuple[T
     Raises:
         Refused: a run was begun with other settings.
     """
-    configs = {arm: arm_config(plan.settings, arm) for arm in {task.arm for task in tasks}}
+    arms = {task.arm for task in tasks}
+    configs = {arm: arm_config(plan.settings, arm, plan.home, plan.project) for arm in arms}
     return [(task, run_config(plan, task, configs[task.arm], gpus)) for task in tasks]

@@ -10,15 +10,31 @@ def letters(ranked: Sequence[str], apart: Set[tuple[str, str]]) -> dict[str, str
     """Give letters to arms so that two share one if and only if they cannot be separated.
 
     Args:
-        ranked: the arms, the best mean first.
-        apart: the pairs that are separated, in that order.
+        ranked: the arms; letters are given in this order.
+        apart: the pairs that are separated.
     """
     groups = [frozenset(ranked)]
-    for a, b in sorted(apart, key=lambda pair: (ranked.index(pair[0]), ranked.index(pair[1]))):
+    for a, b in sorted(apart):
         split = [part for group in groups for part in ((group - {a}, group - {b}) if {a, b} <= group else (group,))]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]
     groups.sort(key=lambda group: [arm not in group for arm in ranked])
     return {arm: "".join(mark(n) for n, group in enumerate(groups) if arm in group) for arm in ranked}
+
+
+def ranking(arms: Sequence[str], better: Set[tuple[str, str]]) -> list[str]:
+    """Return the arms so that each stands after those that are better: where verdicts leave it open, in their order.
+
+    Args:
+        arms: in the order of their means.
+        better: pairs of an arm and one that it is better than; as each is tested on the seeds that its two arms share,
+            they may contradict the means, and go round in a circle: that is broken at the best mean.
+    """
+    order, rest = list[str](), [*arms]
+    while rest:
+        beaten = {b for a, b in better if a in rest}
+        order.append(next((arm for arm in rest if arm not in beaten), rest[0]))
+        rest.remove(order[-1])
+    return order
 
 
 def mark(number: int) -> str:

@@ -9,13 +9,20 @@ from launcher.study.collect import collect
 from launcher.study.comparison import compare
 from launcher.study.plan import Plan
 
+WAIT_S = 60.0  # for others that write in this moment
+
 
 def report(plan: Plan) -> RenderableType:
-    """Write results, conclusions and page, each at once or not at all; return what a terminal shows."""
-    found = collect(plan)
-    concluded = compare(found)
-    results.write(found, plan.folder.results)
-    sheet.write_conclusions(found, concluded, plan.folder.conclusions)
-    sheet.write_csv(found, plan.folder.table)
-    page.write(found, plan.folder.page)
+    """Write results, conclusions and page, each at once or not at all; return what a terminal shows.
+
+    Raises:
+        Refused: another process does not come to an end of that.
+    """
+    with plan.folder.held("report", WAIT_S):  # who collects later writes later
+        found = collect(plan)
+        concluded = compare(found)
+        results.write(found, plan.folder.results)
+        sheet.write_conclusions(found, concluded, plan.folder.conclusions)
+        sheet.write_csv(found, plan.folder.table)
+        page.write(found, plan.folder.page)
     return sheet.view(found, concluded)

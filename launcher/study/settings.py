@@ -132,14 +132,14 @@ class StudySettings:
         return tuple(halving.keep ** (halving.rungs - rung) for rung in range(halving.rungs)) if halving else ()
 
 
-def read(path: Path) -> StudySettings:
-    """Read STUDY.toml.
+def read(path: Path, name: str | None = None) -> StudySettings:
+    """Read STUDY.toml; a study that does not name itself has the name that is given, else that of the file.
 
     Raises:
         Refused: it cannot be read, or something in it cannot be.
     """
     try:
-        return parse(tomllib.loads(path.read_text()), str(path), path.stem)
+        return parse(tomllib.loads(path.read_text()), str(path), name or path.stem)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error
 

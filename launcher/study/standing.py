@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +48,9 @@ def standing(plan: Plan, task: Task, queue: Queue) -> Standing:
         return Standing(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
     if state in FAILED or broken(facts):
         return Standing(task, "failed", broken(facts) or reason or str(state))
+    if state is State.FINISHED and task.seed_set is None:
+        where = f"remove {task.run.path} and use --retry"
+        return Standing(task, "failed", f"it was started anew too often for its rows to tell a speed: {where}")
     return Standing(task, "waiting", reason)
 
 
@@ -76,9 +79,22 @@ def stages(plan: Plan) -> Iterator[list[Standing]]:
             return
 
 
-def now(plan: Plan) -> list[Standing]:
-    """Return the tasks of the stage that is under way; all of them finished or failed: the study is over."""
-    return list(stages(plan))[-1]
+def upcoming(plan: Plan, retry: bool, tried: Set[Task] = frozenset()) -> tuple[int, list[Task]]:
+    """Return what is to be trained next, and the number of its stage; nothing: it is under way, or the study is over.
+
+    That is what waits in the stage under way; with `retry` arms whose speed could not be told come before it.
+
+    Args:
+        plan: of the study.
+        retry: whether to train again what has failed.
+        tried: what is not to be tried once more.
+    """
+    found = list(stages(plan))
+    speeds = [one for one in found[0] if one.task.seed_set is None]
+    for number, stage in ((0, speeds), (len(found) - 1, found[-1])):
+        if tasks := [task for task in pending(stage, retry) if task not in tried]:
+            return number, tasks
+    return len(found) - 1, []
 
 
 def pending(standings: Sequence[Standing], retry: bool) -> list[Task]:

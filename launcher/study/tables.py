@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from launcher.study import words
 from launcher.study.comparison import ArmSummary, Comparison
 from launcher.study.markup import Markup, join, tag
-from launcher.study.pairs import Interval, Pair
+from launcher.study.pairs import Effect, Interval, Pair
 from launcher.study.results import Budget, Study
 from launcher.study.words import number, p_value, percent, within
 
@@ -20,7 +20,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | Mar
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def limits(estimate: Interval | None, signed: bool = False) -> Markup:
+def limits(estimate: Interval | Effect | None, signed: bool = False) -> Markup:
     """Return a cell with an estimate, and its limits below it."""
     return below(*within(estimate, signed).split(" ", 1))
 
@@ -123,7 +123,7 @@ def pairs_table(study: Study, found: Comparison) -> Markup:
 
     caption = (
         f"Difference of {study.metric}, with intervals that hold together. p: corrected for all pairs. Effect: Hedges' "
-        "g. Chance: that the first arm beats the second on a new seed."
+        "g (two seeds give its interval only). Chance: that the first arm beats the second on a new seed."
     )
     header = ("Pair", "Difference", "p", "Sign-flip p", "Effect", "Chance", "Seeds", "More seeds needed")
     return table(caption, header, [row(pair) for pair in found.pairs])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from launcher.study.comparison import ArmSummary, Comparison
-from launcher.study.pairs import Interval, Pair
+from launcher.study.pairs import Effect, Interval, Pair
 from launcher.study.results import Budget, Study
 from launcher.study.statistics import MOST_SEEDS
 from trainer.reporting import duration
@@ -47,6 +47,8 @@ def headline(study: Study, found: Comparison) -> str:
     best, tested = found.unbeaten, found.tested
     if len(best) == len(tested):
         return f"{listed(tested)} cannot be separated: no ranking." if len(best) > 1 else f"{best[0]} stands alone."
+    if not best:
+        return "Each arm is worse than another on the seeds that those two share: no ranking."
     beaten = [pair for pair in found.pairs if pair.a == best[0] and pair.separated]
     if len(best) == 1 and len(beaten) == len(tested) - 1:
         rest = "each of the others" if len(beaten) > 1 else beaten[0].b
@@ -64,7 +66,14 @@ def findings(study: Study, found: Comparison) -> Iterator[str]:
         if beaten := [pair for pair in found.pairs if pair.a == summary.arm and pair.separated]:
             p = p_value(max(p_of(pair) for pair in beaten))
             yield f"{summary.arm} is better than {listed([pair.b for pair in beaten])} ({p}, corrected for all pairs)."
+    means = {summary.arm: summary.mean.value for summary in found.arms if summary.mean}
+    sign = 1 if study.better == "lower" else -1
     for pair in found.pairs:
+        if pair.separated and sign * means[pair.a] > sign * means[pair.b]:
+            yield (
+                f"{pair.b} has the better mean over all its seeds, but {pair.a} is better on the {pair.seeds} "
+                "that both have, and that is what is tested."
+            )
         if not pair.separated:
             yield f"{pair.a} and {pair.b} cannot be separated: {remedy(pair)}."
     for rates in found.failures:
@@ -101,15 +110,17 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def within(estimate: Interval | None, signed: bool = False) -> str:
+def within(estimate: Interval | Effect | None, signed: bool = False) -> str:
     """Write an estimate with its limits, to the digits that they allow."""
     if estimate is None:
         return "–"
     if estimate.low is None or estimate.high is None:
         return number(estimate.value, signed=signed)
     width = estimate.high - estimate.low
-    value, low, high = (number(x, width, signed) for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
+    low, high = (number(x, width, signed) for x in (estimate.low, estimate.high))
+    if estimate.value is None:
+        return f"– ({low} to {high})"
+    return f"{number(estimate.value, width, signed)} ({low} to {high})"
 
 
 def number(value: float, width: float = 0.0, signed: bool = False) -> str:

@@ -1,0 +1,41 @@
+"""The speed of a run, from the rows that it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from trainer.journal import Row
+
+PAUSE_S = 1.0  # between two rows, by which the clocks of a start and of the world differ when another start began
+
+
+def stretches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the rows of each start of a run."""
+    stretch = list[Row]()
+    for row in rows:
+        if not {"images_seen", "elapsed_s", "time"} <= row.keys():
+            continue
+        if stretch and abs(between(stretch[-1], row, "time") - between(stretch[-1], row, "elapsed_s")) > PAUSE_S:
+            yield stretch
+            stretch = []
+        stretch.append(row)
+    if stretch:
+        yield stretch
+
+
+def between(row: Row, following: Row, name: str) -> float:
+    """Return what has been counted between two rows."""
+    return float(following[name] - row[name])
+
+
+def images_per_s(rows: Iterable[Row]) -> float | None:
+    """Return the speed between the first and the last row of the start that saw most; None: no start has two rows.
+
+    What comes before a start's first row is slow, and is not counted.
+    """
+    spans = [
+        (between(first, last, "images_seen"), between(first, last, "elapsed_s"))
+        for first, *_, last in (stretch for stretch in stretches(rows) if len(stretch) > 1)
+    ]
+    images, elapsed_s = max(spans, default=(0.0, 0.0))
+    return images / elapsed_s if images > 0 and elapsed_s > 0 else None

@@ -1,4 +1,4 @@
-"""A collapse that nobody watches, with and without the sentinel: `python -m bench.rescue OUT`.
+"""A collapse that nobody watches, with and without the sentinel: `python -m bench.rescue --out OUT`.
 
 NVlabs/stylegan2-ada-pytorch#159 lost weeks of GPU time to one. Here runs that were healthy halfway go on with learning
 rates that break them, once with the policy `tell` and once with `roll-back`, which may change what the sentinel's

@@ -1,4 +1,4 @@
-"""Does the sentinel notice a collapse, and does it cry wolf? `python -m bench.sentinel --out OUT` trains, judges and reports.
+"""Does the sentinel notice a collapse, and does it cry wolf? `python -m bench.sentinel --out OUT` trains and reports.
 
 Two sets of runs, of other data, seeds, networks and provocations. From the first the bounds in
 trainer/sentinel/judgement.py were chosen; the second was run afterwards, and is what the report is about. Each set has

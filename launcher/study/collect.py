@@ -49,7 +49,7 @@ def collect(plan: Plan) -> results.Study:
         evaluation(plan, measured[-1] if measured else {}),
         tuple(Arm(name, arm.recipe, dict(options(arm.settings))) for name, arm in settings.arms.items()),
         tuple(entries.values()),
-        Made(version("lienzo"), f"python -m launcher study {plan.folder.toml}"),
+        Made(version("lienzo"), f"python -m launcher study {plan.folder.path}"),
         tuple(rungs),
     )
 

@@ -20,7 +20,7 @@ BROKEN = {"G 20 times as fast": rates(2e-2, 1e-3), "both 20 times as fast": rate
 POLICIES: dict[str, Nested] = {"tell": {}, "roll-back": {"max_rollbacks": 12, "sentinel": {"policy": "roll-back"}}}
 SETS[NAME] = Set(
     SETS["first"].data,
-    range(30, 32),
+    range(30, 31),
     {"DCGAN": FAST, "with R1": SMOOTH},
     {
         "none": {},

@@ -12,16 +12,16 @@ from pathlib import Path
 import tyro
 
 from bench.measure import table
-from bench.sentinel import FAST, SETS, SMOOTH, Nested, Set, Trial, carry_out_all, coverage, rates
+from bench.sentinel import SETS, Nested, Set, Trial, carry_out_all, coverage, rates
 from trainer import journal
 
 NAME = "rescue"
-BROKEN = {"G 20 times as fast": rates(2e-2, 1e-3), "both 20 times as fast": rates(2e-2, 2e-2)}
+BROKEN = {"G 50 times as fast": rates(5e-2, 1e-3), "both 50 times as fast": rates(5e-2, 5e-2)}
 POLICIES: dict[str, Nested] = {"tell": {}, "roll-back": {"max_rollbacks": 12, "sentinel": {"policy": "roll-back"}}}
 SETS[NAME] = Set(
-    SETS["first"].data,
+    SETS["second"].data,
     range(30, 31),
-    {"DCGAN": FAST, "with R1": SMOOTH},
+    {"RpGAN, R1": SETS["second"].networks["RpGAN, R1"]},
     {
         "none": {},
         **{f"{what}; {name}": rate | policy for what, rate in BROKEN.items() for name, policy in POLICIES.items()},

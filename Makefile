@@ -52,6 +52,7 @@ lint: setup
 	@touch $@
 
 bench: setup .bench-venv/.installed
+	@tools/install-debian openclipart-png
 	$(RUN) -m bench
 
 # Random faults on a real Slurm, for as long as asked: make chaos MINUTES=30 SEED=7

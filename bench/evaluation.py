@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 import tyro
 from safetensors.torch import save_file
 
-from bench.measure import machine, ratios, seconds, spread, table, take_turns
+from bench.measure import machine, ratios, run_module, seconds, spread, table, take_turns
 from shards.build import run_build
 from shards.options import Build
 from trainer.extractors import EXTRACTORS, Options
@@ -30,7 +30,6 @@ from trainer.extractors.base import BATCH
 from trainer.extractors.dinov2 import DinoV2
 from trainer.extractors.weights import drawn
 
-PASSES = "--passes"
 SIDES = 3  # sets of pictures that are looked at: the fakes, the reals, and as many reals for the floor
 
 
@@ -49,14 +48,6 @@ class Bench:
     recipe: str = "dcgan-64"
     passes: tuple[int, Path | None] | None = None
     """Pass so many batches through the bare network, with these weights, and print the seconds; for the benchmark."""
-
-
-def run(command: Sequence[str]) -> str:
-    """Run a command that must end well."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
 
 
 def weights(extractor: str, folder: Path) -> Path | None:
@@ -89,23 +80,23 @@ class Candidates:
         """Build shards and train a run for an instant: what is painted does not matter, only that it is."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             run_build(Build(self.args.source, self.folder / "shards", size=64))
-        train = [sys.executable, "-m", "trainer", "train", self.args.recipe, "--run", str(self.folder / "run")]
-        tail = ["--total-images", "128", "--processes", "1", "--tracking.mode", "disabled"]
-        run([*train, "--data", str(self.folder / "shards"), *tail])
+        places = ["--run", str(self.folder / "run"), "--data", str(self.folder / "shards")]
+        settings = ["--total-images", "128", "--processes", "1", "--tracking.mode", "disabled"]
+        run_module("trainer", "train", self.args.recipe, *places, *settings)
 
     def whole(self, count: int) -> float:
         """Evaluate with nothing kept from before."""
         cache = self.folder / "cache"
         shutil.rmtree(cache, ignore_errors=True)
-        command = [sys.executable, "-m", "trainer", "evaluate", str(self.folder / "run"), "--cache", str(cache)]
+        command = ["trainer", "evaluate", str(self.folder / "run"), "--cache", str(cache)]
         numbers = ["--num-samples", str(count), "--processes", str(self.args.processes)]
-        return seconds(lambda: run([*command, *numbers, *self.options]))
+        return seconds(lambda: run_module(*command, *numbers, *self.options))
 
     def bare(self) -> float:
         """Pass as many pictures through the network, beside one another."""
         batches = SIDES * self.args.num_samples // BATCH // self.args.processes
         command = [sys.executable, "-m", "bench.evaluation", "--extractor", self.args.extractor]
-        passes = [*command, PASSES, str(batches), str(self.file)]
+        passes = [*command, "--passes", str(batches), str(self.file)]
         beside = [subprocess.Popen(passes, stdout=subprocess.PIPE, text=True) for _ in range(self.args.processes)]
         return max(float(process.communicate()[0]) for process in beside)
 

@@ -28,7 +28,7 @@ import torch
 import tyro
 from scipy.stats import binomtest
 
-from bench.measure import spread, table
+from bench.measure import run_module, spread, table
 from shards.index import INDEX, Index
 from shards.stream import Reader
 from trainer import journal
@@ -150,20 +150,7 @@ def train(run: RunFolder, data: Path, until: int, settings: Sequence[str]) -> No
     """Train, as a user would; a run that has got there is left alone."""
     if journal.last(run.metrics).get("images_seen", 0) >= until:
         return
-    command = [
-        sys.executable,
-        "-m",
-        "trainer",
-        "train",
-        "--run",
-        str(run.path),
-        "--total-images",
-        str(until),
-        *settings,
-    ]
-    done = subprocess.run([*command, "--data", str(data)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    run_module("trainer", "train", "--run", str(run.path), "--total-images", str(until), *settings, "--data", str(data))
 
 
 def carry_out(data: Path, group: Sequence[Trial]) -> None:

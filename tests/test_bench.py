@@ -21,13 +21,14 @@ COMMANDS = {
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
     "checkpoint": ("--recipe", "dcgan-32", "--turns", "1"),
+    "evaluation": ("--num-samples", "32", "--few", "16", "--turns", "1"),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table(name: str, tmp_path: Path) -> None:
     source: tuple[str, ...] = ()
-    if name in ("loading", "training", "recovery"):
+    if name in ("loading", "training", "recovery", "evaluation"):
         for i in range(70):
             pixels = np.random.default_rng(i).integers(0, 256, (70, 70, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{i}.png")

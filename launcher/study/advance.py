@@ -17,15 +17,13 @@ import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from launcher.study import array  # noqa: E402
-from launcher.study.folder import StudyFolder  # noqa: E402
+from launcher.study.folder import WAIT_S, StudyFolder  # noqa: E402
 from launcher.study.plan import Plan  # noqa: E402
 from launcher.study.prepare import with_settings  # noqa: E402
 from launcher.study.report import report  # noqa: E402
 from launcher.study.standing import pending, stages  # noqa: E402
 from slurm.settings import Refused as SlurmRefused  # noqa: E402
 from trainer.settings import Refused  # noqa: E402
-
-WAIT_S = 60.0  # for others that look at the study in this moment
 
 
 def advance(folder: StudyFolder) -> None:

@@ -18,6 +18,7 @@ from trainer.settings import Refused
 
 HOME = Path("studies")
 POLL_S = 0.2
+WAIT_S = 60.0  # at the end of a task: for others that end, or look at the study, in this moment
 
 
 def locked(file: TextIO) -> bool:

@@ -7,9 +7,8 @@ from rich.console import RenderableType
 from launcher.study import page, results, sheet
 from launcher.study.collect import collect
 from launcher.study.comparison import compare
+from launcher.study.folder import WAIT_S
 from launcher.study.plan import Plan
-
-WAIT_S = 60.0  # for others that write in this moment
 
 
 def report(plan: Plan) -> RenderableType:

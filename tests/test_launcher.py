@@ -110,3 +110,13 @@ def test_help_fits_what_it_says(package: str) -> None:
     done = run(package, "--help")
     assert done.returncode == 0
     assert "python -m" in done.stdout
+
+
+def test_a_training_loads_nothing_that_only_figures_need(shards32: Path, tmp_path: Path) -> None:
+    """They would take a second of each start of each process."""
+    settings = ("--data", str(shards32), "--total-images", "64", "--run", str(tmp_path / "r"), "--processes", "1")
+    done = run("trainer", "train", *TINY, *settings, PYTHONPROFILEIMPORTTIME="1")
+    assert "finished: 64 images" in done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "trainer.step" in loaded
+    assert loaded.isdisjoint({"scipy.stats", "scipy.special", "sklearn", "matplotlib", "submitit"})

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import entr
+import scipy
 
 from trainer.metrics.arrays import checked
 from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
@@ -24,7 +24,7 @@ def inception_score(probabilities: Features) -> float:
         ValueError: they are no probabilities.
     """
     rows = distributions(probabilities, "probabilities")
-    return information(rows.sum(0), float(entr(rows).sum()), len(rows))
+    return information(rows.sum(0), float(scipy.special.entr(rows).sum()), len(rows))
 
 
 def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int = 1) -> Doubles:
@@ -42,14 +42,14 @@ def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int 
 
 def information(total: Doubles, entropy: float, count: int) -> float:
     """Return exp of the entropy of the mean less the mean entropy, from sums over `count` rows."""
-    return float(np.exp(entr(np.clip(total / count, 0, 1)).sum() - entropy / count))
+    return float(np.exp(scipy.special.entr(np.clip(total / count, 0, 1)).sum() - entropy / count))
 
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the fakes."""
     rows = distributions(fake.probabilities, "the probabilities of the fakes", least=4)
     number = block_number(len(rows))
-    total, entropies = rows.sum(0), entr(rows).sum(1)
+    total, entropies = rows.sum(0), scipy.special.entr(rows).sum(1)
     value = information(total, float(entropies.sum()), len(rows))
     replicas = [
         information(total - rows[b].sum(0), float(entropies.sum() - entropies[b].sum()), len(rows) - len(rows[b]))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from trainer.metrics.base import Doubles, Estimate
 
@@ -78,5 +78,5 @@ class Variance:
 
     def around(self, value: float, count: int, method: str, estimand: str = SAME_SIZE) -> Estimate:
         """Return the value with Student's interval."""
-        half = float(stdtrit(self.freedom, (1 + LEVEL) / 2)) * self.value**0.5
+        half = float(scipy.special.stdtrit(self.freedom, (1 + LEVEL) / 2)) * self.value**0.5
         return Estimate(value, value - half, value + half, count, method, estimand, LEVEL)

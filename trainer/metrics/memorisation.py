@@ -12,7 +12,7 @@ It is searched as a whole: a copy of a picture that is not looked at would pass 
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import mannwhitneyu, rankdata
+import scipy  # its parts load when they are first used, so that a training does not wait for them
 
 from trainer.metrics.arrays import checked, checked_pair
 from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
@@ -66,10 +66,10 @@ def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
 
 def delong(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
     """Return the same by DeLong et al. 1988: from the share of the other side that each is nearer or farther than."""
-    ranks = rankdata(np.concatenate([fake, held_out]))
+    ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
-    of_fake = 1 - (ranks[:n] - rankdata(fake)) / m
-    of_held_out = (ranks[n:] - rankdata(held_out)) / n
+    of_fake = 1 - (ranks[:n] - scipy.stats.rankdata(fake)) / m
+    of_held_out = (ranks[n:] - scipy.stats.rankdata(held_out)) / n
     return float(of_fake.mean()), Variance.of_mean(of_fake) + Variance.of_mean(of_held_out)
 
 
@@ -82,7 +82,7 @@ def memorisation(real: Sample, fake: Sample, held_out: Sample | None) -> dict[st
     distances = [nearest(rows, reals, 1)[0][:, 0] for rows in (fakes, unseen)]
     count = len(fakes)
     share, variance = nearer(*distances)
-    p = float(mannwhitneyu(*distances, alternative="less").pvalue)
+    p = float(scipy.stats.mannwhitneyu(*distances, alternative="less").pvalue)
     return {
         "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", GIVEN).within(0, 1),
         "memorisation_p": Estimate(p, p, p, count, "a p-value has no interval", "one-sided Mann-Whitney test"),

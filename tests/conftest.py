@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.slurm_cluster import dev_cluster, on_slurm
 
@@ -27,12 +29,38 @@ TINY = [
     *("--sample-every-images", "1000000", "--checkpoint-every-images", "128"),
 ]
 
+# What shares the cluster of four nodes, and what can be dealt out test by test.
+ON_CLUSTER = {f"test_{name}.py" for name in (
+    "batch_script", "cluster_faults", "doctor", "evaluate_launcher", "slurm_cancel", "slurm_dev_cluster", "study_runs"
+)}  # fmt: skip
+ONE_BY_ONE = {"test_zoo_bits.py"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """One thread, as in training: the number changes bits."""
     torch.set_num_threads(1)
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")
+
+
+class Dealer(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
+    """Deals files out to the workers, each to one because of its fixtures; those on the cluster are like one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        if file in ONE_BY_ONE:
+            return nodeid
+        return "cluster" if file in ON_CLUSTER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Dealer:
+    """Tell pytest-xdist how to share the tests."""
+    return Dealer(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest; what can be dealt out one by one fills the gaps at the end."""
+    items.sort(key=lambda item: (item.path.name not in ON_CLUSTER, item.path.name in ONE_BY_ONE))
 
 
 def run(*command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:

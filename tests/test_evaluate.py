@@ -148,8 +148,8 @@ def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch:
     [
         ("exit 2", "exit 0", Outcome.REFUSED),
         ("sleep 0.5", "kill -9 $$", Outcome.FINISHED),
-        ("exit 0", "sleep 1000", Outcome.FINISHED),
-        ("kill -9 $$", "sleep 1000", Outcome.FAILED),
+        ("exit 0", "exec sleep 1000", Outcome.FINISHED),
+        ("kill -9 $$", "exec sleep 1000", Outcome.FAILED),
     ],
 )
 def test_the_main_process_says_how_it_ended(

@@ -52,8 +52,10 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     made = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
-    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", "sleep")
-    monkeypatch.setattr(made, "command", lambda name: ["1000"])
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
+    sleeper.chmod(0o700)
+    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", str(sleeper))
     return made
 
 

@@ -230,12 +230,14 @@ def test_a_cluster_whose_processes_died_comes_up_again(tmp_path: Path) -> None:
 def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "PROGRAMS", ("sbatch", "slurmctld-of-tomorrow"))
     monkeypatch.setattr(programs, "INSTALL", tmp_path / "none")
-    for _ in range(2):  # and once more, when somebody has waited for the lock of the first
-        with pytest.raises(Refused, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"):
-            DevCluster(tmp_path / "dev").up()
-        assert not (tmp_path / "dev" / "settings.json").exists()
-        (tmp_path / "dev").mkdir(exist_ok=True)
-        (tmp_path / "dev" / "lock").touch()
+    with tempfile.TemporaryDirectory(prefix="slurm-") as name:  # short
+        folder = Path(name) / "dev"
+        for _ in range(2):  # and once more, when somebody has waited for the lock of the first
+            with pytest.raises(Refused, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"):
+                DevCluster(folder).up()
+            assert not (folder / "settings.json").exists()
+            folder.mkdir(exist_ok=True)
+            (folder / "lock").touch()
 
 
 def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

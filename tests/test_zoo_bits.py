@@ -85,8 +85,9 @@ def kill_after(zygote: Zygote, run_folder: RunFolder, size: int, images_seen: in
     deadline = time.monotonic() + 120
     while reached(run_folder) < images_seen and time.monotonic() < deadline and not any(map(ended, pids)):
         time.sleep(0.02)
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # no process has time to notice that another is gone
+        for pid in pids:
+            os.kill(pid, number)
     assert zygote.wait(pids) == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
 
 

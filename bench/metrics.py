@@ -136,11 +136,13 @@ def beside_peer(args: Bench) -> None:
             ours.append(measured(args, args.peer_n, "PRDC", False))
         found = prdc(*(np.load(path) for path in paths))
     same = np.array_equal(peers[0][2:], list(found.values()))
-    rows = [
-        [name, spread([run[0] for run in runs], 1), f"{median(run[1] for run in runs):,.0f}"]
-        for name, runs in (("`trainer.metrics.prdc`", ours), ("`prdc.compute_prdc` 0.2", peers))
-    ]
-    table([f"PRDC, {args.peer_n:,} × {args.d:,}, {args.turns} turns", "s", "MB beside the features"], rows)
+    base = [run[0] for run in peers]
+    rows = []
+    for name, runs in (("`trainer.metrics.prdc`", ours), ("`prdc.compute_prdc` 0.2", peers)):
+        times = [run[0] for run in runs]
+        rows.append([name, spread(times, 1), spread(ratios(times, base)), f"{median(run[1] for run in runs):,.0f}"])
+    header = [f"PRDC, {args.peer_n:,} × {args.d:,}, {args.turns} turns", "s", "÷ peer", "MB beside the features"]
+    table(header, rows)
     print(f"Figures: {'the same' if same else f'{found} against {peers[0][2:]}'}\n")
 
 

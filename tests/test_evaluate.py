@@ -316,6 +316,9 @@ def test_copies_are_looked_for_in_the_whole_training_set(
     assert kept == [False, True, True, True]
     out = capsys.readouterr().out
     assert f"20 against {shards.count} and 20 held out" in out
+    (p_value,) = (line for line in out.splitlines() if "memorisation_p" in line)
+    assert "none" in p_value, "a p-value has no interval"
+    assert out.count("none") == 1
     assert f"(of 20 against {shards.count - 20} and 20 held out)" in out
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import HOME, TINY, fingerprint, run
+from tests.conftest import HOME, TINY, fingerprint, run, train
 
 
 def launch(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -112,11 +112,13 @@ def test_help_fits_what_it_says(package: str) -> None:
     assert "python -m" in done.stdout
 
 
-def test_a_training_loads_nothing_that_only_figures_need(shards32: Path, tmp_path: Path) -> None:
+def test_a_training_loads_nothing_that_only_figures_need(
+    shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They would take a second of each start of each process."""
-    settings = ("--data", str(shards32), "--total-images", "64", "--run", str(tmp_path / "r"), "--processes", "1")
-    done = run("trainer", "train", *TINY, *settings, PYTHONPROFILEIMPORTTIME="1")
-    assert "finished: 64 images" in done.stderr
-    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    said = train(tmp_path / "r", shards32, "--total-images", "64")
+    assert "finished: 64 images" in said
+    loaded = {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
     assert "trainer.step" in loaded
     assert loaded.isdisjoint({"scipy.stats", "scipy.special", "sklearn", "matplotlib", "submitit"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -85,10 +84,7 @@ def kill_after(zygote: Zygote, run_folder: RunFolder, size: int, images_seen: in
     deadline = time.monotonic() + 120
     while reached(run_folder) < images_seen and time.monotonic() < deadline and not any(map(ended, pids)):
         time.sleep(0.02)
-    for number in (signal.SIGSTOP, signal.SIGKILL):  # no process has time to notice that another is gone
-        for pid in pids:
-            os.kill(pid, number)
-    assert zygote.wait(pids) == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
+    assert zygote.kill(pids) == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
 
 
 def state(run_folder: RunFolder) -> str:

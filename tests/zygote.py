@@ -12,6 +12,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,6 +85,13 @@ class Zygote:
     def wait(self, pids: Sequence[int]) -> list[int]:
         """Return exit codes."""
         return [self.ask({"wait": pid}) for pid in pids]
+
+    def kill(self, pids: Sequence[int]) -> list[int]:
+        """SIGKILL all of a group, none of which has time to notice that another is gone, and return exit codes."""
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
+        return self.wait(pids)
 
     def close(self) -> None:
         """End the process."""

@@ -69,12 +69,12 @@ class Evaluation:
             table.add_column(name, justify="right")
         for figure in self.figures:
             estimate = figure.estimate
-            low, high = number(estimate.low), number(estimate.high)
+            interval = f"{number(estimate.low)} to {number(estimate.high)}"
             table.add_row(
                 figure.column,
                 ARROWS[figure.better],
                 number(estimate.value),
-                "none" if estimate.low == estimate.high else f"{low} to {high}",
+                "none" if estimate.low == estimate.high else interval,
                 floor_words(figure.floor, estimate),
                 sizes(estimate),
             )

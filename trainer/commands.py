@@ -98,7 +98,7 @@ def refuse_living(run: RunFolder) -> None:
     Raises:
         Refused: naming who.
     """
-    Lease(run, Cluster().owner, 0, lambda: None).release()
+    Lease(run, Cluster().owner, 0, lambda _: None).release()
 
 
 def whole_state(run: RunFolder) -> Checkpoint:

@@ -21,7 +21,7 @@ from trainer.config import Config
 from trainer.resolve import read_project_file, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.tracking import Identity
+from trainer.tracking import identity_of
 
 DEFAULT_TIME_MIN = 24 * 60
 
@@ -131,8 +131,7 @@ def submit(run: RunFolder, config: Config, job: Job) -> int:
         Refused: the folder cannot be written, or Slurm does not take the job.
     """
     write_config(run, config)
-    if not run.wandb_identity.exists():
-        Identity.create(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
+    identity_of(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
     before = job_record.find(run)
     submission = before.submission + 1 if before else 1
     code = snapshot.take(run, submission)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,3 +62,16 @@ def instead_of_slurm(wanted: Wanted) -> str:
     why = "" if wanted.cluster == "local" else "no Slurm here: "
     instead = f" in place of {wanted.nodes} nodes" if wanted.nodes != "1" else ""
     return f"{why}this machine{instead}"
+
+
+def node_range(nodes: str) -> tuple[int, int]:
+    """Read 4, or 2-4.
+
+    Raises:
+        Refused: it is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise Refused(f"--nodes must be a number such as 4, or a range such as 2-4, but is {nodes!r}")
+    return least, most

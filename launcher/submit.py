@@ -13,9 +13,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher.cluster import Wanted, instead_of_slurm, use_slurm
+from launcher.cluster import Wanted, instead_of_slurm, node_range, use_slurm
 from launcher.demo_data import demo_shards
-from launcher.job import checks
 from launcher.job import submission as slurm_job
 from launcher.job.submission import Job
 from launcher.status.wandb_link import wandb_link
@@ -25,6 +24,7 @@ from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.mirror import resolve_mode
 from trainer.processes import default_processes
+from trainer.rank_environment import refuse_crowd
 from trainer.resolve import defaults, read_config, settle
 from trainer.run_folder import RunFolder
 
@@ -83,7 +83,8 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
 
 def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry_run: bool) -> int:
     """Check everything, print the plan, and have the run trained."""
-    checks.node_range(wanted.nodes)
+    refuse_crowd("launcher submit")
+    node_range(wanted.nodes)
     on_slurm = use_slurm(wanted)
     config.check()
     if config.data is None:

@@ -19,8 +19,9 @@ from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.lease import Lease
-from trainer.process import is_rank, run_rank
+from trainer.process import run_rank
 from trainer.processes import default_processes, end_with_parent, run_processes
+from trainer.rank_environment import is_rank, refuse_crowd
 from trainer.resolve import defaults, settle, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -61,7 +62,9 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
 def run_train(args: Train) -> Outcome:
     """Train: as one of a group if somebody has started one, else with processes of our own."""
     run = RunFolder(args.run)
-    if is_rank():
+    if not is_rank():
+        refuse_crowd("trainer train")
+    else:
         end_with_parent()
         cluster = Cluster()
         cluster.stop.install()

@@ -16,6 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from trainer.config import Config
+from trainer.rank_environment import rank_environment
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS, Outcome
 
@@ -34,17 +35,8 @@ def default_processes(config: Config) -> int:
 
 def start(arguments: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
     """Start one process of `size`; it may meet the others at a store that this process serves."""
-    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    environment = {
-        **os.environ,
-        **{name: str(place) for name, place in places.items()},
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "OMP_NUM_THREADS": "1",
-        WATCHED: "1",
-    }
+    environment = rank_environment(os.environ, rank, rank, size, size)
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
         env=environment,

@@ -19,6 +19,7 @@ from launcher.job import submission as slurm_job
 from launcher.job.submission import Job
 from launcher.status.wandb_link import wandb_link
 from shards.index import Index
+from trainer.advice import command
 from trainer.commands import refuse_living, train_here
 from trainer.config import Config
 from trainer.dataset import open_data
@@ -27,6 +28,7 @@ from trainer.processes import default_processes
 from trainer.rank_environment import refuse_crowd
 from trainer.resolve import defaults, read_config, settle
 from trainer.run_folder import RunFolder
+from trainer.settings import Refused
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ class Submit:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its newest whole checkpoint. Operational settings may change; identity settings may not."""
+    """Go on with a run from its newest whole checkpoint. Operational settings may change; identity settings only in a
+    run of their own, with --as."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+    new_run: Annotated[Path | None, tyro.conf.arg(name="as")] = None
+    """Go on as a new run in this folder, from the whole state of the other: any setting but the networks may change."""
     dry_run: bool = False
     """Check everything, show the plan and the batch script, and do nothing."""
     wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
@@ -78,7 +83,13 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
     """
     start = replace(parsed, config=read_config(RunFolder(parsed.run)))
     asked = tyro.cli(Resume, args=list(arguments), default=start, prog="python -m launcher resume")
-    return launch(RunFolder(asked.run), asked.config, asked.wanted, keep_batch=True, dry_run=asked.dry_run)
+    run, config = RunFolder(asked.run), asked.config
+    if asked.new_run:
+        run, config = RunFolder(asked.new_run), replace(config, init_from=asked.run, init_state="all")
+        if run.config.exists():
+            again = command("launcher", "resume", run.path)
+            raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
+    return launch(run, config, asked.wanted, keep_batch=True, dry_run=asked.dry_run)
 
 
 def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry_run: bool) -> int:
@@ -140,11 +151,11 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
     going_on = " (exists: going on)" if run.config.exists() else ""
     steps = total // config.step_images
     mode = resolve_mode(config.tracking.mode)
-    later = f"; send it later with: python -m launcher sync {run.path}" if mode == "offline" else ""
+    later = f"; send it later with: {command('launcher', 'sync', run.path)}" if mode == "offline" else ""
     watch, stop = f"tail -f {run.metrics}", "Ctrl-C saves and stops"
     if job:
-        watch = f"python -m launcher status {run.path}, python -m launcher logs {run.path} -f"
-        stop = f"python -m launcher cancel {run.path}"
+        watch = f"{command('launcher', 'status', run.path)}, {command('launcher', 'logs', run.path, '-f')}"
+        stop = f"{command('launcher', 'cancel', run.path)}"
     rows = {
         "recipe": f"{config.recipe}, {index.size} px, mixed precision: {config.mixed_precision}",
         "where": f"{where}{same}",
@@ -153,7 +164,7 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
         "run folder": f"{run.path}{going_on}",
         "W&B": f"{mode}, project {config.tracking.project}{later}",
         "watch": f"{watch}; pictures in {run.samples}",
-        "stop": f"{stop}; go on with: python -m launcher resume {run.path}",
+        "stop": f"{stop}; go on with: {command('launcher', 'resume', run.path)}",
     }
     console = Console(highlight=False, soft_wrap=True)  # never broken: what stands here is copied
     for name, text in rows.items():

@@ -15,6 +15,7 @@ from types import FrameType
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
+from trainer.advice import command
 from trainer.config import Config
 from trainer.rank_environment import rank_environment
 from trainer.run_folder import RunFolder
@@ -66,7 +67,7 @@ def run_processes(run: RunFolder, size: int) -> Outcome:
     codes = run_group(["train", "--run", str(run.path.resolve())], size)
     outcome = common(codes)
     if outcome is Outcome.FAILED:
-        print(f"the run has stopped; go on with: python -m launcher resume {run.path}", file=sys.stderr)
+        print(f"the run has stopped; go on with: {command('launcher', 'resume', run.path)}", file=sys.stderr)
     return outcome
 
 

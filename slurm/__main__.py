@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from slurm.commands import SlurmError
-from slurm.dev_cluster import DevCluster
+from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.overview import show
 from slurm.settings import Refused, Settings
 
@@ -29,7 +29,7 @@ Exit codes: 0 ok, 1 failed, 2 refused (bad input, or something is missing)."""
 class Up:
     """Start the cluster and wait until its nodes are ready. Partitions: main, and urgent, which preempts main."""
 
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where all of it lives."""
     settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings()
 
@@ -38,7 +38,7 @@ class Up:
 class Down:
     """Stop the cluster and every process of its jobs; jobs that wait will wait again after `up`."""
 
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
 
@@ -46,7 +46,7 @@ class Down:
 class Status:
     """Show nodes and jobs."""
 
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
 
@@ -56,7 +56,7 @@ class Fail:
 
     node: tyro.conf.Positional[str]
     """Such as n2."""
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
 
@@ -66,7 +66,7 @@ class Heal:
 
     node: tyro.conf.Positional[str]
     """Such as n2."""
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
 
@@ -76,7 +76,7 @@ class Drain:
 
     node: tyro.conf.Positional[str]
     """Such as n2."""
-    folder: Path = Path(".slurm-dev")
+    folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
 
@@ -104,7 +104,8 @@ def carry_out(command: Command, cluster: DevCluster) -> None:
             started = cluster.up(command.settings)
             print(f"{'up' if started else 'up already'}: {command.settings.nodes} nodes, in {cluster.folder}\n")
             print(f"export SLURM_CONF={cluster.conf}\n")
-            print("next: srun -N2 hostname | python -m slurm status | python -m slurm down")
+            print(f"next:\n  srun -N{min(2, command.settings.nodes)} hostname")
+            print(f"  {cluster.command('status')}\n  {cluster.command('down')}")
         case Down():
             cluster.down()
             print(f"down: {cluster.folder}")
@@ -113,13 +114,14 @@ def carry_out(command: Command, cluster: DevCluster) -> None:
             show(cluster.nodes(), cluster.jobs())
         case Fail():
             cluster.fail(command.node)
-            print(f"{command.node} is dead; Slurm notices within half a minute. python -m slurm heal {command.node}")
+            heal = cluster.command("heal", command.node)
+            print(f"{command.node} is dead; Slurm notices within half a minute. It comes back with: {heal}")
         case Heal():
             cluster.heal(command.node)
             print(f"{command.node} is ready")
         case Drain():
             cluster.drain(command.node)
-            print(f"{command.node} takes no more jobs. python -m slurm heal {command.node}")
+            print(f"{command.node} takes no more jobs; it comes back with: {cluster.command('heal', command.node)}")
 
 
 if __name__ == "__main__":

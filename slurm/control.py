@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slurm.accounting import ended_job
 from slurm.commands import NoAnswer, SlurmError, ask
-from slurm.dev_cluster import DevCluster
+from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.parsing import as_job, as_node, as_partition, expand, records
 from slurm.reasons import in_words
 from slurm.records import Job, Node, Partition
@@ -46,7 +46,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         pass
     else:
         return "configless"
-    cluster = DevCluster(Path(folder) / ".slurm-dev")
+    cluster = DevCluster(Path(folder) / FOLDER)
     if not cluster.is_up():
         return None
     os.environ |= cluster.environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from slurm.readiness import wait_until_ready
 from slurm.records import Job, Node
 from slurm.settings import Refused, Settings, load
 
+FOLDER = ".slurm-dev"  # the usual one, in the current folder
+
 
 class DevCluster:
     """The development cluster in a folder.
@@ -28,7 +31,7 @@ class DevCluster:
             pids/ lock     and Slurm's own: spool/ state/
     """
 
-    def __init__(self, folder: Path | str = ".slurm-dev") -> None:
+    def __init__(self, folder: Path | str = FOLDER) -> None:
         self.folder = Path(folder).resolve()
         self.conf, self.told = self.folder / "slurm.conf", self.folder / "settings.json"
         self.environment = {"SLURM_CONF": str(self.conf)}
@@ -49,7 +52,8 @@ class DevCluster:
         with self.locked():
             if self.is_up():
                 if load(self.told) != settings:
-                    raise Refused(f"a cluster with other settings is up in {self.folder}: take it down first")
+                    down = self.command("down")
+                    raise Refused(f"a cluster with other settings is up in {self.folder}: stop it first with: {down}")
                 return False
             self.daemons.stop_all()  # what a killed `up` or a lost controller has left
             settings.save(self.told)
@@ -60,7 +64,7 @@ class DevCluster:
     def down(self) -> None:
         """Stop its daemons and everything that its jobs run. Its state stays: what waited waits again after `up`."""
         if not self.lives():
-            raise Refused(f"no cluster lives in {self.folder}: python -m slurm up")
+            raise Refused(f"no cluster lives in {self.folder}; start one with: {self.command('up')}")
         with self.locked():
             self.daemons.stop_all()
 
@@ -73,7 +77,7 @@ class DevCluster:
         self.must_have(node)
         with self.locked():
             if not self.daemons.running("slurmd", node=node):
-                raise Refused(f"{node} is dead already: bring it back with heal")
+                raise Refused(f"{node} is dead already: bring it back with: {self.command('heal', node)}")
             self.daemons.stop_node(node)
 
     def heal(self, node: str) -> None:
@@ -127,12 +131,19 @@ class DevCluster:
         """Run a command of Slurm on this cluster, and return what it printed."""
         return ask(*command, environment=self.environment)
 
+    def command(self, *words: str) -> str:
+        """Return a command of `python -m slurm` for this cluster, which can be copied into a shell."""
+        usual = self.folder == Path(FOLDER).resolve()
+        return shlex.join(["python", "-m", "slurm", *words, *([] if usual else ["--folder", str(self.folder)])])
+
     def must_be_up(self) -> Settings:
         """Refuse to go on without a cluster that is up."""
         if not self.is_up():
-            raise Refused(f"no cluster {'is up' if self.lives() else 'lives'} in {self.folder}: python -m slurm up")
+            what = "is up" if self.lives() else "lives"
+            raise Refused(f"no cluster {what} in {self.folder}; start one with: {self.command('up')}")
         if (settings := load(self.told)) is None:
-            raise Refused(f"another version has brought up the cluster in {self.folder}: python -m slurm down, then up")
+            renew = f"{self.command('down')} && {self.command('up')}"
+            raise Refused(f"another version has brought up the cluster in {self.folder}; renew it with: {renew}")
         return settings
 
     def must_have(self, node: str) -> None:

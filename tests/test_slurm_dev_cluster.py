@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from slurm import control, programs
-from slurm.configuration import user_name
+from slurm.__main__ import main
+from slurm.configuration import LONGEST_FOLDER, check_folder, user_name
 from slurm.dev_cluster import DevCluster
 from slurm.processes import find
 from slurm.settings import CLUSTER_NAME, Refused, Settings
@@ -183,14 +186,23 @@ def test_the_commands_and_a_site_that_never_requeues(tmp_path: Path, monkeypatch
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
     folder = folder.with_name(".slurm-dev")
     at = ("--folder", str(folder))
-    assert run("slurm", "status", *at).stderr == f"refused: no cluster lives in {folder}: python -m slurm up\n"
-    up = ("slurm", "up", *at, "--nodes", "1", "--requeue", "no")
+    for words in (["status"], ["fail", "n1"], ["down"]):
+        said = run("slurm", *words, *at).stderr
+        assert said == f"refused: no cluster lives in {folder}; start one with: python -m slurm up {' '.join(at)}\n"
+    up = (*shlex.split(said.partition("with: ")[2])[2:], "--nodes", "1", "--requeue", "no")
     try:
         done = run(*up)
         assert f"export SLURM_CONF={folder}/slurm.conf\n" in done.stdout, done.stderr
+        srun, status, down = (line.strip() for line in done.stdout.partition("next:\n")[2].splitlines())
         assert "up already" in run(*up).stdout
         other = run(*up, "--cores", "3")
-        assert (other.returncode, "other settings" in other.stderr) == (2, True)
+        assert other.returncode == 2
+        assert other.stderr.endswith(f"other settings is up in {folder}: stop it first with: {down}\n")
+        for command in ("drain", "fail"):
+            assert run(*printed(run("slurm", command, "n1", *at).stdout, "with: ")).stdout == "n1 is ready\n"
+        run("slurm", "fail", "n1", *at)
+        dead = run("slurm", "fail", "n1", *at)
+        assert run(*printed(dead.stderr, "with: ")).returncode == 0
         monkeypatch.setenv("SLURM_CONF", "as it was, after the test")
         monkeypatch.delenv("SLURM_CONF")
         monkeypatch.setattr(control, "SYSTEM_CONFIGURATIONS", ())
@@ -201,12 +213,21 @@ def test_the_commands_and_a_site_that_never_requeues(tmp_path: Path, monkeypatch
         assert wait_for(lambda: (seen := control.job(job.strip())) and seen.state == "RUNNING")
         with pytest.raises(control.SlurmError, match="disabled"):
             control.requeue(job.strip())
-        assert "RUNNING" in run("slurm", "status", *at).stdout
+        assert "RUNNING" in run(*printed(status)).stdout
+        subprocess.run(["scancel", job.strip()], check=True)
+        assert subprocess.check_output(shlex.split(srun), text=True) == f"{platform.node()}\n"
         assert run("slurm", "fail", "n9", *at).returncode == 2
     finally:
-        assert run("slurm", "down", *at).returncode == 0
+        assert run(*printed(down)).returncode == 0
     assert DevCluster(folder).daemons.running() == []
     shutil.rmtree(folder.parent)
+
+
+def printed(said: str, before: str = "") -> list[str]:
+    """Return the command of ours that was printed behind these words."""
+    words = shlex.split(said.partition(before)[2] if before else said)
+    assert words[:2] == ["python", "-m"]
+    return words[2:]
 
 
 def test_a_cluster_whose_processes_died_comes_up_again(tmp_path: Path) -> None:
@@ -259,8 +280,11 @@ def test_a_cluster_of_another_version_goes_down_and_comes_up_again(told: str) ->
         (folder / "settings.json").write_text(told)
         with pytest.raises(Refused, match="other settings is up"):
             cluster.up(Settings(nodes=1))
-        with pytest.raises(Refused, match="another version has brought up"):
+        with pytest.raises(Refused, match="another version has brought up") as error:
             cluster.fail("n1")
+        for command in str(error.value).partition("; renew it with: ")[2].split(" && "):
+            assert main(printed(command)[1:]) == 0
+        assert cluster.must_be_up() == Settings()
     finally:
         cluster.down()
     assert cluster.daemons.running() == []
@@ -287,7 +311,10 @@ def test_a_job_of_another_slurm_is_none_of_the_clusters(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(Refused, match="holds something else"):
+    with pytest.raises(Refused, match="holds something else: give another --folder"):
         DevCluster(tmp_path).up()
-    with pytest.raises(Refused, match="sockets"):
+    with pytest.raises(Refused, match=rf"give a --folder of at most {LONGEST_FOLDER} \(sockets\)"):
         DevCluster(tmp_path / ("x" * 100)).up()
+    with pytest.raises(Refused, match="cannot hold ' ' in a path; give another --folder"):
+        DevCluster("/a b").up()
+    check_folder(Path("/" + "x" * (LONGEST_FOLDER - 1)))  # another one, of that length

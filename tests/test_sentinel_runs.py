@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -141,7 +143,36 @@ def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, 
     said = Path(f"{folder}.log").read_text()
     assert said.count("the run has collapsed by 192 images") == 2
     assert "Traceback" not in said
-    go(zygote, folder, shards32, 1, *LOOKS, "--sentinel.policy", "tell", mistake="collapse_once")
+    (advice,) = {line.partition("; resume it with ")[2] for line in said.splitlines() if "refused: " in line}
+    tell, back = re.findall(r"(?:--sentinel.policy|or with) ([a-z-]+) to go on", advice)
+    go(zygote, copied(folder, "told"), shards32, 1, *LOOKS, "--sentinel.policy", tell, mistake="collapse_once")
+    assert not events(tmp_path / "told", "rollback")
+    go(zygote, copied(folder, "back"), shards32, 1, *LOOKS, "--sentinel.policy", back, mistake="collapse_once")
+    (made,) = events(tmp_path / "back", "rollback")
+    assert (made["from"], f"{made['to']:012d}-r00") == (192, advice.rpartition(" ")[2])
+
+
+def test_a_run_that_collapsed_at_its_end_goes_back_and_one_without_a_healthy_checkpoint_is_not_told_to(
+    zygote: Zygote, shards32: Path, tmp_path: Path
+) -> None:
+    folder, length = tmp_path / "run", ("--total-images", "192", *LOOKS, "--sentinel.policy")
+    pids = start(zygote, folder, shards32, 1, *length, "stop", mistake="collapse_once")
+    assert zygote.wait(pids) == [Outcome.REFUSED]
+    source = copied(folder, "source")
+    pids = start(zygote, folder, shards32, 1, *length, "roll-back", mistake="collapse_once")
+    assert zygote.wait(pids) == [0]
+    assert [row["from"] for row in events(folder, "rollback")] == [192]
+    assert journal.last(folder / "metrics.jsonl")["sentinel/state"] < 2
+
+    new = tmp_path / "new"
+    began = ("--init-from", str(source), "--init-state", "all", "--sentinel.policy", "stop", "--total-images", "192")
+    assert zygote.wait(start(zygote, new, shards32, 1, *LOOKS, *began, mistake=None)) == [Outcome.REFUSED]
+    assert Path(f"{new}.log").read_text().rstrip().endswith("--sentinel.policy tell to go on as it is")
+
+
+def copied(folder: Path, name: str) -> Path:
+    """Return a copy of a run."""
+    return Path(shutil.copytree(folder, folder.with_name(name)))
 
 
 def test_the_policy_tell_says_it_once_and_trains_on(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ class Training:
             Failed: NaN or Inf came back after the allowed rollbacks, or a state that must be durable is not.
         """
         self.resume()
+        if self.watch.wants(self.state) == "roll-back":  # the policy under which it collapsed was another
+            self.roll_back(in_words(self.state))
         steps = self.feed.steps(self.state.images_seen, self.draws())
         outcome = Outcome.FINISHED
         while self.state.images_seen < self.total:

@@ -52,8 +52,13 @@ class Watch:
         if self.wants(state) == "stop":
             raise Refused(
                 f"the run has {in_words(state)} by {state.images_seen:,} images (the sentinel's rows in events.jsonl "
-                "say why); --sentinel.policy roll-back goes on from a healthy checkpoint, tell as it is"
+                f"say why); resume it with --sentinel.policy tell to go on as it is{self.or_back()}"
             )
+
+    def or_back(self) -> str:
+        """Return the other way on, if there is a healthy checkpoint to go back to."""
+        healthy = on_main(self.world, partial(self.desk.anchor, healthy=True) if self.desk else None)
+        return f", or with roll-back to go on from the healthy checkpoint {healthy.name}" if healthy else ""
 
 
 def in_words(state: TrainState) -> str:

@@ -22,7 +22,10 @@ def demo_shards(size: int) -> Path:
     if (shards / "index.json").exists():
         return shards
     if not ARCHIVE.exists():
-        raise Refused("no data is named, and the bundled pictures are not here: use --data DIR, or launcher init")
+        raise Refused(
+            "no data is named, and the bundled pictures are not here: use --data DIR, a folder that python -m shards "
+            "build made, or name it for good with: python -m launcher init --data DIR"
+        )
     print(f"no data is named: building {shards} from the bundled pictures", file=sys.stderr)
     command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
     if subprocess.run([*command, "--resume"], cwd=HOME, check=False).returncode:

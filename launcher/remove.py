@@ -39,7 +39,8 @@ def run_rm(args: Rm) -> int:
         Refused: there is no such run, it may be live, or there is nobody to ask.
     """
     if args.run.is_symlink():
-        raise Refused(f"{args.run} is a link: name the folder that it leads to, {args.run.resolve()}")
+        there = command("launcher", "rm", args.run.resolve())
+        raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
     run = runs.existing(args.run.resolve())
     refuse_foreign(run)
     warning = refuse_live(run)

@@ -18,10 +18,11 @@ from slurm import profile as profiles
 from slurm.commands import ask
 from slurm.profile import Profile
 from slurm.records import Partition
+from trainer.advice import command
 from trainer.settings import Refused
 
 HEAD = """\
-# What is particular to this cluster, as it was asked. Use it with `python -m launcher submit --profile {path}`, or
+# What is particular to this cluster, as it was asked. Use it with `{submit}`, or
 # with the line `profile = {quoted}` in lienzo.toml; the command line wins over it. What is commented out has the value
 # that is shown anyway.
 #
@@ -68,7 +69,8 @@ def text(path: Path, known: Sequence[Partition], account: str) -> str:
         "memory_gb": f"its nodes have {where.memory_mb_per_node // 1024}",
         "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preempts else "",
     }
-    lines = [HEAD.format(path=path, quoted=json.dumps(str(path)), partitions="\n".join(map(describe, known)))]
+    submit, partitions = command("launcher", "submit", "--profile", path), "\n".join(map(describe, known))
+    lines = [HEAD.format(submit=submit, quoted=json.dumps(str(path)), partitions=partitions)]
     for name, meaning, default in settings():
         value = f"{name} = {json.dumps(values.get(name, default))}"  # JSON's texts, numbers and lists are TOML's
         note = f"  # {notes[name]}" if notes.get(name) else ""

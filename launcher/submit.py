@@ -81,11 +81,14 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
     Raises:
         Refused: there is no such run, or something is wrong.
     """
-    start = replace(parsed, config=read_config(RunFolder(parsed.run)))
+    config = read_config(RunFolder(parsed.run))
+    if parsed.new_run:
+        config = replace(config, init_state="all")  # unless the command line says --init-state weights
+    start = replace(parsed, config=config)
     asked = tyro.cli(Resume, args=list(arguments), default=start, prog="python -m launcher resume")
     run, config = RunFolder(asked.run), asked.config
     if asked.new_run:
-        run, config = RunFolder(asked.new_run), replace(config, init_from=asked.run, init_state="all")
+        run, config = RunFolder(asked.new_run), replace(config, init_from=asked.run)
         if run.config.exists():
             again = command("launcher", "resume", run.path)
             raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")

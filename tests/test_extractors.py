@@ -296,3 +296,4 @@ def test_a_classifier_needs_data_and_a_place(data: Labelled, tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     with pytest.raises(Refused, match=r"cannot be kept in .*; name a --cache"):
         EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "file"))
+    assert EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "another"))

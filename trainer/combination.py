@@ -72,7 +72,8 @@ def penalty_problems(config: Config) -> Iterator[str]:
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
         yield f"penalties.{guess[0]} wants a discriminator that guesses: --network.d-head classifier"
     if head == "classifier" and not active.keys() & {"classes_d", "style"}:
-        yield "network.d_head classifier learns nothing without --penalties.classes-d or --penalties.style"
+        weights = "--penalties.classes-d.weight or --penalties.style.weight"
+        yield f"network.d_head classifier learns nothing: it needs {weights}"
     if "reconstruction" in active and not rebuilds:
         yield f"penalties.reconstruction wants a discriminator that rebuilds pictures, not {config.discriminator}"
     if config.reduction == "ddp" and (idle := idle_weights(config)):

@@ -170,8 +170,9 @@ class Config:
         if size > self.micro_batches:
             raise Refused(
                 f"{size} processes cannot share {self.micro_batches} micro-batches (batch_size {self.batch_size} / "
-                f"micro_batch_size {self.micro_batch_size}): use at most {self.micro_batches} processes, "
-                "or for a new run a smaller micro_batch_size or a larger batch_size"
+                f"micro_batch_size {self.micro_batch_size}): use at most {self.micro_batches} (--processes; "
+                "on Slurm fewer --nodes or --gpus-per-node), or for a new run a smaller --micro-batch-size or a larger "
+                "--batch-size"
             )
 
     def grown_to(self, processes: int) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from shards.index import DataError, Index
 from trainer.advice import command
@@ -28,19 +29,23 @@ def open_data(config: Config) -> Index:
     except DataError as error:
         raise Refused(str(error)) from error
     if config.network.size == 0:
-        raise Refused("network.size 0 is for points in the plane, and shards hold pictures: use --network.size")
+        raise Refused(
+            "network.size 0 is for points in the plane, and shards hold pictures: use a recipe of pictures (python -m "
+            f"launcher recipes lists them){or_other_networks(config, size=index.size)}"
+        )
     if index.size != config.network.size:
         raise Refused(
             f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
             f"{config.network.size}: build the shards again with --size {config.network.size}"
-            f"{or_other_networks(config, index.size)}"
+            f"{or_other_networks(config, size=index.size)}"
         )
     if config.network.uses_classes:
         known = len(index.classes)
         if known == 0:
             raise Refused(
-                f"the pictures in {config.data} have no labels, and this run uses them: build the shards with --labels "
-                "or from folders, or leave --network.g-conditional and --network.d-head out"
+                f"the pictures in {config.data} have no labels, and this run uses them: build the shards again with "
+                "--labels folders or --labels TABLE.csv"
+                f"{or_other_networks(config, g_conditional=False, d_head='plain')}"
             )
         if config.network.classes not in (0, known):
             raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
@@ -53,10 +58,19 @@ def open_data(config: Config) -> Index:
     return index
 
 
-def or_other_networks(config: Config, size: int) -> str:
-    """Return the other way out, if there can be networks of this size."""
+def or_other_networks(config: Config, **network: Any) -> str:
+    """Return the other way out, if the run can have networks with these settings."""
     try:
-        replace(config, network=replace(config.network, size=size)).check()
+        replace(config, network=replace(config.network, **network)).check()
     except Refused:
         return ""
-    return f", or begin a new run with --network.size {size}"
+    options = [words for name, value in network.items() for words in as_options(f"network.{name}", value)]
+    return f", or begin a new run with {' '.join(options)}"
+
+
+def as_options(name: str, value: object) -> tuple[str, ...]:
+    """Return a setting as the command line has it."""
+    *group, last = name.replace("_", "-").split(".")
+    if isinstance(value, bool):
+        return (f"--{'.'.join([*group, last if value else f'no-{last}'])}",)
+    return f"--{'.'.join([*group, last])}", str(value)

@@ -88,7 +88,7 @@ def find_initial(config: Config) -> Initial:
             weights[name] = theirs[source] if source == name else theirs[source].clone()  # a file shares no memory
     if not weights:
         raise Refused(f"--init-from {config.init_from}: none of its {len(theirs)} weights fits this run's networks")
-    refuse_infinite(config, weights)
+    refuse_infinite(config, file, weights)
     return Initial(str(file), weights, left)
 
 
@@ -117,18 +117,20 @@ def find_state(config: Config, file: Path) -> Initial:
     kept = {name for name in tensors if name.startswith(MEMORY)}
     left = {name: "is missing there" for name in sorted(mine - kept)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in kept - mine}
-    refuse_infinite(config, taken)
+    refuse_infinite(config, file, taken)
     return Initial(str(file), taken, left, {name: values[name] for name in TAKEN_VALUES})
 
 
-def refuse_infinite(config: Config, tensors: dict[str, Tensor]) -> None:
+def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> None:
     """Refuse to start from what has broken already.
 
     Raises:
-        Refused: naming a tensor.
+        Refused: naming a tensor, and the checkpoints before the one that holds it.
     """
     if odd := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
-        raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name an older checkpoint")
+        older = [path for path in sorted(file.parent.parent.glob("0*")) if file.name == TENSORS and path < file.parent]
+        instead = f"an older checkpoint, such as {older[-1]}" if older else "another one"
+        raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name {instead}")
 
 
 def stand_in(name: str) -> str:

@@ -18,7 +18,7 @@ from trainer.dataset import open_data
 from trainer.environment import best_precision
 from trainer.initial import find_initial, keep_initial
 from trainer.journal import replace as replace_file
-from trainer.recipes import recipe
+from trainer.recipes import RECIPES, recipe
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused, from_json, identity_settings, overlay, to_json
 
@@ -82,13 +82,19 @@ def check_identity(run: RunFolder, asked: Config) -> None:
     stored = identity_settings(read_config(run))
     for name, value in identity_settings(asked).items():
         if stored[name] != value:
-            new = "begin a new run: python -m launcher submit --run NEW"
-            if not name.startswith(NETWORKS):
-                new = f"go on as a new run: {command('launcher', 'resume', run.path, '--as', 'NEW')}"
+            new = f"go on as a new run: {command('launcher', 'resume', run.path, '--as', 'NEW')}"
+            if name.startswith(NETWORKS):
+                new = f"begin a new run: {anew(asked)}"
             raise Refused(
                 f"{name} is {stored[name]!r} in {run.path} and cannot become {value!r}: it changes the bits of the "
                 f"run; with this setting, {new}"
             )
+
+
+def anew(config: Config) -> str:
+    """Return the command that begins a run of the same recipe on the same data; further settings may follow it."""
+    data = ("--data", config.data) if config.data else ()
+    return command("launcher", "submit", *(config.recipe,) * (config.recipe in RECIPES), *data, "--run", "NEW")
 
 
 def settle(run: RunFolder, asked: Config) -> Config:
@@ -121,7 +127,7 @@ def settle_initial(run: RunFolder, asked: Config) -> Config:
     config = replace(config, init_hash=find_initial(config).hash if config.init_from else "")
     if stored and config.init_hash != stored.init_hash:
         raise Refused(
-            f"{run.path} did not begin with the weights of {asked.init_from}; start a new run with another --run"
+            f"{run.path} did not begin with the weights of {asked.init_from}; begin a new run with them: {anew(stored)}"
         )
     return config
 

@@ -25,7 +25,7 @@ def judge(probes: Sequence[Probe], facts: RunFacts) -> list[Finding]:
     broken = [f"{probe.node}: {probe.problems['disk']}" for probe in probes if "disk" in probe.problems]
     if broken or not disks:
         measured = listed(broken, 3) or "not measured"
-        todo = "look at its rights, its space and how it is mounted on these nodes, or name another --run"
+        todo = "look at its rights, its space and how it is mounted on these nodes, or submit with another --run"
         return [Finding("shared folder", "problem", measured, "a run cannot write there", todo)]
     findings = [abilities(disks, len({probe.boot for probe in probes})), durability(disks), visibility(probes)]
     return [*findings, space(next(iter(disks.values())), facts), quota()]
@@ -40,10 +40,10 @@ def abilities(disks: dict[str, Disk], machines: int) -> Finding:
         return Finding(
             *("shared folder", "problem", f"{kind}: {listed(wrong, 3)}"),
             "checkpoints become whole by a rename, and the lease that keeps two jobs out of one run is a hard link",
-            "put the run folder on another file system: --run",
+            "put the run folder on another file system: submit --run DIR",
         )
     if machines > 1 and is_local(kind):
-        todo = "put the run folder on the shared file system: --run"
+        todo = "put the run folder on the shared file system: submit --run DIR"
         return Finding("shared folder", "problem", f"it lies on a {kind}", "other nodes have one of their own", todo)
     return Finding("shared folder", "ok", f"{kind}: renames and hard links are atomic on each node")
 

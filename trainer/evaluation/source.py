@@ -90,7 +90,7 @@ class Shards:
         """
         raise Refused(
             f"sample {sample} of {self.name} is damaged: {problem}; "
-            f"run: {command('shards', 'verify', self.index.path)}, and build the shards again"
+            f"run: {command('shards', 'verify', self.index.path)}, and build the shards again, into a new folder"
         )
 
     def held_out(self) -> Shards | None:
@@ -204,5 +204,8 @@ def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards 
         return Folder(path, size, order)
     index = Index.open(path)
     if size is not None and index.size != size:
-        raise Refused(f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build them anew")
+        raise Refused(
+            f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build others with: "
+            f"python -m shards build PICTURES --out NEW --size {size}; or name PICTURES, which are resized"
+        )
     return Shards(index, "train", order)

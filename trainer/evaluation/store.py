@@ -113,7 +113,8 @@ class Store:
                 os.fsync(file.fileno())
             temporary.rename(self.path(group))
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             raise Refused(f"the features cannot be kept in {self.folder}: {error.strerror}; name a --cache") from error
 
     def begin(self) -> None:

@@ -1,0 +1,224 @@
+"""Every piece of advice that a message of trainer, launcher or slurm gives is done by a test that is named here.
+
+The messages are read from the source: one that is new, or reworded, turns `test_every_advice_is_done` red until `DONE`
+names the test that does what it says, literally; or until it says why no test can (`ELSEWHERE`).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import redirect_stdout
+
+import pytest
+
+from launcher import __main__ as launcher_commands
+from tests.advice import advice, all_messages, do, named_test, no_longer_given, not_done
+
+PACKAGES = ("trainer", "launcher", "slurm")
+RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
+CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
+DONE = {  # a part of the message -> the test that does it
+    "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
+    "name what to learn": "test_advice_trainer.test_a_benchmark_of_nothing",
+    "name another --out, or remove the file": "test_advice_trainer.test_a_result_of_other_settings",
+    "remove it, and its training is done again": "test_advice_trainer.test_a_result_of_other_settings",
+    "set --augment.p, --augment.p-final or --augment.adaptive": "test_advice_trainer.test_settings_that_want_others",
+    "which is 0: set that too": "test_advice_trainer.test_settings_that_want_others",
+    "--penalties.classes-d.weight or --pen": "test_advice_trainer.test_settings_that_want_others",
+    "that guesses: --network.d-head classifier": "test_advice_trainer.test_settings_that_want_others",
+    "; try --batch-size": "test_advice_trainer.test_the_batch_size_that_is_told",
+    "use at most {} (--processes; ": "test_advice_trainer.test_the_number_of_processes_that_is_told",
+    "on Slurm fewer --nodes or --gpus-per-node": "test_advice_launcher.test_processes_that_the_nodes_decide",
+    ", or begin a new run with {}": "test_advice_trainer.test_pictures_of_another_size",
+    "no data is named: use --data DIR, a folder": "test_advice_trainer.test_data_that_is_not_named",
+    "if it has moved, name its new place with --data": "test_advice_trainer.test_data_that_has_moved",
+    "use a recipe of pictures": "test_advice_trainer.test_points_are_no_pictures",
+    "build the shards again with --size": "test_advice_trainer.test_pictures_of_another_size",
+    "build the shards again with --labels": "test_advice_trainer.test_pictures_without_labels",
+    "lacks the shard {}; run: ": "test_advice_trainer.test_a_shard_that_is_missing",
+    "no metric here wants any: add fid": "test_advice_pictures.test_metrics_that_want_something",
+    "--extractor classifier does": "test_evaluate.test_how_good_the_classifier_is_is_said",
+    "leave --extractor {} out": "test_advice_pictures.test_a_convention_has_its_own_extractor",
+    "--against DATA or a folder": "test_advice_pictures.test_what_is_compared_with_what",
+    "and build the shards again, into a new folder": "test_advice_pictures.test_a_damaged_sample",
+    "name a run, a folder of shards or a folder": "test_advice_pictures.test_what_is_compared_with_what",
+    "build others with: python -m shards": "test_advice_pictures.test_pictures_of_another_size",
+    "is no usable picture: {} ({}); remove it": "test_advice_pictures.test_a_file_that_is_no_picture",
+    "the features cannot be kept in": "test_advice_pictures.test_a_cache_that_cannot_be_written",
+    "the classifier cannot be kept in": "test_extractors.test_a_classifier_needs_data_and_a_place",
+    "put it there, or name it with --weights": "test_extractor_weights.test_inception_is_opened_from_the_file",
+    "get it again": "test_extractor_weights.test_inception_is_opened_from_the_file",
+    "save a state dict alone": "test_extractor_weights.test_inception_is_opened_from_the_file",
+    "with safetensors": "test_extractor_weights.test_dinov2_is_opened_from_any_file_but_a_wrong_one_of_a_known_name",
+    "name a run, or use --init-state weights": "test_advice_trainer.test_weights_without_progress",
+    "keep its --batch-size and --d-steps": "test_advice_trainer.test_a_state_that_does_not_fit",
+    "--init-state weights takes what fits": "test_advice_trainer.test_a_state_that_does_not_fit",
+    "holds NaN or Inf; name {}": "test_advice_trainer.test_weights_that_have_broken",
+    "as a run that trains does; try again": "test_advice_trainer.test_weights_that_change_just_now",
+    "start a new run with --init-from": "test_advice_trainer.test_weights_that_change_just_now",
+    "moved while it trained; go on": "test_copied_runs.test_a_folder_that_moves_while_it_trains_ends_with_where_it_is",
+    "another process trains in {} already": RUN,
+    "Go on from the last good state": "test_going_on.test_what_a_diverged_run_is_told_to_do_works",
+    "leave --num and --seed out": "test_advice_pictures.test_options_that_do_not_go_together",
+    "use --seeds in place of --seed": "test_advice_pictures.test_options_that_do_not_go_together",
+    "name another folder, or --force": "test_advice_pictures.test_a_folder_that_is_not_empty",
+    "interrupted and saved at {} images; go on with: ": RUN,
+    "images seen; paint with: ": RUN,
+    "the run has stopped; go on with: ": RUN,
+    "unset them": "test_advice_trainer.test_variables_of_another_launcher",
+    "start it once: `python -m": "test_advice_launcher.test_processes_that_the_nodes_decide",
+    "`--processes N` on one machine": "test_advice_trainer.test_a_crowd_that_knows_nothing_of_each_other",
+    "go on as a new run: ": "test_advice_trainer.test_identity_settings_that_cannot_change",
+    "begin a new run: ": "test_advice_trainer.test_identity_settings_that_cannot_change",
+    "begin a new run with them: ": "test_advice_trainer.test_weights_that_a_run_did_not_begin_with",
+    "name another --run": "test_advice_trainer.test_a_run_of_another_recipe",
+    "with --sentinel.policy": "test_sentinel_runs.test_the_policy_stop_saves_and_ends_and_a_resume_is_refused",
+    "paint them in several goes": "test_advice_pictures.test_more_pictures_than_at_once",
+    "on your own shards\n": RUN,
+    "could not be made into shards": "test_advice_launcher.test_bundled_pictures_that_cannot_be_built",
+    "; go on with: {}": RUN,
+    "it may still train: try again": "test_advice_launcher.test_cancel_without_slurms_answer",
+    "no longer waiting for {}; watch it with": "test_advice_launcher.test_a_wait_that_is_left",
+    "use --cluster local to train on this machine": "test_advice_launcher.test_slurm_that_is_not_here",
+    "on this machine with: python -m slurm up": CLUSTER,
+    "the bundled pictures are not here: use": "test_advice_launcher.test_without_data_and_bundled_pictures",
+    "without --nodes and --partition, the doctor": "test_doctor.test_this_machine_is_examined_without_slurm",
+    "set interface in the profile to one of": "test_advice_launcher.test_the_doctors_options",
+    "name a RUN": "test_advice_launcher.test_the_doctors_options",
+    "after a preemption: python -m launcher resume": "test_advice_launcher.test_the_doctors_options",
+    "save more often: --checkpoint-every-images": "test_advice_launcher.test_the_doctors_options",
+    "# Defaults of this project.": "test_advice_launcher.test_init",
+    "# data = ": "test_advice_launcher.test_init",
+    "next: python -m launcher submit": "test_advice_launcher.test_init",
+    "{} exists already: edit it, or remove it first": "test_advice_launcher.test_a_profile_that_is_written",
+    "put this line above its first [table]": "test_advice_launcher.test_a_profile_that_is_written",
+    "# What is particular to this cluster": "test_advice_launcher.test_a_profile_that_is_written",
+    "name a --run on a file system": "test_advice_launcher.test_a_run_folder_on_a_disk_of_one_node",
+    "add it to `mounts` in the profile": "test_checks.test_a_container_must_see_the_run_folder",
+    "W&B is asked for online": "test_advice_launcher.test_wandb_without_a_key",
+    "watch it with `{}`, or end it": "test_advice_launcher.test_a_run_that_has_a_job",
+    "all that one sets: ": "test_advice_launcher.test_recipes_tell_how_to_start_them",
+    "PICTURES --out DIR --size {}{}\n": "test_advice_launcher.test_recipes_tell_how_to_start_them",
+    "name the folder that it leads to": "test_advice_launcher.test_a_run_behind_a_link",
+    "only with --yes": "test_advice_launcher.test_a_run_behind_a_link",
+    "{} is {}, by {}; end it first: ": RUN,
+    "which is {}; end it first: ": "test_advice_launcher.test_a_run_that_has_a_job",
+    "no runs under ./{}; begin one with": "test_advice_launcher.test_status_tells_what_to_do_next",
+    "go on with: python -m launcher resume RUN": "test_advice_launcher.test_status_tells_what_to_do_next",
+    "send to W&B what is offline": "test_tracking.test_sync_of_a_run_with_a_rollback",
+    "; send it later with: ": RUN,
+    "each run: python -m launcher status RUN": "test_advice_study.test_the_plan_tells_how_to_watch",
+    "holds the study {}, not {}; name": "test_advice_study.test_another_study_in_the_folder",
+    "wait for it, or end it": "test_advice_study.test_a_study_in_other_hands",
+    "is of another version: remove it": "test_advice_study.test_a_study_of_another_version",
+    "in another way; name another --out": "test_advice_study.test_a_budget_that_is_lowered",
+    "take one of the figures": "test_advice_study.test_settings_of_a_study",
+    "add [arms.NAME] with a recipe": "test_advice_study.test_settings_of_a_study",
+    "take others": "test_advice_study.test_settings_of_a_study",
+    "use letters, digits": "test_advice_study.test_settings_of_a_study",
+    "remove {} and use --retry": "test_advice_study.test_a_short_run_that_told_no_speed",
+    "this run exists already; go on with it": "test_advice_launcher.test_a_run_that_exists_is_gone_on_with",
+    "no W&B key for {}: set WANDB_API_KEY": "test_tracking.test_sync_says_what_is_wrong",
+    "A real Slurm with several nodes": CLUSTER,
+    "comes back with: ": CLUSTER,
+    "bring it back with: ": CLUSTER,
+    "start one with: ": CLUSTER,
+    "stop it first with: ": CLUSTER,
+    "renew it with: ": "test_slurm_dev_cluster.test_a_cluster_of_another_version_goes_down_and_comes_up_again",
+    "give another --folder": "test_slurm_dev_cluster.test_a_folder_of_something_else_is_refused",
+    "give a --folder of at most": "test_slurm_dev_cluster.test_a_folder_of_something_else_is_refused",
+    "name a .toml file, or one of": "test_advice_launcher.test_profiles_that_are_named",
+}
+ELSEWHERE = {  # a part of the message -> why no test does it
+    "by process {}: cancel it there": "there is another machine",
+    "see: sinfo": "it is Slurm's own command",
+    "see: squeue --me": "it is Slurm's own command",
+    "ask it yourself: quota": "it is the system's own command",
+    "use fewer nodes, a larger batch, or a faster network": "the site's network",
+    "mend what is above; if nothing is": "the site's network",
+    "pip install -c constraints.txt": "what is installed on the nodes",
+    "ask the administrators to look at chrony or ntpd": "the nodes' clocks",
+    "make the interpreter and the current folder visible": "the nodes' file systems",
+    "ask for nodes of one kind": "the site's nodes",
+    "resume on the nodes that it began on": "the site's nodes",
+    "look at its rights, its space and how it is mounted": "the site's file systems",
+    "put the run folder on the shared file system": "the site's file systems",
+    "mount it with a shorter attribute cache": "the site's file systems",
+    "put the run folder on another file system": "the site's file systems",
+    "if there is a faster file system for run folders": "the site's file systems",
+    "free some: at least": "the disk is the user's",
+    "remove something": "the disk is the user's",
+    "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
+    "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
+}
+NO_ADVICE = {  # what only looks like it
+    *(
+        "python -m trainer",
+        "python -m trainer train",
+        "python -m launcher {}",
+        "python -m launcher rm",
+        "python -m slurm",
+    ),
+    *("python -m launcher submit", "python -m launcher resume", "checkpoint %s is damaged: %s; set aside as %s"),
+    *("job {} to save and end", "go on", "goes on", "go on with: ", "run folder", "name {}"),
+    *(
+        "start {} of {}: job {} on {}, {}Z",
+        "remove it for good? [y/N] ",
+        "too few of its partition's nodes are up and ",
+    ),
+    *("{}, project {}, run {}, in your default entity", "# What ends a start is for the ranks to answer; "),
+    'RUN=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {})',
+}
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
+COMMANDS = {
+    "trainer": ("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
+    "launcher": (*launcher_commands.COMMANDS,),
+    "shards": ("build", "verify", "inspect"),
+    "slurm": ("up", "down", "status", "fail", "heal", "drain"),
+}
+FOREIGN = {"--me"}  # options of other programs
+
+
+def is_none(message: str) -> bool:
+    """Tell whether a message only looks like advice; long ones are known by how they begin."""
+    return any(message == one or (len(one) > 40 and message.startswith(one)) for one in NO_ADVICE)
+
+
+def test_every_advice_is_done() -> None:
+    given = [message for message in advice(*PACKAGES) if not is_none(message)]
+    assert len(given) > 100
+    assert not_done(given, [*DONE, *ELSEWHERE]) == []
+    assert no_longer_given(given, [*DONE, *ELSEWHERE]) == []
+
+
+def test_the_tests_that_do_it_are_there() -> None:
+    for name in {*DONE.values()}:
+        assert callable(named_test(name)), name
+
+
+@pytest.fixture(scope="module")
+def options() -> set[str]:
+    """All options of all commands."""
+    found: set[str] = set()
+    for package, commands in COMMANDS.items():
+        for command in commands:
+            with redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit, match="0"):
+                do(f"python -m {package} {command} --help")
+            found |= {*OPTION.findall(said.getvalue())}
+    assert {"--network.no-g-conditional", "--cluster", "--folder", "--holdout", "--yes"} <= found
+    return found
+
+
+def test_every_option_that_a_message_names_exists(options: set[str]) -> None:
+    for message in all_messages(*PACKAGES):
+        for option in OPTION.findall(message):
+            assert option in options | FOREIGN, message
+
+
+def test_paths_in_commands_that_are_told_are_quoted() -> None:
+    """They are made by `command`, or by shlex: no message fills one into a command of its own."""
+    for message in all_messages(*PACKAGES):
+        for command in re.findall(r"python -m [^;:`)\n]*", message):
+            left = command.removesuffix("launcher {}")  # as a program calls itself
+            assert "{" not in left.replace("--size {}{}", "").replace("--size {}", ""), message

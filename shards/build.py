@@ -132,6 +132,8 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
     finally:
         ledger.close()
     summarize(content, args.out, done, time.monotonic() - started)
+    for note in source.notes:
+        print(f"note: {note}")
 
 
 def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:

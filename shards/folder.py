@@ -19,6 +19,7 @@ class FolderSource:
 
     def __init__(self, path: Path) -> None:
         self.root = os.fsencode(os.path.realpath(path))
+        self.notes: list[str] = []
 
     def scan(self) -> Iterator[Found]:
         """Yield all files; the folders still to visit are the only ones in memory."""

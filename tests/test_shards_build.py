@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 import signal
 import socket
@@ -15,68 +13,27 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import webdataset
-from PIL import Image
 
 from shards.__main__ import main
-from shards.exclusion import REASONS, Excluded
+from shards.exclusion import Excluded
 from shards.folder import FolderSource
 from shards.index import Index
 from shards.listing import is_held_out
+from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, samples
 
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves its shards open
 
 
-def jpeg(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).resize(size).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def make_source(folder: Path, count: int, folders: int = 3) -> Path:
-    for i in range(count):
-        place = folder / f"class {i % folders}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i:04d}.jpg").write_bytes(jpeg(i))
-    return folder
-
-
 def run(*args: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "shards", "build", *map(str, args)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-
-
-def build(source: Path, out: Path, *args: str | Path) -> Index:
-    assert main(["build", *map(str, (source, "--out", out, "--size", "16", "--workers", "1", *args))]) == 0
-    return Index.open(out)
-
-
-def excluded(out: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (out / "excluded.jsonl").read_text().splitlines()]
-    assert all(line["detail"] and line["reason"] in REASONS for line in lines)
-    assert dict(Counter(line["reason"] for line in lines)) == Index.open(out).content["excluded"]
-    assert lines == sorted(lines, key=lambda line: os.fsencode(line["file"]))
-    return {line["file"]: line["reason"] for line in lines}
-
-
-def samples(index: Index, split: str) -> list[dict[str, Any]]:
-    """Read a split with webdataset's own reader."""
-    urls = [str(index.path / shard.name) for shard in index.splits[split].shards]
-    return list(webdataset.WebDataset(urls, shardshuffle=False).decode()) if urls else []
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -354,14 +311,6 @@ def test_the_holdout_is_drawn_for_each_picture_alone() -> None:
     assert all(is_held_out(name, 0, 0.2) for name, held in zip(names, held_out, strict=True) if held)
 
 
-def add(archive: tarfile.TarFile, name: str, data: bytes = b"", **attributes: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for attribute, value in attributes.items():
-        setattr(info, attribute, value)
-    archive.addfile(info, io.BytesIO(data))
-
-
 def test_tar(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "source.tar", "w") as archive:
         for name in (
@@ -470,17 +419,6 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
     }.items():
         refuse(tmp_path / name, tmp_path / "out", message)
         assert not list(tmp_path.glob("out/*"))
-
-
-def refuse(source: Path, out: Path, message: str, *args: str | Path) -> None:
-    """Check that a build is refused in one line."""
-    with pytest.MonkeyPatch.context() as patch:
-        said = io.StringIO()
-        patch.setattr(sys, "stderr", said)
-        assert main(["build", str(source), "--out", str(out), *map(str, args)]) == 2
-    assert message in said.getvalue()
-    assert said.getvalue().startswith("shards build: ")
-    assert said.getvalue().count("\n") == 1
 
 
 def test_labels_of_a_csv(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from shards.found import Found, to_text
 from shards.index import DataError
-from shards.labels import Csv, folder_of, label_by_csv, matching
+from shards.label_table import Csv
+from shards.labels import check_folders, folder_of, label_by_csv, matching, only_folder
 from shards.source import Source
 
 SPLITS = ("train", "holdout")
@@ -44,8 +45,8 @@ def is_held_out(name: bytes, seed: int, share: float) -> bool:
 
 def write_listing(
     path: Path, source: Source, labels: str | Csv, settings: dict[str, Any], on_found: Callable[[int], None]
-) -> None:
-    """Write the database of a build.
+) -> bytes | None:
+    """Write the database of a build, and return the folder that is the only class by folders, but has several itself.
 
     Args:
         path: of the new database.
@@ -68,8 +69,11 @@ def write_listing(
     database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", rows)
     database.execute("CREATE INDEX found_by_name ON found (name)")
     database.execute(DUPLICATES)
-    facts = {"settings": settings, "matching": None}
-    if labels != "folders":
+    facts, wrapping = {"settings": settings, "matching": None}, None
+    if labels == "folders":
+        check_folders(database)
+        wrapping = only_folder(database)
+    else:
         database.execute("UPDATE found SET label = NULL")
     if isinstance(labels, Csv):
         label_by_csv(database, labels)
@@ -81,6 +85,7 @@ def write_listing(
     database.executescript("DROP TABLE found; DROP TABLE IF EXISTS match; DROP TABLE IF EXISTS row_of_csv")
     database.commit()
     database.close()
+    return wrapping
 
 
 def counted(source: Source, on_found: Callable[[int], None]) -> Iterator[Found]:

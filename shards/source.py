@@ -39,14 +39,14 @@ class Source(Protocol):
         """
 
 
-def open_source(path: Path) -> Source:
-    """Return the source at this path.
+def open_source(path: Path, follow_links: bool) -> Source:
+    """Return the source at this path; of a folder, `follow_links` takes files outside of it that links lead to.
 
     Raises:
         DataError: there is none.
     """
     if path.is_dir():
-        return FolderSource(path)
+        return FolderSource(path, follow_links)
     if not path.exists():
         raise DataError(f"{path} does not exist: SRC is a folder of pictures, a zip or a tar")
     if not path.is_file():

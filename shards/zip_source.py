@@ -71,9 +71,10 @@ class ZipSource(ArchiveSource):
                 raise Excluded("unreadable", "no zip member at its offset")
             file.seek(name_length + extra_length, os.SEEK_CUR)
             data = zipfile.ZipExtFile(file, "r", info).read()  # no more than `size`
-        except NotImplementedError as error:  # such as Deflate64 of Windows
-            what = f"{error}: unpack the zip with another program, and build from the folder"
-            raise Excluded("unreadable", f"zip member: {what}") from error
+        except NotImplementedError as error:  # such as Deflate64, with which Windows packs what is large
+            how = zipfile.compressor_names.get(method, "?")  # type: ignore[attr-defined]  # not in typeshed
+            what = f"packed by method {method} ({how}), which cannot be read"
+            raise Excluded("unreadable", f"zip member: {what}: unpack the zip, and build from the folder") from error
         except DAMAGE as error:
             raise Excluded("unreadable", f"zip member: {error}") from error
         if len(data) != size:

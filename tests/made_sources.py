@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import subprocess
 import sys
 import tarfile
 from collections import Counter
@@ -96,3 +97,9 @@ def refuse(source: Path, out: Path, message: str, *args: str | Path) -> str:
     assert said.startswith("shards build: ")
     assert said.count("\n") == 1
     return said
+
+
+def run_shards(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as people do."""
+    command = [sys.executable, "-m", "shards", *map(str, args)]
+    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)

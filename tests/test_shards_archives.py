@@ -90,9 +90,9 @@ def test_a_tar_without_its_end_mark_is_taken_and_told(tmp_path: Path, capsys: py
         member = archive.getmember("b.jpg")
     cut = joined(tmp_path / "cut.tar", data[: member.offset_data + -(-member.size // 512) * 512])
     assert taken(cut, tmp_path / "out") == ["a.jpg", "b.jpg"]
-    assert "cut.tar has no end mark" in capsys.readouterr().out
+    assert "cut.tar has no end mark" in capsys.readouterr().err
     assert taken(tmp_path / "a.tar", tmp_path / "other") == ["a.jpg", "b.jpg"]
-    assert "end mark" not in capsys.readouterr().out
+    assert "end mark" not in capsys.readouterr().err
     shorter = joined(tmp_path / "shorter.tar", data[: member.offset_data + 100])
     refuse(shorter, tmp_path / "refused", "is damaged")
 

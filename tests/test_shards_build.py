@@ -24,7 +24,7 @@ from shards.exclusion import Excluded
 from shards.folder import FolderSource
 from shards.index import Index
 from shards.listing import is_held_out
-from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, samples
+from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, said_by, samples
 
 ROOT = Path(__file__).parents[1]
 
@@ -445,7 +445,7 @@ def test_labels_of_a_csv(tmp_path: Path) -> None:
     assert index.classes == ("Op Art", "Rococo", "Ukiyo-e")
     assert index.content["class_counts"] == [1, 2, 1]
     assert index.content["labels"] == {"rows_with_picture": 5, "rows_without_picture": 1, "pictures_without_row": 3}
-    refuse(source, tmp_path / "a", "has no column 'artist'; it has: name, style", *options[:-3], "artist")
+    refuse(source, tmp_path / "a", "has no column 'artist'; it has: 'name', 'style'", *options[:-3], "artist")
     table.write_text("name,style\n0001.jpg,Rococo\n0001.jpg,Op Art\n")
     refuse(source, tmp_path / "a", "different labels for '0001.jpg'", *options)
     table.write_text("name,style\nx.jpg,Rococo\n")
@@ -501,9 +501,13 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     refuse(small, tmp_path / "a", "--holdout is a share", "--holdout", "1")
     refuse(small, tmp_path / "a", "--size must be at least 1", "--size", "0")
     refuse(small, tmp_path / "a", "--shard-samples must be at least 1", "--shard-samples", "0")
-    refuse(bad, tmp_path / "a", "no picture to train on: 0 held out, 2 not_an_image", "--workers", "1")
-    refuse(tmp_path / "void", tmp_path / "a", "no picture to train on: 0 held out, there are no files")
+    refuse(tmp_path / "void", tmp_path / "a", "the source has no files")
+    refuse(small, tmp_path / "a", "as all 3 are held out: give a lower --holdout", "--holdout", "0.9999")
     assert not list(tmp_path.glob("a/*"))
+    said = said_by("build", bad, "--out", tmp_path / "a")
+    assert f"no picture to train on; 2 files are excluded, see {tmp_path}/a/excluded.jsonl" in said
+    assert [path.name for path in tmp_path.glob("a/*")] == ["excluded.jsonl"]
+    assert main(["build", str(small), "--out", str(tmp_path / "a")]) == 0  # that is no obstacle
     refuse(source, built, "began with size 16, and now it is 32", *OPTIONS[2:], "--size", "32", "--resume")
 
 
@@ -544,7 +548,9 @@ def test_two_builds_do_not_meet(tmp_path: Path) -> None:
 
     (out / ".build").mkdir(parents=True)
     with locked(out / ".build"):
+        (out / ".build" / "listing.new").touch()
         refuse(source, out, "another build is at work", "--resume")
+        assert (out / ".build" / "listing.new").exists()  # what the other one has begun
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_members_behind_any_number_of_zeros_are_taken(tmp_path: Path, zeros: int
 
 
 @pytest.mark.parametrize("rubbish", [b"rubbish", b"\0" * 700 + b"x", b"PK\x05\x06" + bytes(18)])
-def test_what_lies_behind_a_tar_is_named_and_the_advice_works(tmp_path: Path, rubbish: bytes) -> None:
+def test_what_lies_behind_a_tar(tmp_path: Path, rubbish: bytes) -> None:
     whole = joined(tmp_path / "my whole.tar", tar(tmp_path / "a.tar", "a.jpg"), rubbish)
     said = said_by("build", whole, "--out", tmp_path / "out")
     assert "goes on behind its end, at byte 10240" in said or "at byte 10752" in said
@@ -130,7 +130,7 @@ def test_a_member_that_leads_backwards_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("compress", "program"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")]
 )
-def test_a_compressed_tar_is_named_whatever_its_name_and_the_advice_works(
+def test_a_compressed_tar_is_named_whatever_its_name(
     tmp_path: Path, compress: Callable[[bytes], bytes], program: str
 ) -> None:
     plain = tar(tmp_path / "a.tar", "a.jpg b.jpg").read_bytes()
@@ -144,7 +144,7 @@ def test_a_compressed_tar_is_named_whatever_its_name_and_the_advice_works(
 # Zips
 
 
-def test_zips_behind_one_another_are_refused_and_the_advice_works(tmp_path: Path) -> None:
+def test_zips_behind_one_another_are_refused(tmp_path: Path) -> None:
     whole = joined(
         tmp_path / "my whole.zip", zipped(tmp_path / "a.zip", "a.jpg b.jpg"), zipped(tmp_path / "b.zip", "c.jpg")
     )
@@ -158,7 +158,7 @@ def test_zips_behind_one_another_are_refused_and_the_advice_works(tmp_path: Path
 
 
 @pytest.mark.parametrize("hidden", ["a.jpg", "b.jpg", "c.jpg"])  # before, between and behind those that are listed
-def test_a_member_that_no_directory_lists_is_refused_and_the_advice_works(tmp_path: Path, hidden: str) -> None:
+def test_a_member_that_no_directory_lists_is_refused(tmp_path: Path, hidden: str) -> None:
     data = zipped(tmp_path / "whole.zip", "a.jpg b.jpg c.jpg").read_bytes()
     lacking = joined(tmp_path / "is lacking.zip", without_entry(data, hidden.encode()))
     said = said_by("build", lacking, "--out", tmp_path / "out")

@@ -46,7 +46,7 @@ def test_both_kinds_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert counted["holdout_in_train"] > 2
 
 
-def test_the_summary_names_two_and_the_advice_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_names_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = pictures(tmp_path / "source", *range(40), *range(40))
     index = build(source, tmp_path / "out", "--holdout", "0.2", "--shard-samples", "9")
     said = capsys.readouterr().out

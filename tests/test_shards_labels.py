@@ -118,7 +118,7 @@ def test_separators_and_encodings(tmp_path: Path, separator: str, encoding: str)
     assert labels(source, tmp_path / "out", csv) == {"é.jpg": "Öl"}
 
 
-def test_the_json_of_stylegan_and_the_advice_works(tmp_path: Path) -> None:
+def test_the_json_of_stylegan(tmp_path: Path) -> None:
     source = pictures(tmp_path / "source", "00000/a.jpg", "00000/b.jpg")
     path = tmp_path / "my dataset.json"
     entries = [["00000/a.jpg", 5], ["00000/b.jpg", 7], *([f"{i}.png", 1] for i in range(20_000))]

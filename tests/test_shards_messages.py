@@ -50,7 +50,7 @@ def test_members_that_are_packed_as_nobody_else_does(tmp_path: Path) -> None:
     assert "unpack the zip, and build from the folder" in (tmp_path / "out" / "excluded.jsonl").read_text()
 
 
-def test_archives_in_a_folder_are_named_and_the_advice_works(tmp_path: Path) -> None:
+def test_archives_in_a_folder_are_named(tmp_path: Path) -> None:
     import tarfile
 
     source = tmp_path / "source"
@@ -96,7 +96,7 @@ def hub(folder: Path) -> Path:
     return snapshot
 
 
-def test_the_cache_of_the_hub_and_the_advice_works(tmp_path: Path) -> None:
+def test_the_cache_of_the_hub(tmp_path: Path) -> None:
     snapshot = hub(tmp_path)
     said = said_by("build", snapshot, "--out", tmp_path / "out")
     assert "80  outside_source: a link that leaves the source; --follow-links takes" in said
@@ -128,7 +128,7 @@ def test_other_links_that_leave_the_source(tmp_path: Path) -> None:
 # Paths to copy
 
 
-def test_pictures_in_the_place_of_shards_and_the_advice_works(tmp_path: Path) -> None:
+def test_pictures_in_the_place_of_shards(tmp_path: Path) -> None:
     source = make_source(tmp_path / "my pictures", 3, 1)
     for path in source, source / "class 0" / "0001.jpg":
         with pytest.raises(DataError) as error:
@@ -151,7 +151,7 @@ def test_a_missing_and_an_unfinished_folder(tmp_path: Path) -> None:
         Index.open(tmp_path / "begun")
 
 
-def test_damage_is_told_with_a_command_that_can_be_copied(tmp_path: Path) -> None:
+def test_damage_is_told_with_a_command(tmp_path: Path) -> None:
     out = tmp_path / "my shards"
     build(make_source(tmp_path / "source", 3, 1), out)
     content = json.loads((out / "index.json").read_text())

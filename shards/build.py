@@ -17,7 +17,7 @@ from typing import Any
 from shards.duplicates import count_duplicates
 from shards.durable import flush
 from shards.finish import check_pictures, finish
-from shards.found import to_text
+from shards.found import to_show, to_text
 from shards.index import EXCLUDED, INDEX, DataError, Index
 from shards.interruption import Interruption, Stopped, interruptible
 from shards.ledger import Ledger
@@ -156,7 +156,7 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
 
 def wrapping_note(source: Path, folder: str) -> str:
     """Tell that one folder is around what may be the classes."""
-    what = f"{folder!r} is the only class, as everything lies in that folder; for the folders in it as classes, "
+    what = f"{to_show(folder)} is the only class, as everything lies in that folder; for the folders in it as classes, "
     return what + (
         f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
     )

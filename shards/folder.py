@@ -69,7 +69,9 @@ class FolderSource:
         is_folder = os.path.isdir(target)
         outside = os.path.commonpath([target, self.root]) != self.root
         if outside and (is_folder or not self.follow_links):
-            return Found(name, reason="outside_source", detail=f"to {link!r}")
+            copied = is_folder and os.path.commonpath([target, self.root]) != target  # not one around the source
+            remedy = "; it is a folder: copy it into the source" if copied else ""
+            return Found(name, reason="outside_source", detail=f"to {link!r}{remedy}")
         if is_folder:
             above = os.path.commonpath([target, path]) == target
             return Found(name, reason="symlink_loop" if above else "linked_folder", detail=f"to {link!r}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.found import Found, to_text
+from shards.found import Found, to_show
 from shards.index import DataError
 from shards.label_table import Csv
 from shards.labels import check_folders, folder_of, label_by_csv, matching, only_folder
@@ -110,9 +110,7 @@ def compare_listings(old: Path, new: Path) -> None:
             lists = (f"SELECT name, place, label FROM {schema}.listing" for schema in (first, second))
             row = database.execute(f"SELECT name FROM ({' EXCEPT '.join(lists)}) ORDER BY name").fetchone()
             if row:
-                raise DataError(
-                    f"the source has changed since this build began: {to_text(row[0])!r} {what}; {ELSEWHERE}"
-                )
+                raise DataError(f"the source has changed since this build began: {to_show(row[0])} {what}; {ELSEWHERE}")
     finally:
         database.close()
 

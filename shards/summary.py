@@ -74,5 +74,6 @@ def tell_exclusions(exclusions: Exclusions) -> Iterator[str]:
 
 
 def shorten(text: str) -> str:
-    """Return a text that is not too long for a line."""
+    """Return a text as one line that is not too long."""
+    text = " ".join(text.split())
     return text if len(text) <= EXAMPLE else text[: EXAMPLE - 1] + "…"

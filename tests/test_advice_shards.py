@@ -29,7 +29,7 @@ from tests.made_sources import build, jpeg, make_source, refuse, run_shards, sai
 # What tells people to do something: one of these verbs where a sentence or a part of one begins.
 ADVICE = re.compile(
     r"(?:^|[:;,.] |\bor |\band |--[a-z-]+ )"
-    r"(?:build|cut|end|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|take|takes|try|unpack|"
+    r"(?:build|copy|cut|end|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|take|takes|try|unpack|"
     r"update|use|wait|write)\b|python -m shards |with: ",
     re.IGNORECASE,
 )
@@ -60,6 +60,7 @@ DONE = {  # a part of the message -> the test that does it
     "without locks": "test_without_locks",
     "give a lower --holdout": "test_a_lower_holdout",
     "--follow-links takes the files": "test_shards_messages.test_the_cache_of_the_hub",
+    "it is a folder: copy it into the source": "test_shards_messages.test_other_links_that_leave_the_source",
     "build from {}": "test_shards_labels.test_one_folder_around_the_classes_is_told",
     "unpack the archive and build from it": "test_shards_labels.test_one_folder_around_the_classes_is_told",
     "Remove the copies from the source": "test_shards_duplicates.test_the_summary_names_two",

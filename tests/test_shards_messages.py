@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import shlex
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -79,6 +80,31 @@ def test_no_message_is_longer_than_a_screen(tmp_path: Path) -> None:
     assert max(map(len, lines)) < 400
 
 
+def test_a_long_name_is_cut_wherever_it_is_told(tmp_path: Path) -> None:
+    source, out = make_source(tmp_path / "source", 2, 1), tmp_path / "out"
+    deep = source / "/".join(["f" * 200] * 15)
+    deep.mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shards.build.finish", interrupt)
+        assert main(["build", str(source), "--out", str(out), "--size", "16"]) == 75
+    (deep / LONG).write_bytes(jpeg(0))
+    for args in (["--resume", "--size", "16"], ["--resume", "--size", "16", "--labels", table(tmp_path, "x")]):
+        assert len(refuse(source, out, "", *args)) < 400
+    two = deep.with_name("g" * 200)
+    two.mkdir()
+    (two / LONG).write_bytes(jpeg(1))
+    assert len(refuse(source, tmp_path / "new", "fits the last part", "--labels", table(tmp_path, LONG))) < 500
+
+
+def table(folder: Path, file: str) -> Path:
+    (folder / "labels.csv").write_text(f"file,label\n{file},A\n")
+    return folder / "labels.csv"
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 # Links that leave the source
 
 
@@ -123,6 +149,10 @@ def test_other_links_that_leave_the_source(tmp_path: Path) -> None:
     index = build(source, tmp_path / "out", "--follow-links", "--holdout", "0")
     assert [picture["file"] for picture in facts(index)] == ["absolute.jpg", "class 0/0000.jpg"]
     assert excluded(tmp_path / "out") == {"folder": "outside_source", "nothing.jpg": "dangling_link"}
+    assert "it is a folder: copy it into the source" in (tmp_path / "out" / "excluded.jsonl").read_text()
+    (source / "folder").unlink()
+    shutil.copytree(pool, source / "folder")
+    assert len(build(source, tmp_path / "again", "--follow-links", "--holdout", "0").table) == 4
 
 
 # Paths to copy

@@ -69,15 +69,8 @@ def write_listing(
     database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", rows)
     database.execute("CREATE INDEX found_by_name ON found (name)")
     database.execute(DUPLICATES)
-    facts, wrapping = {"settings": settings, "matching": None}, None
-    if labels == "folders":
-        check_folders(database)
-        wrapping = only_folder(database)
-    else:
-        database.execute("UPDATE found SET label = NULL")
-    if isinstance(labels, Csv):
-        label_by_csv(database, labels)
-        facts["matching"] = matching(database)
+    matched, wrapping = label_files(database, labels)
+    facts = {"settings": settings, "matching": matched}
     seed, share = settings["seed"], settings["holdout"]
     database.create_function("split", 1, lambda name: int(is_held_out(name, seed, share)), deterministic=True)
     database.executescript(SORTED)
@@ -86,6 +79,22 @@ def write_listing(
     database.commit()
     database.close()
     return wrapping
+
+
+def label_files(database: sqlite3.Connection, labels: str | Csv) -> tuple[dict[str, int] | None, bytes | None]:
+    """Label what was found, and return how rows and files matched, and what `write_listing` returns.
+
+    Raises:
+        DataError: nothing gets a label, or something two.
+    """
+    if labels == "folders":
+        check_folders(database)
+        return None, only_folder(database)
+    database.execute("UPDATE found SET label = NULL")
+    if not isinstance(labels, Csv):
+        return None, None
+    label_by_csv(database, labels)
+    return matching(database), None
 
 
 def counted(source: Source, on_found: Callable[[int], None]) -> Iterator[Found]:

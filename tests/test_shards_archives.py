@@ -211,6 +211,15 @@ def test_the_large_format_and_counts_that_ran_over(tmp_path: Path) -> None:
     assert taken(joined(tmp_path / "old.zip", data[:record], bytes(end)), tmp_path / "old") == ["a.jpg"]
 
 
+def test_a_zip_whose_names_are_not_what_it_says(tmp_path: Path) -> None:
+    data = zipped(tmp_path / "a.zip", "\u00e9.jpg").read_bytes()  # with the bit for UTF-8
+    refuse(
+        joined(tmp_path / "b.zip", data.replace("\u00e9".encode(), b"\xff\xfe")),
+        tmp_path / "out",
+        "is damaged ('utf-8'",
+    )
+
+
 def test_a_program_that_unpacks_itself_is_harmless(tmp_path: Path) -> None:
     program = b"MZ" + random.Random(1).randbytes(5000) + b"PK\x03\x04" + b"\xe8\x17" * 50
     whole = joined(tmp_path / "setup.exe", program, zipped(tmp_path / "a.zip", "a.jpg b.jpg"))

@@ -155,8 +155,8 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
 
 
 def wrapping_note(source: Path, folder: str) -> str:
-    """Tell that one folder is around what may be the classes."""
-    what = f"{to_show(folder)} is the only class, as everything lies in that folder; for the folders in it as classes, "
+    """Tell that a folder is around what may be the classes."""
+    what = f"there is one class, as everything lies in {to_show(folder)}; for the folders in it as classes, "
     return what + (
         f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
     )

@@ -33,7 +33,8 @@ SEVERAL_LABELS = """
 LABELLED = "SELECT 1 FROM found WHERE label NOT NULL AND reason IS NULL LIMIT 1"
 FIRST_NAME = "SELECT name FROM found WHERE reason IS NULL ORDER BY name LIMIT 1"
 FOLDERS_INSIDE = """
-    SELECT count(DISTINCT folder(substr(name, length(label) + 2))) FROM found WHERE reason IS NULL AND label NOT NULL
+    SELECT min(inside), max(inside) FROM
+        (SELECT folder(substr(name, ?)) AS inside FROM found WHERE reason IS NULL AND label NOT NULL)
 """
 LABEL = """
     UPDATE found SET label =
@@ -67,14 +68,16 @@ def check_folders(database: sqlite3.Connection) -> None:
 
 
 def only_folder(database: sqlite3.Connection) -> bytes | None:
-    """Return the folder that is the only class, if it has several folders itself, which may be the classes meant."""
-    first: bytes | None
-    last: bytes | None
-    first, last = database.execute("SELECT min(label), max(label) FROM found WHERE reason IS NULL").fetchone()
-    if first is None or first != last:
-        return None
+    """Return the folder that everything labelled lies in, if it has several, which may be the classes meant."""
     database.create_function("folder", 1, folder_of, deterministic=True)
-    return first if database.execute(FOLDERS_INSIDE).fetchone()[0] > 1 else None
+    around = b""
+    while True:
+        first, last = database.execute(FOLDERS_INSIDE, (len(around) + 1,)).fetchone()
+        if first is None:
+            return None
+        if first != last:
+            return around.rstrip(b"/") or None
+        around += first + b"/"
 
 
 def base(name: bytes) -> bytes:

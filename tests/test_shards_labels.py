@@ -185,9 +185,10 @@ def test_labels_of_unusable_pictures_alone_are_none(tmp_path: Path, kind: str) -
 
 def test_one_folder_around_the_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = pictures(tmp_path / "my source", "pictures/cats/1.jpg", "pictures/dogs/2.jpg")
+    options = ("--labels", "folders", "--holdout", "0")
     assert build(source, tmp_path / "out", "--labels", "folders").classes == ("pictures",)
     said = capsys.readouterr().err
-    assert "'pictures' is the only class" in said
+    assert "there is one class, as everything lies in 'pictures'" in said
     advised = said.rpartition("build from ")[2].strip()
     assert advised == f"'{source}/pictures'"
     assert build(Path(advised.strip("'")), tmp_path / "again", "--labels", "folders").classes == ("cats", "dogs")
@@ -195,7 +196,9 @@ def test_one_folder_around_the_classes_is_told(tmp_path: Path, capsys: pytest.Ca
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in "pictures/cats/1.jpg", "pictures/dogs/2.jpg", "pictures/3.jpg":
             archive.writestr(name, jpeg(0))
-    build(tmp_path / "a.zip", tmp_path / "third", "--labels", "folders", "--holdout", "0")
+    build(tmp_path / "a.zip", tmp_path / "third", *options)
     assert "unpack the archive" in capsys.readouterr().err
-    build(pictures(tmp_path / "one", "cats/young/1.jpg"), tmp_path / "fourth", "--labels", "folders", "--holdout", "0")
+    build(pictures(tmp_path / "one", "cats/young/1.jpg"), tmp_path / "fourth", *options)
     assert capsys.readouterr().err == ""
+    build(pictures(tmp_path / "two", "a/b/cats/1.jpg", "a/b/dogs/2.jpg", "a/3.jpg"), tmp_path / "fifth", *options)
+    assert f"build from {tmp_path}/two/a/b\n" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.durable import flush
-from shards.exclusion import REASONS
+from shards.exclusion import NOTES, REASONS
 from shards.finish import finish
 from shards.index import INDEX, DataError, Index
 from shards.interruption import Interruption, Stopped, interruptible
@@ -157,6 +157,8 @@ def summarize(content: dict[str, Any], out: Path, done: int, seconds: float) -> 
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
     if enlarged := content["statistics"]["enlarged"]:
         print(f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}")
+    for note, count in content["statistics"].get("noted", {}).items():
+        print(f"noted of {count:,}: {NOTES[note]}")
     if content["classes"]:
         unlabelled = samples - sum(content["class_counts"])
         print(f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}")

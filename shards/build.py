@@ -20,11 +20,12 @@ from shards.index import INDEX, DataError, Index
 from shards.interruption import Interruption, Stopped, interruptible
 from shards.ledger import Ledger
 from shards.listing import SPLITS, compare_listings, compare_settings, write_listing
+from shards.making import make_shards
 from shards.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
-from shards.progress import ListingProgress, Progress
+from shards.progress import ListingProgress
 from shards.shard import Recipe
 from shards.source import Source, open_source
-from shards.workers import INTERRUPTED, Workers
+from shards.workers import INTERRUPTED
 
 WORK = ".build"  # the folder inside DIR that an unfinished build keeps everything in
 
@@ -132,20 +133,6 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
     finally:
         ledger.close()
     summarize(content, args.out, done, time.monotonic() - started)
-
-
-def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:
-    """Make the shards that are not there yet and return the number of pictures looked at."""
-    total, todo, jobs = ledger.to_do(shard_samples)
-    progress = Progress(total, total - todo)
-    try:
-        with Workers(min(workers, jobs), recipe) as pool:
-            for job, piece in pool.run(ledger.open_jobs(shard_samples), interruption.between(progress.show)):
-                ledger.record(job, piece)
-                progress.add(len(job.pictures))
-    finally:
-        progress.close()
-    return todo
 
 
 def summarize(content: dict[str, Any], out: Path, done: int, seconds: float) -> None:

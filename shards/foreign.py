@@ -32,7 +32,7 @@ PICTURES = {
     b"\x93NUMPY": "a NumPy array",
     b"\x89HDF": "an HDF5 file",
 }
-ARCHIVE = "an archive ({}): unpack it, or build from it alone"
+ARCHIVE = "an archive ({}), which is not looked into: unpack it"
 OTHERS = {
     b"PK\x03\x04": ARCHIVE.format("zip"),
     b"\x1f\x8b": ARCHIVE.format("gzip"),
@@ -41,7 +41,7 @@ OTHERS = {
     b"BZh": ARCHIVE.format("bzip2"),
     b"\xfd7zXZ": ARCHIVE.format("xz"),
     b"\x28\xb5\x2f\xfd": ARCHIVE.format("zstd"),
-    b"version https://git-lfs": "a pointer of Git LFS, and not the file itself: run git lfs pull",
+    b"version https://git-lfs": "a pointer of Git LFS, and not the file itself, which git lfs pull brings",
     b"\x1aE\xdf\xa3": "a film (Matroska, WebM)",
     b"SQLite format 3": "a database",
 }
@@ -108,7 +108,7 @@ def text(data: bytes) -> str:
         return ""
     lower = words.lower()
     if "<svg" in lower:
-        return "SVG, a drawing without pixels: draw it first"
+        return "SVG, a drawing without pixels"
     if lower.startswith(("<!doctype html", "<html", "<head", "<body")):
         return "a web page (an error, perhaps, in place of the picture)"
     return f"a text: {words[:40]!r}"

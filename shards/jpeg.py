@@ -17,8 +17,8 @@ from shards.exclusion import Excluded
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, channels)
 
-# By Pillow's mode: simplejpeg's name of the pixels, and the mode that shares their memory (4 bytes a pixel, not 3 + 4).
-SPACES = {"RGB": ("RGBX", "RGBX"), "L": ("GRAY", "L"), "CMYK": ("CMYK", "CMYK")}
+COLORS = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's mode -> simplejpeg's name
+LARGE = 1 << 24  # pixels: those of larger pictures are not copied, as RGBX has the 4 bytes a pixel that Pillow needs
 NOT_SUPPORTED = ("Could not determine subsampling", "Unsupported color conversion")  # by simplejpeg; Pillow reads these
 HARMLESS = (
     "unknown JFIF revision",
@@ -48,9 +48,10 @@ def load_jpeg(data: bytes, mode: str, size: tuple[int, int]) -> tuple[Image.Imag
         Excluded: the picture is damaged.
         MemoryError: the machine has too little memory for it.
     """
-    colors, shared = SPACES[mode]
+    colors = COLORS[mode]
+    shared = "RGBX" if mode == "RGB" and size[0] * size[1] > LARGE else mode
     try:
-        pixels = decoded(data, colors, size)
+        pixels = decoded(data, colors if shared == mode else shared, size)
     except Warned as error:
         return None, None if str(error).startswith(NOT_SUPPORTED) else harmless(data, str(error), colors)
     if mode == "CMYK":

@@ -53,8 +53,8 @@ def decode(data, settings):
         pass
     if word == "once" and first("once"):
         os.kill(os.getpid(), signal.SIGKILL)
-    if word == "terminal" and first("terminal"):
-        os.kill(os.getpid(), signal.SIGHUP)
+    if word == "stranger" and first("stranger"):
+        os.kill(os.getpid(), signal.SIGUSR1)
     if word == "crowd" and others():
         os.kill(os.getpid(), signal.SIGKILL)
     return real_decode(data, settings)
@@ -175,9 +175,9 @@ def test_what_was_learnt_survives_a_kill(deadly: Path, built: Path, tmp_path: Pa
     assert files(out) == files(built)
 
 
-@pytest.mark.parametrize(("word", "workers"), [("once", "1"), ("once", "2"), ("terminal", "2"), ("crowd", "2")])
+@pytest.mark.parametrize(("word", "workers"), [("once", "1"), ("once", "2"), ("stranger", "2"), ("crowd", "2")])
 def test_a_good_picture_at_which_a_worker_died_is_taken(tmp_path: Path, word: str, workers: str) -> None:
-    """It was killed by a person, by a terminal that closed, or as memory was too little for several workers."""
+    """It was killed by a person, by a signal that no picture sends, or as memory was too little for several workers."""
     source, out = make_source(tmp_path / "source", {13: word}), tmp_path / "out"
     done = build(tmp_path, source, out, "--workers", workers)
     assert done.returncode == 0, done.stderr

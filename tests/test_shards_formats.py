@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
+import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -251,6 +253,24 @@ def test_what_is_no_picture_that_can_be_read_is_named(data: bytes, reason: str, 
     assert name in why_not(data)[1]
 
 
+def test_the_advice_to_unpack_an_archive_inside_of_the_source(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "plain.png").write_bytes(saved(photograph()))
+    with zipfile.ZipFile(source / "more.zip", "w") as archive:
+        archive.writestr("packed.png", saved(photograph()))
+    told = [*map(json.loads, build(source, tmp_path / "a").joinpath("excluded.jsonl").read_text().splitlines())]
+    assert [(line["file"], line["detail"].rpartition(": ")[2]) for line in told] == [("more.zip", "unpack it")]
+    shutil.unpack_archive(source / "more.zip", source)
+    content = json.loads(build(source, tmp_path / "b").joinpath("index.json").read_text())
+    assert sum(split["samples"] for split in content["splits"].values()) == 2
+
+
+def build(source: Path, out: Path) -> Path:
+    assert main(["build", str(source), "--out", str(out), "--workers", "1", "--holdout", "0"]) == 0
+    return out
+
+
 def test_variants_of_jpeg_that_cannot_be_read_are_named() -> None:
     data = bytearray(saved(photograph(), "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12
@@ -267,7 +287,7 @@ def test_the_summary_and_the_index_tell_what_was_guessed(tmp_path: Path, capsys:
         (source / f"wide {i}.tif").write_bytes(tiff(ramp("u2", 4095)))
     (source / "more.gif").write_bytes(saved(photograph(), "GIF", save_all=True, append_images=[photograph().rotate(9)]))
     for folder in source, plain:
-        assert main(["build", str(folder), "--out", f"{folder} out", "--workers", "1", "--holdout", "0"]) == 0
+        build(folder, Path(f"{folder} out"))
     out = capsys.readouterr().out
     assert f"noted of 2: {NOTES['twelve_bits']}" in out
     assert f"noted of 1: {NOTES['first_frame']}" in out

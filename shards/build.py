@@ -22,12 +22,13 @@ from shards.index import EXCLUDED, INDEX, DataError, Index
 from shards.interruption import Interruption, Stopped, interruptible
 from shards.ledger import Ledger
 from shards.listing import compare_listings, compare_settings, write_listing
+from shards.making import make_shards
 from shards.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
-from shards.progress import ListingProgress, Progress
+from shards.progress import ListingProgress
 from shards.shard import Recipe
 from shards.source import Source, open_source
 from shards.summary import summarize
-from shards.workers import INTERRUPTED, Workers
+from shards.workers import INTERRUPTED
 
 WORK = ".build"  # the folder inside DIR that an unfinished build keeps everything in
 
@@ -160,17 +161,3 @@ def wrapping_note(source: Path, folder: str) -> str:
     return what + (
         f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
     )
-
-
-def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:
-    """Make the shards that are not there yet and return the number of pictures looked at."""
-    total, todo, jobs = ledger.to_do(shard_samples)
-    progress = Progress(total, total - todo)
-    try:
-        with Workers(min(workers, jobs), recipe) as pool:
-            for job, piece in pool.run(ledger.open_jobs(shard_samples), interruption.between(progress.show)):
-                ledger.record(job, piece)
-                progress.add(len(job.pictures))
-    finally:
-        progress.close()
-    return todo

@@ -14,6 +14,7 @@ from shards.listing import SPLITS
 from shards.shard import Job, Listed, Piece
 from shards.tally import Tally
 
+DEADLY = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
@@ -52,6 +53,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")
+        self.database.execute(DEADLY)
         query = "SELECT split, count(*) FROM listing GROUP BY split"
         self.pictures = {split: count for split, count in self.database.execute(query)}
         self.labels = [to_text(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
@@ -87,11 +89,17 @@ class Ledger:
     def listed(self, rows: range) -> Iterator[Listed]:
         """Yield rows of the listing, which it counts from 1."""
         query = """
-            SELECT position, name, place, class.id - 1, class.label FROM listing
-            LEFT JOIN class ON class.label = listing.label WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
+            SELECT position, name, place, class.id - 1, class.label, reason, detail FROM listing
+            LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly USING (position)
+            WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        for position, name, place, label, label_name in self.database.execute(query, (rows.start, rows.stop)):
-            yield Listed(position, name, place, label, None if label_name is None else to_text(label_name))
+        for position, name, place, label, label_name, *verdict in self.database.execute(query, (rows.start, rows.stop)):
+            label_text = None if label_name is None else to_text(label_name)
+            yield Listed(position, name, place, label, label_text, tuple(verdict) if verdict[0] else None)
+
+    def leave_out(self, picture: Listed, reason: str, detail: str) -> None:
+        """Keep, durably, that a picture ends the process that decodes it: it is not opened again."""
+        self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
     def record(self, job: Job, piece: Piece) -> None:
         """Keep what became of a job, durably."""

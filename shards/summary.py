@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.duplicates import Duplicates, files_of
-from shards.exclusion import REASONS
+from shards.exclusion import NOTES, REASONS
 from shards.found import to_show
 from shards.index import EXCLUDED, Index
 from shards.ledger import Exclusions
@@ -34,6 +34,8 @@ def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplic
     )
     if enlarged := content["statistics"]["enlarged"]:
         yield f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}"
+    for note, count in content["statistics"].get("noted", {}).items():
+        yield f"noted of {count:,}: {NOTES[note]}"
     if content["classes"]:
         unlabelled = samples - sum(content["class_counts"])
         yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"

@@ -168,33 +168,6 @@ def test_interruption_is_one_message(source: Path, tmp_path: Path, number: signa
     assert err == "shards build: interrupted; finished shards are kept, and --resume goes on\n"
 
 
-def test_the_death_of_a_worker_is_explained(source: Path, tmp_path: Path) -> None:
-    program = """
-import os, sys
-import shards.shard, shards.workers
-real = shards.shard.decode
-def decode(data, settings):
-    if len(data) == 13:
-        os.kill(os.getpid(), 9)
-    return real(data, settings)
-def work(*args):
-    shards.shard.decode = decode
-    real_work(*args)
-real_work, shards.workers.work = shards.workers.work, work
-if __name__ == "__main__":
-    from shards.__main__ import main
-    sys.exit(main(sys.argv[1:]))
-"""
-    (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, str(tmp_path / "program.py"), "build", str(source), "--out", str(tmp_path / "out")]
-    command += OPTIONS
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 75
-    assert "was ended by SIGKILL at 'notes.txt', as when memory runs out" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_orphaned_workers_end(source: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

@@ -80,7 +80,7 @@ DONE = {  # a part of the message -> the test that does it
     "build them with python -m shards build SRC": "test_a_folder_without_shards",
     "if it is pictures": "test_shards_messages.test_pictures_in_the_place_of_shards",
     "name {}, which does": "test_shards_messages.test_pictures_in_the_place_of_shards",
-    "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive_inside_of_the_source",
+    "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
 WORDS = {"end of file", "unpack requires"}  # of other programs' messages, by which these are told apart
 

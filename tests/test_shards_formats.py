@@ -253,7 +253,7 @@ def test_what_is_no_picture_that_can_be_read_is_named(data: bytes, reason: str, 
     assert name in why_not(data)[1]
 
 
-def test_the_advice_to_unpack_an_archive_inside_of_the_source(tmp_path: Path) -> None:
+def test_the_advice_to_unpack_an_archive(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "plain.png").write_bytes(saved(photograph()))

@@ -48,10 +48,11 @@ def explained(data: bytes, error: Exception) -> Excluded:
     text = f"{type(error).__name__}: {error}"
     if any(words in text.lower() for words in OUT_OF_MEMORY):
         raise MemoryError(text) from error
-    if data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-        return Excluded(
-            "truncated", f"{len(data)} bytes, and not the {8 + int.from_bytes(data[4:8], 'little')} it tells of"
-        )
+    if data[12:16] == b"CgBI":
+        return Excluded("unsupported", "a PNG as Apple packs it for its devices (CgBI)")
+    promised = 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith(b"RIFF") and len(data) < promised:  # the decoder of WebP says only that it cannot begin
+        return Excluded("truncated", f"{len(data)} of {promised} bytes")
     return Excluded(reason_of(error), text)
 
 

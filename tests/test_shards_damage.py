@@ -243,6 +243,8 @@ def test_damage_inside_of_deflated_tiffs(compression: str) -> None:
     place = len(data) // 2
     assert reason(data[:place] + bytes(300) + data[place + 300 :]) == "damaged"
     assert reason(data[:-10]) == "truncated"
+    one_strip = saved(photograph(16, 16), "TIFF", compression=compression)
+    assert np.array_equal(decode(one_strip, PLAIN).pixels, decode(saved(photograph(16, 16)), PLAIN).pixels)
 
 
 def test_damage_inside_of_tiffs_of_jpegs() -> None:

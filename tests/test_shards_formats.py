@@ -271,6 +271,14 @@ def build(source: Path, out: Path) -> Path:
     return out
 
 
+def test_a_png_of_apple_is_named() -> None:
+    header, rows = struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0), (b"\0" + bytes(48)) * 16
+    packer = zlib.compressobj(wbits=-15)  # without the header and the checksum of zlib
+    pixels = chunk(b"IDAT", packer.compress(rows) + packer.flush())
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"CgBI", bytes(4)) + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+    assert why_not(data) == ("unsupported", "a PNG as Apple packs it for its devices (CgBI)")
+
+
 def test_variants_of_jpeg_that_cannot_be_read_are_named() -> None:
     data = bytearray(saved(photograph(), "JPEG"))
     data[data.index(b"\xff\xc0") + 4] = 12

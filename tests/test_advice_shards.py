@@ -29,8 +29,8 @@ from tests.made_sources import build, jpeg, make_source, refuse, run_shards, sai
 # What tells people to do something: one of these verbs where a sentence or a part of one begins.
 ADVICE = re.compile(
     r"(?:^|[:;,.] |\bor |\band |--[a-z-]+ )"
-    r"(?:build|copy|cut|end|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|take|takes|try|unpack|"
-    r"update|use|wait|write)\b|python -m shards |with: ",
+    r"(?:build|copy|cut|end it|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|"
+    r"take|takes|try|unpack(?! requires)|update|use|wait|write)\b|python -m shards |with: ",
     re.IGNORECASE,
 )
 SQL = re.compile(r"^\s*(CREATE|INSERT|SELECT|UPDATE) ")

@@ -70,8 +70,8 @@ class Making:
         for _ in range(TRIES):
             if death.picture and death.reason:
                 again = self.alone(replace(job, pictures=[death.picture], trial=True))
-                if isinstance(again, Death) and again.reason:
-                    self.leave_out(job, death.picture, again.reason, again)
+                if isinstance(again, Death) and again.picture and again.reason:
+                    self.leave_out(again.picture, again.reason, again)
                     return
             result = self.alone(job)
             if isinstance(result, Piece):
@@ -83,15 +83,12 @@ class Making:
             "see that the machine has memory left, and that nobody ends processes"
         )
 
-    def leave_out(self, job: Job, picture: Listed, reason: str, death: Death) -> None:
+    def leave_out(self, picture: Listed, reason: str, death: Death) -> None:
         """Exclude the picture of a death.
 
         Raises:
-            Stopped: workers die without any picture, or there are too many of these.
+            Stopped: there were too many.
         """
-        idle = self.alone(replace(job, pictures=[], trial=True))
-        if isinstance(idle, Death):
-            raise Stopped(f"{idle}, before it did anything: see that the machine has memory left")
         least, share = MOST_LEFT_OUT
         if self.left_out >= max(least, share * sum(self.ledger.pictures.values())):
             raise Stopped(f"{death}, after {self.left_out:,} others: see that the machine has memory for them")

@@ -153,29 +153,25 @@ class Workers:
         Raises:
             Stopped: a worker cannot write.
         """
-        for worker in self.workers:
-            self.give_next(worker, jobs)
+        for place in range(len(self.workers)):
+            self.give_next(place, jobs)
         while busy := {worker.connection: place for place, worker in enumerate(self.workers) if worker.job}:
             for connection in wait(list(busy), TICK_S):
                 place = next(place for known, place in busy.items() if known is connection)
                 job, result = self.workers[place].take()
                 if isinstance(result, Death):
                     unfinished_file(self.recipe.folder, job, result.pid).unlink(missing_ok=True)
-                    self.replace(place)
-                self.give_next(self.workers[place], jobs)
+                self.give_next(place, jobs)
                 yield job, result
             on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.job))
 
-    def replace(self, place: int) -> None:
-        """Start a process in the place of one that died."""
-        self.workers[place].connection.close()
-        self.workers[place] = self.start_blocked()
-
-    @staticmethod
-    def give_next(worker: Worker, jobs: Iterator[Job]) -> None:
-        """Give a free worker the next job, if there is one."""
+    def give_next(self, place: int, jobs: Iterator[Job]) -> None:
+        """Give a free worker the next job, if there is one, and a dead one's to another process in its place."""
         if job := next(jobs, None):
-            worker.give(job)
+            if not self.workers[place].process.is_alive():
+                self.workers[place].connection.close()
+                self.workers[place] = self.start_blocked()
+            self.workers[place].give(job)
 
 
 def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:

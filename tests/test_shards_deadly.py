@@ -66,7 +66,7 @@ def work(connection, recipe, done):
         os._exit(1)
     real_work(connection, recipe, done)
 
-shards.workers.work, shards.workers.MOST_CPU_S = work, 1.5
+shards.workers.work, shards.workers.MOST_CPU_S = work, 1.0
 if (folder / "few").exists():
     import shards.making
     shards.making.MOST_LEFT_OUT = 3, 0.01
@@ -80,7 +80,7 @@ WORDS = {
     "SIGKILL": ("kills_worker", "its process was ended by SIGKILL, as when memory runs out"),
     "exit": ("kills_worker", "its process ended with exit code 3"),
     "memory": ("out_of_memory", "its process ran out of memory"),
-    "hang": ("too_slow", "its process had computed for 1.5 s"),
+    "hang": ("too_slow", "its process had computed for 1 s"),
 }
 
 PLACES = (3, 4, 17, 31, 49)  # of those words

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import simplejpeg
 from PIL import ImageColor, __version__, features
 from tyro.conf import Positional
 
@@ -131,6 +132,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],
         "pillow": __version__,
         "libjpeg_turbo": features.version_feature("libjpeg_turbo"),
+        "simplejpeg": simplejpeg.__version__,
     }
 
 

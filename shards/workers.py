@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from shards.found import to_text
-from shards.interruption import Stopped
+from shards.interruption import SIGNALS, Stopped
 from shards.shard import Job, Piece, Recipe, write_shard
 
 INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
@@ -81,9 +81,10 @@ class Workers:
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
-        # Ctrl-C, and a scheduler's SIGTERM, reach all processes of a job: for the workers, the parent decides.
+        # Ctrl-C, a closing terminal's SIGHUP and a scheduler's SIGTERM reach all processes: for the workers, the parent
+        # decides.
         resource_tracker.ensure_running()  # its own start unblocks them
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             self.workers = [self.start() for _ in range(self.count)]
         finally:

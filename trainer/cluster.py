@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from trainer.stopping import StopRequest
+
+OWNER = "LIENZO_OWNER"  # tells a process for whom its parent holds the run folder
+HERE = "a run on this machine"
 
 
 @dataclass(frozen=True)
 class Cluster:
     """The seam between a training process and the job that it belongs to. The process answers with an `Outcome`."""
 
-    owner: str = "a run on this machine"
+    owner: str = field(default_factory=lambda: os.environ.get(OWNER, HERE))
     """Names the job in the run folder's lease."""
     attempt: int = 0
     """How often the job was started before: a later attempt takes the run over from an earlier one."""
@@ -21,3 +25,8 @@ class Cluster:
     """Each process has a log of its own, rather than one terminal for all."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Asked in each step whether this process should stop."""
+
+
+def is_rank() -> bool:
+    """Tell whether somebody has started this process as one of a group: torchrun or we ourselves, or accelerate."""
+    return "RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ

@@ -23,11 +23,6 @@ from trainer.tracking import event
 log = logging.getLogger(__name__)
 
 
-def is_rank() -> bool:
-    """Tell whether somebody has started this process as one of a group: torchrun or we ourselves, or accelerate."""
-    return "RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
-
-
 def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     """Train as one of the processes of a run, and say how it ended.
 

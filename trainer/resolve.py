@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,42 @@ def defaults(name: str | None, run: RunFolder | None) -> Config:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {name!r}; name another --run")
         return stored
     project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
+    if {"epochs", "total_images"} <= project.keys():
+        raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
     return overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+
+
+def settle_length(asked: Config, arguments: Sequence[str]) -> Config:
+    """Let the length that a command line names win over one that stands in a file: there are two ways to say it.
+
+    Raises:
+        Refused: it names both.
+    """
+    if said(arguments, "epochs") and said(arguments, "total_images"):
+        raise Refused("--epochs and --total-images both tell how long to train: name one of them")
+    return replace(asked, epochs=None) if said(arguments, "total_images") else asked
+
+
+def said(arguments: Sequence[str], setting: str) -> bool:
+    """Tell whether a command line names a setting."""
+    return any(word.partition("=")[0].replace("_", "-") == f"--{setting.replace('_', '-')}" for word in arguments)
+
+
+def check_length(run: RunFolder, config: Config) -> None:
+    """Refuse to end a run before where it is.
+
+    Raises:
+        Refused: it has seen more pictures.
+    """
+    newest = run.newest_checkpoint()
+    if newest is None or config.data is None:
+        return
+    samples = open_data(config).splits["train"].samples if config.epochs else 0
+    if (total := config.images_to_see(samples)) < newest[0]:
+        raise Refused(
+            f"{run.path} has seen {newest[0]:,} images already, and is to end at {total:,}: name a larger total, or "
+            f"none to leave it as it is; as it was at an earlier checkpoint, it can be painted with --checkpoint"
+        )
 
 
 def check_identity(run: RunFolder, asked: Config) -> None:
@@ -98,6 +134,7 @@ def settle(run: RunFolder, asked: Config) -> Config:
     if config.network.uses_classes and not config.network.classes and config.data:
         known = len(open_data(config).classes)
         config = replace(config, network=replace(config.network, classes=known))
+    check_length(run, config)
     config = settle_initial(run, config)
     check_identity(run, config)
     return config

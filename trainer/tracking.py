@@ -21,6 +21,9 @@ from trainer.settings import operational
 
 log = logging.getLogger(__name__)
 
+NOT_IN_PROJECTS = "/\\#?%:"
+MOST_LETTERS = 128
+
 
 @dataclass(frozen=True)
 class TrackingSettings:
@@ -36,6 +39,13 @@ class TrackingSettings:
     """name shown in W&B; the run folder's by default"""
     group: str | None = operational(None)
     """group in W&B; by default the run has one of its own, with what follows after a rollback"""
+
+    def check(self) -> str | None:
+        """Return what W&B would refuse, which would keep every row from it, or None."""
+        if odd := sorted({*self.project} & {*NOT_IN_PROJECTS}):
+            return f"tracking.project must not hold {' '.join(odd)}, but is {self.project!r}"
+        long = [name for name in ("project", "name", "group") if len(getattr(self, name) or "") > MOST_LETTERS]
+        return f"tracking.{long[0]} must have at most {MOST_LETTERS} letters" if long else None
 
 
 @dataclass(frozen=True)

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Set before wandb is imported, which reads some of them then. What the user has set wins.
-DEFAULTS = {
-    "WANDB_ERROR_REPORTING": "false",  # nothing leaves a cluster but what we send
-    "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "300",
-    "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "5",
-    "WANDB__FILE_STREAM_RETRY_MAX": "1000000",  # a stream that has given up drops everything later in silence
-    "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # offline, what is not flushed is lost by a kill
-}
-os.environ.update(DEFAULTS | os.environ)
+from trainer.evaluation.riders import AXIS, Riders
+from trainer.journal import Row
+from trainer.run_folder import RunFolder
+from trainer.tracking import Identity
+from trainer.wandb_mode import client
 
-import wandb  # noqa: E402
-from wandb.proto import wandb_internal_pb2  # noqa: E402
-
-from trainer.evaluation.riders import AXIS, Riders  # noqa: E402
-from trainer.journal import Row  # noqa: E402
-from trainer.run_folder import RunFolder  # noqa: E402
-from trainer.tracking import Identity  # noqa: E402
-
+wandb = client()
 Record = Any  # a protobuf message, whose class is made at run time
 
 
@@ -139,11 +126,6 @@ def picture(name: str, path: Path) -> Row:
         return {}
 
 
-def server_url() -> str:
-    """The W&B server that the environment and the user's settings name."""
-    return str(wandb.setup().settings.base_url)
-
-
 def stop_service() -> None:
     """End wandb's own process, and whatever it still tries to send."""
     wandb.teardown(exit_code=1)
@@ -160,6 +142,8 @@ def last_recorded(folder: Path, run_id: str) -> int:
 
 def records(data: bytes) -> Iterator[Record]:
     """The records of a fragment up to its torn end, in LevelDB's log format: a file header, then blocks of pieces."""
+    from wandb.proto import wandb_internal_pb2
+
     block_size, header_size, first, last = 32768, 7, (1, 2), (1, 4)
     position, whole = header_size, b""
     while position + header_size <= len(data):

@@ -14,9 +14,9 @@ from launcher.job.record import JobRecord
 from slurm.profile import Profile
 from slurm.records import Node, Partition
 from trainer.config import Config
-from trainer.mirror import has_key, resolve_mode
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.wandb_mode import has_key, resolve_mode
 
 
 def node_range(nodes: str) -> tuple[int, int]:

@@ -8,11 +8,11 @@ import sys
 
 import torch
 
+from trainer.cluster import is_rank
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.choice import choose_best
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
-from trainer.process import is_rank
 from trainer.processes import common, end_with_parent, run_group, wait_for_main
 from trainer.settings import Refused
 from trainer.stopping import Outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -78,3 +79,16 @@ def refuse_processes(arguments: Sequence[str], job_has_gpus: bool) -> None:
     if said(arguments, "processes"):
         what = "GPU: use --gpus-per-node" if job_has_gpus else "core, and at most one a micro-batch: use --nodes"
         raise Refused(f"--processes is of this machine, as with --cluster local; on Slurm there is one a {what}")
+
+
+def node_range(nodes: str) -> tuple[int, int]:
+    """Read 4, or 2-4.
+
+    Raises:
+        Refused: it is neither.
+    """
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= least <= most:
+        raise Refused(f"--nodes must be a number such as 4, or a range such as 2-4, but is {nodes!r}")
+    return least, most

@@ -9,8 +9,8 @@ from uuid import uuid4
 import tyro
 
 from launcher import runs
-from launcher.cluster import Wanted, instead_of_slurm, use_slurm
-from launcher.job import checks, snapshot
+from launcher.cluster import Wanted, instead_of_slurm, node_range, use_slurm
+from launcher.job import snapshot
 from launcher.job.script import executor_of, surroundings
 from launcher.job.submission import fitted
 from trainer.evaluation.arguments import Evaluate as Measured
@@ -37,7 +37,7 @@ def run_evaluate(args: Evaluate) -> int:
         Refused: something is wrong; nothing was started.
     """
     run = runs.existing(args.measured.subject)
-    checks.node_range(args.wanted.nodes)
+    node_range(args.wanted.nodes)
     if not use_slurm(args.wanted):
         return show_here(args) if args.dry_run else evaluate_here(args.measured)
     # Other nodes may not see the home folder of this one, but they see the run's.

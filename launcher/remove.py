@@ -122,7 +122,7 @@ def remove_alone(run: RunFolder) -> list[OSError]:
         Refused: somebody trains in it.
     """
     try:
-        held = Lease(run, "python -m launcher rm", 0, lambda: None)
+        held = Lease(run, "python -m launcher rm", 0, lambda _: None)
     except Refused as error:
         if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None

@@ -117,6 +117,14 @@ def record(run: RunFolder) -> JobRecord | None:
         return None
 
 
+def copied_from(run: RunFolder) -> str | None:
+    """Return the run folder whose job this one's record names, if this one is a copy of it."""
+    try:
+        return job_record.copied_from(run)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def ended_for_good(run: RunFolder) -> bool:
     """Tell, without asking Slurm, whether the newest job of a run is known to be over."""
     submitted, known = record(run), starts(run)

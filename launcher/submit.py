@@ -16,9 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from command_line.arguments import parse
-from launcher.cluster import Wanted, instead_of_slurm, refuse_processes, use_slurm
+from launcher.cluster import Wanted, instead_of_slurm, node_range, refuse_processes, use_slurm
 from launcher.demo_data import demo_shards
-from launcher.job import checks
 from launcher.job import submission as slurm_job
 from launcher.job.submission import Job
 from launcher.status.wandb_link import wandb_link
@@ -27,6 +26,7 @@ from trainer.commands import held, refuse_living, train_here
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.processes import default_processes
+from trainer.rank_environment import refuse_crowd
 from trainer.resolve import check_identity, defaults, read_config, settle, settle_length
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -117,7 +117,8 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
 def launch(run: RunFolder, asked: Submit | Resume, arguments: Sequence[str]) -> int:
     """Check everything, print the plan, and have the run trained."""
     config, wanted = asked.config, asked.wanted
-    checks.node_range(wanted.nodes)
+    refuse_crowd("launcher submit")
+    node_range(wanted.nodes)
     on_slurm = use_slurm(wanted)
     config.check()
     if config.data is None:

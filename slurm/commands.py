@@ -7,6 +7,8 @@ import subprocess
 import time
 from collections.abc import Mapping
 
+from slurm.environment import without_options
+
 # What the commands say while slurmctld is down, busy or starting: worth another try.
 NO_ANSWER = (
     "unable to contact slurm controller",
@@ -46,7 +48,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
                 text=True,
                 errors="replace",
                 timeout=timeout_s,
-                env={**os.environ, **(environment or {}), **FIXED},
+                env={**without_options(os.environ), **(environment or {}), **FIXED},
                 check=False,
             )
         except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from slurm.commands import SlurmError
+from slurm.environment import without_options
 from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find, stop
 from slurm.programs import program
 from slurm.readiness import end_of, wait_until_ready
@@ -75,7 +76,9 @@ class Daemons:
             SlurmError: it refused to start.
         """
         # A cluster brought up from within a job of another one does not belong to that job.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "LIENZO_DEV"))}
+        environment = {
+            name: value for name, value in without_options(os.environ).items() if not name.startswith("LIENZO_DEV")
+        }
         environment |= {"SLURM_CONF": self.conf, CLUSTER_MARK: str(self.folder)} | ({NODE_MARK: node} if node else {})
         log = self.folder / "logs" / f"{node or name}.log"
         with log.open("a") as said:

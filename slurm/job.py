@@ -48,6 +48,11 @@ def node_list() -> str:
     return os.environ.get("SLURM_JOB_NODELIST", "")
 
 
+def num_nodes() -> int:
+    """Return how many nodes the job has; a step may have fewer."""
+    return int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
+
+
 def node_name() -> str:
     """Return the node that this process runs on."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -102,6 +102,10 @@ def as_job(fields: Fields) -> Job:
         preempt_time=moment(fields, "PreemptTime"),
         comment=text(fields, "Comment"),
         task=f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}" if fields.get("ArrayTaskId", "").isdigit() else "",
+        partition=text(fields, "Partition"),
+        nodes_asked=text(fields, "NumNodes"),
+        time_min=minutes(fields.get("TimeLimit", "")),
+        requeues=fields.get("Requeue") != "0",
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from command_line.arguments import expand
+from slurm.environment import SITE, site_default
 from slurm.settings import Refused
 
 PROFILES = Path(__file__).parent / "profiles"
@@ -71,6 +73,12 @@ class Profile:
         for variable in self.environment:
             if not variable.partition("=")[0].isidentifier() or "=" not in variable:
                 raise Refused(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
+
+
+def with_site_defaults(profile: Profile, environment: Mapping[str, str]) -> Profile:
+    """Return the profile with what a user has set for sbatch (SBATCH_PARTITION, …) where it says nothing itself."""
+    filled: dict[str, Any] = {n: site_default(n, environment) for n in SITE if not getattr(profile, n)}
+    return replace(profile, **filled)
 
 
 def load(name: str) -> Profile:

@@ -28,6 +28,13 @@ class Job:
     comment: str
     task: str = ""
     """ARRAY_NUMBER, if it is a task of an array."""
+    partition: str = ""
+    nodes_asked: str = ""
+    """4, or 2-4; once it runs, how many it has."""
+    time_min: int | None = None
+    """Time limit; None: there is none."""
+    requeues: bool = True
+    """Whether it may be started again."""
 
     @property
     def own_name(self) -> str:

@@ -175,7 +175,7 @@ def test_a_run_whose_job_cannot_be_asked_for_is_not_removed(tmp_path: Path, monk
 
 def test_a_run_that_another_process_holds_is_not_removed(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "r")
-    made.holds(Holder.this_process("a run on this machine", 0))
+    made.holds(Holder.this_process("a run on this machine", 0, made.folder))
     with pytest.raises(Refused, match="is starting, by a run on this machine"):
         run_rm(Rm(made.folder, yes=True))
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.slurm_cluster import wait_for
 from trainer import lease
-from trainer.lease import Holder, Lease, read
+from trainer.lease import Holder, Lease, Loss, read
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
@@ -25,9 +25,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beat and wait in fractions of a second."""
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     monkeypatch.setattr(lease, "STALE_S", 0.5)
+    monkeypatch.setattr(lease, "COPY_S", 0.15)
 
 
-def nothing() -> None:
+def nothing(_: Loss) -> None:
     pass
 
 
@@ -37,8 +38,8 @@ def take(run: RunFolder, owner: str = "job 1", attempt: int = 0) -> Lease:
 
 def leave(run: RunFolder, **changes: object) -> Holder:
     """Leave a lease behind, as another process would have."""
-    holder = replace(Holder.this_process("job 1", 0), **changes)  # type: ignore[arg-type]
     run.path.mkdir(exist_ok=True)
+    holder = replace(Holder.this_process("job 1", 0, run.path), **changes)  # type: ignore[arg-type]
     run.lease.write_text(json.dumps(asdict(holder)))
     return holder
 
@@ -56,7 +57,7 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 def test_a_lease_of_a_dead_process_of_this_machine_is_broken_at_once(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     code = "import sys; from pathlib import Path; from trainer.lease import *; from trainer.run_folder import RunFolder"
-    code += "; import os; Lease(RunFolder(Path(sys.argv[1])), 'job 1', 0, lambda: None); os._exit(9)"
+    code += "; import os; Lease(RunFolder(Path(sys.argv[1])), 'job 1', 0, lambda _: None); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert run.lease.exists()
     take(run, "job 2").release()
@@ -105,11 +106,13 @@ def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
 
 def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
     run, lost = RunFolder(tmp_path), threading.Event()
-    mine = Lease(run, "job 1", 0, lost.set)
-    assert mine.held()
+    mine = Lease(run, "job 1", 0, lambda _: lost.set())
+    assert mine.loss() is None
     leave(run, token="another")
     assert lost.wait(10)
-    assert not mine.held()
+    found = mine.loss()
+    assert found
+    assert found.why.startswith("another process has taken the run over: job 1 (process ")
     mine.release()
     assert run.lease.exists(), "it is another's, and stays"
 
@@ -147,5 +150,5 @@ def test_of_many_that_break_a_lease_one_gets_it(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(taken) == 1, (taken, refused)
-    assert taken[0].held()
+    assert taken[0].loss() is None
     taken[0].release()

@@ -169,7 +169,7 @@ def test_a_fresh_lease_elsewhere_counts_where_slurm_cannot_be_asked(
 
 
 def held(made: MadeRun) -> None:
-    made.holds(Holder.this_process("a run on this machine", 0))
+    made.holds(Holder.this_process("a run on this machine", 0, made.folder))
 
 
 def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Prepare:

@@ -12,7 +12,8 @@ from typing import Any
 
 from command_line.arguments import parse
 from command_line.streams import run
-from trainer.cluster import Cluster, is_rank
+from trainer.cluster import Cluster
+from trainer.rank_environment import is_rank
 
 DESCRIPTION = """Train a generative adversarial network, paint with it, compare runs to the bit.
 

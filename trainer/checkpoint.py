@@ -208,7 +208,7 @@ class Checkpoints:
         images_seen, rollbacks = values["images_seen"], len(values["rollbacks"])
         final = self.folder / f"{images_seen:012d}-r{rollbacks:02d}"
         temporary = self.folder / f".writing-{final.name}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)  # in a run folder that is there: one that was moved is not made again
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir()

@@ -25,8 +25,3 @@ class Cluster:
     """Each process has a log of its own, rather than one terminal for all."""
     stop: StopRequest = field(default_factory=StopRequest)
     """Asked in each step whether this process should stop."""
-
-
-def is_rank() -> bool:
-    """Tell whether somebody has started this process as one of a group: torchrun or we ourselves, or accelerate."""
-    return "RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ

@@ -18,12 +18,13 @@ import tyro
 from command_line.arguments import parse
 from trainer.assembly import refuse_fp16
 from trainer.checkpoint import Checkpoint, newest_whole
-from trainer.cluster import HERE, Cluster, is_rank
+from trainer.cluster import HERE, Cluster
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.lease import HANDED_OVER, Lease
 from trainer.process import run_rank
 from trainer.processes import default_processes, end_with_parent, run_processes
+from trainer.rank_environment import is_rank, refuse_crowd
 from trainer.resolve import check_identity, defaults, settle, settle_length, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -64,7 +65,9 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
 def run_train(args: Train, cluster: Cluster) -> Outcome:
     """Train: as one of a group if somebody has started one, else with processes of our own."""
     run = RunFolder(args.run)
-    if is_rank():
+    if not is_rank():
+        refuse_crowd("trainer train")
+    else:
         end_with_parent()
         outcome = run_rank(args.config, run, cluster)
         # All is closed and durable. What is left are the native threads of the process group, which now and then

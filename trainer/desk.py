@@ -19,7 +19,7 @@ from trainer.config import Config
 from trainer.environment import differences
 from trainer.evaluation.beside import Evaluations
 from trainer.initial import Initial
-from trainer.lease import Lease
+from trainer.lease import Lease, Loss
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
 from trainer.run_folder import RunFolder
@@ -220,12 +220,14 @@ class Desk:
     def promise(self) -> None:
         """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
         self.tracker.sync()
-        if not self.lease.held():
-            raise OSError("another process has taken the run over")
+        if lost := self.lease.loss():
+            raise OSError(lost.why)
 
-    def lose(self) -> None:
-        """End this process: another one trains here."""
-        log.error("another process has taken the run over; this one ends")
+    def lose(self, lost: Loss) -> None:
+        """End this process: another one trains here, or the folder was moved, and its paths lead nowhere."""
+        log.error("%s; this process ends", lost.why)
+        if lost.moved:  # the journal is open, wherever it lies; if the run is another's, so is its journal
+            self.tracker.event("end", outcome="failed", signal=None, problem=lost.why)
         os._exit(Outcome.FAILED)
 
     def end(self, outcome: str, signal: str | None) -> None:

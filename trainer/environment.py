@@ -9,6 +9,8 @@ from typing import Literal
 import numpy
 import torch
 
+from trainer.rank_environment import bits_variables
+
 
 def cpu_model() -> str:
     """Return the processor's name."""
@@ -48,6 +50,7 @@ def environment(device: torch.device) -> dict[str, str | int | bool]:
         "cudnn": (torch.backends.cudnn.version() or 0) if cuda else 0,
         "numpy": numpy.__version__,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "variables": bits_variables(),
     }
 
 

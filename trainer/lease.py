@@ -3,7 +3,10 @@
 `lease.json` names the holder. It is made by a hard link, which is atomic on network file systems too, and touched every
 BEAT_S seconds. Who finds another's lease asks whether that process is dead (same machine), or an earlier attempt of the
 same job (the cluster lets one at a time run), or silent for STALE_S seconds by the finder's own clock; only then is it
-broken. A holder that finds its lease gone ends at once: whatever it had begun, its successor repeats to the bit.
+broken. A holder that finds its lease gone ends at once: whatever it had begun, its successor repeats to the bit. So
+does one whose folder was moved: it knows the folder by an open descriptor, and says where it is now.
+
+A copy of the folder has a lease that names the original's holder. It is told by the folder's inode, and means nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import socket
 import threading
 import time
@@ -18,8 +22,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
+from trainer.origin import inode, is_copy
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
@@ -28,6 +34,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 2.0
 STALE_S = 20.0
 HANDED_OVER = -1  # the attempt of a process that holds the run for those that it starts: the first takes it over
+COPY_S = 3 * BEAT_S
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,21 @@ class Holder:
     pid: int
     started: int
     token: str
+    folder: str = ""
+    """The run folder's full path when the lease was taken."""
+    inode: int = 0
+    """The run folder's, which tells it from its copies."""
 
     @classmethod
-    def this_process(cls, owner: str, attempt: int) -> Holder:
-        """Return what this process would write."""
-        pid = os.getpid()
-        return cls(owner, attempt, socket.gethostname(), boot(), pid, started(pid) or 0, uuid4().hex)
+    def this_process(cls, owner: str, attempt: int, folder: Path) -> Holder:
+        """Return what this process would write in a run folder that is there."""
+        pid, path = os.getpid(), folder.resolve()
+        process = (socket.gethostname(), boot(), pid, started(pid) or 0)
+        return cls(owner, attempt, *process, uuid4().hex, str(path), inode(path))
+
+    def of_copy(self, run: RunFolder) -> bool:
+        """Tell whether this run folder is a copy, and the holder that of the original."""
+        return is_copy(run.path, run.lease.name, self.folder, self.inode)
 
     def dead(self) -> bool:
         """Tell whether the process is known to be gone: it was of this machine, and is no more."""
@@ -93,9 +109,17 @@ def read(path: Path) -> tuple[Holder, int] | None:
 
 
 def living(run: RunFolder) -> Holder | None:
-    """Return who trains here, as far as can be told at once; a holder known to be dead is none."""
+    """Return who trains here, as far as can be told at once; a holder known to be dead, or of the original, is none."""
     found = read(run.lease)
-    return None if found is None or found[0].dead() else found[0]
+    return None if found is None or found[0].dead() or found[0].of_copy(run) else found[0]
+
+
+class Loss(NamedTuple):
+    """Why a run is no longer its holder's."""
+
+    why: str
+    moved: bool = False
+    """The folder is elsewhere, or gone; else it is another process's."""
 
 
 class Lease:
@@ -104,22 +128,24 @@ class Lease:
     Args:
         run: of the folder.
         owner, attempt: the job that this process belongs to, and how often that was started before.
-        on_loss: called from a thread when another process has broken this lease.
+        on_loss: called from a thread when the run is no longer this process's.
 
     Raises:
         Refused: another process trains there, or the folder cannot be written.
     """
 
-    def __init__(self, run: RunFolder, owner: str, attempt: int, on_loss: Callable[[], None]) -> None:
-        self.path, self.on_loss = run.lease, on_loss
-        self.mine = Holder.this_process(owner, attempt)
+    def __init__(self, run: RunFolder, owner: str, attempt: int, on_loss: Callable[[Loss], None]) -> None:
+        self.run, self.path, self.on_loss = run, run.lease, on_loss
         try:
             run.path.mkdir(parents=True, exist_ok=True)
+            self.mine = Holder.this_process(owner, attempt, run.path)
+            self.folder = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
             self.acquire()
         except OSError as error:
             raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
         self.released = threading.Event()
-        threading.Thread(target=self.beat, name="lease", daemon=True).start()
+        self.thread = threading.Thread(target=self.beat, name="lease", daemon=True)
+        self.thread.start()
 
     def acquire(self) -> None:
         """Take the lease, breaking a stale one."""
@@ -147,10 +173,14 @@ class Lease:
             return
         holder, beat = found
         if not (holder.dead() or holder.gives_way_to(self.mine)):
-            if holder.boot == self.mine.boot:
+            if copied := holder.of_copy(self.run):
+                log.warning("%s is a copy of %s, where %s trained", self.run.path, holder.folder, holder)
+            elif holder.boot == self.mine.boot:
                 raise self.refusal(holder)
-            log.warning("%s held this run; waiting %g s for a sign of life", holder, STALE_S)
-            deadline = time.monotonic() + STALE_S
+            # A copy's lease does not beat; that is looked at all the same, should the file system number at random.
+            patience = COPY_S if copied else STALE_S
+            log.warning("%s held this run; waiting %g s for a sign of life", holder, patience)
+            deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
                 time.sleep(BEAT_S / 4)
                 now = read(self.path)
@@ -175,19 +205,32 @@ class Lease:
             f"another process trains in {self.path.parent} already: {holder}; stop it first, or name another --run"
         )
 
-    def held(self) -> bool:
-        """Tell whether the lease is still this process's; a file system that does not answer takes nothing away."""
+    def loss(self) -> Loss | None:
+        """Tell whether the run is no longer this process's; a file system that does not answer takes nothing away."""
         try:
+            there = self.run.path.exists() and os.path.samestat(self.run.path.stat(), os.fstat(self.folder))
+            if not there:
+                return Loss(self.moved(), moved=True)
             found = read(self.path)
         except OSError:
-            return True
-        return found is not None and found[0].token == self.mine.token
+            return None
+        if found is not None and found[0].token == self.mine.token:
+            return None
+        return Loss(f"another process has taken the run over: {found[0] if found else 'its lease is gone'}")
+
+    def moved(self) -> str:
+        """Say that the folder is no longer where it was, and where it is now."""
+        path, now = shlex.quote(str(self.run.path)), os.readlink(f"/proc/self/fd/{self.folder}")
+        if now.endswith(" (deleted)"):
+            return f"the run folder {path} was removed while it trained"
+        now = shlex.quote(now)
+        return f"the run folder {path} was moved while it trained; go on with: python -m launcher resume {now}"
 
     def beat(self) -> None:
-        """Show that this process lives, and end it when the lease is another's."""
+        """Show that this process lives, and tell when the lease is another's or the folder has gone."""
         while not self.released.wait(BEAT_S):
-            if not self.held():
-                self.on_loss()
+            if lost := self.loss():
+                self.on_loss(lost)
                 return
             with suppress(OSError):
                 os.utime(self.path)
@@ -196,5 +239,8 @@ class Lease:
         """Give the run folder back."""
         self.released.set()
         with suppress(OSError):
-            if self.held():
+            if not self.loss():
                 self.path.unlink()
+        self.thread.join(BEAT_S)
+        if not self.thread.is_alive():  # else the file system does not answer it
+            os.close(self.folder)

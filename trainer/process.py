@@ -19,6 +19,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.tracking import event
+from trainer.world import World
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     index = open_data(config)
     accelerator = set_up_device(config)
     world = world_of(accelerator)
+    refuse_other_world(world)
     config.check_world(world.size)
     training = Training(config, run, index, accelerator, cluster)
     outcome = Outcome.FAILED
@@ -53,6 +55,20 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     if outcome is not Outcome.FAILED and dist.is_initialized():
         dist.destroy_process_group()
     return outcome
+
+
+def refuse_other_world(world: World) -> None:
+    """Refuse to train with more or fewer processes than were started.
+
+    Raises:
+        Refused: naming both numbers.
+    """
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if world.size != asked:
+        raise Refused(
+            f"{asked} processes were started, but this one is rank {world.rank} of {world.size}: variables of another "
+            "launcher are in its environment (docs/cluster.md lists them); unset them"
+        )
 
 
 def lost_peers(error: RuntimeError) -> bool:

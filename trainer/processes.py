@@ -18,6 +18,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 from command_line.signals import answerable
 from trainer.cluster import HERE, OWNER
 from trainer.config import Config
+from trainer.rank_environment import rank_environment
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS, Outcome
 from trainer.suspension import suspend_together
@@ -37,18 +38,8 @@ def default_processes(config: Config) -> int:
 
 def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
     """Start one process of `size`; it may meet the others at a store that this process serves."""
-    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-    environment = {
-        **os.environ,
-        **{name: str(place) for name, place in places.items()},
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "OMP_NUM_THREADS": "1",
-        WATCHED: "1",
-        OWNER: owner,
-    }
+    environment = rank_environment(os.environ, rank, rank, size, size)
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1", OWNER: owner}
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
         env=environment,

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from trainer import journal
 from trainer.journal import Journal
+from trainer.origin import original_is_elsewhere
 from trainer.run_folder import RunFolder
 from trainer.settings import operational
 
@@ -66,6 +67,8 @@ class Identity:
     name: str
     group: str
     segments: tuple[Segment, ...]
+    folder: str = ""
+    """The run folder's full path when this was written."""
 
     @classmethod
     def load(cls, path: Path) -> Identity:
@@ -78,7 +81,8 @@ class Identity:
         """The identity of a new run."""
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
         group = settings.group or f"{name}-{first}"
-        return cls(settings.project, settings.entity, name, group, (Segment(first, -1, "start"),))
+        segments = (Segment(first, -1, "start"),)
+        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()))
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""
@@ -163,8 +167,19 @@ class Tracker:
         self._mirror = None
 
     def _identity(self) -> Identity:
-        path = self.run.wandb_identity
-        return Identity.load(path) if path.exists() else Identity.create(self.run, self.settings)
+        return identity_of(self.run, self.settings)
+
+
+def identity_of(run: RunFolder, settings: TrackingSettings) -> Identity:
+    """Return what a run is called in W&B: by its own `wandb.json`; without one, or with that of the original, anew."""
+    path = run.wandb_identity
+    if not path.exists():
+        return Identity.create(run, settings)
+    stored = Identity.load(path)
+    if stored.folder and original_is_elsewhere(run.path, path.name, stored.folder):
+        log.warning("a copy of %s: its rows go to a W&B run of its own, in the same group", stored.folder)
+        return replace(Identity.create(run, settings), group=stored.group)
+    return replace(stored, folder=str(run.path.resolve()))
 
 
 def event(kind: str, **fields: object) -> dict[str, object]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from launcher import runs
-from launcher.cluster import Wanted, use_slurm
+from launcher.cluster import Wanted, node_range, use_slurm
 from launcher.doctor import links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
 from launcher.doctor.plan import Plan, time_limit
@@ -89,8 +89,8 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
     size = args.nodes
     if size is None:
         record = runs.record(run) if run else None
-        size = checks.node_range(record.nodes)[1] if record else min(2, where.total_nodes)
-    checks.node_range(str(size))
+        size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
+    node_range(str(size))
     checks.fits(str(size), time_limit(where), 0, where)
     return profile, where, size
 

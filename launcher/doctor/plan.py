@@ -7,9 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.job.inherited import stays_behind
 from launcher.job.script import binds
+from slurm.environment import PAYS
 from slurm.profile import Profile
 from slurm.records import Partition
+from trainer.rank_environment import is_foreign
 
 LIMIT_MIN = 15
 
@@ -52,11 +55,9 @@ class Plan:
 
     def environment(self, code: Path) -> dict[str, str]:
         """Return the probes' environment; a job that this command itself runs in stays out of it."""
-        inside = "SLURM_JOB_ID" in os.environ
-        kept = {k: v for k, v in os.environ.items() if not (inside and k.startswith("SLURM_") and k != "SLURM_CONF")}
-        for name in ("ACCOUNT", "QOS", "CONSTRAINT", "RESERVATION"):  # what a user has set for sbatch holds for srun
-            if value := os.environ.get(f"SBATCH_{name}"):
-                kept[f"SLURM_{name}"] = value
+        left_out = stays_behind if self.where else is_foreign
+        kept = {name: value for name, value in os.environ.items() if not left_out(name)}
+        kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PAYS if name in os.environ}
         kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if self.profile.interface:
             kept |= {f"{library}_SOCKET_IFNAME": self.profile.interface for library in ("GLOO", "NCCL")}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher import runs
+from launcher.cluster import node_range
 from launcher.job.file_systems import file_system, here, is_local
 from launcher.job.record import JobRecord
 from slurm.profile import Profile
@@ -17,19 +18,6 @@ from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 from trainer.wandb_mode import has_key, resolve_mode
-
-
-def node_range(nodes: str) -> tuple[int, int]:
-    """Read 4, or 2-4.
-
-    Raises:
-        Refused: it is neither.
-    """
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", nodes)
-    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not 1 <= least <= most:
-        raise Refused(f"--nodes must be a number such as 4, or a range such as 2-4, but is {nodes!r}")
-    return least, most
 
 
 def minutes(time: str, where: str = "--time") -> int:

@@ -6,11 +6,11 @@ before a SIGKILL, after which Slurm starts a preempted job again, and what was c
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 
 from slurm import job
+from trainer.rank_environment import become_rank
 from trainer.stopping import REQUESTS
 
 
@@ -19,7 +19,7 @@ def main() -> int:
     for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
     place = job.place()
-    os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": str(place.local_rank)}
+    become_rank(place.rank, place.local_rank, place.size, place.local_size)
     from trainer.__main__ import main as trainer
 
     return trainer(sys.argv[1:])

@@ -16,9 +16,14 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from launcher.job import record  # noqa: E402
+from launcher.job.taken import other_world  # noqa: E402
 from slurm import job  # noqa: E402
 from trainer.cluster import Cluster  # noqa: E402
+from trainer.journal import Journal  # noqa: E402
+from trainer.rank_environment import become_rank  # noqa: E402
 from trainer.run_folder import RunFolder  # noqa: E402
+from trainer.tracking import event  # noqa: E402
 
 
 def speak_into(path: Path) -> None:
@@ -32,10 +37,7 @@ def speak_into(path: Path) -> None:
 
 def join(place: job.Place) -> None:
     """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
-    places = {"RANK": place.rank, "WORLD_SIZE": place.size}
-    places |= {"LOCAL_RANK": place.local_rank, "LOCAL_WORLD_SIZE": place.local_size}
-    os.environ |= {name: str(number) for name, number in places.items()}
-    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    become_rank(place.rank, place.local_rank, place.size, place.local_size)
     if interface := job.interface_towards(os.environ["MASTER_ADDR"]):
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
@@ -47,6 +49,11 @@ def main() -> None:
     if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
         sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
     speak_into(run.log(place.job, place.restart, place.rank))
+    if (submitted := record.find(run)) and (problem := other_world(place, job.num_nodes(), submitted)):
+        print(f"refused: {problem}", flush=True)
+        if place.rank == 0:
+            Journal(run.events).append(event("refused", problem=problem))
+        os._exit(Outcome.REFUSED)
     join(place)
     from trainer.process import run_rank  # torch, after the signals and the log are in our hands
     from trainer.resolve import read_config

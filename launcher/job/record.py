@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer import journal
+from trainer.origin import inode, is_copy
 from trainer.run_folder import RunFolder
+
+WRITTEN_IN = "written_in"
 
 
 @dataclass(frozen=True)
@@ -44,13 +47,15 @@ class JobRecord:
 
         Raises:
             FileNotFoundError: the run was never submitted to a cluster.
+            ValueError, TypeError: the file is damaged.
         """
-        values: dict[str, Any] = json.loads(run.job.read_text())
-        return cls(**values)
+        return cls(**{name: value for name, value in stored(run).items() if name != WRITTEN_IN})
 
     def save(self, run: RunFolder) -> None:
-        """Write `job.json`, atomically."""
-        journal.replace(run.job, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        """Write `job.json`, atomically, with the folder that it is written in."""
+        path = run.path.resolve()
+        values = asdict(self) | {WRITTEN_IN: [str(path), inode(path)]}
+        journal.replace(run.job, json.dumps(values, indent=1).encode() + b"\n")
 
 
 def comment(token: str) -> str:
@@ -59,5 +64,21 @@ def comment(token: str) -> str:
 
 
 def find(run: RunFolder) -> JobRecord | None:
-    """Return what was submitted for a run; None: nothing."""
-    return JobRecord.load(run) if run.job.exists() else None
+    """Return what was submitted for a run; None: nothing, or only for the run that this folder is a copy of."""
+    return JobRecord.load(run) if run.job.exists() and copied_from(run) is None else None
+
+
+def copied_from(run: RunFolder) -> str | None:
+    """Return the folder whose job `job.json` names, if this one is a copy of it."""
+    if not run.job.exists():
+        return None
+    path, number = stored(run).get(WRITTEN_IN, ("", 0))
+    return path if is_copy(run.path, run.job.name, path, number) else None
+
+
+def stored(run: RunFolder) -> dict[str, Any]:
+    """Return what `job.json` holds."""
+    values = json.loads(run.job.read_text())
+    if not isinstance(values, dict):
+        raise ValueError(f"{run.job} holds no job")
+    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from contextlib import redirect_stderr
@@ -12,7 +13,10 @@ from pathlib import Path
 from submitit import SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from launcher.job.inherited import without_inherited
 from launcher.job.record import comment
+from launcher.job.taken import other_nodes, other_terms
+from slurm import control
 from slurm.profile import Profile
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -48,34 +52,57 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
     note signals from their first line on, and there is nothing to unpickle.
     """
 
-    def __init__(self, folder: Path, command: list[str]) -> None:
+    def __init__(self, folder: Path, command: list[str], request: Request) -> None:
         super().__init__(folder)
-        self.command = command
+        self.command, self.request = command, request
 
     @property
     def _submitit_command_str(self) -> str:
         return shlex.join(self.command)
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return without_inherited(os.environ, super()._make_submission_command(submission_file_path))
 
     def text(self) -> str:
         """Return the batch script."""
         return str(self._make_submission_file_text(self._submitit_command_str, ""))
 
     def submit_run(self) -> int:
-        """Submit, and return Slurm's number of the job.
+        """Submit, and return Slurm's number of the job, which Slurm has taken as it was asked for.
 
         Raises:
-            Refused: Slurm does not take it.
+            Refused: Slurm does not take it, or another one.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with redirect_stderr(StringIO()):  # submitit repeats there what Slurm says
-                return int(self._submit_command(self._submitit_command_str).job_id)
+                number = int(self._submit_command(self._submitit_command_str).job_id)
         except FailedJobError as error:
             lines = [line for line in str(error).splitlines() if "error:" in line]
             raise Refused(f"Slurm does not take the job: {lines[-1] if lines else error}") from None
         except FailedSubmissionError as error:
             said = str(error).partition("\n")[0]
             raise Refused(f"Slurm may or may not have taken the job; see: squeue --me. {said}") from None
+        self.compare(number)
+        return number
+
+    def compare(self, number: int) -> None:
+        """Hold what Slurm has taken against the request, and say on standard error what differs.
+
+        Raises:
+            Refused: the number of nodes does; the job is cancelled.
+        """
+        try:
+            taken = control.job(number)
+            if taken is None:
+                return
+            if problem := other_nodes(self.request.nodes, taken):
+                control.cancel(number)
+                raise Refused(f"{problem}, and is cancelled: a plugin of the site does that, or a default; see: sinfo")
+        except control.SlurmError:
+            return  # it is away for a moment, and each start looks at its nodes itself
+        for difference in other_terms(self.request.profile.partition, self.request.time_min, taken):
+            print(f"note: {difference}", file=sys.stderr)
 
 
 def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
@@ -94,7 +121,7 @@ def executor_of(
         together: as in `srun_arguments`.
     """
     profile = request.profile
-    made = RunExecutor(folder, rank_command(profile, module))
+    made = RunExecutor(folder, rank_command(profile, module), request)
     made.update_parameters(
         job_name=request.name,
         time=request.time_min,

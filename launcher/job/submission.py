@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-from launcher.cluster import Wanted
+from launcher.cluster import Wanted, node_range
 from launcher.job import checks, snapshot
 from launcher.job import record as job_record
 from launcher.job.attempts import now
@@ -14,14 +15,14 @@ from launcher.job.record import JobRecord
 from launcher.job.script import Request, executor
 from slurm import control
 from slurm import profile as profiles
-from slurm.profile import Profile
+from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
 from slurm.settings import Refused as SlurmRefused
 from trainer.config import Config
 from trainer.resolve import read_project_file, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.tracking import Identity
+from trainer.tracking import identity_of
 
 DEFAULT_TIME_MIN = 24 * 60
 
@@ -36,7 +37,7 @@ class Job:
     @property
     def most_tasks(self) -> int:
         """Processes when all nodes asked for are there."""
-        return checks.node_range(self.request.nodes)[1] * self.request.tasks_per_node
+        return node_range(self.request.nodes)[1] * self.request.tasks_per_node
 
 
 def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
@@ -87,7 +88,7 @@ def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:
         checks.mounted(run, site)
     except (control.SlurmError, SlurmRefused) as error:
         raise Refused(str(error)) from error
-    _, most = checks.node_range(wanted.nodes)
+    _, most = node_range(wanted.nodes)
     request = Request(
         name=wanted.name or name,
         nodes=wanted.nodes,
@@ -102,9 +103,9 @@ def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:
 
 
 def site_profile(wanted: Wanted) -> Profile:
-    """Return the profile of the command line, else that of lienzo.toml, else an empty one."""
+    """Return the profile of the command line, else that of lienzo.toml, else an empty one, and sbatch's variables."""
     named = wanted.profile or read_project_file().get("profile")
-    return profiles.load(str(named)) if named else Profile()
+    return with_site_defaults(profiles.load(str(named)) if named else Profile(), os.environ)
 
 
 def time_limit(asked: str | None, profile: str, where: Partition) -> int:
@@ -140,8 +141,7 @@ def submit(run: RunFolder, config: Config, job: Job) -> int:
         Refused: the folder cannot be written, or Slurm does not take the job.
     """
     write_config(run, config)
-    if not run.wandb_identity.exists():
-        Identity.create(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
+    identity_of(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
     before = job_record.find(run)
     submission = before.submission + 1 if before else 1
     code = snapshot.take(run, submission)

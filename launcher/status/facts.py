@@ -76,6 +76,8 @@ class Facts:
     job: Job | None
     problem: str | None
     """Why Slurm was not asked, or did not answer."""
+    copied_from: str | None = None
+    """The run folder that this one is a copy of, if what leads to processes or jobs leads to that one's."""
 
     @property
     def last(self) -> Row | None:
@@ -116,7 +118,9 @@ def look(run: RunFolder, queue: Queue) -> Facts:
         held = lease.read(run.lease)
     except OSError:
         held = None
-    holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() else None
+    copied = held is not None and held[0].of_copy(run)
+    holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() and not copied else None
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
-    return Facts(record, runs.starts(run), events, holder, silent_s, job, queue.problem if ask else None)
+    origin = held[0].folder if held and copied else runs.copied_from(run)
+    return Facts(record, runs.starts(run), events, holder, silent_s, job, queue.problem if ask else None, origin)

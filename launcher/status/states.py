@@ -37,6 +37,8 @@ def in_processes(facts: Facts) -> tuple[State, str]:
         refusals = [row.get("problem", "") for row in facts.events if row["kind"] == "refused"]
         return (State.REFUSED, str(refusals[-1])) if refusals else (State.NEW, "")
     if last["kind"] == "start":
+        if facts.copied_from:
+            return State.INTERRUPTED, f"a copy of {facts.copied_from}, made while that one trained"
         if facts.holder:
             return State.LOST, f"no sign of life from {facts.holder} for {facts.silent_s:.0f} s"
         return State.FAILED, "its process is gone without a last word: killed, or the machine went down"
@@ -57,7 +59,10 @@ def problem(events: Sequence[Row]) -> str:
     """Return what the last training said before it failed."""
     begins = max((i for i, row in enumerate(events) if row["kind"] == "start"), default=0)
     problems = [row for row in events[begins:] if "problem" in row]
-    return f"{problems[-1]['kind']}: {problems[-1]['problem']}" if problems else ""
+    if not problems:
+        return ""
+    kind, what = problems[-1]["kind"], problems[-1]["problem"]
+    return str(what) if kind == "end" else f"{kind}: {what}"
 
 
 def in_job(facts: Facts, job: Job) -> tuple[State, str]:

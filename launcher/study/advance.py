@@ -8,22 +8,17 @@ have been cancelled.
 
 from __future__ import annotations
 
-import os
+import sys
+from pathlib import Path
 
-for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_")) and name != "SLURM_CONF"]:
-    del os.environ[name]  # sbatch would take them for what is asked of the next job
-
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from launcher.study import array  # noqa: E402
-from launcher.study.folder import WAIT_S, StudyFolder  # noqa: E402
-from launcher.study.plan import Plan  # noqa: E402
-from launcher.study.prepare import with_settings  # noqa: E402
-from launcher.study.report import report  # noqa: E402
-from launcher.study.standing import pending, stages  # noqa: E402
-from slurm.settings import Refused as SlurmRefused  # noqa: E402
-from trainer.settings import Refused  # noqa: E402
+from launcher.study import array
+from launcher.study.folder import WAIT_S, StudyFolder
+from launcher.study.plan import Plan
+from launcher.study.prepare import with_settings
+from launcher.study.report import report
+from launcher.study.standing import pending, stages
+from slurm.settings import Refused as SlurmRefused
+from trainer.settings import Refused
 
 
 def advance(folder: StudyFolder) -> None:

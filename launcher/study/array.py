@@ -19,7 +19,7 @@ from launcher.job.submission import Job
 from launcher.study.plan import Plan, Task
 from trainer.config import Config
 from trainer.resolve import write_config
-from trainer.tracking import Identity
+from trainer.tracking import identity_of
 
 
 def prepare(plan: Plan, tasks: Sequence[tuple[Task, Config]]) -> Job:
@@ -62,8 +62,7 @@ def submit(plan: Plan, tasks: Sequence[tuple[Task, Config]], job: Job) -> int:
         write_config(task.run, config)
         if wish := plan.wish(task):
             wish.save(task.run)
-        if not task.run.wandb_identity.exists():
-            Identity.create(task.run, config.tracking).save(task.run.wandb_identity)
+        identity_of(task.run, config.tracking).save(task.run.wandb_identity)
     with records([task for task, _ in tasks], request, job.where.name) as submitted:
         array = executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():

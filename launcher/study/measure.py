@@ -15,6 +15,7 @@ import tyro
 
 from launcher.study.wish import Wish
 from slurm import job
+from trainer.rank_environment import become_rank
 from trainer.run_folder import RunFolder
 
 
@@ -42,7 +43,7 @@ def main(args: Measure) -> int:
     if wish and due:
         if args.task:
             place = job.place()
-            os.environ |= {"RANK": str(place.rank), "WORLD_SIZE": str(place.size), "LOCAL_RANK": str(place.local_rank)}
+            become_rank(place.rank, place.local_rank, place.size, place.local_size)
         os.execv(sys.executable, [sys.executable, "-m", "trainer", *wish.command(run, args.processes)])
     return 0
 

@@ -15,12 +15,11 @@ from trainer.checkpoint import Checkpoint, find
 from trainer.evaluation.best import Best
 from trainer.evaluation.settings import MetricsSettings
 from trainer.processes import WATCHED
+from trainer.rank_environment import is_foreign
 from trainer.run_folder import RunFolder
 from trainer.tracking import Tracker
 
 log = logging.getLogger(__name__)
-
-GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Evaluations:
@@ -68,7 +67,7 @@ class Evaluations:
 
     def start(self, name: str) -> None:
         """Start the process that evaluates a checkpoint; it ends with this one."""
-        environment = {key: value for key, value in os.environ.items() if not belongs_to_group(key)}
+        environment = {name: value for name, value in os.environ.items() if not is_foreign(name)}
         self.checkpoint, self.started, self.cpu_before = name, time.monotonic(), children_cpu_s()
         try:
             with self.run.evaluation_log.open("ab") as output:
@@ -119,11 +118,6 @@ class Evaluations:
         if self.child and not finished:
             self.child.kill()
         self.collect(wait=True)
-
-
-def belongs_to_group(variable: str) -> bool:
-    """Tell whether a variable of the environment says that this is one training process of several."""
-    return variable in GROUP_VARIABLES or variable.startswith(("TORCHELASTIC_", "ACCELERATE_"))
 
 
 def children_cpu_s() -> float:

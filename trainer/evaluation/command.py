@@ -8,12 +8,12 @@ import sys
 
 import torch
 
-from trainer.cluster import is_rank
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.choice import choose_best
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
 from trainer.processes import common, end_with_parent, run_group, wait_for_main
+from trainer.rank_environment import is_rank, refuse_crowd
 from trainer.settings import Refused
 from trainer.stopping import Outcome
 from trainer.world import World
@@ -31,6 +31,7 @@ def run_evaluate(args: Evaluate) -> Outcome:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             take_gpu(place("LOCAL_RANK", 0))
             return evaluate(args, World(place("RANK", 0), place("WORLD_SIZE", 1)))
+        refuse_crowd("trainer evaluate")
         return evaluate_here(args)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the features that are there", file=sys.stderr)

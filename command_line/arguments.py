@@ -11,11 +11,13 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 
 def expand(text: str) -> Path:
-    """Return a path, with the home that a leading `~` or `~user` stands for.
+    """Return a path, with the home that a leading `~` or `~user` stands for; ./~ is a folder of that name.
 
     Raises:
         ValueError: there is no such user.
     """
+    if not text.startswith("~"):
+        return Path(text)
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -30,7 +30,7 @@ from trainer.rank_environment import refuse_crowd
 from trainer.resolve import check_identity, defaults, read_config, settle, settle_length
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.wandb_mode import resolve_mode
+from trainer.wandb_environment import resolve_mode
 
 
 @dataclass(frozen=True)

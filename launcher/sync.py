@@ -13,7 +13,7 @@ from trainer import journal
 from trainer.mirror import Mirror, abandon_service, explain, sole_sender
 from trainer.run_folder import RunFolder
 from trainer.tracking import Identity
-from trainer.wandb_mode import has_key, server_url
+from trainer.wandb_environment import has_key, server_url
 from trainer.wandb_run import WandbRun
 
 

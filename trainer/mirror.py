@@ -23,7 +23,7 @@ from trainer.journal import Follower, Row
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS
 from trainer.tracking import Identity
-from trainer.wandb_mode import resolve_mode
+from trainer.wandb_environment import resolve_mode
 from trainer.wandb_run import WandbRun, stop_service
 
 POLL_S = 0.5

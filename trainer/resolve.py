@@ -1,7 +1,7 @@
 """How the settings of a run come about, and how they are kept.
 
-A new run: recipe, then `lienzo.toml` in the current folder, then the command line. A run that exists: its own
-`config.json`, then the command line, which must not change an identity setting. Nothing else is read.
+A new run: recipe, then `lienzo.toml` in the current folder, then W&B's variables, then the command line. A run that
+exists: its own `config.json`, then the command line, which must not change an identity setting. Nothing else is read.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trainer.journal import replace as replace_file
 from trainer.recipes import recipe
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused, from_json, identity_settings, overlay, to_json
+from trainer.wandb_environment import SETTINGS, from_environment
 
 DEFAULT_RECIPE = "dcgan-64"
 PROJECT_FILE = Path("lienzo.toml")
@@ -69,7 +70,8 @@ def defaults(name: str | None, run: RunFolder | None) -> Config:
     project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
     if {"epochs", "total_images"} <= project.keys():
         raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
-    return overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    config = overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    return overlay(config, {"tracking": from_environment()}, "the environment")
 
 
 def settle_length(asked: Config, arguments: Sequence[str]) -> Config:
@@ -113,7 +115,14 @@ def check_identity(run: RunFolder, asked: Config) -> None:
     """
     if not run.config.exists():
         return
-    stored = identity_settings(read_config(run))
+    before = read_config(run)
+    for name in SETTINGS:
+        if (is_now := getattr(before.tracking, name)) != (wanted := getattr(asked.tracking, name)):
+            raise Refused(
+                f"tracking.{name} is {is_now!r} in {run.path} and cannot become {wanted!r}: a run stays in the W&B run "
+                "that it began with; start a new run with another --run"
+            )
+    stored = identity_settings(before)
     for name, value in identity_settings(asked).items():
         if stored[name] != value:
             raise Refused(

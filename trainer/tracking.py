@@ -19,6 +19,7 @@ from trainer.journal import Journal
 from trainer.origin import original_is_elsewhere
 from trainer.run_folder import RunFolder
 from trainer.settings import operational
+from trainer.wandb_environment import noted, overridden
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +70,16 @@ class Identity:
     segments: tuple[Segment, ...]
     folder: str = ""
     """The run folder's full path when this was written."""
+    job_type: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Identity:
         """Read `wandb.json`."""
         stored = json.loads(path.read_text())
-        return cls(**stored | {"segments": tuple(Segment(**segment) for segment in stored["segments"])})
+        segments = tuple(Segment(**segment) for segment in stored["segments"])
+        return cls(**stored | {"segments": segments, "tags": tuple(stored.get("tags", ()))})
 
     @classmethod
     def create(cls, run: RunFolder, settings: TrackingSettings) -> Identity:
@@ -82,7 +87,9 @@ class Identity:
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
         group = settings.group or f"{name}-{first}"
         segments = (Segment(first, -1, "start"),)
-        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()))
+        for line in overridden():
+            log.warning("%s", line)
+        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **noted())
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""

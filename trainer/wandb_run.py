@@ -12,8 +12,9 @@ from trainer.evaluation.riders import AXIS, Riders
 from trainer.journal import Row
 from trainer.run_folder import RunFolder
 from trainer.tracking import Identity
-from trainer.wandb_mode import client
+from trainer.wandb_environment import client, forget_run
 
+forget_run()
 wandb = client()
 Record = Any  # a protobuf message, whose class is made at run time
 
@@ -80,9 +81,9 @@ class WandbRun:
             id=segment.id,
             name=f"{self._identity.name}-{self.number}" if previous else self._identity.name,
             group=self._identity.group,
-            notes=f"continues {previous} from images_seen {segment.from_images_seen}: {segment.reason}"
-            if previous
-            else None,
+            job_type=self._identity.job_type,
+            tags=self._identity.tags or None,
+            notes=self._notes(),
             config=config | ({"continues": previous} if previous else {}),
             dir=self._folder(),
             mode="online" if self._online else "offline",
@@ -104,6 +105,14 @@ class WandbRun:
         opened.define_metric("evaluation/*", step_metric=AXIS)
         opened.define_metric("*", step_metric="images_seen")
         return opened
+
+    def _notes(self) -> str | None:
+        """What the user has noted, and what this W&B run continues."""
+        lines = [self._identity.notes] if self._identity.notes else []
+        if self.number:
+            before, segment = self._identity.segments[self.number - 1], self._identity.segments[self.number]
+            lines.append(f"continues {before.id} from images_seen {segment.from_images_seen}: {segment.reason}")
+        return "\n".join(lines) or None
 
     def _folder(self) -> Path:
         """Where wandb writes. Online it is emptied each time: a server that is down for days must not fill the disk."""

@@ -17,7 +17,7 @@ from slurm.records import Node, Partition
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.wandb_mode import has_key, resolve_mode
+from trainer.wandb_environment import has_key, resolve_mode
 
 
 def minutes(time: str, where: str = "--time") -> int:

@@ -15,10 +15,14 @@ import pytest
 from launcher import demo_data
 from launcher.submit import fresh_folder
 from tests.conftest import HOME, TINY
+from trainer import commands
 from trainer.commands import held
+from trainer.config import Config
 from trainer.lease import HANDED_OVER, Lease
+from trainer.networks.settings import NetworkSettings
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.stopping import Outcome
 
 SMALL = [*TINY, "--cluster", "local", "--total-images", "32", "--processes", "1"]
 
@@ -77,6 +81,22 @@ def test_of_two_runs_in_one_folder_one_is_refused_before_it_writes(shards32: Pat
     assert json.loads((tmp_path / "run" / "config.json").read_text())["seed"] == winner + 1
     assert "another process trains in" in said[1 - winner] or "seed is" in said[1 - winner]
     assert "Traceback" not in "".join(said)
+    assert "lease behind" not in "".join(said)
+
+
+def test_a_folder_is_held_while_its_processes_begin(
+    shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begin_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+        assert run.config.exists()
+        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+            pass
+        return Outcome.FINISHED
+
+    monkeypatch.setattr(commands, "run_processes", begin_processes)
+    config = Config(data=shards32, network=NetworkSettings(size=32), processes=1)
+    assert commands.train_here(config, RunFolder(tmp_path / "run")) is Outcome.FINISHED
+    assert not (tmp_path / "run" / "lease.json").exists()
 
 
 def test_who_holds_a_folder_hands_it_over_to_its_own_processes_only(tmp_path: Path) -> None:

@@ -179,6 +179,21 @@ def test_a_build_whose_terminal_closes_keeps_its_shards(tmp_path: Path, terminal
     assert {p.name: p.read_bytes() for p in out.iterdir()} == {p.name: p.read_bytes() for p in shards32.iterdir()}
 
 
+def test_a_build_answers_each_of_the_signals_of_a_terminal_that_closes(tmp_path: Path) -> None:
+    """One comes from the kernel, one from the shell."""
+    out = tmp_path / "out"
+    build = ["shards", "build", str(HOME / "examples" / "clipart.zip"), "--out", str(out), "--shard-samples", "100"]
+    command = [sys.executable, "-m", *build, "--workers", "1"]
+    parent = subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, text=True)
+    until(lambda: [*(out / ".build").glob("**/*.tar*")])
+    for _ in range(2):
+        parent.send_signal(signal.SIGHUP)
+        time.sleep(0.05)
+    said = parent.communicate(timeout=60)[1]
+    assert parent.returncode == 75, said
+    assert "finished shards are kept, and --resume goes on" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_who_only_looks_ends_without_a_traceback(number: signal.Signals, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "launcher", "status", "--watch"]

@@ -22,6 +22,7 @@ from launcher.status.progress import checkpoint
 from launcher.status.states import judge
 from slurm import control
 from trainer import lease
+from trainer.advice import command
 from trainer.lease import Holder
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -141,11 +142,11 @@ def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> i
                 line.update(f"waiting for {what}: {time.monotonic() - began:.0f} s; Ctrl-C leaves it to itself")
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
-        print(f"no longer waiting for {what}; watch it with: python -m launcher status {run.path}")
+        print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
         return 130
     saved, _ = checkpoint(run)
     state = judge(look(run, Queue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
-    more = f"; go on with: python -m launcher resume {run.path}" if state is not State.FINISHED else ""
+    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not State.FINISHED else ""
     print(f"{'finished' if state is State.FINISHED else 'cancelled'}: {durable} is durable{more}")
     return 0

@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trainer.advice import command
 from trainer.config import Config
 from trainer.recipes import RECIPES, Recipe
 from trainer.registry import choose
@@ -75,7 +76,7 @@ def details(name: str, recipe: Recipe) -> RenderableType:
     labels = " --labels folders" if recipe.config.network.uses_classes else ""
     start = (
         f"python -m shards build PICTURES --out DIR --size {recipe.config.network.size}{labels}\n"
-        f"python -m launcher submit {name} --data DIR"
+        f"{command('launcher', 'submit', name, '--data')} DIR"
     )
     return Group(head, Text(), changes, Text("\nstart it:", "bold"), Text(start))
 

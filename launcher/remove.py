@@ -16,6 +16,7 @@ from launcher.runs import Queue
 from launcher.status.facts import look
 from launcher.status.progress import progress
 from launcher.status.states import judge
+from trainer.advice import command
 from trainer.lease import Lease, living
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -104,11 +105,11 @@ def refuse_live(run: RunFolder) -> str:
     state, _ = judge(facts)
     trained = facts.holder if facts.holder and facts.trains else None
     if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.startswith("Slurm job")):
-        raise Refused(f"{run.path} is {state}, by {trained}; end it first: python -m launcher cancel {run.path}")
+        raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
     if facts.record and runs.live(facts.job):
         raise Refused(
             f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
-            f"python -m launcher cancel {run.path}"
+            f"{command('launcher', 'cancel', run.path)}"
         )
     if facts.problem and not queue.absent:
         raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")

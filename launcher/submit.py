@@ -22,6 +22,7 @@ from launcher.job import submission as slurm_job
 from launcher.job.submission import Job
 from launcher.status.wandb_link import wandb_link
 from shards.index import Index
+from trainer.advice import command
 from trainer.commands import held, refuse_living, train_here
 from trainer.config import Config
 from trainer.dataset import open_data
@@ -51,10 +52,13 @@ class Submit:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its newest whole checkpoint. Operational settings may change; identity settings may not."""
+    """Go on with a run from its newest whole checkpoint. Operational settings may change; identity settings only in a
+    run of their own, with --as."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+    new_run: Annotated[Path | None, tyro.conf.arg(name="as")] = None
+    """Go on as a new run in this folder, from the whole state of the other: any setting but the networks may change."""
     dry_run: bool = False
     """Check everything, show the plan and the batch script, and do nothing."""
     wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
@@ -111,7 +115,13 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
     start = replace(parsed, config=read_config(RunFolder(parsed.run)))
     asked: Resume = parse(Resume, arguments, "python -m launcher resume", start)
     asked = replace(asked, config=settle_length(asked.config, arguments))
-    return launch(RunFolder(asked.run), asked, arguments)
+    if asked.new_run is None:
+        return launch(RunFolder(asked.run), asked, arguments)
+    run, config = RunFolder(asked.new_run), replace(asked.config, init_from=asked.run, init_state="all")
+    if run.config.exists():
+        again = command("launcher", "resume", run.path)
+        raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
+    return launch(run, replace(asked, config=config), arguments)
 
 
 def launch(run: RunFolder, asked: Submit | Resume, arguments: Sequence[str]) -> int:
@@ -185,11 +195,11 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
     going_on = " (exists: going on)" if run.config.exists() else ""
     steps = total // config.step_images
     mode = resolve_mode(config.tracking.mode)
-    later = f"; send it later with: python -m launcher sync {run.path}" if mode == "offline" else ""
+    later = f"; send it later with: {command('launcher', 'sync', run.path)}" if mode == "offline" else ""
     watch, stop = f"tail -f {run.metrics}", "Ctrl-C saves and stops"
     if job:
-        watch = f"python -m launcher status {run.path}, python -m launcher logs {run.path} -f"
-        stop = f"python -m launcher cancel {run.path}"
+        watch = f"{command('launcher', 'status', run.path)}, {command('launcher', 'logs', run.path, '-f')}"
+        stop = f"{command('launcher', 'cancel', run.path)}"
     rows = {
         "recipe": f"{config.recipe}, {index.size} px, mixed precision: {config.mixed_precision}",
         "where": f"{where}{same}",
@@ -198,7 +208,7 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
         "run folder": f"{run.path}{going_on}",
         "W&B": f"{mode}, project {config.tracking.project}{later}",
         "watch": f"{watch}; pictures in {run.samples}",
-        "stop": f"{stop}; go on with: python -m launcher resume {run.path}",
+        "stop": f"{stop}; go on with: {command('launcher', 'resume', run.path)}",
     }
     console = Console(highlight=False, soft_wrap=True)  # never broken: what stands here is copied
     for name, text in rows.items():

@@ -15,7 +15,7 @@ REASONS = {
     "dangling_link": "a link to nothing",
     "symlink_loop": "a link to itself, or to a folder above it",
     "linked_folder": "a link to another folder of the source: its pictures are taken where they lie",
-    "outside_source": "a link that leaves the source",
+    "outside_source": "a link that leaves the source; --follow-links takes the files that links lead to",
     "link_in_archive": "a link inside an archive",
     "escapes_archive": "a member whose name would leave the folder that the archive is unpacked in",
     "duplicate_name": "a second member with this name; the first one is used",

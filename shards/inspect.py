@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,10 @@ def run_inspect(args: Inspect) -> int:
         print(f"{error.filename or args.path}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (LookupError, TypeError, ValueError, AttributeError):
-        print(f"{args.path / INDEX} is damaged; run: python -m shards verify {args.path}", file=sys.stderr)
+        print(
+            f"{args.path / INDEX} is damaged; run: python -m shards verify {shlex.quote(str(args.path))}",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
@@ -73,6 +77,11 @@ def describe(index: Index) -> Iterator[Table | str]:
     yield "originals: " + ", ".join(
         [*counted(statistics["formats"]), *counted(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
     )
+    if duplicates := statistics.get("duplicates"):  # not in the index of older builds
+        yield (
+            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them, and "
+            f"{duplicates['holdout_in_train']:,} held-out pictures are trained on as well"
+        )
     for side in "widths", "heights":
         yield table(f"{side} of the originals, in pixels", ["", "pictures", ""], histogram(**statistics[side]))
     if index.classes:

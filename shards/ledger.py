@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,33 @@ from shards.found import to_bytes, to_text
 from shards.listing import SPLITS
 from shards.shard import Job, Listed, Piece
 from shards.tally import Tally
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """How many files were excluded for it, and the first of them."""
+
+    count: int
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """What was excluded."""
+
+    reasons: Mapping[str, Reason]
+    archives: int
+    """Those of them with the name of an archive."""
+    archive: str
+    """The first of these."""
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(reason.count for reason in self.reasons.values())
 
 
 class Ledger:
@@ -88,6 +116,13 @@ class Ledger:
         for name, reason, detail in self.database.execute(query):
             yield to_text(name), reason, detail
 
-    def excluded_counts(self) -> dict[str, int]:
-        """Count the excluded files by reason."""
-        return dict(self.database.execute("SELECT reason, count(*) FROM excluded GROUP BY reason ORDER BY reason"))
+    def exclusions(self) -> Exclusions:
+        """Return a survey of the excluded files."""
+        query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
+        reasons = {
+            reason: Reason(count, to_text(name), detail) for reason, count, name, detail in self.database.execute(query)
+        }
+        like = " OR ".join(f"CAST(name AS TEXT) LIKE '%{ending}'" for ending in ARCHIVES)
+        query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
+        archives, name = self.database.execute(query).fetchone()
+        return Exclusions(reasons, archives, to_text(name or b""))

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from shards.decode import Decoding, Fit
 from shards.index import DataError
-from shards.labels import Csv
+from shards.label_table import Csv
 
 MOST_WORKERS = 1024
 MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
@@ -59,6 +59,8 @@ class Build:
     """Source pictures per shard; by default 1000, or fewer so that there are some 32 shards of at least 32."""
     seed: int = 0
     """Names the choice of the pictures that are held out."""
+    follow_links: bool = False
+    """Take files outside of the source that links in it lead to, as in the Hugging Face hub's cache."""
 
 
 def check(args: Build) -> None:
@@ -115,7 +117,8 @@ def decoding_of(args: Build) -> Decoding:
 def settings_of(args: Build) -> dict[str, Any]:
     """Return everything that shapes the shards, for the index: neither paths nor the number of workers."""
     labels = labels_of(args)
-    return {
+    taken = {"follow_links": True} if args.follow_links else {}  # so that it changes no index that is without it
+    return taken | {
         "size": args.size,
         "encode": args.encode,
         "fit": args.fit,

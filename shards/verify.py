@@ -22,7 +22,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from shards.damage import Part, locate
-from shards.index import EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
+from shards.index import BUILD_AGAIN, EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
 from shards.options import MOST_WORKERS
 
 PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
@@ -57,7 +57,7 @@ def run_verify(args: Verify) -> int:
     except DataError as error:
         found = [str(error)]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        found = [f"{INDEX}: damaged ({error!r}); build the shards again"]
+        found = [f"{INDEX}: damaged ({error!r}): {BUILD_AGAIN}"]
     with ThreadPoolExecutor(args.workers, thread_name_prefix="verify") as threads:
         for damage in [*found, *check_shards(parts, threads)]:
             damages += 1

@@ -178,11 +178,11 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
     assert command[:5] == ["bash", "-c", 'module load x\nexec "$@"', "bash", "srun"]
     assert "--time=5" in command
     assert command[-9:-4] == ["apptainer", "exec", "--nv", "--bind=/a:/a", "i.sqsh"]
-    for name, value in (("SLURM_JOB_ID", "5"), ("SLURM_NTASKS", "9"), ("SBATCH_QOS", "high")):
+    for name, value in (("SLURM_JOB_ID", "5"), ("SLURM_NTASKS", "9"), ("SBATCH_RESERVATION", "high")):
         monkeypatch.setenv(name, value)
     kept = plan.environment(Path("/code"))
     assert "SLURM_NTASKS" not in kept
-    assert kept["SLURM_QOS"] == "high"
+    assert kept["SLURM_RESERVATION"] == "high"
     assert (kept["PYTHONPATH"], kept["A"], kept["GLOO_SOCKET_IFNAME"]) == ("/code", "b=c", "ib0")
 
 

@@ -207,6 +207,7 @@ def test_what_slurm_has_taken_is_held_against_the_plan() -> None:
     runs = replace(waits, nodes=("a", "b", "c"), nodes_asked="3")
     assert other_nodes("2-4", runs) is None
     assert other_nodes("4", runs)
+    assert other_nodes("3-4", waits)
     assert list(other_terms("main", 60, waits)) == []
     said = list(other_terms("gpu", 90, replace(waits, requeues=False)))
     assert said == [

@@ -210,7 +210,7 @@ def test_generator_and_average_stand_in_for_each_other(kept: str, source: Path, 
     write_config(run, config)
     state = TrainState.create(config, "data", CPU)
     judge = {name: t.clone() for name, t in state.discriminator.state_dict().items()}
-    take_over(state, read_initial(run, config.init_hash).weights, config.seed)
+    take_over(state, read_initial(run, config.init_hash), config.seed)
     for name, parameter in state.generator.named_parameters():
         assert torch.equal(parameter, tensors[kept + name]), name
         assert torch.equal(state.ema[name], parameter), name
@@ -226,7 +226,7 @@ def test_spectral_norms_begin_anew(tmp_path: Path) -> None:
     assert not [name for name in found.weights if name.endswith((".u", ".v"))]
     assert not found.left
     state = TrainState.create(config, "data", CPU)
-    take_over(state, found.weights, config.seed)
+    take_over(state, found, config.seed)
     for (norm, weight), (_, theirs) in zip(
         normalised(state.discriminator), normalised(other.discriminator), strict=True
     ):

@@ -214,7 +214,7 @@ def test_a_cluster_whose_processes_died_comes_up_again(tmp_path: Path) -> None:
     cluster, settings = DevCluster(folder), Settings(nodes=1)
     try:
         assert cluster.up(settings)
-        cluster.ask("sbatch", "--output=/dev/null", "--wrap", "sleep 99")
+        cluster.ask("sbatch", "--no-requeue", "--output=/dev/null", "--wrap", "sleep 99")  # else it starts anew
         assert wait_for(lambda: any("sleep 99" in command for _, _, command in cluster.processes()))
         for one in cluster.daemons.running("controller", "munged", "slurmd"):
             subprocess.run(["kill", "-9", str(one.pid)], check=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from shards.index import DataError, Index
+from trainer.advice import command
 from trainer.config import Config
 from trainer.settings import Refused
 
@@ -15,6 +18,11 @@ def open_data(config: Config) -> Index:
     """
     if config.data is None:
         raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
+    if not config.data.exists():
+        raise Refused(
+            f"the data {config.data} does not exist: if it has moved, name its new place with --data; shards of "
+            "pictures are made with: python -m shards build PICTURES --out DIR"
+        )
     try:
         index = Index.open(config.data)
     except DataError as error:
@@ -24,7 +32,8 @@ def open_data(config: Config) -> Index:
     if index.size != config.network.size:
         raise Refused(
             f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
-            f"{config.network.size}: use --network.size {index.size}, another recipe, or build the shards again"
+            f"{config.network.size}: build the shards again with --size {config.network.size}"
+            f"{or_other_networks(config, index.size)}"
         )
     if config.network.uses_classes:
         known = len(index.classes)
@@ -39,5 +48,15 @@ def open_data(config: Config) -> Index:
         raise Refused(f"{config.data} holds no picture to train on")
     for shard in index.splits["train"].shards:
         if not (index.path / shard.name).exists():
-            raise Refused(f"{config.data} lacks the shard {shard.name}; run: python -m shards verify {config.data}")
+            verify = command("shards", "verify", config.data)
+            raise Refused(f"{config.data} lacks the shard {shard.name}; run: {verify}")
     return index
+
+
+def or_other_networks(config: Config, size: int) -> str:
+    """Return the other way out, if there can be networks of this size."""
+    try:
+        replace(config, network=replace(config.network, size=size)).check()
+    except Refused:
+        return ""
+    return f", or begin a new run with --network.size {size}"

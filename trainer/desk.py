@@ -18,7 +18,7 @@ from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.environment import differences
 from trainer.evaluation.beside import Evaluations
-from trainer.initial import Initial
+from trainer.initial import Initial, begins_at
 from trainer.lease import Lease, Loss
 from trainer.reporting import Reporter
 from trainer.resolve import write_config
@@ -111,14 +111,28 @@ class Desk:
 
     def is_anchor(self, checkpoint: Checkpoint) -> bool:
         """Tell whether each run of these settings has saved here."""
-        return self.config.due(self.config.anchor_every_images, checkpoint.images_seen)
+        seen = checkpoint.images_seen
+        return seen == self.first_images or self.config.due(self.config.anchor_every_images, seen)
+
+    @cached_property
+    def first_images(self) -> int:
+        """The images seen at the state that the run began with."""
+        return begins_at(self.run)
 
     def is_healthy_anchor(self, checkpoint: Checkpoint) -> bool:
         """Tell whether the sentinel had seen nothing bad there, besides."""
         return self.is_anchor(checkpoint) and checkpoint.healthy()
 
-    def begin(self, state: TrainState, environments: Sequence[Mapping[str, object]]) -> None:
-        """Start this attempt: compare the numerical environment with the last one, and open the journals."""
+    def begin(
+        self, state: TrainState, environments: Sequence[Mapping[str, object]], initial: Initial | None = None
+    ) -> None:
+        """Start this attempt: compare the numerical environment with the last one, and open the journals.
+
+        Args:
+            state: that it begins with.
+            environments: of all ranks.
+            initial: what a new run has taken over from another one.
+        """
         reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
         before = [row for row in journal.rows(self.run.events) if row.get("kind") == "environment"]
         for rank, other in enumerate(environments[1:], 1):
@@ -131,6 +145,8 @@ class Desk:
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
         self.tracker.event("environment", **environments[0], processes=len(environments))
+        if initial:
+            self.report_initial(initial)
 
     def report_initial(self, initial: Initial) -> None:
         """Say what was taken over from another run, and what was not."""
@@ -230,12 +246,12 @@ class Desk:
             self.tracker.event("end", outcome="failed", signal=None, problem=lost.why)
         os._exit(Outcome.FAILED)
 
-    def end(self, outcome: str, signal: str | None) -> None:
-        """Close everything."""
+    def end(self, outcome: str, signal: str | None, **facts: object) -> None:
+        """Close everything; `facts` are recorded besides."""
         self.checkpoints.close()
         self.evaluations.close(outcome == "finished")
         # Who was asked to stop has little time; what W&B lacks then is sent by the next start.
-        self.tracker.close(outcome, signal, FAREWELL_S if outcome == "finished" else HASTE_S)
+        self.tracker.close(outcome, signal, FAREWELL_S if outcome == "finished" else HASTE_S, **facts)
         self.lease.release()
 
 

@@ -1,7 +1,7 @@
-"""Fine-tuning: a new run starts from another's weights.
+"""Fine-tuning: a new run starts from another's weights, or goes on from its whole state with other settings.
 
 They are found and hashed when the settings are settled, and copied into the run folder when it is made; from then on
-the run needs nothing outside of it. Optimizers, memory and progress are not taken over.
+the run needs nothing outside of it. With weights alone, optimizers, memory and progress begin anew.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,15 +19,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from shards.durable import flush
-from trainer.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_whole
+from trainer.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, newest_whole
 from trainer.config import Config
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.spectral_norm import SpectralNorm, start_spectral_norm
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
-from trainer.state import TrainState, fingerprint
+from trainer.state import TrainState, fingerprint, first_memory
 
 PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
+MEMORY = "memory."
+ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", MEMORY)
+TAKEN_VALUES = "images_seen", "sentinel", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
 SHOWN = 8  # tensors that were not taken, in the log; events.jsonl has them all
 
 
@@ -40,11 +44,13 @@ class Initial:
     """By their names in a state."""
     left: dict[str, str]
     """Tensors of the run that keep their own first values, and why."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """With the whole state, TAKEN_VALUES; else empty."""
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the weights, as hex digits."""
-        return fingerprint(self.weights, {})
+        """SHA-256 over all that is taken, as hex digits."""
+        return fingerprint(self.weights, self.values)
 
     def taken(self) -> dict[str, int]:
         """Return how many tensors of each network were taken."""
@@ -53,7 +59,8 @@ class Initial:
     def words(self) -> str:
         """Say what was taken, and what was not."""
         taken = ", ".join(f"{count} of {network}" for network, count in self.taken().items())
-        lines = [f"starting from {self.source}; tensors taken: {taken}"]
+        besides = f", and optimizers and progress: {self.values['images_seen']:,} images" if self.values else ""
+        lines = [f"starting from {self.source}; tensors taken: {taken}{besides}"]
         lines += [f"  not taken: {name} {why}" for name, why in list(self.left.items())[:SHOWN]]
         more = len(self.left) - SHOWN
         return "\n".join(lines + ([f"  and {more} more: see events.jsonl"] if more > 0 else []))
@@ -67,6 +74,8 @@ def find_initial(config: Config) -> Initial:
     """
     assert config.init_from is not None
     file = weights_file(config.init_from)
+    if config.init_state == "all":
+        return find_state(config, file)
     theirs = read_tensors(file, PREFIXES)
     weights, left = {}, {}
     for name, shape in wanted(config):
@@ -79,9 +88,47 @@ def find_initial(config: Config) -> Initial:
             weights[name] = theirs[source] if source == name else theirs[source].clone()  # a file shares no memory
     if not weights:
         raise Refused(f"--init-from {config.init_from}: none of its {len(theirs)} weights fits this run's networks")
-    if odd := [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]:
-        raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name an older checkpoint")
+    refuse_infinite(config, weights)
     return Initial(str(file), weights, left)
+
+
+def find_state(config: Config, file: Path) -> Initial:
+    """Find the whole state that a run with these settings goes on from, beside the tensors in `file`.
+
+    Raises:
+        Refused: it is of other networks, is damaged, or its progress does not fit this run's steps.
+    """
+    where = f"--init-from {config.init_from}"
+    if file == config.init_from:
+        raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
+    tensors, values = read_tensors(file, ALL_PREFIXES), json.loads((file.parent / VALUES).read_text())
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
+    wanted = dict(network_shapes(config))
+    for name in sorted(shapes.keys() | wanted.keys()):
+        if shapes.get(name) != wanted.get(name):
+            there, here = shapes.get(name, "missing"), wanted.get(name, "missing")
+            raise Refused(f"{where}: {name} is {there} there, {here} here; --init-state weights takes what fits")
+    if values["images_seen"] % config.step_images:
+        raise Refused(
+            f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
+            f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
+        )
+    mine = {MEMORY + name for name in first_memory(config)}
+    kept = {name for name in tensors if name.startswith(MEMORY)}
+    left = {name: "is missing there" for name in sorted(mine - kept)}
+    taken = {name: tensor for name, tensor in tensors.items() if name not in kept - mine}
+    refuse_infinite(config, taken)
+    return Initial(str(file), taken, left, {name: values[name] for name in TAKEN_VALUES})
+
+
+def refuse_infinite(config: Config, tensors: dict[str, Tensor]) -> None:
+    """Refuse to start from what has broken already.
+
+    Raises:
+        Refused: naming a tensor.
+    """
+    if odd := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name an older checkpoint")
 
 
 def stand_in(name: str) -> str:
@@ -130,11 +177,16 @@ def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
 
 def wanted(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the name and shape of each tensor that a run can take over: of parameters and BatchNorm's statistics."""
+    yield from network_shapes(config, with_vectors=False)
+
+
+def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each tensor of the networks and the average, with spectral norm's vectors or not."""
     with torch.device("meta"):  # shapes alone: nothing is allocated
         generator = build_generator(config.generator, config.network)
         discriminator = build_discriminator(config.discriminator, config.network)
     for prefix, network in ((GENERATOR, generator), (DISCRIMINATOR, discriminator)):
-        vectors = spectral_vectors(network)
+        vectors = set() if with_vectors else spectral_vectors(network)
         for name, tensor in network.state_dict().items():
             if name not in vectors:
                 yield prefix + name, tuple(tensor.shape)
@@ -160,7 +212,8 @@ def keep_initial(run: RunFolder, config: Config) -> None:
         raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
     temporary = run.initial.with_suffix(".tmp")
     try:
-        save_file(initial.weights, temporary, {"source": initial.source, "left": json.dumps(initial.left)})
+        about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
+        save_file(initial.weights, temporary, about)
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
@@ -175,20 +228,32 @@ def read_initial(run: RunFolder, expected: str) -> Initial:
     Raises:
         Refused: it is not there, or not what the run was made with.
     """
-    weights = read_tensors(run.initial, PREFIXES)
+    weights = read_tensors(run.initial, ALL_PREFIXES)
     with safe_open(run.initial, framework="pt") as file:
-        about = {"source": str(run.initial), "left": "{}"} | (file.metadata() or {})
-    initial = Initial(about["source"], weights, json.loads(about["left"]))
+        about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
+    initial = Initial(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
     if initial.hash != expected:
         raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
     return initial
 
 
+def begins_at(run: RunFolder) -> int:
+    """Return the images that a run had seen when it began: those of the state that it goes on from, or 0."""
+    if not run.initial.exists():
+        return 0
+    with safe_open(run.initial, framework="pt") as file:
+        values = json.loads((file.metadata() or {}).get("values", "{}"))
+    return int(values.get("images_seen", 0))
+
+
 @torch.no_grad()
-def take_over(state: TrainState, weights: dict[str, Tensor], seed: int) -> None:
-    """Put weights in the place of those that were drawn, and let spectral norm's vectors begin anew."""
+def take_over(state: TrainState, initial: Initial, seed: int) -> None:
+    """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
     mine = state.tensors()
-    for name, tensor in weights.items():
+    for name, tensor in initial.weights.items():
         mine[name].copy_(tensor)
-    start_spectral_norm(state.generator, seed, "generator")
-    start_spectral_norm(state.discriminator, seed, "discriminator")
+    if initial.values:
+        state.load_scalars(initial.values)
+    else:
+        start_spectral_norm(state.generator, seed, "generator")
+        start_spectral_norm(state.discriminator, seed, "discriminator")

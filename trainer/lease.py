@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import socket
 import threading
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
+from trainer.advice import command
 from trainer.origin import inode, is_copy
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -201,9 +201,8 @@ class Lease:
 
     def refusal(self, holder: Holder) -> Refused:
         """Say that somebody trains here."""
-        return Refused(
-            f"another process trains in {self.path.parent} already: {holder}; stop it first, or name another --run"
-        )
+        end = command("launcher", "cancel", self.path.parent)
+        return Refused(f"another process trains in {self.path.parent} already: {holder}; end it first: {end}")
 
     def loss(self) -> Loss | None:
         """Tell whether the run is no longer this process's; a file system that does not answer takes nothing away."""
@@ -220,11 +219,10 @@ class Lease:
 
     def moved(self) -> str:
         """Say that the folder is no longer where it was, and where it is now."""
-        path, now = shlex.quote(str(self.run.path)), os.readlink(f"/proc/self/fd/{self.folder}")
+        path, now = self.run.path, os.readlink(f"/proc/self/fd/{self.folder}")
         if now.endswith(" (deleted)"):
             return f"the run folder {path} was removed while it trained"
-        now = shlex.quote(now)
-        return f"the run folder {path} was moved while it trained; go on with: python -m launcher resume {now}"
+        return f"the run folder {path} was moved while it trained; go on with: {command('launcher', 'resume', now)}"
 
     def beat(self) -> None:
         """Show that this process lives, and tell when the lease is another's or the folder has gone."""

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from shards.index import Index
 from shards.stream import Reader
+from trainer.advice import command
 from trainer.assembly import assemble, reduce_as_asked, world_of
 from trainer.checkpoint import Checkpoint, Damaged
 from trainer.cluster import Cluster
@@ -41,6 +42,10 @@ log = logging.getLogger(__name__)
 
 class Failed(Exception):
     """The run cannot go on; the message says why."""
+
+
+class Diverged(Failed):
+    """It cannot go on as it is, however often it is started again."""
 
 
 class Verdict(Enum):
@@ -137,24 +142,18 @@ class Training:
     def resume(self) -> None:
         """Take up the newest whole checkpoint, or save the state of a run that begins."""
         environments = gather(self.world, environment(self.device))
+        initial = None
         if self.newest is not None:
             self.load(self.newest)
             log.info("resuming at %s images from %s", f"{self.state.images_seen:,}", self.newest.name)
+        elif self.config.init_hash:  # else the run starts from the weights that were drawn
+            initial = read_initial(self.run, self.config.init_hash)
+            take_over(self.state, initial, self.config.seed)
         self.watch.refuse_collapsed(self.state)
         if self.desk:
-            self.desk.begin(self.state, environments)
-        if self.newest is None:
-            self.begin()
-
-    def begin(self) -> None:
-        """Start from the weights that were drawn, or from another run's, and save that."""
-        if self.config.init_hash:
-            initial = read_initial(self.run, self.config.init_hash)
-            take_over(self.state, initial.weights, self.config.seed)
-            if self.desk:
-                self.desk.report_initial(initial)
-        if self.desk:
-            self.desk.save(self.state)
+            self.desk.begin(self.state, environments, initial)
+            if self.newest is None:
+                self.desk.save(self.state)
 
     def load(self, path: Path) -> None:
         """Take over a checkpoint that the main process has found whole."""
@@ -237,7 +236,7 @@ class Training:
         start, made = self.state.images_seen if sentinel else self.broken_at, self.state.rollbacks
         why = sentinel or "NaN or Inf"
         if len(made) >= self.config.max_rollbacks:
-            raise Failed(f"{why} at {start} images, after {len(made)} rollbacks; try a lower rate")
+            raise Diverged(f"{why} at {start:,} images, after {len(made)} rollbacks. {self.ways_on()}")
         if self.desk:
             self.desk.collect(wait=True)
         path = on_main(self.world, partial(self.desk.anchor, healthy=bool(sentinel)) if self.desk else None)
@@ -252,6 +251,17 @@ class Training:
             rollback["change"] = next_change(in_force, self.config.sentinel.changes, before)
         self.amend([*made, rollback])
         self.must_be_durable(self.desk.roll_back(self.state) if self.desk else True)
+
+    def ways_on(self) -> str:
+        """Say what can be done about a run that diverges again and again."""
+        path, o = self.run.path, self.played.optimizer
+        rates = "--optimizer.g-lr", f"{o.g_lr / 2:g}", "--optimizer.d-lr", f"{o.d_lr / 2:g}"
+        lower = command("launcher", "resume", path, "--as", f"{path}-lower-rates", *rates)
+        again = command("launcher", "resume", path, "--max-rollbacks", self.config.max_rollbacks + 3)
+        return (
+            "Go on from the last good state as a new run with other settings, such as lower rates: "
+            f"{lower}; or try other draws: {again}"
+        )
 
     def amend(self, rollbacks: list[dict[str, Any]]) -> None:
         """Go on as these rollbacks want: what the state that was gone back to did not know of is put in force again."""

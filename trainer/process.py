@@ -8,12 +8,13 @@ import os
 import torch.distributed as dist
 
 from shards.index import DataError
+from trainer.advice import command
 from trainer.assembly import set_up_device, world_of
 from trainer.cluster import Cluster
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.journal import Journal
-from trainer.loop import Failed, Training
+from trainer.loop import Diverged, Failed, Training
 from trainer.reporting import set_up_logging
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -36,22 +37,25 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     refuse_other_world(world)
     config.check_world(world.size)
     training = Training(config, run, index, accelerator, cluster)
-    outcome = Outcome.FAILED
+    outcome, facts = Outcome.FAILED, dict[str, object]()
     try:
         outcome = training.train()
         log.info(farewell(outcome, training.state.images_seen, run))
     except Failed as error:
+        facts = {"problem": str(error), "diverged": isinstance(error, Diverged)}
         log.error("%s", error)
     except (OSError, DataError) as error:
+        facts = {"problem": str(error)}
         log.error("failed: %s", error)
     except RuntimeError as error:
+        facts = {"problem": str(error).partition("\n")[0]}
         if world.size == 1 or not lost_peers(error):
             raise
-        log.error("another process is gone: %s", str(error).splitlines()[0])
+        log.error("another process is gone: %s", facts["problem"])
     finally:
         training.watchdog.close()
         if training.desk:
-            training.desk.end(outcome.name.lower(), cluster.stop.received)
+            training.desk.end(outcome.name.lower(), cluster.stop.received, **facts)
     if outcome is not Outcome.FAILED and dist.is_initialized():
         dist.destroy_process_group()
     return outcome
@@ -81,8 +85,9 @@ def lost_peers(error: RuntimeError) -> bool:
 def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
     """Return the last line of a run's log."""
     if outcome is Outcome.FINISHED:
-        return f"finished: {images_seen:,} images seen; paint with: python -m trainer sample {run.path} --out grid.png"
-    return f"interrupted and saved at {images_seen:,} images; go on with: python -m launcher resume {run.path}"
+        paint = command("trainer", "sample", run.path, "--out", "grid.png")
+        return f"finished: {images_seen:,} images seen; paint with: {paint}"
+    return f"interrupted and saved at {images_seen:,} images; go on with: {command('launcher', 'resume', run.path)}"
 
 
 def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:

@@ -16,6 +16,7 @@ import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from command_line.signals import answerable
+from trainer.advice import command
 from trainer.cluster import HERE, OWNER
 from trainer.config import Config
 from trainer.rank_environment import rank_environment
@@ -73,7 +74,7 @@ def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:
     codes = run_group(["train", "--run", str(run.path.resolve())], size, owner=owner)
     outcome = common(codes)
     if outcome is Outcome.FAILED:
-        print(f"the run has stopped; go on with: python -m launcher resume {run.path}", file=sys.stderr)
+        print(f"the run has stopped; go on with: {command('launcher', 'resume', run.path)}", file=sys.stderr)
     return outcome
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainer.advice import command
 from trainer.config import Config
 from trainer.dataset import open_data
 from trainer.environment import best_precision
@@ -25,6 +26,7 @@ from trainer.wandb_environment import SETTINGS, from_environment
 
 DEFAULT_RECIPE = "dcgan-64"
 PROJECT_FILE = Path("lienzo.toml")
+NETWORKS = ("recipe", "generator", "discriminator", "network.")  # settings that decide what weights there are
 
 
 def read_config(run: RunFolder) -> Config:
@@ -125,9 +127,12 @@ def check_identity(run: RunFolder, asked: Config) -> None:
     stored = identity_settings(before)
     for name, value in identity_settings(asked).items():
         if stored[name] != value:
+            new = "begin a new run: python -m launcher submit --run NEW"
+            if not name.startswith(NETWORKS):
+                new = f"go on as a new run: {command('launcher', 'resume', run.path, '--as', 'NEW')}"
             raise Refused(
                 f"{name} is {stored[name]!r} in {run.path} and cannot become {value!r}: it changes the bits of the "
-                "run; start a new run with another --run"
+                f"run; with this setting, {new}"
             )
 
 

@@ -62,9 +62,6 @@ class TrainState:
             if config.channels_last:
                 network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
             network.to(device)
-        first = config.disguise().first_memory()
-        for active in config.penalties.active():
-            first |= active.first_memory()
         fp16 = config.mixed_precision == "fp16"
         return cls(
             generator,
@@ -74,7 +71,7 @@ class TrainState:
             adam(discriminator, config.optimizer.d_lr, config.optimizer),
             GradScaler(device.type, FIRST_SCALE, enabled=fp16),
             GradScaler(device.type, FIRST_SCALE, enabled=fp16),
-            {name: torch.tensor(value, device=device) for name, value in first.items()},
+            {name: torch.tensor(value, device=device) for name, value in first_memory(config).items()},
             dataset,
             identity_hash(config),
         )
@@ -123,12 +120,24 @@ class TrainState:
             if mine[name].shape != tensor.shape:
                 raise Refused(f"{where} does not fit: {name} is {tuple(tensor.shape)}, not {tuple(mine[name].shape)}")
             mine[name].copy_(tensor)
-        self.images_seen = scalars["images_seen"]
         self.rollbacks = [dict(rollback) for rollback in scalars["rollbacks"]]
+        self.load_scalars(scalars)
+
+    def load_scalars(self, scalars: Mapping[str, Any]) -> None:
+        """Take over progress, what the sentinel remembers, and fp16's scalers where both states have them."""
+        self.images_seen = scalars["images_seen"]
         self.sentinel = Record(**scalars["sentinel"])
         for scaler, saved in ((self.g_scaler, scalars["g_scaler"]), (self.d_scaler, scalars["d_scaler"])):
-            if saved:
+            if saved and scaler.is_enabled():
                 scaler.load_state_dict(saved)
+
+
+def first_memory(config: Config) -> dict[str, float]:
+    """Return what penalties and augmentation remember before the first step, by name."""
+    first = config.disguise().first_memory()
+    for active in config.penalties.active():
+        first |= active.first_memory()
+    return first
 
 
 def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> str:

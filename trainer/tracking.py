@@ -15,6 +15,7 @@ from typing import Literal
 from uuid import uuid4
 
 from trainer import journal
+from trainer.advice import command
 from trainer.journal import Journal
 from trainer.origin import original_is_elsewhere
 from trainer.run_folder import RunFolder
@@ -156,9 +157,9 @@ class Tracker:
         self._identity().extend(images_seen, reason).save(self.run.wandb_identity)
         self.event("segment", images_seen=images_seen, reason=reason)
 
-    def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0) -> None:
+    def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0, **facts: object) -> None:
         """Record the end ("finished", "interrupted" if it will go on, "failed") and let the mirror send the rest."""
-        self.event("end", outcome=outcome, signal=signal)
+        self.event("end", outcome=outcome, signal=signal, **facts)
         for file in (self._metrics, self._system, self._events):
             try:
                 file.sync()
@@ -167,9 +168,9 @@ class Tracker:
             file.close()
         if self._mirror is not None and not stop_mirror(self._mirror, outcome, timeout_s):
             log.warning(
-                "W&B has not taken everything in %g s; the next start sends the rest, or: launcher sync %s",
+                "W&B has not taken everything in %g s; the next start sends the rest, or: %s",
                 timeout_s,
-                self.run.path,
+                command("launcher", "sync", self.run.path),
             )
         self._mirror = None
 

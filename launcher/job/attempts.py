@@ -32,12 +32,13 @@ class Cause(StrEnum):
     REQUEUED = "requeued by an administrator"
     ASKED = "asked to stop by a signal"
     LEFT_OUT = "started again without nodes that failed"
+    DIVERGED = "diverged"
     STALLED = "stalled"
     CRASHED = "crashed"
 
 
 OWN_FAULTS = (Cause.TIME_LIMIT, Cause.STALLED, Cause.CRASHED)
-FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED)
+FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED)
 
 
 class Decision(StrEnum):

@@ -52,6 +52,8 @@ def why(
     if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
         late = now.reason == "TimeLimit" or verdict(run, attempt.job) == "TIME LIMIT"
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
+    if ends and ends[-1].get("diverged"):
+        return Cause.DIVERGED, ends[-1]["problem"], []
     refusals = [row["problem"] for row in events if row["kind"] == "refused"]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"

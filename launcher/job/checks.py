@@ -14,6 +14,7 @@ from launcher.job.file_systems import file_system, here, is_local
 from launcher.job.record import JobRecord
 from slurm.profile import Profile
 from slurm.records import Node, Partition
+from trainer.advice import command
 from trainer.config import Config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
@@ -142,5 +143,5 @@ def no_live_job(run: RunFolder, record: JobRecord) -> None:
     if found and runs.live(found):
         raise Refused(
             f"{run.path} has job {record.job} already, which is {found.state.lower()}: watch it with "
-            f"`python -m launcher status {run.path}`, or end it with `python -m launcher cancel {run.path}`"
+            f"`{command('launcher', 'status', run.path)}`, or end it with `{command('launcher', 'cancel', run.path)}`"
         )

@@ -19,9 +19,8 @@ def other_nodes(asked: str, taken: Job) -> str | None:
     if not taken.nodes_asked:
         return None
     least, most = node_range(asked)
-    now_least, now_most = node_range(taken.nodes_asked)
-    running = bool(taken.nodes)  # then it has a number of them, of those that it asked for
-    if least <= now_least <= now_most <= most if running else (least, most) == (now_least, now_most):
+    now_least, now_most = node_range(taken.nodes_asked)  # once it runs, twice the number that it has
+    if least <= now_least <= now_most <= most:
         return None
     return f"Slurm has taken the job with {taken.nodes_asked} nodes in place of {asked}"
 

@@ -15,6 +15,7 @@ from launcher.status.starts import Start, merge
 from launcher.status.states import judge
 from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer import journal
+from trainer.advice import command
 from trainer.run_folder import RunFolder
 
 
@@ -38,7 +39,7 @@ class RunStatus:
     @property
     def next(self) -> str | None:
         """The command that goes on, where that is its user's to do."""
-        return f"python -m launcher resume {self.run.path}" if self.state.resumable else None
+        return f"{command('launcher', 'resume', self.run.path)}" if self.state.resumable else None
 
     @property
     def causes(self) -> list[str]:

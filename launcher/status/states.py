@@ -14,7 +14,12 @@ from slurm.records import Job
 from trainer.journal import Row
 from trainer.lease import Holder, boot
 
-ENDS = {Cause.FINISHED: State.FINISHED, Cause.CANCELLED: State.CANCELLED, Cause.REFUSED: State.REFUSED}
+ENDS = {
+    Cause.FINISHED: State.FINISHED,
+    Cause.CANCELLED: State.CANCELLED,
+    Cause.REFUSED: State.REFUSED,
+    Cause.DIVERGED: State.FAILED,
+}
 
 
 def judge(facts: Facts) -> tuple[State, str]:

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 
+from trainer.advice import command
 from trainer.run_folder import RunFolder
 from trainer.tracking import Identity
 
@@ -35,7 +36,7 @@ class WandbLink:
         if self.state == "online":
             return self.url or f"{self.app}, project {self.project}, run {self.id}, in your default entity"
         if self.state == "offline":
-            return f"offline: python -m launcher sync {run.path}"
+            return f"offline: {command('launcher', 'sync', run.path)}"
         return {"unsent": "nothing sent yet", "disabled": "off"}[self.state]
 
 

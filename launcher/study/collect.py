@@ -17,6 +17,7 @@ from launcher.study.plan import Plan, Task
 from launcher.study.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.speed import stretches
 from launcher.study.standing import Standing, standing
+from trainer.advice import command
 from trainer.run_folder import RunFolder
 
 Figures = Mapping[str, Any]
@@ -49,7 +50,7 @@ def collect(plan: Plan) -> results.Study:
         evaluation(plan, measured[-1] if measured else {}),
         tuple(Arm(name, arm.recipe, dict(options(arm.settings))) for name, arm in settings.arms.items()),
         tuple(entries.values()),
-        Made(version("lienzo"), f"python -m launcher study {plan.folder.path}"),
+        Made(version("lienzo"), command("launcher", "study", plan.folder.path)),
         tuple(rungs),
     )
 

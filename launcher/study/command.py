@@ -23,6 +23,7 @@ from launcher.study.report import report
 from launcher.study.settings import StudySettings, read
 from launcher.study.standing import Standing, stages, upcoming
 from launcher.submit import on_nodes
+from trainer.advice import command
 from trainer.resolve import read_project_file
 from trainer.settings import Refused
 from trainer.stopping import Outcome
@@ -153,7 +154,7 @@ def train_here(plan: Plan, retry: bool) -> int:
     while todo := upcoming(plan, retry, tried)[1]:
         tried |= {*todo}
         if not here(with_settings(plan, todo, gpus=False)):
-            print(f"stopped and saved; the same command goes on: python -m launcher study {plan.folder.path}")
+            print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")
             return Outcome.INTERRUPTED
         report(plan)
     screen().print(report(plan))
@@ -180,6 +181,7 @@ def show_plan(plan: Plan, todo: Sequence[Task], job: Job | None, args: Study) ->
     begun = sum(task.run.config.exists() for task in todo)
     console = screen()
     console.print(table)
+    watch = command("launcher", "study", plan.folder.path, "--status")
     rows = {
         "budget": f"{settings.budget.kind} = {settings.budget.amount:g} for each run",
         "runs": f"{len(plan.costs)} arms × {len(settings.seeds)} seeds; {len(todo)} now, {begun} of them begun before",
@@ -187,7 +189,7 @@ def show_plan(plan: Plan, todo: Sequence[Task], job: Job | None, args: Study) ->
         "decides": f"{settings.evaluation.metric}, {settings.evaluation.num_samples:,} pictures",
         "where": where,
         "folder": str(plan.folder.path),
-        "watch": f"python -m launcher study {plan.folder.path} --status; each run: python -m launcher status RUN",
+        "watch": f"{watch}; each run: python -m launcher status RUN",
         "results": f"{plan.folder.page}, {plan.folder.results}",
     }
     for name, text in rows.items():

@@ -10,6 +10,7 @@ from typing import Any
 
 from shards.index import DataError, Index
 from trainer import journal
+from trainer.advice import command
 from trainer.checkpoint import find
 from trainer.config import Config
 from trainer.evaluation.best import Best
@@ -78,9 +79,8 @@ def best_checkpoint(run: RunFolder) -> str:
     """
     best = Best.of(run)
     if best is None:
+        measure = command("trainer", "evaluate", run.path, "--seed-set", "select", "--checkpoint", "NAME")
         raise Refused(
-            f"{run.path} has no best checkpoint yet: measure some with "
-            f"python -m trainer evaluate {run.path} --seed-set select --checkpoint NAME, or train with "
-            "--metrics.every-images"
+            f"{run.path} has no best checkpoint yet: measure some with {measure}, or train with --metrics.every-images"
         )
     return best.checkpoint

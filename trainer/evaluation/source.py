@@ -19,6 +19,7 @@ from shards.exclusion import REASONS, Excluded
 from shards.index import INDEX, Index
 from shards.order import permute
 from shards.stream import Reader
+from trainer.advice import command
 from trainer.sample import Pictures
 from trainer.settings import Refused
 
@@ -89,7 +90,7 @@ class Shards:
         """
         raise Refused(
             f"sample {sample} of {self.name} is damaged: {problem}; "
-            f"run: python -m shards verify {self.index.path}, and build the shards again"
+            f"run: {command('shards', 'verify', self.index.path)}, and build the shards again"
         )
 
     def held_out(self) -> Shards | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import COMMANDS
+from launcher.job.snapshot import PACKAGES
 from tests.conftest import HOME
 
 MAY_IMPORT = {
@@ -37,6 +38,10 @@ def test_imports_point_one_way() -> None:
     for path in SOURCES:
         package = path.relative_to(HOME).parts[0]
         assert imported(path) & MAY_IMPORT.keys() <= MAY_IMPORT[package], path
+
+
+def test_a_job_gets_every_package() -> None:
+    assert {*PACKAGES} == MAY_IMPORT.keys()
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

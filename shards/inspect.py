@@ -44,6 +44,8 @@ def run_inspect(args: Inspect) -> int:
     try:
         if args.num < 1:
             raise DataError(f"--num {args.num}: a sheet has at least one picture")
+        if args.seed < 0:
+            raise DataError(f"--seed must not be negative, but is {args.seed}")
         index = Index.open(args.path)
         console = Console(markup=False, highlight=False)
         for shown in describe(index):

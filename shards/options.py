@@ -15,6 +15,7 @@ from shards.decode import Decoding, Fit
 from shards.index import DataError
 from shards.label_table import Csv
 
+MOST_WORKERS = 1024
 MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
 
 
@@ -73,6 +74,8 @@ def check(args: Build) -> None:
     for name, low in least.items():
         if getattr(args, name) < low:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
+    if args.workers > MOST_WORKERS:
+        raise DataError(f"--workers must be at most {MOST_WORKERS}, but got {args.workers}")
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     if not 0 <= args.holdout < 1:

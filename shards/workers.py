@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from shards.found import to_text
-from shards.interruption import Stopped
+from shards.interruption import SIGNALS, Stopped
 from shards.shard import Job, Listed, Piece, Recipe, unfinished_file, write_shard
 
 INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
@@ -118,9 +118,9 @@ class Workers:
         return self
 
     def start_blocked(self) -> Worker:
-        """Start a process with blocked signals: Ctrl-C, and a scheduler's SIGTERM, reach all processes of a job; for
-        the workers, the parent decides."""
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        """Start a process with blocked signals: Ctrl-C, a closing terminal's SIGHUP and a scheduler's SIGTERM reach all
+        processes; for the workers, the parent decides."""
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             return self.start()
         finally:

@@ -65,3 +65,8 @@ def parse(
         config=config,
         registry=PATHS,
     )
+
+
+def said(arguments: Sequence[str], setting: str) -> bool:
+    """Tell whether a command line names a setting."""
+    return any(word.partition("=")[0].replace("_", "-") == f"--{setting.replace('_', '-')}" for word in arguments)

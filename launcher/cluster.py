@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from command_line.arguments import said
 from slurm import control
-from trainer.resolve import said
 from trainer.settings import Refused
 
 ClusterName = Literal["auto", "local", "slurm"]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from command_line.arguments import said
 from launcher.cluster import Wanted, instead_of_slurm, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config import Config
-from trainer.resolve import defaults, said, settle_length, write_config
+from trainer.resolve import defaults, settle_length, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 from trainer.tracking import Identity

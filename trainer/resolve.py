@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from command_line.arguments import said
 from trainer.advice import command
 from trainer.config import Config
 from trainer.dataset import open_data
@@ -85,11 +86,6 @@ def settle_length(asked: Config, arguments: Sequence[str]) -> Config:
     if said(arguments, "epochs") and said(arguments, "total_images"):
         raise Refused("--epochs and --total-images both tell how long to train: name one of them")
     return replace(asked, epochs=None) if said(arguments, "total_images") else asked
-
-
-def said(arguments: Sequence[str], setting: str) -> bool:
-    """Tell whether a command line names a setting."""
-    return any(word.partition("=")[0].replace("_", "-") == f"--{setting.replace('_', '-')}" for word in arguments)
 
 
 def check_length(run: RunFolder, config: Config) -> None:

@@ -9,10 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-import tyro
-
+from command_line import arguments as command_line
+from command_line.streams import run
 from shards.index import DataError
 from slurm.settings import Refused as SlurmRefused
 from trainer.settings import Refused
@@ -138,7 +138,8 @@ COMMANDS = {command.__name__: command for command in ALL}
 
 def parse(kind: type[T], arguments: Sequence[str]) -> T:
     """Read a command's arguments; on --help or a mistake, say what it takes, and exit."""
-    return tyro.cli(kind, args=arguments, prog=f"python -m launcher {kind.__name__.lower()}")
+    parsed: T = command_line.parse(kind, arguments, f"python -m launcher {kind.__name__.lower()}")
+    return parsed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -160,5 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def start() -> NoReturn:
+    """Be the program `lienzo`."""
+    run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from command_line.arguments import said
 from slurm import control
 from trainer.settings import Refused
 
@@ -58,10 +60,25 @@ def use_slurm(wanted: Wanted) -> bool:
 
 
 def instead_of_slurm(wanted: Wanted) -> str:
-    """Say in words that a run is trained here."""
+    """Say in words that a run is trained here, and what was asked of Slurm in vain."""
     why = "" if wanted.cluster == "local" else "no Slurm here: "
     instead = f" in place of {wanted.nodes} nodes" if wanted.nodes != "1" else ""
-    return f"{why}this machine{instead}"
+    idle = [
+        f.name for f in fields(Wanted) if f.name not in ("nodes", "cluster") and getattr(wanted, f.name) is not None
+    ]
+    without = "".join(f", --{name.replace('_', '-')}" for name in idle)
+    return f"{why}this machine{instead}" + (f" (not used, as they are of Slurm: {without[2:]})" if idle else "")
+
+
+def refuse_processes(arguments: Sequence[str], job_has_gpus: bool) -> None:
+    """Refuse to say how many processes there are on Slurm: its nodes decide.
+
+    Raises:
+        Refused: the command line does.
+    """
+    if said(arguments, "processes"):
+        what = "GPU: use --gpus-per-node" if job_has_gpus else "core, and at most one a micro-batch: use --nodes"
+        raise Refused(f"--processes is of this machine, as with --cluster local; on Slurm there is one a {what}")
 
 
 def node_range(nodes: str) -> tuple[int, int]:

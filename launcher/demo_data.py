@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from trainer.settings import Refused
 
@@ -27,7 +28,35 @@ def demo_shards(size: int) -> Path:
             "build made, or name it for good with: python -m launcher init --data DIR"
         )
     print(f"no data is named: building {shards} from the bundled pictures", file=sys.stderr)
-    command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
-    if subprocess.run([*command, "--resume"], cwd=HOME, check=False).returncode:
-        raise Refused(f"the bundled pictures could not be made into shards: see above; remove {shards} and try again")
+    try:
+        shards.parent.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=shards.parent, prefix=f".{shards.name}-") as folder:
+            build(Path(folder) / "shards", size)
+            put(Path(folder) / "shards", shards)
+    except OSError as error:
+        raise Refused(f"{shards} cannot be made: {error.strerror}; remove what is there, or name --data") from error
     return shards
+
+
+def build(shards: Path, size: int) -> None:
+    """Build the bundled pictures into a new folder.
+
+    Raises:
+        Refused: it cannot be done.
+    """
+    command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
+    if subprocess.run(command, cwd=HOME, check=False).returncode:
+        raise Refused("the bundled pictures could not be made into shards: see above; name --data")
+
+
+def put(built: Path, place: Path) -> None:
+    """Give a folder its name, unless another process was faster: theirs holds the same bytes.
+
+    Raises:
+        OSError: it cannot be given.
+    """
+    try:
+        built.rename(place)
+    except OSError:
+        if not (place / "index.json").exists():
+            raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from command_line.streams import reader_gone
 from launcher import runs
 from launcher.job.attempts import Attempt
 from launcher.log_files import StartLog, open_log
@@ -47,13 +47,10 @@ def run_logs(args: Logs) -> int:
     """
     run = runs.existing(args.run)
     check(run, args)
-    try:
-        if args.follow:
-            follow(run, args)
-        else:
-            show(run, args)
-    except BrokenPipeError:  # `logs RUN | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if args.follow:
+        follow(run, args)
+    else:
+        show(run, args)
     return 0
 
 
@@ -95,7 +92,7 @@ def follow(run: RunFolder, args: Logs) -> None:
     """Print one start after the other as they grow, until the run has ended."""
     number = max(0, len(runs.starts(run)) - 1) if args.restart is None else args.restart
     log, told, looked, over = None, False, 0.0, False
-    while True:
+    while not reader_gone():
         known = runs.starts(run)
         if log is None and number < len(known):
             announce(known, number)

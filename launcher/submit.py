@@ -3,8 +3,10 @@ old run."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,22 +15,23 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher.cluster import Wanted, instead_of_slurm, node_range, use_slurm
+from command_line.arguments import parse
+from launcher.cluster import Wanted, instead_of_slurm, node_range, refuse_processes, use_slurm
 from launcher.demo_data import demo_shards
 from launcher.job import submission as slurm_job
 from launcher.job.submission import Job
 from launcher.status.wandb_link import wandb_link
 from shards.index import Index
 from trainer.advice import command
-from trainer.commands import refuse_living, train_here
+from trainer.commands import held, refuse_living, train_here
 from trainer.config import Config
 from trainer.dataset import open_data
-from trainer.mirror import resolve_mode
 from trainer.processes import default_processes
 from trainer.rank_environment import refuse_crowd
-from trainer.resolve import defaults, read_config, settle
+from trainer.resolve import check_identity, defaults, read_config, settle, settle_length
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.wandb_environment import resolve_mode
 
 
 @dataclass(frozen=True)
@@ -70,9 +73,37 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     """
     run = RunFolder(parsed.run) if parsed.run else None
     start = replace(parsed, config=defaults(parsed.recipe, run))
-    asked = tyro.cli(Submit, args=list(arguments), default=start, prog="python -m launcher submit")
-    folder = RunFolder(asked.run or Path("runs") / f"{asked.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return launch(folder, asked.config, asked.wanted, asked.keep_batch, asked.dry_run)
+    asked: Submit = parse(Submit, arguments, "python -m launcher submit", start)
+    asked = replace(asked, config=settle_length(asked.config, arguments))
+    if asked.run:
+        return launch(RunFolder(asked.run), asked, arguments)
+    with fresh_folder(Path("runs") / f"{asked.config.recipe}-{time.strftime('%Y%m%d-%H%M%S')}") as path:
+        return launch(RunFolder(path), asked, arguments)
+
+
+@contextmanager
+def fresh_folder(wanted: Path) -> Iterator[Path]:
+    """Make a folder that nobody else has, of this name or with a number behind it; if it stays empty, remove it.
+
+    Raises:
+        Refused: none can be made.
+    """
+    path = wanted
+    try:
+        for number in itertools.count(2):
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:
+                path = wanted.with_name(f"{wanted.name}-{number}")
+    except OSError as error:
+        raise Refused(f"the run folder {path} cannot be made: {error.strerror}; name another --run") from error
+    try:
+        yield path
+    finally:
+        with suppress(OSError):  # it holds a run
+            path.rmdir()
+            path.parent.rmdir()  # unless it holds others
 
 
 def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
@@ -84,19 +115,20 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
     config = read_config(RunFolder(parsed.run))
     if parsed.new_run:
         config = replace(config, init_state="all")  # unless the command line says --init-state weights
-    start = replace(parsed, config=config)
-    asked = tyro.cli(Resume, args=list(arguments), default=start, prog="python -m launcher resume")
-    run, config = RunFolder(asked.run), asked.config
-    if asked.new_run:
-        run, config = RunFolder(asked.new_run), replace(config, init_from=asked.run)
-        if run.config.exists():
-            again = command("launcher", "resume", run.path)
-            raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
-    return launch(run, config, asked.wanted, keep_batch=True, dry_run=asked.dry_run)
+    asked: Resume = parse(Resume, arguments, "python -m launcher resume", replace(parsed, config=config))
+    asked = replace(asked, config=settle_length(asked.config, arguments))
+    if asked.new_run is None:
+        return launch(RunFolder(asked.run), asked, arguments)
+    run, config = RunFolder(asked.new_run), replace(asked.config, init_from=asked.run)
+    if run.config.exists():
+        again = command("launcher", "resume", run.path)
+        raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
+    return launch(run, replace(asked, config=config), arguments)
 
 
-def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry_run: bool) -> int:
+def launch(run: RunFolder, asked: Submit | Resume, arguments: Sequence[str]) -> int:
     """Check everything, print the plan, and have the run trained."""
+    config, wanted = asked.config, asked.wanted
     refuse_crowd("launcher submit")
     node_range(wanted.nodes)
     on_slurm = use_slurm(wanted)
@@ -104,28 +136,39 @@ def launch(run: RunFolder, config: Config, wanted: Wanted, keep_batch: bool, dry
     if config.data is None:
         config = replace(config, data=demo_shards(config.network.size))
     job = slurm_job.prepare(run, config, wanted) if on_slurm else None
+    if job:
+        refuse_processes(arguments, job.request.gpus_per_node > 0)
     if job and job.request.gpus_per_node and config.mixed_precision == "auto":
         config = replace(config, mixed_precision="bf16")  # decided for the nodes' GPUs, not for this machine
     processes = job.most_tasks if job else config.processes
     grown = config
-    if processes and processes > config.micro_batches and not keep_batch and not run.config.exists():
+    if processes and processes > config.micro_batches and may_grow(asked) and not run.config.exists():
         grown = config.grown_to(processes)
     grown = settle(run, grown)
     size = processes or default_processes(grown)
     grown.check_world(size)
     index = open_data(grown)
-    if job and not dry_run:
+    if job and not asked.dry_run:
         refuse_living(run)
     where = on_nodes(job) if job else f"{instead_of_slurm(wanted)}, {size} process{'es' if size > 1 else ''}"
     show_plan(run, grown, index, where, config.batch_size, job)
-    if dry_run:
+    if asked.dry_run:
         if job:
             print(f"\n{slurm_job.script(run, job)}")
         return 0
     if job is None:
         return train_here(grown, run)
-    print(f"submitted job {slurm_job.submit(run, grown, job)}; W&B: {page(run, grown)}")
+    with held(run, "a submission"):  # or two at once would write over each other
+        slurm_job.refuse_submitted(run)
+        check_identity(run, grown)
+        number = slurm_job.submit(run, grown, job)
+    print(f"submitted job {number}; W&B: {page(run, grown)}")
     return 0
+
+
+def may_grow(asked: Submit | Resume) -> bool:
+    """Tell whether a new run may get more micro-batches."""
+    return isinstance(asked, Submit) and not asked.keep_batch
 
 
 def page(run: RunFolder, config: Config) -> str:

@@ -10,10 +10,11 @@ from typing import Annotated
 import tyro
 
 from trainer import journal
-from trainer.mirror import Mirror, abandon_service, explain, has_key, sole_sender
+from trainer.mirror import Mirror, abandon_service, explain, sole_sender
 from trainer.run_folder import RunFolder
 from trainer.tracking import Identity
-from trainer.wandb_run import WandbRun, server_url
+from trainer.wandb_environment import has_key, server_url
+from trainer.wandb_run import WandbRun
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
 
+from command_line.arguments import parse
+from command_line.streams import run
 from shards.build import run_build
 from shards.inspect import Inspect, run_inspect
 from shards.options import Build
@@ -22,10 +23,10 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 damage was found, 2 refused, 75 interrupted."""
-    args: Build | Verify | Inspect = tyro.cli(
+    args: Build | Verify | Inspect = parse(
         Command,
-        args=argv,
-        prog="python -m shards",
+        argv,
+        "python -m shards",
         description="From pictures to tar shards.",
         config=(tyro.conf.OmitArgPrefixes,),
     )
@@ -39,4 +40,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

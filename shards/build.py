@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shlex
 import shutil
 import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shards.duplicates import count_duplicates
 from shards.durable import flush
-from shards.exclusion import REASONS
-from shards.finish import finish
-from shards.index import INDEX, DataError, Index
+from shards.finish import check_pictures, finish
+from shards.found import to_show, to_text
+from shards.index import EXCLUDED, INDEX, DataError, Index
 from shards.interruption import Interruption, Stopped, interruptible
 from shards.ledger import Ledger
-from shards.listing import SPLITS, compare_listings, compare_settings, write_listing
+from shards.listing import compare_listings, compare_settings, write_listing
+from shards.making import make_shards
 from shards.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
-from shards.progress import ListingProgress, Progress
+from shards.progress import ListingProgress
 from shards.shard import Recipe
 from shards.source import Source, open_source
-from shards.workers import INTERRUPTED, Workers
+from shards.summary import summarize
+from shards.workers import INTERRUPTED
 
 WORK = ".build"  # the folder inside DIR that an unfinished build keeps everything in
 
@@ -52,7 +56,7 @@ def build(args: Build, interruption: Interruption) -> None:
         Stopped: it can be resumed.
     """
     check(args)
-    source, settings = open_source(args.source), settings_of(args)
+    source, settings = open_source(args.source, args.follow_links), settings_of(args)
     if is_finished(args, settings):
         print(f"{args.out} is complete")
         return
@@ -60,16 +64,17 @@ def build(args: Build, interruption: Interruption) -> None:
     try:
         work.mkdir(parents=True, exist_ok=True)
         with locked(work):
-            build_in(work, args, source, settings, interruption)
+            try:
+                build_in(work, args, source, settings, interruption)
+            except DataError:
+                if not (work / "listing").exists():
+                    shutil.rmtree(work)  # nothing is there to resume
+                raise
+            shutil.rmtree(work)
     except OSError as error:
         raise Stopped(f"cannot write to {args.out}: {error.strerror or error}") from error
     except sqlite3.Error as error:
         raise Stopped(f"cannot keep the list of files in {work}: {error}") from error
-    except DataError:
-        if not (work / "listing").exists():
-            shutil.rmtree(work)  # nothing is there to resume
-        raise
-    shutil.rmtree(work)
 
 
 def is_finished(args: Build, settings: dict[str, Any]) -> bool:
@@ -89,7 +94,7 @@ def is_finished(args: Build, settings: dict[str, Any]) -> bool:
         return True
     if WORK in names and not args.resume:
         raise DataError(f"{args.out} holds an unfinished build: go on with --resume, or build into another folder")
-    if names and WORK not in names:
+    if names - {EXCLUDED} and WORK not in names:  # a build that found no picture leaves the list of why
         raise DataError(f"{args.out} is not empty: build into a new folder")
     return False
 
@@ -106,6 +111,14 @@ def locked(work: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another build is at work in {work.parent}: wait for it, or end it") from None
+        except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: network file systems that are mounted without locks
+            (work / "lock").unlink()
+            with suppress(OSError):  # it holds a build that began with locks
+                work.rmdir()
+            raise DataError(
+                f"{work.parent} is on a file system without locks (flock: {error.strerror}), which keep two builds out "
+                "of one folder: build on another one, such as a local disk, and move the finished folder there"
+            ) from None
         yield
 
 
@@ -113,7 +126,9 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
     """List the source, make the shards that are not there yet, finish the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    write_listing(new, source, labels_of(args), settings, interruption.between(ListingProgress()))
+    wrapping = write_listing(new, source, labels_of(args), settings, interruption.between(ListingProgress()))
+    for note in [*source.notes, *([] if wrapping is None else [wrapping_note(args.source, to_text(wrapping))])]:
+        print(f"note: {note}", file=sys.stderr, flush=True)
     if listing.exists():
         compare_listings(listing, new)
     else:
@@ -125,46 +140,24 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
         shard_samples = shard_samples_of(args, sum(ledger.pictures.values()))
         recipe = Recipe(source, decoding_of(args), args.encode, args.max_bytes, work)
         done = make_shards(ledger, recipe, args.workers, shard_samples, interruption)
-        content = finish(ledger, args.out, work, settings | {"shard_samples": shard_samples})
+        check_pictures(ledger, args.out, work, settings)
+        duplicates = count_duplicates(ledger, sum(ledger.pictures.values()))
+        content = finish(ledger, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
+        exclusions = ledger.exclusions()
     except DataError:
         listing.unlink()
         raise
     finally:
         ledger.close()
-    summarize(content, args.out, done, time.monotonic() - started)
-
-
-def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:
-    """Make the shards that are not there yet and return the number of pictures looked at."""
-    total, todo, jobs = ledger.to_do(shard_samples)
-    progress = Progress(total, total - todo)
-    try:
-        with Workers(min(workers, jobs), recipe) as pool:
-            for job, piece in pool.run(ledger.open_jobs(shard_samples), interruption.between(progress.show)):
-                ledger.record(job, piece)
-                progress.add(len(job.pictures))
-    finally:
-        progress.close()
-    return todo
-
-
-def summarize(content: dict[str, Any], out: Path, done: int, seconds: float) -> None:
-    """Print what was built."""
-    train, holdout = (content["splits"][split] for split in SPLITS)
-    sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
-    print(f"{out}: {train['samples']:,} pictures to train on and {holdout['samples']:,} held out", end=" ")
-    print(f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB")
+    seconds = time.monotonic() - started
+    for line in summarize(content, args.out, exclusions, duplicates):
+        print(line)
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
-    if enlarged := content["statistics"]["enlarged"]:
-        print(f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}")
-    if content["classes"]:
-        unlabelled = samples - sum(content["class_counts"])
-        print(f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}")
-    if content["labels"]:
-        print(
-            "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
-        )
-    if content["excluded"]:
-        print(f"excluded: {sum(content['excluded'].values()):,}, listed in {out / 'excluded.jsonl'}")
-        for reason, count in content["excluded"].items():
-            print(f"  {count:8,}  {reason}: {REASONS[reason]}")
+
+
+def wrapping_note(source: Path, folder: str) -> str:
+    """Tell that a folder is around what may be the classes."""
+    what = f"there is one class, as everything lies in {to_show(folder)}; for the folders in it as classes, "
+    return what + (
+        f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
+    )

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from shards.color import Flatten, flattener, to_eight_bits
 from shards.exclusion import Excluded
+from shards.foreign import why_not
+from shards.jpeg import load_jpeg
+from shards.pillow import explained, formats, has_more_frames, limits, orientation
+from shards.png import correct_transparency, without_extras
+from shards.tiff import load_tiff
 
 Fit = Literal["crop", "pad", "stretch"]
 Box = tuple[float, float, float, float]
 
 STRIP_PIXELS = 1 << 22  # of a large picture so many pixels are converted at a time
-ORIENTATION = 0x0112  # the EXIF tag
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -59,14 +61,7 @@ class Picture:
     height: int
     mode: str  # of Pillow
     format: str
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Return the formats to try: all of Pillow's but EPS, a program that an external interpreter would have to run."""
-    Image.init()
-    common = ("JPEG", "PNG", "WEBP", "GIF")  # tried first, which saves time
-    return (*common, *(name for name in Image.ID if name not in (*common, "EPS")))
+    notes: frozenset[str] = frozenset()  # keys of exclusion.NOTES: what was guessed or left out
 
 
 def decode(data: bytes, settings: Decoding) -> Picture:
@@ -78,39 +73,30 @@ def decode(data: bytes, settings: Decoding) -> Picture:
     """
     if not data:
         raise Excluded("empty", "0 bytes")
-    with warnings.catch_warnings(), pixel_limit(settings.max_pixels):
+    with warnings.catch_warnings(), limits(settings.max_pixels):
         warnings.simplefilter("ignore")  # what matters of a picture's oddities raises, or is of no interest
         try:
             return decode_frame(data, settings)
         except (Excluded, MemoryError):
             raise
-        except UnidentifiedImageError:
-            raise Excluded("not_an_image", f"starts with {data[:16]!r}") from None
         except Image.DecompressionBombError as error:
             raise Excluded("too_many_pixels", f"{error} (--max-pixels)") from error
         except Exception as error:  # hostile bytes raise anything: SyntaxError, struct.error, IndexError...
-            raise Excluded(reason_of(error), f"{type(error).__name__}: {error}") from error
-
-
-@contextmanager
-def pixel_limit(pixels: int) -> Iterator[None]:
-    """Set the limit at which Pillow itself refuses a picture, or one that is hidden inside: twice its variable."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = -(-pixels // 2)
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
-def reason_of(error: Exception) -> str:
-    """Tell a file that ends too early from one that is damaged."""
-    early = isinstance(error, EOFError) or "truncated" in str(error).lower()
-    return "truncated" if early else "unreadable"
+            failure = why_not(data) if isinstance(error, UnidentifiedImageError) else explained(data, error)
+        for bare in without_extras(data):
+            try:
+                picture = decode_frame(bare, settings)
+            except (Excluded, MemoryError):
+                raise
+            except Exception:  # the first failure is the one to tell
+                continue
+            return replace(picture, notes=picture.notes | {"extras_ignored"})
+        raise failure
 
 
 def decode_frame(data: bytes, settings: Decoding) -> Picture:
     """Do what `decode` does; errors are those of Pillow's plugins."""
+    notes: set[str] = set()
     with Image.open(io.BytesIO(data), formats=formats()) as image:
         width, height = image.size
         if width * height > settings.max_pixels:
@@ -119,37 +105,44 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
         if min(width, height) < settings.min_size:
             raise Excluded("too_small", f"{width} x {height}, and --min-size is {settings.min_size}")
         mode, format = image.mode, image.format or "?"
-        extent = load(image, settings)
+        pixels, extent = load(image, data, settings, notes)
         turn = UPRIGHT.get(orientation(image))
-        small = resize(image, extent, settings)
+        small = resize(pixels, flattener(image, settings.background, notes), extent, settings, notes)
+        if has_more_frames(image):
+            notes.add("first_frame")
     if turn is not None:
         small = small.transpose(turn)
         if turn not in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
             width, height = height, width
-    return Picture(np.asarray(pad(small, settings)), width, height, mode, format)
+    return Picture(np.asarray(pad(small, settings)), width, height, mode, format, frozenset(notes))
 
 
-def load(image: Image.Image, settings: Decoding) -> tuple[float, float]:
-    """Decode, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, and return the width and height that it has then.
+def load(
+    image: Image.Image, data: bytes, settings: Decoding, notes: set[str]
+) -> tuple[Image.Image, tuple[float, float]]:
+    """Decode, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, and return the pixels, and what their size should be.
 
-    They are fractions of a pixel shorter than `image.size`, which libjpeg rounds up. Taking that for the picture's size
-    would shift and stretch it by part of a pixel, and cost more than the scaled decoding itself: 10 to 15 dB.
+    That is fractions of a pixel shorter than `image.size`, which libjpeg rounds up. Taking the latter for the picture's
+    size would shift and stretch it by part of a pixel, and cost more than the scaled decoding itself: 10 to 15 dB.
     """
     scaled = None
     if settings.scaled_decode:
         width, height = fitted_size(*image.size, settings)
         scaled = image.draft(image.mode, (settings.scaled_decode * width, settings.scaled_decode * height))
-    image.load()
-    return scaled[1][2:] if scaled else image.size
-
-
-def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; 1, upright, when there is none or it is damaged. Pillow turns TIFFs in load()."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, zlib.error):
-        return 1
-    return value if isinstance(value, int) else 1
+    extent = scaled[1][2:] if scaled else image.size
+    if isinstance(image, JpegImageFile):
+        pixels, warning = load_jpeg(data, image.mode, image.size)
+        if warning:
+            notes.add("harmless_warning")
+        if pixels is not None:
+            return pixels, extent
+    if isinstance(image, TiffImageFile):
+        load_tiff(image, data, notes)
+    else:
+        image.load()
+    if isinstance(image, PngImageFile):
+        correct_transparency(image, data)
+    return image, extent
 
 
 def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, int]:
@@ -161,19 +154,21 @@ def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, i
     return max(1, round(width * size / side)), max(1, round(height * size / side))
 
 
-def resize(image: Image.Image, extent: tuple[float, float], settings: Decoding) -> Image.Image:
+def resize(
+    image: Image.Image, flatten: Flatten | None, extent: tuple[float, float], settings: Decoding, notes: set[str]
+) -> Image.Image:
     """Convert to sRGB and filter to the final size (of the longer side, when the picture is to be padded)."""
     width, height = extent
     target = fitted_size(width, height, settings)
     gap = settings.scaled_decode
     factor = max(1, int(min(width / (gap * target[0]), height / (gap * target[1])))) if gap else 1
-    small = shrink(to_eight_bits(image), flattener(image, settings.background), factor)
+    small = shrink(to_eight_bits(image, notes), flatten, factor)
     box: Box = (0, 0, width / factor, height / factor)
     if settings.fit == "crop":
         side = min(box[2:])
         left, top = (box[2] - side) / 2, (box[3] - side) / 2
         box, target = (left, top, left + side, top + side), (settings.size, settings.size)
-    return small.resize(target, Image.Resampling.LANCZOS, box)
+    return small.resize(target, Image.Resampling.LANCZOS, box).convert("RGB")
 
 
 def shrink(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:

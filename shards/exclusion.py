@@ -1,12 +1,17 @@
-"""Why a file of the source is not in the shards."""
+"""Why a file of the source is not in the shards, and what was guessed of one that is."""
 
 from __future__ import annotations
 
 REASONS = {
     "empty": "the file has no bytes",
-    "not_an_image": "the content is in no format that Pillow reads",
+    "not_an_image": "the content is no picture, whatever its name says",
+    "unsupported": "a format, or a variant of one, that cannot be read",
     "truncated": "the file ends too early",
-    "unreadable": "the file cannot be read, or its content is damaged",
+    "damaged": "the content is damaged",
+    "unreadable": "the file system or the archive does not give its content",
+    "out_of_memory": "too little memory to decode it, also with no other worker at work",
+    "kills_worker": "decoding it ended the worker process, also with no other worker at work",
+    "too_slow": "decoding it had no end in ten minutes of computing, twice",
     "too_many_pixels": "more pixels than --max-pixels",
     "too_many_bytes": "more bytes than --max-bytes, unpacked",
     "too_small": "a side shorter than --min-size",
@@ -15,12 +20,25 @@ REASONS = {
     "dangling_link": "a link to nothing",
     "symlink_loop": "a link to itself, or to a folder above it",
     "linked_folder": "a link to another folder of the source: its pictures are taken where they lie",
-    "outside_source": "a link that leaves the source",
+    "outside_source": "a link that leaves the source; --follow-links takes the files that links lead to",
     "link_in_archive": "a link inside an archive",
     "escapes_archive": "a member whose name would leave the folder that the archive is unpacked in",
     "duplicate_name": "a second member with this name; the first one is used",
     "encrypted": "a member that needs a password",
 }
+
+NOTES = {
+    "harmless_warning": "the decoder warned of something that does not touch the pixels",
+    "extras_ignored": "damaged or oversized texts and other extras of a PNG were left out",
+    "first_frame": "an animation, or several pages: the first one was taken",
+    "scaled": "more than 8 bits a channel, taken by their usual range and scaled to 8",
+    "spread": "values outside of the usual ranges: the least became black and the greatest white",
+    "twelve_bits": "16 bits a channel with no value above 4095: taken as 12 bits",
+    "profile_ignored": "the colour profile is damaged, or of another colour space than the pixels",
+    "cmyk_by_formula": "CMYK without a colour profile: converted by a plain formula",
+    "extra_channels": "more channels than colours and transparency: the first ones were taken",
+}
+"""What is told of pictures that were taken."""
 
 
 class Excluded(Exception):

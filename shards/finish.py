@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from shards.duplicates import Duplicates
 from shards.durable import flush, write_durably
 from shards.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError, shard_name
 from shards.ledger import Ledger
 from shards.listing import SPLITS
 from shards.shard import shard_file
+from shards.summary import tell_exclusions
 from shards.tally import Tally, group, statistics
 
 OWN_HASH = "0" * 64  # stands for the index's own SHA-256 while that is computed
 
 
-def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates) -> dict[str, Any]:
     """Complete the folder and return the content of its index. It can be killed at any point, and done again.
 
     Args:
@@ -30,17 +32,14 @@ def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> d
         out: the folder.
         work: where the shards are.
         settings: for the index.
+        duplicates: for the index as well.
 
     Raises:
-        DataError: there is no picture to train on.
         OSError: a file cannot be written.
     """
-    tally, excluded = Tally(), ledger.excluded_counts()
+    tally = Tally()
     for _, _, piece in ledger.pieces():
         tally.update(piece.tally)
-    if not any(piece.samples for split, _, piece in ledger.pieces() if split == 0):
-        reasons = "".join(f", {count:,} {reason}" for reason, count in excluded.items()) or ", there are no files"
-        raise DataError(f"the source has no picture to train on: {tally['pictures']:,} held out{reasons}")
     counts = {int(label): count for label, count in group(tally, "class").items()}
     used = sorted(counts)  # classes of the listing, from 0, that have pictures
     splits = name_shards(ledger, out, work)
@@ -53,9 +52,9 @@ def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> d
         "labels": ledger.fact("matching"),
         "splits": splits,
         "table_sha256": write_durably(out / TABLE, table(ledger, samples, used), work),
-        "excluded_sha256": write_durably(out / EXCLUDED, exclusions(ledger), work),
-        "excluded": excluded,
-        "statistics": statistics(tally),
+        "excluded_sha256": write_durably(out / EXCLUDED, exclusion_lines(ledger), work),
+        "excluded": {reason: found.count for reason, found in ledger.exclusions().reasons.items()},
+        "statistics": statistics(tally) | {"duplicates": numbers_of(duplicates)},
         "index_sha256": OWN_HASH,
     }
     flush(out)
@@ -64,6 +63,36 @@ def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> d
     write_durably(out / INDEX, [text.replace(OWN_HASH.encode(), own_hash.encode())], work)
     flush(out)
     return content
+
+
+def numbers_of(duplicates: Duplicates) -> dict[str, int]:
+    """Return what the index tells of pictures that are there twice."""
+    return {"train": duplicates.train, "holdout_in_train": duplicates.holdout_in_train}
+
+
+def check_pictures(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> None:
+    """Check that there is something to train on, with labels where they were asked for; else say why there is not.
+
+    Raises:
+        DataError: there is not; `out` has the list of what was excluded.
+    """
+    tally, trained = Tally(), 0
+    for split, _, piece in ledger.pieces():
+        tally.update(piece.tally)
+        trained += piece.samples if split == 0 else 0
+    if trained and (settings["labels"] == "none" or group(tally, "class")):
+        return
+    usable, exclusions = tally["pictures"], ledger.exclusions()
+    if trained:
+        why = f"no usable picture has a label, of {usable:,}"
+    elif usable:
+        why = f"there is no picture to train on, as all {usable:,} are held out: give a lower --holdout"
+    else:
+        why = "there is no picture to train on" if exclusions.count else "the source has no files"
+    if exclusions.count:
+        write_durably(out / EXCLUDED, exclusion_lines(ledger), work)
+        why += f"; {exclusions.count:,} files are excluded, see {out / EXCLUDED}"
+    raise DataError("\n".join([why, *tell_exclusions(exclusions)]))
 
 
 def name_shards(ledger: Ledger, out: Path, work: Path) -> dict[str, dict[str, Any]]:
@@ -100,7 +129,7 @@ def table(ledger: Ledger, samples: int, used: list[int]) -> Iterator[bytes]:
         yield rows.tobytes()
 
 
-def exclusions(ledger: Ledger) -> Iterator[bytes]:
+def exclusion_lines(ledger: Ledger) -> Iterator[bytes]:
     """Yield a line of JSON for each excluded file."""
     for name, reason, detail in ledger.excluded():
         yield json.dumps({"file": name, "reason": reason, "detail": detail}).encode("ascii") + b"\n"

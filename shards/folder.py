@@ -15,10 +15,17 @@ OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe that took a file's p
 
 
 class FolderSource:
-    """All files below a folder."""
+    """All files below a folder.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the folder.
+        follow_links: whether files outside of it are taken where links lead to them.
+    """
+
+    def __init__(self, path: Path, follow_links: bool = False) -> None:
+        self.follow_links = follow_links
         self.root = os.fsencode(os.path.realpath(path))
+        self.notes: list[str] = []
 
     def scan(self) -> Iterator[Found]:
         """Yield all files; the folders still to visit are the only ones in memory."""
@@ -51,7 +58,7 @@ class FolderSource:
             return Found(name, reason="unreadable", detail=error.strerror or str(error))
 
     def follow(self, name: bytes) -> Found:
-        """Return what a link leads to: a file of the source is taken, and nothing else."""
+        """Return what a link leads to: a file of the source is taken, one outside if it may be, a folder never."""
         path = os.path.join(self.root, name)
         link = os.fsdecode(os.readlink(path))
         try:
@@ -59,11 +66,16 @@ class FolderSource:
         except OSError as error:
             reason = "symlink_loop" if error.errno == errno.ELOOP else "dangling_link"
             return Found(name, reason=reason, detail=f"to {link!r}")
-        if os.path.commonpath([target, self.root]) != self.root:
-            return Found(name, reason="outside_source", detail=f"to {link!r}")
-        if os.path.isdir(target):
+        is_folder = os.path.isdir(target)
+        outside = os.path.commonpath([target, self.root]) != self.root
+        if outside and (is_folder or not self.follow_links):
+            copied = is_folder and os.path.commonpath([target, self.root]) != target  # not one around the source
+            remedy = "; it is a folder: copy it into the source" if copied else ""
+            return Found(name, reason="outside_source", detail=f"to {link!r}{remedy}")
+        if is_folder:
             above = os.path.commonpath([target, path]) == target
             return Found(name, reason="symlink_loop" if above else "linked_folder", detail=f"to {link!r}")
+        # Relative also from outside, so that links to one file share its side of the hold-out wherever all of it lies.
         return regular(name, os.stat(target), os.path.relpath(target, self.root))
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:

@@ -28,3 +28,9 @@ def to_text(name: bytes) -> str:
 def to_bytes(text: str) -> bytes:
     """Return the bytes of a name."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def to_show(name: bytes | str, most: int = 80) -> str:
+    """Return a name for a message: in quotes, and cut in the middle if it is long."""
+    text = repr(to_text(name) if isinstance(name, bytes) else name)
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"

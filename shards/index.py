@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 SCHEMA = 1
+BUILD_AGAIN = "build the shards again, into a new folder"
 INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
 
 ROW = np.dtype(
@@ -105,7 +108,7 @@ class Index:
             splits, classes = dict(read_splits(content)), tuple(content["classes"])
             size, encoding = content["settings"]["size"], content["settings"]["encode"]
         except (LookupError, TypeError, AttributeError):
-            raise DataError(f"{path / INDEX} is damaged; build the shards again") from None
+            raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
         table = open_table(path, sum(split.samples for split in splits.values()))
         return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content)
 
@@ -122,11 +125,29 @@ def read(path: Path) -> bytes:
     """Read index.json."""
     try:
         return (path / INDEX).read_bytes()
-    except FileNotFoundError:
-        what = "holds no finished shards" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {what}: build them with python -m shards build SRC --out {path}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path} {why_no_index(path)}") from None
     except OSError as error:
         raise DataError(f"{path / INDEX} cannot be read: {error.strerror}") from error
+
+
+def why_no_index(path: Path) -> str:
+    """Return why a path has no index, and what to do, as the end of a message."""
+    if (path / ".build").exists():
+        return "holds an unfinished build: go on with the command that began it and --resume"
+    what = "holds no finished shards" if path.exists() else "does not exist"
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return f"{what}: build them with python -m shards build SRC --out {shlex.quote(str(path))}"
+    plain = Path(os.path.abspath(path))
+    for out in (plain.with_name(f"{plain.stem}-shards{number}") for number in ("", *range(2, 1000))):
+        if (out / INDEX).exists():
+            return f"{what}: name {shlex.quote(str(out))}, which does"
+        if not out.exists():
+            break
+    return (
+        f"{what}: if it is pictures, build them with python -m shards build {shlex.quote(str(path))} "
+        f"--out {shlex.quote(str(out))} and name that"
+    )
 
 
 def decode(path: Path, raw: bytes) -> dict[str, Any]:
@@ -135,10 +156,11 @@ def decode(path: Path, raw: bytes) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(raw)
         schema = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path / INDEX} is damaged; build the shards again") from error
+        raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
     if schema != SCHEMA:
         raise DataError(
-            f"{path / INDEX} has schema {schema}, and this version reads {SCHEMA}: update lienzo, or rebuild"
+            f"{path / INDEX} has schema {schema}, and this version reads {SCHEMA}: update lienzo, or "
+            "build again, into a new folder"
         )
     return content
 
@@ -148,7 +170,7 @@ def open_table(path: Path, samples: int) -> npt.NDArray[np.void]:
     try:
         table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path / TABLE} cannot be read ({error}); build the shards again") from error
+        raise DataError(f"{path / TABLE} cannot be read ({error}): {BUILD_AGAIN}") from error
     if table.dtype != ROW or table.shape != (samples,):
-        raise DataError(f"{path / TABLE} does not belong to {INDEX}: it has not {samples} rows; build the shards again")
+        raise DataError(f"{path / TABLE} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ def run_inspect(args: Inspect) -> int:
     try:
         if args.num < 1:
             raise DataError(f"--num {args.num}: a sheet has at least one picture")
+        if args.seed < 0:
+            raise DataError(f"--seed must not be negative, but is {args.seed}")
         index = Index.open(args.path)
         console = Console(markup=False, highlight=False)
         for shown in describe(index):
@@ -58,7 +61,10 @@ def run_inspect(args: Inspect) -> int:
         print(f"{error.filename or args.path}: {error.strerror or error}", file=sys.stderr)
         return 2
     except (LookupError, TypeError, ValueError, AttributeError):
-        print(f"{args.path / INDEX} is damaged; run: python -m shards verify {args.path}", file=sys.stderr)
+        print(
+            f"{args.path / INDEX} is damaged; run: python -m shards verify {shlex.quote(str(args.path))}",
+            file=sys.stderr,
+        )
         return 2
     return 0
 
@@ -71,6 +77,11 @@ def describe(index: Index) -> Iterator[Table | str]:
     yield "originals: " + ", ".join(
         [*counted(statistics["formats"]), *counted(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
     )
+    if duplicates := statistics.get("duplicates"):  # not in the index of older builds
+        yield (
+            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them, and "
+            f"{duplicates['holdout_in_train']:,} held-out pictures are trained on as well"
+        )
     for side in "widths", "heights":
         yield table(f"{side} of the originals, in pixels", ["", "pictures", ""], histogram(**statistics[side]))
     if index.classes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,34 @@ from shards.found import to_bytes, to_text
 from shards.listing import SPLITS
 from shards.shard import Job, Listed, Piece
 from shards.tally import Tally
+
+DEADLY = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """How many files were excluded for it, and the first of them."""
+
+    count: int
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Exclusions:
+    """What was excluded."""
+
+    reasons: Mapping[str, Reason]
+    archives: int
+    """Those of them with the name of an archive."""
+    archive: str
+    """The first of these."""
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return sum(reason.count for reason in self.reasons.values())
 
 
 class Ledger:
@@ -24,6 +53,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")
+        self.database.execute(DEADLY)
         query = "SELECT split, count(*) FROM listing GROUP BY split"
         self.pictures = {split: count for split, count in self.database.execute(query)}
         self.labels = [to_text(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
@@ -59,11 +89,17 @@ class Ledger:
     def listed(self, rows: range) -> Iterator[Listed]:
         """Yield rows of the listing, which it counts from 1."""
         query = """
-            SELECT position, name, place, class.id - 1, class.label FROM listing
-            LEFT JOIN class ON class.label = listing.label WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
+            SELECT position, name, place, class.id - 1, class.label, reason, detail FROM listing
+            LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly USING (position)
+            WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        for position, name, place, label, label_name in self.database.execute(query, (rows.start, rows.stop)):
-            yield Listed(position, name, place, label, None if label_name is None else to_text(label_name))
+        for position, name, place, label, label_name, *verdict in self.database.execute(query, (rows.start, rows.stop)):
+            label_text = None if label_name is None else to_text(label_name)
+            yield Listed(position, name, place, label, label_text, tuple(verdict) if verdict[0] else None)
+
+    def leave_out(self, picture: Listed, reason: str, detail: str) -> None:
+        """Keep, durably, that a picture ends the process that decodes it: it is not opened again."""
+        self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
     def record(self, job: Job, piece: Piece) -> None:
         """Keep what became of a job, durably."""
@@ -88,6 +124,13 @@ class Ledger:
         for name, reason, detail in self.database.execute(query):
             yield to_text(name), reason, detail
 
-    def excluded_counts(self) -> dict[str, int]:
-        """Count the excluded files by reason."""
-        return dict(self.database.execute("SELECT reason, count(*) FROM excluded GROUP BY reason ORDER BY reason"))
+    def exclusions(self) -> Exclusions:
+        """Return a survey of the excluded files."""
+        query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
+        reasons = {
+            reason: Reason(count, to_text(name), detail) for reason, count, name, detail in self.database.execute(query)
+        }
+        like = " OR ".join(f"CAST(name AS TEXT) LIKE '%{ending}'" for ending in ARCHIVES)
+        query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
+        archives, name = self.database.execute(query).fetchone()
+        return Exclusions(reasons, archives, to_text(name or b""))

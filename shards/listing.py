@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.found import Found, to_text
+from shards.found import Found, to_show
 from shards.index import DataError
-from shards.labels import Csv, folder_of, label_by_csv, matching
+from shards.label_table import Csv
+from shards.labels import check_folders, folder_of, label_by_csv, matching, only_folder
 from shards.source import Source
 
 SPLITS = ("train", "holdout")
@@ -44,8 +45,8 @@ def is_held_out(name: bytes, seed: int, share: float) -> bool:
 
 def write_listing(
     path: Path, source: Source, labels: str | Csv, settings: dict[str, Any], on_found: Callable[[int], None]
-) -> None:
-    """Write the database of a build.
+) -> bytes | None:
+    """Write the database of a build, and return the folder that is the only class by folders, but has several itself.
 
     Args:
         path: of the new database.
@@ -68,12 +69,8 @@ def write_listing(
     database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", rows)
     database.execute("CREATE INDEX found_by_name ON found (name)")
     database.execute(DUPLICATES)
-    facts = {"settings": settings, "matching": None}
-    if labels != "folders":
-        database.execute("UPDATE found SET label = NULL")
-    if isinstance(labels, Csv):
-        label_by_csv(database, labels)
-        facts["matching"] = matching(database)
+    matched, wrapping = label_files(database, labels)
+    facts = {"settings": settings, "matching": matched}
     seed, share = settings["seed"], settings["holdout"]
     database.create_function("split", 1, lambda name: int(is_held_out(name, seed, share)), deterministic=True)
     database.executescript(SORTED)
@@ -81,6 +78,23 @@ def write_listing(
     database.executescript("DROP TABLE found; DROP TABLE IF EXISTS match; DROP TABLE IF EXISTS row_of_csv")
     database.commit()
     database.close()
+    return wrapping
+
+
+def label_files(database: sqlite3.Connection, labels: str | Csv) -> tuple[dict[str, int] | None, bytes | None]:
+    """Label what was found, and return how rows and files matched, and what `write_listing` returns.
+
+    Raises:
+        DataError: nothing gets a label, or something two.
+    """
+    if labels == "folders":
+        check_folders(database)
+        return None, only_folder(database)
+    database.execute("UPDATE found SET label = NULL")
+    if not isinstance(labels, Csv):
+        return None, None
+    label_by_csv(database, labels)
+    return matching(database), None
 
 
 def counted(source: Source, on_found: Callable[[int], None]) -> Iterator[Found]:
@@ -105,9 +119,7 @@ def compare_listings(old: Path, new: Path) -> None:
             lists = (f"SELECT name, place, label FROM {schema}.listing" for schema in (first, second))
             row = database.execute(f"SELECT name FROM ({' EXCEPT '.join(lists)}) ORDER BY name").fetchone()
             if row:
-                raise DataError(
-                    f"the source has changed since this build began: {to_text(row[0])!r} {what}; {ELSEWHERE}"
-                )
+                raise DataError(f"the source has changed since this build began: {to_show(row[0])} {what}; {ELSEWHERE}")
     finally:
         database.close()
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import simplejpeg
 from PIL import ImageColor, __version__, features
 from tyro.conf import Positional
 
 from shards.decode import Decoding, Fit
 from shards.index import DataError
-from shards.labels import Csv
+from shards.label_table import Csv
 
+MOST_WORKERS = 1024
 MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
 
 
@@ -58,6 +60,8 @@ class Build:
     """Source pictures per shard; by default 1000, or fewer so that there are some 32 shards of at least 32."""
     seed: int = 0
     """Names the choice of the pictures that are held out."""
+    follow_links: bool = False
+    """Take files outside of the source that links in it lead to, as in the Hugging Face hub's cache."""
 
 
 def check(args: Build) -> None:
@@ -70,6 +74,8 @@ def check(args: Build) -> None:
     for name, low in least.items():
         if getattr(args, name) < low:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
+    if args.workers > MOST_WORKERS:
+        raise DataError(f"--workers must be at most {MOST_WORKERS}, but got {args.workers}")
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     if not 0 <= args.holdout < 1:
@@ -112,7 +118,8 @@ def decoding_of(args: Build) -> Decoding:
 def settings_of(args: Build) -> dict[str, Any]:
     """Return everything that shapes the shards, for the index: neither paths nor the number of workers."""
     labels = labels_of(args)
-    return {
+    taken = {"follow_links": True} if args.follow_links else {}  # so that it changes no index that is without it
+    return taken | {
         "size": args.size,
         "encode": args.encode,
         "fit": args.fit,
@@ -128,6 +135,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],
         "pillow": __version__,
         "libjpeg_turbo": features.version_feature("libjpeg_turbo"),
+        "simplejpeg": simplejpeg.__version__,
     }
 
 

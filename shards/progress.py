@@ -39,6 +39,10 @@ class Progress:
             left = f", {(self.total - done) / speed:,.0f} s left" if speed else ""
             print(f"{done:,} of {self.total:,} pictures, {speed:,.0f}/s{left}", file=sys.stderr, flush=True)
 
+    def say(self, text: str) -> None:
+        """Write a line above the bar."""
+        self.bar.write(text, file=sys.stderr)
+
     def close(self) -> None:
         """Leave the last state of the bar on the terminal."""
         self.bar.close()

@@ -34,6 +34,8 @@ class Listed:
     place: str
     label: int | None
     label_name: str | None
+    verdict: tuple[str, str] | None = None
+    """Reason and detail, when it is known to end its process and is not to be opened again."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Job:
     split: int
     number: int
     pictures: list[Listed]
+    trial: bool = False
+    """Whether it is only to be seen if its pictures can be decoded: no shard is left."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ def shard_file(folder: Path, split: int, number: int) -> Path:
     return folder / f"{split}-{number:06d}.tar"
 
 
+def unfinished_file(folder: Path, job: Job, pid: int) -> Path:
+    """Return where a process writes the shard of a job."""
+    return shard_file(folder, job.split, job.number).with_suffix(f".{pid}")
+
+
 def write_shard(job: Job, recipe: Recipe, on_picture: Callable[[int], None]) -> Piece:
     """Write the shard of a job, durably and under its name only when it is whole; there is none without any picture.
 
@@ -100,14 +109,14 @@ def write_shard(job: Job, recipe: Recipe, on_picture: Callable[[int], None]) -> 
     """
     piece = Piece()
     path = shard_file(recipe.folder, job.split, job.number)
-    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished = unfinished_file(recipe.folder, job, os.getpid())
     with unfinished.open("w+b") as file:
         places = write_samples(file, decoded(job, recipe, piece, on_picture), recipe.encode)
         if places:
             survey(file, places, piece)
             file.flush()
             os.fsync(file.fileno())
-    if places:
+    if places and not job.trial:
         unfinished.replace(path)
     else:
         unfinished.unlink()
@@ -121,6 +130,8 @@ def decoded(
     for number, listed in enumerate(job.pictures):
         on_picture(number)
         try:
+            if listed.verdict:
+                raise Excluded(*listed.verdict)
             picture = decode(recipe.source.read(listed.name, listed.place, recipe.max_bytes), recipe.decoding)
         except Excluded as error:
             piece.excluded.append((to_text(listed.name), error.reason, error.detail))

@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from shards.archive import TarSource, ZipSource, archive_kind
+from shards.archive import archive_kind
 from shards.folder import FolderSource
 from shards.found import Found
 from shards.index import DataError
+from shards.tar_source import TarSource
+from shards.zip_source import ZipSource
 
 
 class Source(Protocol):
     """A set of files; it can be sent to another process, and opens what it needs there."""
+
+    notes: list[str]
+    """What the user should know of the source as a whole, once it has been scanned."""
 
     def scan(self) -> Iterator[Found]:
         """Yield everything that there is, in any order.
@@ -34,14 +39,14 @@ class Source(Protocol):
         """
 
 
-def open_source(path: Path) -> Source:
-    """Return the source at this path.
+def open_source(path: Path, follow_links: bool) -> Source:
+    """Return the source at this path; of a folder, `follow_links` takes files outside of it that links lead to.
 
     Raises:
         DataError: there is none.
     """
     if path.is_dir():
-        return FolderSource(path)
+        return FolderSource(path, follow_links)
     if not path.exists():
         raise DataError(f"{path} does not exist: SRC is a folder of pictures, a zip or a tar")
     if not path.is_file():

@@ -7,6 +7,7 @@ the next one of its split that can: a choice that depends on nothing but the ind
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -123,7 +124,8 @@ class Reader:
             shard = int(np.searchsorted(self.first, other, side="right")) - 1
             if self.read(out, other, shard, int(row["offset"]), int(row["size"]), int(row["image_hash"])):
                 return other
-        raise DataError(f"no sample in {self.index.path} can be read; run: python -m shards verify {self.index.path}")
+        command = f"python -m shards verify {shlex.quote(str(self.index.path))}"
+        raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
 
 
 def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:

@@ -31,6 +31,8 @@ def tally_picture(tally: Tally, picture: Picture, label: int | None) -> None:
     tally[f"width/{bisect_right(SIDES, picture.width)}"] += 1
     tally[f"height/{bisect_right(SIDES, picture.height)}"] += 1
     tally[f"aspect/{bisect_right(ASPECTS, picture.width / picture.height)}"] += 1
+    for note in picture.notes:
+        tally[f"noted/{note}"] += 1
     if label is not None:
         tally[f"class/{label}"] += 1
 
@@ -40,6 +42,7 @@ def statistics(tally: Tally) -> dict[str, Any]:
     pixels = tally["pixels"] or 1
     mean = [tally[f"sum/{channel}"] / pixels for channel in range(3)]
     variance = [tally[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in range(3)]
+    noted = group(tally, "noted")
     return {
         "mean": [round(value, 4) for value in mean],
         "std": [round(max(value, 0.0) ** 0.5, 4) for value in variance],
@@ -49,6 +52,7 @@ def statistics(tally: Tally) -> dict[str, Any]:
         "widths": histogram(tally, "width", SIDES),
         "heights": histogram(tally, "height", SIDES),
         "aspects": histogram(tally, "aspect", ASPECTS),
+        **({"noted": noted} if noted else {}),
     }
 
 

@@ -22,7 +22,8 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from shards.damage import Part, locate
-from shards.index import EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
+from shards.index import BUILD_AGAIN, EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
+from shards.options import MOST_WORKERS
 
 PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
 
@@ -41,6 +42,8 @@ def run_verify(args: Verify) -> int:
     """Print every damage in the folder and a summary, and return the exit code."""
     started, damages, parts = time.monotonic(), 0, []
     try:
+        if not 1 <= args.workers <= MOST_WORKERS:
+            raise DataError(f"--workers must be from 1 to {MOST_WORKERS}, but is {args.workers}")
         raw = read(args.path)
     except DataError as error:
         print(error, file=sys.stderr)
@@ -54,8 +57,8 @@ def run_verify(args: Verify) -> int:
     except DataError as error:
         found = [str(error)]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        found = [f"{INDEX}: damaged ({error!r}); build the shards again"]
-    with ThreadPoolExecutor(max(args.workers, 1), thread_name_prefix="verify") as threads:
+        found = [f"{INDEX}: damaged ({error!r}): {BUILD_AGAIN}"]
+    with ThreadPoolExecutor(args.workers, thread_name_prefix="verify") as threads:
         for damage in [*found, *check_shards(parts, threads)]:
             damages += 1
             print(damage)

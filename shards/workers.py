@@ -15,11 +15,34 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from shards.found import to_text
-from shards.interruption import Stopped
-from shards.shard import Job, Piece, Recipe, write_shard
+from shards.interruption import SIGNALS, Stopped
+from shards.shard import Job, Listed, Piece, Recipe, unfinished_file, write_shard
 
 INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
+OUT_OF_MEMORY = 12  # exit code of a worker: ENOMEM
 TICK_S = 0.5  # between looks at the progress
+MOST_CPU_S = 600.0  # of computing for one picture: none of --max-pixels comes near, and a decoder that hangs ends
+NOT_BEGUN = -1
+# By what a picture may end its process. The others come from elsewhere: a terminal that closes, a person.
+BY_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
+               signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Death:
+    """A worker process that ended before its job was done."""
+
+    pid: int
+    how: str
+    """ "it was ended by SIGSEGV" and the like."""
+    reason: str | None
+    """Why its picture is to be left out, should it be the cause: a key of REASONS. None: it cannot be."""
+    picture: Listed | None
+    """The one that it was at."""
+
+    def __str__(self) -> str:
+        at = f" at {to_text(self.picture.name)!r}" if self.picture else ""
+        return f"worker process {self.pid} {self.how}{at}"
 
 
 @dataclass
@@ -29,43 +52,52 @@ class Worker:
     process: BaseProcess
     connection: Connection
     done: ctypes.c_int64
-    """In shared memory: the pictures of its job that are done."""
+    """In shared memory: the pictures of its job that are done, or NOT_BEGUN."""
     job: Job | None = None
 
     def give(self, job: Job) -> None:
         """Send it a job; should it have died meanwhile, `take` says so."""
-        self.job, self.done.value = job, 0
+        self.job, self.done.value = job, NOT_BEGUN
         try:
             self.connection.send(job)
         except OSError:
             return
 
-    def take(self) -> tuple[Job, Piece]:
-        """Return its finished job.
+    def take(self) -> tuple[Job, Piece | Death]:
+        """Return its job, and what became of it.
 
         Raises:
-            Stopped: it failed or died.
+            Stopped: it cannot write.
         """
         assert self.job is not None, "only workers with a job are waited for"
+        job, self.job = self.job, None
         try:
             answer: Piece | str = self.connection.recv()
         except (EOFError, OSError):
-            raise Stopped(self.obituary(self.job)) from None
+            return job, self.obituary(job)
         if isinstance(answer, str):
             raise Stopped(answer)
-        job, self.job = self.job, None
         return job, answer
 
-    def obituary(self, job: Job) -> str:
+    def obituary(self, job: Job) -> Death:
         """Say how the process ended, and at which picture."""
         self.process.join()
-        code = self.process.exitcode or 0
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        cause = (
-            ", as when memory runs out: try fewer --workers or a lower --max-pixels" if code == -signal.SIGKILL else ""
-        )
-        place = f" at {to_text(job.pictures[self.done.value].name)!r}" if self.done.value < len(job.pictures) else ""
-        return f"worker process {self.process.pid} {how}{place}{cause}"
+        how, reason = cause(self.process.exitcode or 0)
+        begun = 0 <= self.done.value < len(job.pictures)
+        return Death(self.process.pid or 0, how, reason, job.pictures[self.done.value] if begun else None)
+
+
+def cause(code: int) -> tuple[str, str | None]:
+    """Return how a process ended, in words, and the reason to exclude its picture, if that did it."""
+    if code == OUT_OF_MEMORY:
+        return "ran out of memory", "out_of_memory"
+    if code >= 0:
+        return f"ended with exit code {code}", "kills_worker"
+    number = signal.Signals(-code)
+    if number == signal.SIGPROF:
+        return f"had computed for {MOST_CPU_S:g} s", "too_slow"
+    why = ", as when memory runs out" if number == signal.SIGKILL else ""
+    return f"was ended by {number.name}{why}", "kills_worker" if number in BY_PICTURES else None
 
 
 class Workers:
@@ -81,14 +113,18 @@ class Workers:
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
-        # Ctrl-C, and a scheduler's SIGTERM, reach all processes of a job: for the workers, the parent decides.
-        resource_tracker.ensure_running()  # its own start unblocks them
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        resource_tracker.ensure_running()  # its own start unblocks the signals
+        self.workers = [self.start_blocked() for _ in range(self.count)]
+        return self
+
+    def start_blocked(self) -> Worker:
+        """Start a process with blocked signals: Ctrl-C, a closing terminal's SIGHUP and a scheduler's SIGTERM reach all
+        processes; for the workers, the parent decides."""
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self.workers = [self.start() for _ in range(self.count)]
+            return self.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        return self
 
     def start(self) -> Worker:
         """Start a process, which inherits the blocked signals."""
@@ -102,36 +138,40 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
-            worker.connection.close()
             worker.process.kill()  # what is not finished has a temporary name, and is written again
         for worker in self.workers:
             worker.process.join()
+            worker.connection.close()  # not before: a worker that was just to answer would complain
 
-    def run(self, jobs: Iterator[Job], on_tick: Callable[[int], None]) -> Iterator[tuple[Job, Piece]]:
-        """Yield each job with what became of it, in the order in which they are finished.
+    def run(self, jobs: Iterator[Job], on_tick: Callable[[int], None]) -> Iterator[tuple[Job, Piece | Death]]:
+        """Yield each job with what became of it, in the order in which they end.
 
         Args:
             jobs: what to do; drawn from as workers become free.
             on_tick: told now and then how many pictures of unfinished jobs are done.
 
         Raises:
-            Stopped: a worker failed or died.
+            Stopped: a worker cannot write.
         """
-        for worker in self.workers:
-            self.give_next(worker, jobs)
-        while busy := {worker.connection: worker for worker in self.workers if worker.job}:
+        for place in range(len(self.workers)):
+            self.give_next(place, jobs)
+        while busy := {worker.connection: place for place, worker in enumerate(self.workers) if worker.job}:
             for connection in wait(list(busy), TICK_S):
-                worker = next(worker for worker in self.workers if worker.connection is connection)
-                finished = worker.take()
-                self.give_next(worker, jobs)
-                yield finished
-            on_tick(sum(worker.done.value for worker in self.workers if worker.job))
+                place = next(place for known, place in busy.items() if known is connection)
+                job, result = self.workers[place].take()
+                if isinstance(result, Death):
+                    unfinished_file(self.recipe.folder, job, result.pid).unlink(missing_ok=True)
+                self.give_next(place, jobs)
+                yield job, result
+            on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.job))
 
-    @staticmethod
-    def give_next(worker: Worker, jobs: Iterator[Job]) -> None:
-        """Give a free worker the next job, if there is one."""
+    def give_next(self, place: int, jobs: Iterator[Job]) -> None:
+        """Give a free worker the next job, if there is one, and a dead one's to another process in its place."""
         if job := next(jobs, None):
-            worker.give(job)
+            if not self.workers[place].process.is_alive():
+                self.workers[place].connection.close()
+                self.workers[place] = self.start_blocked()
+            self.workers[place].give(job)
 
 
 def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
@@ -141,6 +181,7 @@ def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
 
     def on_picture(number: int) -> None:
         done.value = number
+        signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)  # at its end SIGPROF ends the process, whatever that is at
 
     while True:
         try:
@@ -153,7 +194,7 @@ def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
         except OSError as error:
             answer = f"cannot write to {recipe.folder.parent}: {error.strerror or error}"
         except MemoryError:
-            answer = f"out of memory at {to_text(job.pictures[done.value].name)!r}: try a lower --max-pixels"
+            os._exit(OUT_OF_MEMORY)  # what is left of the process may be short of memory for ever
         connection.send(answer)
 
 

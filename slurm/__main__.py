@@ -10,6 +10,8 @@ from typing import Annotated
 
 import tyro
 
+from command_line.arguments import parse
+from command_line.streams import run
 from slurm.commands import SlurmError
 from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.overview import show
@@ -85,7 +87,7 @@ Command = Up | Down | Status | Fail | Heal | Drain
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parsed: Command = tyro.cli(Command, args=argv, prog="python -m slurm", description=DESCRIPTION)
+    parsed: Command = parse(Command, argv, "python -m slurm", description=DESCRIPTION)
     try:
         carry_out(parsed, DevCluster(parsed.folder))
     except Refused as error:
@@ -125,4 +127,4 @@ def carry_out(command: Command, cluster: DevCluster) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

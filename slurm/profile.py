@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from command_line.arguments import expand
 from slurm.environment import SITE, site_default
 from slurm.settings import Refused
 
@@ -66,6 +67,9 @@ class Profile:
             raise Refused(f"{where}: container = {self.container!r} needs an image")
         if self.warn_s < 1:
             raise Refused(f"{where}: warn_s must be positive, but is {self.warn_s}")
+        for name in ("gpus_per_node", "memory_gb"):
+            if getattr(self, name) < 0:
+                raise Refused(f"{where}: {name} must not be negative, but is {getattr(self, name)}")
         for variable in self.environment:
             if not variable.partition("=")[0].isidentifier() or "=" not in variable:
                 raise Refused(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
@@ -83,17 +87,22 @@ def load(name: str) -> Profile:
     Raises:
         Refused: there is none, or it cannot be understood.
     """
-    path = Path(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
     try:
+        path = expand(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
         raise Refused(f"there is no profile {path}; name a .toml file, or one of {known}") from None
     except (OSError, ValueError) as error:
-        raise Refused(f"{path} cannot be read: {error}") from error
+        raise Refused(f"{name} cannot be read: {error}") from error
     profile = Profile(**{key: value_of(key, value, str(path)) for key, value in values.items()})
     profile.check(str(path))
     return profile
+
+
+def at_home(path: str) -> str:
+    """Return what may begin with a path, with the home that a leading `~` stands for."""
+    return str(expand(path)) if path.startswith("~") else path
 
 
 def value_of(key: str, value: Any, where: str) -> Any:
@@ -105,7 +114,9 @@ def value_of(key: str, value: Any, where: str) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
         raise Refused(f"{where}: there is no setting {key!r}; {hint}")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = tuple(value)
+        value = tuple(map(at_home, value) if key == "mounts" else value)
+    if key in ("image", "python") and isinstance(value, str):
+        value = at_home(value)
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
     if type(value) is not wanted:
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]

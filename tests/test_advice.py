@@ -1,4 +1,4 @@
-"""Every piece of advice that a message of trainer, launcher or slurm gives is done by a test that is named here.
+"""Every piece of advice that a message of ours gives is done by a test that is named here; test_advice_shards.py: shards.
 
 The messages are read from the source: one that is new, or reworded, turns `test_every_advice_is_done` red until `DONE`
 names the test that does what it says, literally; or until it says why no test can (`ELSEWHERE`).
@@ -15,7 +15,7 @@ import pytest
 from launcher import __main__ as launcher_commands
 from tests.advice import advice, all_messages, do, named_test, no_longer_given, not_done
 
-PACKAGES = ("trainer", "launcher", "slurm")
+PACKAGES = ("trainer", "launcher", "slurm", "command_line")
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
 DONE = {  # a part of the message -> the test that does it
@@ -70,12 +70,18 @@ DONE = {  # a part of the message -> the test that does it
     "start it once: `python -m": "test_advice_launcher.test_processes_that_the_nodes_decide",
     "`--processes N` on one machine": "test_advice_trainer.test_a_crowd_that_knows_nothing_of_each_other",
     "go on as a new run: ": "test_advice_trainer.test_identity_settings_that_cannot_change",
+    "name a larger total, or none": "test_advice_trainer.test_a_total_that_is_passed",
+    "keep one of them": "test_advice_trainer.test_two_lengths",
+    "name one of them": "test_advice_trainer.test_two_lengths",
+    "GPU: use --gpus-per-node": "test_advice_launcher.test_processes_that_the_nodes_decide",
+    "one a micro-batch: use --nodes": "test_advice_launcher.test_processes_that_the_nodes_decide",
     "begin a new run: ": "test_advice_trainer.test_identity_settings_that_cannot_change",
     "begin a new run with them: ": "test_advice_trainer.test_weights_that_a_run_did_not_begin_with",
     "name another --run": "test_advice_trainer.test_a_run_of_another_recipe",
     "with --sentinel.policy": "test_sentinel_runs.test_the_policy_stop_saves_and_ends_and_a_resume_is_refused",
     "paint them in several goes": "test_advice_pictures.test_more_pictures_than_at_once",
     "on your own shards\n": RUN,
+    "cannot be made: {}; remove what is there": "test_advice_launcher.test_bundled_pictures_that_cannot_be_built",
     "could not be made into shards": "test_advice_launcher.test_bundled_pictures_that_cannot_be_built",
     "; go on with: {}": RUN,
     "it may still train: try again": "test_advice_launcher.test_cancel_without_slurms_answer",

@@ -95,7 +95,13 @@ def test_bundled_pictures_that_cannot_be_built(
     in_the_way.touch()
     monkeypatch.setenv("PYTHONPATH", str(HOME))
     said = refusal(capsys, SUBMIT, *TINY, *LOCAL)
-    shutil.rmtree(told(said, "; remove ").removesuffix(" and try again"))
+    assert said.endswith("; remove what is there, or name --data")
+    assert do(SUBMIT, *tiny(data, *LOCAL)) == 0
+    shutil.rmtree(said.partition(" cannot be made")[0])
+    good = Path(pictures).read_bytes()
+    Path(pictures).write_bytes(good[:100])
+    assert refusal(capsys, SUBMIT, *TINY, *LOCAL).endswith("name --data")
+    Path(pictures).write_bytes(good)
     assert do(SUBMIT, *TINY, *LOCAL) == 0
 
 
@@ -152,6 +158,10 @@ def test_processes_that_the_nodes_decide(
         said = refusal(capsys, SUBMIT, *asked, *many)
         assert "use at most 4 (--processes; on Slurm fewer --nodes or --gpus-per-node)" in said
         assert do(SUBMIT, *asked, *works) == 0
+    for partition, works in ("gpu", "--gpus-per-node"), ("cpu", "--nodes"):
+        asked = tiny(data, "--dry-run", "--partition", partition)
+        assert refusal(capsys, SUBMIT, *asked, "--processes", "2").endswith(f": use {works}")
+        assert do(SUBMIT, *asked, works, "2") == 0
     monkeypatch.setenv(COUNTED_BY["srun"], "2")
     said = refusal(capsys, SUBMIT, *tiny(data, "--dry-run"))
     monkeypatch.delenv(COUNTED_BY["srun"])

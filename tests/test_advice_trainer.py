@@ -173,12 +173,37 @@ def test_settings_that_want_others(data: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_identity_settings_that_cannot_change(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    for setting, code in (("--network.g-channels", "16"), "submit"), (("--seed", "3"), "resume"):
+    seed, project = ("--seed", "3"), ("--tracking.project", "art")
+    for setting, code in (("--network.g-channels", "16"), "submit"), (seed, "resume"), (project, "resume"):
         said = refusal(capsys, RESUME, str(run.path), *setting, *HERE)
         command = told(said, " new run: ")
         assert command.startswith(f"python -m launcher {code} ")
         assert do(command, *setting, *HERE) == 0
         assert str(read_config(run).data) in capsys.readouterr().out
+
+
+def test_a_total_that_is_passed(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refusal(capsys, RESUME, str(run.path), "--total-images", "16", *HERE)
+    assert "name a larger total, or none to leave it as it is" in said
+    for works in ("--total-images", "64"), ():
+        assert do(RESUME, str(run.path), *works, *HERE) == 0
+    option = told(said, "it can be painted with ")
+    assert do("python -m trainer sample", str(run.path), option, "16", "--out", str(tmp_path / "grid.png")) == 0
+
+
+def test_two_lengths(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = ("--epochs", "2"), ("--total-images", "64")
+    assert refusal(capsys, SUBMIT, *tiny(data), *both[0], *both[1]).endswith("name one of them")
+    assert [do(SUBMIT, *tiny(data), *one) for one in both] == [0, 0]
+    lines = "epochs = 2", "total_images = 64"
+    Path("lienzo.toml").write_text("\n".join(lines))
+    assert refusal(capsys, SUBMIT, *tiny(data)).endswith("keep one of them")
+    for line in lines:
+        Path("lienzo.toml").write_text(line)
+        assert do(SUBMIT, *tiny(data)) == 0
 
 
 def test_a_run_of_another_recipe(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ import pytest
 from shards.index import Index
 from tests.conftest import HOME, TINY, fingerprint, run, train
 from tests.test_same_bits import last_images, wait_for_no_process
+from trainer.stopping import REQUESTS
 
 LONG = ("--total-images", "100000")
 
@@ -43,7 +44,7 @@ def children(parent: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in subprocess.check_output(["pgrep", "-P", str(parent.pid)], text=True).split()]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("number", REQUESTS)
 def test_a_signal_saves_and_stops(number: signal.Signals, shards32: Path, tmp_path: Path) -> None:
     parent = start(tmp_path / "run", shards32, *LONG)
     parent.send_signal(number)
@@ -88,7 +89,8 @@ def test_a_second_interrupt_stops_at_once(shards32: Path, tmp_path: Path) -> Non
     parent.communicate()
     assert parent.returncode == 130
     wait_for_no_process(tmp_path / "run")
-    train(tmp_path / "run", shards32, "--total-images", "0")  # the last durable checkpoint serves
+    seen, _ = fingerprint(tmp_path / "run")  # the last durable checkpoint serves
+    train(tmp_path / "run", shards32, "--total-images", str(seen + 32))
 
 
 def test_a_process_that_dies_ends_the_run_with_a_message(shards32: Path, tmp_path: Path) -> None:

@@ -188,12 +188,15 @@ def test_files_are_not_replaced_unasked(plain: Path, tmp_path: Path, capsys: pyt
 
 
 REFUSALS = {
-    "--num 0": "--num must be positive",
+    "--num 0": "--num must be from 1 to 1,000,000",
     "--seeds 1 --num 3": "leave --num and --seed out",
     "--files --seed 3": "use --seeds in place of --seed",
     "--seeds 3-1": "--seeds must be a list such as 0-15,42, but is '3-1'",
     "--class flags": "told no classes",
     "--truncation 0": "--truncation must be at least 0.01",
+    "--num 1000000000": "--num must be from 1 to 1,000,000",
+    "--seed -1": "--seed must not be negative",
+    "--truncation inf": "--truncation must be at least 0.01",
     "--truncation nan": "--truncation must be at least 0.01",
 }
 
@@ -229,8 +232,8 @@ def test_what_cannot_be_written_is_refused(
     ("options", "message"),
     [
         ("--seeds 4", "must name two pictures"),
-        ("--steps 0", "--steps must be positive"),
-        ("--grid 0", "--grid must be positive"),
+        ("--steps 0", "--steps must be from 1 to 10,000"),
+        ("--grid 0", "--grid must be from 1 to 10,000"),
         ("--fps 60", "--fps must be from 0.1 to 50"),
         ("--quality 80", "--quality is of a .webp"),
     ],

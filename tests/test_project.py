@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import COMMANDS
+from launcher.job.snapshot import PACKAGES
 from tests.conftest import HOME
 
 MAY_IMPORT = {
-    "shards": {"shards"},
-    "trainer": {"trainer", "shards"},
-    "slurm": {"slurm"},
-    "launcher": {"launcher", "trainer", "shards", "slurm"},
+    "command_line": {"command_line"},
+    "shards": {"shards", "command_line"},
+    "trainer": {"trainer", "shards", "command_line"},
+    "slurm": {"slurm", "command_line"},
+    "launcher": {"launcher", "trainer", "shards", "slurm", "command_line"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (HOME / package).rglob("*.py"))
 DOCUMENTS = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -36,6 +38,10 @@ def test_imports_point_one_way() -> None:
     for path in SOURCES:
         package = path.relative_to(HOME).parts[0]
         assert imported(path) & MAY_IMPORT.keys() <= MAY_IMPORT[package], path
+
+
+def test_a_job_gets_every_package() -> None:
+    assert {*PACKAGES} == MAY_IMPORT.keys()
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)

@@ -28,7 +28,9 @@ REFUSALS = {
     "fp16 on a CPU": (("--mixed-precision", "fp16"), "fp16 needs a GPU"),
     "another size": (("--network.size", "64"), "pictures in"),
     "a rate of nothing": (("--optimizer.g-lr", "0"), "optimizer.g_lr must be positive"),
-    "a negative total": (("--total-images", "-1"), "total_images must not be negative"),
+    "a total of nothing": (("--total-images", "0"), "total_images must be positive"),
+    "a negative seed": (("--seed", "-1"), "seed must not be negative"),
+    "two lengths": (("--epochs", "2", "--total-images=64"), "--epochs and --total-images both tell how long to train"),
     "a decay of one": (("--optimizer.beta1", "1"), "optimizer.beta1 must be in [0, 1)"),
     "no checkpoint to keep": (("--checkpoint.keep-last", "0"), "checkpoint.keep_last must be positive"),
     "no processes": (("--processes", "0"), "processes must be positive"),
@@ -88,7 +90,7 @@ def test_another_dataset_is_refused(shards32: Path, tmp_path: Path) -> None:
 
 def test_a_damaged_config_is_refused(shards32: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(folder, shards32, "--total-images", "0")
+    train(folder, shards32, "--total-images", "32")
     stored = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(stored | {"batch_sise": 3}))
     assert "did you mean 'batch_size'" in train(folder, shards32, expect=2)

@@ -109,10 +109,10 @@ def test_the_fingerprint_tells_runs_apart(undisturbed: Path, shards32: Path, tmp
     seen, digest = fingerprint(undisturbed)
     assert seen == TOTAL
     assert fingerprint(tmp_path / "seed")[1] != digest
-    train(tmp_path / "short", shards32, "--total-images", "0")
-    initial = fingerprint(tmp_path / "short")
-    assert initial[0] == 0
-    assert initial[1] != digest
+    train(tmp_path / "short", shards32, "--total-images", "32")
+    begun = fingerprint(tmp_path / "short")
+    assert begun[0] == 32
+    assert begun[1] != digest
     # The same run, extended: total_images is operational.
     train(tmp_path / "short", shards32, "--total-images", str(TOTAL), processes=2)
     assert fingerprint(tmp_path / "short") == (seen, digest)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 import signal
 import socket
@@ -15,68 +13,27 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import webdataset
-from PIL import Image
 
 from shards.__main__ import main
-from shards.exclusion import REASONS, Excluded
+from shards.exclusion import Excluded
 from shards.folder import FolderSource
 from shards.index import Index
 from shards.listing import is_held_out
+from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, said_by, samples
 
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves its shards open
 
 
-def jpeg(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:
-    noise = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(noise).resize(size).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def make_source(folder: Path, count: int, folders: int = 3) -> Path:
-    for i in range(count):
-        place = folder / f"class {i % folders}"
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i:04d}.jpg").write_bytes(jpeg(i))
-    return folder
-
-
 def run(*args: str | Path, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "shards", "build", *map(str, args)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-
-
-def build(source: Path, out: Path, *args: str | Path) -> Index:
-    assert main(["build", *map(str, (source, "--out", out, "--size", "16", "--workers", "1", *args))]) == 0
-    return Index.open(out)
-
-
-def excluded(out: Path) -> dict[str, str]:
-    lines = [json.loads(line) for line in (out / "excluded.jsonl").read_text().splitlines()]
-    assert all(line["detail"] and line["reason"] in REASONS for line in lines)
-    assert dict(Counter(line["reason"] for line in lines)) == Index.open(out).content["excluded"]
-    assert lines == sorted(lines, key=lambda line: os.fsencode(line["file"]))
-    return {line["file"]: line["reason"] for line in lines}
-
-
-def samples(index: Index, split: str) -> list[dict[str, Any]]:
-    """Read a split with webdataset's own reader."""
-    urls = [str(index.path / shard.name) for shard in index.splits[split].shards]
-    return list(webdataset.WebDataset(urls, shardshuffle=False).decode()) if urls else []
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -211,33 +168,6 @@ def test_interruption_is_one_message(source: Path, tmp_path: Path, number: signa
     assert err == "shards build: interrupted; finished shards are kept, and --resume goes on\n"
 
 
-def test_the_death_of_a_worker_is_explained(source: Path, tmp_path: Path) -> None:
-    program = """
-import os, sys
-import shards.shard, shards.workers
-real = shards.shard.decode
-def decode(data, settings):
-    if len(data) == 13:
-        os.kill(os.getpid(), 9)
-    return real(data, settings)
-def work(*args):
-    shards.shard.decode = decode
-    real_work(*args)
-real_work, shards.workers.work = shards.workers.work, work
-if __name__ == "__main__":
-    from shards.__main__ import main
-    sys.exit(main(sys.argv[1:]))
-"""
-    (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, str(tmp_path / "program.py"), "build", str(source), "--out", str(tmp_path / "out")]
-    command += OPTIONS
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 75
-    assert "was ended by SIGKILL at 'notes.txt', as when memory runs out" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_orphaned_workers_end(source: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,
@@ -354,14 +284,6 @@ def test_the_holdout_is_drawn_for_each_picture_alone() -> None:
     assert all(is_held_out(name, 0, 0.2) for name, held in zip(names, held_out, strict=True) if held)
 
 
-def add(archive: tarfile.TarFile, name: str, data: bytes = b"", **attributes: Any) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(data)
-    for attribute, value in attributes.items():
-        setattr(info, attribute, value)
-    archive.addfile(info, io.BytesIO(data))
-
-
 def test_tar(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "source.tar", "w") as archive:
         for name in (
@@ -472,17 +394,6 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("out/*"))
 
 
-def refuse(source: Path, out: Path, message: str, *args: str | Path) -> None:
-    """Check that a build is refused in one line."""
-    with pytest.MonkeyPatch.context() as patch:
-        said = io.StringIO()
-        patch.setattr(sys, "stderr", said)
-        assert main(["build", str(source), "--out", str(out), *map(str, args)]) == 2
-    assert message in said.getvalue()
-    assert said.getvalue().startswith("shards build: ")
-    assert said.getvalue().count("\n") == 1
-
-
 def test_labels_of_a_csv(tmp_path: Path) -> None:
     source = make_source(tmp_path / "source", 8, 2)
     table = tmp_path / "all data.csv"
@@ -507,7 +418,7 @@ def test_labels_of_a_csv(tmp_path: Path) -> None:
     assert index.classes == ("Op Art", "Rococo", "Ukiyo-e")
     assert index.content["class_counts"] == [1, 2, 1]
     assert index.content["labels"] == {"rows_with_picture": 5, "rows_without_picture": 1, "pictures_without_row": 3}
-    refuse(source, tmp_path / "a", "has no column 'artist'; it has: name, style", *options[:-3], "artist")
+    refuse(source, tmp_path / "a", "has no column 'artist'; it has: 'name', 'style'", *options[:-3], "artist")
     table.write_text("name,style\n0001.jpg,Rococo\n0001.jpg,Op Art\n")
     refuse(source, tmp_path / "a", "different labels for '0001.jpg'", *options)
     table.write_text("name,style\nx.jpg,Rococo\n")
@@ -563,9 +474,13 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     refuse(small, tmp_path / "a", "--holdout is a share", "--holdout", "1")
     refuse(small, tmp_path / "a", "--size must be at least 1", "--size", "0")
     refuse(small, tmp_path / "a", "--shard-samples must be at least 1", "--shard-samples", "0")
-    refuse(bad, tmp_path / "a", "no picture to train on: 0 held out, 2 not_an_image", "--workers", "1")
-    refuse(tmp_path / "void", tmp_path / "a", "no picture to train on: 0 held out, there are no files")
+    refuse(tmp_path / "void", tmp_path / "a", "the source has no files")
+    refuse(small, tmp_path / "a", "as all 3 are held out: give a lower --holdout", "--holdout", "0.9999")
     assert not list(tmp_path.glob("a/*"))
+    said = said_by("build", bad, "--out", tmp_path / "a")
+    assert f"no picture to train on; 2 files are excluded, see {tmp_path}/a/excluded.jsonl" in said
+    assert [path.name for path in tmp_path.glob("a/*")] == ["excluded.jsonl"]
+    assert main(["build", str(small), "--out", str(tmp_path / "a")]) == 0  # that is no obstacle
     refuse(source, built, "began with size 16, and now it is 32", *OPTIONS[2:], "--size", "32", "--resume")
 
 
@@ -606,7 +521,9 @@ def test_two_builds_do_not_meet(tmp_path: Path) -> None:
 
     (out / ".build").mkdir(parents=True)
     with locked(out / ".build"):
+        (out / ".build" / "listing.new").touch()
         refuse(source, out, "another build is at work", "--resume")
+        assert (out / ".build" / "listing.new").exists()  # what the other one has begun
 
 
 def test_a_folder_that_cannot_be_written_is_one_message(tmp_path: Path) -> None:

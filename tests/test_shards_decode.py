@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, features
 
-from shards.decode import Decoding, Fit, Picture, decode, formats
+from shards.decode import Decoding, Fit, Picture, decode
 from shards.exclusion import REASONS, Excluded
+from shards.pillow import formats
 
 PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -102,7 +103,7 @@ def test_wide_values_are_spread_and_never_clipped() -> None:
     assert (pixels[0, 0, 0], pixels[-1, -1, 0]) == (0, 255)
     assert len(np.unique(pixels)) == 64
     values[3, 3] = np.nan
-    assert reason(saved(Image.fromarray(values), "TIFF")) == "unreadable"
+    assert reason(saved(Image.fromarray(values), "TIFF")) == "damaged"
 
 
 def test_palettes() -> None:
@@ -180,7 +181,7 @@ def test_many_formats() -> None:
         assert np.abs(picture.pixels[0, 0].astype(int) - (240, 16, 32)).max() <= 2, format
     assert features.check("avif")
     assert "EPS" not in formats()
-    assert reason(saved(Image.new("RGB", (20, 20)), "EPS")) == "not_an_image"
+    assert reason(saved(Image.new("RGB", (20, 20)), "EPS")) == "unsupported"
 
 
 def test_content_decides_and_not_the_name() -> None:
@@ -193,7 +194,7 @@ def test_truncation() -> None:
         data = saved(photograph(), format)
         for share in (0.0, 0.001, 0.3, 0.6, 0.9):
             found = reason(data[: int(len(data) * share)])
-            assert found in ("empty", "not_an_image", "truncated", "unreadable"), (format, share)
+            assert found in ("empty", "not_an_image", "truncated"), (format, share)
     data = saved(photograph(), "JPEG")
     assert reason(data[: len(data) // 2]) == "truncated"
 

@@ -65,7 +65,7 @@ def test_says_what_is_wrong(tmp_path: Path) -> None:
     assert "does not exist: build them with python -m shards build" in refused(tmp_path / "nothing")
     for damaged in ["", "[]", "{}", json.dumps({"schema": SCHEMA}), json.dumps(content | {"splits": []})]:
         (tmp_path / INDEX).write_text(damaged)
-        assert "index.json is damaged; build the shards again" in refused()
+        assert "index.json is damaged: build the shards again" in refused()
     (tmp_path / INDEX).write_text(json.dumps(content | {"schema": SCHEMA + 1}))
     assert f"has schema {SCHEMA + 1}, and this version reads {SCHEMA}" in refused()
     (tmp_path / INDEX).write_text(json.dumps(content))

@@ -22,6 +22,7 @@ import torch
 from torch import _dynamo  # noqa: F401  # the first optimizer would import it
 
 from tests.planted import MISTAKES
+from trainer import commands, painting  # noqa: F401  # as above
 from trainer.__main__ import main
 from trainer.run_folder import RunFolder
 

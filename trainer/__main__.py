@@ -10,14 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tyro
-
-from shards.index import DataError
-from trainer.benchmark.arguments import Benchmark
-from trainer.commands import Fingerprint, Train, read_train, run_fingerprint, run_train
-from trainer.evaluation.arguments import Evaluate
-from trainer.painting import Interpolate, Sample, run_interpolate, run_sample
-from trainer.settings import Refused
+from command_line.arguments import parse
+from command_line.streams import run
+from trainer.cluster import Cluster
+from trainer.rank_environment import is_rank
 
 DESCRIPTION = """Train a generative adversarial network, paint with it, compare runs to the bit.
 
@@ -28,30 +24,50 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
-    parsed = tyro.cli(commands, args=arguments, prog="python -m trainer", description=DESCRIPTION)
+    cluster = Cluster()
+    if arguments[:1] == ["train"] and is_rank():
+        cluster.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
+    from shards.index import DataError
+    from trainer.settings import Refused
+
     try:
-        match parsed:
-            case Train():
-                return run_train(read_train(parsed, arguments[1:]))
-            case Sample():
-                return run_sample(parsed)
-            case Interpolate():
-                return run_interpolate(parsed)
-            case Evaluate():
-                from trainer.evaluation.command import run_evaluate
-
-                return run_evaluate(parsed)
-            case Benchmark():
-                from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
-
-                return run_benchmark(parsed)
-            case _:
-                return run_fingerprint(parsed)
+        return carry_out(arguments, cluster)
     except (Refused, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
 
 
+def carry_out(arguments: Sequence[str], cluster: Cluster) -> int:
+    """Run one command.
+
+    Raises:
+        Refused, DataError: bad input; nothing was done.
+    """
+    from trainer.benchmark.arguments import Benchmark
+    from trainer.commands import Fingerprint, Train, read_train, run_fingerprint, run_train
+    from trainer.evaluation.arguments import Evaluate
+    from trainer.painting import Interpolate, Sample, run_interpolate, run_sample
+
+    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
+    parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
+    match parsed:
+        case Train():
+            return run_train(read_train(parsed, arguments[1:]), cluster)
+        case Sample():
+            return run_sample(parsed)
+        case Interpolate():
+            return run_interpolate(parsed)
+        case Evaluate():
+            from trainer.evaluation.command import run_evaluate
+
+            return run_evaluate(parsed)
+        case Benchmark():
+            from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
+
+            return run_benchmark(parsed)
+        case _:
+            return run_fingerprint(parsed)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -37,16 +37,10 @@ TENSORS, VALUES, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 class CheckpointSettings:
     """Which checkpoints stay."""
 
-    keep_last: int = operational(3)
+    keep_last: int = operational(3, "[1, inf)")
     """Keep so many of the newest checkpoints."""
-    keep_every_images: int = operational(0)
+    keep_every_images: int = operational(0, "[0, inf)")
     """Besides, keep the first checkpoint of each interval of so many pictures; 0: none."""
-
-    def check(self) -> str | None:
-        """Return what is wrong with these settings, or None."""
-        if self.keep_last < 1:
-            return f"checkpoint.keep_last must be positive, but is {self.keep_last}"
-        return "checkpoint.keep_every_images must not be negative" if self.keep_every_images < 0 else None
 
 
 class Damaged(Exception):

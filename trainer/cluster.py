@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from trainer.stopping import StopRequest
+
+OWNER = "LIENZO_OWNER"  # tells a process for whom its parent holds the run folder
+HERE = "a run on this machine"
 
 
 @dataclass(frozen=True)
 class Cluster:
     """The seam between a training process and the job that it belongs to. The process answers with an `Outcome`."""
 
-    owner: str = "a run on this machine"
+    owner: str = field(default_factory=lambda: os.environ.get(OWNER, HERE))
     """Names the job in the run folder's lease."""
     attempt: int = 0
     """How often the job was started before: a later attempt takes the run over from an earlier one."""

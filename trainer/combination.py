@@ -38,8 +38,6 @@ def problems(config: Config) -> Iterator[str]:
         yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
     if network.attention and not {config.generator, config.discriminator} & {"sagan", "biggan"}:
         yield "network.attention is of sagan and biggan: neither network attends"
-    if not 0 < config.top_k <= 1 or config.top_k_images < 1:
-        yield f"top_k must be in (0, 1] and top_k_images positive, but are {config.top_k:g}, {config.top_k_images}"
     if config.top_k < 1 and objective.pairs:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
     yield from schedule_problems(config)
@@ -50,7 +48,8 @@ def schedule_problems(config: Config) -> Iterator[str]:
     """Yield what would move nowhere, or has nobody to move for."""
     augment = config.augment
     if not augment.uses_p and (augment.p or augment.p_final is not None):
-        yield f"augment.p does nothing for augment.kind {augment.kind} without augment.apa"
+        idle = "augment.p" if augment.p else "augment.p_final"
+        yield f"{idle} does nothing for augment.kind {augment.kind} without augment.apa"
     if augment.uses_p and not augment.adaptive and not augment.p and not augment.p_final:
         yield "augment.p is 0 and stays there: set --augment.p, --augment.p-final or --augment.adaptive"
     moving = [f"penalties.{one.name}.final" for one in config.penalties.active() if one.weighted.final is not None]

@@ -5,24 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
+from uuid import uuid4
 
 import torch
 import tyro
 
+from command_line.arguments import parse
 from trainer.assembly import refuse_fp16
 from trainer.checkpoint import Checkpoint, newest_whole
-from trainer.cluster import Cluster
+from trainer.cluster import HERE, Cluster
 from trainer.config import Config
 from trainer.dataset import open_data
-from trainer.lease import Lease
+from trainer.lease import HANDED_OVER, Lease
 from trainer.process import run_rank
 from trainer.processes import default_processes, end_with_parent, run_processes
 from trainer.rank_environment import is_rank, refuse_crowd
-from trainer.resolve import defaults, settle, write_config
+from trainer.resolve import check_identity, defaults, settle, settle_length, write_config
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 from trainer.state import fingerprint
@@ -55,19 +58,17 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
         Refused: the settings are impossible, or change the identity of an existing run.
     """
     start = replace(parsed, config=defaults(parsed.recipe, RunFolder(parsed.run)))
-    again = tyro.cli(Train, args=list(arguments), default=start, prog="python -m trainer train")
-    return replace(again, config=settle(RunFolder(again.run), again.config))
+    again: Train = parse(Train, arguments, "python -m trainer train", start)
+    return replace(again, config=settle(RunFolder(again.run), settle_length(again.config, arguments)))
 
 
-def run_train(args: Train) -> Outcome:
+def run_train(args: Train, cluster: Cluster) -> Outcome:
     """Train: as one of a group if somebody has started one, else with processes of our own."""
     run = RunFolder(args.run)
     if not is_rank():
         refuse_crowd("trainer train")
     else:
         end_with_parent()
-        cluster = Cluster()
-        cluster.stop.install()
         outcome = run_rank(args.config, run, cluster)
         # All is closed and durable. What is left are the native threads of the process group, which now and then
         # abort the interpreter's shutdown ("terminate called without an active exception").
@@ -90,9 +91,25 @@ def train_here(config: Config, run: RunFolder) -> Outcome:
     total = config.images_to_see(samples)
     if config.epochs is None and total != config.total_images:
         print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
-    refuse_living(run)  # a run that trains already keeps its settings
-    write_config(run, config)
-    return run_processes(run, size)
+    owner = f"{HERE}, {uuid4().hex[:8]}"
+    with held(run, owner, HANDED_OVER):
+        check_identity(run, config)  # once more: another run may have begun here since
+        write_config(run, config)
+        return run_processes(run, size, owner)
+
+
+@contextmanager
+def held(run: RunFolder, owner: str, attempt: int = 0) -> Iterator[None]:
+    """Let nobody else write into a run folder meanwhile.
+
+    Raises:
+        Refused: somebody trains there, or the folder cannot be written.
+    """
+    lease = Lease(run, owner, attempt, lambda *_: None)
+    try:
+        yield
+    finally:
+        lease.release()
 
 
 def refuse_living(run: RunFolder) -> None:
@@ -101,7 +118,8 @@ def refuse_living(run: RunFolder) -> None:
     Raises:
         Refused: naming who.
     """
-    Lease(run, Cluster().owner, 0, lambda _: None).release()
+    with held(run, HERE):
+        pass
 
 
 def whole_state(run: RunFolder) -> Checkpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +20,7 @@ from trainer.optimization import OptimizerSettings
 from trainer.penalties import Penalties
 from trainer.registry import one_of
 from trainer.sentinel.settings import SentinelSettings
-from trainer.settings import Refused, group, identity, leaves, operational
+from trainer.settings import Refused, check_limits, group, identity, operational
 from trainer.tracking import TrackingSettings
 
 Precision = Literal["auto", "no", "bf16", "fp16"]
@@ -33,25 +32,25 @@ class Config:
 
     recipe: Annotated[str, tyro.conf.Suppress] = identity("custom")
     """The recipe that the settings started from."""
-    seed: int = identity(0)
+    seed: int = identity(0, "[0, inf)")
     """Names every draw and the order of the pictures."""
-    batch_size: int = identity(128)
+    batch_size: int = identity(128, "[1, inf)")
     """Real pictures per update of the discriminator, over all processes."""
-    micro_batch_size: int = identity(32)
+    micro_batch_size: int = identity(32, "[1, inf)")
     """The unit of work, with its own BatchNorm statistics; divides the batch size."""
-    d_steps: int = identity(1)
+    d_steps: int = identity(1, "[1, inf)")
     """Updates of the discriminator per update of the generator."""
     mixed_precision: Precision = identity("auto")
     """auto: bf16 where the hardware has it, else no; resolved when the run starts."""
     objective: Annotated[str, one_of(OBJECTIVES)] = identity("non-saturating")
     """What the networks minimise."""
-    top_k: float = identity(1.0)
+    top_k: float = identity(1.0, "(0, 1]")
     """Only this share of the fakes, those that D finds best, moves G in the end (Sinha et al. 2020)."""
-    top_k_images: int = identity(1_000_000)
+    top_k_images: int = identity(1_000_000, "[1, inf)")
     """Pictures after which that share is reached, from all of them."""
     flip: bool = identity(False)
     """Mirror each real picture with probability one half."""
-    order_window: int = identity(0)
+    order_window: int = identity(0, "[0, inf)")
     """Shards per window of the sample order; 0: all, the uniform permutation."""
     generator: Annotated[str, one_of(GENERATORS)] = identity("dcgan")
     """The generator's architecture."""
@@ -62,7 +61,7 @@ class Config:
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
     sentinel: SentinelSettings = group(SentinelSettings)
-    anchor_every_images: int = identity(64_000)
+    anchor_every_images: int = identity(64_000, "[1, inf)")
     """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
     init_from: Path | None = operational(None)
     """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
@@ -79,27 +78,29 @@ class Config:
     compile: bool = identity(False)
     """Compile the networks with torch.compile."""
 
-    total_images: int = operational(1_280_000)
+    total_images: int = operational(1_280_000, "[1, inf)")
     """Train until so many real pictures were seen; rounded up to whole steps."""
-    epochs: int | None = operational(None)
-    """In place of total_images: passes over the training pictures."""
-    processes: int | None = operational(None)
-    """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch."""
-    workers: int = operational(0)
+    epochs: int | None = operational(None, "[1, inf)")
+    """In place of total_images: passes over the training pictures.
+    A resume that names total_images goes by that again."""
+    processes: int | None = operational(None, "[1, inf)")
+    """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch. On Slurm, its nodes
+    decide."""
+    workers: int = operational(0, "[0, 1024]")
     """Threads that decode pictures ahead, per process, beside one that draws ahead; 0: all in line."""
     data: Path | None = operational(None)
     """The folder of shards."""
-    log_every_images: int = operational(2_560)
+    log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
-    sample_every_images: int = operational(64_000)
+    sample_every_images: int = operational(64_000, "[1, inf)")
     """Paint the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
-    checkpoint_every_images: int = operational(64_000)
+    checkpoint_every_images: int = operational(64_000, "[1, inf)")
     """Save the state each time so many pictures were seen."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
-    max_rollbacks: int = operational(3)
+    max_rollbacks: int = operational(3, "[0, inf)")
     """Roll back so often after NaN or Inf, or a collapse if sentinel.policy says so; then stop."""
-    stall_after_s: float = operational(300.0)
+    stall_after_s: float = operational(300.0, "[1, inf)")
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
     metrics: MetricsSettings = group(MetricsSettings)
@@ -130,28 +131,13 @@ class Config:
         Raises:
             Refused: with one message about the first of them.
         """
-        for name, _, value in leaves(self):
-            if isinstance(value, float) and not math.isfinite(value):
-                raise Refused(f"{name} must be a finite number, but is {value}")
-        intervals = "log_every_images", "sample_every_images", "checkpoint_every_images", "anchor_every_images"
-        for name in ("batch_size", "micro_batch_size", "d_steps", *intervals):
-            if getattr(self, name) < 1:
-                raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
+        check_limits(self)
         if self.batch_size % self.micro_batch_size:
             raise Refused(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}; "
                 f"try --batch-size {-(-self.batch_size // self.micro_batch_size) * self.micro_batch_size}"
             )
-        for name in ("order_window", "workers", "total_images", "max_rollbacks"):
-            if getattr(self, name) < 0:
-                raise Refused(f"{name} must not be negative, but is {getattr(self, name)}")
-        for name in ("epochs", "processes"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise Refused(f"{name} must be positive, but is {getattr(self, name)}")
-        if self.stall_after_s < 1:
-            raise Refused(f"stall_after_s must be at least 1, but is {self.stall_after_s:g}")
-        trained = self.network, self.penalties, self.augment, self.optimizer
-        for part in (*trained, self.sentinel, self.checkpoint, self.metrics):
+        for part in (self.network, self.sentinel, self.metrics, self.tracking):
             if problem := part.check():
                 raise Refused(problem)
         for problem in problems(self):

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 STALE_S = 20.0
+HANDED_OVER = -1  # the attempt of a process that holds the run for those that it starts: the first takes it over
 COPY_S = 3 * BEAT_S
 
 
@@ -187,7 +188,8 @@ class Lease:
                     return
                 if now != (holder, beat):
                     raise self.refusal(now[0])
-        log.warning("%s has left its lease behind; it is broken", holder)
+        if holder.attempt != HANDED_OVER or not holder.gives_way_to(self.mine):
+            log.warning("%s has left its lease behind; it is broken", holder)
         broken = self.path.with_name(f"{self.path.name}.broken-{self.mine.token}")
         with suppress(FileNotFoundError):  # somebody else broke it first
             self.path.rename(broken)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import netrc
 import os
 import select
 import signal
@@ -18,14 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
-from urllib.parse import urlsplit
 
 from trainer.alerts import Alerts
 from trainer.journal import Follower, Row
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS
 from trainer.tracking import Identity
-from trainer.wandb_run import WandbRun, server_url, stop_service
+from trainer.wandb_environment import resolve_mode
+from trainer.wandb_run import WandbRun, stop_service
 
 POLL_S = 0.5
 DRAIN_S = 60.0
@@ -124,24 +123,6 @@ def explain(error: Exception) -> str:
 def say(message: str) -> None:
     """One line in the mirror's log."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
-
-
-def has_key() -> bool:
-    """Whether W&B would find a key: in the environment, or in netrc for the server in use."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return netrc.netrc(path).authenticators(urlsplit(server_url()).netloc) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def resolve_mode(mode: str) -> str:
-    """What "auto" means here."""
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    return "offline" if mode == "dryrun" else mode
 
 
 @contextmanager

@@ -16,42 +16,28 @@ from trainer.settings import identity
 class OptimizerSettings:
     """Adam for both networks, and the generator's moving average."""
 
-    g_lr: float = identity(2e-4)
+    g_lr: float = identity(2e-4, "(0, inf)")
     """The generator's learning rate."""
-    d_lr: float = identity(2e-4)
+    d_lr: float = identity(2e-4, "(0, inf)")
     """The discriminator's learning rate."""
-    beta1: float = identity(0.5)
+    beta1: float = identity(0.5, "[0, 1)")
     """Decay of the first moment."""
-    beta2: float = identity(0.999)
+    beta2: float = identity(0.999, "[0, 1)")
     """Decay of the second moment."""
-    eps: float = identity(1e-8)
+    eps: float = identity(1e-8, "(0, inf)")
     """Added to the root of the second moment."""
-    ema_half_life_images: float = identity(10_000.0)
+    ema_half_life_images: float = identity(10_000.0, "(0, inf)")
     """Pictures after which old weights count half in the moving average."""
-    ema_ramp: float = identity(0.05)
+    ema_ramp: float = identity(0.05, "[0, inf)")
     """The half-life is at most this share of the pictures seen so far (Karras et al. 2020); 0: no ramp."""
-    warmup_images: int = identity(0)
+    warmup_images: int = identity(0, "[0, inf)")
     """Pictures over which both learning rates rise from 0."""
-    decay_images: int = identity(0)
+    decay_images: int = identity(0, "[0, inf)")
     """Pictures over which what has a final value moves there, along half a cosine; 0: nothing moves."""
-    lr_final: float = identity(1.0)
+    lr_final: float = identity(1.0, "[0, inf)")
     """The final learning rates, as a share of the first ones."""
-    beta2_final: float | None = identity(None)
+    beta2_final: float | None = identity(None, "[0, 1)")
     """The final decay of the second moment."""
-
-    def check(self) -> str | None:
-        """Return what is wrong with these settings, or None."""
-        for name in ("g_lr", "d_lr", "eps", "ema_half_life_images"):
-            if getattr(self, name) <= 0:
-                return f"optimizer.{name} must be positive, but is {getattr(self, name)}"
-        for name in ("beta1", "beta2", "beta2_final"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                return f"optimizer.{name} must be in [0, 1), but is {value}"
-        for name in ("warmup_images", "decay_images", "lr_final"):
-            if getattr(self, name) < 0:
-                return f"optimizer.{name} must not be negative, but is {getattr(self, name)}"
-        return "optimizer.ema_ramp must not be negative" if self.ema_ramp < 0 else None
 
 
 def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.optim.Adam:

@@ -19,10 +19,11 @@ from PIL import Image
 from trainer.sample import Pictures, grid
 from trainer.settings import Refused
 from trainer.stopping import Outcome
-from trainer.studio import Brush, Studio, parse_seeds
+from trainer.studio import MOST_SEEDS, Brush, Studio, parse_seeds
 
 NUM = 64
 PALETTE_PIXELS = 1 << 20  # from which the colours of a GIF are chosen
+MOST_STEPS = 10_000
 MOST_FPS = 50  # what browsers show of a GIF
 
 
@@ -81,8 +82,10 @@ def run_sample(args: Sample) -> Outcome:
     if args.files and args.seed is not None:
         raise Refused("--files names each picture by a seed of its own: use --seeds in place of --seed")
     num = NUM if args.num is None else args.num
-    if num < 1:
-        raise Refused(f"--num must be positive, but is {num}")
+    if not 1 <= num <= MOST_SEEDS:
+        raise Refused(f"--num must be from 1 to {MOST_SEEDS:,}, but is {num}")
+    if args.seed is not None and args.seed < 0:
+        raise Refused(f"--seed must not be negative, but is {args.seed}")
     if args.files:
         return sample_files(args, parse_seeds(f"0-{num - 1}" if args.seeds is None else args.seeds))
     if args.out.suffix.lower() not in Image.registered_extensions():
@@ -152,8 +155,8 @@ def run_interpolate(args: Interpolate) -> Outcome:
         raise Refused(f"--out must be a .gif or a .webp, but is {args.out}")
     check_place(args.out)
     for name, value in (("steps", args.steps), ("grid", args.grid)):
-        if value < 1:
-            raise Refused(f"--{name} must be positive, but is {value}")
+        if not 1 <= value <= MOST_STEPS:
+            raise Refused(f"--{name} must be from 1 to {MOST_STEPS:,}, but is {value}")
     if len(seeds) < 2:
         raise Refused(f"--seeds must name two pictures at least, but is {args.seeds}")
     if not 0.1 <= args.fps <= MOST_FPS:

@@ -15,11 +15,14 @@ from types import FrameType
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
+from command_line.signals import answerable
 from trainer.advice import command
+from trainer.cluster import HERE, OWNER
 from trainer.config import Config
 from trainer.rank_environment import rank_environment
 from trainer.run_folder import RunFolder
 from trainer.stopping import REQUESTS, Outcome
+from trainer.suspension import suspend_together
 
 WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
 LINGER_S = 20.0  # after one process has ended badly, the others get so long to notice
@@ -34,10 +37,10 @@ def default_processes(config: Config) -> int:
     return max(1, min(devices, config.micro_batches))
 
 
-def start(arguments: Sequence[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
     """Start one process of `size`; it may meet the others at a store that this process serves."""
     environment = rank_environment(os.environ, rank, rank, size, size)
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1", OWNER: owner}
     return subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
         env=environment,
@@ -62,36 +65,34 @@ def wait_for_main(children: Children) -> None:
     children[0].wait()
 
 
-def run_processes(run: RunFolder, size: int) -> Outcome:
-    """Train with `size` processes, and return how that ended."""
-    codes = run_group(["train", "--run", str(run.path.resolve())], size)
+def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+    """Train with `size` processes, and return how that ended.
+
+    Args:
+        owner: for whom this process holds the run folder, until the first of them takes it over.
+    """
+    codes = run_group(["train", "--run", str(run.path.resolve())], size, owner=owner)
     outcome = common(codes)
     if outcome is Outcome.FAILED:
         print(f"the run has stopped; go on with: {command('launcher', 'resume', run.path)}", file=sys.stderr)
     return outcome
 
 
-def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all) -> list[int]:
+def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all, owner: str = HERE) -> list[int]:
     """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes.
 
     Args:
         wait: what it waits for before it ends those that are left.
+        owner: of the run folder, if they train.
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for child in children:
-            if child.poll() is None:
-                child.send_signal(number)
-
-    for number in REQUESTS:
-        signal.signal(number, pass_on)
+    pass_signals_on(children)
     try:
-        children += [start(arguments, rank, size, store.port) for rank in range(size)]
+        children += [start(arguments, rank, size, store.port, owner) for rank in range(size)]
         wait(children)
     finally:
-        for number in REQUESTS:
+        for number in (*REQUESTS, signal.SIGQUIT, signal.SIGTSTP):
             signal.signal(number, signal.SIG_IGN)  # all that is left is to say how it ended
         for child in children:
             child.kill()
@@ -101,6 +102,19 @@ def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all)
     return [child.returncode for child in children]
 
 
+def pass_signals_on(children: Children) -> None:
+    """Let the children answer what this process is sent: a terminal reaches the parent alone."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    for number in (*answerable(REQUESTS), signal.SIGQUIT):
+        signal.signal(number, pass_on)
+    suspend_together(children)
+
+
 def common(codes: list[int]) -> Outcome:
     """Turn the exit codes of all processes into how the whole ended."""
     for known in (Outcome.FINISHED, Outcome.INTERRUPTED, Outcome.REFUSED):
@@ -108,6 +122,8 @@ def common(codes: list[int]) -> Outcome:
             return known
     if Outcome.KILLED in codes:
         return Outcome.KILLED
+    if all(code == Outcome.INTERRUPTED or -code in REQUESTS for code in codes):  # before a process could note it
+        return Outcome.INTERRUPTED
     for rank, code in enumerate(codes):
         if code < 0:
             print(f"process {rank} was killed by {signal.Signals(-code).name}", file=sys.stderr)

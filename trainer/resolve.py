@@ -1,17 +1,19 @@
 """How the settings of a run come about, and how they are kept.
 
-A new run: recipe, then `lienzo.toml` in the current folder, then the command line. A run that exists: its own
-`config.json`, then the command line, which must not change an identity setting. Nothing else is read.
+A new run: recipe, then `lienzo.toml` in the current folder, then W&B's variables, then the command line. A run that
+exists: its own `config.json`, then the command line, which must not change an identity setting. Nothing else is read.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from command_line.arguments import said
 from trainer.advice import command
 from trainer.config import Config
 from trainer.dataset import open_data
@@ -21,6 +23,7 @@ from trainer.journal import replace as replace_file
 from trainer.recipes import RECIPES, recipe
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused, from_json, identity_settings, overlay, to_json
+from trainer.wandb_environment import SETTINGS, from_environment
 
 DEFAULT_RECIPE = "dcgan-64"
 PROJECT_FILE = Path("lienzo.toml")
@@ -68,7 +71,38 @@ def defaults(name: str | None, run: RunFolder | None) -> Config:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {name!r}; name another --run")
         return stored
     project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
-    return overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    if {"epochs", "total_images"} <= project.keys():
+        raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
+    config = overlay(recipe(name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    return overlay(config, {"tracking": from_environment()}, "the environment")
+
+
+def settle_length(asked: Config, arguments: Sequence[str]) -> Config:
+    """Let the length that a command line names win over one that stands in a file: there are two ways to say it.
+
+    Raises:
+        Refused: it names both.
+    """
+    if said(arguments, "epochs") and said(arguments, "total_images"):
+        raise Refused("--epochs and --total-images both tell how long to train: name one of them")
+    return replace(asked, epochs=None) if said(arguments, "total_images") else asked
+
+
+def check_length(run: RunFolder, config: Config) -> None:
+    """Refuse to end a run before where it is.
+
+    Raises:
+        Refused: it has seen more pictures.
+    """
+    newest = run.newest_checkpoint()
+    if newest is None or config.data is None:
+        return
+    samples = open_data(config).splits["train"].samples if config.epochs else 0
+    if (total := config.images_to_see(samples)) < newest[0]:
+        raise Refused(
+            f"{run.path} has seen {newest[0]:,} images already, and is to end at {total:,}: name a larger total, or "
+            f"none to leave it as it is; as it was at an earlier checkpoint, it can be painted with --checkpoint"
+        )
 
 
 def check_identity(run: RunFolder, asked: Config) -> None:
@@ -79,10 +113,17 @@ def check_identity(run: RunFolder, asked: Config) -> None:
     """
     if not run.config.exists():
         return
-    stored = identity_settings(read_config(run))
+    before, go_on = read_config(run), command("launcher", "resume", run.path, "--as", "NEW")
+    for name in SETTINGS:
+        if (is_now := getattr(before.tracking, name)) != (wanted := getattr(asked.tracking, name)):
+            raise Refused(
+                f"tracking.{name} is {is_now!r} in {run.path} and cannot become {wanted!r}: a run stays in the W&B run "
+                f"that it began with; with this setting, go on as a new run: {go_on}"
+            )
+    stored = identity_settings(before)
     for name, value in identity_settings(asked).items():
         if stored[name] != value:
-            new = f"go on as a new run: {command('launcher', 'resume', run.path, '--as', 'NEW')}"
+            new = f"go on as a new run: {go_on}"
             if name.startswith(NETWORKS):
                 new = f"begin a new run: {anew(asked)}"
             raise Refused(
@@ -109,6 +150,7 @@ def settle(run: RunFolder, asked: Config) -> Config:
     if config.network.uses_classes and not config.network.classes and config.data:
         known = len(open_data(config).classes)
         config = replace(config, network=replace(config.network, classes=known))
+    check_length(run, config)
     config = settle_initial(run, config)
     check_identity(run, config)
     return config

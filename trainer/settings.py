@@ -16,6 +16,9 @@ from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
+from command_line.arguments import expand
+from trainer.limits import Limits
+
 T = TypeVar("T")
 
 
@@ -23,26 +26,24 @@ class Refused(Exception):
     """Bad input of a user's: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
 
 
-def mark(kind: str, default: Any, default_factory: Any) -> Any:
-    """Make a dataclass field that carries its kind."""
-    if default_factory is not MISSING:
-        return field(default_factory=default_factory, metadata={"kind": kind})
-    return field(default=default, metadata={"kind": kind})
+def mark(kind: str, default: Any, within: str | None) -> Any:
+    """Make a dataclass field that carries its kind and its limits."""
+    return field(default=default, metadata={"kind": kind, "limits": Limits(within) if within else None})
 
 
-def identity(default: Any = MISSING, *, default_factory: Any = MISSING) -> Any:
-    """Declare a setting that changes the bits of a run."""
-    return mark("identity", default, default_factory)
+def identity(default: Any = MISSING, within: str | None = None) -> Any:
+    """Declare a setting that changes the bits of a run; a number says within which interval it must be."""
+    return mark("identity", default, within)
 
 
-def operational(default: Any = MISSING, *, default_factory: Any = MISSING) -> Any:
-    """Declare a setting that may change on any resume."""
-    return mark("operational", default, default_factory)
+def operational(default: Any = MISSING, within: str | None = None) -> Any:
+    """Declare a setting that may change on any resume; a number says within which interval it must be."""
+    return mark("operational", default, within)
 
 
 def group(default_factory: Any) -> Any:
     """Declare a nested group of settings, each of which has a kind of its own."""
-    return mark("group", MISSING, default_factory)
+    return field(default_factory=default_factory, metadata={"kind": "group"})
 
 
 def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
@@ -53,6 +54,22 @@ def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
             yield from leaves(value, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name, f.metadata["kind"], value
+
+
+def check_limits(settings: Any, prefix: str = "") -> None:
+    """Refuse numbers beyond what their settings declare, and empty texts, of a group and those in it.
+
+    Raises:
+        Refused: naming the first.
+    """
+    for f in fields(settings):
+        name, value = prefix + f.name, getattr(settings, f.name)
+        if is_dataclass(value):
+            check_limits(value, f"{name}.")
+        elif (limits := f.metadata.get("limits")) and value is not None and not limits.hold(value):
+            raise Refused(f"{name} {limits.words(value)}, but is {value}")
+        elif isinstance(value, str) and f.default != "" and not (value.strip() and value.isprintable()):
+            raise Refused(f"{name} must not be empty, nor hold control characters, but is {value!r}")
 
 
 def identity_settings(settings: Any) -> dict[str, Any]:
@@ -140,7 +157,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         elif option is Path and isinstance(value, str):
-            return Path(value)
+            try:
+                return expand(value)
+            except ValueError as error:
+                raise Refused(f"{where}: {error}") from None
         elif type(value) is option:
             return value
     expected = " or ".join(describe(option) for option in options)

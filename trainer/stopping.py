@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 from enum import IntEnum
 from types import FrameType
 
-REQUESTS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+from command_line.signals import answerable
+
+# By people, schedulers and shells; SIGHUP comes when a terminal is closed, SIGXCPU at a limit of CPU time, SIGALRM from
+# what limits time otherwise, SIGPWR when power fails or a container is halted.
+REQUESTS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGXCPU, signal.SIGALRM, signal.SIGPWR),
+)
 
 
 class Outcome(IntEnum):
@@ -26,10 +34,10 @@ class Outcome(IntEnum):
 
 
 class StopRequest:
-    """A flag that signals set, and that the step carries to all processes.
+    r"""A flag that signals set, and that the step carries to all processes.
 
-    SIGTERM, SIGUSR1, SIGUSR2 and a first SIGINT ask for a stop at the next step boundary; a second SIGINT ends the
-    process at once.
+    Each of REQUESTS asks for a stop at the next step boundary; a second SIGINT ends the process at once. SIGQUIT
+    (Ctrl-\\) writes the stacks of all threads, whatever they are stuck in, and ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -38,8 +46,9 @@ class StopRequest:
 
     def install(self) -> None:
         """Handle the signals from here on."""
-        for number in REQUESTS:
+        for number in answerable(REQUESTS):
             signal.signal(number, self.receive)
+        faulthandler.register(signal.SIGQUIT, file=2, all_threads=True, chain=True)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Note a signal."""

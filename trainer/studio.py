@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class Studio:
     def check_truncation(self) -> None:
         """Refuse what nothing can be painted with."""
         least = 0.0 if self.painter.generator.linear_code else LEAST_TRUNCATION
-        if self.truncation is not None and not self.truncation >= least:
+        if self.truncation is not None and not least <= self.truncation < math.inf:
             raise Refused(f"--truncation must be at least {least:g} for this network, but is {self.truncation:g}")
 
     def numbered(self, num: int, seed: int) -> Pictures:

@@ -20,8 +20,12 @@ from trainer.journal import Journal
 from trainer.origin import original_is_elsewhere
 from trainer.run_folder import RunFolder
 from trainer.settings import operational
+from trainer.wandb_environment import noted, overridden
 
 log = logging.getLogger(__name__)
+
+NOT_IN_PROJECTS = "/\\#?%:"
+MOST_LETTERS = 128
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,13 @@ class TrackingSettings:
     """name shown in W&B; the run folder's by default"""
     group: str | None = operational(None)
     """group in W&B; by default the run has one of its own, with what follows after a rollback"""
+
+    def check(self) -> str | None:
+        """Return what W&B would refuse, which would keep every row from it, or None."""
+        if odd := sorted({*self.project} & {*NOT_IN_PROJECTS}):
+            return f"tracking.project must not hold {' '.join(odd)}, but is {self.project!r}"
+        long = [name for name in ("project", "name", "group") if len(getattr(self, name) or "") > MOST_LETTERS]
+        return f"tracking.{long[0]} must have at most {MOST_LETTERS} letters" if long else None
 
 
 @dataclass(frozen=True)
@@ -60,12 +71,16 @@ class Identity:
     segments: tuple[Segment, ...]
     folder: str = ""
     """The run folder's full path when this was written."""
+    job_type: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Identity:
         """Read `wandb.json`."""
         stored = json.loads(path.read_text())
-        return cls(**stored | {"segments": tuple(Segment(**segment) for segment in stored["segments"])})
+        segments = tuple(Segment(**segment) for segment in stored["segments"])
+        return cls(**stored | {"segments": segments, "tags": tuple(stored.get("tags", ()))})
 
     @classmethod
     def create(cls, run: RunFolder, settings: TrackingSettings) -> Identity:
@@ -73,7 +88,9 @@ class Identity:
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
         group = settings.group or f"{name}-{first}"
         segments = (Segment(first, -1, "start"),)
-        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()))
+        for line in overridden():
+            log.warning("%s", line)
+        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **noted())
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""

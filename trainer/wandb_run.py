@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Set before wandb is imported, which reads some of them then. What the user has set wins.
-DEFAULTS = {
-    "WANDB_ERROR_REPORTING": "false",  # nothing leaves a cluster but what we send
-    "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "300",
-    "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "5",
-    "WANDB__FILE_STREAM_RETRY_MAX": "1000000",  # a stream that has given up drops everything later in silence
-    "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # offline, what is not flushed is lost by a kill
-}
-os.environ.update(DEFAULTS | os.environ)
+from trainer.evaluation.riders import AXIS, Riders
+from trainer.journal import Row
+from trainer.run_folder import RunFolder
+from trainer.tracking import Identity
+from trainer.wandb_environment import client, forget_run
 
-import wandb  # noqa: E402
-from wandb.proto import wandb_internal_pb2  # noqa: E402
-
-from trainer.evaluation.riders import AXIS, Riders  # noqa: E402
-from trainer.journal import Row  # noqa: E402
-from trainer.run_folder import RunFolder  # noqa: E402
-from trainer.tracking import Identity  # noqa: E402
-
+forget_run()
+wandb = client()
 Record = Any  # a protobuf message, whose class is made at run time
 
 
@@ -93,9 +81,9 @@ class WandbRun:
             id=segment.id,
             name=f"{self._identity.name}-{self.number}" if previous else self._identity.name,
             group=self._identity.group,
-            notes=f"continues {previous} from images_seen {segment.from_images_seen}: {segment.reason}"
-            if previous
-            else None,
+            job_type=self._identity.job_type,
+            tags=self._identity.tags or None,
+            notes=self._notes(),
             config=config | ({"continues": previous} if previous else {}),
             dir=self._folder(),
             mode="online" if self._online else "offline",
@@ -118,6 +106,14 @@ class WandbRun:
         opened.define_metric("*", step_metric="images_seen")
         return opened
 
+    def _notes(self) -> str | None:
+        """What the user has noted, and what this W&B run continues."""
+        lines = [self._identity.notes] if self._identity.notes else []
+        if self.number:
+            before, segment = self._identity.segments[self.number - 1], self._identity.segments[self.number]
+            lines.append(f"continues {before.id} from images_seen {segment.from_images_seen}: {segment.reason}")
+        return "\n".join(lines) or None
+
     def _folder(self) -> Path:
         """Where wandb writes. Online it is emptied each time: a server that is down for days must not fill the disk."""
         if not self._online:
@@ -139,11 +135,6 @@ def picture(name: str, path: Path) -> Row:
         return {}
 
 
-def server_url() -> str:
-    """The W&B server that the environment and the user's settings name."""
-    return str(wandb.setup().settings.base_url)
-
-
 def stop_service() -> None:
     """End wandb's own process, and whatever it still tries to send."""
     wandb.teardown(exit_code=1)
@@ -160,6 +151,8 @@ def last_recorded(folder: Path, run_id: str) -> int:
 
 def records(data: bytes) -> Iterator[Record]:
     """The records of a fragment up to its torn end, in LevelDB's log format: a file header, then blocks of pieces."""
+    from wandb.proto import wandb_internal_pb2
+
     block_size, header_size, first, last = 32768, 7, (1, 2), (1, 4)
     position, whole = header_size, b""
     while position + header_size <= len(data):

@@ -16,9 +16,9 @@ from slurm.profile import Profile
 from slurm.records import Node, Partition
 from trainer.advice import command
 from trainer.config import Config
-from trainer.mirror import has_key, resolve_mode
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.wandb_environment import has_key, resolve_mode
 
 
 def minutes(time: str, where: str = "--time") -> int:

@@ -11,7 +11,7 @@ from trainer.run_folder import RunFolder
 from trainer.settings import Refused
 
 HOME = Path(__file__).parents[2]
-PACKAGES = ("launcher", "trainer", "shards", "slurm")
+PACKAGES = ("launcher", "trainer", "shards", "slurm", "command_line")
 
 
 def take(run: RunFolder, submission: int) -> Path:

@@ -47,13 +47,22 @@ def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
         Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
     """
     job = fitted(run, wanted, run.path.resolve().name, config.micro_batches)
+    refuse_submitted(run)
+    checks.key(config)
+    return job
+
+
+def refuse_submitted(run: RunFolder) -> None:
+    """Refuse a run whose job waits or runs.
+
+    Raises:
+        Refused: naming the job; or Slurm cannot be asked.
+    """
     try:
         if record := job_record.find(run):
             checks.no_live_job(run, record)
     except control.SlurmError as error:
         raise Refused(str(error)) from error
-    checks.key(config)
-    return job
 
 
 def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import tyro
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
+from command_line.streams import reader_gone
 from launcher import runs
 from launcher.runs import Queue
 from launcher.status.run_status import RunStatus, gather
@@ -41,17 +40,14 @@ def run_status(args: Status) -> int:
     Raises:
         Refused: a folder that is named holds no run.
     """
-    try:
-        if args.watch:
-            with suppress(KeyboardInterrupt):
-                watch(args)
-        elif args.json:
-            print(as_json(look(args), indent=1))
-        else:
-            console = screen()
-            console.print(view(args, look(args), console.is_terminal))
-    except BrokenPipeError:  # `status --watch | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if args.watch:
+        with suppress(KeyboardInterrupt):
+            watch(args)
+    elif args.json:
+        print(as_json(look(args), indent=1))
+    else:
+        console = screen()
+        console.print(view(args, look(args), console.is_terminal))
     return 0
 
 
@@ -75,15 +71,16 @@ def watch(args: Status) -> None:
     """Look again and again, in place on a terminal, else one look after the other."""
     console = screen()
     if args.json or not console.is_terminal:
-        while True:
+        while not reader_gone():
             found = look(args)
             if args.json:
                 print(as_json(found), flush=True)
             else:
                 console.print(time.strftime("%H:%M:%S"), view(args, found, terminal=False), sep="\n")
             time.sleep(EVERY_S)
+        return
     with Live(console=console, auto_refresh=False) as live:
-        while True:
+        while not reader_gone():
             live.update(Group(view(args, look(args), terminal=True), time.strftime("%H:%M:%S, Ctrl-C ends this")))
             live.refresh()
             time.sleep(EVERY_S)

@@ -71,6 +71,8 @@ def run_study(args: Study) -> int:
             screen().print(report(plan))
         return 0
     on_slurm = use_slurm(args.wanted)
+    if on_slurm and args.processes:
+        raise Refused("--processes is of runs on this machine, as with --cluster local: on Slurm, the nodes decide")
     wanted = args.wanted if args.wanted.nodes != Wanted.nodes else replace(args.wanted, nodes=asked.nodes)
     if args.study.is_dir() and folder.plan.exists():  # it goes on as it was begun, wherever the user stands now
         known = Plan.open(folder)
@@ -129,6 +131,9 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
     Raises:
         Refused: it cannot be read, or cannot be.
     """
+    for name in ("seeds", "at_once", "processes"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise Refused(f"--{name.replace('_', '-')} must be positive, but is {value}")
     toml = args.study / "study.toml" if args.study.is_dir() else args.study
     begun = StudyFolder(args.study)
     asked = read(toml, Plan.open(begun).settings.name if begun.plan.exists() else None)
@@ -138,8 +143,6 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
         folder = StudyFolder(args.out or HOME / asked.name)
     asked = with_known_seeds(asked, folder)
     if args.seeds is not None:
-        if args.seeds < 1:
-            raise Refused(f"--seeds must be positive, but is {args.seeds}")
         asked = replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *range(args.seeds)))))
     return replace(asked, at_once=args.at_once or asked.at_once), folder, toml
 

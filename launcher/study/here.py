@@ -15,13 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+from command_line.signals import answerable
 from launcher.study.plan import Plan, Task
 from launcher.study.standing import note_broken
 from trainer import lease
 from trainer.config import Config
 from trainer.processes import default_processes
 from trainer.resolve import write_config
-from trainer.stopping import Outcome
+from trainer.stopping import REQUESTS, Outcome
+from trainer.suspension import suspend_together
 
 CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
 POLL_S = 0.5
@@ -44,7 +46,8 @@ class Here:
 
     def __call__(self, tasks: Sequence[tuple[Task, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
-        before = {number: signal.signal(number, self.stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self.stop) for number in answerable(REQUESTS)}
+        suspend_together(self.children)
         try:
             with ThreadPoolExecutor(self.at_once) as pool:
                 list(pool.map(self.carry_out, *zip(*tasks, strict=True)))

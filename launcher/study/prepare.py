@@ -126,7 +126,7 @@ def from_anywhere(wanted: Wanted, home: Path, profile: str | None) -> Wanted:
     """
     named = wanted.profile or profile
     if named and Path(named).suffix == ".toml":  # else it is the name of an example
-        named = str(home / named)
+        named = str(home / Path(named).expanduser())
     return replace(wanted, profile=named, after=home / wanted.after if wanted.after else None)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -164,7 +165,7 @@ def parse(values: Mapping[str, Any], where: str, name: str) -> StudySettings:
         made["halving"] = table(Halving, section(values, "halving", where), f"{where}: halving")
     study = table(StudySettings, values, where, **made)
     check(study, where)
-    return replace(study, data=study.data.expanduser())
+    return study
 
 
 def check(study: StudySettings, where: str) -> None:
@@ -179,7 +180,7 @@ def check(study: StudySettings, where: str) -> None:
     if not study.arms:
         raise Refused(f"{where}: there is nothing to compare: add [arms.NAME] with a recipe, at least once")
     given = [f.name for f in fields(Budget) if getattr(study.budget, f.name) is not None]
-    if len(given) != 1 or study.budget.amount <= 0:
+    if len(given) != 1 or not 0 < study.budget.amount < math.inf:
         raise Refused(f"{where}: budget must be exactly one of images, seconds and flops, above 0; it is {given}")
     if study.at_once is not None and study.at_once < 1:
         raise Refused(f"{where}: at_once must be positive, but is {study.at_once}")

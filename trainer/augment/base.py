@@ -23,17 +23,17 @@ class AugmentSettings:
     """The parts of diffaugment, in order."""
     pipe: str = identity("bgc")
     """The parts of ada: b blit, g geometry, c colour, f filter, n noise, o cutout."""
-    p: float = identity(0.0)
+    p: float = identity(0.0, "[0, 1]")
     """The probability of each of ada's transformations, and of apa's deceptions, when training starts."""
-    p_final: float | None = identity(None)
+    p_final: float | None = identity(None, "[0, 1]")
     """Without adaptive: p moves there, along a half cosine, over optimizer.decay_images."""
     adaptive: bool = identity(True)
     """p follows how far the discriminator overfits: E sign(D(real)) against the target."""
-    target: float = identity(0.6)
+    target: float = identity(0.6, "[-1, 1]")
     """The wanted E sign(D(real))."""
-    speed_images: int = identity(500_000)
+    speed_images: int = identity(500_000, "[1, inf)")
     """Real pictures over which p can go from 0 to 1."""
-    interval: int = identity(4)
+    interval: int = identity(4, "[1, inf)")
     """Updates of the discriminator between two moves of p."""
     apa: bool = identity(False)
     """Show the discriminator fakes as reals, with probability p (Jiang et al. 2021)."""
@@ -42,19 +42,6 @@ class AugmentSettings:
     def uses_p(self) -> bool:
         """Tell whether anything depends on p."""
         return self.kind == "ada" or self.apa
-
-    def check(self) -> str | None:
-        """Return what is wrong with these settings, or None."""
-        for name in ("p", "p_final"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                return f"augment.{name} is a probability, but is {value:g}"
-        for name in ("speed_images", "interval"):
-            if getattr(self, name) < 1:
-                return f"augment.{name} must be positive, but is {getattr(self, name)}"
-        if not -1 <= self.target <= 1:
-            return f"augment.target must be in [-1, 1], but is {self.target:g}"
-        return None
 
 
 class Augmentation(ABC):

@@ -11,11 +11,11 @@ from trainer.settings import operational
 class MetricsSettings:
     """Evaluations of checkpoints, beside the training, by a process of low priority."""
 
-    every_images: int = operational(0)
+    every_images: int = operational(0, "[0, inf)")
     """Evaluate the first checkpoint after each so many pictures; 0: none."""
     names: str = operational("fid,kid,prdc")
     """The metrics, with commas between them; python -m trainer evaluate --help names them all."""
-    num_samples: int = operational(5_000)
+    num_samples: int = operational(5_000, "[2, inf)")
     """Compare so many pictures of each side, or as many as the data has."""
     extractor: str | None = operational(None)
     """What turns pictures into features; default: that of python -m trainer evaluate."""
@@ -29,10 +29,11 @@ class MetricsSettings:
 
     def check(self) -> str | None:
         """Return what is wrong with these settings, or None."""
-        if self.every_images < 0:
-            return f"metrics.every_images must not be negative, but is {self.every_images}"
-        if self.num_samples < 2:
-            return f"metrics.num_samples must be at least 2, but is {self.num_samples}"
+        if self.extractor is not None:
+            from trainer.extractors import EXTRACTORS
+
+            if self.extractor not in EXTRACTORS:
+                return f"metrics.extractor: there is no {self.extractor!r}; there are {', '.join(EXTRACTORS)}"
         if not self.every_images and self.names == MetricsSettings.names:
             return None
         from trainer.metrics import METRICS  # it takes a second, which most runs need not spend

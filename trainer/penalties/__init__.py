@@ -57,16 +57,6 @@ class Penalties:
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
 
-    def check(self) -> str | None:
-        """Return what is wrong with these settings, or None."""
-        for f in fields(self):
-            weighted: Weighted = getattr(self, f.name)
-            if min(weighted.weight, weighted.final or 0.0) < 0:
-                return f"penalties.{f.name}: neither weight nor final may be negative"
-            if weighted.every < 1:
-                return f"penalties.{f.name}.every must be positive, but is {weighted.every}"
-        return None
-
     def active(self) -> Iterator[Active]:
         """Yield those that count, in the order above."""
         for f in fields(self):

@@ -24,11 +24,11 @@ Drawn = Mapping[str, Tensor]
 class Weighted:
     """How much a penalty counts, and how often it is computed."""
 
-    weight: float = identity(0.0)
+    weight: float = identity(0.0, "[0, inf)")
     """Factor of the penalty; 0: it is not computed."""
-    final: float | None = identity(None)
+    final: float | None = identity(None, "[0, inf)")
     """The weight moves there, along half a cosine, over optimizer.decay_images."""
-    every: int = identity(1)
+    every: int = identity(1, "[1, inf)")
     """Compute it in every so many updates only, and with so many times the weight."""
 
 

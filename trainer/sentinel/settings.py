@@ -16,7 +16,7 @@ Policy = Literal["tell", "stop", "roll-back"]
 class SentinelSettings:
     """How the run is watched for collapse, and what happens then."""
 
-    every_images: int = identity(32_000)
+    every_images: int = identity(32_000, "[0, inf)")
     """Look at what the generator paints each time so many pictures were seen; 0, or fewer than 32 pictures: never."""
     policy: Policy = operational("tell")
     """tell: alert, and train on; stop: save, and end; roll-back: go back to the last healthy anchor, and go on from
@@ -26,8 +26,6 @@ class SentinelSettings:
 
     def check(self) -> str | None:
         """Return what is wrong with these settings, or None."""
-        if self.every_images < 0:
-            return f"sentinel.every_images must not be negative, but is {self.every_images}"
         names = parse_changes(self.changes)
         if odd := [name for name in names if name not in CHANGES]:
             return f"sentinel.changes: there is no change {odd[0]!r}; there are {', '.join(CHANGES)}"

@@ -1,0 +1,292 @@
+"""Every piece of advice that a message of the shards package gives is done here, or in a test that is named here.
+
+The messages are read from the source: one that is new, or reworded, turns `test_every_advice_is_done` red until
+`DONE` names the test that does what it says, literally.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import shards.build
+from shards.__main__ import main
+from shards.index import DataError, Index
+from shards.stream import Reader
+from tests.conftest import HOME
+from tests.made_sources import build, jpeg, make_source, refuse, run_shards, said_by
+
+# What tells people to do something: one of these verbs where a sentence or a part of one begins.
+ADVICE = re.compile(
+    r"(?:^|[:;,.] |\bor |\band |--[a-z-]+ )"
+    r"(?:build|copy|cut|end it|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|"
+    r"take|takes|try|unpack(?! requires)|update|use|wait|write)\b|python -m shards |with: ",
+    re.IGNORECASE,
+)
+SQL = re.compile(r"^\s*(CREATE|INSERT|SELECT|UPDATE) ")
+DONE = {  # a part of the message -> the test that does it
+    "if it is a tar, unpack it once with": "test_shards_archives.test_a_compressed_tar_is_named_whatever_its_name",
+    "archive, which cannot be read: unpack it": "test_archives_of_other_kinds",
+    "with something that is no tar member": "test_shards_archives.test_what_lies_behind_a_tar",
+    "is damaged at byte {}, and what follows cannot be found: get it again": "test_damaged_archives",
+    "is damaged ({}): get it again": "test_damaged_archives",
+    "or has more behind its end: get it again, whole": "test_damaged_archives",
+    "its directory lists {}: get it again": "test_damaged_archives",
+    "parts of a split archive: join them with": "test_a_split_zip",
+    "take them apart with": "test_shards_archives.test_zips_behind_one_another_are_refused",
+    "or unpack what it lists with": "test_shards_archives.test_a_member_that_no_directory_lists_is_refused",
+    "that would be left out: if it is of no use": "test_shards_archives.test_a_zip_with_something_behind_its_end",
+    "unpack the zip, and build from": "test_shards_messages.test_members_that_are_packed_as_nobody_else_does",
+    "not looked into: unpack them": "test_shards_messages.test_archives_in_a_folder_are_named",
+    "is a file: name a folder": "test_folders_to_build_in",
+    "is not empty: build into a new folder": "test_folders_to_build_in",
+    "build outside of it": "test_folders_to_build_in",
+    "holds an unfinished build: go on with --resume, or build into another": "test_an_unfinished_build",
+    "finished shards are kept, and --resume goes on": "test_an_unfinished_build",
+    "holds an unfinished build: go on with the command": "test_an_unfinished_build",
+    "resume with the same settings": "test_other_settings_or_pictures",
+    "build into another folder": "test_other_settings_or_pictures",
+    "another build is at work": "test_another_build",
+    "without locks": "test_without_locks",
+    "give a lower --holdout": "test_a_lower_holdout",
+    "--follow-links takes the files": "test_shards_messages.test_the_cache_of_the_hub",
+    "it is a folder: copy it into the source": "test_shards_messages.test_other_links_that_leave_the_source",
+    "build from {}": "test_shards_labels.test_one_folder_around_the_classes_is_told",
+    "unpack the archive and build from it": "test_shards_labels.test_one_folder_around_the_classes_is_told",
+    "Remove the copies from the source": "test_shards_duplicates.test_the_summary_names_two",
+    "name two of them with --file-column": "test_columns",
+    "name another column with --file-column": "test_columns",
+    "make a CSV with": "test_shards_labels.test_the_json_of_stylegan",
+    "save it as CSV": "test_shards_labels.test_separators_and_encodings",
+    "different labels for {}: keep one of them": "test_rows_with_different_labels",
+    "different labels, {} and {}, for {}: keep one": "test_rows_with_different_labels",
+    "write their whole paths in column": "test_shards_labels.test_a_row_that_fits_two_pictures_is_refused",
+    "put the pictures of each class into a folder": "test_labels_by_folder",
+    "build the shards again, into a new folder": "test_damaged_shards",
+    "or build again, into a new folder": "test_damaged_shards",
+    "is damaged; run: ": "test_shards_messages.test_damage_is_told_with_a_command",
+    "python -m shards verify {}": "test_shards_that_cannot_be_read",
+    "can be read; run: ": "test_shards_that_cannot_be_read",
+    "build them with python -m shards build SRC": "test_a_folder_without_shards",
+    "if it is pictures": "test_shards_messages.test_pictures_in_the_place_of_shards",
+    "name {}, which does": "test_shards_messages.test_pictures_in_the_place_of_shards",
+    "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
+}
+WORDS = {"end of file", "unpack requires"}  # of other programs' messages, by which these are told apart
+
+
+def messages(tree: ast.Module) -> Iterator[str]:
+    """Yield the strings of a module that are no docstrings, with {} for what is filled in."""
+    left_out = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            left_out |= {id(part) for part in ast.walk(node)} - {id(node)}
+    for node in ast.walk(tree):
+        if id(node) in left_out:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def advice() -> list[str]:
+    found = [
+        message
+        for path in sorted((HOME / "shards").glob("*.py"))
+        for message in messages(ast.parse(path.read_text()))
+        if ADVICE.search(message) and " " in message.strip() and not SQL.search(message) and message not in WORDS
+    ]
+    assert len(found) > 30
+    return found
+
+
+def test_every_advice_is_done() -> None:
+    given = advice()
+    assert [message for message in given if not any(part in message for part in DONE)] == []
+    assert [part for part in DONE if not any(part in message for message in given)] == []  # no longer given
+
+
+def test_the_tests_that_do_it_are_there() -> None:
+    for name in DONE.values():
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(f"tests.{module or 'test_advice_shards'}"), function)), name
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return make_source(tmp_path / "my source", 6, 2)
+
+
+OPTIONS = ("--holdout", "0")
+
+
+def test_archives_of_other_kinds(tmp_path: Path, source: Path) -> None:
+    for magic in b"7z\xbc\xaf", b"Rar!\x1a":
+        (tmp_path / "source.tar").write_bytes(magic + bytes(3000))
+        refuse(tmp_path / "source.tar", tmp_path / "out", "unpack it, and build from the folder")
+    assert len(build(source, tmp_path / "out", *OPTIONS).table) == 6
+
+
+def test_damaged_archives(tmp_path: Path, source: Path) -> None:
+    for kind in "tar", "zip":
+        good = Path(shutil.make_archive(str(tmp_path / "good"), kind, source))
+        data = good.read_bytes()
+        header = data.rindex(b"./class 1/") + 150 if kind == "tar" else data.rindex(b"PK\x01\x02")
+        bad = tmp_path / f"bad.{kind}"
+        for damaged in data[: len(data) // 2], data[:header] + b"??" + data[header + 2 :]:
+            bad.write_bytes(damaged)
+            refuse(bad, tmp_path / "out", "get it again")
+        bad.write_bytes(data)
+        assert len(build(bad, tmp_path / f"out of {kind}", *OPTIONS).table) == 6
+
+
+def test_a_split_zip(tmp_path: Path, source: Path) -> None:
+    """Where Info-ZIP is at hand; else the command is at least the one that its manual has for this."""
+    last = tmp_path / "my pictures.zip"
+    (source / "large.txt").write_text("".join(map(str, range(100_000))))
+    if shutil.which("zip"):
+        subprocess.run(["zip", "-q", "-0", "-r", "-s", "100k", last, "."], cwd=source, check=True)
+    else:
+        data = bytearray(Path(shutil.make_archive(str(tmp_path / "x"), "zip", source)).read_bytes())
+        data[data.rindex(b"PK\x05\x06") + 4] = 1
+        last.write_bytes(data)
+    said = refuse(last, tmp_path / "out", "parts of a split archive")
+    command = said.rpartition("with: ")[2].strip()
+    assert command == f"zip -s 0 {shlex.quote(str(last))} --out NEW.zip"
+    if shutil.which("zip"):
+        subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+        assert len(build(tmp_path / "NEW.zip", tmp_path / "out", *OPTIONS).table) == 6
+
+
+def test_folders_to_build_in(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").touch()
+    refuse(source, tmp_path / "full" / "letter.txt", "is a file: name a folder")
+    refuse(source, tmp_path / "full", "is not empty: build into a new folder")
+    refuse(source, source / "class 0", "build outside of it")
+    assert build(source, tmp_path / "a new folder", *OPTIONS).table.size
+
+
+def begin(source: Path, out: Path) -> list[str]:
+    """Begin a build that is interrupted once its shards are there, and return its command."""
+    arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards.build, "finish", interrupt)
+        assert main(arguments) == 75
+    return arguments
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_unfinished_build(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = begin(source, tmp_path / "out")
+    assert "finished shards are kept, and --resume goes on" in capsys.readouterr().err
+    assert "go on with --resume" in said_by(*arguments)
+    with pytest.raises(DataError, match="go on with the command that began it and --resume"):
+        Index.open(tmp_path / "out")
+    assert len(build(source, tmp_path / "another folder", *OPTIONS).table) == 6
+    assert main([*arguments, "--resume"]) == 0
+    assert len(Index.open(tmp_path / "out").table) == 6
+
+
+def test_other_settings_or_pictures(tmp_path: Path, source: Path) -> None:
+    arguments = begin(source, tmp_path / "out")
+    said = said_by(*arguments, "--resume", "--seed", "1")
+    assert "resume with the same settings, or build into another folder" in said
+    (source / "new.jpg").write_bytes(jpeg(9))
+    assert "the source has changed since this build began" in said_by(*arguments, "--resume")
+    assert len(build(source, tmp_path / "another folder", "--seed", "1", *OPTIONS).table) == 7
+    (source / "new.jpg").unlink()
+    assert main([*arguments, "--resume"]) == 0
+
+
+def test_another_build(tmp_path: Path, source: Path) -> None:
+    arguments = begin(source, tmp_path / "out")
+    with shards.build.locked(tmp_path / "out" / ".build"):
+        assert "wait for it, or end it" in said_by(*arguments, "--resume")
+    assert main([*arguments, "--resume"]) == 0
+
+
+def test_without_locks(tmp_path: Path, source: Path) -> None:
+    build(source, tmp_path / "a local disk", *OPTIONS)
+    moved = (tmp_path / "a local disk").rename(tmp_path / "there")
+    assert main(["verify", str(moved)]) == 0
+
+
+def test_a_lower_holdout(tmp_path: Path, source: Path) -> None:
+    refuse(source, tmp_path / "out", "give a lower --holdout", "--holdout", "0.9999")
+    assert build(source, tmp_path / "out", "--holdout", "0.1").table.size
+
+
+def test_columns(tmp_path: Path, source: Path) -> None:
+    table = tmp_path / "labels.csv"
+    table.write_text("id;name;style\nx;0000.jpg;Rococo\n")
+    refuse(source, tmp_path / "out", "it has: 'id', 'name', 'style': name two of them with --file", "--labels", table)
+    refuse(source, tmp_path / "out", "name another column", "--labels", table, *columns("id", "style"))
+    assert build(source, tmp_path / "out", "--labels", table, *columns("name", "style")).classes == ("Rococo",)
+
+
+def columns(file: str, label: str) -> tuple[str, ...]:
+    return "--file-column", file, "--label-column", label, *OPTIONS
+
+
+def test_rows_with_different_labels(tmp_path: Path, source: Path) -> None:
+    table = tmp_path / "labels.csv"
+    for second in "0000.jpg", "0000.JPG":
+        rows = ["file,label", f"{second.upper()},A", f"./{second},B" if second.isupper() else f"{second.upper()},B"]
+        table.write_text("\n".join(rows))
+        refuse(source, tmp_path / "out", "keep one of them", "--labels", table)
+        table.write_text("\n".join(rows[:2]))
+    assert build(source, tmp_path / "out", "--labels", table, *OPTIONS).classes == ("A",)
+
+
+def test_labels_by_folder(tmp_path: Path, source: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in source.rglob("*.jpg"):
+        shutil.copy(path, flat)
+    refuse(flat, tmp_path / "out", "put the pictures of each class into a folder", "--labels", "folders")
+    (flat / "cats").mkdir()
+    (flat / "0000.jpg").rename(flat / "cats" / "0000.jpg")
+    assert build(flat, tmp_path / "out", "--labels", "folders", *OPTIONS).classes == ("cats",)
+    assert build(flat, tmp_path / "without", *OPTIONS).classes == ()
+
+
+def test_damaged_shards(tmp_path: Path, source: Path) -> None:
+    out = build(source, tmp_path / "out", *OPTIONS).path
+    content = json.loads((out / "index.json").read_text())
+    for damaged in "{}", json.dumps(content | {"schema": 99}):
+        (out / "index.json").write_text(damaged)
+        with pytest.raises(DataError, match="again, into a new folder"):
+            Index.open(out)
+    assert len(build(source, tmp_path / "new", *OPTIONS).table) == 6
+
+
+def test_shards_that_cannot_be_read(tmp_path: Path, source: Path) -> None:
+    index = build(source, tmp_path / "my shards", *OPTIONS)
+    (index.path / "train-000000.tar").write_bytes(b"")
+    with pytest.raises(DataError, match="no sample in") as error:
+        Reader(index, "train", lambda *_: None)(np.arange(3))
+    command = shlex.split(str(error.value).rpartition("python -m ")[2])
+    assert run_shards(*command[1:]).returncode == 1
+
+
+def test_a_folder_without_shards(tmp_path: Path, source: Path) -> None:
+    with pytest.raises(DataError) as error:
+        Index.open(tmp_path / "my shards")
+    command = shlex.split(str(error.value).partition("python -m shards ")[2].replace("SRC", shlex.quote(str(source))))
+    assert main([*command, "--size", "16"]) == 0
+    assert Index.open(tmp_path / "my shards").table.size

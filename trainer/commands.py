@@ -65,15 +65,14 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
 def run_train(args: Train, cluster: Cluster) -> Outcome:
     """Train: as one of a group if somebody has started one, else with processes of our own."""
     run = RunFolder(args.run)
-    if not is_rank():
-        refuse_crowd("trainer train")
-    else:
+    if is_rank():
         end_with_parent()
         outcome = run_rank(args.config, run, cluster)
         # All is closed and durable. What is left are the native threads of the process group, which now and then
         # abort the interpreter's shutdown ("terminate called without an active exception").
         logging.shutdown()
         os._exit(outcome)
+    refuse_crowd("trainer train")
     return train_here(args.config, run)
 
 

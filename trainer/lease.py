@@ -18,7 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -140,7 +140,10 @@ class Lease:
             run.path.mkdir(parents=True, exist_ok=True)
             self.mine = Holder.this_process(owner, attempt, run.path)
             self.folder = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
-            self.acquire()
+            with ExitStack() as unless_held:
+                unless_held.callback(os.close, self.folder)
+                self.acquire()
+                unless_held.pop_all()
         except OSError as error:
             raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
         self.released = threading.Event()

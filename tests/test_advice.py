@@ -1,4 +1,4 @@
-"""Every piece of advice that a message of ours gives is done by a test that is named here; test_advice_shards.py: shards.
+"""Every piece of advice that a message gives is done by a test that is named here (of shards: test_advice_shards.py).
 
 The messages are read from the source: one that is new, or reworded, turns `test_every_advice_is_done` red until `DONE`
 names the test that does what it says, literally; or until it says why no test can (`ELSEWHERE`).

@@ -158,10 +158,10 @@ def test_processes_that_the_nodes_decide(
         said = refusal(capsys, SUBMIT, *asked, *many)
         assert "use at most 4 (--processes; on Slurm fewer --nodes or --gpus-per-node)" in said
         assert do(SUBMIT, *asked, *works) == 0
-    for partition, works in ("gpu", "--gpus-per-node"), ("cpu", "--nodes"):
+    for partition, option in ("gpu", "--gpus-per-node"), ("cpu", "--nodes"):
         asked = tiny(data, "--dry-run", "--partition", partition)
-        assert refusal(capsys, SUBMIT, *asked, "--processes", "2").endswith(f": use {works}")
-        assert do(SUBMIT, *asked, works, "2") == 0
+        assert refusal(capsys, SUBMIT, *asked, "--processes", "2").endswith(f": use {option}")
+        assert do(SUBMIT, *asked, option, "2") == 0
     monkeypatch.setenv(COUNTED_BY["srun"], "2")
     said = refusal(capsys, SUBMIT, *tiny(data, "--dry-run"))
     monkeypatch.delenv(COUNTED_BY["srun"])

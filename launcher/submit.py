@@ -4,6 +4,7 @@ old run."""
 from __future__ import annotations
 
 import itertools
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -198,7 +199,7 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
     steps = total // config.step_images
     mode = resolve_mode(config.tracking.mode)
     later = f"; send it later with: {command('launcher', 'sync', run.path)}" if mode == "offline" else ""
-    watch, stop = f"tail -f {run.metrics}", "Ctrl-C saves and stops"
+    watch, stop = shlex.join(["tail", "-f", str(run.metrics)]), "Ctrl-C saves and stops"
     if job:
         watch = f"{command('launcher', 'status', run.path)}, {command('launcher', 'logs', run.path, '-f')}"
         stop = f"{command('launcher', 'cancel', run.path)}"

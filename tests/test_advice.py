@@ -225,6 +225,6 @@ def test_every_option_that_a_message_names_exists(options: set[str]) -> None:
 def test_paths_in_commands_that_are_told_are_quoted() -> None:
     """They are made by `command`, or by shlex: no message fills one into a command of its own."""
     for message in all_messages(*PACKAGES):
-        for command in re.findall(r"python -m [^;:`)\n]*", message):
+        for command in re.findall(r"(?:python -m|tail) [^;:`)\n]*", message):
             left = command.removesuffix("launcher {}")  # as a program calls itself
             assert "{" not in left.replace("--size {}{}", "").replace("--size {}", ""), message

@@ -42,6 +42,8 @@ def test_a_run_from_its_begin_to_its_end(
     said, logged = training.communicate(timeout=60)
     assert told(said, "Ctrl-C saves and stops; go on with: ") == go_on
     assert told(logged, "interrupted and saved at ").partition("; go on with: ")[2] == go_on
+    watch = told(said, "watch       ").partition("; pictures in ")[0]
+    assert shlex.split(watch) == ["tail", "-f", str(folder.metrics)]
     later = told(said, "; send it later with: ")
 
     training = begin(go_on, folder, *usual)

@@ -21,7 +21,7 @@ VERBS = (
 # What tells people to do something: a verb where a sentence or a part of one begins, an option, or a command.
 ADVICE = re.compile(
     rf"(?:^|[:;,.] |\bor |\band |--[a-z.-]+ |[(`])(?:{VERBS.replace(' ', '|')})\b"
-    r"|(?:[;:,.]|\bor) --[a-z]|\bonly with --|\bwithout --|python -m |pip install|with: |see: ",
+    r"|(?:[;:,.]|\bor) --[a-z]|\bonly with --|\bwithout --|python -m |pip install|the same command|with: |see: ",
     re.IGNORECASE,
 )
 SQL = re.compile(r"^\s*(CREATE|INSERT|SELECT|UPDATE) ")

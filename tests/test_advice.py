@@ -16,10 +16,17 @@ from launcher import __main__ as launcher_commands
 from tests.advice import advice, all_messages, do, named_test, no_longer_given, not_done
 
 PACKAGES = ("trainer", "launcher", "slurm", "command_line")
+BENCHMARK = "test_benchmark_command.test_neither_processes_nor_a_kill_change_results"
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
 DONE = {  # a part of the message -> the test that does it
     "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
+    "interrupted; the same command goes on": BENCHMARK,
+    "a training was killed; the same": BENCHMARK,
+    "the same command goes on from the features": "test_advice_pictures.test_an_evaluation_that_is_stopped",
+    "stopped and saved; the same command": "test_study_runs.test_a_study_here_survives_an_interruption_and_a_failure",
+    "The same command trains only what is missing": BENCHMARK,
+    "the same command sends the rest": "test_tracking.test_sync_of_a_run_with_a_rollback",
     "name what to learn": "test_advice_trainer.test_a_benchmark_of_nothing",
     "name another --out, or remove the file": "test_advice_trainer.test_a_result_of_other_settings",
     "remove it, and its training is done again": "test_advice_trainer.test_a_result_of_other_settings",

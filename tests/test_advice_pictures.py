@@ -13,8 +13,11 @@ from PIL import Image
 from tests import small_shards
 from tests.advice import do, refusal, told
 from tests.evaluated_runs import blots, made_run
+from trainer.evaluation import store
+from trainer.evaluation.extraction import Task
 from trainer.run_folder import RunFolder
 from trainer.settings import Refused
+from trainer.stopping import Outcome
 from trainer.studio import parse_seeds
 
 SAMPLE = "python -m trainer sample"
@@ -155,3 +158,24 @@ def test_a_cache_that_cannot_be_written(
     assert "cannot be kept in" in said
     assert said.endswith("; name a --cache")
     assert do(EVALUATE, str(run.path), *asked, str(tmp_path / "another")) == 0
+
+
+def test_an_evaluation_that_is_stopped(
+    data: Path, few: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "GROUP", 8)
+    computed: list[int] = []
+    compute = Task.compute
+
+    def counted(task: Task, group: store.Group) -> store.Arrays:
+        computed.append(group.start)
+        if len(computed) == 4:
+            raise KeyboardInterrupt
+        return compute(task, group)
+
+    monkeypatch.setattr(Task, "compute", counted)
+    command = (EVALUATE, str(data.parent / "source"), *few, "--against", str(data))
+    assert do(*command) == Outcome.KILLED
+    assert "stopped; the same command goes on from the features that are there" in capsys.readouterr().err
+    assert do(*command) == 0
+    assert len(computed) == 4 + 3 + 2, "five groups of fakes and reals were left, and the three are not computed again"

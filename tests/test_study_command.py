@@ -166,6 +166,15 @@ def test_a_budget_cannot_be_lowered_below_what_a_run_has_seen(home: Path, capsys
     assert "has seen 1,600 images already, but is to be measured at 768" in capsys.readouterr().err
 
 
+def test_a_study_by_seconds_goes_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What its runs will see is not known before their speed is, and they have begun perhaps."""
+    (home / "colours.toml").write_text(TOML.replace("images = 1600", "seconds = 9.0"))
+    assert main(["study", "colours.toml", "--cluster", "local"]) == 0
+    made = Plan.open(StudyFolder(home / "studies" / "colours"))
+    (made.folder.run("plain", 7).checkpoints / "000000001600-r00").mkdir(parents=True)
+    assert main(["study", "colours.toml", "--cluster", "local"]) == 0, capsys.readouterr().err
+
+
 def test_two_do_not_go_on_with_one_study(home: Path, capsys: pytest.CaptureFixture[str], cluster: Cluster) -> None:
     folder = StudyFolder(Path("studies/colours"))
     with folder.held():

@@ -106,13 +106,14 @@ def begin(
     configs = {arm: arm_config(settings, arm, home, project) for arm in settings.arms}
     costs = {arm: Cost(flops_per_image(with_classes(config)), config.step_images) for arm, config in configs.items()}
     plan = Plan(settings, folder, costs, wanted, processes, home, project)
+    check_lowered(plan)  # before a run refuses the lower total: what it would advise is for a run by itself
     for arm, config in configs.items():
         if processes:
             config.check_world(processes)
-        images = config.step_images if settings.budget.kind == "seconds" else plan.images(arm)
+        images = plan.images(arm) if plan.known(arm) else config.step_images
         for seed in (*settings.seeds, *settings.select_seeds):
-            run_config(plan, Task(arm, seed, folder.run(arm, seed), images, "report"), config, gpus=False)
-    check_lowered(plan)
+            run = folder.run(arm, seed)
+            run_config(plan, Task(arm, seed, run, max(images, trained(run)), "report"), config, gpus=False)
     return plan
 
 

@@ -157,7 +157,7 @@ def test_the_main_process_says_how_it_ended(
 ) -> None:
     """A refusal keeps its code, and a worker that is killed takes nobody with it: the main process takes over."""
 
-    def start(arguments: list[str], rank: int, size: int, port: int) -> subprocess.Popen[bytes]:
+    def start(arguments: list[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sh", "-c", others if rank else main], stdin=subprocess.PIPE)
 
     monkeypatch.setattr(processes, "start", start)

@@ -6,14 +6,10 @@ The messages are read from the source: one that is new, or reworded, turns `test
 
 from __future__ import annotations
 
-import ast
-import importlib
 import json
-import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +19,9 @@ import shards.build
 from shards.__main__ import main
 from shards.index import DataError, Index
 from shards.stream import Reader
-from tests.conftest import HOME
+from tests.advice import advice, named_test, no_longer_given, not_done
 from tests.made_sources import build, jpeg, make_source, refuse, run_shards, said_by
 
-# What tells people to do something: one of these verbs where a sentence or a part of one begins.
-ADVICE = re.compile(
-    r"(?:^|[:;,.] |\bor |\band |--[a-z-]+ )"
-    r"(?:build|copy|cut|end it|get|give|go|goes|join|keep|leave|make|mend|move|name|put|remove|resume|run|save|"
-    r"take|takes|try|unpack(?! requires)|update|use|wait|write)\b|python -m shards |with: ",
-    re.IGNORECASE,
-)
-SQL = re.compile(r"^\s*(CREATE|INSERT|SELECT|UPDATE) ")
 DONE = {  # a part of the message -> the test that does it
     "if it is a tar, unpack it once with": "test_shards_archives.test_a_compressed_tar_is_named_whatever_its_name",
     "archive, which cannot be read: unpack it": "test_archives_of_other_kinds",
@@ -82,45 +70,23 @@ DONE = {  # a part of the message -> the test that does it
     "name {}, which does": "test_shards_messages.test_pictures_in_the_place_of_shards",
     "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
-WORDS = {"end of file", "unpack requires"}  # of other programs' messages, by which these are told apart
+# Other programs' words, by which their errors are told apart, and the name of the command.
+NO_ADVICE = ("python -m shards", "end of file", "unpack requires", "CAST(name")
 
 
-def messages(tree: ast.Module) -> Iterator[str]:
-    """Yield the strings of a module that are no docstrings, with {} for what is filled in."""
-    left_out = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.JoinedStr):
-            left_out |= {id(part) for part in ast.walk(node)} - {id(node)}
-    for node in ast.walk(tree):
-        if id(node) in left_out:
-            continue
-        if isinstance(node, ast.JoinedStr):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-
-
-def advice() -> list[str]:
-    found = [
-        message
-        for path in sorted((HOME / "shards").glob("*.py"))
-        for message in messages(ast.parse(path.read_text()))
-        if ADVICE.search(message) and " " in message.strip() and not SQL.search(message) and message not in WORDS
-    ]
-    assert len(found) > 30
-    return found
+def given() -> list[str]:
+    return [message for message in advice("shards") if not message.startswith(NO_ADVICE)]
 
 
 def test_every_advice_is_done() -> None:
-    given = advice()
-    assert [message for message in given if not any(part in message for part in DONE)] == []
-    assert [part for part in DONE if not any(part in message for message in given)] == []  # no longer given
+    assert len(given()) > 30
+    assert not_done(given(), DONE) == []
+    assert no_longer_given(given(), DONE) == []
 
 
 def test_the_tests_that_do_it_are_there() -> None:
     for name in DONE.values():
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(f"tests.{module or 'test_advice_shards'}"), function)), name
+        assert callable(named_test(name if "." in name else f"test_advice_shards.{name}")), name
 
 
 @pytest.fixture

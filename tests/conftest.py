@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.slurm_cluster import dev_cluster, on_slurm
+from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
+from trainer.run_folder import RunFolder
 
 __all__ = ["dev_cluster", "on_slurm"]  # one cluster for all tests
 
@@ -81,6 +83,17 @@ def train(folder: Path, data: Path, *settings: str, processes: int = 1, expect: 
     )
     assert done.returncode == expect, done.stderr
     return done.stderr
+
+
+@contextmanager
+def trains_here(folder: RunFolder, data: Path, processes: int) -> Iterator[subprocess.Popen[str]]:
+    """Let a run without an end train on this machine, as a user would, and be killed if it still does in the end."""
+    settings = (*TINY, "--data", str(data), "--run", str(folder.path), "--processes", str(processes))
+    command = [sys.executable, "-m", "launcher", "submit", *settings, "--cluster", "local"]
+    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert wait_for(lambda: len(list(folder.checkpoints.glob("0*"))) > 1, timeout_s=120), "it does not train"
+        yield process
+        process.kill()
 
 
 def fingerprint(folder: Path) -> tuple[int, str]:

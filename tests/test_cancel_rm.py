@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,9 @@ from launcher.job.record import JobRecord
 from launcher.remove import Rm, run_rm
 from slurm import control
 from slurm.records import Job
-from tests.conftest import HOME, TINY, fingerprint, run
+from tests.conftest import fingerprint, run, trains_here
 from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
-from tests.slurm_cluster import wait_for
 from trainer import lease
 from trainer.lease import Holder
 from trainer.run_folder import RunFolder
@@ -32,12 +30,8 @@ from trainer.settings import Refused
 def trained(shards32: Path, tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[str]]]:
     """A run that trains on this machine with two processes."""
     folder = RunFolder(tmp_path / "r")
-    settings = (*TINY, "--data", str(shards32), "--run", str(folder.path), "--processes", "2", "--cluster", "local")
-    command = [sys.executable, "-m", "launcher", "submit", *settings]
-    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert wait_for(lambda: len(list(folder.checkpoints.glob("0*"))) > 1, timeout_s=120), "it does not train"
+    with trains_here(folder, shards32, 2) as process:
         yield folder, process
-        process.kill()
 
 
 def test_a_run_on_this_machine_saves_and_ends(trained: tuple[RunFolder, subprocess.Popen[str]]) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -19,9 +18,8 @@ from launcher.job import record as job_record
 from launcher.status.facts import State
 from launcher.status.run_status import gather
 from slurm import control
-from tests.conftest import HOME, TINY, fingerprint, run
+from tests.conftest import fingerprint, run, trains_here
 from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
-from tests.slurm_cluster import wait_for
 from trainer import lease
 from trainer.lease import Lease, living
 from trainer.run_folder import RunFolder
@@ -33,12 +31,8 @@ from trainer.tracking import Identity, TrackingSettings, identity_of
 def trained(shards32: Path, tmp_path: Path) -> Iterator[tuple[RunFolder, subprocess.Popen[str]]]:
     """A run that trains on this machine."""
     folder = RunFolder(tmp_path / "r")
-    settings = (*TINY, "--data", str(shards32), "--run", str(folder.path), "--processes", "1", "--cluster", "local")
-    command = [sys.executable, "-m", "launcher", "submit", *settings]
-    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        assert wait_for(lambda: len(list(folder.checkpoints.glob("0*"))) > 1, timeout_s=120), "it does not train"
+    with trains_here(folder, shards32, 1) as process:
         yield folder, process
-        process.kill()
 
 
 def state_of(path: Path) -> tuple[State, str]:

@@ -1,6 +1,6 @@
 """Decode a JPEG so that damage inside is noticed: the decoder warns of it, and Pillow does not pass its warnings on.
 
-simplejpeg gives the same pixels as Pillow, bit by bit, in the same time: both are libjpeg-turbo.
+simplejpeg gives the same pixels as Pillow, bit by bit, in nearly the same time: both are libjpeg-turbo.
 """
 
 from __future__ import annotations

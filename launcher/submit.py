@@ -202,7 +202,7 @@ def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_be
     watch, stop = shlex.join(["tail", "-f", str(run.metrics)]), "Ctrl-C saves and stops"
     if job:
         watch = f"{command('launcher', 'status', run.path)}, {command('launcher', 'logs', run.path, '-f')}"
-        stop = f"{command('launcher', 'cancel', run.path)}"
+        stop = command("launcher", "cancel", run.path)
     rows = {
         "recipe": f"{config.recipe}, {index.size} px, mixed precision: {config.mixed_precision}",
         "where": f"{where}{same}",

@@ -50,4 +50,6 @@ def interruptible() -> Iterator[Interruption]:
         yield interruption
     finally:
         for signum, handler in before.items():
-            signal.signal(signum, handler)
+            # A terminal's second SIGHUP can come while the interrupted process ends: it must not change the exit code.
+            interrupted = interruption.noted and signum == signal.SIGHUP
+            signal.signal(signum, signal.SIG_IGN if interrupted else handler)

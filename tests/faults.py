@@ -27,7 +27,13 @@ def finish(ordeal: Ordeal, *causes: Cause) -> None:
     """Wait for the end, and hold the causes of the restarts against what was done."""
     last = ordeal.wait_for_end()
     assert last.cause is Cause.FINISHED, ordeal.story()
-    assert ordeal.causes() == [*causes, Cause.FINISHED], ordeal.story()
+    seen = ordeal.causes()
+    if Cause.NODE_FAILED in causes:
+        # Slurm repeats its order to end the job to a node that did not answer. Where the node is back by then, the
+        # order reaches the job's next start as a plain SIGTERM, which saves and goes on, as it should.
+        first = seen.index(Cause.NODE_FAILED)
+        seen = seen[:first] + [cause for cause in seen[first:] if cause is not Cause.ASKED]
+    assert seen == [*causes, Cause.FINISHED], ordeal.story()
 
 
 def preempted(ordeal: Ordeal) -> None:

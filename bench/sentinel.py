@@ -31,7 +31,7 @@ from scipy.stats import binomtest
 from bench.measure import run_module, spread, table
 from shards.dataset.index import INDEX, Index
 from shards.dataset.stream import Reader
-from trainer.collapse.monitor_state import BOUNDS, Record, State
+from trainer.collapse.monitor_state import BOUNDS, Health, MonitorState
 from trainer.core.fields import identity_hash, overlay, to_json
 from trainer.extractors import EXTRACTORS
 from trainer.metrics import prdc
@@ -39,7 +39,7 @@ from trainer.runs import journal
 from trainer.runs.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, newest_whole, sha256
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Painter, real_samples
+from trainer.sampling.sampler import Sampler, real_samples
 
 HALF, WHOLE = 48_000, 72_000  # images: the moment of the provocation, and the end
 EVERY = 1_600
@@ -209,7 +209,7 @@ class Verdict:
 
 def judged_anew(rows: Sequence[journal.Row], logistic: bool) -> Iterator[tuple[int, int]]:
     """Yield (images seen, state) by the bounds as they are now, from what was seen of the pictures then."""
-    record = Record()
+    record = MonitorState()
     for row in rows:
         seen = {k.removeprefix("sentinel/"): v for k, v in row.items() if k.startswith("sentinel/")}
         record = replace(record, steps=1, gap=seen["gap"], size=seen["size"])
@@ -223,9 +223,9 @@ def verdict(trial: Trial, covered: float) -> Verdict:
     states = list(judged_anew(rows, "sentinel/saturation" in rows[0]))
     after = [(seen - HALF, state) for seen, state in states if seen > HALF]
     warned, alarmed = (
-        next((seen for seen, state in after if state >= least), None) for least in (State.WARNING, State.COLLAPSED)
+        next((seen for seen, state in after if state >= least), None) for least in (Health.WARNING, Health.COLLAPSED)
     )
-    early = sum(state >= State.COLLAPSED for seen, state in states if seen <= HALF)
+    early = sum(state >= Health.COLLAPSED for seen, state in states if seen <= HALF)
     return Verdict(trial, covered, warned, alarmed, early)
 
 
@@ -237,12 +237,12 @@ def coverage(trial: Trial, reader: Reader) -> float:
         checkpoint = newest_whole(trial.run.checkpoints, lambda *_: None)
         assert checkpoint
         tensors, _ = checkpoint.read()
-        painter = Painter(config, torch.device("cpu"))
+        sampler = Sampler(config, torch.device("cpu"))
         prefix = "generator."
-        painter.load({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+        sampler.load({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
         number = min(NUMBER, reader.split.samples)
         extractor = EXTRACTORS["random-vgg"]()
-        real, fake = real_samples(reader, number, 1).images, painter.paint(number, "truth", config.seed)
+        real, fake = real_samples(reader, number, 1).images, sampler.generate(number, "truth", config.seed)
         seen = prdc(extractor(real).features, extractor(fake).features)
         kept.write_text(json.dumps(seen["coverage"]))
     return float(json.loads(kept.read_text()))

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 from command_line import arguments as command_line
 from command_line.streams import run
 from shards.dataset.index import DataError
-from slurm.settings import Refused as SlurmRefused
+from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.core.fields import Refused
 
 T = TypeVar("T")

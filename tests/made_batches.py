@@ -6,7 +6,7 @@ import torch
 
 from trainer.config.config import Config
 from trainer.core.randomness import Draws, philox
-from trainer.gan.batches import Drawer
+from trainer.gan.batches import RandomInputs
 from trainer.losses.batch import Batch
 from trainer.losses.penalties.base import picture_shape
 
@@ -14,7 +14,7 @@ from trainer.losses.penalties.base import picture_shape
 def made_batches(config: Config, seed: int = 0, images_seen: int = 0) -> list[Batch]:
     """Return every micro-batch of the update that begins at `images_seen`; classes go round."""
     n = config.micro_batch_size
-    batches, drawer = [], Drawer(config)
+    batches, drawer = [], RandomInputs(config)
     for j in range(config.micro_batches):
         rng = philox(seed, "made", images_seen, j)
         real = torch.from_numpy(rng.uniform(-1, 1, (n, *picture_shape(config.network.size)))).float()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from trainer.core.randomness import normal, philox
 from trainer.networks import base, biggan, initialise, residual, sagan, sngan, wgan_gp
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import Judgement, Latent
+from trainer.networks.base import DiscriminatorOutput, Latent
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
 
@@ -221,7 +221,7 @@ def test_every_parameter_learns(module: ModuleType, changes: dict[str, Any]) -> 
     x = generator(given)
     assert x.shape == (4, 3, settings.size, settings.size)
     assert -1 <= x.min() < x.max() <= 1
-    judgement: Judgement = discriminator(x.contiguous(memory_format=torch.channels_last), given.label)
+    judgement: DiscriminatorOutput = discriminator(x.contiguous(memory_format=torch.channels_last), given.label)
     assert judgement.logits.shape == (4 // settings.pack,)
     loss = F.softplus(-judgement.logits).sum()
     if settings.d_head == "classifier":

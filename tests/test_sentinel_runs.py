@@ -19,7 +19,7 @@ from tests.conftest import TINY, run
 from tests.zygote import Zygote
 from trainer.core.randomness import philox
 from trainer.core.stopping import Outcome
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 from trainer.runs import journal
 from trainer.runs.checkpoint import newest_whole
 from trainer.runs.run_folder import RunFolder

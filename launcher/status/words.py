@@ -7,12 +7,12 @@ from collections import Counter
 
 from rich.text import Text
 
-from launcher.status.facts import State
+from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus
-from trainer.collapse.monitor_state import State as Health
+from trainer.collapse.monitor_state import Health as Health
 from trainer.tracking.console import duration
 
-GOOD = (State.TRAINING, State.STARTING, State.FINISHED, State.STOPPING)
+GOOD = (RunState.TRAINING, RunState.STARTING, RunState.FINISHED, RunState.STOPPING)
 
 
 def state(status: RunStatus, separator: str = "\n") -> Text:

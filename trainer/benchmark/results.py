@@ -21,7 +21,7 @@ from trainer.core.fields import Refused
 
 
 @dataclass(frozen=True)
-class Job:
+class Trial:
     """One training."""
 
     protocol: str
@@ -49,7 +49,7 @@ class Result:
     """Seconds of one core; the only number here that another run of the same seed may change."""
 
 
-def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
+def write(job: Trial, out: Path, result: Result, samples: Samples) -> None:
     """Keep a result, and the samples before it."""
     job.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
@@ -58,7 +58,7 @@ def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
     write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
 
 
-def read(job: Job, out: Path, identity: str) -> Result | None:
+def read(job: Trial, out: Path, identity: str) -> Result | None:
     """Return what is kept of a training; None: nothing.
 
     Raises:
@@ -80,7 +80,7 @@ def read(job: Job, out: Path, identity: str) -> Result | None:
     return result
 
 
-def read_samples(job: Job, out: Path) -> Samples:
+def read_samples(job: Trial, out: Path) -> Samples:
     """Return the samples that are kept of a finished training."""
     samples: Samples = np.load(job.file(out, ".npy"))
     return samples

@@ -24,7 +24,7 @@ NEIGHBOURS = 5
 Features = Float[Tensor, "n d"]
 
 
-class Witness:
+class CollapseMetrics:
     """Compares any painted pictures with the data.
 
     Args:

@@ -16,7 +16,7 @@ GRACE_IMAGES = 200_000  # by then a generator should have painted something
 WATCHED = "loss_d", "loss_g", "grad_norm_d", "grad_norm_g"
 
 
-class State(IntEnum):
+class Health(IntEnum):
     """How a run is, from good to bad."""
 
     HEALTHY = 0
@@ -31,7 +31,7 @@ class Bound:
 
     warning: float
     alarm: float
-    state: State
+    state: Health
     """What it is a sign of. A look is very bad if one sign is or two are bad; a second such look makes the state."""
     words: str
 
@@ -42,14 +42,14 @@ class Bound:
 
 
 BOUNDS = {
-    "diversity_kept": Bound(0.6, 0.45, State.COLLAPSED, "{:.0%} of its own best variety"),
-    "coverage_kept": Bound(0.6, 0.4, State.COLLAPSED, "{:.0%} of its own best coverage of the data"),
-    "likeness_gained": Bound(0.25, 0.4, State.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
-    "diversity": Bound(0.02, 0.01, State.COLLAPSED, "{:.0%} of the data's variety"),
-    "gap": Bound(-0.5, -4.0, State.COLLAPSED, "D takes painted pictures for more real than real ones, by {:.1f}"),
-    "strangeness": Bound(1.4, 1.8, State.DIVERGED, "pictures are {:.1f} times as far from the data as the data's own"),
-    "growth": Bound(0.6, 1.0, State.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
-    "saturation": Bound(12.0, inf, State.WARNING, "D tells real from painted by {:.1f} in its logits"),
+    "diversity_kept": Bound(0.6, 0.45, Health.COLLAPSED, "{:.0%} of its own best variety"),
+    "coverage_kept": Bound(0.6, 0.4, Health.COLLAPSED, "{:.0%} of its own best coverage of the data"),
+    "likeness_gained": Bound(0.25, 0.4, Health.COLLAPSED, "pairs are more alike than at best by {:.2f} MS-SSIM"),
+    "diversity": Bound(0.02, 0.01, Health.COLLAPSED, "{:.0%} of the data's variety"),
+    "gap": Bound(-0.5, -4.0, Health.COLLAPSED, "D takes painted pictures for more real than real ones, by {:.1f}"),
+    "strangeness": Bound(1.4, 1.8, Health.DIVERGED, "pictures are {:.1f} times as far from the data as the data's own"),
+    "growth": Bound(0.6, 1.0, Health.DIVERGED, "losses and gradients have grown by 10 to the power of {:.1f}"),
+    "saturation": Bound(12.0, inf, Health.WARNING, "D tells real from painted by {:.1f} in its logits"),
 }
 OLD_ONLY = ("diversity",)  # a young generator may lack it
 RISEN_ONLY = ("diversity_kept", "coverage_kept", "likeness_gained")  # nothing was gained yet that could be lost
@@ -57,11 +57,11 @@ RISEN = 0.1  # of the data's variety
 
 
 @dataclass(frozen=True)
-class Record:
+class MonitorState:
     """What the sentinel remembers: a part of the state, the same on every process."""
 
-    state: int = State.HEALTHY
-    before: int = State.HEALTHY
+    state: int = Health.HEALTHY
+    before: int = Health.HEALTHY
     """The state before the last look."""
     badness: int = 0
     """Of the last look."""
@@ -78,7 +78,7 @@ class Record:
     size: float = 0.0
     """Sum over them of log10 of losses and gradients."""
 
-    def step(self, scalars: Mapping[str, float]) -> Record:
+    def step(self, scalars: Mapping[str, float]) -> MonitorState:
         """Take in the reduced scalars of a step; of one whose gradients did not fit fp16, which is no step, nothing."""
         size = log10(1.0 + sum(abs(scalars[name]) for name in WATCHED))
         gap = scalars["logits_real"] - scalars["logits_fake"]
@@ -86,7 +86,9 @@ class Record:
             return self
         return replace(self, steps=self.steps + 1, gap=self.gap + gap, size=self.size + size)
 
-    def look(self, seen: Mapping[str, float], images_seen: int, logistic: bool) -> tuple[Record, dict[str, float]]:
+    def look(
+        self, seen: Mapping[str, float], images_seen: int, logistic: bool
+    ) -> tuple[MonitorState, dict[str, float]]:
         """Judge; return the record from here on, and all of the evidence.
 
         Args:
@@ -109,11 +111,11 @@ class Record:
         bad = bad_signs(evidence, images_seen, best.get("diversity", 0.0))
         worst = max(bad.values())
         badness = max(worst, min(2, sum(value > 0 for value in bad.values())))
-        state = State.WARNING if badness else State.HEALTHY
+        state = Health.WARNING if badness else Health.HEALTHY
         if badness == self.badness == 2:
-            state = max(State.COLLAPSED, *(BOUNDS[name].state for name, value in bad.items() if value == worst))
+            state = max(Health.COLLAPSED, *(BOUNDS[name].state for name, value in bad.items() if value == worst))
         sound = not any(value for name, value in bad.items() if BOUNDS[name].alarm < inf)
-        return Record(state, self.state, badness, sound, now, best), evidence
+        return MonitorState(state, self.state, badness, sound, now, best), evidence
 
     def better(self, name: str, value: float) -> float:
         """Return the best of a sign, once `value` was seen at a second look or later: a single good one counts not."""

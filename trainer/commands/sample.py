@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
-from trainer.runs.trained_generator import MOST_SEEDS, Brush, Studio, parse_seeds
+from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
 from trainer.sampling.image_files import check_parent, write
 from trainer.sampling.sampler import Pictures, grid
 
@@ -44,7 +44,7 @@ class Sample:
     """Write seed0042.png and so on into the folder --out; without --seeds: of the seeds from 0 to --num - 1."""
     force: bool = False
     """Replace pictures that are there, and write into a folder that holds other things."""
-    brush: Annotated[Brush, tyro.conf.arg(name="")] = Brush()
+    brush: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Interpolate:
     """Show so many ways across and down; each passes seeds of its own, that follow those of the way before."""
     quality: int | None = None
     """Of a .webp, from 1 to 100; default: lossless."""
-    brush: Annotated[Brush, tyro.conf.arg(name="")] = Brush()
+    brush: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
 
 
 def run_sample(args: Sample) -> Outcome:
@@ -91,10 +91,10 @@ def run_sample(args: Sample) -> Outcome:
         raise Refused(f"--out must be a picture such as grid.png, but is {args.out}; with --files it is a folder")
     check_parent(args.out)
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
-    studio = Studio(args.run, args.brush)
-    pictures = studio.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*studio.seeded(seeds)])
+    trained = TrainedGenerator(args.run, args.brush)
+    pictures = trained.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*trained.seeded(seeds)])
     write(args.out, picture_file(grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
-    print(f"{len(pictures)} pictures painted at {studio.images_seen:,} images seen: {args.out}")
+    print(f"{len(pictures)} pictures painted at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
 
@@ -106,15 +106,15 @@ def sample_files(args: Sample, seeds: Sequence[int]) -> Outcome:
         raise Refused(f"--out must be a folder with --files, but {args.out} is a file")
     if not args.force:
         check_folder(args.out, paths)
-    studio = Studio(args.run, args.brush)
+    trained = TrainedGenerator(args.run, args.brush)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"the folder {args.out} cannot be made: {error.strerror}") from error
-    pictures = (picture for some in studio.seeded(seeds) for picture in some)
+    pictures = (picture for some in trained.seeded(seeds) for picture in some)
     for path, picture in zip(paths, pictures, strict=True):
         write(path, picture_file(picture, path))
-    print(f"{len(paths)} pictures painted at {studio.images_seen:,} images seen, in {args.out}")
+    print(f"{len(paths)} pictures painted at {trained.images_seen:,} images seen, in {args.out}")
     return Outcome.FINISHED
 
 
@@ -152,16 +152,16 @@ def run_interpolate(args: Interpolate) -> Outcome:
         raise Refused(f"--fps must be from 0.1 to {MOST_FPS}, but is {args.fps:g}")
     if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
         raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
-    studio = Studio(args.run, args.brush)
+    trained = TrainedGenerator(args.run, args.brush)
     span = max(seeds) - min(seeds) + 1
     stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
-    ways = np.stack([studio.way(stop, args.steps, args.loop) for stop in stops], axis=1)
+    ways = np.stack([trained.way(stop, args.steps, args.loop) for stop in stops], axis=1)
     frames = np.stack([grid(frame, args.grid) for frame in ways])
     if kind == ".gif":
         write(args.out, gif(frames, args.fps, args.loop))
     else:
         write(args.out, webp(frames, args.fps, args.loop, args.quality))
-    print(f"{len(frames)} pictures painted at {studio.images_seen:,} images seen: {args.out}")
+    print(f"{len(frames)} pictures painted at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
 

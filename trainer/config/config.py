@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from trainer.augment.base import AugmentSettings
-from trainer.augment.pipeline import Disguise
+from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.compatibility import problems
 from trainer.config.groups import (
     CheckpointSettings,
@@ -21,7 +21,7 @@ from trainer.config.groups import (
 from trainer.core.fields import Refused, check_limits, group, identity, operational
 from trainer.core.registry import one_of
 from trainer.losses.objectives import OBJECTIVES
-from trainer.losses.penalties import Penalties
+from trainer.losses.penalties import Active, Penalties
 from trainer.networks import DISCRIMINATORS, GENERATORS
 from trainer.networks.network_settings import NetworkSettings
 
@@ -118,7 +118,7 @@ class Config:
         """Real pictures per step: d_steps updates of D, one of G."""
         return self.batch_size * self.d_steps
 
-    def due(self, every_images: int, images_seen: int) -> bool:
+    def passed(self, every_images: int, images_seen: int) -> bool:
         """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
         return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
 
@@ -145,9 +145,26 @@ class Config:
         for problem in problems(self):
             raise Refused(problem)
 
-    def disguise(self) -> Disguise:
+    def augment_pipeline(self) -> AugmentPipeline:
         """Return what the discriminator is shown in place of the pictures."""
-        return Disguise(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+        return AugmentPipeline(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+
+    def penalty_due(self, active: Active, images_seen: int) -> bool:
+        """Tell whether a penalty is computed on the batch with which an update of D begins at `images_seen`.
+
+        G's update uses the batch of D's last update of the step.
+        """
+        if active.penalty.network_name == "d":
+            return active.due(images_seen // self.batch_size)
+        last = (images_seen + self.batch_size) % self.step_images == 0
+        return last and active.due(images_seen // self.step_images)
+
+    def initial_scalars(self) -> dict[str, float]:
+        """Return the running scalars of penalties and augmentation before the first step, by name."""
+        initial = self.augment_pipeline().initial_scalars()
+        for active in self.penalties.active():
+            initial |= active.initial_scalars()
+        return initial
 
     def check_world(self, size: int) -> None:
         """Refuse more processes than micro-batches.

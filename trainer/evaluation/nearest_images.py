@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
 from trainer.sampling.sampler import GAP, Pictures
 
@@ -18,7 +18,9 @@ SHOWN = 16  # painted pictures: those nearest to a real one
 Features = npt.NDArray[np.floating]
 
 
-def nearest_pictures(fake: Task, real: Task, fake_features: Features, real_features: Features) -> bytes:
+def nearest_pictures(
+    fake: ExtractionTask, real: ExtractionTask, fake_features: Features, real_features: Features
+) -> bytes:
     """Return a PNG: one line for each of the fakes nearest to a real picture, itself and then its neighbours.
 
     Args:

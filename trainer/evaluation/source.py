@@ -36,7 +36,7 @@ OF_REALS: Order = ()
 OF_FAKES: Order = ("fakes",)
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A set of pictures of one size."""
 
     @property

@@ -83,7 +83,7 @@ class Generator(ResidualGenerator):
             # Not a layer: spectral normalisation leaves it alone, as in BigGAN-PyTorch.
             self.embedding = nn.Parameter(torch.zeros(settings.g_classes + 1, SHARED_DIM))
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint pictures in [-1, 1]."""
         first, *conditions = code.chunk(len(self.blocks) + 1, 1)
         if classes := self.settings.g_classes:

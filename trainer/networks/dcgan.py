@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -53,7 +53,7 @@ class Generator(base.Generator):
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, condition) for c in channels)
         self.last = nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint pictures in [-1, 1]."""
         condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
         x = code[:, :, None, None]
@@ -83,8 +83,8 @@ class Discriminator(base.Discriminator):
         self.layers = nn.Sequential(*layers)
         self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         features = minibatch_std(self.layers(pack(x, self.settings.pack)), self.settings.mbstd_group)
-        out: Judgement = self.head(features.flatten(1), label)
+        out: DiscriminatorOutput = self.head(features.flatten(1), label)
         return out

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack, wide
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack, to_float32
 from trainer.networks.mlp import dimensions
 from trainer.networks.network_settings import NetworkSettings
 
@@ -94,8 +94,8 @@ class Waves(nn.Module):
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n f"]:
         """Compute the features."""
         with torch.autocast(x.device.type, enabled=False):  # phases of many turns are nothing in bf16
-            phases = wide(x) @ self.frequencies
-            return torch.cat([wide(x), phases.sin(), phases.cos()], 1)
+            phases = to_float32(x) @ self.frequencies
+            return torch.cat([to_float32(x), phases.sin(), phases.cos()], 1)
 
 
 class Generator(base.Generator):
@@ -111,7 +111,7 @@ class Generator(base.Generator):
         self.layers = hidden(settings.z_dim + SIDES + condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, dimensions(settings))
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)
         if self.settings.g_classes:
@@ -139,7 +139,7 @@ class Discriminator(base.Discriminator):
         self.layers = hidden(inputs + 2 * WAVES, settings.d_channels)
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
-        out: Judgement = self.head(self.layers(self.waves(pack(x, self.settings.pack).flatten(1))), label)
+        out: DiscriminatorOutput = self.head(self.layers(self.waves(pack(x, self.settings.pack).flatten(1))), label)
         return out

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -56,7 +56,7 @@ class Generator(base.Generator):
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(settings.g_channels, dimensions(settings))
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
         if self.settings.g_classes:
             code = torch.cat([code, one_hot(latent.label, self.settings.g_classes).to(code.dtype)], 1)
@@ -95,7 +95,7 @@ class Discriminator(base.Discriminator):
         self.layers = nn.Sequential(*(Maxout(before, after) for before, after in pairwise(widths)))
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
-        out: Judgement = self.head(self.layers(pack(x, self.settings.pack).flatten(1)), label)
+        out: DiscriminatorOutput = self.head(self.layers(pack(x, self.settings.pack).flatten(1)), label)
         return out

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
-from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
 
@@ -129,7 +129,7 @@ class Generator(base.Generator):
         """Draw a parameter's first value; it depends on how many stages there are."""
         return initial(self.stages, name, shape, rng)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint pictures, about [-1, 1]."""
         if self.embed is not None:
             classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
@@ -174,11 +174,11 @@ class Discriminator(base.Discriminator):
         drawn = initial(self.stages, name, shape, rng)
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.layers(self.from_rgb(pack(x, self.settings.pack)))
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group)).flatten(1)
         real = self.real(x)
         if self.settings.d_head == "projection":
-            return Judgement((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))
-        return Judgement(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)
+            return DiscriminatorOutput((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))
+        return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

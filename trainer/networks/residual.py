@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -159,7 +159,7 @@ class ClassGenerator(ResidualGenerator):
         condition_dim = settings.g_classes + 1 if settings.g_classes else 0
         super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Paint pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
@@ -201,11 +201,11 @@ class ResidualDiscriminator(base.Discriminator):
         self.last = layers[-1]
         self.head = Head(channels[-1], settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.blocks(pack(x, self.settings.pack))
         x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
-        out: Judgement = self.head(self.pool(x), label)
+        out: DiscriminatorOutput = self.head(self.pool(x), label)
         return out
 
     def pool(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:

@@ -139,7 +139,7 @@ def newest_or_refuse(run: RunFolder) -> Checkpoint:
     return found
 
 
-def set_aside(checkpoint: Checkpoint) -> Path:
+def quarantine(checkpoint: Checkpoint) -> Path:
     """Rename a damaged checkpoint so that nothing takes it for one, and nothing prunes it."""
     for attempt in range(1, 1000):
         target = checkpoint.path.with_name(f"damaged-{checkpoint.path.name}-{attempt}")
@@ -188,7 +188,7 @@ class Checkpoints:
     def __init__(self, folder: Path, settings: CheckpointSettings, before_manifest: Callable[[], None]) -> None:
         self.folder, self.settings, self.before_manifest = folder, settings, before_manifest
         self.kept: Callable[[], Container[str]] = tuple  # names of checkpoints that somebody else wants to stay
-        self.spared: Sequence[Callable[[Checkpoint], bool]] = ()  # of each of these, the newest stays
+        self.keep_newest_of: Sequence[Callable[[Checkpoint], bool]] = ()  # of each of these, the newest stays
         self.snapshot = Snapshot()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future[Saved] | None = None
@@ -220,7 +220,7 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir()
-            self.fill(temporary, values)
+            self.write_files(temporary, values)
             if final.exists():  # a run resumed from before it comes by again: what is there is the same or damaged
                 shutil.rmtree(final)
             temporary.rename(final)
@@ -231,7 +231,7 @@ class Checkpoints:
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
-    def fill(self, folder: Path, values: dict[str, Any]) -> None:
+    def write_files(self, folder: Path, values: dict[str, Any]) -> None:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
         save_file({name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}, folder / TENSORS)
         (folder / VALUES).write_text(json.dumps(values, indent=1))
@@ -253,12 +253,12 @@ class Checkpoints:
         except Damaged as error:
             raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
         kept = self.kept()
-        spared = [next(filter(wanted, checkpoints), None) for wanted in self.spared]
+        newest = [next(filter(wanted, checkpoints), None) for wanted in self.keep_newest_of]
         for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
             interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
             if self.settings.keep_every_images and interval > kept_interval:
                 kept_interval = interval
-            elif checkpoint not in spared and checkpoint.path.name not in kept:
+            elif checkpoint not in newest and checkpoint.path.name not in kept:
                 shutil.rmtree(checkpoint.path)
 
     def close(self) -> None:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from shards.atomic_files import flush
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.gan.state import TrainState, fingerprint, first_memory
+from trainer.gan.fingerprint import fingerprint
+from trainer.gan.state import TrainState
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.spectral_norm import SpectralNorm, start_spectral_norm
 from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, newest_whole
@@ -35,7 +36,7 @@ SHOWN = 8  # tensors that were not taken, in the log; events.jsonl has them all
 
 
 @dataclass(frozen=True)
-class Initial:
+class PretrainedWeights:
     """What a run takes over."""
 
     source: str
@@ -66,7 +67,7 @@ class Initial:
         return "\n".join(lines + ([f"  and {more} more: see events.jsonl"] if more > 0 else []))
 
 
-def find_initial(config: Config) -> Initial:
+def find_pretrained(config: Config) -> PretrainedWeights:
     """Find what a run with these settings takes over from `init_from`.
 
     Raises:
@@ -89,10 +90,10 @@ def find_initial(config: Config) -> Initial:
     if not weights:
         raise Refused(f"--init-from {config.init_from}: none of its {len(theirs)} weights fits this run's networks")
     refuse_infinite(config, file, weights)
-    return Initial(str(file), weights, left)
+    return PretrainedWeights(str(file), weights, left)
 
 
-def find_state(config: Config, file: Path) -> Initial:
+def find_state(config: Config, file: Path) -> PretrainedWeights:
     """Find the whole state that a run with these settings goes on from, beside the tensors in `file`.
 
     Raises:
@@ -113,12 +114,12 @@ def find_state(config: Config, file: Path) -> Initial:
             f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
             f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
         )
-    mine = {MEMORY + name for name in first_memory(config)}
+    mine = {MEMORY + name for name in config.initial_scalars()}
     kept = {name for name in tensors if name.startswith(MEMORY)}
     left = {name: "is missing there" for name in sorted(mine - kept)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in kept - mine}
     refuse_infinite(config, file, taken)
-    return Initial(str(file), taken, left, {name: values[name] for name in TAKEN_VALUES})
+    return PretrainedWeights(str(file), taken, left, {name: values[name] for name in TAKEN_VALUES})
 
 
 def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> None:
@@ -202,14 +203,14 @@ def spectral_vectors(network: nn.Module) -> set[str]:
     return {f"{name}.{vector}" for name in norms for vector in ("u", "v")}
 
 
-def keep_initial(run: RunFolder, config: Config) -> None:
+def keep_pretrained(run: RunFolder, config: Config) -> None:
     """Copy what the run takes over into its folder.
 
     Raises:
         Refused: it is not what it was when the settings were settled.
         OSError: it cannot be written.
     """
-    initial = find_initial(config)
+    initial = find_pretrained(config)
     if initial.hash != config.init_hash:
         raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
     temporary = run.initial.with_suffix(".tmp")
@@ -224,7 +225,7 @@ def keep_initial(run: RunFolder, config: Config) -> None:
     flush(run.path)
 
 
-def read_initial(run: RunFolder, expected: str) -> Initial:
+def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     """Read what the run takes over from its own folder.
 
     Raises:
@@ -233,7 +234,7 @@ def read_initial(run: RunFolder, expected: str) -> Initial:
     weights = read_tensors(run.initial, ALL_PREFIXES)
     with safe_open(run.initial, framework="pt") as file:
         about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
-    initial = Initial(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
+    initial = PretrainedWeights(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
     if initial.hash != expected:
         raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
     return initial
@@ -249,7 +250,7 @@ def begins_at(run: RunFolder) -> int:
 
 
 @torch.no_grad()
-def take_over(state: TrainState, initial: Initial, seed: int) -> None:
+def take_over(state: TrainState, initial: PretrainedWeights, seed: int) -> None:
     """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
     mine = state.tensors()
     for name, tensor in initial.weights.items():

@@ -22,14 +22,14 @@ from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, 
 from trainer.runs.config_loading import read_config
 from trainer.runs.init_from import AVERAGE, read_tensors
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Painter, Pictures
+from trainer.sampling.sampler import Pictures, Sampler
 
 MOST_SEEDS = 1_000_000
 LEAST_TRUNCATION = 0.01  # of z: below, nearly every draw is drawn again
 
 
 @dataclass(frozen=True)
-class Brush:
+class SamplingOptions:
     """What sample and interpolate have in common."""
 
     checkpoint: str | None = None
@@ -42,8 +42,8 @@ class Brush:
     0.7 is usual, 1 changes nothing. Default: none."""
 
 
-class Studio:
-    """A run's painter, ready to paint what a command asks for.
+class TrainedGenerator:
+    """A run's sampler, ready to paint what a command asks for.
 
     Args:
         folder: of the run.
@@ -53,39 +53,39 @@ class Studio:
         Refused: there is no such run, checkpoint, class or truncation.
     """
 
-    def __init__(self, folder: Path, brush: Brush) -> None:
+    def __init__(self, folder: Path, brush: SamplingOptions) -> None:
         run = RunFolder(folder)
         config = read_config(run)
         checkpoint = newest_or_refuse(run) if brush.checkpoint is None else named_checkpoint(run, brush.checkpoint)
         self.images_seen, self.truncation = checkpoint.images_seen, brush.truncation
         self.label = None if brush.label is None else class_of(config, checkpoint, brush.label)
-        self.painter = Painter(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.sampler = Sampler(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.check_truncation()
         ema = read_tensors(checkpoint.path / TENSORS, (AVERAGE,))
-        self.painter.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
+        self.sampler.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
 
     def check_truncation(self) -> None:
         """Refuse what nothing can be painted with."""
-        least = 0.0 if self.painter.generator.linear_code else LEAST_TRUNCATION
+        least = 0.0 if self.sampler.generator.interpolates_linearly else LEAST_TRUNCATION
         if self.truncation is not None and not least <= self.truncation < math.inf:
             raise Refused(f"--truncation must be at least {least:g} for this network, but is {self.truncation:g}")
 
     def numbered(self, num: int, seed: int) -> Pictures:
         """Paint pictures of one noise."""
         labels = None if self.label is None else [self.label] * num
-        return self.painter.paint(num, "sample", seed, labels=labels, truncation=self.truncation)
+        return self.sampler.generate(num, "sample", seed, labels=labels, truncation=self.truncation)
 
     def latent(self, seed: int) -> Latent:
         """Draw what the picture of a seed is painted from."""
-        return self.painter.latent(seed, ("seed",), self.label, self.truncation)
+        return self.sampler.latent(seed, ("seed",), self.label, self.truncation)
 
     def seeded(self, seeds: Sequence[int]) -> Iterator[Pictures]:
         """Paint the pictures of seeds, some at a time."""
-        return self.painter.paint_all(map(self.latent, seeds), self.truncation)
+        return self.sampler.generate_from(map(self.latent, seeds), self.truncation)
 
     def way(self, seeds: Sequence[int], steps: int, loop: bool) -> Pictures:
         """Paint the way through the pictures of seeds."""
-        return np.concatenate(list(self.painter.way([*map(self.latent, seeds)], steps, loop, self.truncation)))
+        return np.concatenate(list(self.sampler.interpolate([*map(self.latent, seeds)], steps, loop, self.truncation)))
 
 
 def named_checkpoint(run: RunFolder, name: str) -> Checkpoint:

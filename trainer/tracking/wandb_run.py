@@ -11,7 +11,7 @@ from typing import Any
 from trainer.config.wandb_environment import client, forget_run
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
-from trainer.tracking.evaluation_rows import AXIS, Riders
+from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
 from trainer.tracking.tracker import Identity
 
 forget_run()
@@ -35,7 +35,7 @@ class WandbRun:
         self._identity, self._online = identity, online
         self._wandb = self._open() if online else None
         self.last = self._wandb.starting_step - 1 if self._wandb else last_recorded(run.wandb, self.id)
-        self.riders = Riders(run, self.id, self.last)
+        self.riders = EvaluationRows(run, self.id, self.last)
 
     def send(self, row: Row, system: Row) -> None:
         """Send a row with the system figures and the sample grid of the same `images_seen`, unless W&B has it."""

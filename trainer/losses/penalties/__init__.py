@@ -87,6 +87,6 @@ class Active:
         weighted = self.weighted
         return weighted.every * half_cosine(weighted.weight, weighted.final, images_seen, decay_images)
 
-    def first_memory(self) -> dict[str, float]:
+    def initial_scalars(self) -> dict[str, float]:
         """Return the scalars that training begins with: what was last measured, and what the penalty remembers."""
-        return dict.fromkeys(self.scalars, 0.0) | dict(self.penalty.memory)
+        return dict.fromkeys(self.scalars, 0.0) | dict(self.penalty.running_scalars)

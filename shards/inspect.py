@@ -17,10 +17,10 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from shards.dataset.index import INDEX, DataError, Index
-from shards.images.exclusion import REASONS
+from shards.exclusion import REASONS
 
-BAR = 40  # characters of the longest bar
-CLASSES = 20  # lines of classes
+BAR_WIDTH = 40  # characters of the longest bar
+MAX_CLASSES = 20  # lines of classes
 QUANTITIES = {"samples", "shards", "MB", "pictures", "files"}  # titles of columns of numbers
 GAP = 2  # pixels between the pictures of a sheet
 
@@ -51,7 +51,7 @@ def run_inspect(args: Inspect) -> int:
         for shown in describe(index):
             console.print(shown)
         if args.out:
-            pictures = draw_sheet(index, args.num, args.seed)
+            pictures = draw_grid(index, args.num, args.seed)
             pictures.save(args.out, "PNG")
             print(f"{args.out}: {pictures.width} x {pictures.height} pixels")
     except DataError as error:
@@ -75,7 +75,7 @@ def describe(index: Index) -> Iterator[Table | str]:
     yield table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
     yield "settings: " + ", ".join(f"{name} {value}" for name, value in content["settings"].items())
     yield "originals: " + ", ".join(
-        [*counted(statistics["formats"]), *counted(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
+        [*count_texts(statistics["formats"]), *count_texts(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
     )
     if duplicates := statistics.get("duplicates"):  # not in the index of older builds
         yield (
@@ -108,7 +108,7 @@ def split_rows(index: Index) -> Iterator[Sequence[str]]:
         yield split.name, f"{split.samples:,}", f"{len(split.shards):,}", f"{size:,.1f}"
 
 
-def counted(counts: Mapping[str, int]) -> Iterator[str]:
+def count_texts(counts: Mapping[str, int]) -> Iterator[str]:
     """Yield each count with what was counted, the largest first."""
     for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         yield f"{count:,} {name}"
@@ -117,10 +117,10 @@ def counted(counts: Mapping[str, int]) -> Iterator[str]:
 def class_rows(classes: Sequence[str], counts: Sequence[int]) -> Iterator[Sequence[str]]:
     """Yield a row for each of the largest classes, and one for all others."""
     ranked = sorted(zip(classes, counts, strict=True), key=lambda item: -item[1])
-    for name, count in ranked[:CLASSES]:
+    for name, count in ranked[:MAX_CLASSES]:
         yield name, f"{count:,}"
-    if len(ranked) > CLASSES:
-        yield f"{len(ranked) - CLASSES:,} others", f"{sum(count for _, count in ranked[CLASSES:]):,}"
+    if len(ranked) > MAX_CLASSES:
+        yield f"{len(ranked) - MAX_CLASSES:,} others", f"{sum(count for _, count in ranked[MAX_CLASSES:]):,}"
 
 
 def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
@@ -129,10 +129,10 @@ def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[
     bounds: list[Any] = [0, *edges, None]
     for i in range(used[0], used[-1] + 1) if used else ():
         label = f"{bounds[i]:,} and more" if bounds[i + 1] is None else f"{bounds[i]:,} to {bounds[i + 1] - 1:,}"
-        yield label, f"{counts[i]:,}", "█" * math.ceil(counts[i] * BAR / max(counts))
+        yield label, f"{counts[i]:,}", "█" * math.ceil(counts[i] * BAR_WIDTH / max(counts))
 
 
-def draw_sheet(index: Index, num: int, seed: int) -> Image.Image:
+def draw_grid(index: Index, num: int, seed: int) -> Image.Image:
     """Return a grid of pictures, the same ones for the same seed, in the order in which they are stored."""
     from shards.dataset.stream import Reader  # brings webdataset and with it torch, which take seconds to import
 

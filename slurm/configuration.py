@@ -9,7 +9,8 @@ import re
 import socket
 from pathlib import Path
 
-from slurm.settings import CLUSTER_NAME, ClusterRefused, Settings
+from slurm.dev_settings import CLUSTER_NAME, DevClusterSettings
+from slurm.errors import SlurmUsageError
 
 # A unix socket's path has 107 characters; the longest of ours is FOLDER/spool/n1234/n1234_12345678.4294967295.
 LONGEST_FOLDER = 107 - len("/spool/n1234/n1234_12345678.4294967295")
@@ -75,13 +76,13 @@ def check_folder(folder: Path) -> None:
     """
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if "settings.json" not in there and there - {"lock"}:
-        raise ClusterRefused(f"{folder} holds something else: give another --folder")
+        raise SlurmUsageError(f"{folder} holds something else: give another --folder")
     if len(str(folder)) > LONGEST_FOLDER:
-        raise ClusterRefused(
+        raise SlurmUsageError(
             f"{folder}: {len(str(folder))} characters; give a --folder of at most {LONGEST_FOLDER} (sockets)"
         )
     if odd := re.sub(r"[\w./+-]", "", str(folder)):
-        raise ClusterRefused(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
+        raise SlurmUsageError(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
 
 
 def free_ports(count: int) -> list[int]:
@@ -101,10 +102,10 @@ def free_ports(count: int) -> list[int]:
         ports.append(port)
         if len(ports) == count:
             return ports
-    raise ClusterRefused("there are not enough free ports on this machine")
+    raise SlurmUsageError("there are not enough free ports on this machine")
 
 
-def write_configuration(folder: Path, settings: Settings) -> None:
+def write_configuration(folder: Path, settings: DevClusterSettings) -> None:
     """Write what the daemons read, and make the folders that they write to."""
     for name in ("logs", "munge", "pids", "spool", "state"):
         (folder / name).mkdir(exist_ok=True)
@@ -118,7 +119,7 @@ def write_configuration(folder: Path, settings: Settings) -> None:
     (folder / "slurm.conf").write_text(slurm_conf(folder, settings, free_ports(1 + settings.nodes)))
 
 
-def slurm_conf(folder: Path, settings: Settings, ports: list[int]) -> str:
+def slurm_conf(folder: Path, settings: DevClusterSettings, ports: list[int]) -> str:
     """The text of slurm.conf; the first port is the controller's, each other one a node's."""
     styles = {"term": "", "user": "SlurmctldParameters=preempt_send_user_signal\n"}
     never = "JobSubmitPlugins=lua\n" if settings.requeue == "no" else ""
@@ -147,6 +148,6 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise ClusterRefused(
+        raise SlurmUsageError(
             f"user {os.getuid()} has no name on this machine (/etc/passwd), and Slurm needs one"
         ) from None

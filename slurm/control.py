@@ -7,16 +7,17 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurm.accounting import ended_job
-from slurm.commands import NoAnswer, SlurmError, ask
+from slurm.accounting import find_ended_job
+from slurm.client import run_slurm
 from slurm.dev_cluster import FOLDER, DevCluster
-from slurm.parsing import as_job, as_node, as_partition, expand, records
-from slurm.reasons import in_words
-from slurm.records import Job, Node, Partition
+from slurm.errors import NoAnswer, SlurmError
+from slurm.parsing import as_job, as_node, as_partition, expand, parse_records
+from slurm.reason_codes import describe_reason
+from slurm.records import Node, Partition, SlurmJob
 
 __all__ = [
-    "Job", "NoAnswer", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words",
-    "job", "node", "nodes", "partitions", "requeue", "send_signal",
+    "NoAnswer", "Node", "Partition", "SlurmError", "SlurmJob", "cancel", "describe_reason", "exclude", "expand",
+    "find_cluster", "job", "node", "nodes", "partitions", "requeue", "send_signal",
 ]  # fmt: skip
 
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
@@ -41,7 +42,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         if path.is_file():
             return str(path)
     try:
-        ask("sbatch", "--version", tries=1)
+        run_slurm("sbatch", "--version", tries=1)
     except SlurmError:
         pass
     else:
@@ -53,21 +54,21 @@ def find_cluster(folder: Path | str = ".") -> str | None:
     return str(cluster.conf)
 
 
-def job(id: str | int) -> Job | None:
+def job(id: str | int) -> SlurmJob | None:
     """A job, or the task of an array; None if Slurm no longer knows it, neither its controller nor its accounting."""
     try:
-        shown = ask("scontrol", "show", "job", str(id))
+        shown = run_slurm("scontrol", "show", "job", str(id))
     except SlurmError as error:
         if "invalid job id" not in str(error).lower():
             raise
-        return ended_job(str(id))
-    found = [as_job(fields) for fields in records(shown)]
+        return find_ended_job(str(id))
+    found = [as_job(fields) for fields in parse_records(shown)]
     return next((job for job in found if job.id == str(id)), found[0] if found else None)
 
 
 def nodes() -> list[Node]:
     """The cluster's nodes."""
-    return [as_node(fields) for fields in records(ask("scontrol", "show", "node")) if "NodeName" in fields]
+    return [as_node(fields) for fields in parse_records(run_slurm("scontrol", "show", "node")) if "NodeName" in fields]
 
 
 def node(name: str) -> Node:
@@ -76,8 +77,8 @@ def node(name: str) -> Node:
     Raises:
         SlurmError: there is none of that name.
     """
-    shown = ask("scontrol", "show", "node", name)
-    for fields in records(shown):
+    shown = run_slurm("scontrol", "show", "node", name)
+    for fields in parse_records(shown):
         if fields.get("NodeName") == name:
             return as_node(fields)
     raise SlurmError(f"scontrol show node {name}: {shown.strip()}")
@@ -86,8 +87,8 @@ def node(name: str) -> Node:
 def partitions() -> list[Partition]:
     """The cluster's partitions."""
     known = {one.name: one for one in nodes()}
-    shown = ask("scontrol", "show", "partition")
-    return [as_partition(fields, known) for fields in records(shown) if "PartitionName" in fields]
+    shown = run_slurm("scontrol", "show", "partition")
+    return [as_partition(fields, known) for fields in parse_records(shown) if "PartitionName" in fields]
 
 
 def requeue(id: str | int) -> None:
@@ -96,19 +97,19 @@ def requeue(id: str | int) -> None:
     Raises:
         SlurmError: it may not be requeued, or has ended.
     """
-    ask("scontrol", "requeue", str(id))
+    run_slurm("scontrol", "requeue", str(id))
 
 
 def cancel(id: str | int) -> None:
     """End a job for good; one that has ended stays as it is."""
-    ask("scancel", str(id))
+    run_slurm("scancel", str(id))
 
 
 def send_signal(id: str | int, name: str) -> None:
     """Send a signal, such as USR2, to a job's tasks."""
-    ask("scancel", f"--signal={name}", str(id))
+    run_slurm("scancel", f"--signal={name}", str(id))
 
 
 def exclude(id: str | int, names: Iterable[str]) -> None:
     """Let a waiting job not run on some nodes, in place of those excluded before."""
-    ask("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")
+    run_slurm("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")

@@ -7,11 +7,11 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from slurm.commands import SlurmError
-from slurm.environment import without_options
-from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find, stop
-from slurm.programs import program
-from slurm.readiness import end_of, wait_until_ready
+from slurm.command_environment import without_options
+from slurm.errors import SlurmError
+from slurm.node_readiness import log_tail, wait_until_ready
+from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find_processes, stop_processes
+from slurm.programs import find_program
 
 
 class Daemons:
@@ -23,7 +23,7 @@ class Daemons:
 
     def running(self, *kinds: Kind, node: str | None = None) -> list[ClusterProcess]:
         """Live processes of some kinds (default: all) and of one node (default: all)."""
-        found = find(self.folder)
+        found = find_processes(self.folder)
         return [one for one in found if (not kinds or one.kind in kinds) and node in (None, one.node)]
 
     def start_all(self, nodes: Collection[str]) -> None:
@@ -63,7 +63,7 @@ class Daemons:
         Raises:
             SlurmError: it survived.
         """
-        self.must_end(stop(lambda: self.running("controller"), gently=True))
+        self.require_ended(stop_processes(lambda: self.running("controller"), gently=True))
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd."""
@@ -83,7 +83,7 @@ class Daemons:
         log = self.folder / "logs" / f"{node or name}.log"
         with log.open("a") as said:
             done = subprocess.run(
-                [program(name), *arguments],
+                [find_program(name), *arguments],
                 env=environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -93,7 +93,7 @@ class Daemons:
                 check=False,
             )
         if done.returncode:
-            raise SlurmError(f"{name} did not start; {end_of(log)}")
+            raise SlurmError(f"{name} did not start; {log_tail(log)}")
 
     def stop_node(self, node: str) -> None:
         """Kill everything on a node.
@@ -101,7 +101,7 @@ class Daemons:
         Raises:
             SlurmError: something survived.
         """
-        self.must_end(stop(lambda: self.running("slurmd", "job", node=node)))
+        self.require_ended(stop_processes(lambda: self.running("slurmd", "job", node=node)))
 
     def stop_all(self) -> None:
         """Stop everything: first the controller, which saves its state, so that nothing new is started.
@@ -110,10 +110,10 @@ class Daemons:
             SlurmError: something survived.
         """
         self.stop_controller()
-        self.must_end(stop(lambda: self.running("slurmd", "job")))
-        self.must_end(stop(lambda: self.running("munged"), gently=True))
+        self.require_ended(stop_processes(lambda: self.running("slurmd", "job")))
+        self.require_ended(stop_processes(lambda: self.running("munged"), gently=True))
 
-    def must_end(self, ended: bool) -> None:
+    def require_ended(self, ended: bool) -> None:
         """Say what survived."""
         if not ended:
             raise SlurmError(f"these do not end: {', '.join(str(one.pid) for one in self.running())}")

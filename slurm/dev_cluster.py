@@ -9,14 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slurm.commands import ask
+from slurm.client import run_slurm
 from slurm.configuration import check_folder, write_configuration
 from slurm.daemons import Daemons
-from slurm.parsing import as_job, as_node, records
-from slurm.programs import see_to_programs
-from slurm.readiness import wait_until_ready
-from slurm.records import Job, Node
-from slurm.settings import ClusterRefused, Settings, load
+from slurm.dev_settings import DevClusterSettings, load_settings
+from slurm.errors import SlurmUsageError
+from slurm.node_readiness import wait_until_ready
+from slurm.parsing import as_job, as_node, parse_records
+from slurm.programs import ensure_programs
+from slurm.records import Node, SlurmJob
 
 FOLDER = ".slurm-dev"  # the usual one, in the current folder
 
@@ -37,23 +38,23 @@ class DevCluster:
         self.environment = {"SLURM_CONF": str(self.conf)}
         self.daemons = Daemons(self.folder)
 
-    def up(self, settings: Settings | None = None) -> bool:
+    def up(self, settings: DevClusterSettings | None = None) -> bool:
         """Bring it up, and wait until all nodes are ready. False: it was up already, with the same settings.
 
         Raises:
             Refused: a setting or the folder is impossible, or something is missing.
             SlurmError: it does not come up; the message has the end of the log that tells why.
         """
-        settings = settings or Settings()
+        settings = settings or DevClusterSettings()
         settings.check()
         check_folder(self.folder)
-        see_to_programs()
+        ensure_programs()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.locked():
             if self.is_up():
-                if load(self.told) != settings:
+                if load_settings(self.told) != settings:
                     down = self.command("down")
-                    raise ClusterRefused(
+                    raise SlurmUsageError(
                         f"a cluster with other settings is up in {self.folder}: stop it first with: {down}"
                     )
                 return False
@@ -66,7 +67,7 @@ class DevCluster:
     def down(self) -> None:
         """Stop its daemons and everything that its jobs run. Its state stays: what waited waits again after `up`."""
         if not self.lives():
-            raise ClusterRefused(f"no cluster lives in {self.folder}; start one with: {self.command('up')}")
+            raise SlurmUsageError(f"no cluster lives in {self.folder}; start one with: {self.command('up')}")
         with self.locked():
             self.daemons.stop_all()
 
@@ -76,10 +77,10 @@ class DevCluster:
         Raises:
             Refused: there is no such node, or it is dead already.
         """
-        self.must_have(node)
+        self.require_node(node)
         with self.locked():
             if not self.daemons.running("slurmd", node=node):
-                raise ClusterRefused(f"{node} is dead already: bring it back with: {self.command('heal', node)}")
+                raise SlurmUsageError(f"{node} is dead already: bring it back with: {self.command('heal', node)}")
             self.daemons.stop_node(node)
 
     def heal(self, node: str) -> None:
@@ -89,7 +90,7 @@ class DevCluster:
             Refused: there is no such node.
             SlurmError: it does not come back.
         """
-        self.must_have(node)
+        self.require_node(node)
         with self.locked():
             if not self.daemons.running("slurmd", node=node):
                 self.daemons.start_node(node)
@@ -97,12 +98,12 @@ class DevCluster:
 
     def drain(self, node: str, reason: str = "drained by hand") -> None:
         """Let a node end what it runs and take no more jobs."""
-        self.must_have(node)
+        self.require_node(node)
         self.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", f"Reason={reason}")
 
     def restart_controller(self, away_s: float = 0.0) -> None:
         """Let slurmctld go, and come back after a while; jobs go on meanwhile."""
-        settings = self.must_be_up()
+        settings = self.require_up()
         with self.locked():
             self.daemons.stop_controller()
             time.sleep(away_s)
@@ -123,35 +124,37 @@ class DevCluster:
 
     def nodes(self) -> list[Node]:
         """Its nodes, as Slurm sees them."""
-        return [as_node(fields) for fields in records(self.ask("scontrol", "show", "node"))]
+        return [as_node(fields) for fields in parse_records(self.ask("scontrol", "show", "node"))]
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[SlurmJob]:
         """The jobs that it remembers."""
-        return [as_job(fields) for fields in records(self.ask("scontrol", "show", "job")) if "JobId" in fields]
+        return [as_job(fields) for fields in parse_records(self.ask("scontrol", "show", "job")) if "JobId" in fields]
 
     def ask(self, *command: str) -> str:
         """Run a command of Slurm on this cluster, and return what it printed."""
-        return ask(*command, environment=self.environment)
+        return run_slurm(*command, environment=self.environment)
 
     def command(self, *words: str) -> str:
         """Return a command of `python -m slurm` for this cluster, which can be copied into a shell."""
         usual = self.folder == Path(FOLDER).resolve()
         return shlex.join(["python", "-m", "slurm", *words, *([] if usual else ["--folder", str(self.folder)])])
 
-    def must_be_up(self) -> Settings:
+    def require_up(self) -> DevClusterSettings:
         """Refuse to go on without a cluster that is up."""
         if not self.is_up():
             what = "is up" if self.lives() else "lives"
-            raise ClusterRefused(f"no cluster {what} in {self.folder}; start one with: {self.command('up')}")
-        if (settings := load(self.told)) is None:
+            raise SlurmUsageError(f"no cluster {what} in {self.folder}; start one with: {self.command('up')}")
+        if (settings := load_settings(self.told)) is None:
             renew = f"{self.command('down')} && {self.command('up')}"
-            raise ClusterRefused(f"another version has brought up the cluster in {self.folder}; renew it with: {renew}")
+            raise SlurmUsageError(
+                f"another version has brought up the cluster in {self.folder}; renew it with: {renew}"
+            )
         return settings
 
-    def must_have(self, node: str) -> None:
+    def require_node(self, node: str) -> None:
         """Refuse to go on unless the cluster is up and has that node."""
-        if node not in (names := self.must_be_up().names):
-            raise ClusterRefused(f"there is no node {node}: {', '.join(names)}")
+        if node not in (names := self.require_up().names):
+            raise SlurmUsageError(f"there is no node {node}: {', '.join(names)}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

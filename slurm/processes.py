@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from slurm.settings import CLUSTER_NAME
+from slurm.dev_settings import CLUSTER_NAME
 
 # Set in the environment of each daemon that we start.
 CLUSTER_MARK, NODE_MARK = "LIENZO_DEV_CLUSTER", "LIENZO_DEV_NODE"
@@ -32,28 +32,28 @@ class ClusterProcess(NamedTuple):
     """Seconds since 1970, as the kernel counts them: with the pid, what tells it from any other process."""
 
 
-def find(folder: Path) -> list[ClusterProcess]:
+def find_processes(folder: Path) -> list[ClusterProcess]:
     """Every live process of the cluster in `folder`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if place := recognise(process, folder):
+            if place := classify_process(process, folder):
                 kind, node = place
                 command = " ".join(process.cmdline()).rstrip(": ") or process.name()
                 found.append(ClusterProcess(process.pid, node, command, kind, process.create_time()))
     return found
 
 
-def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
+def classify_process(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
     """What a process is to the cluster in `folder`, and on which node; None if it has nothing to do with it."""
     carried = process.environ()
     if carried.get(CLUSTER_MARK) == str(folder):
         if node := carried.get(NODE_MARK):
             return "slurmd", node
         return ("munged" if process.name() == "munged" else "controller"), ""
-    if is_of_a_job(carried, folder):
+    if belongs_to_job(carried, folder):
         return "job", carried["SLURMD_NODENAME"]
     # These write their titles over their environment, but keep the log open that their daemon had opened.
     if process.name() in ("slurmstepd", "slurmscriptd"):
@@ -64,7 +64,7 @@ def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
     return None
 
 
-def is_of_a_job(carried: Mapping[str, str], folder: Path) -> bool:
+def belongs_to_job(carried: Mapping[str, str], folder: Path) -> bool:
     """Whether a process with this environment belongs to a job of the cluster in `folder`.
 
     Its SLURM_CONF alone does not tell: a user may export it within a job of the site's own Slurm.
@@ -74,7 +74,9 @@ def is_of_a_job(carried: Mapping[str, str], folder: Path) -> bool:
     return named and node != "" and (folder / "spool" / node).is_dir()
 
 
-def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15) -> bool:
+def stop_processes(
+    found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15
+) -> bool:
     """SIGKILL what is found until nothing is found any more, with a SIGTERM and some seconds before if `gently`.
 
     Returns whether all are gone.
@@ -85,7 +87,7 @@ def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, 
         waited_s = time.monotonic() - start
         if waited_s > timeout_s:
             return False
-        for one in sorted(left, key=order_of_death):
+        for one in sorted(left, key=kill_order):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(one.pid)
                 if process.create_time() != one.started:
@@ -99,6 +101,6 @@ def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, 
     return True
 
 
-def order_of_death(one: ClusterProcess) -> int:
+def kill_order(one: ClusterProcess) -> int:
     """A node's daemons before its tasks: none of them may live to report what became of the others."""
     return 0 if one.kind == "slurmd" else 1 if one.command.startswith("slurmstepd") else 2

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from command_line.arguments import expand
-from slurm.environment import SITE, site_default
-from slurm.settings import ClusterRefused
+from slurm.command_environment import SITE_SETTINGS, site_default
+from slurm.errors import SlurmUsageError
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -62,26 +62,26 @@ class Profile:
             Refused: naming the value.
         """
         if self.container not in ("", "pyxis", "apptainer"):
-            raise ClusterRefused(f"{where}: container must be 'pyxis' or 'apptainer', but is {self.container!r}")
+            raise SlurmUsageError(f"{where}: container must be 'pyxis' or 'apptainer', but is {self.container!r}")
         if self.container and not self.image:
-            raise ClusterRefused(f"{where}: container = {self.container!r} needs an image")
+            raise SlurmUsageError(f"{where}: container = {self.container!r} needs an image")
         if self.warn_s < 1:
-            raise ClusterRefused(f"{where}: warn_s must be positive, but is {self.warn_s}")
+            raise SlurmUsageError(f"{where}: warn_s must be positive, but is {self.warn_s}")
         for name in ("gpus_per_node", "memory_gb"):
             if getattr(self, name) < 0:
-                raise ClusterRefused(f"{where}: {name} must not be negative, but is {getattr(self, name)}")
+                raise SlurmUsageError(f"{where}: {name} must not be negative, but is {getattr(self, name)}")
         for variable in self.environment:
             if not variable.partition("=")[0].isidentifier() or "=" not in variable:
-                raise ClusterRefused(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
+                raise SlurmUsageError(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
 
 
 def with_site_defaults(profile: Profile, environment: Mapping[str, str]) -> Profile:
     """Return the profile with what a user has set for sbatch (SBATCH_PARTITION, …) where it says nothing itself."""
-    filled: dict[str, Any] = {n: site_default(n, environment) for n in SITE if not getattr(profile, n)}
+    filled: dict[str, Any] = {n: site_default(n, environment) for n in SITE_SETTINGS if not getattr(profile, n)}
     return replace(profile, **filled)
 
 
-def load(name: str) -> Profile:
+def load_profile(name: str) -> Profile:
     """Read a profile by its path, or one of the documented examples by its name.
 
     Raises:
@@ -92,33 +92,33 @@ def load(name: str) -> Profile:
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise ClusterRefused(f"there is no profile {path}; name a .toml file, or one of {known}") from None
+        raise SlurmUsageError(f"there is no profile {path}; name a .toml file, or one of {known}") from None
     except (OSError, ValueError) as error:
-        raise ClusterRefused(f"{name} cannot be read: {error}") from error
-    profile = Profile(**{key: value_of(key, value, str(path)) for key, value in values.items()})
+        raise SlurmUsageError(f"{name} cannot be read: {error}") from error
+    profile = Profile(**{key: checked_value(key, value, str(path)) for key, value in values.items()})
     profile.check(str(path))
     return profile
 
 
-def at_home(path: str) -> str:
+def expand_home(path: str) -> str:
     """Return what may begin with a path, with the home that a leading `~` stands for."""
     return str(expand(path)) if path.startswith("~") else path
 
 
-def value_of(key: str, value: Any, where: str) -> Any:
+def checked_value(key: str, value: Any, where: str) -> Any:
     """Check one setting of a profile, and make lists tuples."""
     hints = get_type_hints(Profile)
     names = [f.name for f in fields(Profile)]
     if key not in names:
         near = difflib.get_close_matches(key, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise ClusterRefused(f"{where}: there is no setting {key!r}; {hint}")
+        raise SlurmUsageError(f"{where}: there is no setting {key!r}; {hint}")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = tuple(map(at_home, value) if key == "mounts" else value)
+        value = tuple(map(expand_home, value) if key == "mounts" else value)
     if key in ("image", "python") and isinstance(value, str):
-        value = at_home(value)
+        value = expand_home(value)
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
     if type(value) is not wanted:
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]
-        raise ClusterRefused(f"{where}: {key} must be {kind}, but is {value!r}")
+        raise SlurmUsageError(f"{where}: {key} must be {kind}, but is {value!r}")
     return value

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from slurm.settings import ClusterRefused
+from slurm.errors import SlurmUsageError
 
 # What a development cluster needs, and the Debian packages that have it.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmstepd", "scontrol", "sbatch", "srun")
@@ -15,7 +15,7 @@ PACKAGES = ("slurm-wlm", "munge")
 INSTALL = Path(__file__).parent.parent / "tools" / "install-debian"
 
 
-def program(name: str) -> str:
+def find_program(name: str) -> str:
     """The path of a program; daemons lie where a user's PATH does not lead. The name itself if it is nowhere."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
     return shutil.which(name, path=path) or name
@@ -23,10 +23,10 @@ def program(name: str) -> str:
 
 def missing_programs() -> list[str]:
     """The programs that are not there."""
-    return [name for name in PROGRAMS if program(name) == name]
+    return [name for name in PROGRAMS if find_program(name) == name]
 
 
-def see_to_programs() -> None:
+def ensure_programs() -> None:
     """Install what is missing if we may, else say what is missing.
 
     Raises:
@@ -36,4 +36,4 @@ def see_to_programs() -> None:
         print(f"installing {' and '.join(PACKAGES)} …")
         subprocess.run([str(INSTALL), *PACKAGES], check=False)
     if missing := missing_programs():
-        raise ClusterRefused(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")
+        raise SlurmUsageError(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """What Slurm says of a job. Times are seconds since 1970."""
 
     id: str
@@ -15,7 +15,7 @@ class Job:
     state: str
     """PENDING, RUNNING, COMPLETING, COMPLETED, FAILED, TIMEOUT, CANCELLED, PREEMPTED, NODE_FAIL, …"""
     reason: str
-    """Why it waits or how it ended, in Slurm's word; see control.in_words."""
+    """Why it waits or how it ended, in Slurm's word; see control.describe_reason."""
     node_list: str
     """As Slurm writes it, such as n[1-4]; empty while it waits."""
     nodes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Job:
     """Whether it may be started again."""
 
     @property
-    def own_name(self) -> str:
+    def unique_id(self) -> str:
         """What names it and no other: the number of an array's last task names the whole array as well."""
         return self.task or self.id
 
@@ -63,7 +63,7 @@ class Node:
     @property
     def gpus(self) -> int:
         """How many GPUs it has."""
-        return gpus(self.gres)
+        return count_gpus(self.gres)
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,6 @@ class Partition:
         return self.preempt_mode not in ("", "OFF")
 
 
-def gpus(gres: str) -> int:
+def count_gpus(gres: str) -> int:
     """How many GPUs `gpu:a100:4(S:0-1),shard:8` has: 4."""
     return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,(]+)*?:(\d+)(?=[,(]|$)", gres))

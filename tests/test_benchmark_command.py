@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.conftest import HOME, run
 from trainer.__main__ import main
-from trainer.benchmark import work
+from trainer.benchmark import run_trials
 from trainer.benchmark.figures import Figures
 from trainer.benchmark.mixtures import RING
 from trainer.benchmark.protocol import Published
@@ -74,7 +74,7 @@ def test_a_killed_benchmark_does_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second training; more seeds can be asked for later."""
-    original = work.train_one
+    original = run_trials.train_one
     done: list[Trial] = []
 
     def stopped(job: Trial, out: Path) -> Trial:
@@ -84,7 +84,7 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return original(job, out)
 
     with monkeypatch.context() as patched:
-        patched.setattr(work, "train_one", stopped)
+        patched.setattr(run_trials, "train_one", stopped)
         assert benchmark(tmp_path) == Outcome.INTERRUPTED
     assert list(lasting(tmp_path)) == ["ring/disconnected/seed-000.json"]
     assert not (tmp_path / "summary.json").exists()
@@ -106,7 +106,7 @@ def test_a_killed_training_is_no_traceback(
     def killed(job: Trial, out: Path) -> Trial:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(work, "train_one", killed)
+    monkeypatch.setattr(run_trials, "train_one", killed)
     assert benchmark(tmp_path) == Outcome.FAILED
     assert "the same command goes on" in capsys.readouterr().err
 

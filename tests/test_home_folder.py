@@ -51,7 +51,7 @@ def test_study_file(home: Path) -> None:
 
 def test_site_profile(home: Path) -> None:
     (home / "site.toml").write_text('image = "~/image.sif"\nmounts = ["~/data:/data"]\ncontainer = "apptainer"\n')
-    loaded = profile.load("~/site.toml")
+    loaded = profile.load_profile("~/site.toml")
     assert (loaded.image, loaded.mounts) == (f"{home}/image.sif", (f"{home}/data:/data",))
 
 

@@ -15,7 +15,7 @@ from launcher.jobs import checks
 from launcher.jobs.submission import time_limit
 from slurm import control
 from slurm import profile as profiles
-from slurm.commands import ask
+from slurm.client import run_slurm
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.core.advice import command
@@ -53,7 +53,7 @@ def write(path: Path) -> None:
             file.write(content)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
-    profiles.load(str(path))
+    profiles.load_profile(str(path))
 
 
 def text(path: Path, known: Sequence[Partition], account: str) -> str:
@@ -95,7 +95,7 @@ def settings() -> Iterator[tuple[str, str, Any]]:
 def account() -> str:
     """Return the account that the cluster's accounting has for this user; empty where it has none."""
     try:
-        said = ask(
+        said = run_slurm(
             *("sacctmgr", "--noheader", "--parsable2", "show", "user", getpass.getuser(), "format=DefaultAccount"),
             tries=1,
         )

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import count_duplicates
-from shards.building.finalize import check_pictures, finish
-from shards.building.interruption import Interruption, Stopped, interruptible
-from shards.building.making import make_shards
-from shards.building.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
+from shards.building.finalize import check_pictures, finalize
+from shards.building.interruption import BuildStopped, Interruption, interruptible
+from shards.building.make_shards import make_shards
+from shards.building.options import Build, check_options, decoding_of, labels_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
 from shards.building.summary import summarize
@@ -28,7 +28,7 @@ from shards.building.workers import INTERRUPTED
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.source import Source, open_source
-from shards.sources.source_entry import to_show, to_text
+from shards.sources.source_entry import decode_name, quote_name
 
 WORK = ".build"  # the folder inside DIR that an unfinished build keeps everything in
 
@@ -42,7 +42,7 @@ def run_build(args: Build) -> int:
     except DataError as error:
         print(f"shards build: {error}", file=sys.stderr)
         return 2
-    except (Stopped, KeyboardInterrupt) as error:
+    except (BuildStopped, KeyboardInterrupt) as error:
         why = str(error) or "interrupted"
         print(f"shards build: {why}; finished shards are kept, and --resume goes on", file=sys.stderr)
         return INTERRUPTED
@@ -55,7 +55,7 @@ def build(args: Build, interruption: Interruption) -> None:
         DataError: the arguments, the source or the folder do not allow it.
         Stopped: it can be resumed.
     """
-    check(args)
+    check_options(args)
     source, settings = open_source(args.source, args.follow_links), settings_of(args)
     if is_finished(args, settings):
         print(f"{args.out} is complete")
@@ -72,9 +72,9 @@ def build(args: Build, interruption: Interruption) -> None:
                 raise
             shutil.rmtree(work)
     except OSError as error:
-        raise Stopped(f"cannot write to {args.out}: {error.strerror or error}") from error
+        raise BuildStopped(f"cannot write to {args.out}: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise Stopped(f"cannot keep the list of files in {work}: {error}") from error
+        raise BuildStopped(f"cannot keep the list of files in {work}: {error}") from error
 
 
 def is_finished(args: Build, settings: dict[str, Any]) -> bool:
@@ -126,29 +126,29 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
     """List the source, make the shards that are not there yet, finish the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    wrapping = write_listing(new, source, labels_of(args), settings, interruption.between(ListingProgress()))
-    for note in [*source.notes, *([] if wrapping is None else [wrapping_note(args.source, to_text(wrapping))])]:
+    wrapping = write_listing(new, source, labels_of(args), settings, interruption.check_before(ListingProgress()))
+    for note in [*source.notes, *([] if wrapping is None else [wrapping_note(args.source, decode_name(wrapping))])]:
         print(f"note: {note}", file=sys.stderr, flush=True)
     if listing.exists():
         compare_listings(listing, new)
     else:
-        flush(new)
+        fsync(new)
         new.replace(listing)
-        flush(work)
-    ledger = BuildDb(listing)
+        fsync(work)
+    build_db = BuildDb(listing)
     try:
-        shard_samples = shard_samples_of(args, sum(ledger.pictures.values()))
-        recipe = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, work)
-        done = make_shards(ledger, recipe, args.workers, shard_samples, interruption)
-        check_pictures(ledger, args.out, work, settings)
-        duplicates = count_duplicates(ledger, sum(ledger.pictures.values()))
-        content = finish(ledger, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
-        exclusions = ledger.exclusions()
+        shard_samples = shard_samples_of(args, sum(build_db.pictures.values()))
+        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, work)
+        done = make_shards(build_db, options, args.workers, shard_samples, interruption)
+        check_pictures(build_db, args.out, work, settings)
+        duplicates = count_duplicates(build_db, sum(build_db.pictures.values()))
+        content = finalize(build_db, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
+        exclusions = build_db.exclusions()
     except DataError:
         listing.unlink()
         raise
     finally:
-        ledger.close()
+        build_db.close()
     seconds = time.monotonic() - started
     for line in summarize(content, args.out, exclusions, duplicates):
         print(line)
@@ -157,7 +157,7 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
 
 def wrapping_note(source: Path, folder: str) -> str:
     """Tell that a folder is around what may be the classes."""
-    what = f"there is one class, as everything lies in {to_show(folder)}; for the folders in it as classes, "
+    what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
     return what + (
         f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
     )

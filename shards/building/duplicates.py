@@ -14,7 +14,7 @@ from shards.building.build_db import BuildDb
 from shards.dataset.index import ROW, Index
 from shards.sources.listing import SPLITS
 
-AT_ONCE = 1 << 20  # hashes in memory; of more pictures there are several passes
+HASHES_PER_PASS = 1 << 20  # hashes in memory; of more pictures there are several passes
 
 
 @dataclass
@@ -29,11 +29,11 @@ class Duplicates:
     """The hash of one such."""
 
 
-def count_duplicates(ledger: BuildDb, samples: int) -> Duplicates:
+def count_duplicates(build_db: BuildDb, samples: int) -> Duplicates:
     """Count them; memory does not grow with their number, as each pass looks at some of the hashes only."""
-    found, passes = Duplicates(), -(-samples // AT_ONCE)
+    found, passes = Duplicates(), -(-samples // HASHES_PER_PASS)
     for number in range(passes):
-        train, holdout = (some_hashes(ledger, split, number, passes) for split in range(len(SPLITS)))
+        train, holdout = (hashes_of_pass(build_db, split, number, passes) for split in range(len(SPLITS)))
         again = holdout[np.isin(holdout, train)]
         found.train += len(train) - len(np.unique(train))
         found.holdout_in_train += len(again)
@@ -42,17 +42,17 @@ def count_duplicates(ledger: BuildDb, samples: int) -> Duplicates:
     return found
 
 
-def some_hashes(ledger: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
+def hashes_of_pass(build_db: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
     """Return the hashes of a split that leave this rest when they are divided by the number of passes."""
     parts = [np.empty(0, np.uint64)]
-    for other, _, piece in ledger.pieces():
+    for other, _, result in build_db.results():
         if other == split:
-            hashes = np.frombuffer(piece.rows, dtype=ROW)["image_hash"]
+            hashes = np.frombuffer(result.rows, dtype=ROW)["image_hash"]
             parts.append(hashes[hashes % np.uint64(passes) == number])
     return np.concatenate(parts)
 
 
-def files_of(index: Index, image_hash: int) -> Iterator[str]:
+def find_files(index: Index, image_hash: int) -> Iterator[str]:
     """Yield for each split the name of the first picture with this hash."""
     for split in index.splits.values():
         rows = index.table[split.first : split.first + split.samples]

@@ -12,7 +12,7 @@ from command_line.signals import answerable
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-class Stopped(Exception):
+class BuildStopped(Exception):
     """The build cannot go on, and can be resumed: the message says why it stopped."""
 
 
@@ -22,20 +22,20 @@ class Interruption:
     A second SIGHUP does not: a terminal that closes sends one, and its shell another.
     """
 
-    noted = False
+    signalled = False
 
-    def note(self, signum: int, frame: object) -> None:
+    def on_signal(self, signum: int, frame: object) -> None:
         """Note the first signal; what signals handlers do."""
-        self.noted = True
+        self.signalled = True
         if signum != signal.SIGHUP:
             signal.signal(signum, signal.SIG_DFL)
 
-    def between(self, tell: Callable[[int], None]) -> Callable[[int], None]:
+    def check_before(self, tell: Callable[[int], None]) -> Callable[[int], None]:
         """Return `tell` with a look for signals; it raises Stopped after one."""
 
         def look_and_tell(number: int) -> None:
-            if self.noted:
-                raise Stopped("interrupted")
+            if self.signalled:
+                raise BuildStopped("interrupted")
             tell(number)
 
         return look_and_tell
@@ -45,11 +45,11 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Note the signals from here on."""
     interruption = Interruption()
-    before = {signum: signal.signal(signum, interruption.note) for signum in answerable(SIGNALS)}
+    before = {signum: signal.signal(signum, interruption.on_signal) for signum in answerable(SIGNALS)}
     try:
         yield interruption
     finally:
         for signum, handler in before.items():
             # A terminal's second SIGHUP can come while the interrupted process ends: it must not change the exit code.
-            interrupted = interruption.noted and signum == signal.SIGHUP
+            interrupted = interruption.signalled and signum == signal.SIGHUP
             signal.signal(signum, signal.SIG_IGN if interrupted else handler)

@@ -13,10 +13,10 @@ from tyro.conf import Positional
 
 from shards.dataset.index import DataError
 from shards.images.decode import Decoding, Fit
-from shards.sources.label_table import Csv
+from shards.sources.label_table import LabelTable
 
-MOST_WORKERS = 1024
-MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
+MAX_WORKERS = 1024
+MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Build:
     """Take files outside of the source that links in it lead to, as in the Hugging Face hub's cache."""
 
 
-def check(args: Build) -> None:
+def check_options(args: Build) -> None:
     """Refuse impossible values.
 
     Raises:
@@ -74,8 +74,8 @@ def check(args: Build) -> None:
     for name, low in least.items():
         if getattr(args, name) < low:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
-    if args.workers > MOST_WORKERS:
-        raise DataError(f"--workers must be at most {MOST_WORKERS}, but got {args.workers}")
+    if args.workers > MAX_WORKERS:
+        raise DataError(f"--workers must be at most {MAX_WORKERS}, but got {args.workers}")
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     if not 0 <= args.holdout < 1:
@@ -97,7 +97,7 @@ def background_of(args: Build) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def labels_of(args: Build) -> Literal["none", "folders"] | Csv:
+def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
     """Return where labels come from."""
     match args.labels:
         case "none" | "folders" as known:
@@ -106,7 +106,7 @@ def labels_of(args: Build) -> Literal["none", "folders"] | Csv:
         raise DataError(
             f"--labels must be none, folders or a CSV file, but got {args.labels!r}, and there is no such file"
         )
-    return Csv(Path(args.labels), args.file_column, args.label_column)
+    return LabelTable(Path(args.labels), args.file_column, args.label_column)
 
 
 def decoding_of(args: Build) -> Decoding:
@@ -141,4 +141,4 @@ def settings_of(args: Build) -> dict[str, Any]:
 
 def shard_samples_of(args: Build, pictures: int) -> int:
     """Return the source pictures per shard: small sets are cut finer, so that all workers have something to do."""
-    return args.shard_samples or min(MOST_SAMPLES, max(LEAST_SAMPLES, -(-pictures // ENOUGH_SHARDS)))
+    return args.shard_samples or min(MAX_SHARD_SAMPLES, max(MIN_SHARD_SAMPLES, -(-pictures // MIN_SHARDS)))

@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-LINE_EVERY_S = 5.0
+LINE_INTERVAL_S = 5.0
 
 
 class Progress:
@@ -33,13 +33,13 @@ class Progress:
         done = self.done + ahead
         self.bar.update(done - self.bar.n)
         now = time.monotonic()
-        if not self.terminal and now > self.said + LINE_EVERY_S:
+        if not self.terminal and now > self.said + LINE_INTERVAL_S:
             self.said = now
             speed = (done - self.before) / (now - self.started)
             left = f", {(self.total - done) / speed:,.0f} s left" if speed else ""
             print(f"{done:,} of {self.total:,} pictures, {speed:,.0f}/s{left}", file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Write a line above the bar."""
         self.bar.write(text, file=sys.stderr)
 
@@ -56,6 +56,6 @@ class ListingProgress:
 
     def __call__(self, found: int) -> None:
         """Tell that so many files were found."""
-        if found % 1024 == 0 and time.monotonic() > self.said + LINE_EVERY_S:
+        if found % 1024 == 0 and time.monotonic() > self.said + LINE_INTERVAL_S:
             self.said = time.monotonic()
             print(f"listing the source: {found:,} files", file=sys.stderr, flush=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from shards.building.build_db import Exclusions
-from shards.building.duplicates import Duplicates, files_of
+from shards.building.duplicates import Duplicates, find_files
 from shards.dataset.index import EXCLUDED, Index
-from shards.images.exclusion import NOTES, REASONS
+from shards.exclusion import NOTES, REASONS
 from shards.sources.listing import SPLITS
-from shards.sources.source_entry import to_show
+from shards.sources.source_entry import quote_name
 
-MOST_REASONS = 12  # lines
-EXAMPLE = 100  # characters of a name, and of a detail
+MAX_REASONS = 12  # lines
+EXAMPLE_CHARACTERS = 100  # characters of a name, and of a detail
 
 
 def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
@@ -41,18 +41,18 @@ def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplic
         yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"
     if content["labels"]:
         yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
-    yield from tell_duplicates(out, duplicates)
+    yield from describe_duplicates(out, duplicates)
     if exclusions.count:
         yield f"excluded: {exclusions.count:,}, listed in {out / EXCLUDED}"
-        yield from tell_exclusions(exclusions)
+        yield from describe_exclusions(exclusions)
 
 
-def tell_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
+def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
     """Yield what there is to say of pictures that are there twice."""
     if duplicates.train:
         yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
     if duplicates.shared is not None:
-        trained, held_out = map(to_show, files_of(Index.open(out), duplicates.shared))
+        trained, held_out = map(quote_name, find_files(Index.open(out), duplicates.shared))
         yield (
             f"on both sides: {duplicates.holdout_in_train:,} held-out pictures have the pixels of one to train on, as "
             f"{held_out} those of {trained}: what is measured against the hold-out looks better than it is. Remove the "
@@ -60,17 +60,17 @@ def tell_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
         )
 
 
-def tell_exclusions(exclusions: Exclusions) -> Iterator[str]:
+def describe_exclusions(exclusions: Exclusions) -> Iterator[str]:
     """Yield a line for each reason, the most frequent first, with an example."""
     ranked = sorted(exclusions.reasons.items(), key=lambda item: (-item[1].count, item[0]))
-    for reason, found in ranked[:MOST_REASONS]:
-        example = f"{to_show(found.name, EXAMPLE)}: {shorten(found.detail)}"
+    for reason, found in ranked[:MAX_REASONS]:
+        example = f"{quote_name(found.name, EXAMPLE_CHARACTERS)}: {shorten(found.detail)}"
         yield f"  {found.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
-    if len(ranked) > MOST_REASONS:
-        yield f"  {sum(found.count for _, found in ranked[MOST_REASONS:]):8,}  for other reasons"
+    if len(ranked) > MAX_REASONS:
+        yield f"  {sum(found.count for _, found in ranked[MAX_REASONS:]):8,}  for other reasons"
     if exclusions.archives:
         yield (
-            f"  {exclusions.archives:,} of them have names of archives, as {to_show(exclusions.archive, EXAMPLE)}; "
+            f"  {exclusions.archives:,} of them have names of archives, as {quote_name(exclusions.archive, EXAMPLE_CHARACTERS)}; "
             "archives in a source are not looked into: unpack them, or build from one"
         )
 
@@ -78,4 +78,4 @@ def tell_exclusions(exclusions: Exclusions) -> Iterator[str]:
 def shorten(text: str) -> str:
     """Return a text as one line that is not too long."""
     text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE else text[: EXAMPLE - 1] + "…"
+    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"

@@ -18,7 +18,7 @@ from shards.dataset.index import Shard
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardRows:
     """A shard and its place in the dataset."""
 
     path: Path
@@ -28,7 +28,7 @@ class Part:
     rows: npt.NDArray[np.void] | None  # None: the table is damaged
 
 
-def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[str]:
+def locate_corruption(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void]) -> Iterator[str]:
     """Yield the damaged places of a shard."""
     size, end, last = os.fstat(file.fileno()).st_size, 0, len(rows) - 1
     bounds = [*rows["start"].tolist(), part.shard.bytes]
@@ -40,7 +40,7 @@ def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[s
         end = bounds[i] + len(data)
         if xxhash.xxh3_64_intdigest(data) == expected:
             continue
-        sample = f"sample {part.first + i} of {part.split}{name_of(data)}"
+        sample = f"sample {part.first + i} of {part.split}{describe_sample(data)}"
         if end == size < bounds[i + 1]:
             others = f", and all that follow up to {part.first + last}" if i < last else ""
             yield f"ends {part.shard.bytes - size} bytes early: {sample} is damaged{others}"
@@ -72,7 +72,7 @@ def samples_end(data: bytes) -> int:
     return len(data)
 
 
-def name_of(data: bytes) -> str:
+def describe_sample(data: bytes) -> str:
     """Return a sample's key and the picture it was made from, as far as they can be read."""
     known = []
     for header in tar_headers(data):

@@ -102,8 +102,8 @@ class Index:
         Raises:
             DataError: there is no complete index, or its parts do not fit each other.
         """
-        raw = read(path)
-        content = decode(path, raw)
+        raw = read_index(path)
+        content = parse_index(path, raw)
         try:
             splits, classes = dict(read_splits(content)), tuple(content["classes"])
             size, encoding = content["settings"]["size"], content["settings"]["encode"]
@@ -121,17 +121,17 @@ def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
         first += described["samples"]
 
 
-def read(path: Path) -> bytes:
+def read_index(path: Path) -> bytes:
     """Read index.json."""
     try:
         return (path / INDEX).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} {why_no_index(path)}") from None
+        raise DataError(f"{path} {explain_no_index(path)}") from None
     except OSError as error:
         raise DataError(f"{path / INDEX} cannot be read: {error.strerror}") from error
 
 
-def why_no_index(path: Path) -> str:
+def explain_no_index(path: Path) -> str:
     """Return why a path has no index, and what to do, as the end of a message."""
     if (path / ".build").exists():
         return "holds an unfinished build: go on with the command that began it and --resume"
@@ -150,7 +150,7 @@ def why_no_index(path: Path) -> str:
     )
 
 
-def decode(path: Path, raw: bytes) -> dict[str, Any]:
+def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
     """Parse index.json and check that this version can read it."""
     try:
         content: dict[str, Any] = json.loads(raw)

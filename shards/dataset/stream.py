@@ -25,7 +25,7 @@ from shards.dataset.index import DataError, Index, shard_name
 from shards.images.encode import ENCODINGS
 
 OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process may have files open
-AHEAD = 4  # micro-batches that each worker thread prepares ahead
+PREFETCH = 4  # micro-batches that each worker thread prepares ahead
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) 
             yield from map(reader, micro_batches)
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as threads:
-            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, AHEAD * workers))
+            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, PREFETCH * workers))
             while ahead:
                 yield ahead.popleft().result()
                 ahead.extend(threads.submit(reader, planned) for planned in islice(micro_batches, 1))

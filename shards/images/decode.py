@@ -14,11 +14,11 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from shards.exclusion import Excluded
 from shards.images.color import Flatten, flattener, to_eight_bits
-from shards.images.exclusion import Excluded
-from shards.images.foreign import why_not
+from shards.images.foreign import explain_unreadable
 from shards.images.jpeg import load_jpeg
-from shards.images.pillow import explained, formats, has_more_frames, limits, orientation
+from shards.images.pillow import decodable_formats, explain_error, has_more_frames, orientation, pillow_limits
 from shards.images.png import correct_transparency, without_extras
 from shards.images.tiff import load_tiff
 
@@ -73,7 +73,7 @@ def decode(data: bytes, settings: Decoding) -> Picture:
     """
     if not data:
         raise Excluded("empty", "0 bytes")
-    with warnings.catch_warnings(), limits(settings.max_pixels):
+    with warnings.catch_warnings(), pillow_limits(settings.max_pixels):
         warnings.simplefilter("ignore")  # what matters of a picture's oddities raises, or is of no interest
         try:
             return decode_frame(data, settings)
@@ -82,7 +82,9 @@ def decode(data: bytes, settings: Decoding) -> Picture:
         except Image.DecompressionBombError as error:
             raise Excluded("too_many_pixels", f"{error} (--max-pixels)") from error
         except Exception as error:  # hostile bytes raise anything: SyntaxError, struct.error, IndexError...
-            failure = why_not(data) if isinstance(error, UnidentifiedImageError) else explained(data, error)
+            failure = (
+                explain_unreadable(data) if isinstance(error, UnidentifiedImageError) else explain_error(data, error)
+            )
         for bare in without_extras(data):
             try:
                 picture = decode_frame(bare, settings)
@@ -97,7 +99,7 @@ def decode(data: bytes, settings: Decoding) -> Picture:
 def decode_frame(data: bytes, settings: Decoding) -> Picture:
     """Do what `decode` does; errors are those of Pillow's plugins."""
     notes: set[str] = set()
-    with Image.open(io.BytesIO(data), formats=formats()) as image:
+    with Image.open(io.BytesIO(data), formats=decodable_formats()) as image:
         width, height = image.size
         if width * height > settings.max_pixels:
             detail = f"{width} x {height} is more than {settings.max_pixels} pixels (--max-pixels)"

@@ -53,15 +53,15 @@ def with_pillow(format: str, **options: object) -> Callable[[Pixels], bytes]:
 def decode_pillow(data: bytes, size: int) -> Pixels:
     """Decode what Pillow reads."""
     with Image.open(io.BytesIO(data)) as image:
-        return check(np.asarray(image.convert("RGB")), size)
+        return check_size(np.asarray(image.convert("RGB")), size)
 
 
 def decode_jpeg(data: bytes, size: int) -> Pixels:
     """Decode with libjpeg-turbo."""
-    return check(simplejpeg.decode_jpeg(data, "RGB"), size)
+    return check_size(simplejpeg.decode_jpeg(data, "RGB"), size)
 
 
-def check(pixels: Pixels, size: int) -> Pixels:
+def check_size(pixels: Pixels, size: int) -> Pixels:
     """Refuse pictures of another size."""
     if pixels.shape != (size, size, 3):
         raise ValueError(f"a picture of {pixels.shape}, not {size} x {size}")

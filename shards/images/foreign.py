@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from PIL import Image, TiffImagePlugin
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 
 # First bytes -> what it is; a picture of a kind that Pillow does not read, and what is no picture.
-PICTURES = {
+PICTURE_MAGIC = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"FUJIFILMCCD-RAW": "a camera's raw file (Fujifilm)",
@@ -33,7 +33,7 @@ PICTURES = {
     b"\x89HDF": "an HDF5 file",
 }
 ARCHIVE = "an archive ({}), which is not looked into: unpack it"
-OTHERS = {
+OTHER_MAGIC = {
     b"PK\x03\x04": ARCHIVE.format("zip"),
     b"\x1f\x8b": ARCHIVE.format("gzip"),
     b"7z\xbc\xaf\x27\x1c": ARCHIVE.format("7z"),
@@ -48,23 +48,23 @@ OTHERS = {
 BRANDS = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"}  # of HEIF; its pictures are mostly HEVC
 UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unimplemented", "not implemented", "cannot handle",
                "not configured", "unknown", "unable to determine", "wrong mode", "not enough channels")  # fmt: skip
-EARLY = ("truncated", "end of file", "not enough", "unpack requires", "buffer is not large enough", "incomplete")
-BIG, WIDTH, HEIGHT = 43, 256, 257  # the version of a BigTIFF; tags
+ENDS_EARLY = ("truncated", "end of file", "not enough", "unpack requires", "buffer is not large enough", "incomplete")
+BIG_TIFF, WIDTH, HEIGHT = 43, 256, 257  # the version of a BigTIFF; tags
 NO_DECODER = ("EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF")  # EPS: a program, for an interpreter that is no decoder
-TEXT = 512  # bytes, from which text is told
+TEXT_BYTES = 512  # bytes, from which text is told
 
 
-def why_not(data: bytes) -> Excluded:
+def explain_unreadable(data: bytes) -> Excluded:
     """Return the reason why Pillow opens no picture here."""
     if not any(data):
         return Excluded("damaged", f"nothing but {len(data)} zero bytes")
-    if what := beginning(data, PICTURES) or container(data):
+    if what := match_magic(data, PICTURE_MAGIC) or match_container(data):
         return Excluded("unsupported", what)
-    if what := beginning(data, OTHERS) or text(data):
+    if what := match_magic(data, OTHER_MAGIC) or describe_text(data):
         return Excluded("unsupported" if what.startswith("SVG") else "not_an_image", what)
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return why_no_tiff(data)
-    for name, error in refusals(data):
+        return explain_tiff(data)
+    for name, error in pillow_errors(data):
         return Excluded(reason_of(error), f"{name}: {error}")
     return Excluded("not_an_image", f"starts with {data[:16]!r}")
 
@@ -75,15 +75,15 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, NotImplementedError) or any(known in words for known in UNSUPPORTED):
         return "unsupported"
     early = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)  # Pillow wraps them
-    return "truncated" if early or any(known in words for known in EARLY) else "damaged"
+    return "truncated" if early or any(known in words for known in ENDS_EARLY) else "damaged"
 
 
-def beginning(data: bytes, known: dict[bytes, str]) -> str:
+def match_magic(data: bytes, known: dict[bytes, str]) -> str:
     """Return what begins like this file."""
     return next((what for magic, what in known.items() if data.startswith(magic)), "")
 
 
-def container(data: bytes) -> str:
+def match_container(data: bytes) -> str:
     """Return what is told by a mark that is not at the very beginning."""
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1")
@@ -95,13 +95,13 @@ def container(data: bytes) -> str:
     return "DICOM" if data[128:132] == b"DICM" else ""
 
 
-def text(data: bytes) -> str:
+def describe_text(data: bytes) -> str:
     """Return what kind of text it is, if it is one."""
     if data[257:262] == b"ustar":
         return ARCHIVE.format("tar")
-    start = data[:TEXT].lstrip(b"\xef\xbb\xbf").lstrip()
+    start = data[:TEXT_BYTES].lstrip(b"\xef\xbb\xbf").lstrip()
     try:
-        words = start.decode("utf-8", "strict" if len(data) <= TEXT else "ignore")
+        words = start.decode("utf-8", "strict" if len(data) <= TEXT_BYTES else "ignore")
     except UnicodeDecodeError:
         return ""
     if not words or any(not (letter.isprintable() or letter.isspace()) for letter in words):
@@ -114,7 +114,7 @@ def text(data: bytes) -> str:
     return f"a text: {words[:40]!r}"
 
 
-def refusals(data: bytes) -> Iterator[tuple[str, Exception]]:
+def pillow_errors(data: bytes) -> Iterator[tuple[str, Exception]]:
     """Yield each format of Pillow that claims this file by its first bytes, and why it does not open it."""
     for name, (factory, accept) in Image.OPEN.items():
         if accept is None or accept(data[:16]) is not True:
@@ -130,13 +130,13 @@ def refusals(data: bytes) -> Iterator[tuple[str, Exception]]:
             yield name, error
 
 
-def why_no_tiff(data: bytes) -> Excluded:
+def explain_tiff(data: bytes) -> Excluded:
     """Tell a variant that Pillow does not read from a file whose tags are not whole."""
     if data.startswith(b"MM\0+"):
         return Excluded("unsupported", "TIFF: BigTIFF in big-endian order")
     header = io.BytesIO(data)
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header.read(16 if data[2] == BIG else 8))
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header.read(16 if data[2] == BIG_TIFF else 8))
         header.seek(tags.next)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns where a tag lies beyond the end

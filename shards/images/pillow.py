@@ -10,17 +10,17 @@ from functools import cache
 
 from PIL import Image, PngImagePlugin
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 from shards.images.foreign import NO_DECODER, reason_of
 
 OUT_OF_MEMORY = ("out of memory", "insufficient memory", "not enough memory", "cannot allocate", "failed to allocate")
-LARGEST_PROFILE = 1 << 26  # bytes, unpacked
-WITH_FRAMES = ("GIF", "PNG", "WEBP", "TIFF", "AVIF", "FLI")
+MAX_PROFILE_BYTES = 1 << 26  # bytes, unpacked
+ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "TIFF", "AVIF", "FLI")
 ORIENTATION = 0x0112  # the EXIF tag
 
 
 @cache
-def formats() -> tuple[str, ...]:
+def decodable_formats() -> tuple[str, ...]:
     """Return the formats to try: all that Pillow decodes by itself."""
     Image.init()
     common = ("JPEG", "PNG", "WEBP", "GIF")  # tried first, which saves time
@@ -28,18 +28,18 @@ def formats() -> tuple[str, ...]:
 
 
 @contextmanager
-def limits(pixels: int) -> Iterator[None]:
+def pillow_limits(pixels: int) -> Iterator[None]:
     """Set the limit at which Pillow itself refuses a picture, or one that is hidden inside: twice its variable. Let it
     unpack large colour profiles, which it counts as texts."""
     before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = -(-pixels // 2), LARGEST_PROFILE
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = -(-pixels // 2), MAX_PROFILE_BYTES
     try:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
 
 
-def explained(data: bytes, error: Exception) -> Excluded:
+def explain_error(data: bytes, error: Exception) -> Excluded:
     """Return the reason for an error of a decoder.
 
     Raises:
@@ -60,7 +60,7 @@ def has_more_frames(image: Image.Image) -> bool:
     """Tell whether there are other frames or pages; looking for them changes the picture. Those of other formats are
     layers, sizes and previews of the one picture."""
     try:
-        return image.format in WITH_FRAMES and getattr(image, "is_animated", False)
+        return image.format in ANIMATED_FORMATS and getattr(image, "is_animated", False)
     except Exception:  # what follows the first frame may be damaged, which is no matter
         return True
 

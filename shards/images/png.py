@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from PIL.PngImagePlugin import PngImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-USEFUL, NONE = frozenset({b"tRNS", b"iCCP", b"eXIf"}), frozenset[bytes]()
+REQUIRED_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+USEFUL_CHUNKS, NO_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"}), frozenset[bytes]()
 BITS, KIND, GREY = 24, 25, 0  # bytes of the file: bits a channel, kind of pixels; one of these
 
 
@@ -28,17 +28,17 @@ def without_extras(data: bytes) -> Iterator[bytes]:
     needed; nothing when it is no PNG.
     """
     if data.startswith(SIGNATURE):
-        for useful in USEFUL, NONE:
-            yield SIGNATURE + b"".join(kept(data, useful))
+        for useful in USEFUL_CHUNKS, NO_CHUNKS:
+            yield SIGNATURE + b"".join(kept_chunks(data, useful))
 
 
-def kept(data: bytes, useful: frozenset[bytes]) -> Iterator[bytes]:
+def kept_chunks(data: bytes, useful: frozenset[bytes]) -> Iterator[bytes]:
     """Yield the chunks that are needed, and the useful ones that are whole, in their order."""
     place = len(SIGNATURE)
     while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         kind, whole = data[place + 4 : place + 8], data[place:end]
         intact = zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
-        if kind in NEEDED or (kind in useful and intact):
+        if kind in REQUIRED_CHUNKS or (kind in useful and intact):
             yield whole
         place = end

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL.TiffImagePlugin import TiffImageFile
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 from shards.images.foreign import describe_tags
 from shards.images.jpeg import check_jpeg
 
@@ -21,8 +21,8 @@ SUBSAMPLING, REDUCED, SUB_IFDS, JPEG_TABLES, DNG_VERSION = 530, 254, 330, 347, 5
 STRIPS, TILES = (273, 279), (324, 325)  # offsets, byte counts
 WHITE_IS_ZERO, SEPARATE, UNSIGNED, SIGNED = 0, 2, 1, 2
 BLOCK = 1 << 20  # bytes that are unpacked at a time
-MOST_WORDS = 200  # bytes
-TWELVE_BITS = 4095.0
+MAX_ERROR_BYTES = 200  # bytes
+MAX_TWELVE_BITS = 4095.0
 
 
 def load_tiff(image: TiffImageFile, data: bytes, notes: set[str]) -> None:
@@ -36,7 +36,7 @@ def load_tiff(image: TiffImageFile, data: bytes, notes: set[str]) -> None:
     if image.tag_v2.get(SAMPLES, 1) > len(image.getbands()):
         notes.add("extra_channels")
     check_pieces(image, data)
-    with words_of_libtiff() as words:
+    with capture_libtiff_errors() as words:
         try:
             image.load()
         except OSError as error:
@@ -103,13 +103,13 @@ def check_deflate(piece: bytes) -> None:
 
 
 @contextmanager
-def words_of_libtiff() -> Iterator[Callable[[], str]]:
+def capture_libtiff_errors() -> Iterator[Callable[[], str]]:
     """Take what is written to standard error meanwhile: libtiff has no other way to say what is wrong."""
     sys.stderr.flush()
     before, words = os.dup(2), os.memfd_create("libtiff")
     os.dup2(words, 2)
     try:
-        yield lambda: " ".join(os.pread(words, MOST_WORDS, 0).decode("latin-1").split())
+        yield lambda: " ".join(os.pread(words, MAX_ERROR_BYTES, 0).decode("latin-1").split())
     finally:
         os.dup2(before, 2)
         os.close(before)
@@ -121,11 +121,11 @@ def tiff_values(image: TiffImageFile, notes: set[str]) -> tuple[npt.NDArray[np.f
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "I" and tuple(image.tag_v2.get(FORMAT, (UNSIGNED,))) == (UNSIGNED,):
         values = np.where(values < 0, values + 2.0**32, values)  # Pillow takes them for signed
-    if not image.mode.startswith("I;16") or not 0 < values.max() <= TWELVE_BITS:
+    if not image.mode.startswith("I;16") or not 0 < values.max() <= MAX_TWELVE_BITS:
         return values, None
     if max(image.tag_v2.get(BITS, (1,))) != 12:
         notes.add("twelve_bits")
-    return values, (0.0, TWELVE_BITS)
+    return values, (0.0, MAX_TWELVE_BITS)
 
 
 def is_inverted(image: TiffImageFile) -> bool:

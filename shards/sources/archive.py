@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from shards.dataset.index import DataError
-from shards.sources.source_entry import Found
+from shards.sources.source_entry import SourceEntry
 
-ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")  # a member, an empty zip, parts of a split one
-PACKED = {  # first bytes -> what writes the unpacked content to standard output
+ZIP_MAGIC = (
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"PK\x07\x08",
+    b"PK00PK\x03\x04",
+)  # a member, an empty zip, parts of a split one
+COMPRESSED_MAGIC = {  # first bytes -> what writes the unpacked content to standard output
     b"\x1f\x8b": "gzip -dc",
     b"\x1f\x9d": "gzip -dc",
     b"BZh": "bzip2 -dc",
@@ -23,8 +28,8 @@ PACKED = {  # first bytes -> what writes the unpacked content to standard output
     b"\x04\x22\x4d\x18": "lz4 -dc",
     b"LZIP": "lzip -dc",
 }
-OTHERS = {b"7z\xbc\xaf": "7z", b"Rar!": "rar"}  # archives that only their own programs unpack
-MOST_START = 512  # bytes; what tells archives apart: a tar's first header
+OTHER_ARCHIVES = {b"7z\xbc\xaf": "7z", b"Rar!": "rar"}  # archives that only their own programs unpack
+HEADER_BYTES = 512  # bytes; what tells archives apart: a tar's first header
 CHUNK = 1 << 20
 
 
@@ -36,20 +41,20 @@ def archive_kind(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(MOST_START)
+            start = file.read(HEADER_BYTES)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     if is_tar(start):  # first: a tar starts with a name, and that may look like any of the others
         return "tar"
-    if start.startswith(ZIP):
+    if start.startswith(ZIP_MAGIC):
         return "zip"
-    for magic, program in PACKED.items():
+    for magic, program in COMPRESSED_MAGIC.items():
         if start.startswith(magic):
             raise DataError(
                 f"{path} is compressed as a whole ({program.split()[0]}), so its members cannot be read one by one: "
                 f"if it is a tar, unpack it once with: {program} {shlex.quote(str(path))} > NEW.tar"
             )
-    for magic, name in OTHERS.items():
+    for magic, name in OTHER_ARCHIVES.items():
         if start.startswith(magic):
             raise DataError(f"{path} is a {name} archive, which cannot be read: unpack it, and build from the folder")
     if zipfile.is_zipfile(path):  # behind a program that unpacks it
@@ -76,7 +81,7 @@ class ArchiveSource:
         self.file: BinaryIO | None = None
         self.notes: list[str] = []
 
-    def opened(self) -> BinaryIO:
+    def open_archive(self) -> BinaryIO:
         """Return the open archive."""
         if self.file is None:
             self.file = self.path.open("rb")
@@ -92,14 +97,14 @@ def skip_zeros(file: BinaryIO, place: int) -> int | None:
     return None
 
 
-def checked(name: bytes, place: str) -> Found:
+def checked_entry(name: bytes, place: str) -> SourceEntry:
     """Return a member under its plain name, if that stays inside the archive and is not hidden."""
     parts = re.split(rb"[/\\]", name)
     if name.startswith((b"/", b"\\")) or b".." in parts or re.match(rb"[A-Za-z]:", name) or b"\0" in name:
-        return Found(name, reason="escapes_archive", detail="its name leads out of the archive")
+        return SourceEntry(name, reason="escapes_archive", detail="its name leads out of the archive")
     plain = b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
     if not plain:
-        return Found(name, reason="escapes_archive", detail="its name is that of the archive's own folder")
+        return SourceEntry(name, reason="escapes_archive", detail="its name is that of the archive's own folder")
     if any(part.startswith(b".") for part in plain.split(b"/")):
-        return Found(plain, reason="hidden", detail="member")
-    return Found(plain, place)
+        return SourceEntry(plain, reason="hidden", detail="member")
+    return SourceEntry(plain, place)

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from shards.dataset.index import DataError
-from shards.sources.label_table import Csv
-from shards.sources.labels import check_folders, folder_of, label_by_csv, matching, only_folder
+from shards.sources.label_table import LabelTable
+from shards.sources.labels import check_folders, count_matches, find_wrapping_folder, folder_of, label_by_table
 from shards.sources.source import Source
-from shards.sources.source_entry import Found, to_show
+from shards.sources.source_entry import SourceEntry, quote_name
 
 SPLITS = ("train", "holdout")
-ELSEWHERE = "build into another folder"
+USE_OTHER_FOLDER = "build into another folder"
 
-FOUND = "CREATE TABLE found (name BLOB, place TEXT, target BLOB, reason TEXT, detail TEXT, label BLOB)"
-DUPLICATES = """
+CREATE_ENTRIES = "CREATE TABLE found (name BLOB, place TEXT, target BLOB, reason TEXT, detail TEXT, label BLOB)"
+EXCLUDE_DUPLICATES = """
     UPDATE found SET reason = 'duplicate_name', detail = 'a later member of this name' WHERE reason IS NULL AND rowid >
         (SELECT min(rowid) FROM found AS other WHERE other.name = found.name AND other.reason IS NULL)
 """
-SORTED = """
+CREATE_LISTING = """
     CREATE TABLE listing (id INTEGER PRIMARY KEY, split INTEGER, position INTEGER, name BLOB, place TEXT, label BLOB);
     INSERT INTO listing (split, position, name, place, label)
         SELECT split(coalesce(target, name)) AS side, row_number() OVER (ORDER BY name) - 1, name, place, label
@@ -44,7 +44,7 @@ def is_held_out(name: bytes, seed: int, share: float) -> bool:
 
 
 def write_listing(
-    path: Path, source: Source, labels: str | Csv, settings: dict[str, Any], on_found: Callable[[int], None]
+    path: Path, source: Source, labels: str | LabelTable, settings: dict[str, Any], on_found: Callable[[int], None]
 ) -> bytes | None:
     """Write the database of a build, and return the folder that is the only class by folders, but has several itself.
 
@@ -61,19 +61,19 @@ def write_listing(
     path.unlink(missing_ok=True)
     database = sqlite3.connect(path)
     database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")  # a half written listing is useless
-    database.execute(FOUND)
+    database.execute(CREATE_ENTRIES)
     rows = (
         (found.name, found.place, found.target, found.reason, found.detail, folder_of(found.name))
-        for found in counted(source, on_found)
+        for found in scan_and_count(source, on_found)
     )
     database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", rows)
     database.execute("CREATE INDEX found_by_name ON found (name)")
-    database.execute(DUPLICATES)
-    matched, wrapping = label_files(database, labels)
+    database.execute(EXCLUDE_DUPLICATES)
+    matched, wrapping = label_entries(database, labels)
     facts = {"settings": settings, "matching": matched}
     seed, share = settings["seed"], settings["holdout"]
     database.create_function("split", 1, lambda name: int(is_held_out(name, seed, share)), deterministic=True)
-    database.executescript(SORTED)
+    database.executescript(CREATE_LISTING)
     database.executemany("INSERT INTO fact VALUES (?, ?)", ((name, json.dumps(fact)) for name, fact in facts.items()))
     database.executescript("DROP TABLE found; DROP TABLE IF EXISTS match; DROP TABLE IF EXISTS row_of_csv")
     database.commit()
@@ -81,7 +81,7 @@ def write_listing(
     return wrapping
 
 
-def label_files(database: sqlite3.Connection, labels: str | Csv) -> tuple[dict[str, int] | None, bytes | None]:
+def label_entries(database: sqlite3.Connection, labels: str | LabelTable) -> tuple[dict[str, int] | None, bytes | None]:
     """Label what was found, and return how rows and files matched, and what `write_listing` returns.
 
     Raises:
@@ -89,15 +89,15 @@ def label_files(database: sqlite3.Connection, labels: str | Csv) -> tuple[dict[s
     """
     if labels == "folders":
         check_folders(database)
-        return None, only_folder(database)
+        return None, find_wrapping_folder(database)
     database.execute("UPDATE found SET label = NULL")
-    if not isinstance(labels, Csv):
+    if not isinstance(labels, LabelTable):
         return None, None
-    label_by_csv(database, labels)
-    return matching(database), None
+    label_by_table(database, labels)
+    return count_matches(database), None
 
 
-def counted(source: Source, on_found: Callable[[int], None]) -> Iterator[Found]:
+def scan_and_count(source: Source, on_found: Callable[[int], None]) -> Iterator[SourceEntry]:
     """Yield what the source lists and report how much it is."""
     for number, found in enumerate(source.scan(), 1):
         on_found(number)
@@ -119,7 +119,9 @@ def compare_listings(old: Path, new: Path) -> None:
             lists = (f"SELECT name, place, label FROM {schema}.listing" for schema in (first, second))
             row = database.execute(f"SELECT name FROM ({' EXCEPT '.join(lists)}) ORDER BY name").fetchone()
             if row:
-                raise DataError(f"the source has changed since this build began: {to_show(row[0])} {what}; {ELSEWHERE}")
+                raise DataError(
+                    f"the source has changed since this build began: {quote_name(row[0])} {what}; {USE_OTHER_FOLDER}"
+                )
     finally:
         database.close()
 
@@ -134,5 +136,5 @@ def compare_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
         if before.get(name) != now.get(name):
             raise DataError(
                 f"this build began with {name} {before.get(name)!r}, and now it is {now.get(name)!r}: "
-                f"resume with the same settings, or {ELSEWHERE}"
+                f"resume with the same settings, or {USE_OTHER_FOLDER}"
             )

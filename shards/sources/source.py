@@ -13,7 +13,7 @@ from typing import Protocol
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.folder import FolderSource
-from shards.sources.source_entry import Found
+from shards.sources.source_entry import SourceEntry
 from shards.sources.tar_source import TarSource
 from shards.sources.zip_source import ZipSource
 
@@ -24,7 +24,7 @@ class Source(Protocol):
     notes: list[str]
     """What the user should know of the source as a whole, once it has been scanned."""
 
-    def scan(self) -> Iterator[Found]:
+    def scan(self) -> Iterator[SourceEntry]:
         """Yield everything that there is, in any order.
 
         Raises:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceEntry:
     """One file of a source: perhaps a picture, or excluded from the start."""
 
     name: bytes
@@ -20,17 +20,17 @@ class Found:
     detail: str = ""
 
 
-def to_text(name: bytes) -> str:
-    """Return a name for people and JSON; bytes that are no UTF-8 become lone surrogates, and `to_bytes` undoes it."""
+def decode_name(name: bytes) -> str:
+    """Return a name for people and JSON; bytes that are no UTF-8 become lone surrogates, and `encode_name` undoes it."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def to_bytes(text: str) -> bytes:
+def encode_name(text: str) -> bytes:
     """Return the bytes of a name."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def to_show(name: bytes | str, most: int = 80) -> str:
+def quote_name(name: bytes | str, most: int = 80) -> str:
     """Return a name for a message: in quotes, and cut in the middle if it is long."""
-    text = repr(to_text(name) if isinstance(name, bytes) else name)
+    text = repr(decode_name(name) if isinstance(name, bytes) else name)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"

@@ -17,10 +17,13 @@ from shards.sources.archive import CHUNK, skip_zeros
 LOCAL_MAGIC, END_MAGIC, LOCATOR_MAGIC = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07"
 LOCAL = struct.Struct("<4sHHH16xHH")  # signature, version, flags, method … length of the name, of the extra field
 END = struct.Struct("<4s4H2LH")  # signature, disk, disk of directory, members here, members, size, offset, comment
-LOCATOR_SIZE, MEMBERS_64 = 20, struct.Struct("<32xQ16x")  # of a large zip, which has its counts in a record before it
-MOST_COMMENT = MANY = 0xFFFF
+LOCATOR_SIZE, ZIP64_MEMBERS = (
+    20,
+    struct.Struct("<32xQ16x"),
+)  # of a large zip, which has its counts in a record before it
+MAX_COMMENT = MAX_UINT16 = 0xFFFF
 UTF_8 = 0x800  # a bit of a member's flags
-NEWEST, LAST_METHOD = 100, 99  # no version of the format (6.3 is written as 63) or packing method is above these
+MAX_VERSION, MAX_METHOD = 100, 99  # no version of the format (6.3 is written as 63) or packing method is above these
 
 
 def check_directory(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> None:
@@ -30,15 +33,17 @@ def check_directory(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> Non
         DataError: something is not: the message says what, where, and what to do.
     """
     size, copy = os.fstat(file.fileno()).st_size, shlex.quote(str(path))
-    first = max(size - END.size - MOST_COMMENT, 0)
+    first = max(size - END.size - MAX_COMMENT, 0)
     place = first + os.pread(file.fileno(), size - first, first).rfind(END_MAGIC)
     _, disk, _, _, stated, _, directory, comment = END.unpack(os.pread(file.fileno(), END.size, place))
-    if 0 < disk < MANY:
+    if 0 < disk < MAX_UINT16:
         raise DataError(
             f"{path} is the last of {disk + 1} parts of a split archive: join them with: zip -s 0 {copy} --out NEW.zip"
         )
     listed = archive.infolist()
-    if (len(listed) - large_count(file, place, stated)) % (MANY + 1):  # programs without the large format count so far
+    if (len(listed) - stated_members(file, place, stated)) % (
+        MAX_UINT16 + 1
+    ):  # programs without the large format count so far
         raise DataError(
             f"{path} is damaged: its end tells of {stated} members, its directory lists {len(listed)}: get it again"
         )
@@ -62,13 +67,13 @@ def check_directory(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> Non
         )
 
 
-def large_count(file: BinaryIO, place: int, stated: int) -> int:
+def stated_members(file: BinaryIO, place: int, stated: int) -> int:
     """Return the number of members that a zip states of itself: in its end record at `place`, or in one before that."""
     locator = place - LOCATOR_SIZE
-    if stated < MANY or os.pread(file.fileno(), 4, locator) != LOCATOR_MAGIC:
+    if stated < MAX_UINT16 or os.pread(file.fileno(), 4, locator) != LOCATOR_MAGIC:
         return stated
-    record = os.pread(file.fileno(), MEMBERS_64.size, locator - MEMBERS_64.size)
-    return int(MEMBERS_64.unpack(record)[0])
+    record = os.pread(file.fileno(), ZIP64_MEMBERS.size, locator - ZIP64_MEMBERS.size)
+    return int(ZIP64_MEMBERS.unpack(record)[0])
 
 
 def unlisted_member(file: BinaryIO, listed: Iterable[zipfile.ZipInfo], end: int) -> int | None:
@@ -80,22 +85,22 @@ def unlisted_member(file: BinaryIO, listed: Iterable[zipfile.ZipInfo], end: int)
     for member in [*sorted(listed, key=lambda member: member.header_offset), None]:
         start = end if member is None else member.header_offset
         if start - covered > LOCAL.size:
-            exactly = covered if widest is None else content_of(file, widest) + widest.compress_size
+            exactly = covered if widest is None else content_start(file, widest) + widest.compress_size
             found = find_member(file, exactly, start)
             if found is not None:
                 return found
-        if member is not None and (reached := least_end(member)) >= covered:
+        if member is not None and (reached := minimal_end(member)) >= covered:
             covered, widest = reached, member
     return None
 
 
-def least_end(member: zipfile.ZipInfo) -> int:
+def minimal_end(member: zipfile.ZipInfo) -> int:
     """Return where a member ends, but for its extra field, which may differ from that in the directory."""
     name = member.orig_filename.encode("utf-8" if member.flag_bits & UTF_8 else "cp437")
     return member.header_offset + LOCAL.size + len(name) + member.compress_size
 
 
-def content_of(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+def content_start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
     """Return where a member's packed content begins."""
     *_, name, extra = LOCAL.unpack(os.pread(file.fileno(), LOCAL.size, member.header_offset))
     return member.header_offset + LOCAL.size + int(name) + int(extra)
@@ -107,16 +112,16 @@ def find_member(file: BinaryIO, start: int, stop: int) -> int | None:
         data = os.pread(file.fileno(), min(CHUNK, stop - start), start)
         place = data.find(LOCAL_MAGIC)
         while place >= 0:
-            if is_header(os.pread(file.fileno(), LOCAL.size, start + place), stop - start - place):
+            if is_local_header(os.pread(file.fileno(), LOCAL.size, start + place), stop - start - place):
                 return start + place
             place = data.find(LOCAL_MAGIC, place + 1)
         start += max(len(data) - len(LOCAL_MAGIC) + 1, 1)
     return None
 
 
-def is_header(data: bytes, room: int) -> bool:
+def is_local_header(data: bytes, room: int) -> bool:
     """Return whether some bytes are a member's header with its name, no longer than the room that there is."""
     if len(data) < LOCAL.size:
         return False
     _, version, _, method, name, extra = LOCAL.unpack(data)
-    return bool(version & 0xFF <= NEWEST and method <= LAST_METHOD and 0 < name <= room - LOCAL.size - extra)
+    return bool(version & 0xFF <= MAX_VERSION and method <= MAX_METHOD and 0 < name <= room - LOCAL.size - extra)

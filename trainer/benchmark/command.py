@@ -7,10 +7,10 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 
 from trainer.benchmark.arguments import Benchmark
-from trainer.benchmark.page import Document, tell
+from trainer.benchmark.output import Document, tell
 from trainer.benchmark.registry import RECIPES
 from trainer.benchmark.results import Trial
-from trainer.benchmark.work import kept, settings, train_all
+from trainer.benchmark.run_trials import kept, settings, train_all
 from trainer.core.fields import Refused
 from trainer.core.registry import choose
 from trainer.core.stopping import Outcome

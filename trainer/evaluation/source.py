@@ -17,8 +17,8 @@ import xxhash
 from shards.dataset.index import INDEX, Index
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
+from shards.exclusion import REASONS, Excluded
 from shards.images.decode import Decoding, Picture, decode
-from shards.images.exclusion import REASONS, Excluded
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.sampling.sampler import Pictures

@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 from safetensors.numpy import load, save
 
+from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
 from trainer.evaluation.source import Rows
 
@@ -104,17 +104,10 @@ class Store:
             Refused: it cannot be written.
         """
         raw = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-        temporary = self.path(group).with_suffix(f".{uuid4().hex}.tmp")  # processes of many nodes write here
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(xxhash.xxh3_128_digest(raw) + raw)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self.path(group))
+            write_atomically(self.path(group), xxhash.xxh3_128_digest(raw) + raw)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise Refused(f"the features cannot be kept in {self.folder}: {error.strerror}; name a --cache") from error
 
     def begin(self) -> None:

@@ -8,13 +8,11 @@ learnt from, to say how good it is. Who learns it touches a file beside it, so t
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
+from shards.atomic_files import write_atomically
 from shards.dataset.order import permute
 from trainer.core.fields import Refused
 from trainer.extractors.base import USUAL, Extractor, Labelled, Network, Options, Outputs, exact, usual_device
@@ -152,17 +151,10 @@ def keep(path: Path, weights: Weights, share: float) -> None:
         Refused: it cannot be written.
     """
     raw = save(weights | {"accuracy": torch.tensor(share, dtype=torch.float64)})
-    temporary = path.with_suffix(f".{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(xxhash.xxh3_128_digest(raw) + raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_atomically(path, xxhash.xxh3_128_digest(raw) + raw)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise Refused(f"the classifier cannot be kept in {path.parent}: {error.strerror}; name a --cache") from error
 
 

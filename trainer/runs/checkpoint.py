@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
@@ -227,7 +227,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        flush(self.folder)
+        fsync(self.folder)
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
@@ -237,12 +237,12 @@ class Checkpoints:
         (folder / VALUES).write_text(json.dumps(values, indent=1))
         files = {}
         for name in (TENSORS, VALUES):
-            flush(folder / name)
+            fsync(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         self.before_manifest()
         (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
-        flush(folder / MANIFEST)
-        flush(folder)
+        fsync(folder / MANIFEST)
+        fsync(folder)
 
     def prune(self) -> None:
         """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.gan.fingerprint import fingerprint
@@ -220,9 +220,9 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
-    flush(temporary)
+    fsync(temporary)
     temporary.replace(run.initial)
-    flush(run.path)
+    fsync(run.path)
 
 
 def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:

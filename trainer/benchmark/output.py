@@ -16,7 +16,7 @@ from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Result, Trial
-from trainer.benchmark.work import kept
+from trainer.benchmark.run_trials import kept
 from trainer.core.fields import Refused
 from trainer.core.randomness import philox
 

@@ -7,10 +7,11 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from slurm.environment import without_options
+from slurm.command_environment import without_options
+from slurm.errors import NoAnswer, SlurmError
 
 # What the commands say while slurmctld is down, busy or starting: worth another try.
-NO_ANSWER = (
+NO_ANSWER_MESSAGES = (
     "unable to contact slurm controller",
     "socket timed out",
     "connection refused",
@@ -21,18 +22,12 @@ NO_ANSWER = (
     "zero bytes were transmitted",
 )
 # Times as seconds since 1970, whatever the time zone and the user's preferences; messages in English.
-FIXED = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+FIXED_ENVIRONMENT = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
 
 
-class SlurmError(Exception):
-    """A command of Slurm failed: the message says which one, and what it said."""
-
-
-class NoAnswer(SlurmError):
-    """The controller did not answer in several tries: it may be back in a while."""
-
-
-def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4) -> str:
+def run_slurm(
+    *command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4
+) -> str:
     """Run a command of Slurm and return what it printed.
 
     Raises:
@@ -48,7 +43,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
                 text=True,
                 errors="replace",
                 timeout=timeout_s,
-                env={**without_options(os.environ), **(environment or {}), **FIXED},
+                env={**without_options(os.environ), **(environment or {}), **FIXED_ENVIRONMENT},
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -59,7 +54,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
             if done.returncode == 0:
                 return done.stdout
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-            again = any(sign in said.lower() for sign in NO_ANSWER)
+            again = any(sign in said.lower() for sign in NO_ANSWER_MESSAGES)
         if not again:
             raise SlurmError(f"{' '.join(command)}: {said}")
         if attempt < tries:

@@ -8,15 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from slurm.errors import SlurmUsageError
+
 CLUSTER_NAME = "lienzo-dev"
 
 
-class ClusterRefused(Exception):
-    """A user's mistake: the message says what is wrong and what to do. Exit code 2, no traceback."""
-
-
 @dataclass(frozen=True)
-class Settings:
+class DevClusterSettings:
     """What a development cluster can be told to be."""
 
     nodes: int = 4
@@ -50,15 +48,15 @@ class Settings:
             Refused: a setting is impossible.
         """
         if not 1 <= self.nodes <= 64:
-            raise ClusterRefused(f"--nodes must be between 1 and 64, but is {self.nodes}")
+            raise SlurmUsageError(f"--nodes must be between 1 and 64, but is {self.nodes}")
         for name in ("cores", "memory_mb", "requeue_delay_s"):
             if getattr(self, name) < 1:
-                raise ClusterRefused(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
+                raise SlurmUsageError(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
         for name in ("grace_s", "kill_wait_s"):
             if getattr(self, name) < 0:
-                raise ClusterRefused(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
+                raise SlurmUsageError(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
         if not re.fullmatch(r"UNLIMITED|\d+|(\d+-)?\d+(:\d+){0,2}", self.time_limit):
-            raise ClusterRefused(
+            raise SlurmUsageError(
                 f"--time-limit must be minutes, days-hours or hours:minutes:seconds, but is {self.time_limit}"
             )
 
@@ -67,9 +65,9 @@ class Settings:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-def load(path: Path) -> Settings | None:
+def load_settings(path: Path) -> DevClusterSettings | None:
     """Read what `up` was told; None: nothing, or by another version of this program."""
     try:
-        return Settings(**json.loads(path.read_text()))
+        return DevClusterSettings(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None

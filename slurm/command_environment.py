@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-OPTIONS = (
+OPTION_PREFIXES = (
     *("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_"),
     *("SCANCEL_", "SCONTROL_", "SQUEUE_", "SACCT_", "SINFO_"),
 )
-CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-SITE = ("partition", "account", "qos", "constraint")
+CLUSTER_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+SITE_SETTINGS = ("partition", "account", "qos", "constraint")
 """Of these, sbatch's variable stands where the profile is silent; they then reach sbatch in the batch script."""
-PAYS = ("SBATCH_RESERVATION", "SBATCH_WCKEY")
+PASSED_ON = ("SBATCH_RESERVATION", "SBATCH_WCKEY")
 
 
 def is_option(name: str) -> bool:
     """Tell whether a variable is an option of Slurm's or a fact of some other job, neither of which is passed on."""
-    return name.startswith(OPTIONS) and name not in (*CLUSTER, *PAYS)
+    return name.startswith(OPTION_PREFIXES) and name not in (*CLUSTER_VARIABLES, *PASSED_ON)
 
 
 def without_options(environment: Mapping[str, str]) -> dict[str, str]:

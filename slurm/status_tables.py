@@ -8,21 +8,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slurm.reasons import in_words
-from slurm.records import Job, Node
+from slurm.reason_codes import describe_reason
+from slurm.records import Node, SlurmJob
 
 
-def show(nodes: Sequence[Node], jobs: Sequence[Job]) -> None:
+def print_status(nodes: Sequence[Node], jobs: Sequence[SlurmJob]) -> None:
     """Print what there is."""
-    table("nodes", ("node", "state", "cores", "memory", "GPUs", "reason"), [
+    print_table("nodes", ("node", "state", "cores", "memory", "GPUs", "reason"), [
         (one.name, one.state, str(one.cpus), f"{one.memory_mb} MB", str(one.gpus), one.reason) for one in nodes
     ])  # fmt: skip
-    table("jobs", ("job", "name", "state", "why", "nodes", "restarts"), [
-        (one.id, one.name, one.state, in_words(one.reason), one.node_list, str(one.restarts)) for one in jobs
+    print_table("jobs", ("job", "name", "state", "why", "nodes", "restarts"), [
+        (one.id, one.name, one.state, describe_reason(one.reason), one.node_list, str(one.restarts)) for one in jobs
     ])  # fmt: skip
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print one table; a line if it is empty."""
     console = Console(highlight=False)
     if not rows:

@@ -10,11 +10,11 @@ import psutil
 
 
 @dataclass(frozen=True)
-class TaskPlace:
+class TaskInfo:
     """One task's place in its job."""
 
     job: int
-    restart: int
+    restart_count: int
     """How often the job was started before."""
     rank: int
     size: int
@@ -28,17 +28,17 @@ def job_id() -> int:
     return int(os.environ.get("SLURM_JOB_ID", "0"))
 
 
-def array() -> int:
+def array_job_id() -> int:
     """Return the array that the job is a task of; 0: none."""
     return int(os.environ.get("SLURM_ARRAY_JOB_ID", "0"))
 
 
-def own_name(id: int) -> int | str:
+def unique_job_id(id: int) -> int | str:
     """Return what names this job, of number `id`, and no other: that of an array's last task is the array's as well."""
-    return f"{array()}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array() else id
+    return f"{array_job_id()}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array_job_id() else id
 
 
-def restart() -> int:
+def restart_count() -> int:
     """Return how often the job was started before; Slurm says nothing at its first start."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
@@ -58,15 +58,15 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def place() -> TaskPlace:
+def task_info() -> TaskInfo:
     """Return this task's place.
 
     Raises:
         KeyError: this process is no task of a job step.
     """
-    return TaskPlace(
+    return TaskInfo(
         job_id(),
-        restart(),
+        restart_count(),
         int(os.environ["SLURM_PROCID"]),
         int(os.environ["SLURM_NTASKS"]),
         int(os.environ["SLURM_LOCALID"]),

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import psutil
 
-from slurm.commands import SlurmError, ask
-from slurm.parsing import as_node, records
-from slurm.processes import ClusterProcess, find
+from slurm.client import run_slurm
+from slurm.errors import SlurmError
+from slurm.parsing import as_node, parse_records
+from slurm.processes import ClusterProcess, find_processes
 from slurm.records import Node
 
 READY_WITHIN_S = 60.0
-MENDED = {"DRAIN": "UNDRAIN", "DOWN": "RESUME"}
-SETTLED_AFTER_S = 3.0  # before that a daemon may still be on its way into the background
+RETURN_STATE = {"DRAIN": "UNDRAIN", "DOWN": "RESUME"}
+GRACE_S = 3.0  # before that a daemon may still be on its way into the background
 
 
 def wait_until_ready(folder: Path, nodes: Collection[str]) -> None:
@@ -27,33 +28,33 @@ def wait_until_ready(folder: Path, nodes: Collection[str]) -> None:
     """
     start = time.monotonic()
     waiting = set(nodes)
-    while waiting := waiting - ready(folder, waiting):
+    while waiting := waiting - ready_nodes(folder, waiting):
         waited_s = time.monotonic() - start
-        if waited_s > SETTLED_AFTER_S:
-            alive = find(folder)
+        if waited_s > GRACE_S:
+            alive = find_processes(folder)
             if not any(one.kind == "controller" for one in alive):
-                raise SlurmError(f"slurmctld died; {end_of(folder / 'logs' / 'slurmctld.log')}")
+                raise SlurmError(f"slurmctld died; {log_tail(folder / 'logs' / 'slurmctld.log')}")
             dead = waiting - {one.node for one in alive if one.kind == "slurmd"}
             if dead or waited_s > READY_WITHIN_S:
                 name = min(dead or waiting)
-                raise SlurmError(f"node {name} does not come up; {end_of(folder / 'logs' / f'{name}.log')}")
+                raise SlurmError(f"node {name} does not come up; {log_tail(folder / 'logs' / f'{name}.log')}")
         time.sleep(0.1)
 
 
-def ready(folder: Path, names: Collection[str]) -> set[str]:
+def ready_nodes(folder: Path, names: Collection[str]) -> set[str]:
     """Those of some nodes that take jobs; the others that have registered are asked to."""
-    slurmds = {one.node: one for one in find(folder) if one.kind == "slurmd" and one.node in names}
+    slurmds = {one.node: one for one in find_processes(folder) if one.kind == "slurmd" and one.node in names}
     environment = {"SLURM_CONF": f"{folder}/slurm.conf"}
     taking = set()
     with suppress(SlurmError):  # the controller does not answer yet
-        shown = ask("scontrol", "show", "node", environment=environment, timeout_s=10, tries=1)
-        for node in map(as_node, records(shown)):
+        shown = run_slurm("scontrol", "show", "node", environment=environment, timeout_s=10, tries=1)
+        for node in map(as_node, parse_records(shown)):
             if node.name not in slurmds or not has_registered(node, slurmds[node.name]):
                 continue
             if wrong := next((word for word in ("DRAIN", "DOWN") if word in node.state), None):
                 # RESUME would leave a drained node "not responding" until the controller asks it next
-                update = ("scontrol", "update", f"NodeName={node.name}", f"State={MENDED[wrong]}")
-                ask(*update, environment=environment, timeout_s=10, tries=1)
+                update = ("scontrol", "update", f"NodeName={node.name}", f"State={RETURN_STATE[wrong]}")
+                run_slurm(*update, environment=environment, timeout_s=10, tries=1)
             elif node.state.partition("+")[0] in ("IDLE", "MIXED", "ALLOCATED") and "NOT_RESP" not in node.state:
                 taking.add(node.name)
     return taking
@@ -69,7 +70,7 @@ def has_registered(node: Node, slurmd: ClusterProcess) -> bool:
     return False
 
 
-def end_of(log: Path, lines: int = 8) -> str:
+def log_tail(log: Path, lines: int = 8) -> str:
     """The end of a log, for a message."""
     try:
         tail = log.read_text(errors="replace").splitlines()[-lines:]

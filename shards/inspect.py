@@ -1,4 +1,4 @@
-"""Show what a folder of shards holds: counts, settings, exclusions, sizes of the originals, and a sheet of pictures."""
+"""`python -m shards inspect`: show counts, settings, exclusions, sizes of the originals, and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shards.exclusion import REASONS
 BAR_WIDTH = 40  # characters of the longest bar
 MAX_CLASSES = 20  # lines of classes
 QUANTITIES = {"samples", "shards", "MB", "pictures", "files"}  # titles of columns of numbers
-GAP = 2  # pixels between the pictures of a sheet
+GAP = 2  # pixels between the pictures of the grid
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Inspect:
     path: Positional[Path]
     """The folder of shards."""
     out: Path | None = None
-    """Also write a sheet of training pictures: a PNG file."""
+    """Also write a grid of training pictures: a PNG file."""
     num: int = 64
-    """Pictures on the sheet."""
+    """Pictures in the grid."""
     seed: int = 0
-    """Names the choice of the pictures on the sheet."""
+    """Names the choice of the pictures in the grid."""
 
 
 def run_inspect(args: Inspect) -> int:
-    """Print the tables, write the sheet, and return the exit code."""
+    """Run the command: print the tables, write the grid, and return the exit code."""
     try:
         if args.num < 1:
-            raise DataError(f"--num {args.num}: a sheet has at least one picture")
+            raise DataError(f"--num {args.num}: a grid has at least one picture")
         if args.seed < 0:
             raise DataError(f"--seed must not be negative, but is {args.seed}")
         index = Index.open(args.path)
@@ -70,7 +70,7 @@ def run_inspect(args: Inspect) -> int:
 
 
 def describe(index: Index) -> Iterator[Table | str]:
-    """Yield what is to be printed."""
+    """Yield the tables and lines to print."""
     content, statistics = index.content, index.content["statistics"]
     yield table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
     yield "settings: " + ", ".join(f"{name} {value}" for name, value in content["settings"].items())
@@ -92,7 +92,7 @@ def describe(index: Index) -> Iterator[Table | str]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table, numbers on the right."""
+    """Return a table; columns of numbers are aligned to the right."""
     shown = Table(title=title, title_justify="left")
     for column in columns:
         shown.add_column(column, justify="right" if column in QUANTITIES else "left")
@@ -109,7 +109,7 @@ def split_rows(index: Index) -> Iterator[Sequence[str]]:
 
 
 def count_texts(counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield each count with what was counted, the largest first."""
+    """Yield "count name" of each, the largest first."""
     for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         yield f"{count:,} {name}"
 
@@ -124,7 +124,7 @@ def class_rows(classes: Sequence[str], counts: Sequence[int]) -> Iterator[Sequen
 
 
 def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
-    """Yield a row for each bin, but for the empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
+    """Yield a row for each bin, without empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
     used = [i for i, count in enumerate(counts) if count]
     bounds: list[Any] = [0, *edges, None]
     for i in range(used[0], used[-1] + 1) if used else ():
@@ -133,7 +133,7 @@ def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[
 
 
 def draw_grid(index: Index, num: int, seed: int) -> Image.Image:
-    """Return a grid of pictures, the same ones for the same seed, in the order in which they are stored."""
+    """Return a grid of pictures, in the order in which they are stored; the same seed gives the same pictures."""
     from shards.dataset.stream import Reader  # brings webdataset and with it torch, which take seconds to import
 
     samples = index.splits["train"].samples

@@ -1,4 +1,4 @@
-"""Find each byte of a folder of shards that is not the one that was written, and name the sample that it belongs to.
+"""`python -m shards verify`: find each changed byte in a folder of shards, and name the sample that it belongs to.
 
 Every file is compared with its SHA-256 in index.json; in a shard that differs, each sample's bytes (its tar headers,
 image, json and padding) are compared with their hash in the table.
@@ -49,7 +49,7 @@ class Verify:
 
 
 def run_verify(args: Verify) -> int:
-    """Print every damage in the folder and a summary, and return the exit code."""
+    """Run the command: print every damage and a summary, and return the exit code."""
     started, damages, parts = time.monotonic(), 0, []
     try:
         if not 1 <= args.workers <= MAX_WORKERS:
@@ -82,7 +82,7 @@ def run_verify(args: Verify) -> int:
 
 
 def check_index(raw: bytes, sha256: str) -> None:
-    """Compare index.json with the SHA-256 that it states of itself: of its text with zeros in that place.
+    """Compare index.json with its own SHA-256, which is that of its text with zeros in its place.
 
     Raises:
         ValueError: they differ.
@@ -92,7 +92,7 @@ def check_index(raw: bytes, sha256: str) -> None:
 
 
 def shards_of(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[ShardRows]:
-    """Yield the shards that the index names.
+    """Yield the shards that the index names, with their rows of the table.
 
     Raises:
         ValueError: the counts in the index contradict each other.
@@ -108,14 +108,14 @@ def shards_of(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void
 
 
 def read_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:
-    """Return the table, or None where it is missing or not the one that was written."""
+    """Return the table; None: it is missing or damaged, which `check_files` reports."""
     if check_file(path / TABLE, content["table_sha256"]):
         return None
     return open_table(path, sum(split["samples"] for split in content["splits"].values()))
 
 
 def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> list[str]:
-    """Check everything but the shards: the files beside them, and that there are no others."""
+    """Return what is wrong with the files beside the shards: damaged, missing, or unknown ones."""
     known = {TABLE: content["table_sha256"], EXCLUDED: content["excluded_sha256"]}
     found = [damage for name, sha256 in known.items() if (damage := check_file(path / name, sha256))]
     present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
@@ -124,7 +124,7 @@ def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> lis
 
 
 def check_file(path: Path, sha256: str) -> str | None:
-    """Return what is wrong with a file, None: nothing."""
+    """Return what is wrong with a file; None: nothing."""
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
@@ -137,7 +137,7 @@ def check_file(path: Path, sha256: str) -> str | None:
 
 
 def check_shards(parts: list[ShardRows], threads: ThreadPoolExecutor) -> Iterator[str]:
-    """Check the shards side by side and yield their damages in order, while the progress is shown."""
+    """Check the shards in parallel, show the progress, and yield the damages in the order of the shards."""
     said = time.monotonic()
     size = sum(part.shard.bytes for part in parts)
     terminal = sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""python -m slurm up | down | status | fail | heal | drain."""
+"""`python -m slurm up | down | status | fail | heal | drain`: a development cluster."""
 
 from __future__ import annotations
 
@@ -100,7 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_command(command: Command, cluster: DevCluster) -> None:
-    """Do it and say so."""
+    """Run a command and print what it did.
+
+    Raises:
+        SlurmUsageError: it is refused.
+        SlurmError: it failed.
+    """
     match command:
         case Up():
             started = cluster.up(command.settings)

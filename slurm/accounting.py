@@ -1,4 +1,7 @@
-"""What slurmdbd remembers of a job that the controller has forgotten; nothing where there is no accounting."""
+"""Ask sacct for a job that the controller has forgotten.
+
+The controller forgets a job MinJobAge after its end; slurmdbd keeps it. Clusters without accounting have no answer.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ FIELDS = ("JobID", "JobName", "State", "Reason", "NodeList", "Submit", "Start", 
 
 
 def find_ended_job(id: str) -> SlurmJob | None:
-    """A job of the past, with what sacct keeps of it; None for a runaway, whose end slurmdbd has never heard of."""
+    """Return an ended job as sacct keeps it.
+
+    None: there is no accounting, no such job, or a runaway job, whose end slurmdbd never received.
+    """
     columns = ",".join(f"{name}%1000" if name in ("JobName", "NodeList", "Comment") else name for name in FIELDS)
     try:
         said = run_slurm(
@@ -26,7 +32,7 @@ def find_ended_job(id: str) -> SlurmJob | None:
 
 
 def as_ended_job(line: str) -> SlurmJob:
-    """The job of a line of sacct's. A name may hold the sign between columns: what is over belongs to it."""
+    """Parse a line of sacct. A job's name may contain the separator: surplus columns belong to it."""
     parts = line.split("|")
     over = len(parts) - len(FIELDS)
     parts[1 : 2 + over] = ["|".join(parts[1 : 2 + over])]

@@ -1,4 +1,4 @@
-"""Slurm's commands, run as argument lists, with a time limit, and again when the controller does not answer."""
+"""Run Slurm's commands: as argument lists, with a time limit, and again if the controller does not answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from slurm.command_environment import without_options
 from slurm.errors import NoAnswer, SlurmError
 
-# What the commands say while slurmctld is down, busy or starting: worth another try.
+# What the commands print while slurmctld is down, busy or starting: worth another try.
 NO_ANSWER_MESSAGES = (
     "unable to contact slurm controller",
     "socket timed out",
@@ -21,18 +21,24 @@ NO_ANSWER_MESSAGES = (
     "temporarily unavailable",
     "zero bytes were transmitted",
 )
-# Times as seconds since 1970, whatever the time zone and the user's preferences; messages in English.
+# Times as seconds since 1970, whatever the time zone and the user's settings; messages in English.
 FIXED_ENVIRONMENT = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
 
 
 def run_slurm(
     *command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4
 ) -> str:
-    """Run a command of Slurm and return what it printed.
+    """Run a Slurm command and return what it printed.
+
+    Args:
+        command: program and arguments.
+        environment: variables to set besides those of this process.
+        timeout_s: of one try.
+        tries: in all; the pause before each grows by a second.
 
     Raises:
         SlurmError: it failed.
-        NoAnswer: the controller did not answer in several tries.
+        NoAnswer: the controller did not answer any try.
     """
     said = ""
     for attempt in range(1, tries + 1):

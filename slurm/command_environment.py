@@ -1,8 +1,8 @@
-"""Which of a shell's variables reach Slurm's commands and the jobs that they submit.
+"""The variables of a shell that reach Slurm's commands, and the jobs that they submit.
 
-Slurm's commands take options from the environment, and for sbatch these win over the batch script. A shell inside a job
-has that job's own numbers besides, which srun takes for what is asked of it: submitted from there, a job of two nodes
-would run one task on one. So nothing of Slurm's is passed on but what says where the cluster is and who pays.
+Slurm's commands read options from the environment, and for sbatch these override the batch script. A shell inside a job
+also has the numbers of that job, which srun takes for options: submitted from there, a job of two nodes would run one
+task on one node. So of Slurm's variables only those are passed on that say where the cluster is, and who pays.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ OPTION_PREFIXES = (
 )
 CLUSTER_VARIABLES = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 SITE_SETTINGS = ("partition", "account", "qos", "constraint")
-"""Of these, sbatch's variable stands where the profile is silent; they then reach sbatch in the batch script."""
+"""For these, sbatch's variable is used if the profile sets nothing; they reach sbatch through the batch script."""
 PASSED_ON = ("SBATCH_RESERVATION", "SBATCH_WCKEY")
 
 
 def is_option(name: str) -> bool:
-    """Tell whether a variable is an option of Slurm's or a fact of some other job, neither of which is passed on."""
+    """Return whether a variable is an option of a Slurm command or a fact of another job, which are not passed on."""
     return name.startswith(OPTION_PREFIXES) and name not in (*CLUSTER_VARIABLES, *PASSED_ON)
 
 
@@ -30,5 +30,5 @@ def without_options(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def site_default(name: str, environment: Mapping[str, str]) -> str:
-    """Return what a user has set for sbatch, of SITE; empty: nothing."""
+    """Return what the user has set for sbatch, for one of SITE_SETTINGS; empty: nothing."""
     return environment.get(f"SBATCH_{name.upper()}", "")

@@ -1,4 +1,7 @@
-"""Facts of a cluster, and what can be asked of it, through Slurm's own commands; no slurmdbd is needed."""
+"""The interface to a cluster: read its jobs, nodes and partitions, and control jobs, as scontrol and scancel do.
+
+Everything goes through Slurm's own commands. slurmdbd is not needed: it only answers for jobs that ended long ago.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/sl
 
 
 def find_cluster(folder: Path | str = ".") -> str | None:
-    """Which configuration Slurm's commands use here; None if there is no Slurm.
+    """Return the configuration that Slurm's commands use here; None: there is no Slurm.
 
     In this order: SLURM_CONF, the system's, one that sbatch fetches by itself ("configless"), and a development
-    cluster that is up in `folder`/.slurm-dev, for which SLURM_CONF is set.
+    cluster that is up in `folder`/.slurm-dev; for that one, SLURM_CONF is set in this process.
 
     Raises:
         SlurmError: SLURM_CONF names a file that is not there.
@@ -55,7 +58,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
 
 
 def job(id: str | int) -> SlurmJob | None:
-    """A job, or the task of an array; None if Slurm no longer knows it, neither its controller nor its accounting."""
+    """Return a job, or a task of an array; None: neither the controller nor the accounting knows it any more."""
     try:
         shown = run_slurm("scontrol", "show", "job", str(id))
     except SlurmError as error:
@@ -67,12 +70,12 @@ def job(id: str | int) -> SlurmJob | None:
 
 
 def nodes() -> list[Node]:
-    """The cluster's nodes."""
+    """Return all nodes of the cluster."""
     return [as_node(fields) for fields in parse_records(run_slurm("scontrol", "show", "node")) if "NodeName" in fields]
 
 
 def node(name: str) -> Node:
-    """One node.
+    """Return one node.
 
     Raises:
         SlurmError: there is none of that name.
@@ -85,14 +88,14 @@ def node(name: str) -> Node:
 
 
 def partitions() -> list[Partition]:
-    """The cluster's partitions."""
+    """Return all partitions of the cluster."""
     known = {one.name: one for one in nodes()}
     shown = run_slurm("scontrol", "show", "partition")
     return [as_partition(fields, known) for fields in parse_records(shown) if "PartitionName" in fields]
 
 
 def requeue(id: str | int) -> None:
-    """End a job and let it wait again.
+    """End a job, and put it back into the queue.
 
     Raises:
         SlurmError: it may not be requeued, or has ended.
@@ -101,7 +104,7 @@ def requeue(id: str | int) -> None:
 
 
 def cancel(id: str | int) -> None:
-    """End a job for good; one that has ended stays as it is."""
+    """End a job for good; a job that has ended is left as it is."""
     run_slurm("scancel", str(id))
 
 
@@ -111,5 +114,5 @@ def send_signal(id: str | int, name: str) -> None:
 
 
 def exclude(id: str | int, names: Iterable[str]) -> None:
-    """Let a waiting job not run on some nodes, in place of those excluded before."""
+    """Exclude nodes from a pending job; this replaces the nodes that were excluded before."""
     run_slurm("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")

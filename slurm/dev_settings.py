@@ -1,4 +1,4 @@
-"""What a development cluster can be told to be."""
+"""The settings of a development cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLUSTER_NAME = "lienzo-dev"
 
 @dataclass(frozen=True)
 class DevClusterSettings:
-    """What a development cluster can be told to be."""
+    """The settings of a development cluster."""
 
     nodes: int = 4
     """How many nodes: n1, n2, and so on."""
@@ -42,10 +42,10 @@ class DevClusterSettings:
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     def check(self) -> None:
-        """Refuse what cannot be.
+        """Check all settings.
 
         Raises:
-            Refused: a setting is impossible.
+            SlurmUsageError: naming one that is impossible.
         """
         if not 1 <= self.nodes <= 64:
             raise SlurmUsageError(f"--nodes must be between 1 and 64, but is {self.nodes}")
@@ -61,12 +61,12 @@ class DevClusterSettings:
             )
 
     def save(self, path: Path) -> None:
-        """Write what `up` was told."""
+        """Write the settings as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def load_settings(path: Path) -> DevClusterSettings | None:
-    """Read what `up` was told; None: nothing, or by another version of this program."""
+    """Read the settings; None: there are none, or another version of this program wrote them."""
     try:
         return DevClusterSettings(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):

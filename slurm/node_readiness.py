@@ -1,4 +1,4 @@
-"""When the nodes of a development cluster take jobs."""
+"""Wait until the nodes of a development cluster take jobs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from slurm.records import Node
 
 READY_WITHIN_S = 60.0
 RETURN_STATE = {"DRAIN": "UNDRAIN", "DOWN": "RESUME"}
-GRACE_S = 3.0  # before that a daemon may still be on its way into the background
+GRACE_S = 3.0  # in which a daemon may still be putting itself into the background, where it is not found
 
 
 def wait_until_ready(folder: Path, nodes: Collection[str]) -> None:
-    """Wait until nodes of the cluster in `folder` take jobs; those that Slurm had set aside are taken back.
+    """Wait until nodes of the cluster in `folder` take jobs; drained and down nodes are returned to service.
 
     Raises:
-        SlurmError: they do not, or a daemon died; the message has the end of its log.
+        SlurmError: they do not, or a daemon died; the message ends with its log.
     """
     start = time.monotonic()
     waiting = set(nodes)
@@ -42,7 +42,7 @@ def wait_until_ready(folder: Path, nodes: Collection[str]) -> None:
 
 
 def ready_nodes(folder: Path, names: Collection[str]) -> set[str]:
-    """Those of some nodes that take jobs; the others that have registered are asked to."""
+    """Return the nodes that take jobs; the others, once registered, are returned to service."""
     slurmds = {one.node: one for one in find_processes(folder) if one.kind == "slurmd" and one.node in names}
     environment = {"SLURM_CONF": f"{folder}/slurm.conf"}
     taking = set()
@@ -61,7 +61,7 @@ def ready_nodes(folder: Path, names: Collection[str]) -> set[str]:
 
 
 def has_registered(node: Node, slurmd: ClusterProcess) -> bool:
-    """Whether the controller has heard from this very slurmd (to a second, as both count), and it listens."""
+    """Return whether the controller knows this very slurmd, by its start time in whole seconds, and it listens."""
     if node.slurmd_start_time is None or node.slurmd_start_time < slurmd.started - 1.5:
         return False
     with suppress(psutil.Error):
@@ -71,7 +71,7 @@ def has_registered(node: Node, slurmd: ClusterProcess) -> bool:
 
 
 def log_tail(log: Path, lines: int = 8) -> str:
-    """The end of a log, for a message."""
+    """Return the last lines of a log, for a message."""
     try:
         tail = log.read_text(errors="replace").splitlines()[-lines:]
     except OSError:

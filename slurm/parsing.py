@@ -1,4 +1,4 @@
-"""What `scontrol show` prints, as values."""
+"""Parse what `scontrol show` prints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slurm.records import Node, Partition, SlurmJob
 
 Fields = dict[str, str]
 
-# Text that people wrote, with any spaces and signs: it reaches to the end of its line.
+# Text that people wrote, with any characters: it reaches to the end of its line.
 FREE_TEXT = {"JobName", "Comment", "AdminComment", "SystemComment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut"}
 FREE_TEXT |= {"Reason", "OS", "Extra"}
 KEY = re.compile(r"(?:^|\s+)([A-Za-z][\w/:]*)=")
@@ -18,7 +18,7 @@ NOTHING = {"", "(null)", "None", "N/A", "Unknown", "NONE", "n/a"}
 
 
 def parse_records(text: str) -> Iterator[Fields]:
-    """The records of `scontrol show`, without --oneliner: free text is told from fields by the ends of the lines."""
+    """Yield the records of `scontrol show` without --oneliner, in which a line's end also ends free text."""
     for block in re.split(r"\n\s*\n", text):
         fields: Fields = {}
         for line in block.splitlines():
@@ -29,7 +29,7 @@ def parse_records(text: str) -> Iterator[Fields]:
 
 
 def parse_line(line: str) -> Iterator[tuple[str, str]]:
-    """The fields of one line."""
+    """Yield the fields of one line."""
     keys = list(KEY.finditer(line))
     for index, match in enumerate(keys):
         if match[1] in FREE_TEXT and not (match[1] == "Reason" and match.start()):
@@ -40,25 +40,25 @@ def parse_line(line: str) -> Iterator[tuple[str, str]]:
 
 
 def text_field(fields: Fields, key: str) -> str:
-    """A field, empty where Slurm writes that there is nothing."""
+    """Return a field; empty where Slurm writes that there is nothing."""
     value = fields.get(key, "")
     return "" if value in NOTHING else value
 
 
 def number_field(fields: Fields, key: str, default: int = 0) -> int:
-    """The number that a field begins with."""
+    """Return the number that a field begins with."""
     match = re.match(r"-?\d+", fields.get(key, ""))
     return int(match[0]) if match else default
 
 
 def time_field(fields: Fields, key: str) -> float | None:
-    """A time, as SLURM_TIME_FORMAT=%s has it printed."""
+    """Return a time in seconds since 1970, as SLURM_TIME_FORMAT=%s prints it; None: there is none."""
     value = fields.get(key, "")
     return float(value) if value.isdigit() else None
 
 
 def limit_minutes(value: str) -> int | None:
-    """[days-]hours:minutes:seconds as minutes, rounded down; None where there is no limit."""
+    """Return [days-]hours:minutes:seconds in minutes, rounded down; None: there is no limit."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", value)
     if not match:
         return None
@@ -67,7 +67,7 @@ def limit_minutes(value: str) -> int | None:
 
 
 def expand(node_list: str) -> tuple[str, ...]:
-    """The names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` would print them."""
+    """Return the names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` prints them."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", node_list):
         pieces = re.split(r"\[([^\]]*)\]", part)  # text and ranges in turn
@@ -77,7 +77,7 @@ def expand(node_list: str) -> tuple[str, ...]:
 
 
 def expand_range(ranges: str) -> list[str]:
-    """The numbers in 1-3,07, with their leading zeros."""
+    """Return the numbers in 1-3,07, with their leading zeros."""
     numbers = []
     for part in ranges.split(","):
         first, _, last = part.partition("-")
@@ -86,7 +86,7 @@ def expand_range(ranges: str) -> list[str]:
 
 
 def as_job(fields: Fields) -> SlurmJob:
-    """The job of a record."""
+    """Return the job of a record."""
     node_list = text_field(fields, "NodeList")
     return SlurmJob(
         id=fields["JobId"],
@@ -110,12 +110,13 @@ def as_job(fields: Fields) -> SlurmJob:
 
 
 def as_node(fields: Fields) -> Node:
-    """The node of a record."""
+    """Return the node of a record."""
     return Node(
         name=fields["NodeName"],
         address=text_field(fields, "NodeAddr") or fields["NodeName"],
         state=fields.get("State", ""),
-        cpus=number_field(fields, "CPUEfctv") or number_field(fields, "CPUTot"),  # the site may keep some for itself
+        cpus=number_field(fields, "CPUEfctv")
+        or number_field(fields, "CPUTot"),  # CPUEfctv: without cores that the site reserves for the system
         memory_mb=number_field(fields, "RealMemory"),
         gres=text_field(fields, "Gres"),
         reason=text_field(fields, "Reason").rpartition(" [")[0] or text_field(fields, "Reason"),
@@ -125,10 +126,10 @@ def as_node(fields: Fields) -> Node:
 
 
 def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
-    """The partition of a record; `known`: the cluster's nodes."""
+    """Return the partition of a record; `known` are the nodes of the cluster, by name."""
     names = expand(text_field(fields, "Nodes"))
     nodes = [known[name] for name in names if name in known]
-    nodes = [node for node in nodes if node.gpus] or nodes  # where some have GPUs, these are meant
+    nodes = [node for node in nodes if node.gpus] or nodes  # in a mixed partition, jobs of ours want the GPU nodes
     return Partition(
         name=fields["PartitionName"],
         default=fields.get("Default") == "YES",

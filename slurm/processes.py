@@ -1,4 +1,4 @@
-"""The processes of a development cluster, found by what they carry and not by their names alone."""
+"""Find and stop the processes of a development cluster: by their environment, as names would match other clusters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import psutil
 
 from slurm.dev_settings import CLUSTER_NAME
 
-# Set in the environment of each daemon that we start.
+# Set in the environment of each daemon that `Daemons` starts; their children inherit it.
 CLUSTER_MARK, NODE_MARK = "LIENZO_DEV_CLUSTER", "LIENZO_DEV_NODE"
 
 Kind = Literal["munged", "controller", "slurmd", "job"]
@@ -33,7 +33,7 @@ class ClusterProcess(NamedTuple):
 
 
 def find_processes(folder: Path) -> list[ClusterProcess]:
-    """Every live process of the cluster in `folder`."""
+    """Return every live process of the cluster in `folder`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
@@ -47,7 +47,7 @@ def find_processes(folder: Path) -> list[ClusterProcess]:
 
 
 def classify_process(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
-    """What a process is to the cluster in `folder`, and on which node; None if it has nothing to do with it."""
+    """Return the kind and the node of a process of the cluster in `folder`; None: it is none of its processes."""
     carried = process.environ()
     if carried.get(CLUSTER_MARK) == str(folder):
         if node := carried.get(NODE_MARK):
@@ -55,7 +55,7 @@ def classify_process(process: psutil.Process, folder: Path) -> tuple[Kind, str] 
         return ("munged" if process.name() == "munged" else "controller"), ""
     if belongs_to_job(carried, folder):
         return "job", carried["SLURMD_NODENAME"]
-    # These write their titles over their environment, but keep the log open that their daemon had opened.
+    # These overwrite their environment with their title, but keep the log of their daemon open.
     if process.name() in ("slurmstepd", "slurmscriptd"):
         for link in Path(f"/proc/{process.pid}/fd").iterdir():
             log = Path(os.readlink(link).removesuffix(" (deleted)"))
@@ -65,9 +65,9 @@ def classify_process(process: psutil.Process, folder: Path) -> tuple[Kind, str] 
 
 
 def belongs_to_job(carried: Mapping[str, str], folder: Path) -> bool:
-    """Whether a process with this environment belongs to a job of the cluster in `folder`.
+    """Return whether a process with this environment belongs to a job of the cluster in `folder`.
 
-    Its SLURM_CONF alone does not tell: a user may export it within a job of the site's own Slurm.
+    SLURM_CONF alone does not prove it: a user may export it inside a job of the site's own Slurm.
     """
     node = carried.get("SLURMD_NODENAME", "")
     named = (carried.get("SLURM_CONF"), carried.get("SLURM_CLUSTER_NAME")) == (f"{folder}/slurm.conf", CLUSTER_NAME)
@@ -77,9 +77,12 @@ def belongs_to_job(carried: Mapping[str, str], folder: Path) -> bool:
 def stop_processes(
     found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15
 ) -> bool:
-    """SIGKILL what is found until nothing is found any more, with a SIGTERM and some seconds before if `gently`.
+    """Kill processes until none is found any more, and return whether all are gone.
 
-    Returns whether all are gone.
+    Args:
+        found: finds them; called again and again, as they may start others.
+        gently: SIGTERM first, and SIGKILL only after half of the time.
+        timeout_s: after which it gives up.
     """
     start = time.monotonic()
     asked: set[tuple[int, float]] = set()
@@ -102,5 +105,5 @@ def stop_processes(
 
 
 def kill_order(one: ClusterProcess) -> int:
-    """A node's daemons before its tasks: none of them may live to report what became of the others."""
+    """Sort key: slurmd and slurmstepd die before the tasks, so that none of them can report how the tasks ended."""
     return 0 if one.kind == "slurmd" else 1 if one.command.startswith("slurmstepd") else 2

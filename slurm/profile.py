@@ -1,4 +1,4 @@
-"""What is particular to a site: a TOML file that names the partition, the account, how to enter the container, …"""
+"""A site profile: a TOML file with the partition, the account, how to enter the container, and so on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 @dataclass(frozen=True)
 class Profile:
-    """A site's ways; what a user gives on the command line wins over them."""
+    """The settings of a site; options of the command line override them."""
 
     partition: str = ""
     """Where jobs go; empty: the cluster's default."""
@@ -29,7 +29,7 @@ class Profile:
     constraint: str = ""
     """Features that the nodes must have."""
     time: str = ""
-    """Time limit of one start of the job, as Slurm writes it: minutes, [days-]hours:minutes:seconds."""
+    """Time limit of one attempt of the job, in Slurm's notation: minutes, [days-]hours:minutes:seconds."""
     gpus_per_node: int = 0
     """GPUs of a node; 0: what the partition's nodes have."""
     memory_gb: int = 0
@@ -37,13 +37,13 @@ class Profile:
     exclusive: bool = False
     """Share no node with other jobs."""
     warn_s: int = 120
-    """Slurm warns so many seconds before the time limit: a save must fit in."""
+    """Slurm signals so many seconds before the time limit: long enough to save a checkpoint."""
     setup: tuple[str, ...] = ()
-    """Lines of shell that each start of the job runs first, such as "module load cuda"."""
+    """Shell lines that each attempt of the job runs first, such as "module load cuda"."""
     environment: tuple[str, ...] = ()
     """Variables of the job, NAME=VALUE each. No secrets: they stand in the batch script."""
     interface: str = ""
-    """Network interface for the exchange between nodes; empty: the one that leads to the first node."""
+    """Network interface between the nodes; empty: the one that leads to the first node."""
     container: str = ""
     """pyxis or apptainer: how the ranks enter the image."""
     image: str = ""
@@ -56,10 +56,13 @@ class Profile:
     """Further arguments of srun."""
 
     def check(self, where: str) -> None:
-        """Refuse what cannot be.
+        """Check all values.
+
+        Args:
+            where: the values come from, for the message.
 
         Raises:
-            Refused: naming the value.
+            SlurmUsageError: naming one that is impossible.
         """
         if self.container not in ("", "pyxis", "apptainer"):
             raise SlurmUsageError(f"{where}: container must be 'pyxis' or 'apptainer', but is {self.container!r}")
@@ -76,16 +79,16 @@ class Profile:
 
 
 def with_site_defaults(profile: Profile, environment: Mapping[str, str]) -> Profile:
-    """Return the profile with what a user has set for sbatch (SBATCH_PARTITION, …) where it says nothing itself."""
+    """Return the profile, with the user's variables of sbatch (SBATCH_PARTITION, …) where the profile sets nothing."""
     filled: dict[str, Any] = {n: site_default(n, environment) for n in SITE_SETTINGS if not getattr(profile, n)}
     return replace(profile, **filled)
 
 
 def load_profile(name: str) -> Profile:
-    """Read a profile by its path, or one of the documented examples by its name.
+    """Read a profile: by the path of its file, or one of the bundled examples by its name.
 
     Raises:
-        Refused: there is none, or it cannot be understood.
+        SlurmUsageError: there is none, or it is invalid.
     """
     try:
         path = expand(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
@@ -101,12 +104,16 @@ def load_profile(name: str) -> Profile:
 
 
 def expand_home(path: str) -> str:
-    """Return what may begin with a path, with the home that a leading `~` stands for."""
+    """Return a path, or HOST:CONTAINER, with a leading `~` replaced by the home folder."""
     return str(expand(path)) if path.startswith("~") else path
 
 
 def checked_value(key: str, value: Any, where: str) -> Any:
-    """Check one setting of a profile, and make lists tuples."""
+    """Return one value of a profile, checked: lists become tuples, and `~` becomes the home folder.
+
+    Raises:
+        SlurmUsageError: there is no such setting, or the value has another type.
+    """
     hints = get_type_hints(Profile)
     names = [f.name for f in fields(Profile)]
     if key not in names:

@@ -1,4 +1,4 @@
-"""Slurm's reasons in words."""
+"""Describe Slurm's job reason codes in plain words."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ LIMIT = re.compile(r"(QOS|Assoc)(Max|Grp|Min)(\w*?)(Limit|PerUser|PerAccount|Per
 
 
 def describe_reason(reason: str) -> str:
-    """A reason of Slurm's in words; one that we do not know, verbatim."""
+    """Return a description of a reason code; an unknown one is returned verbatim."""
     plain = reason.partition("(")[0].partition(":")[0].strip()  # RaisedSignal:53(Real-time signal 19)
     if reason in DESCRIPTIONS or plain in DESCRIPTIONS:
         return DESCRIPTIONS.get(reason) or DESCRIPTIONS[plain]

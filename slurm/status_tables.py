@@ -1,4 +1,4 @@
-"""Nodes and jobs as tables."""
+"""The tables of nodes and jobs that `python -m slurm status` prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slurm.records import Node, SlurmJob
 
 
 def print_status(nodes: Sequence[Node], jobs: Sequence[SlurmJob]) -> None:
-    """Print what there is."""
+    """Print nodes and jobs."""
     print_table("nodes", ("node", "state", "cores", "memory", "GPUs", "reason"), [
         (one.name, one.state, str(one.cpus), f"{one.memory_mb} MB", str(one.gpus), one.reason) for one in nodes
     ])  # fmt: skip
@@ -23,7 +23,7 @@ def print_status(nodes: Sequence[Node], jobs: Sequence[SlurmJob]) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print one table; a line if it is empty."""
+    """Print one table; a line "no TITLE" if it is empty."""
     console = Console(highlight=False)
     if not rows:
         console.print(f"no {title}")

@@ -67,7 +67,7 @@ def text(path: Path, known: Sequence[Partition], account: str) -> str:
         "time": f"the partition gives at most {slurm_time(where.max_time_min)}" if where.max_time_min else "",
         "gpus_per_node": where.gres_per_node,
         "memory_gb": f"its nodes have {where.memory_mb_per_node // 1024}",
-        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preempts else "",
+        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preemptible else "",
     }
     submit, partitions = command("launcher", "submit", "--profile", path), "\n".join(map(describe, known))
     lines = [HEAD.format(submit=submit, quoted=json.dumps(str(path)), partitions=partitions)]

@@ -1,4 +1,7 @@
-"""The record of a build in progress: its listing, and what became of each finished shard, in one database on disk."""
+"""The database of a build in progress: the listed pictures, and the result of each finished shard.
+
+SQLite keeps memory constant for any number of pictures, and its transactions survive any kill.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".
 
 @dataclass(frozen=True)
 class ExcludedForReason:
-    """How many files were excluded for it, and the first of them."""
+    """How many files were excluded for one reason, and the first of them as an example."""
 
     count: int
     name: str
@@ -29,55 +32,55 @@ class ExcludedForReason:
 
 @dataclass(frozen=True)
 class Exclusions:
-    """What was excluded."""
+    """All excluded files, summarized."""
 
     reasons: Mapping[str, ExcludedForReason]
     archives: int
-    """Those of them with the name of an archive."""
+    """Excluded files with the name of an archive."""
     archive: str
-    """The first of these."""
+    """The first of these archives; empty: there is none."""
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Excluded files in all."""
         return sum(reason.count for reason in self.reasons.values())
 
 
 class BuildDb:
-    """A build's database: what `record_result` was given survives any kill.
+    """The open database of a build.
 
     Args:
-        path: of the database that `write_listing` wrote.
+        path: of the database that `sources.listing.write_listing` wrote.
     """
 
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
-        self.database.execute("PRAGMA synchronous = FULL")
+        self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
         self.database.execute(CREATE_DEADLY)
         query = "SELECT split, count(*) FROM listing GROUP BY split"
         self.pictures = {split: count for split, count in self.database.execute(query)}
         self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
 
     def close(self) -> None:
-        """Let others open it."""
+        """Close the database."""
         self.database.close()
 
     def fact(self, name: str) -> Any:
-        """Return what the listing noted: "settings" or "matching"."""
+        """Return a fact that the listing stored, by its name: "settings" or "matching"."""
         return json.loads(self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
     def count_open(self, shard_samples: int) -> tuple[int, int, int]:
-        """Return the number of all pictures, of those still to look at, and of the tasks that these are in."""
+        """Return the numbers of all pictures, of pictures in open tasks, and of open tasks."""
         sizes = [len(task) for *_, task in self.open_ranges(shard_samples)]
         return sum(self.pictures.values()), sum(sizes), len(sizes)
 
     def open_tasks(self, shard_samples: int) -> Iterator[ShardTask]:
-        """Yield the tasks that are still to do."""
+        """Yield the tasks without a result."""
         for split, number, rows in self.open_ranges(shard_samples):
             yield ShardTask(split, number, [*self.read_listing(rows)])
 
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, int, range]]:
-        """Yield split, number and rows of the listing of each task that is still to do."""
+        """Yield split, shard number and listing rows (from 0) of each task without a result."""
         done = set(self.database.execute("SELECT split, number FROM piece"))
         end = 0
         for split in range(len(SPLITS)):  # the listing is sorted by split
@@ -87,22 +90,25 @@ class BuildDb:
                     yield split, number, range(first, min(first + shard_samples, end))
 
     def read_listing(self, rows: range) -> Iterator[ListedPicture]:
-        """Yield rows of the listing, which it counts from 1."""
+        """Yield the pictures of these rows, counted from 0."""
+        # listing.id counts from 1, so rows start to stop - 1 have the ids start + 1 to stop.
         query = """
             SELECT position, name, place, class.id - 1, class.label, reason, detail FROM listing
             LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly USING (position)
             WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        for position, name, place, label, label_name, *verdict in self.database.execute(query, (rows.start, rows.stop)):
+        for position, name, place, label, label_name, *exclusion in self.database.execute(
+            query, (rows.start, rows.stop)
+        ):
             label_text = None if label_name is None else decode_name(label_name)
-            yield ListedPicture(position, name, place, label, label_text, tuple(verdict) if verdict[0] else None)
+            yield ListedPicture(position, name, place, label, label_text, tuple(exclusion) if exclusion[0] else None)
 
     def record_crash(self, picture: ListedPicture, reason: str, detail: str) -> None:
-        """Keep, durably, that a picture ends the process that decodes it: it is not opened again."""
+        """Store, durably, that decoding a picture crashes the process: it is never opened again."""
         self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
     def record_result(self, task: ShardTask, result: ShardResult) -> None:
-        """Keep what became of a task, durably."""
+        """Store the result of a task and its exclusions, durably and in one transaction."""
         record = {
             "samples": result.samples,
             "bytes": result.length,
@@ -117,7 +123,7 @@ class BuildDb:
         self.database.execute("COMMIT")
 
     def results(self) -> Iterator[tuple[int, int, ShardResult]]:
-        """Yield what became of all tasks so far: split, number, result (its exclusions are in `excluded`)."""
+        """Yield split, shard number and result of all finished tasks; `excluded` has their exclusions."""
         for split, number, record, rows in self.database.execute("SELECT * FROM piece ORDER BY split, number"):
             facts = json.loads(record)
             result = ShardResult(
@@ -126,13 +132,13 @@ class BuildDb:
             yield split, number, result
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:
-        """Yield name, reason and detail of all files that were excluded so far, sorted."""
+        """Yield name, reason and detail of all excluded files, sorted."""
         query = "SELECT name, reason, detail FROM excluded ORDER BY name, reason, detail"
         for name, reason, detail in self.database.execute(query):
             yield decode_name(name), reason, detail
 
     def exclusions(self) -> Exclusions:
-        """Return a survey of the excluded files."""
+        """Count the excluded files by reason."""
         query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
         reasons = {
             reason: ExcludedForReason(count, decode_name(name), detail)

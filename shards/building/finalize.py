@@ -1,4 +1,4 @@
-"""From finished shards to a finished folder: names, table, exclusions and, last of all, the index."""
+"""Turn finished shards into a finished folder: final names, table, exclusions and, last of all, the index."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from shards.building.summary import describe_exclusions
 from shards.dataset.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError, shard_name
 from shards.sources.listing import SPLITS
 
-HASH_PLACEHOLDER = "0" * 64  # stands for the index's own SHA-256 while that is computed
+HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 
 
 def finalize(
     build_db: BuildDb, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates
 ) -> dict[str, Any]:
-    """Complete the folder and return the content of its index. It can be killed at any point, and done again.
+    """Complete the folder, and return the content of its index. If it is killed at any point, it can be repeated.
 
     Args:
-        build_db: in which all tasks are recorded.
+        build_db: with a result for each task.
         out: the folder.
-        work: where the shards are.
-        settings: for the index.
-        duplicates: for the index as well.
+        work: the folder inside it with the shards.
+        settings: of the build, for the index.
+        duplicates: for the index.
 
     Raises:
         OSError: a file cannot be written.
@@ -43,7 +43,7 @@ def finalize(
     for _, _, result in build_db.results():
         statistics.update(result.statistics)
     counts = {int(label): count for label, count in counts_of(statistics, "class").items()}
-    used = sorted(counts)  # classes of the listing, from 0, that have pictures
+    used = sorted(counts)  # numbers in the listing of the classes that have usable pictures
     splits = rename_shards(build_db, out, work)
     samples = sum(split["samples"] for split in splits.values())
     content = {
@@ -59,7 +59,7 @@ def finalize(
         "statistics": describe_statistics(statistics) | {"duplicates": duplicates_to_json(duplicates)},
         "index_sha256": HASH_PLACEHOLDER,
     }
-    fsync(out)
+    fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
     own_hash = hashlib.sha256(text).hexdigest()
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
@@ -68,15 +68,15 @@ def finalize(
 
 
 def duplicates_to_json(duplicates: Duplicates) -> dict[str, int]:
-    """Return what the index tells of pictures that are there twice."""
+    """Return the "duplicates" of index.json."""
     return {"train": duplicates.train, "holdout_in_train": duplicates.holdout_in_train}
 
 
 def check_pictures(build_db: BuildDb, out: Path, work: Path, settings: dict[str, Any]) -> None:
-    """Check that there is something to train on, with labels where they were asked for; else say why there is not.
+    """Check that there are pictures to train on, with labels if --labels asks for them.
 
     Raises:
-        DataError: there is not; `out` has the list of what was excluded.
+        DataError: there are none; the message says why, and `out` then holds the list of excluded files.
     """
     statistics, trained = Statistics(), 0
     for split, _, result in build_db.results():
@@ -98,7 +98,7 @@ def check_pictures(build_db: BuildDb, out: Path, work: Path, settings: dict[str,
 
 
 def rename_shards(build_db: BuildDb, out: Path, work: Path) -> dict[str, dict[str, Any]]:
-    """Give the shards their final names, without gaps, and return what the index tells of them."""
+    """Give the shards their final names, numbered without gaps, and return the "splits" of index.json."""
     splits: dict[str, dict[str, Any]] = {
         name: {"samples": 0, "shards": {"samples": [], "bytes": [], "sha256": []}} for name in SPLITS
     }
@@ -109,7 +109,7 @@ def rename_shards(build_db: BuildDb, out: Path, work: Path) -> dict[str, dict[st
         columns = described["shards"]
         name = shard_name(SPLITS[split], len(columns["samples"]))
         here = shard_file(work, split, number)
-        if here.exists():  # else a finish that was killed has moved it
+        if here.exists():  # else a finalize that was killed has renamed it already
             os.replace(here, out / name)
         columns["samples"].append(result.samples)
         columns["bytes"].append(result.length)
@@ -119,7 +119,7 @@ def rename_shards(build_db: BuildDb, out: Path, work: Path) -> dict[str, dict[st
 
 
 def table_chunks(build_db: BuildDb, samples: int, used: list[int]) -> Iterator[bytes]:
-    """Yield the table as a .npy file, shard by shard; labels are numbered by the classes that have pictures."""
+    """Yield the table as a .npy file, shard by shard; labels are renumbered to the classes in `used`."""
     header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(buffer, header)
@@ -132,6 +132,6 @@ def table_chunks(build_db: BuildDb, samples: int, used: list[int]) -> Iterator[b
 
 
 def exclusion_chunks(build_db: BuildDb) -> Iterator[bytes]:
-    """Yield a line of JSON for each excluded file."""
+    """Yield excluded.jsonl: a line for each excluded file."""
     for name, reason, detail in build_db.excluded():
         yield json.dumps({"file": name, "reason": reason, "detail": detail}).encode("ascii") + b"\n"

@@ -1,4 +1,9 @@
-"""Make all shards, in rounds: what ended a worker in one is tried by itself before the next."""
+"""Make all shards of a build with parallel workers, and survive pictures that crash the decoder.
+
+The work goes in rounds. A round makes the open shards in parallel. A task whose worker crashed is then repeated with no
+other worker running, so that a picture gets all memory before it is blamed; only a picture that crashes its worker a
+second time is excluded.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +17,18 @@ from shards.building.progress import Progress
 from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask
 from shards.building.workers import WorkerCrash, Workers
 
-MAX_CRASHES = 16  # in a round: then it is time to look at the causes
-MAX_TRIES = 3  # of a task by itself, before something else than its pictures must be the cause
-MAX_LEFT_OUT = 100, 0.01  # pictures, or a share of all, in one attempt: more speak for a fault of the machine
+MAX_CRASHES = 16  # per round; then the tasks that crashed are repeated first: the machine may lack memory for so many
+MAX_TRIES = 3  # of one task alone; after that the cause is not one of its pictures
+MAX_LEFT_OUT = 100, 0.01  # pictures, or share of all pictures, per attempt: more of them hint at a faulty machine
 
 
 def make_shards(
     build_db: BuildDb, options: ShardOptions, workers: int, shard_samples: int, interruption: Interruption
 ) -> int:
-    """Make the shards that are not there yet and return the number of pictures looked at.
+    """Make the shards that do not exist yet, and return the number of pictures that were processed.
 
     Raises:
-        Stopped: the machine does not allow it.
+        BuildStopped: interrupted, the disk is full, or workers crash without a picture as the cause.
     """
     total, todo, tasks = build_db.count_open(shard_samples)
     progress = Progress(total, total - todo)
@@ -40,18 +45,19 @@ def make_shards(
 
 @dataclass
 class ShardMaker:
-    """The making of all shards."""
+    """Runs tasks and decides what a crash means."""
 
     build_db: BuildDb
     options: ShardOptions
     progress: Progress
     on_tick: Callable[[int], None]
     left_out: int = 0
-    """Pictures, in this attempt."""
+    """Pictures excluded in this attempt because they crash workers."""
 
     def run_round(self, workers: int, shard_samples: int) -> list[tuple[ShardTask, WorkerCrash]]:
-        """Do what is to do in parallel, and return the tasks whose worker died."""
+        """Run the open tasks in parallel, and return those whose worker crashed."""
         crashes: list[tuple[ShardTask, WorkerCrash]] = []
+        # takewhile reads len(crashes) each time a worker asks for a task, so too many crashes end the round early.
         tasks = takewhile(lambda _: len(crashes) < MAX_CRASHES, self.build_db.open_tasks(shard_samples))
         with Workers(workers, self.options) as pool:
             for task, result in pool.run(tasks, self.on_tick):
@@ -63,11 +69,13 @@ class ShardMaker:
         return crashes
 
     def retry_crashed(self, task: ShardTask, crash: WorkerCrash) -> None:
-        """Leave out the picture at which a worker died, if it ends another one that has the machine for itself; else do
-        its task.
+        """Repeat a task that crashed, alone; exclude its picture if that crashes a second worker.
+
+        The picture is first tried by itself (a trial that leaves no shard): if it does not crash again, the first crash
+        had another cause, such as memory that other workers held.
 
         Raises:
-            Stopped: workers die, and no picture is the cause.
+            BuildStopped: workers crash, and no picture is the cause.
         """
         for _ in range(MAX_TRIES):
             if crash.picture and crash.reason:
@@ -86,10 +94,10 @@ class ShardMaker:
         )
 
     def leave_out(self, picture: ListedPicture, reason: str, crash: WorkerCrash) -> None:
-        """Exclude the picture of a crash.
+        """Exclude the picture that crashed a worker twice.
 
         Raises:
-            Stopped: there were too many.
+            BuildStopped: too many were excluded already.
         """
         least, share = MAX_LEFT_OUT
         if self.left_out >= max(least, share * sum(self.build_db.pictures.values())):
@@ -99,12 +107,12 @@ class ShardMaker:
         self.progress.print_line(f"{crash}, and no other worker was at work: the picture is left out")
 
     def run_alone(self, task: ShardTask) -> ShardResult | WorkerCrash:
-        """Do a task with no other worker at work, so that it has all memory."""
+        """Run a task with no other worker, so that it has all memory."""
         with Workers(1, self.options) as pool:
             ((_, result),) = pool.run(iter([task]), self.on_tick)
         return result
 
     def record(self, task: ShardTask, result: ShardResult) -> None:
-        """Keep a finished shard."""
+        """Record a finished shard, durably."""
         self.build_db.record_result(task, result)
         self.progress.add(len(task.pictures))

@@ -1,4 +1,4 @@
-"""What `shards build` is told: its command line, checked, and what of it shapes the result."""
+"""The options of `shards build`: the command line, its checks, and the settings that determine the result."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Build:
 
 
 def check_options(args: Build) -> None:
-    """Refuse impossible values.
+    """Check all values.
 
     Raises:
-        DataError: names the first one.
+        DataError: naming the first one that is impossible.
     """
     least = {"size": 1, "workers": 1, "scaled_decode": 0, "max_pixels": 1, "max_bytes": 1, "min_size": 1}
     for name, low in least.items():
@@ -89,7 +89,11 @@ def check_options(args: Build) -> None:
 
 
 def background_of(args: Build) -> tuple[int, int, int]:
-    """Return the background as RGB."""
+    """Return the background as RGB, 0 to 255.
+
+    Raises:
+        DataError: it is no colour.
+    """
     try:
         red, green, blue, *_ = ImageColor.getrgb(args.background)
     except ValueError:
@@ -98,7 +102,11 @@ def background_of(args: Build) -> tuple[int, int, int]:
 
 
 def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
-    """Return where labels come from."""
+    """Return the source of the labels.
+
+    Raises:
+        DataError: there is no such file.
+    """
     match args.labels:
         case "none" | "folders" as known:
             return known
@@ -110,15 +118,17 @@ def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
 
 
 def decoding_of(args: Build) -> Decoding:
-    """Return what the pictures become."""
+    """Return how pictures are decoded."""
     background = background_of(args)
     return Decoding(args.size, args.fit, background, args.scaled_decode, args.max_pixels, args.min_size)
 
 
 def settings_of(args: Build) -> dict[str, Any]:
-    """Return everything that shapes the shards, for the index: neither paths nor the number of workers."""
+    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
     labels = labels_of(args)
-    taken = {"follow_links": True} if args.follow_links else {}  # so that it changes no index that is without it
+    taken = (
+        {"follow_links": True} if args.follow_links else {}
+    )  # absent by default, so that indexes of before this option stay the same
     return taken | {
         "size": args.size,
         "encode": args.encode,
@@ -140,5 +150,5 @@ def settings_of(args: Build) -> dict[str, Any]:
 
 
 def shard_samples_of(args: Build, pictures: int) -> int:
-    """Return the source pictures per shard: small sets are cut finer, so that all workers have something to do."""
+    """Return the source pictures per shard: small sets get smaller shards, so that there is work for many workers."""
     return args.shard_samples or min(MAX_SHARD_SAMPLES, max(MIN_SHARD_SAMPLES, -(-pictures // MIN_SHARDS)))

@@ -1,4 +1,4 @@
-"""One shard: a run of listed pictures becomes a tar, and everything that the index has to know of it."""
+"""Write one shard: consecutive listed pictures become a tar, and all that the index must know of it is collected."""
 
 from __future__ import annotations
 
@@ -27,52 +27,52 @@ BLOCK = 512  # bytes; what tars are made of
 
 @dataclass(frozen=True)
 class ListedPicture:
-    """One picture to shard."""
+    """One picture of the listing."""
 
-    position: int  # among all listed files, sorted
+    position: int  # among all listed files, sorted by name; the key of its sample
     name: bytes
     place: str
     label: int | None
     label_name: str | None
     known_exclusion: tuple[str, str] | None = None
-    """Reason and detail, when it is known to end its process and is not to be opened again."""
+    """Reason and detail if it is known to crash its process and must not be opened again."""
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The pictures of one shard."""
+    """One shard to make."""
 
     split: int
     number: int
     pictures: list[ListedPicture]
     trial: bool = False
-    """Whether it is only to be seen if its pictures can be decoded: no shard is left."""
+    """Only find out whether the pictures can be decoded; the shard is removed."""
 
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How shards are made of pictures; the same for all shards of a build."""
+    """What is the same for all shards of a build."""
 
     source: Source
     decoding: Decoding
     encode: str
     max_bytes: int
     folder: Path
-    """Where finished shards go."""
+    """The folder of finished shards until they get their final names."""
 
 
 @dataclass
 class ShardResult:
-    """What became of a task."""
+    """What a task produced."""
 
     samples: int = 0
     length: int = 0
     """Bytes of the shard."""
     sha256: str = ""
     rows: bytes = b""
-    """An array of index.ROW; labels are those of the listing."""
+    """The bytes of an array of index.ROW; labels are those of the listing."""
     excluded: list[tuple[str, str, str]] = field(default_factory=list)
-    """Name, reason, detail."""
+    """Name, reason and detail of each excluded picture."""
     statistics: Statistics = field(default_factory=Counter)
 
 
@@ -87,22 +87,22 @@ class MemberPlace(NamedTuple):
 
 
 def shard_file(folder: Path, split: int, number: int) -> Path:
-    """Return where a finished shard waits for its final name."""
+    """Return the path of a finished shard before it gets its final name."""
     return folder / f"{split}-{number:06d}.tar"
 
 
 def unfinished_file(folder: Path, task: ShardTask, pid: int) -> Path:
-    """Return where a process writes the shard of a task."""
+    """Return the path at which a process writes the shard of a task; the pid keeps two attempts apart."""
     return shard_file(folder, task.split, task.number).with_suffix(f".{pid}")
 
 
 def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[int], None]) -> ShardResult:
-    """Write the shard of a task, durably and under its name only when it is whole; there is none without any picture.
+    """Write the shard of a task, durably; it gets its name when it is complete. Without usable pictures there is none.
 
     Args:
-        task: what to write.
-        options: how.
-        on_picture: told the number of pictures done so far, before each and at the end.
+        task: the pictures.
+        options: of the build.
+        on_picture: called with the number of finished pictures, before each picture and at the end.
 
     Raises:
         OSError: the shard cannot be written.
@@ -126,7 +126,7 @@ def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[in
 def decode_pictures(
     task: ShardTask, options: ShardOptions, result: ShardResult, on_picture: Callable[[int], None]
 ) -> Iterator[tuple[ListedPicture, Picture]]:
-    """Yield the pictures that can be used, and note the others in the result."""
+    """Yield the usable pictures, and add the others to `result.excluded`."""
     for number, listed in enumerate(task.pictures):
         on_picture(number)
         try:
@@ -142,8 +142,8 @@ def decode_pictures(
 
 
 def write_samples(file: BinaryIO, samples: Iterable[tuple[ListedPicture, Picture]], encode: str) -> list[MemberPlace]:
-    """Write a tar and return where its samples lie."""
-    from webdataset import TarWriter  # takes long to import, and only the processes that write need it
+    """Write a tar, and return the place of each sample in it."""
+    from webdataset import TarWriter  # slow to import, and only the processes that write need it
 
     encoding, places = ENCODINGS[encode], []
     with TarWriter(file, encoder=False, user="lienzo", group="lienzo", mode=0o644, mtime=0) as writer:
@@ -151,8 +151,8 @@ def write_samples(file: BinaryIO, samples: Iterable[tuple[ListedPicture, Picture
             image, text = encoding.encode(picture.pixels), sample_json(listed, picture)
             start = writer.tarstream.offset
             writer.write({"__key__": f"{listed.position:09d}", encoding.extension: image, "json": text})
-            offset = start + BLOCK  # the writer sorts a sample's members by extension
-            if encoding.extension > "json":
+            offset = start + BLOCK  # after the tar header; the writer sorts a sample's members by extension
+            if encoding.extension > "json":  # the json member comes first: its header and its padded content
                 offset += BLOCK + -(-len(text) // BLOCK) * BLOCK
             label = -1 if listed.label is None else listed.label
             places.append(MemberPlace(start, writer.tarstream.offset, offset, len(image), label))
@@ -160,14 +160,17 @@ def write_samples(file: BinaryIO, samples: Iterable[tuple[ListedPicture, Picture
 
 
 def sample_json(listed: ListedPicture, picture: Picture) -> bytes:
-    """Return the json member of a sample."""
+    """Return the content of the json member of a sample."""
     return json.dumps(
         {"file": decode_name(listed.name), "label": listed.label_name, "width": picture.width, "height": picture.height}
     ).encode("ascii")
 
 
 def hash_shard(file: BinaryIO, places: list[MemberPlace], result: ShardResult) -> None:
-    """Read the shard back: hash it, and each sample's region and image as they lie in the file."""
+    """Read the shard back, and put its hashes and the table rows of its samples into the result.
+
+    The bytes are read from the file, not taken from memory, so that an error while writing does not get a valid hash.
+    """
     rows = np.zeros(len(places), dtype=ROW)
     sha256 = hashlib.sha256()
     file.seek(0)

@@ -1,4 +1,7 @@
-"""Statistics of the pictures: whole numbers only, so that they are the same in whatever order they are added up."""
+"""Statistics of the pictures, as counters that are added over shards.
+
+All counters are integers: their sum is exact, so it does not depend on the order of the shards or the workers.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from shards.images.decode import Picture
 SIDE_EDGES = (16, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384)  # pixels
 ASPECT_EDGES = (0.125, 0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.5, 2.0, 4.0, 8.0)  # width / height
 
-Statistics = Counter[str]  # "what/which" -> how many, or how much
+Statistics = Counter[str]  # "kind/value" or "kind" -> count or sum, such as "mode/RGB" or "sum/0"
 
 
 def count_picture(statistics: Statistics, picture: Picture, label: int | None) -> None:
-    """Add one picture."""
+    """Add one picture to the counters."""
     pixels = picture.pixels.reshape(-1, 3).astype(np.int64)
     for channel, (total, squares) in enumerate(zip(pixels.sum(0), (pixels**2).sum(0), strict=True)):
         statistics[f"sum/{channel}"] += int(total)
@@ -38,7 +41,7 @@ def count_picture(statistics: Statistics, picture: Picture, label: int | None) -
 
 
 def describe_statistics(statistics: Statistics) -> dict[str, Any]:
-    """Return what index.json tells of the pictures; bin i of a histogram is edges[i - 1] <= value < edges[i]."""
+    """Return the "statistics" of index.json; bin i of a histogram is edges[i - 1] <= value < edges[i]."""
     pixels = statistics["pixels"] or 1
     mean = [statistics[f"sum/{channel}"] / pixels for channel in range(3)]
     variance = [statistics[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in range(3)]
@@ -57,10 +60,10 @@ def describe_statistics(statistics: Statistics) -> dict[str, Any]:
 
 
 def counts_of(statistics: Mapping[str, int], what: str) -> dict[str, int]:
-    """Return the counts of one kind, by what was counted."""
+    """Return the counters "kind/value" of one kind, by value."""
     return {key.partition("/")[2]: statistics[key] for key in sorted(statistics) if key.startswith(what + "/")}
 
 
 def histogram(statistics: Statistics, what: str, edges: tuple[float, ...]) -> dict[str, list[Any]]:
-    """Return the edges and the len(edges) + 1 counts between and beside them."""
+    """Return the edges, and len(edges) + 1 counts: below the first, between them, and from the last on."""
     return {"edges": list(edges), "counts": [statistics[f"{what}/{place}"] for place in range(len(edges) + 1)]}

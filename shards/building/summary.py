@@ -1,4 +1,4 @@
-"""What `shards build` prints of its result."""
+"""The summary that `shards build` prints."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from shards.exclusion import NOTES, REASONS
 from shards.sources.listing import SPLITS
 from shards.sources.source_entry import quote_name
 
-MAX_REASONS = 12  # lines
-EXAMPLE_CHARACTERS = 100  # characters of a name, and of a detail
+MAX_REASONS = 12  # lines of reasons
+EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
 def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
-    """Yield the lines that tell what was built.
+    """Yield the lines of the summary.
 
     Args:
         content: of the index.
         out: the folder.
-        exclusions: what is not in it.
-        duplicates: what is in it twice.
+        exclusions: of the build.
+        duplicates: of the build.
     """
     train, holdout = (content["splits"][split] for split in SPLITS)
     sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
@@ -48,7 +48,7 @@ def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplic
 
 
 def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
-    """Yield what there is to say of pictures that are there twice."""
+    """Yield a line for each kind of repeated pictures."""
     if duplicates.train:
         yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
     if duplicates.shared is not None:
@@ -61,21 +61,22 @@ def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
 
 
 def describe_exclusions(exclusions: Exclusions) -> Iterator[str]:
-    """Yield a line for each reason, the most frequent first, with an example."""
+    """Yield a line for each reason, the most frequent first, with an example; more than MAX_REASONS are summed."""
     ranked = sorted(exclusions.reasons.items(), key=lambda item: (-item[1].count, item[0]))
-    for reason, found in ranked[:MAX_REASONS]:
-        example = f"{quote_name(found.name, EXAMPLE_CHARACTERS)}: {shorten(found.detail)}"
-        yield f"  {found.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
+    for reason, files in ranked[:MAX_REASONS]:
+        example = f"{quote_name(files.name, EXAMPLE_LENGTH)}: {shorten(files.detail)}"
+        yield f"  {files.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
     if len(ranked) > MAX_REASONS:
-        yield f"  {sum(found.count for _, found in ranked[MAX_REASONS:]):8,}  for other reasons"
+        yield f"  {sum(files.count for _, files in ranked[MAX_REASONS:]):8,}  for other reasons"
     if exclusions.archives:
         yield (
-            f"  {exclusions.archives:,} of them have names of archives, as {quote_name(exclusions.archive, EXAMPLE_CHARACTERS)}; "
-            "archives in a source are not looked into: unpack them, or build from one"
+            f"  {exclusions.archives:,} of them have names of archives, as "
+            f"{quote_name(exclusions.archive, EXAMPLE_LENGTH)}; archives "
+            "in a source are not looked into: unpack them, or build from one"
         )
 
 
 def shorten(text: str) -> str:
-    """Return a text as one line that is not too long."""
+    """Return a text as one line of at most EXAMPLE_LENGTH characters."""
     text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE_CHARACTERS else text[: EXAMPLE_CHARACTERS - 1] + "…"
+    return text if len(text) <= EXAMPLE_LENGTH else text[: EXAMPLE_LENGTH - 1] + "…"

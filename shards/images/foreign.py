@@ -1,4 +1,4 @@
-"""What a file is that Pillow does not open: the reason names it, so that nobody has to guess from its first bytes."""
+"""Explain why Pillow opens no picture: the reason names the format, so that nobody has to look at the bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from shards.exclusion import Excluded
 
-# First bytes -> what it is; a picture of a kind that Pillow does not read, and what is no picture.
+# First bytes -> format: pictures that Pillow does not read, and files that are not pictures (OTHER_MAGIC).
 PICTURE_MAGIC = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
@@ -45,17 +45,33 @@ OTHER_MAGIC = {
     b"\x1aE\xdf\xa3": "a film (Matroska, WebM)",
     b"SQLite format 3": "a database",
 }
-BRANDS = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"}  # of HEIF; its pictures are mostly HEVC
+BRANDS = {
+    "heic",
+    "heix",
+    "heim",
+    "heis",
+    "hevc",
+    "hevx",
+    "mif1",
+    "msf1",
+}  # of HEIF containers, mostly with HEVC pictures
 UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unimplemented", "not implemented", "cannot handle",
                "not configured", "unknown", "unable to determine", "wrong mode", "not enough channels")  # fmt: skip
 ENDS_EARLY = ("truncated", "end of file", "not enough", "unpack requires", "buffer is not large enough", "incomplete")
 BIG_TIFF, WIDTH, HEIGHT = 43, 256, 257  # the version of a BigTIFF; tags
-NO_DECODER = ("EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF")  # EPS: a program, for an interpreter that is no decoder
-TEXT_BYTES = 512  # bytes, from which text is told
+NO_DECODER = (
+    "EPS",
+    "BUFR",
+    "GRIB",
+    "HDF5",
+    "MPEG",
+    "WMF",
+)  # formats that Pillow recognizes and cannot decode by itself
+TEXT_BYTES = 512  # by which text is recognized
 
 
 def explain_unreadable(data: bytes) -> Excluded:
-    """Return the reason why Pillow opens no picture here."""
+    """Return the reason why Pillow opens no picture in these bytes."""
     if not any(data):
         return Excluded("damaged", f"nothing but {len(data)} zero bytes")
     if what := match_magic(data, PICTURE_MAGIC) or match_container(data):
@@ -70,7 +86,7 @@ def explain_unreadable(data: bytes) -> Excluded:
 
 
 def reason_of(error: Exception) -> str:
-    """Tell a variant that Pillow does not read, a file that ends too early, and one that is damaged."""
+    """Return the key of REASONS for an error of Pillow: "unsupported", "truncated" or "damaged"."""
     words = str(error).lower()
     if isinstance(error, NotImplementedError) or any(known in words for known in UNSUPPORTED):
         return "unsupported"
@@ -79,12 +95,12 @@ def reason_of(error: Exception) -> str:
 
 
 def match_magic(data: bytes, known: dict[bytes, str]) -> str:
-    """Return what begins like this file."""
+    """Return the format whose first bytes the file has; empty: none of `known`."""
     return next((what for magic, what in known.items() if data.startswith(magic)), "")
 
 
 def match_container(data: bytes) -> str:
-    """Return what is told by a mark that is not at the very beginning."""
+    """Return the format by a mark that is not at the very beginning; empty: unknown."""
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1")
         if brand in BRANDS:
@@ -96,7 +112,7 @@ def match_container(data: bytes) -> str:
 
 
 def describe_text(data: bytes) -> str:
-    """Return what kind of text it is, if it is one."""
+    """Return what kind of text the file is; empty: it is not text."""
     if data[257:262] == b"ustar":
         return ARCHIVE.format("tar")
     start = data[:TEXT_BYTES].lstrip(b"\xef\xbb\xbf").lstrip()
@@ -115,7 +131,7 @@ def describe_text(data: bytes) -> str:
 
 
 def pillow_errors(data: bytes) -> Iterator[tuple[str, Exception]]:
-    """Yield each format of Pillow that claims this file by its first bytes, and why it does not open it."""
+    """Yield the name and the error of each format of Pillow that accepts the first bytes and then fails."""
     for name, (factory, accept) in Image.OPEN.items():
         if accept is None or accept(data[:16]) is not True:
             continue
@@ -131,7 +147,7 @@ def pillow_errors(data: bytes) -> Iterator[tuple[str, Exception]]:
 
 
 def explain_tiff(data: bytes) -> Excluded:
-    """Tell a variant that Pillow does not read from a file whose tags are not whole."""
+    """Return why a TIFF is not opened: an unsupported variant, or damaged tags."""
     if data.startswith(b"MM\0+"):
         return Excluded("unsupported", "TIFF: BigTIFF in big-endian order")
     header = io.BytesIO(data)
@@ -148,7 +164,7 @@ def explain_tiff(data: bytes) -> Excluded:
 
 
 def describe_tags(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
-    """Return what decides whether Pillow reads a TIFF, in the words of the standard."""
+    """Return the tags that decide whether Pillow reads a TIFF, by their names in the standard."""
     numbers = {"Compression": 259, "PhotometricInterpretation": 262, "SamplesPerPixel": 277, "BitsPerSample": 258,
                "SampleFormat": 339, "PlanarConfiguration": 284, "ExtraSamples": 338}  # fmt: skip
     return ", ".join(f"{name} {tags[number]}" for name, number in numbers.items() if number in tags)

@@ -1,6 +1,6 @@
-"""Decode a JPEG so that damage inside is noticed: the decoder warns of it, and Pillow does not pass its warnings on.
+"""Decode a JPEG strictly, so that damage is noticed: libjpeg only warns of it, and Pillow drops the warnings.
 
-simplejpeg gives the same pixels as Pillow, bit by bit, in nearly the same time: both are libjpeg-turbo.
+simplejpeg returns the warnings. It gives the same pixels as Pillow, bit by bit, and is as fast: both use libjpeg-turbo.
 """
 
 from __future__ import annotations
@@ -39,15 +39,20 @@ READ_AHEAD = 8  # bytes; the decoder does not count as stray what it has read in
 
 
 class DecoderWarning(Exception):
-    """The decoder is not content: the message is its own."""
+    """A warning or an error of the decoder, with its message."""
 
 
 def load_jpeg(data: bytes, mode: str, size: tuple[int, int]) -> tuple[Image.Image | None, str | None]:
-    """Decode to a size that is 1, 1/2, 1/4 or 1/8 of the picture's, rounded up.
+    """Decode a JPEG at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
+
+    Args:
+        data: the file.
+        mode: Pillow's mode of its pixels, a key of COLORS.
+        size: width and height of the result.
 
     Returns:
-        The pixels, or None: Pillow has to decode them, because of a warning, or a kind that only it reads; and the
-        warning, which is harmless.
+        The pixels; None: Pillow has to decode it, as there was a harmless warning, or simplejpeg does not support its
+        kind. And the harmless warning; None: there was none.
 
     Raises:
         Excluded: the picture is damaged.
@@ -60,13 +65,13 @@ def load_jpeg(data: bytes, mode: str, size: tuple[int, int]) -> tuple[Image.Imag
     except DecoderWarning as error:
         return None, None if str(error).startswith(NOT_SUPPORTED) else check_harmless(data, str(error), colors)
     if mode == "CMYK":
-        np.bitwise_not(pixels, out=pixels)  # as Pillow does: Adobe's programs store the inverse
+        np.bitwise_not(pixels, out=pixels)  # as Pillow does: Adobe's programs store inverted CMYK
     height, width, _ = pixels.shape
     return Image.frombuffer(shared, (width, height), pixels, "raw", shared, 0, 1), None
 
 
 def check_jpeg(data: bytes, channels: int) -> None:
-    """Decode a JPEG that is part of another file, and forget it.
+    """Check a JPEG that is part of another file, such as a tile of a TIFF.
 
     Raises:
         Excluded: it is damaged.
@@ -82,7 +87,7 @@ def check_jpeg(data: bytes, channels: int) -> None:
 
 
 def decode_strictly(data: bytes, colors: str, size: tuple[int, int] = (0, 0)) -> Pixels:
-    """Decode, and stop at the first warning.
+    """Decode, and raise at the first warning.
 
     Raises:
         Warned: there was one, or an error.
@@ -99,13 +104,13 @@ def decode_strictly(data: bytes, colors: str, size: tuple[int, int] = (0, 0)) ->
 
 
 def check_harmless(data: bytes, text: str, colors: str) -> str:
-    """Return a warning that says nothing against the pixels.
+    """Return the text of a warning if it is harmless: the pixels are all right.
 
     Raises:
-        Excluded: it does.
+        Excluded: the picture is damaged.
     """
     bare = data if header_is_clean(data) else without_extras(data)
-    if bare != data:  # the decoder stopped before the pixels
+    if bare != data:  # the warning was about the header, so the pixels are not checked yet
         try:
             decode_strictly(bare, colors)
         except DecoderWarning as error:
@@ -116,14 +121,18 @@ def check_harmless(data: bytes, text: str, colors: str) -> str:
 
 
 def exclude_unless_harmless(data: bytes, text: str, colors: str) -> None:
-    """Raise Excluded unless a warning is harmless."""
+    """Check one warning.
+
+    Raises:
+        Excluded: it is not harmless.
+    """
     stray = STRAY_BYTES.search(text)
     if not (any(known in text for known in HARMLESS) or (stray and ends_well(data, int(stray[1]), colors))):
         raise Excluded("truncated" if text.startswith("Premature end of JPEG") else "damaged", text)
 
 
 def header_is_clean(data: bytes) -> bool:
-    """Tell whether the decoder has nothing to say of what stands before the first scan."""
+    """Return whether the decoder reads everything before the first scan without a warning."""
     try:
         simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -132,12 +141,12 @@ def header_is_clean(data: bytes) -> bool:
 
 
 def without_extras(data: bytes) -> bytes:
-    """Leave out whatever stands before the first scan and is not needed to decode it."""
+    """Return the JPEG without the segments before the first scan that decoding does not need."""
     return b"\xff\xd8" + b"".join(needed_segments(data))
 
 
 def needed_segments(data: bytes) -> Iterator[bytes]:
-    """Yield the segments of the header that the pixels depend on, and all from the first scan on."""
+    """Yield the header segments that decoding needs, and everything from the first scan on."""
     place = 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
@@ -154,12 +163,13 @@ def needed_segments(data: bytes) -> Iterator[bytes]:
 
 
 def ends_well(data: bytes, stray: int, colors: str) -> bool:
-    """Tell whether bytes between the picture and its end mark are only stray, and not a part that was not decoded.
+    """Return whether extra bytes before the end mark are only filling, and not pixels that were not decoded.
 
-    An encoder fills the last byte of a picture with ones. Where damage made the decoder lose its place it stops
-    anywhere: the bits that it leaves in its last byte are seldom all ones. And many bytes that differ look like pixels.
+    Two signs tell them apart. An encoder pads the last byte of a picture with ones; a decoder that lost its place
+    because of damage stops anywhere, and the unused bits of its last byte are seldom all ones. And many bytes with many
+    different values look like pixels.
     """
-    for mark in re.finditer(END, data):  # a thumbnail has one too, and what follows the picture
+    for mark in re.finditer(END, data):  # a thumbnail has an end mark too, and so may what follows the picture
         picture = data[: mark.start() - stray]
         if (pixels := decode_without_end(picture, colors)) is not None:
             break
@@ -172,7 +182,7 @@ def ends_well(data: bytes, stray: int, colors: str) -> bool:
             break
         picture = picture[:-1]
     last = picture[-1]
-    lowest_zero = ~last & (last + 1) & 0xFF  # the bits below are ones, so the filling unless this one is unused too
+    lowest_zero = ~last & (last + 1) & 0xFF  # below it are only ones: padding, unless this bit is padding too
     changed = bytes([last | lowest_zero])
     return not lowest_zero or not equal_pixels(
         decode_without_end(picture[:-1] + changed + b"\x00" * (changed == b"\xff"), colors), pixels
@@ -180,7 +190,7 @@ def ends_well(data: bytes, stray: int, colors: str) -> bool:
 
 
 def decode_without_end(picture: bytes, colors: str) -> Pixels | None:
-    """Decode a JPEG that lacks its end mark; None: it is not whole."""
+    """Decode a JPEG that lacks its end mark; None: the decoder warns."""
     try:
         return decode_strictly(picture + END, colors)
     except DecoderWarning:
@@ -188,5 +198,5 @@ def decode_without_end(picture: bytes, colors: str) -> Pixels | None:
 
 
 def equal_pixels(a: Pixels | None, b: Pixels) -> bool:
-    """Tell whether pixels are equal."""
+    """Return whether pixels are equal; None equals nothing."""
     return a is not None and np.array_equal(a, b)

@@ -1,4 +1,4 @@
-"""A table of labels as people have them: CSV, separated by commas or otherwise, in UTF-8 or UTF-16."""
+"""A table of labels: CSV with any usual separator, in UTF-8 or, as spreadsheets export it, in UTF-16."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from shards.dataset.index import DataError
 from shards.sources.source_entry import encode_name, quote_name
 
 SEPARATORS = (",", ";", "\t", "|")  # tried in this order
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how texts in UTF-16 begin
-OTHER_FORMATS = {  # first bytes of files that are no CSV
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
+OTHER_FORMATS = {  # first bytes of files that are not CSV -> their format
     b"PK\x03\x04": "a spreadsheet or a zip",
     b"\xd0\xcf\x11\xe0": "a spreadsheet",
     b"PAR1": "Parquet",
@@ -27,12 +27,12 @@ FROM_JSON = """python -c '
 import csv, json, sys
 csv.writer(sys.stdout).writerows([("file", "label"), *json.load(open(sys.argv[1]))["labels"]])' {} > labels.csv"""
 MAX_COLUMNS = 20  # in a message
-HEADER_BYTES = 1 << 12  # bytes that tell what a file is
+HEADER_BYTES = 1 << 12  # by which the format is recognized
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A table of labels."""
+    """A CSV file with a column of files and a column of labels."""
 
     path: Path
     file_column: str
@@ -61,10 +61,10 @@ class LabelTable:
             raise DataError(f"{self.path} is no CSV: behind line {line}: {error}") from error
 
     def encoding(self) -> str:
-        """Return the encoding that the file's start tells of.
+        """Return the text encoding, by the first bytes.
 
         Raises:
-            DataError: it is no text, or JSON: the message says what to do.
+            DataError: it is not text, or it is JSON; the message says how to convert it.
         """
         with self.path.open("rb") as file:
             start = file.read(HEADER_BYTES)
@@ -86,10 +86,10 @@ class LabelTable:
         return "utf-8-sig"
 
     def separator(self, file: TextIO) -> str:
-        """Return what separates the columns: the first that makes both names of the header.
+        """Return the separator of the columns: the first one with which the header has both names.
 
         Raises:
-            DataError: a column is missing; the message names those that there are.
+            DataError: a column is missing; the message lists the columns.
         """
         headers = {separator: read_header(file, separator) for separator in SEPARATORS}
         wanted = (self.file_column, self.label_column)
@@ -107,9 +107,9 @@ class LabelTable:
 
 
 def read_header(file: TextIO, separator: str) -> list[str]:
-    """Return the names of the columns, if this separates them."""
+    """Return the names of the columns if `separator` separates them."""
     file.seek(0)
     try:
         return next(csv.reader(file, delimiter=separator), [])
-    except csv.Error:  # quotes that never end, for one
+    except csv.Error:  # such as a quote that is never closed
         return []

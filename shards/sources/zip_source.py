@@ -16,21 +16,19 @@ from shards.sources.source_entry import SourceEntry, encode_name
 from shards.sources.zip_directory import LOCAL, LOCAL_MAGIC, check_directory
 
 ENCRYPTED = 0x1  # a bit of a member's flags
-WINDOWS_SYSTEMS = {
-    0,
-    6,
-    10,
-    11,
-    14,
-}  # whose file names: FAT, HPFS, NTFS (two numbers), VFAT; a backslash is no part of them
+# Systems in whose file names a backslash cannot be a character: FAT, HPFS, NTFS (two numbers), VFAT.
+WINDOWS_SYSTEMS = {0, 6, 10, 11, 14}
 READ_ERRORS = (OSError, EOFError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
 class ZipSource(ArchiveSource):
-    """The members of a zip; a place is "offset:method:packed size:size:CRC"."""
+    """The members of a zip; a place is "offset of the header:method:compressed size:size:CRC".
+
+    The place holds what the directory says, so that a worker reads a member without reading the directory again.
+    """
 
     def scan(self) -> Iterator[SourceEntry]:
-        """Yield all members; the zip's own directory, some 0.6 kB a member, is in memory meanwhile.
+        """Yield all members; the directory of the zip, about 0.6 kB a member, is in memory meanwhile.
 
         Raises:
             DataError: the directory is damaged, or does not list everything that is in the file.
@@ -40,7 +38,7 @@ class ZipSource(ArchiveSource):
                 check_directory(self.path, file, archive)
                 for member in archive.infolist():
                     name = member_name(member)
-                    if member.file_size or not name.endswith(b"/"):  # else a folder
+                    if member.file_size or not name.endswith(b"/"):  # else it is a folder
                         yield self.entry_of(name, member)
         except zipfile.BadZipFile as error:
             raise DataError(
@@ -51,7 +49,7 @@ class ZipSource(ArchiveSource):
             raise DataError(f"{self.path} is damaged ({error}): get it again") from error
 
     def entry_of(self, name: bytes, member: zipfile.ZipInfo) -> SourceEntry:
-        """Return what a member is."""
+        """Return the entry of a member."""
         numbers = (member.header_offset, member.compress_type, member.compress_size, member.file_size, member.CRC)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if member.flag_bits & ENCRYPTED:
@@ -63,7 +61,11 @@ class ZipSource(ArchiveSource):
         return checked_entry(name, ":".join(map(str, numbers)))
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
-        """Return the unpacked content of one member, checked against its CRC."""
+        """Return the unpacked content of one member, checked against its CRC.
+
+        Raises:
+            Excluded: it is longer than `max_bytes`, damaged, or compressed by a method that Python does not know.
+        """
         offset, method, packed, size, crc = map(int, place.split(":"))
         if size > max_bytes:
             raise Excluded("too_many_bytes", f"{size} bytes")
@@ -76,8 +78,10 @@ class ZipSource(ArchiveSource):
             if signature != LOCAL_MAGIC:
                 raise Excluded("unreadable", "no zip member at its offset")
             file.seek(name_length + extra_length, os.SEEK_CUR)
-            data = zipfile.ZipExtFile(file, "r", info).read()  # no more than `size`
-        except NotImplementedError as error:  # such as Deflate64, with which Windows packs what is large
+            data = zipfile.ZipExtFile(
+                file, "r", info
+            ).read()  # reads at most `size` bytes, whatever a zip bomb would unpack to
+        except NotImplementedError as error:  # such as Deflate64, which Windows uses for large files
             how = zipfile.compressor_names.get(method, "?")  # type: ignore[attr-defined]  # not in typeshed
             what = f"packed by method {method} ({how}), which cannot be read"
             raise Excluded("unreadable", f"zip member: {what}: unpack the zip, and build from the folder") from error

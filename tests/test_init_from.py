@@ -92,13 +92,13 @@ def test_a_run_that_takes_everything_paints_what_its_source_does(source: Path, s
 def test_weights_that_changed_since_the_run_was_made_are_refused(source: Path, shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     write_config(run, settle(run, from_source(source)))
-    weights = load_file(run.initial)
+    weights = load_file(run.initial_weights)
     weights["ema.last.weight"][0, 0, 0, 0] += 1
-    save_file(weights, run.initial)
+    save_file(weights, run.initial_weights)
     said = train(run.path, shards32, processes=2, expect=2)
-    assert f"{run.initial} is not what the run was made with" in said
+    assert f"{run.initial_weights} is not what the run was made with" in said
     assert "Traceback" not in said
-    run.initial.unlink()
+    run.initial_weights.unlink()
     with pytest.raises(Refused, match="cannot be read as a safetensors file"):
         read_pretrained(run, "")
 

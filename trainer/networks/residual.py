@@ -43,7 +43,7 @@ def widths(base_width: int, settings: NetworkSettings) -> list[int]:
     return [min(base_width * factor, settings.max_channels) for factor in factors]
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights as Glorot and Bengio (2010) do, those of a block's 3 x 3 convolutions sqrt(2) times as large.
 
     This is the initialisation of WGAN-GP's and SNGAN's code. Gains start at 1 and shifts at 0 for every class, and
@@ -138,7 +138,7 @@ class ResidualGenerator(base.Generator):
         self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1] from the linear layer's input and a condition for each block."""
+        """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
         x = self.first(first).unflatten(1, (-1, 4, 4))
         for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
             x = attention(block(x, condition))
@@ -152,7 +152,7 @@ class ClassGenerator(ResidualGenerator):
     Not told the class, it has plain BatchNorm.
     """
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings, attention: int = 0) -> None:
         channels = widths(settings.g_channels, settings)[::-1]
@@ -160,7 +160,7 @@ class ClassGenerator(ResidualGenerator):
         super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         return self.grow(code, [condition] * len(self.blocks))
@@ -179,7 +179,7 @@ class ResidualDiscriminator(base.Discriminator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(
         self,

@@ -43,7 +43,7 @@ def style_layers(settings: NetworkSettings) -> int:
     return 2 * len(sides(settings))
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights and the constant from N(0, 1), those of mapping networks over their learning rate's factor.
 
     Styles begin at one; other biases and the strengths of noise at zero.
@@ -181,7 +181,7 @@ class Generator(base.Generator):
     """z to styles w, and styles to pictures; the class is mapped beside z."""
 
     interpolates_linearly = True
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -229,7 +229,7 @@ class Generator(base.Generator):
         return torch.where(first[:, :, None], w, second)
 
     def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures, about [-1, 1]."""
+        """Generate pictures, about [-1, 1]."""
         w, noise = code.unbind(1), latent.extra
         x = self.first(self.constant.expand(len(code), -1, -1, -1), w[0], noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, w[1])
@@ -261,7 +261,7 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(base.Discriminator):
     """Pictures to logits by residual blocks; the logit of a class is a product with its mapped direction (ADA)."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:

@@ -91,9 +91,9 @@ class Checkpoint:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
-        """Tell whether the sentinel had seen no sign of collapse or divergence when the state was saved."""
+        """Tell whether the collapse monitor had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["sound"])
+            return bool(json.loads((self.path / VALUES).read_text())["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 

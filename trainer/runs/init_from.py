@@ -29,9 +29,9 @@ from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damag
 from trainer.runs.run_folder import RunFolder
 
 PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
-MEMORY = "memory."
+MEMORY = "running_scalars."
 ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", MEMORY)
-TAKEN_VALUES = "images_seen", "sentinel", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
+TAKEN_VALUES = "images_seen", "collapse_monitor", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
 SHOWN = 8  # tensors that were not taken, in the log; events.jsonl has them all
 
 
@@ -213,7 +213,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
     initial = find_pretrained(config)
     if initial.hash != config.init_hash:
         raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
-    temporary = run.initial.with_suffix(".tmp")
+    temporary = run.initial_weights.with_suffix(".tmp")
     try:
         about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
         save_file(initial.weights, temporary, about)
@@ -221,7 +221,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
     flush(temporary)
-    temporary.replace(run.initial)
+    temporary.replace(run.initial_weights)
     flush(run.path)
 
 
@@ -231,20 +231,20 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     Raises:
         Refused: it is not there, or not what the run was made with.
     """
-    weights = read_tensors(run.initial, ALL_PREFIXES)
-    with safe_open(run.initial, framework="pt") as file:
-        about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
+    weights = read_tensors(run.initial_weights, ALL_PREFIXES)
+    with safe_open(run.initial_weights, framework="pt") as file:
+        about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
     initial = PretrainedWeights(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
     if initial.hash != expected:
-        raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
+        raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")
     return initial
 
 
 def begins_at(run: RunFolder) -> int:
     """Return the images that a run had seen when it began: those of the state that it goes on from, or 0."""
-    if not run.initial.exists():
+    if not run.initial_weights.exists():
         return 0
-    with safe_open(run.initial, framework="pt") as file:
+    with safe_open(run.initial_weights, framework="pt") as file:
         values = json.loads((file.metadata() or {}).get("values", "{}"))
     return int(values.get("images_seen", 0))
 

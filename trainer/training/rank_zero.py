@@ -170,12 +170,12 @@ class RankZero(Recorder):
 
     def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and write the images that tell."""
-        what = Health(health.state).name.lower()
+        what = Health(health.health).name.lower()
         why = "; ".join(reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
         path = self.grids.write_alarm(state)
-        log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
+        log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
         facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
-        self.tracker.event("sentinel", state=what, problem=why, **facts)
+        self.tracker.event("collapse alarm", state=what, problem=why, **facts)
 
     def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
         """Record which samples are damaged."""

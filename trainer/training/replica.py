@@ -6,7 +6,7 @@ rollbacks, which is a part of the state, so every rank and every resumed run has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainer.core.fields import identity_hash
 from trainer.core.randomness import Draws
 from trainer.core.stopping import Failed
 from trainer.gan.assembly import assemble, create_state, reduce_as_asked
+from trainer.gan.batches import BatchLoader
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
 from trainer.runs.checkpoint import Checkpoint, Damaged
@@ -55,9 +56,14 @@ class Replica:
         update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
         return scalars
 
-    def draws(self) -> Draws:
-        """Return the random draws of the steps from here on: each rollback changes them."""
-        return Draws(self.config.seed, len(self.state.rollbacks))
+    def passed(self, every_images: int) -> bool:
+        """Tell whether the last step passed a multiple of `every_images`; 0: never."""
+        return self.config.passed(every_images, self.state.images_seen)
+
+    def batches(self, loader: BatchLoader) -> Iterator[list[list[Batch]]]:
+        """Yield this rank's batches of each step from here on; each rollback changes the random draws."""
+        draws = Draws(self.config.seed, len(self.state.rollbacks))
+        return loader.steps(self.in_force, self.state.images_seen, draws)
 
     def load(self, path: Path) -> None:
         """Load a checkpoint that rank 0 has found whole.

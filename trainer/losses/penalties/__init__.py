@@ -49,11 +49,11 @@ class Penalties:
     classes_d: Weighted = penalty(DiscriminatorClasses)
     """D guesses the class of reals and fakes (AC-GAN, Odena et al. 2017)."""
     classes_g: Weighted = penalty(GeneratorClasses)
-    """G paints what D finds to be of its class (AC-GAN)."""
+    """G generates images that D finds to be of their class (AC-GAN)."""
     style: Weighted = penalty(Style)
     """D guesses the class of reals (CAN, Elgammal et al. 2017)."""
     ambiguity: Weighted = penalty(StyleAmbiguity)
-    """G paints what is of no class (CAN)."""
+    """G generates images of no class (CAN)."""
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
 

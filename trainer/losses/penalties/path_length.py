@@ -11,7 +11,7 @@ from trainer.core.randomness import normal
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, picture_shape
+from trainer.losses.penalties.base import Drawn, Penalty, image_shape
 
 DECAY = 0.01  # of the running mean, as in the authors' code
 SHRINK = 2  # it looks at every second picture only, as in the authors' code
@@ -32,7 +32,7 @@ class PathLength(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw the directions in the space of pictures."""
-        shape = picture_shape(size)
+        shape = image_shape(size)
         return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(max(size, 1))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

@@ -20,8 +20,8 @@ from trainer.core.fields import Refused
 from trainer.networks.base import Latent
 from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, newest_or_refuse
 from trainer.runs.config_loading import read_config
-from trainer.runs.init_from import AVERAGE, read_tensors
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.weight_files import AVERAGE, read_tensors
 from trainer.sampling.sampler import Images, Sampler
 
 MOST_SEEDS = 1_000_000

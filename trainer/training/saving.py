@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, quarantine
+from trainer.runs.checkpoint import Checkpoint, newest_whole, quarantine
+from trainer.runs.checkpoint_writer import Checkpoints, Saved
 from trainer.runs.init_from import begins_at
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker

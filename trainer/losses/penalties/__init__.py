@@ -12,11 +12,11 @@ from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency
 from trainer.losses.penalties.lecam import LeCam
-from trainer.losses.penalties.one_centred import Dragan, WganGp
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
-from trainer.losses.penalties.zero_centred import R1, R2
+from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 
 
 def penalty(build: Build) -> Any:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo zoo collapse collapse-monitor test lint bench chaos chaos-all chaos-local clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -36,6 +36,10 @@ collapse: setup
 collapse-monitor: setup
 	@tools/install-debian openclipart-png
 	$(RUN) -m bench.collapse_monitor --out runs/collapse-monitor
+
+# The packages and the way of a picture, from the code, into docs/packages.svg.
+diagram: setup
+	$(RUN) tools/package_graph.py
 
 test: setup-dev
 	$(RUN) -m pytest

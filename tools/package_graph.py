@@ -105,7 +105,7 @@ def draw(out: Path) -> None:
         )
         for y, (name, what) in enumerate(rows):
             axes.text(x + 0.02, top - y - 2.1, name)
-            axes.text(x + 0.02 + 0.21, top - y - 2.1, shorten(what, 80, placeholder=" …"), color="#444444", size=7.5)
+            axes.text(x + 0.25, top - y - 2.1, shorten(what, 80, placeholder=" …"), color="#444444", size=7.5)
         return top - len(rows) - 2.2
 
     def described(top: str) -> list[tuple[str, str]]:
@@ -119,7 +119,7 @@ def draw(out: Path) -> None:
         (f"{number}. {module.partition('.')[2]}", summary(module, known)) for number, module in enumerate(DATA_PATH, 1)
     ]
     column(0, left, "The way of a picture, into weights and out again", way)
-    axes.text(1.02, -45, "In each box a room may import those below it. All may import command_line/.", style="italic")
+    axes.text(1.02, -31.5, "In each box a room may import those below it. All may import command_line/.", style="italic")
     figure.savefig(out, format="svg", metadata={"Date": None})
     plt.close(figure)
 

@@ -49,8 +49,8 @@ class GanStep:
     def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
-        Returns: means over the micro-batches of the last updates, and norms of the gradients, on the device.
-        `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
+        Returns: means over the micro-batches, of D's last update and of G's, on the device; `stop` is positive when
+        any rank was asked to stop.
         """
         d_scalars: Scalars = {}
         for k, share in enumerate(updates, 1):

@@ -18,4 +18,5 @@ def finite_only(memory: RunningScalars) -> Iterator[None]:
     before = {name: value.clone() for name, value in memory.items()}
     yield
     for name, value in memory.items():
+        # On the device, without asking the host, which would wait for it.
         value.copy_(torch.where(torch.isfinite(value), value, before[name]))

@@ -115,10 +115,12 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n o p q"]:
         """Convolve x as the style says."""
+        # Equalised learning rate: weights are N(0, 1), and scaled as they are used (Karras et al. 2018, §4.1).
         weight = self.weight * self.gain
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(w)
             norm = F.linear(style.square(), weight.square().sum((2, 3))).add(EPS).rsqrt() if self.demodulate else None
+        # Scaling the input by the style equals scaling the weights' input channels; likewise for the output.
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.blur is None:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
@@ -141,6 +143,7 @@ class StyledConv(nn.Module):
     ) -> Float[Tensor, "n o p q"]:
         """Compute the next feature maps."""
         x = self.conv(x, w)
+        # The strength is learnt, and begins at zero: no noise until it helps.
         x = x + (self.strength * noise).to(x.dtype)
         return lrelu(x + self.bias.to(x.dtype)[:, None, None])
 

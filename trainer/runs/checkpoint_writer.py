@@ -112,6 +112,7 @@ class Checkpoints:
         for name in (TENSORS, VALUES):
             flush(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        # Without a manifest the checkpoint is not valid: rows that it promises must be durable first.
         self.before_manifest()
         (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
         flush(folder / MANIFEST)

@@ -68,21 +68,21 @@ class BatchLoader:
             draws: of the steps from there on.
         """
         self.random_inputs = RandomInputs(in_force)
-        made = self.build_steps(images_seen, draws)
-        for step, notes in prefetch(made) if self.config.workers else made:
+        steps = self.build_steps(images_seen, draws)
+        for step, lines in prefetch(steps) if self.config.workers else steps:
             if self.record:
-                self.record.writelines(notes)
+                self.record.writelines(lines)
             yield step
 
     def build_steps(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
-        """Make each step's micro-batches, and what is to be noted of them once they are used."""
+        """Yield the micro-batches of each step, and the lines to record of them once they are used."""
         samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
         for first in itertools.count(images_seen, self.config.step_images):
             starts = range(first, first + self.config.step_images, self.config.batch_size)
             # The stream is consumed in the order of `plan`: all updates of a step, and within one the micro-batches.
             taken = [[(next(samples), start, j) for j in self.share] for start in starts]
-            notes = [record_line(*one) for update in taken for one in update] if self.record else []
-            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], notes
+            lines = [record_line(*one) for update in taken for one in update] if self.record else []
+            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], lines
 
     def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
         """Bring one micro-batch to the device, as the update that starts at `images_seen` wants it."""

@@ -60,6 +60,7 @@ def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
     """Return what StyleGAN2 cannot do with these settings, or None."""
     if settings.size < 8:
         return f"network.size must be a power of two from 8 for stylegan2, but is {settings.size}"
+    # Equalised learning rates and spectral norm both rescale the weights: together they undo one another.
     if spectral_norm:
         return "spectral normalisation does not go with stylegan2: its learning rates are equalised"
     return None
@@ -85,6 +86,7 @@ class Mapping(nn.Module):
 
     def forward(self, z: Float[Tensor, "n z"] | None, label: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
         """Map to w, or to a class's direction."""
+        # Every style follows from w: in bf16 its rounding would show in all of the picture.
         with torch.autocast(label.device.type, enabled=False):
             parts = [] if z is None else [z]
             if self.embed is not None:

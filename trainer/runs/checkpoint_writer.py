@@ -34,6 +34,7 @@ class Snapshot:
                 name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
                 for name, tensor in tensors.items()
             }
+        # One launch for all tensors: training stands still meanwhile.
         torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
@@ -88,6 +89,7 @@ class Checkpoints:
         started = time.perf_counter()
         images_seen, rollbacks = values["images_seen"], len(values["rollbacks"])
         final = self.folder / f"{images_seen:012d}-r{rollbacks:02d}"
+        # A name that no reader takes for a checkpoint, in the same folder, so that the rename is atomic.
         temporary = self.folder / f".writing-{final.name}"
         self.folder.mkdir(exist_ok=True)  # in a run folder that is there: one that was moved is not made again
         shutil.rmtree(temporary, ignore_errors=True)

@@ -24,7 +24,7 @@ from trainer.config.groups import CheckpointSettings
 from trainer.config.recipes import recipe
 from trainer.gan.assembly import create_state
 from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoints, Saved
+from trainer.runs.checkpoint_writer import Checkpoints, Saved
 
 OURS, COPY, TORCH, DCP, WRITE = "ours", "copy", "torch", "dcp", "write"
 NAMES = {

@@ -28,7 +28,8 @@ from trainer.core.fields import Refused
 from trainer.distributed import rank_environment
 from trainer.distributed.world import World
 from trainer.runs import init_from
-from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import read_config, settle, write_config
 from trainer.runs.init_from import find_pretrained, read_pretrained
 from trainer.runs.run_folder import RunFolder

@@ -41,7 +41,7 @@ from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Key, Pictures
+from trainer.sampling.sampler import Images, Key
 
 ROWS = np.arange(40)
 
@@ -279,7 +279,7 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
 
 
-def saved(pictures: Pictures, folder: Path) -> Path:
+def saved(pictures: Images, folder: Path) -> Path:
     """Write pictures into a new folder, by number."""
     folder.mkdir()
     for number, picture in enumerate(pictures):

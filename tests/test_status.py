@@ -342,15 +342,20 @@ def test_after_a_rollback_its_own_checkpoint_is_the_newest(tmp_path: Path) -> No
     assert look(made).progress.checkpoint_images == 128
 
 
-def test_what_the_sentinel_holds_against_a_run(tmp_path: Path) -> None:
+def test_what_the_collapse_monitor_holds_against_a_run(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "run")
     training(made)
     made.steps((64, 4.0, 16.0))
-    for state, words in ((0.0, None), (2.0, "sentinel: collapsed"), ("much", None), (1.0, "sentinel: warning")):
+    for state, words in (
+        (0.0, None),
+        (2.0, "collapse monitor: collapsed"),
+        ("much", None),
+        (1.0, "collapse monitor: warning"),
+    ):
         with made.run.metrics.open("ab") as file:
-            file.write(json.dumps({"images_seen": 64, "sentinel/state": state}).encode() + b"\n")
+            file.write(json.dumps({"images_seen": 64, "collapse/health": state}).encode() + b"\n")
         said = shown(look(made))
-        assert words in said if words else "sentinel:" not in said
+        assert words in said if words else "collapse monitor:" not in said
 
 
 def test_the_end_is_where_the_trainer_ends(tmp_path: Path) -> None:

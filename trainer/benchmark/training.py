@@ -32,11 +32,11 @@ def real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int)
 
 def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     """Yield for each step the micro-batches of each of D's updates, without end."""
-    drawer, draws = RandomInputs(config), Draws(config.seed, 0)
+    random_inputs, draws = RandomInputs(config), Draws(config.seed, 0)
     unknown = torch.full((config.micro_batch_size,), -1)
 
     def batch(images_seen: int, j: int) -> Batch:
-        latent, extra = drawer(draws, unknown, images_seen, j)
+        latent, extra = random_inputs(draws, unknown, images_seen, j)
         return Batch(j, images_seen, real(protocol, config, images_seen, j), latent, extra, 0)
 
     first = 0

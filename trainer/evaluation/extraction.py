@@ -17,7 +17,7 @@ from trainer.evaluation.source import ImageSource, Labels
 from trainer.evaluation.store import Arrays, Group, Store, groups
 from trainer.extractors import Extractor
 from trainer.extractors.base import usual_device
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 SCHEMA = "1"
 
@@ -113,5 +113,5 @@ class Seen:
 
     features: npt.NDArray[np.float32] | None  # (n, d)
     probabilities: npt.NDArray[np.float32] | None  # (n, C)
-    pictures: Pictures  # of the first ones only
+    pictures: Images  # of the first ones only
     labels: Labels | None  # (n,)

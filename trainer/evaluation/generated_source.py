@@ -13,7 +13,7 @@ from trainer.core.fields import Refused
 from trainer.evaluation.source import Folder, Labels, Rows, Shards
 from trainer.runs.checkpoint import MANIFEST, Checkpoint, sha256
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 
 class Painted:
@@ -54,7 +54,7 @@ class Painted:
         """Made by those processes only that paint."""
         return TrainedGenerator(self.run, SamplingOptions(checkpoint=self.checkpoint.path.name))
 
-    def pictures(self, rows: Rows) -> Pictures:
+    def pictures(self, rows: Rows) -> Images:
         """Paint pictures."""
         labels = self.labels(rows)
         key = ("evaluation", self.seed_set)

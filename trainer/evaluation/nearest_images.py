@@ -10,7 +10,7 @@ from PIL import Image
 
 from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
-from trainer.sampling.sampler import GAP, Pictures
+from trainer.sampling.sampler import GAP, Images
 
 NEIGHBOURS = 5
 SHOWN = 16  # painted pictures: those nearest to a real one
@@ -38,6 +38,6 @@ def nearest_pictures(
     return file.getvalue()
 
 
-def wide(picture: npt.NDArray[np.uint8]) -> Pictures:
+def wide(picture: npt.NDArray[np.uint8]) -> Images:
     """Set a picture (h, w, 3) off from what follows on its right."""
     return np.pad(picture, ((0, 0), (0, GAP), (0, 0)), constant_values=255)

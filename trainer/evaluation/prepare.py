@@ -24,7 +24,7 @@ from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import named_checkpoint
 from trainer.sampling.image_files import check_parent
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 LEAST = 2  # pictures of each side
 
@@ -147,7 +147,7 @@ def open_extractor(
 def labelled(real: Shards | Folder) -> Labelled:
     """Return the real pictures with their classes, for a classifier of them."""
 
-    def read(rows: Rows) -> tuple[Pictures, Labels]:
+    def read(rows: Rows) -> tuple[Images, Labels]:
         labels = real.labels(rows)
         assert labels is not None
         return real.pictures(rows), labels

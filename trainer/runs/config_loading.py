@@ -101,7 +101,7 @@ def check_length(run: RunFolder, config: Config) -> None:
     if (total := config.images_to_see(samples)) < newest[0]:
         raise Refused(
             f"{run.path} has seen {newest[0]:,} images already, and is to end at {total:,}: name a larger total, or "
-            f"none to leave it as it is; as it was at an earlier checkpoint, it can be painted with --checkpoint"
+            f"none to leave it as it is; as it was at an earlier checkpoint, it can be sampled with --checkpoint"
         )
 
 

@@ -10,7 +10,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 
-def expand(text: str) -> Path:
+def expand_user(text: str) -> Path:
     """Return a path, with the home that a leading `~` or `~user` stands for; ./~ is a folder of that name.
 
     Raises:
@@ -32,7 +32,7 @@ def path_rule(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: expand(words[0]),
+        instance_from_str=lambda words: expand_user(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
@@ -67,6 +67,6 @@ def parse(
     )
 
 
-def said(arguments: Sequence[str], setting: str) -> bool:
+def flag_given(arguments: Sequence[str], setting: str) -> bool:
     """Tell whether a command line names a setting."""
     return any(word.partition("=")[0].replace("_", "-") == f"--{setting.replace('_', '-')}" for word in arguments)

@@ -6,6 +6,6 @@ import signal
 from collections.abc import Iterable
 
 
-def answerable(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+def signals_to_handle(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
     """Return those to handle: not SIGHUP where it is ignored, for that is what nohup is asked for."""
     return [n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]

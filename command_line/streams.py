@@ -15,14 +15,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TextIO
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 
 UNWRITTEN = 74  # EX_IOERR
 INTERRUPTED = 128 + signal.SIGINT
 READER_GONE = (errno.EPIPE, errno.EIO)  # the other end of a pipe; a terminal
 
 
-class Stream(io.FileIO):
+class LossyStream(io.FileIO):
     """A standard stream that drops what cannot be written, and remembers why."""
 
     error: OSError | None = None
@@ -42,7 +42,7 @@ def run(main: Callable[[], int]) -> NoReturn:
     SIGTERM and SIGHUP end it as Ctrl-C does, unless it has an answer of its own: in order, without a traceback.
     """
     out = secure_streams()
-    for number in answerable((signal.SIGTERM, signal.SIGHUP)):
+    for number in signals_to_handle((signal.SIGTERM, signal.SIGHUP)):
         signal.signal(number, signal.default_int_handler)
     try:
         code = main()
@@ -57,21 +57,21 @@ def run(main: Callable[[], int]) -> NoReturn:
     sys.exit(code)
 
 
-def secure_streams() -> Stream:
+def secure_streams() -> LossyStream:
     """Let no standard stream fail whoever writes to it, and return that of standard output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file that is opened would take its place, and what is said would go there
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    sys.stdout, out = secure(1, sys.stdout)
-    sys.stderr, _ = secure(2, sys.stderr)
+    sys.stdout, out = secure_stream(1, sys.stdout)
+    sys.stderr, _ = secure_stream(2, sys.stderr)
     return out
 
 
-def secure(descriptor: int, before: TextIO | None) -> tuple[TextIO, Stream]:
+def secure_stream(descriptor: int, before: TextIO | None) -> tuple[TextIO, LossyStream]:
     """Return a stream that takes everything, in place of one of Python's."""
-    raw = Stream(descriptor, "w", closefd=False)
+    raw = LossyStream(descriptor, "w", closefd=False)
     text = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
@@ -85,4 +85,4 @@ def secure(descriptor: int, before: TextIO | None) -> tuple[TextIO, Stream]:
 def reader_gone() -> bool:
     """Tell whether nobody reads standard output any more: the end of what would go on for ever."""
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
-    return isinstance(raw, Stream) and raw.error is not None and raw.error.errno in READER_GONE
+    return isinstance(raw, LossyStream) and raw.error is not None and raw.error.errno in READER_GONE

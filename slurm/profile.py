@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from command_line.arguments import expand
+from command_line.arguments import expand_user
 from slurm.command_environment import SITE_SETTINGS, site_default
 from slurm.errors import SlurmUsageError
 
@@ -91,7 +91,7 @@ def load_profile(name: str) -> Profile:
         SlurmUsageError: there is none, or it is invalid.
     """
     try:
-        path = expand(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
+        path = expand_user(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
@@ -103,9 +103,9 @@ def load_profile(name: str) -> Profile:
     return profile
 
 
-def expand_home(path: str) -> str:
+def expand_leading_home(path: str) -> str:
     """Return a path, or HOST:CONTAINER, with a leading `~` replaced by the home folder."""
-    return str(expand(path)) if path.startswith("~") else path
+    return str(expand_user(path)) if path.startswith("~") else path
 
 
 def checked_value(key: str, value: Any, where: str) -> Any:
@@ -121,9 +121,9 @@ def checked_value(key: str, value: Any, where: str) -> Any:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
         raise SlurmUsageError(f"{where}: there is no setting {key!r}; {hint}")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        value = tuple(map(expand_home, value) if key == "mounts" else value)
+        value = tuple(map(expand_leading_home, value) if key == "mounts" else value)
     if key in ("image", "python") and isinstance(value, str):
-        value = expand_home(value)
+        value = expand_leading_home(value)
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
     if type(value) is not wanted:
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]

@@ -167,7 +167,7 @@ def test_an_evaluation_that_is_stopped(
     computed: list[int] = []
     compute = ExtractionTask.compute
 
-    def counted(task: ExtractionTask, group: store.Group) -> store.Arrays:
+    def counted(task: ExtractionTask, group: store.ImageGroup) -> store.Arrays:
         computed.append(group.start)
         if len(computed) == 4:
             raise KeyboardInterrupt

@@ -18,9 +18,8 @@ from PIL import Image
 from tests.conftest import HOME, run
 from trainer.__main__ import main
 from trainer.benchmark import run_trials
-from trainer.benchmark.figures import Figures
 from trainer.benchmark.mixtures import RING
-from trainer.benchmark.protocol import Published
+from trainer.benchmark.protocol import Figures, Published
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Result, Trial
 from trainer.core.stopping import Outcome
@@ -74,7 +73,7 @@ def test_a_killed_benchmark_does_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second training; more seeds can be asked for later."""
-    original = run_trials.train_one
+    original = run_trials.run_trial
     done: list[Trial] = []
 
     def stopped(job: Trial, out: Path) -> Trial:

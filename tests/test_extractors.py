@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.core.fields import Refused
-from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
-from trainer.extractors.base import exact
+from trainer.evaluation.reference_conventions import CONVENTIONS
+from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
+from trainer.extractors.base import exact_kernels
 from trainer.extractors.classifier import PATIENCE_S
-from trainer.extractors.conventions import CONVENTIONS
 from trainer.extractors.resize import FILTERS, Images, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
 
@@ -47,15 +47,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data() -> Labelled:
+def data() -> LabelledImages:
     """Pictures of three classes."""
-    return Labelled("the colours", ("colours", "1"), ("red", "green", "blue"), COUNT, coloured)
+    return LabelledImages("the colours", ("colours", "1"), ("red", "green", "blue"), COUNT, coloured)
 
 
 @pytest.fixture(scope="module")
-def classifier(cache: Path, data: Labelled) -> Extractor:
+def classifier(cache: Path, data: LabelledImages) -> Extractor:
     """The classifier that has learnt them."""
-    return EXTRACTORS["classifier"](Options(data=data, cache=cache))
+    return EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=cache))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_matrices_are_multiplied_in_float32_too() -> None:
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, True
     try:
-        with suppress(ZeroDivisionError), exact(torch.device("cpu")):
+        with suppress(ZeroDivisionError), exact_kernels(torch.device("cpu")):
             assert not matmul.allow_tf32
             raise ZeroDivisionError
         assert matmul.allow_tf32
@@ -130,11 +130,11 @@ def test_matrices_are_multiplied_in_float32_too() -> None:
 
 
 def test_a_filter_is_chosen_by_its_name() -> None:
-    extractor = EXTRACTORS["random-vgg"](Options(resize="tf-bilinear"))
+    extractor = EXTRACTORS["random-vgg"](ExtractorOptions(resize="tf-bilinear"))
     assert "/tf-bilinear-64/" in extractor.label
     assert not np.array_equal(extractor(noise(1)).features, EXTRACTORS["random-vgg"]()(noise(1)).features)
     with pytest.raises(Refused, match="no filter 'tf-bilinar'; did you mean 'tf-bilinear'"):
-        EXTRACTORS["random-vgg"](Options(resize="tf-bilinar"))
+        EXTRACTORS["random-vgg"](ExtractorOptions(resize="tf-bilinar"))
 
 
 def test_conventions_name_what_there_is() -> None:
@@ -199,7 +199,7 @@ def test_a_classifier_learns_the_classes(classifier: Extractor) -> None:
     assert classifier.label.startswith(f"classifier-{classifier.version}/clean-32/")
 
 
-def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: Labelled) -> None:
+def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: LabelledImages) -> None:
     """A damaged one is learnt again, to the same bits; one of other data is another."""
     (path,) = (cache / "classifiers").iterdir()
     raw = path.read_bytes()
@@ -207,19 +207,19 @@ def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: L
     def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("no picture is read")
 
-    again = EXTRACTORS["classifier"](Options(data=replace(data, read=refuse), cache=cache))
+    again = EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, read=refuse), cache=cache))
     assert (again.label, again.note) == (classifier.label, classifier.note)
     path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     before = torch.get_rng_state()
-    again = EXTRACTORS["classifier"](Options(data=data, cache=cache))
+    again = EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=cache))
     assert again.label == classifier.label
     assert path.read_bytes() == raw
     assert torch.equal(torch.get_rng_state(), before), "no global generator is touched"
     with pytest.raises(AssertionError):
-        EXTRACTORS["classifier"](Options(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
 
 
-def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_others_wait_while_one_learns(data: LabelledImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As long as that one lives: its signs, which stand still between the first two looks here, put off the end."""
     few, now, looks = replace(data, count=20), [0.0], [0]
 
@@ -227,7 +227,7 @@ def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.Monkey
         now[0] += 0.9 * PATIENCE_S
         looks[0] += 1
         if looks[0] == 3:
-            EXTRACTORS["classifier"](Options(data=few, cache=tmp_path))
+            EXTRACTORS["classifier"](ExtractorOptions(data=few, cache=tmp_path))
         else:
             (tmp_path / "classifiers").mkdir(exist_ok=True)
             sign.touch()
@@ -235,28 +235,30 @@ def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.Monkey
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
     monkeypatch.setattr("trainer.extractors.classifier.time", clock)
-    EXTRACTORS["classifier"](Options(data=few, cache=tmp_path / "here"))
+    EXTRACTORS["classifier"](ExtractorOptions(data=few, cache=tmp_path / "here"))
     (path,) = (tmp_path / "here" / "classifiers").iterdir()
     sign = tmp_path / "classifiers" / path.with_suffix(".learning").name
 
     def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("it learns as well")
 
-    waiting = Options(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
+    waiting = ExtractorOptions(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
     assert EXTRACTORS["classifier"](waiting).note
     assert looks == [3]
 
 
-def test_who_waits_for_the_dead_learns_itself(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_waits_for_the_dead_learns_itself(
+    data: LabelledImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + PATIENCE_S))
     monkeypatch.setattr("trainer.extractors.classifier.time", clock)
-    made = EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path, missing="wait"))
+    made = EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path, missing="wait"))
     assert made.note
     assert [path.suffix for path in (tmp_path / "classifiers").iterdir()] == [".part"], "no sign of life is left"
 
 
-def test_it_shows_that_it_learns(data: Labelled, tmp_path: Path) -> None:
+def test_it_shows_that_it_learns(data: LabelledImages, tmp_path: Path) -> None:
     signs: set[int] = set()
 
     def read(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
@@ -264,13 +266,13 @@ def test_it_shows_that_it_learns(data: Labelled, tmp_path: Path) -> None:
         signs.add(sign.stat().st_mtime_ns)
         return coloured(rows)
 
-    EXTRACTORS["classifier"](Options(data=replace(data, count=20, read=read), cache=tmp_path))
+    EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20, read=read), cache=tmp_path))
     assert len(signs) > 1
 
 
-def test_a_classifier_can_be_left_for_later(data: Labelled, tmp_path: Path) -> None:
+def test_a_classifier_can_be_left_for_later(data: LabelledImages, tmp_path: Path) -> None:
     """Its classes are known; nothing is learnt, and nothing written."""
-    made = EXTRACTORS["classifier"](Options(data=data, cache=tmp_path / "cache", missing="leave"))
+    made = EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=tmp_path / "cache", missing="leave"))
     assert (made.classes, made.note) == (3, "")
     assert not (tmp_path / "cache").exists()
 
@@ -284,16 +286,16 @@ def test_a_classifier_can_be_left_for_later(data: Labelled, tmp_path: Path) -> N
     ],
 )
 def test_a_classifier_needs_classes(
-    data: Labelled, tmp_path: Path, classes: tuple[str, ...], count: int, message: str
+    data: LabelledImages, tmp_path: Path, classes: tuple[str, ...], count: int, message: str
 ) -> None:
     with pytest.raises(Refused, match=message):
-        EXTRACTORS["classifier"](Options(data=replace(data, classes=classes, count=count), cache=tmp_path))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, classes=classes, count=count), cache=tmp_path))
 
 
-def test_a_classifier_needs_data_and_a_place(data: Labelled, tmp_path: Path) -> None:
+def test_a_classifier_needs_data_and_a_place(data: LabelledImages, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no labelled data"):
         EXTRACTORS["classifier"]()
     (tmp_path / "file").write_text("")
     with pytest.raises(Refused, match=r"cannot be kept in .*; name a --cache"):
-        EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "file"))
-    assert EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "another"))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path / "file"))
+    assert EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path / "another"))

@@ -9,7 +9,7 @@ import torch
 
 from trainer.core.randomness import philox
 from trainer.metrics import METRICS, ms_ssim, sliced_wasserstein
-from trainer.metrics.base import Doubles, Sample
+from trainer.metrics.base import Float64Array, Sample
 from trainer.metrics.ms_ssim import C1, C2, pair_similarities, scales
 from trainer.metrics.sliced_wasserstein import PATCHES, SlicedWasserstein, all_patches, distances, moments, project
 
@@ -21,7 +21,7 @@ def noise(name: str, n: int, size: int, least: int = 0, most: int = 256) -> Pict
     return philox("test pictures", name).integers(least, most, (n, size, size, 3), dtype=np.uint8)
 
 
-def window_by_window(x: Doubles, y: Doubles) -> tuple[float, float]:
+def window_by_window(x: Float64Array, y: Float64Array) -> tuple[float, float]:
     """Return the mean SSIM of one channel, (h, w), and that of its contrast and structure, by the formula."""
     bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     weights, found = np.outer(bell, bell) / bell.sum() ** 2, []

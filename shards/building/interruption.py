@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 
 INTERRUPTED = 75  # exit code EX_TEMPFAIL: the same command with --resume goes on
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -49,7 +49,7 @@ class Interruption:
 def interruptible() -> Iterator[Interruption]:
     """Handle the signals until the end of the `with` block."""
     interruption = Interruption()
-    before = {signum: signal.signal(signum, interruption.on_signal) for signum in answerable(SIGNALS)}
+    before = {signum: signal.signal(signum, interruption.on_signal) for signum in signals_to_handle(SIGNALS)}
     try:
         yield interruption
     finally:

@@ -7,10 +7,10 @@ import sys
 from concurrent.futures.process import BrokenProcessPool
 
 from trainer.benchmark.arguments import Benchmark
-from trainer.benchmark.output import Document, tell
-from trainer.benchmark.registry import RECIPES
+from trainer.benchmark.output import Document, write_output
+from trainer.benchmark.recipes import RECIPES
 from trainer.benchmark.results import Trial
-from trainer.benchmark.run_trials import kept, settings, train_all
+from trainer.benchmark.run_trials import kept_result, run_trials, trial_config
 from trainer.core.fields import Refused
 from trainer.core.registry import choose
 from trainer.core.stopping import Outcome
@@ -22,17 +22,17 @@ def run_benchmark(args: Benchmark) -> Outcome:
     Raises:
         Refused: there is no such protocol or recipe, --out holds other results, or the document has no place for them.
     """
-    jobs = plan(args)
+    jobs = plan_trials(args)
     if args.markdown:
         Document.open(args.markdown)  # refused now, not after hours
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"--out: the folder {args.out} cannot be made: {error.strerror}") from error
-    missing = [job for job in jobs if kept(job, args.out) is None]
+    missing = [job for job in jobs if kept_result(job, args.out) is None]
     processes = args.processes or len(os.sched_getaffinity(0))
     try:
-        for count, job in enumerate(train_all(missing, args.out, processes), 1):
+        for count, job in enumerate(run_trials(missing, args.out, processes), 1):
             print(f"{count} of {len(missing)}: {job.protocol}, {job.recipe}, seed {job.seed}", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
@@ -40,11 +40,11 @@ def run_benchmark(args: Benchmark) -> Outcome:
     except BrokenProcessPool:
         print("a training was killed; the same command goes on", file=sys.stderr)
         return Outcome.FAILED
-    print(tell(jobs, args.out, Document.open(args.markdown) if args.markdown else None))
+    print(write_output(jobs, args.out, Document.open(args.markdown) if args.markdown else None))
     return Outcome.FINISHED
 
 
-def plan(args: Benchmark) -> list[Trial]:
+def plan_trials(args: Benchmark) -> list[Trial]:
     """Return the trainings that are asked for, the first seed of every recipe first.
 
     Raises:
@@ -62,5 +62,5 @@ def plan(args: Benchmark) -> list[Trial]:
             trial = choose(RECIPES[protocol], recipe, f"{protocol} recipe")
             jobs += [Trial(protocol, recipe, seed, args.steps or trial.steps) for seed in range(args.seeds)]
     for job in jobs:
-        settings(job).check()
+        trial_config(job).check()
     return sorted(jobs, key=lambda job: job.seed)

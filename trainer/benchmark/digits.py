@@ -20,8 +20,7 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.benchmark.figures import Figures, reverse_kl
-from trainer.benchmark.protocol import Protocol, Published, Samples
+from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 from trainer.core.randomness import philox
 from trainer.sampling.sampler import grid, to_images
 
@@ -73,29 +72,29 @@ class StackedDigits(Protocol):
         """What names a digit: (n, 64) in [-1, 1] to 0…9."""
         labels = self.digits[1]
         kept = torch.arange(len(labels)) % HELD_OUT > 0
-        return SVC(gamma="scale", C=10.0).fit(shrunk(self.training), labels[kept].numpy())
+        return SVC(gamma="scale", C=10.0).fit(classifier_input(self.training), labels[kept].numpy())
 
     def accuracy(self) -> float:
         """Return the share of the held-out digits that the classifier names rightly, enlarged as the reals are."""
         pixels, labels = self.digits
         held = torch.arange(len(labels)) % HELD_OUT == 0
         seen = F.interpolate(pixels[held][:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
-        return float((self.classifier.predict(shrunk(seen)) == labels[held].numpy()).mean())
+        return float((self.classifier.predict(classifier_input(seen)) == labels[held].numpy()).mean())
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[Tensor, "n 3 16 16"]:
         """Draw pictures in [-1, 1]."""
         return self.training[torch.from_numpy(rng.integers(0, len(self.training), (n, 3)))]
 
-    def judge(self, samples: Samples) -> Figures:
+    def count_modes(self, samples: Samples) -> Figures:
         """Count the combinations of three digits; every finite picture is of one of them."""
         finite = samples[np.isfinite(samples).all((1, 2, 3))]
         if not len(finite):
             return Figures(0, reverse_kl(np.zeros(self.modes, dtype=np.int64)))
-        named = self.classifier.predict(shrunk(torch.from_numpy(finite).flatten(0, 1))).reshape(-1, 3)
+        named = self.classifier.predict(classifier_input(torch.from_numpy(finite).flatten(0, 1))).reshape(-1, 3)
         counts = np.bincount(named @ np.array([100, 10, 1]), minlength=self.modes)
         return Figures(int((counts > 0).sum()), reverse_kl(counts))
 
-    def picture(self, samples: Samples, title: str) -> Image.Image:
+    def draw_samples(self, samples: Samples, title: str) -> Image.Image:
         """Show the first pictures, enlarged."""
         shown = grid(to_images(torch.from_numpy(samples)), COLUMNS)
         return Image.fromarray(shown).resize((2 * shown.shape[1], 2 * shown.shape[0]), Image.Resampling.NEAREST)
@@ -105,6 +104,6 @@ class StackedDigits(Protocol):
         return f"The classifier names {100 * self.accuracy():.1f} % of the held-out digits rightly."
 
 
-def shrunk(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
+def classifier_input(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
     """Return single channels as the classifier sees them: (n, 64)."""
     return F.avg_pool2d(channels[:, None], 2).flatten(1).numpy()

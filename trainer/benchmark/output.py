@@ -13,10 +13,10 @@ from PIL import Image
 
 from shards.atomic_files import write_atomically
 from trainer.benchmark import results
-from trainer.benchmark.registry import PROTOCOLS, RECIPES
+from trainer.benchmark.recipes import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Result, Trial
-from trainer.benchmark.run_trials import kept
+from trainer.benchmark.run_trials import kept_result
 from trainer.core.fields import Refused
 from trainer.core.randomness import philox
 
@@ -54,7 +54,7 @@ class Document:
         return self.path.with_suffix("")
 
 
-def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
+def write_output(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
     """Write summary.json and one picture a recipe under `out`, and both tables and pictures into the document.
 
     Returns: the tables.
@@ -63,8 +63,8 @@ def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
     pictures: dict[str, bytes] = {}
     for protocol, recipe in dict.fromkeys((job.protocol, job.recipe) for job in jobs):
         first = next(job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe))
-        summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_kept(first, out)], PROTOCOLS[protocol].modes)
-        shown = PROTOCOLS[protocol].picture(results.read_samples(first, out), recipe)
+        summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_results(first, out)], PROTOCOLS[protocol].modes)
+        shown = PROTOCOLS[protocol].draw_samples(results.read_samples(first, out), recipe)
         pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
     values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
     write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
@@ -77,17 +77,17 @@ def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
     return text
 
 
-def all_kept(first: Trial, out: Path) -> Iterator[Result]:
+def all_results(first: Trial, out: Path) -> Iterator[Result]:
     """Yield the results of all seeds from the first on, those of an earlier command that asked for more, too."""
     seeds = count(first.seed)
-    while result := kept(replace(first, seed=next(seeds)), out):
+    while result := kept_result(replace(first, seed=next(seeds)), out):
         yield result
 
 
 def section(name: str, summaries: dict[str, Summary]) -> str:
     """Return a protocol's table, and what its recipes are."""
     protocol = PROTOCOLS[name]
-    data = protocol.judge(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
+    data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
     trials = {recipe: RECIPES[name][recipe] for recipe in summaries}
     recipes = "\n".join(f"- **{recipe}** ({trial.paper}): {trial.expect}." for recipe, trial in trials.items())
     return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"

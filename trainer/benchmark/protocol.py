@@ -11,10 +11,28 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from trainer.benchmark.figures import Figures
-
 Samples = npt.NDArray[np.float32]
-"""(n, 2) points, or (n, 3, h, w) pictures in [-1, 1]."""
+"""(n, 2) points, or (n, 3, h, w) images in [-1, 1]."""
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was counted in one sample."""
+
+    modes: int
+    """Modes with at least one counted point."""
+    reverse_kl: float
+    """KL(histogram of the counted points || uniform), in nats: log K minus the entropy; log K, its largest value, if
+    no point counts."""
+    high_quality: float | None = None
+    """Share of the points that count, in [0, 1]; None: the protocol counts all."""
+
+
+def reverse_kl(counts: Indices) -> float:
+    """Return KL(p || uniform) in nats of the histogram p over K modes; log K for an empty one."""
+    p = counts[counts > 0] / max(1, counts.sum())
+    return float(np.log(len(counts)) + (p * np.log(p)).sum())
 
 
 @dataclass(frozen=True)
@@ -51,11 +69,11 @@ class Protocol(ABC):
         """Draw n real samples, as float32 on the CPU."""
 
     @abstractmethod
-    def judge(self, samples: Samples) -> Figures:
+    def count_modes(self, samples: Samples) -> Figures:
         """Count the modes of a sample; what is not finite belongs to none."""
 
     @abstractmethod
-    def picture(self, samples: Samples, title: str) -> Image.Image:
+    def draw_samples(self, samples: Samples, title: str) -> Image.Image:
         """Show a sample."""
 
     def note(self) -> str:

@@ -8,8 +8,12 @@ every figure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from trainer.benchmark.digits import StackedDigits
+from trainer.benchmark.mixtures import GRID, RING
+from trainer.benchmark.protocol import Protocol
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
 from trainer.config.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
@@ -21,7 +25,7 @@ NEWEST = 1.0  # pictures: with such a half-life, the average of the weights is t
 
 
 @dataclass(frozen=True)
-class Trial(Recipe):
+class BenchmarkRecipe(Recipe):
     """A recipe, and how long it is trained."""
 
     steps: int = 4_000
@@ -92,45 +96,48 @@ pairing = replace(
 # One line a field would hide the table.
 # fmt: off
 POINTS = {
-    "gan": Trial(
+    "gan": BenchmarkRecipe(
         points,
         GOODFELLOW, "the protocol's own baseline"),
-    "pacgan2": Trial(
+    "pacgan2": BenchmarkRecipe(
         packed(points, 2),
         PACGAN, "D judges packs of two, so that a lack of variety shows"),
-    "pacgan3": Trial(
+    "pacgan3": BenchmarkRecipe(
         packed(points, 3),
         PACGAN, "packs of three"),
-    "pacgan4": Trial(
+    "pacgan4": BenchmarkRecipe(
         packed(points, 4),
         PACGAN, "packs of four"),
-    "r1": Trial(
+    "r1": BenchmarkRecipe(
         replace(points, penalties=Penalties(r1=w(0.1))),
         R1, "D's gradients vanish on reals"),
-    "wgan-gp": Trial(
+    "wgan-gp": BenchmarkRecipe(
         replace(points, objective="wasserstein", d_steps=5, penalties=Penalties(wgan_gp=w(0.1)),
                 optimizer=replace(points.optimizer, beta1=0.5, beta2=0.9)),
         WGAN_GP, "the authors' toy settings: five updates of D, weight 0.1", steps=1_000),
-    "r3gan": Trial(
+    "r3gan": BenchmarkRecipe(
         replace(points, objective="relativistic-pairing", penalties=Penalties(r1=w(0.1), r2=w(0.1))),
         R3GAN, "the loss alone, on the protocol's networks: D compares pairs, R1 and R2"),
-    "disconnected": Trial(
+    "disconnected": BenchmarkRecipe(
         disconnected,
         R3GAN, "its loss and its falling penalties, rates that fall to zero, an average of the weights, and "
         "networks for data in pieces (trainer/networks/disconnected.py)", steps=8_000),
 }
 DIGITS = {
-    "dcgan": Trial(
+    "dcgan": BenchmarkRecipe(
         digits,
         DCGAN, "the protocol's own baseline, at 16 pixels", steps=3_000),
-    "pacdcgan2": Trial(
+    "pacdcgan2": BenchmarkRecipe(
         packed(digits, 2),
         PACGAN, "D judges packs of two", steps=3_000),
-    "pacdcgan4": Trial(
+    "pacdcgan4": BenchmarkRecipe(
         packed(digits, 4),
         PACGAN, "packs of four", steps=3_000),
-    "r3gan": Trial(
+    "r3gan": BenchmarkRecipe(
         pairing,
         R3GAN, "its loss and its schedules on DCGAN's networks, without BatchNorm in D", steps=3_000),
 }
 # fmt: on
+
+PROTOCOLS: dict[str, Protocol] = {"ring": RING, "grid": GRID, "digits": StackedDigits()}
+RECIPES: dict[str, Mapping[str, BenchmarkRecipe]] = {"ring": POINTS, "grid": POINTS, "digits": DIGITS}

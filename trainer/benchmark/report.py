@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.benchmark.figures import Figures
-from trainer.benchmark.protocol import Protocol
+from trainer.benchmark.protocol import Figures, Protocol
 from trainer.benchmark.results import Result
 
 HEADER = (

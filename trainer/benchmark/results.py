@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from shards.atomic_files import write_atomically
-from trainer.benchmark.figures import Figures
-from trainer.benchmark.protocol import Samples
+from trainer.benchmark.protocol import Figures, Samples
 from trainer.core.fields import Refused
 
 
@@ -49,7 +48,7 @@ class Result:
     """Seconds of one core; the only number here that another run of the same seed may change."""
 
 
-def write(job: Trial, out: Path, result: Result, samples: Samples) -> None:
+def write_result(job: Trial, out: Path, result: Result, samples: Samples) -> None:
     """Keep a result, and the samples before it."""
     job.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
@@ -58,7 +57,7 @@ def write(job: Trial, out: Path, result: Result, samples: Samples) -> None:
     write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
 
 
-def read(job: Trial, out: Path, identity: str) -> Result | None:
+def read_result(job: Trial, out: Path, identity: str) -> Result | None:
     """Return what is kept of a training; None: nothing.
 
     Raises:

@@ -25,7 +25,7 @@ from trainer.sampling.sampler import Sampler
 CPU = torch.device("cpu")
 
 
-def real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
+def draw_real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
     """Draw the reals of one micro-batch: a function of the seed and of where they stand."""
     return protocol.draw(philox(config.seed, "real", images_seen, micro_batch), config.micro_batch_size)
 
@@ -37,7 +37,7 @@ def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
 
     def batch(images_seen: int, j: int) -> Batch:
         latent, extra = random_inputs(draws, unknown, images_seen, j)
-        return Batch(j, images_seen, real(protocol, config, images_seen, j), latent, extra, 0)
+        return Batch(j, images_seen, draw_real(protocol, config, images_seen, j), latent, extra, 0)
 
     first = 0
     while True:
@@ -46,7 +46,7 @@ def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
         first += config.step_images
 
 
-def never() -> bool:
+def never_stop() -> bool:
     """Ask for no stop: a training that is killed begins again."""
     return False
 
@@ -57,14 +57,14 @@ def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
     step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
     for batches in islice(updates(protocol, config), steps):
-        step(batches, never)
+        step(batches, never_stop)
         state.images_seen += config.step_images
         update_average(list(state.ema.values()), weights, config.step_images, state.images_seen, config.optimizer)
     return state
 
 
 @torch.no_grad()
-def paint(config: Config, state: TrainState, num: int) -> Samples:
+def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
     """Paint with the averaged generator; sample i is a function of the weights, the seed and i alone."""
     sampler = Sampler(config, CPU)
     sampler.load(state.ema)

@@ -16,7 +16,7 @@ from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
-from command_line.arguments import expand
+from command_line.arguments import expand_user
 from trainer.core.limits import Limits
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return float(value)
         elif option is Path and isinstance(value, str):
             try:
-                return expand(value)
+                return expand_user(value)
             except ValueError as error:
                 raise Refused(f"{where}: {error}") from None
         # Not isinstance: True is an int to Python, and would pass for 1.

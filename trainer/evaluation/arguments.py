@@ -11,9 +11,9 @@ import tyro
 
 from trainer.core.fields import Refused
 from trainer.core.registry import choose, one_of
+from trainer.evaluation.reference_conventions import CONVENTIONS
 from trainer.extractors import EXTRACTORS
 from trainer.extractors.base import CACHE
-from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
 
 
@@ -33,7 +33,7 @@ class Evaluate:
     """What turns pictures into features; default: random-vgg, which needs no file."""
     weights: Path | None = None
     """The extractor's file of weights."""
-    like: Annotated[str | None, one_of(CONVENTIONS)] = None
+    reference_convention: Annotated[str | None, one_of(CONVENTIONS)] = None
     """Compute as this other program does, to compare with its numbers."""
     checkpoint: str | None = None
     """Of the run: its folder's name, its pictures seen, or "best"; default: the newest whole one."""
@@ -63,10 +63,10 @@ class Evaluate:
 
 def command_line(args: Evaluate) -> list[str]:
     """Return the arguments of `python -m trainer` for the same evaluation, wherever it is started."""
-    return ["evaluate", str(args.subject.resolve()), *options(args)]
+    return ["evaluate", str(args.subject.resolve()), *option_words(args)]
 
 
-def options(args: Evaluate) -> Iterator[str]:
+def option_words(args: Evaluate) -> Iterator[str]:
     """Yield the options that are not left to their defaults; paths are absolute."""
     for field in fields(args)[1:]:
         value = getattr(args, field.name)

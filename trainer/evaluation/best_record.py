@@ -12,7 +12,7 @@ from trainer.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Best:
+class BestCheckpoint:
     """Which checkpoint, and why."""
 
     checkpoint: str
@@ -21,7 +21,7 @@ class Best:
     value: float
 
     @classmethod
-    def of(cls, run: RunFolder) -> Best | None:
+    def of(cls, run: RunFolder) -> BestCheckpoint | None:
         """Read best.json; None: nothing was chosen yet."""
         try:
             return cls(**json.loads(run.best.read_text()))

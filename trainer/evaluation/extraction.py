@@ -14,9 +14,9 @@ from tqdm import tqdm
 from trainer.distributed.numerical_environment import environment
 from trainer.distributed.world import World
 from trainer.evaluation.source import ImageSource, Labels
-from trainer.evaluation.store import Arrays, Group, Store, groups
+from trainer.evaluation.store import Arrays, FeatureStore, ImageGroup, split_groups
 from trainer.extractors import Extractor
-from trainer.extractors.base import usual_device
+from trainer.extractors.base import default_device
 from trainer.sampling.sampler import Images
 
 SCHEMA = "1"
@@ -48,16 +48,16 @@ class ExtractionTask:
         return self.kept if self.source.count is None else 0
 
     @cached_property
-    def store(self) -> Store:
+    def store(self) -> FeatureStore:
         """Where the features lie. Bits hold for one environment, so what they depend on of it is in the key."""
         label = self.extractor.label if self.extractor else "pictures"
-        here = environment(usual_device())
+        here = environment(default_device())
         place = (PIL.__version__, *(str(here[name]) for name in ("device", "instructions", "torch", "cudnn")))
         evaluation = self.evaluation if self.source.count is None else ""
         key = (SCHEMA, *self.source.key, label, str(self.stored), *place)
-        return Store(self.cache, *key, evaluation=evaluation)
+        return FeatureStore(self.cache, *key, evaluation=evaluation)
 
-    def compute(self, group: Group) -> Arrays:
+    def compute(self, group: ImageGroup) -> Arrays:
         """Compute one part.
 
         Raises:
@@ -81,7 +81,7 @@ class ExtractionTask:
         Raises:
             Refused: a picture cannot be had, or a part cannot be written.
         """
-        everything = groups(self.count)
+        everything = split_groups(self.count)
         order = everything[world.rank :: world.size]
         if world.main:  # from the last one on: so it meets whoever is still at work only at the end
             order += [group for group in reversed(everything) if group not in order]
@@ -90,10 +90,10 @@ class ExtractionTask:
             if not self.store.has(group) and not self.store.done.exists():
                 self.store.write(group, self.compute(group))
 
-    def gather(self) -> Seen:
+    def gather(self) -> ExtractedSamples:
         """Bring all parts together in the order of numbers; damaged ones are computed again."""
         whole: Arrays = {}
-        for group in groups(self.count):
+        for group in split_groups(self.count):
             part = self.store.read(group)
             if part is None:
                 part = self.compute(group)
@@ -102,13 +102,13 @@ class ExtractionTask:
                 rows = self.stored if name == "pictures" else self.count
                 target = whole.setdefault(name, np.empty((rows, *array.shape[1:]), array.dtype))
                 target[group.start : group.start + len(array)] = array
-        pictures = [whole["pictures"]] + [self.source.pictures(g.rows) for g in groups(self.kept - self.stored)]
+        pictures = [whole["pictures"]] + [self.source.pictures(g.rows) for g in split_groups(self.kept - self.stored)]
         labels = self.source.labels(np.arange(self.count))
-        return Seen(whole.get("features"), whole.get("probabilities"), np.concatenate(pictures), labels)
+        return ExtractedSamples(whole.get("features"), whole.get("probabilities"), np.concatenate(pictures), labels)
 
 
 @dataclass(frozen=True)
-class Seen:
+class ExtractedSamples:
     """What is known of the pictures of a source."""
 
     features: npt.NDArray[np.float32] | None  # (n, d)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trainer.evaluation.extraction import Seen
+from trainer.evaluation.extraction import ExtractedSamples
 from trainer.metrics.base import Estimate, Metric, Sample
 
-PICTURES = 4096  # of each side at most, for metrics that look at the pictures themselves
-LEAST_FLOOR = 16  # pictures in place of the fakes
+MAX_IMAGES = 4096  # of each side at most, for metrics that look at the pictures themselves
+MIN_FLOOR_IMAGES = 16  # pictures in place of the fakes
 FIELDS = ("features", "probabilities", "pictures", "labels")  # of a sample
 
 
@@ -34,12 +34,12 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Sides:
+class Comparison:
     """What is compared: all of the fakes with as many reals, or with all or none of them, as the metric has it."""
 
-    fake: Seen
-    real: Seen
-    held_out: Seen | None
+    fake: ExtractedSamples
+    real: ExtractedSamples
+    held_out: ExtractedSamples | None
 
     def figures(self, metric: Metric, extractor: str) -> list[Figure]:
         """Measure, and measure the floor.
@@ -51,50 +51,52 @@ class Sides:
         Raises:
             ValueError: the metric cannot be computed of these pictures; the message says why.
         """
-        fake, real = sample(self.fake, metric), sample(self.real, metric)
-        held_out = sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
-        found = metric(real if metric.against == "all" else part(real, 0, fake.count), fake, held_out)
-        floors = floor(metric, real, fake.count, held_out)
+        fake, real = as_sample(self.fake, metric), as_sample(self.real, metric)
+        held_out = as_sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
+        found = metric(real if metric.against == "all" else slice_sample(real, 0, fake.count), fake, held_out)
+        floors = measure_floor(metric, real, fake.count, held_out)
         label = extractor if {"features", "probabilities"} & {*metric.needs} else "pictures"
         return [
-            Figure(name, column(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
+            Figure(name, column_name(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
             for name, estimate in found.items()
         ]
 
 
-def floor(metric: Metric, real: Sample, count: int, held_out: Sample | None) -> Mapping[str, Estimate]:
+def measure_floor(metric: Metric, real: Sample, count: int, held_out: Sample | None) -> Mapping[str, Estimate]:
     """Measure real pictures in place of the fakes: as many, or half of those there are if they need others beside them.
 
     Those that follow the others stand in for the fakes, and are compared with as many before them, or with all others.
     """
     size = min(count, real.count if metric.against == "none" else real.count // 2)
-    if size < LEAST_FLOOR:
+    if size < MIN_FLOOR_IMAGES:
         return {}
     reals = {"none": 0, "as many": size, "all": real.count - size}[metric.against]
     try:
-        return metric(part(real, 0, reals), part(real, reals, reals + size), held_out)
+        return metric(slice_sample(real, 0, reals), slice_sample(real, reals, reals + size), held_out)
     except ValueError:  # enough for the fakes, too few for halves
         return {}
 
 
-def sample(seen: Seen, metric: Metric) -> Sample:
+def as_sample(seen: ExtractedSamples, metric: Metric) -> Sample:
     """Return what a metric needs, of all pictures of which it is all known."""
     known = {name: getattr(seen, name) for name in FIELDS if name in metric.needs}
     whole = Sample(**known)
-    return part(whole, 0, min((len(array) for array in known.values() if array is not None), default=0))
+    return slice_sample(whole, 0, min((len(array) for array in known.values() if array is not None), default=0))
 
 
-def part(whole: Sample, start: int, stop: int) -> Sample:
+def slice_sample(whole: Sample, start: int, stop: int) -> Sample:
     """Return the pictures start to stop - 1."""
     return Sample(*(None if array is None else array[start:stop] for array in (getattr(whole, f) for f in FIELDS)))
 
 
-def column(name: str, estimate: Estimate, label: str) -> str:
+def column_name(name: str, estimate: Estimate, label: str) -> str:
     """Name a figure so that only those that can be compared share a name."""
     same = estimate.reals in (None, estimate.count)
-    return f"{name}_{short(estimate.count)}/{label}" + ("" if same else f"/of-{short(estimate.reals or 0)}-reals")
+    return f"{name}_{short_count(estimate.count)}/{label}" + (
+        "" if same else f"/of-{short_count(estimate.reals or 0)}-reals"
+    )
 
 
-def short(count: int) -> str:
+def short_count(count: int) -> str:
     """Write 50000 as 50k, and 1234 as it is."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)

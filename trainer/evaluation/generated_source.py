@@ -10,13 +10,13 @@ import numpy as np
 from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.evaluation.source import Folder, Labels, Rows, Shards
+from trainer.evaluation.source import FolderImages, Labels, Rows, ShardImages
 from trainer.runs.checkpoint import MANIFEST, Checkpoint, sha256
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names
 from trainer.sampling.sampler import Images
 
 
-class Painted:
+class GeneratedImages:
     """What a run's averaged generator paints: picture i is a function of the weights, the seed set, its class and i.
 
     A generator that is told classes paints those of the real pictures of the same numbers, so that the classes have
@@ -36,18 +36,25 @@ class Painted:
 
     count = None
 
-    def __init__(self, run: Path, config: Config, checkpoint: Checkpoint, seed_set: str, real: Shards | Folder) -> None:
+    def __init__(
+        self, run: Path, config: Config, checkpoint: Checkpoint, seed_set: str, real: ShardImages | FolderImages
+    ) -> None:
         self.run, self.checkpoint, self.seed_set = run, checkpoint, seed_set
         self.name = f"{run}, checkpoint {checkpoint.path.name}"
         known = class_names(config, checkpoint) if config.network.g_classes else ()
-        self.told = labelled(config, real) if known else None
-        self.classes = self.told.classes if self.told else ()
+        self.class_source = class_source(config, real) if known else None
+        self.classes = self.class_source.classes if self.class_source else ()
         if unknown := [name for name in self.classes if name not in known]:
             raise Refused(
                 f"the generator of {run} was not told the class {unknown[0]!r} of {real.name}, but {', '.join(known)}"
             )
         self.indices = np.array([*map(known.index, self.classes), -1])  # the generator's, by those of the reals
-        self.key = ("painted", sha256(checkpoint.path / MANIFEST), seed_set, self.told.key[1] if self.told else "")
+        self.key = (
+            "painted",
+            sha256(checkpoint.path / MANIFEST),
+            seed_set,
+            self.class_source.key[1] if self.class_source else "",
+        )
 
     @cached_property
     def trained(self) -> TrainedGenerator:
@@ -64,10 +71,10 @@ class Painted:
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes that are painted, by their places in `classes`."""
-        return self.told.labels(rows % self.told.count) if self.told else None
+        return self.class_source.labels(rows % self.class_source.count) if self.class_source else None
 
 
-def labelled(config: Config, real: Shards | Folder) -> Shards:
+def class_source(config: Config, real: ShardImages | FolderImages) -> ShardImages:
     """Return the pictures whose classes are painted: the real ones, or those of the training if these have none."""
     assert config.data
-    return real if isinstance(real, Shards) and real.classes else Shards(Index.open(config.data), "train")
+    return real if isinstance(real, ShardImages) and real.classes else ShardImages(Index.open(config.data), "train")

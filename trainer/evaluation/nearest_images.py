@@ -12,13 +12,13 @@ from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
 from trainer.sampling.sampler import GAP, Images
 
-NEIGHBOURS = 5
-SHOWN = 16  # painted pictures: those nearest to a real one
+SHOWN_NEAREST = 5
+ROWS = 16  # painted pictures: those nearest to a real one
 
 Features = npt.NDArray[np.floating]
 
 
-def nearest_pictures(
+def nearest_images_png(
     fake: ExtractionTask, real: ExtractionTask, fake_features: Features, real_features: Features
 ) -> bytes:
     """Return a PNG: one line for each of the fakes nearest to a real picture, itself and then its neighbours.
@@ -28,16 +28,16 @@ def nearest_pictures(
         fake_features: (n, d), of the first n fakes.
         real_features: (m, d), of the first m reals.
     """
-    distances, indices = nearest(fake_features, real_features, min(NEIGHBOURS, len(real_features)))
-    chosen = np.argsort(distances[:, 0], kind="stable")[:SHOWN]
+    distances, indices = nearest(fake_features, real_features, min(SHOWN_NEAREST, len(real_features)))
+    chosen = np.argsort(distances[:, 0], kind="stable")[:ROWS]
     painted = fake.source.pictures(chosen)
     near = real.source.pictures(indices[chosen].ravel()).reshape(*indices[chosen].shape, *painted.shape[1:])
-    lines = [np.concatenate([wide(fake), *row], axis=1) for fake, row in zip(painted, near, strict=True)]
+    lines = [np.concatenate([with_gap(fake), *row], axis=1) for fake, row in zip(painted, near, strict=True)]
     file = io.BytesIO()
     Image.fromarray(np.concatenate(lines)).save(file, "png")
     return file.getvalue()
 
 
-def wide(picture: npt.NDArray[np.uint8]) -> Images:
+def with_gap(picture: npt.NDArray[np.uint8]) -> Images:
     """Set a picture (h, w, 3) off from what follows on its right."""
     return np.pad(picture, ((0, 0), (0, GAP), (0, 0)), constant_values=255)

@@ -41,7 +41,7 @@ class Evaluation:
         figures = {figure.column: figure.to_json() for figure in self.figures}
         made = {"lienzo": version("lienzo"), "torch": torch.__version__, "definitions": DEFINITIONS}
         plain = {"schema": SCHEMA, **self.facts, "made_with": made, "figures": figures, "left_out": dict(self.left_out)}
-        return finite(plain)  # type: ignore[no-any-return]
+        return json_values(plain)  # type: ignore[no-any-return]
 
     def write(self, path: Path) -> None:
         """Write a JSON file that is whole or not there.
@@ -70,14 +70,14 @@ class Evaluation:
             table.add_column(name, justify="right")
         for figure in self.figures:
             estimate = figure.estimate
-            interval = f"{number(estimate.low)} to {number(estimate.high)}"
+            interval = f"{format_number(estimate.low)} to {format_number(estimate.high)}"
             table.add_row(
                 figure.column,
                 ARROWS[figure.better],
-                number(estimate.value),
+                format_number(estimate.value),
                 "none" if estimate.low == estimate.high else interval,
-                floor_words(figure.floor, estimate),
-                sizes(estimate),
+                describe_floor(figure.floor, estimate),
+                describe_sizes(estimate),
             )
         width = None if os.isatty(1) else 200
         console = Console(highlight=False, width=width)
@@ -86,29 +86,31 @@ class Evaluation:
             console.print(f"{name} is left out: {why}", soft_wrap=True, markup=False)
 
 
-def floor_words(floor: Estimate | None, estimate: Estimate) -> str:
+def describe_floor(floor: Estimate | None, estimate: Estimate) -> str:
     """Say what real pictures get, and of how many if they are not the same numbers."""
     if floor is None:
         return "too few reals"
-    return number(floor.value) + ("" if sizes(floor) == sizes(estimate) else f" (of {sizes(floor)})")
+    return format_number(floor.value) + (
+        "" if describe_sizes(floor) == describe_sizes(estimate) else f" (of {describe_sizes(floor)})"
+    )
 
 
-def sizes(estimate: Estimate) -> str:
+def describe_sizes(estimate: Estimate) -> str:
     """Say how many pictures were measured, and against how many where it is not the same number."""
     same = estimate.reals in (None, estimate.count)
     words = f"{estimate.count:,}" + ("" if same else f" against {estimate.reals:,}")
     return words if estimate.held_out is None else f"{words} and {estimate.held_out:,} held out"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Write a figure with four digits that count."""
     return f"{value:.4g}"
 
 
-def finite(value: Any) -> Any:
+def json_values(value: Any) -> Any:
     """Return plain values with NaN and infinities by their names, at any depth."""
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {key: json_values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
+        return [json_values(inner) for inner in value]
     return name_of(value) if isinstance(value, float) else value

@@ -27,13 +27,13 @@ Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]  # (n,)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-MOST_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
+MAX_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
 HOLDOUT = "holdout"  # the split's name
 WHITE = (255, 255, 255)
 
 Order = tuple[str, ...]  # what is added to the key of the permutation
-OF_REALS: Order = ()
-OF_FAKES: Order = ("fakes",)
+ORDER_OF_REALS: Order = ()
+ORDER_OF_FAKES: Order = ("fakes",)
 
 
 class ImageSource(Protocol):
@@ -67,7 +67,7 @@ def shuffled(rows: Rows, count: int, order: Order) -> Rows:
     return permute(rows, count, "evaluation", *order)
 
 
-class Shards:
+class ShardImages:
     """A split of a folder of shards.
 
     Args:
@@ -76,13 +76,13 @@ class Shards:
         order: of its pictures.
     """
 
-    def __init__(self, index: Index, split: str, order: Order = OF_REALS) -> None:
+    def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
         self.index, self.split, self.order = index, index.splits[split], order
         self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
         self.count, self.classes, self.size = self.split.samples, index.classes, index.size
-        self.reader = Reader(index, split, self.refuse)
+        self.reader = Reader(index, split, self.refuse_damage)
 
-    def refuse(self, sample: int, problem: str) -> NoReturn:
+    def refuse_damage(self, sample: int, problem: str) -> NoReturn:
         """Refuse to measure against damaged data: what replaces a picture would change the numbers.
 
         Raises:
@@ -93,9 +93,9 @@ class Shards:
             f"run: {command('shards', 'verify', self.index.path)}, and build the shards again, into a new folder"
         )
 
-    def held_out(self) -> Shards | None:
+    def held_out(self) -> ShardImages | None:
         """Return the pictures that were kept out of the training, if any were."""
-        return Shards(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
+        return ShardImages(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
 
     def pictures(self, rows: Rows) -> Images:
         """Read pictures."""
@@ -107,7 +107,7 @@ class Shards:
         return self.index.table["label"][places].astype(np.int64) if self.classes else None
 
 
-class Folder:
+class FolderImages:
     """The pictures of a plain folder and of all folders in it, sorted by name.
 
     Each is decoded as `shards build` does it: upright, sRGB, over white; then the centre square is cropped and, unless
@@ -124,7 +124,7 @@ class Folder:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, size: int | None = None, order: Order = OF_REALS) -> None:
+    def __init__(self, path: Path, size: int | None = None, order: Order = ORDER_OF_REALS) -> None:
         found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         self.path, self.files = path, sorted(found, key=lambda file: file.relative_to(path).as_posix())
         if not self.files:
@@ -135,7 +135,7 @@ class Folder:
 
     def first_size(self) -> int:
         """Return the shorter side of the first picture."""
-        first = decoded(self.files[0], Decoding(1, "crop", WHITE, 0, MOST_PIXELS, 1))
+        first = decode_file(self.files[0], Decoding(1, "crop", WHITE, 0, MAX_PIXELS, 1))
         return min(first.width, first.height)
 
     def hash(self) -> str:
@@ -143,7 +143,7 @@ class Folder:
         total = xxhash.xxh3_128()
         for file in self.files:
             total.update(file.relative_to(self.path).as_posix().encode("utf-8", "surrogateescape") + b"\0")
-            total.update(xxhash.xxh3_128_digest(read(file)))
+            total.update(xxhash.xxh3_128_digest(read_file(file)))
         return total.hexdigest()
 
     def pictures(self, rows: Rows) -> Images:
@@ -152,9 +152,9 @@ class Folder:
         Raises:
             Refused: one cannot be decoded.
         """
-        settings = Decoding(self.size, "crop", WHITE, 0, MOST_PIXELS, 1)
+        settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
         places = shuffled(rows, self.count, self.order).tolist()
-        return np.stack([decoded(self.files[place], settings).pixels for place in places])
+        return np.stack([decode_file(self.files[place], settings).pixels for place in places])
 
     def labels(self, rows: Rows) -> None:
         """Return None: a plain folder has no labels."""
@@ -163,7 +163,7 @@ class Folder:
         """Return None: nobody has kept any of them out."""
 
 
-def read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
     """Read a file.
 
     Raises:
@@ -175,19 +175,19 @@ def read(file: Path) -> bytes:
         raise Refused(f"{file} cannot be read: {error.strerror}") from error
 
 
-def decoded(file: Path, settings: Decoding) -> Picture:
+def decode_file(file: Path, settings: Decoding) -> Picture:
     """Decode a picture.
 
     Raises:
         Refused: it cannot be used.
     """
     try:
-        return decode(read(file), settings)
+        return decode(read_file(file), settings)
     except Excluded as error:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 
 
-def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards | Folder:
+def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
     """Open a set of pictures that is there: shards, or a plain folder.
 
     Args:
@@ -201,11 +201,11 @@ def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards 
     if not path.is_dir():
         raise Refused(f"{path} is no folder: name a run, a folder of shards or a folder of pictures")
     if not (path / INDEX).exists():
-        return Folder(path, size, order)
+        return FolderImages(path, size, order)
     index = Index.open(path)
     if size is not None and index.size != size:
         raise Refused(
             f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build others with: "
             f"python -m shards build PICTURES --out NEW --size {size}; or name PICTURES, which are resized"
         )
-    return Shards(index, "train", order)
+    return ShardImages(index, "train", order)

@@ -29,16 +29,16 @@ from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
 from trainer.evaluation.source import Rows
 
-GROUP = 256  # pictures in a part: fixed, since the bits of a picture's features may depend on those beside it
+GROUP_SIZE = 256  # pictures in a part: fixed, since the bits of a picture's features may depend on those beside it
 
 DAY_S = 24 * 3600
-LAUNCH = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID", "MASTER_ADDR", "MASTER_PORT")
+LAUNCH_VARIABLES = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "SLURM_STEP_ID", "MASTER_ADDR", "MASTER_PORT")
 
 Arrays = dict[str, npt.NDArray[Any]]  # features, probabilities, pictures: one row a picture
 
 
 @dataclass(frozen=True)
-class Group:
+class ImageGroup:
     """Pictures start to stop - 1 of a source."""
 
     start: int
@@ -50,17 +50,17 @@ class Group:
         return np.arange(self.start, self.stop)
 
 
-def groups(count: int) -> list[Group]:
+def split_groups(count: int) -> list[ImageGroup]:
     """Cut `count` pictures into groups, the last of which may be smaller."""
-    return [Group(start, min(start + GROUP, count)) for start in range(0, count, GROUP)]
+    return [ImageGroup(start, min(start + GROUP_SIZE, count)) for start in range(0, count, GROUP_SIZE)]
 
 
-def launch() -> str:
+def launch_id() -> str:
     """Name what processes that were started together have in common."""
-    return "-".join(os.environ.get(variable, "") for variable in LAUNCH)
+    return "-".join(os.environ.get(variable, "") for variable in LAUNCH_VARIABLES)
 
 
-class Store:
+class FeatureStore:
     """The parts of one key.
 
     Args:
@@ -72,17 +72,17 @@ class Store:
     def __init__(self, cache: Path, *key: str, evaluation: str = "") -> None:
         name = xxhash.xxh3_128_hexdigest(repr((*key, evaluation)).encode())
         self.folder = cache / ("painted" if evaluation else "features") / name
-        self.done = self.folder / f"done-{launch()}"
+        self.done = self.folder / f"done-{launch_id()}"
 
-    def path(self, group: Group) -> Path:
+    def path(self, group: ImageGroup) -> Path:
         """Return where a part lies."""
-        return self.folder / f"{group.start // GROUP:08d}-{group.stop - group.start}.part"
+        return self.folder / f"{group.start // GROUP_SIZE:08d}-{group.stop - group.start}.part"
 
-    def has(self, group: Group) -> bool:
+    def has(self, group: ImageGroup) -> bool:
         """Tell whether a part is there, perhaps damaged."""
         return self.path(group).exists()
 
-    def read(self, group: Group) -> Arrays | None:
+    def read(self, group: ImageGroup) -> Arrays | None:
         """Return a part; None: it is not there, or damaged.
 
         Raises:
@@ -97,7 +97,7 @@ class Store:
             raise Refused(f"{path} cannot be read: {error.strerror}") from error
         return load(raw[16:]) if raw[:16] == xxhash.xxh3_128_digest(raw[16:]) else None
 
-    def write(self, group: Group, arrays: Arrays) -> None:
+    def write(self, group: ImageGroup, arrays: Arrays) -> None:
         """Write a part so that it is whole or not there.
 
         Raises:

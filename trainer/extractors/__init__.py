@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.extractors.base import Extractor, Features, Labelled, Opener, Options
+from trainer.extractors.base import Extractor, ExtractorOptions, Features, LabelledImages, Opener
 from trainer.extractors.classifier import open_classifier
 from trainer.extractors.clip import open_clip
 from trainer.extractors.dinov2 import open_dinov2
@@ -18,4 +18,4 @@ EXTRACTORS: dict[str, Opener] = {
     "clip": open_clip,
 }
 
-__all__ = ["DEFAULT", "EXTRACTORS", "Extractor", "Features", "Labelled", "Opener", "Options"]
+__all__ = ["DEFAULT", "EXTRACTORS", "Extractor", "ExtractorOptions", "Features", "LabelledImages", "Opener"]

@@ -19,9 +19,10 @@ from trainer.core.registry import choose
 from trainer.extractors.resize import FILTERS, Images
 
 BATCH = 32
-DIGITS = 8  # of a hash, in a label
+HASH_DIGITS = 8  # of a hash, in a label
 CACHE = Path("~/.cache/lienzo")
 
+Triple = tuple[float, float, float]
 Missing = Literal["learn", "wait", "leave"]
 
 Outputs = tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | None]
@@ -55,7 +56,7 @@ class Network(nn.Module):
 
 
 @contextmanager
-def exact(device: torch.device) -> Iterator[None]:
+def exact_kernels(device: torch.device) -> Iterator[None]:
     """Compute in float32 by kernels that repeat, whatever is set around."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     matmul = torch.backends.cuda.matmul
@@ -67,7 +68,12 @@ def exact(device: torch.device) -> Iterator[None]:
         matmul.allow_tf32 = before
 
 
-def usual_device() -> torch.device:
+def normalize(x: Float[Tensor, "n 3 h w"], mean: Triple, deviation: Triple) -> Float[Tensor, "n 3 h w"]:
+    """Bring images in [0, 255] to [0, 1], and subtract the mean and divide by the deviation of the training images."""
+    return (x / 255 - x.new_tensor(mean).reshape(3, 1, 1)) / x.new_tensor(deviation).reshape(3, 1, 1)
+
+
+def default_device() -> torch.device:
     """Return a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -93,7 +99,7 @@ class Extractor:
         self.name, self.version, self.resize = name, version, resize
         self.dim, self.classes = network.dim, network.classes
         self.filter = choose(FILTERS, resize, "filter")
-        self.device = usual_device()
+        self.device = default_device()
         self.network = network.float().requires_grad_(False).to(self.device).eval()
 
     @property
@@ -117,14 +123,14 @@ class Extractor:
         count, size = len(pictures), self.network.size
         x = self.filter(pictures, size)
         x = torch.cat([x, x[-1:].expand(BATCH - count, -1, -1, -1)])
-        with exact(self.device):
+        with exact_kernels(self.device):
             features, logits = self.network(x.to(self.device))
         told = None if logits is None else logits[:count].softmax(1).cpu().numpy()
         return features[:count].cpu().numpy(), told
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Pictures with classes, by number, for the classifier that learns them.
 
     Args:
@@ -143,7 +149,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Options:
+class ExtractorOptions:
     """What may be said when an extractor is opened.
 
     Args:
@@ -157,12 +163,12 @@ class Options:
 
     weights: Path | None = None
     resize: str | None = None
-    data: Labelled | None = None
+    data: LabelledImages | None = None
     cache: Path = field(default_factory=CACHE.expanduser)
     missing: Missing = "learn"
 
 
-USUAL = Options()
+DEFAULT_OPTIONS = ExtractorOptions()
 
 
 class Opener(Protocol):
@@ -172,5 +178,5 @@ class Opener(Protocol):
         Refused: it cannot be opened; the message says what to do.
     """
 
-    def __call__(self, options: Options = ..., /) -> Extractor:
+    def __call__(self, options: ExtractorOptions = ..., /) -> Extractor:
         """Open the extractor."""

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d, relu
 
-from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
-from trainer.extractors.weights import Published, WeightsFile, filled
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs
+from trainer.extractors.weights import Published, WeightsFile, build_with_weights
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = WeightsFile(
@@ -206,11 +206,11 @@ class Inception(Network):
         return features, features @ self.fc.weight.T
 
 
-def open_inception(options: Options = USUAL, /) -> Extractor:
+def open_inception(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
     """Open Inception-2015, from the file of the user."""
     resize = options.resize or "tf-bilinear"
     weights, version, path = FILE.read(options.weights)
     # Some writers of state dicts keep these counters, which mean nothing here.
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    network = filled(lambda: Inception(GREY.get(resize, 128)), weights, path)
+    network = build_with_weights(lambda: Inception(GREY.get(resize, 128)), weights, path)
     return Extractor("inception-2015", version, network, resize)

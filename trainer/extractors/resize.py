@@ -37,10 +37,10 @@ def tf_bilinear(pictures: Images, size: int) -> Planes:
     Inception-2015, and so of torch-fidelity and of NVIDIA's metrics.
     """
     x = planes(pictures)
-    return stretch(stretch(x, 3, size), 2, size)
+    return interpolate_axis(interpolate_axis(x, 3, size), 2, size)
 
 
-def stretch(x: Tensor, axis: int, size: int) -> Tensor:
+def interpolate_axis(x: Tensor, axis: int, size: int) -> Tensor:
     """Interpolate along one axis, as TensorFlow 1 did."""
     length = x.shape[axis]
     at = torch.arange(size, dtype=torch.float32) * torch.tensor(length / size, dtype=torch.float32)

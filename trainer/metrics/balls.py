@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.metrics.arrays import spans
-from trainer.metrics.base import Doubles, Features, Places
+from trainer.metrics.base import Features, Float64Array, Indices
 from trainer.metrics.intervals import blocks
-from trainer.metrics.neighbours import direct_at, search
+from trainer.metrics.neighbours import direct_distances_at, search
 
-SPARE = 10  # neighbours known beyond k, for when a block is left out
-PAIRS = 2**18  # at a time: with 20 blocks, what is held of them takes 50 MB each time they are compared
+SPARE_NEIGHBOURS = 10  # neighbours known beyond k, for when a block is left out
+PAIRS_PER_PIECE = 2**18  # at a time: with 20 blocks, what is held of them takes 50 MB each time they are compared
 
 Mask = npt.NDArray[np.bool_]
 
@@ -38,8 +38,8 @@ class Balls:
     rows: Features
     k: int
     number: int
-    block: Places
-    squares: Doubles
+    block: Indices
+    squares: Float64Array
 
     @classmethod
     def of(cls, rows: Features, k: int, number: int, closed: bool = False) -> Balls:
@@ -51,7 +51,7 @@ class Balls:
         block = np.zeros(len(rows), np.int64)
         for i, span in enumerate(blocks(len(rows), number) if number else []):
             block[span] = i
-        known = min(k + SPARE if number else k, len(rows) - 1)
+        known = min(k + SPARE_NEIGHBOURS if number else k, len(rows) - 1)
         squares, places = search(rows, rows, max(k, known), itself=True)
         radii = [squares[:, k - 1]]
         for left_out in range(number):
@@ -65,7 +65,7 @@ class Balls:
         return np.asarray(self.block != replica - 1) if replica else np.ones(len(self.block), np.bool_)
 
 
-class Held:
+class BallMembership:
     """Which rows lie in which balls, counted over pieces of all pairs.
 
     Args:
@@ -82,10 +82,10 @@ class Held:
         self.grown_ball, self.grown_row = (np.zeros((1 + balls.number, count), np.bool_) for count in (n, m))
         self.grown_pairs = np.zeros(1 + balls.number, np.int64)
 
-    def add(self, squares: Doubles, balls: slice, others: slice) -> None:
+    def add(self, squares: Float64Array, balls: slice, others: slice) -> None:
         """Count the pairs of some balls and some rows at these squared distances, (balls, others)."""
         least, most = self.balls.squares[0, balls, None], self.balls.squares[:, balls].max(0)[:, None]
-        for part in spans(squares.shape[1], max(1, PAIRS // len(squares))):
+        for part in spans(squares.shape[1], max(1, PAIRS_PER_PIECE // len(squares))):
             found, start = squares[:, part], others.start + part.start
             always = found < least - self.error
             maybe = (found <= most + self.error) & ~always
@@ -94,7 +94,7 @@ class Held:
             rows, columns = np.nonzero(maybe)
             self.add_each(rows + balls.start, columns + start, found[rows, columns])
 
-    def add_always(self, rows: Places, columns: Places, balls: slice, others: slice) -> None:
+    def add_always(self, rows: Indices, columns: Indices, balls: slice, others: slice) -> None:
         """Count pairs that are inside whatever is left out, by their places in these slices."""
         number = self.of_ball.shape[1]
         of_ball = rows * number + self.others.block[others][columns]
@@ -102,11 +102,11 @@ class Held:
         for total, keys in ((self.of_ball[balls], of_ball), (self.of_row[others], of_row)):
             total += np.bincount(keys, minlength=total.size).reshape(total.shape)
 
-    def add_each(self, rows: Places, columns: Places, squares: Doubles) -> None:
+    def add_each(self, rows: Indices, columns: Indices, squares: Float64Array) -> None:
         """Count pairs of balls and rows, by their numbers, for each block that is left out."""
         radii = self.balls.squares[:, rows]
         doubtful = np.any(abs(radii - squares) <= self.error, axis=0)
-        squares[doubtful] = direct_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
+        squares[doubtful] = direct_distances_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
         for i, radius in enumerate(radii):
             inside = (squares < radius) & self.balls.left(i)[rows] & self.others.left(i)[columns]
             self.grown_ball[i, rows[inside]] = True
@@ -116,7 +116,7 @@ class Held:
     def figures(self, replica: int) -> tuple[float, float, float]:
         """Return the share of balls that hold a row, that of rows in a ball, and balls over k that hold a row."""
         balls, rows = self.balls.left(replica), self.others.left(replica)
-        of_ball, of_row = (without(counts, replica) for counts in (self.of_ball, self.of_row))
+        of_ball, of_row = (sum_without(counts, replica) for counts in (self.of_ball, self.of_row))
         covered = (self.grown_ball[replica] | (of_ball > 0)) & balls
         inside = (self.grown_row[replica] | (of_row > 0)) & rows
         pairs = int(self.grown_pairs[replica] + of_ball[balls].sum())
@@ -124,7 +124,7 @@ class Held:
         return float(coverage), float(precision), float(pairs / (self.balls.k * rows.sum()))
 
 
-def without(counts: Places, replica: int) -> Places:
+def sum_without(counts: Indices, replica: int) -> Indices:
     """Add up counts by blocks, but for the block that is left out."""
     total = counts.sum(1)
     return np.asarray(total - counts[:, replica - 1] if replica else total)

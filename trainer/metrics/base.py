@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 Features = npt.NDArray[np.floating[Any]]  # (n, d), of any precision: all that is computed of them is float64
-Doubles = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 Need = Literal["features", "probabilities", "pictures", "labels", "held out"]
 Better = Literal["lower", "higher", "data"]
@@ -31,7 +31,7 @@ class Sample:
     """(n, classes), each row a distribution."""
     pictures: npt.NDArray[np.uint8] | None = None
     """(n, h, w, 3)."""
-    labels: Places | None = None
+    labels: Indices | None = None
     """(n,)."""
 
     @property

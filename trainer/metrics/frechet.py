@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainer.metrics.arrays import checked_pair
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_pair
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
 from trainer.metrics.moments import Moments
 
@@ -32,8 +32,8 @@ class Gaussian:
         factor: (r, d) of the covariance: FᵀF.
     """
 
-    mean: Doubles
-    factor: Doubles
+    mean: Float64Array
+    factor: Float64Array
 
     @classmethod
     def of(cls, rows: Features) -> Gaussian:
@@ -72,11 +72,11 @@ def frechet_distance(real: Features, fake: Features) -> float:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake)
+    real, fake = check_pair(real, fake)
     return Gaussian.of(real).distance(Gaussian.of(fake))
 
 
-def leave_out_each(rows: Features, number: int) -> Iterator[Gaussian]:
+def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
     """Yield the Gaussian of all rows but a block, for each of `number` blocks."""
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
@@ -96,15 +96,15 @@ def frechet_estimate(real: Features, fake: Features) -> tuple[float, Variance]:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake, least=4)
+    real, fake = check_pair(real, fake, least=4)
     number = block_number(len(real), len(fake))
-    pairs = zip(leave_out_each(real, number), leave_out_each(fake, number), strict=True)
+    pairs = zip(leave_out_blocks(real, number), leave_out_blocks(fake, number), strict=True)
     return frechet_distance(real, fake), Variance.jackknife([a.distance(b) for a, b in pairs])
 
 
 def fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the Fréchet distance of features."""
-    features = checked_pair(real.features, fake.features, least=4)
+    features = check_pair(real.features, fake.features, least=4)
     value, variance = frechet_estimate(*features)
     method = BY_BLOCKS.format(block_number(*map(len, features)))
     return {"fid": variance.around(value, len(features[1]), method).within(0)}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from trainer.metrics.base import Doubles, Estimate
+from trainer.metrics.base import Estimate, Float64Array
 
 BLOCKS = 20
 LEVEL = 0.95
@@ -45,14 +45,14 @@ class Variance:
     freedom: float
 
     @classmethod
-    def jackknife(cls, replicas: Sequence[float] | Doubles) -> Variance:
+    def jackknife(cls, replicas: Sequence[float] | Float64Array) -> Variance:
         """Return (g - 1) / g Σ (θ₍ⱼ₎ - mean)², from a figure computed g times with another g-th left out each time."""
         values = np.asarray(replicas, dtype=np.float64)
         g = len(values)
         return cls(float((g - 1) / g * np.square(values - values.mean()).sum()), g - 1)
 
     @classmethod
-    def of_mean(cls, values: Doubles) -> Variance:
+    def of_mean(cls, values: Float64Array) -> Variance:
         """Return the variance of the mean of independent values: s² / n."""
         return cls(float(values.var(ddof=1) / len(values)), len(values) - 1)
 

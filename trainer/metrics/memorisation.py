@@ -14,16 +14,16 @@ from __future__ import annotations
 import numpy as np
 import scipy  # its parts load when they are first used, so that a training does not wait for them
 
-from trainer.metrics.arrays import checked, checked_pair
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_pair, check_rows
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance
 from trainer.metrics.neighbours import nearest, search
 
-GIVEN = "the expectation for this training set"
+FOR_TRAINING_SET = "the expectation for this training set"
 ENDS = (-np.inf, np.inf)  # distances below and above all others
 
 
-def authentic(real: Features, fake: Features) -> Doubles:
+def authentic_fakes(real: Features, fake: Features) -> Float64Array:
     """Return 1 for each fake that is authentic and 0 for each that is not: (m,).
 
     Args:
@@ -33,7 +33,7 @@ def authentic(real: Features, fake: Features) -> Doubles:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake)
+    real, fake = check_pair(real, fake)
     squares, places = search(fake, real, 1, itself=False)
     own, _ = search(real, real, 1, itself=True)
     return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)
@@ -41,15 +41,15 @@ def authentic(real: Features, fake: Features) -> Doubles:
 
 def authpct(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the percentage of authentic fakes."""
-    features = checked_pair(real.features, fake.features)
-    found = authentic(*features)
+    features = check_pair(real.features, fake.features)
+    found = authentic_fakes(*features)
     share, count = float(found.mean()), len(found)
     variance = Variance.of_mean(found).of_share(share, count) * 100**2
     method = "Student's interval of the mean over fakes, given the training set"
-    return {"authpct": variance.around(100 * share, count, method, GIVEN).within(0, 100)}
+    return {"authpct": variance.around(100 * share, count, method, FOR_TRAINING_SET).within(0, 100)}
 
 
-def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
+def probability_nearer(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
     """Return the probability that a fake is nearer than a picture never seen, ties counted half, and its variance.
 
     The variance is at least that around the share which two pictures more on each side would give, one nearer and one
@@ -64,7 +64,7 @@ def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
     return share, max(variance, least, key=lambda found: found.value)
 
 
-def delong(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
+def delong(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
     """Return the same by DeLong et al. 1988: from the share of the other side that each is nearer or farther than."""
     ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
@@ -75,16 +75,18 @@ def delong(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
 
 def memorisation(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure whether fakes are nearer to the training set than pictures that the generator never saw."""
-    reals, fakes = checked_pair(real.features, fake.features)
+    reals, fakes = check_pair(real.features, fake.features)
     if held_out is None:
         raise ValueError("there are no pictures that the generator never saw")
-    _, unseen = checked_pair(reals, checked(held_out.features, "the features of pictures never seen"))
+    _, unseen = check_pair(reals, check_rows(held_out.features, "the features of pictures never seen"))
     distances = [nearest(rows, reals, 1)[0][:, 0] for rows in (fakes, unseen)]
     count = len(fakes)
-    share, variance = nearer(*distances)
+    share, variance = probability_nearer(*distances)
     p = float(scipy.stats.mannwhitneyu(*distances, alternative="less").pvalue)
     return {
-        "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", GIVEN).within(0, 1),
+        "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", FOR_TRAINING_SET).within(
+            0, 1
+        ),
         "memorisation_p": Estimate(p, p, p, count, "a p-value has no interval", "one-sided Mann-Whitney test"),
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.metrics.arrays import pieces
-from trainer.metrics.base import Doubles, Features
+from trainer.metrics.base import Features, Float64Array
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Moments:
     """
 
     count: int
-    mean: Doubles
-    scatter: Doubles
+    mean: Float64Array
+    scatter: Float64Array
 
     @classmethod
     def of(cls, rows: Features) -> Moments:
@@ -35,7 +35,7 @@ class Moments:
         return total
 
     @property
-    def covariance(self) -> Doubles:
+    def covariance(self) -> Float64Array:
         """The unbiased one; it needs two rows."""
         return self.scatter / (self.count - 1)
 

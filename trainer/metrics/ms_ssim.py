@@ -14,20 +14,20 @@ import numpy.typing as npt
 
 from trainer.core.randomness import philox
 from trainer.metrics.arrays import spans
-from trainer.metrics.base import Doubles, Estimate, Metric, Places, Sample
+from trainer.metrics.base import Estimate, Float64Array, Indices, Metric, Sample
 from trainer.metrics.intervals import Variance
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-VALUES = 2**20  # of each side at a time
+VALUES_PER_PIECE = 2**20  # of each side at a time
 METHOD = "Student's interval of the mean over {} disjoint pairs of fakes"
 EXPECTED = "the expected similarity of two fakes"
 
 Pictures = npt.NDArray[np.uint8]
 
 
-def ms_ssim(x: Pictures, y: Pictures) -> Doubles:
+def ms_ssim(x: Pictures, y: Pictures) -> Float64Array:
     """Return the similarity of n pairs, (n,): 1 for equal pictures, 0 for such without likeness.
 
     Args:
@@ -38,17 +38,17 @@ def ms_ssim(x: Pictures, y: Pictures) -> Doubles:
     """
     if x.ndim != 4 or x.shape != y.shape or min(x.shape[1:3]) < WINDOW:
         raise ValueError(f"pairs must be (n, h, w, 3) with {WINDOW} pixels or more, but are {x.shape} and {y.shape}")
-    at_once = max(1, VALUES // int(np.prod(x.shape[1:])))
+    at_once = max(1, VALUES_PER_PIECE // int(np.prod(x.shape[1:])))
     found = [similarity(channels(x[span]), channels(y[span])) for span in spans(len(x), at_once)]
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def channels(pictures: Pictures) -> Doubles:
+def channels(pictures: Pictures) -> Float64Array:
     """Return (n, 3, h, w) values from 0 to 255."""
     return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float64)
 
 
-def similarity(x: Doubles, y: Doubles) -> Doubles:
+def similarity(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return the similarity of pairs, (n,), from channels."""
     weights = np.array(WEIGHTS[: scales(min(x.shape[2:]))])
     weights /= weights.sum()
@@ -66,7 +66,7 @@ def scales(side: int) -> int:
     return min(len(WEIGHTS), (side // WINDOW).bit_length())
 
 
-def compare(x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
+def compare(x: Float64Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return luminance, and contrast with structure, in every window: (n, 3, h - 10, w - 10) each."""
     mean_x, mean_y = blur(x), blur(y)
     square_x, square_y, product = mean_x**2, mean_y**2, mean_x * mean_y
@@ -75,28 +75,28 @@ def compare(x: Doubles, y: Doubles) -> tuple[Doubles, Doubles]:
     return (2 * product + C1) / (square_x + square_y + C1), (2 * covariance + C2) / (variance + C2)
 
 
-def blur(x: Doubles) -> Doubles:
+def blur(x: Float64Array) -> Float64Array:
     """Average over each window that lies within the picture."""
     return np.asarray(windows(x.shape[2]) @ x @ windows(x.shape[3]).T)
 
 
-def windows(side: int) -> Doubles:
+def windows(side: int) -> Float64Array:
     """Return the weights of each window along one side: (side - 10, side)."""
     offsets = np.arange(side) - np.arange(side - WINDOW + 1)[:, None] - WINDOW // 2
     weights = np.where(abs(offsets) <= WINDOW // 2, np.exp(-(offsets**2) / (2 * SIGMA**2)), 0)
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
-def halve(x: Doubles) -> Doubles:
+def halve(x: Float64Array) -> Float64Array:
     """Average over 2 × 2 pixels."""
     n, c, h, w = x.shape
     return np.asarray(x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5)))
 
 
-def pair_similarities(pictures: Pictures, *key: int | str) -> Doubles:
+def pair_similarities(pictures: Pictures, *key: int | str) -> Float64Array:
     """Return the similarities of n // 2 disjoint pairs, which `key` chooses among n pictures."""
     half = len(pictures) // 2
-    order: Places = philox("ms-ssim pairs", *key).permutation(len(pictures))
+    order: Indices = philox("ms-ssim pairs", *key).permutation(len(pictures))
     return ms_ssim(pictures[order[:half]], pictures[order[half : 2 * half]])
 
 

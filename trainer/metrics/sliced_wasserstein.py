@@ -21,8 +21,8 @@ from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
 PATCH = 7
 PATCHES = 32  # per picture and level
 DIRECTIONS = 128
-SMALLEST = 16  # pixels, from which on a level is not halved
-VALUES = 2**23  # of pictures at a time
+MIN_SIZE = 16  # pixels, from which on a level is not halved
+VALUES_PER_PIECE = 2**23  # of pictures at a time
 
 Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3); h = w, at least 16
 Images = Float[Tensor, "n 3 h w"]
@@ -61,11 +61,11 @@ def all_patches(pictures: Pictures) -> list[Patches]:
     """Cut patches from each level of the pyramid, from fine to coarse, at keyed places, the same for any pictures."""
     n, size = len(pictures), pictures.shape[1]
     found: list[list[Patches]] = []
-    for span in spans(n, max(1, VALUES // int(np.prod(pictures.shape[1:])))):
+    for span in spans(n, max(1, VALUES_PER_PIECE // int(np.prod(pictures.shape[1:])))):
         levels = pyramid(pictures[span])
         found.append([cut_patches(level, n, span, number) for number, level in enumerate(levels)])
-    if not found or size < SMALLEST:
-        raise ValueError(f"patches are cut from pictures of {SMALLEST} pixels or more, but {pictures.shape} is given")
+    if not found or size < MIN_SIZE:
+        raise ValueError(f"patches are cut from pictures of {MIN_SIZE} pixels or more, but {pictures.shape} is given")
     return [torch.cat(level) for level in zip(*found, strict=True)]
 
 
@@ -76,7 +76,7 @@ def pyramid(pictures: Pictures) -> list[Images]:
     """
     image = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
     levels = []
-    while image.shape[-1] > SMALLEST and image.shape[-1] % 2 == 0:
+    while image.shape[-1] > MIN_SIZE and image.shape[-1] % 2 == 0:
         smaller = F.avg_pool2d(image, 2)
         levels.append(image - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False))
         image = smaller
@@ -123,11 +123,11 @@ def distances(real: Pictures, fake: Pictures, number: int) -> list[float]:
         for patches in (reals, fakes):
             values, order = project((patches - mean) / std, level)
             sides.append((values.T.contiguous(), block[order.T]))
-        found.append([between(sides, left_out) for left_out in range(number + 1)])
+        found.append([level_distance(sides, left_out) for left_out in range(number + 1)])
     return [1000 * float(np.mean(column)) for column in zip(*found, strict=True)]
 
 
-def between(sides: list[tuple[Tensor, Tensor]], left_out: int) -> float:
+def level_distance(sides: list[tuple[Tensor, Tensor]], left_out: int) -> float:
     """Return the distance on one level without the patches of a block; 0 is none."""
     a, b = (values[block != left_out].view(DIRECTIONS, -1) for values, block in sides)
     return (a - b).abs().mean().item()

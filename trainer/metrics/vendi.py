@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainer.metrics.arrays import checked, pieces
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_rows, pieces
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance, block_number, blocks
 
 
@@ -20,7 +20,7 @@ def vendi_score(rows: Features) -> float:
     Raises:
         ValueError: the rows cannot be measured, or one is 0 and has no direction.
     """
-    rows = compact(checked(rows, "features", least=1))
+    rows = compact(check_rows(rows, "features", least=1))
     return effective_number(gram(rows), len(rows))
 
 
@@ -31,7 +31,7 @@ def compact(rows: Features) -> Features:
     return np.transpose(np.linalg.qr(rows.astype(np.float64).T, mode="r"))
 
 
-def gram(rows: Features) -> Doubles:
+def gram(rows: Features) -> Float64Array:
     """Return XᵀX of the rows at length 1.
 
     Raises:
@@ -47,7 +47,7 @@ def gram(rows: Features) -> Doubles:
     return total
 
 
-def effective_number(matrix: Doubles, count: int) -> float:
+def effective_number(matrix: Float64Array, count: int) -> float:
     """Return exp of the entropy of the eigenvalues of XᵀX / n."""
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(matrix / count)).clamp_min(0)
     return float(torch.special.entr(eigenvalues).sum().exp())
@@ -55,7 +55,7 @@ def effective_number(matrix: Doubles, count: int) -> float:
 
 def vendi(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the features of the fakes."""
-    rows = compact(checked(fake.features, "the features of the fakes", least=4))
+    rows = compact(check_rows(fake.features, "the features of the fakes", least=4))
     total, number = gram(rows), block_number(len(rows))
     replicas = [
         effective_number(total - gram(rows[span]), len(rows) - len(rows[span])) for span in blocks(len(rows), number)

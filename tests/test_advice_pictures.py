@@ -89,9 +89,9 @@ def test_a_convention_has_its_own_extractor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LIENZO_WEIGHTS", str(tmp_path))
-    said = refusal(capsys, EVALUATE, str(run.path), *few, "--like", "stylegan3")
-    assert said == "--like stylegan3 is with inception-2015: leave --extractor random-vgg out"
-    said = refusal(capsys, EVALUATE, str(run.path), *few[:-2], "--like", "stylegan3")
+    said = refusal(capsys, EVALUATE, str(run.path), *few, "--reference-convention", "stylegan3")
+    assert said == "--reference-convention stylegan3 is with inception-2015: leave --extractor random-vgg out"
+    said = refusal(capsys, EVALUATE, str(run.path), *few[:-2], "--reference-convention", "stylegan3")
     assert said.startswith("inception-2015 needs pt_inception"), "the extractor is accepted; its weights are not here"
 
 

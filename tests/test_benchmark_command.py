@@ -76,11 +76,11 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     original = run_trials.run_trial
     done: list[Trial] = []
 
-    def stopped(job: Trial, out: Path) -> Trial:
+    def stopped(trial: Trial, out: Path) -> Trial:
         if done:
             raise KeyboardInterrupt
-        done.append(job)
-        return original(job, out)
+        done.append(trial)
+        return original(trial, out)
 
     with monkeypatch.context() as patched:
         patched.setattr(run_trials, "train_one", stopped)
@@ -102,7 +102,7 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_killed_training_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def killed(job: Trial, out: Path) -> Trial:
+    def killed(trial: Trial, out: Path) -> Trial:
         raise BrokenProcessPool
 
     monkeypatch.setattr(run_trials, "train_one", killed)

@@ -184,11 +184,11 @@ def test_real_processes(shards32: Path, tmp_path: Path) -> None:
 def test_pictures_go_by_their_numbers(asked: Callable[..., Evaluate]) -> None:
     """Whatever is painted beside them, and by whom."""
     source = plan_evaluation(with_checkpoint_name(asked())).fake.source
-    whole = source.pictures(ROWS)
-    assert np.array_equal(source.pictures(ROWS[7:19]), whole[7:19])
-    assert np.array_equal(source.pictures(ROWS[::-1])[::-1], whole)
+    whole = source.images(ROWS)
+    assert np.array_equal(source.images(ROWS[7:19]), whole[7:19])
+    assert np.array_equal(source.images(ROWS[::-1])[::-1], whole)
     other = plan_evaluation(with_checkpoint_name(asked(seed_set="select"))).fake.source
-    assert not np.array_equal(other.pictures(ROWS[:8]), whole[:8])
+    assert not np.array_equal(other.images(ROWS[:8]), whole[:8])
 
 
 def test_painted_classes_have_the_frequencies_of_the_data(labelled32: Path, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
         return latent(i, key, label)
 
     monkeypatch.setattr(fake.trained.sampler, "latent", watched)
-    fake.pictures(rows)
+    fake.images(rows)
     known = Index.open(labelled32).classes
     names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
     assert [known[index] for index in told if index is not None] == names
@@ -274,7 +274,7 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     index = Index.open(labelled32)
     shards = ShardImages(index, "train")
     (tmp_path / "plain" / "deeper").mkdir(parents=True)
-    for number, picture in enumerate(shards.pictures(np.arange(shards.count))):
+    for number, picture in enumerate(shards.images(np.arange(shards.count))):
         Image.fromarray(picture).save(tmp_path / "plain" / ("deeper" if number % 2 else "") / f"{number:04d}.png")
     for name, subject in (("folder", tmp_path / "plain"), ("shards", labelled32)):
         args = asked(subject=subject, against=labelled32, metrics=("fid",), num_samples=1000, json=tmp_path / name)
@@ -285,10 +285,10 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
 
 
-def saved(pictures: Images, folder: Path) -> Path:
+def saved(images: Images, folder: Path) -> Path:
     """Write pictures into a new folder, by number."""
     folder.mkdir()
-    for number, picture in enumerate(pictures):
+    for number, picture in enumerate(images):
         Image.fromarray(picture).save(folder / f"{number:04d}.png")
     return folder
 
@@ -298,7 +298,7 @@ def test_a_copy_of_the_data_is_not_measured_against_the_same_sample(
 ) -> None:
     """Another sample of the same pictures is: a distance of 0 would be of the order, not of the pictures."""
     shards = ShardImages(Index.open(labelled32), "train")
-    real, copy = (saved(shards.pictures(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
+    real, copy = (saved(shards.images(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
     run_evaluate(asked(subject=copy, against=real, metrics=("fid",), num_samples=40, json=tmp_path / "a"))
     (figure,) = figures(tmp_path / "a").values()
     assert figure["value"] > 0.1 * figure["floor"]["value"] > 0
@@ -309,7 +309,7 @@ def test_copies_are_looked_for_in_the_whole_training_set(
 ) -> None:
     """Those fakes are the last pictures of it; other metrics compare as many reals as fakes."""
     shards = ShardImages(Index.open(labelled32), "train")
-    copies = saved(shards.pictures(np.arange(shards.count - 20, shards.count)), tmp_path / "copies")
+    copies = saved(shards.images(np.arange(shards.count - 20, shards.count)), tmp_path / "copies")
     metrics = ("fid", "authpct", "memorisation")
     run_evaluate(asked(subject=copies, against=labelled32, metrics=metrics, json=tmp_path / "a"))
     found = figures(tmp_path / "a")
@@ -350,7 +350,7 @@ def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path
         pixels = np.full((height, width, 3), 10 * number + 10, np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     assert FolderImages(tmp_path).size == 20
-    seen = FolderImages(tmp_path, 16).pictures(np.arange(3))
+    seen = FolderImages(tmp_path, 16).images(np.arange(3))
     assert seen.shape == (3, 16, 16, 3)
     assert sorted(np.unique(seen)) == [10, 20, 30]
 
@@ -550,9 +550,12 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
     [
         ({"metrics": ("fidd",)}, "no metric 'fidd'; did you mean 'fid'"),
         ({"extractor": "random-vg"}, "no extractor 'random-vg'; did you mean 'random-vgg'"),
-        ({"like": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
-        ({"like": "stylegan3", "extractor": "clip"}, "--like stylegan3 is with inception-2015"),
-        ({"like": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ({"reference_convention": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
+        (
+            {"reference_convention": "stylegan3", "extractor": "clip"},
+            "--reference-convention stylegan3 is with inception-2015",
+        ),
+        ({"reference_convention": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
         ({"metrics": ()}, "--metrics names none; there are fid, "),
         ({"metrics": ("swd",), "out": Path("looks")}, "--out shows the nearest pictures .* add fid"),
         ({"num_samples": 1}, "--num-samples must be at least 2"),
@@ -608,7 +611,7 @@ def test_the_nearest_real_pictures_are_shown(labelled32: Path, tmp_path: Path) -
     """Pictures of the data itself are their own nearest ones."""
     (tmp_path / "copies").mkdir()
     shards = ShardImages(Index.open(labelled32), "train")
-    for number, picture in enumerate(shards.pictures(np.arange(20))):
+    for number, picture in enumerate(shards.images(np.arange(20))):
         Image.fromarray(picture).save(tmp_path / "copies" / f"{number}.png")
     args = Evaluate(tmp_path / "copies", labelled32, ("memorisation",), out=tmp_path / "out", processes=1)
     assert run_evaluate(replace(args, cache=tmp_path)) is Outcome.FINISHED

@@ -184,11 +184,11 @@ def test_dinov2_is_opened_from_any_file_but_a_wrong_one_of_a_known_name(tmp_path
     save_file(weights, tmp_path / "mine.safetensors")
     extractor = EXTRACTORS["dinov2"](ExtractorOptions(tmp_path / "mine.safetensors"))
     assert extractor.label == f"dinov2-{hash_of(tmp_path / 'mine.safetensors')[:8]}/clean-224/uint8"
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    seen = extractor(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    seen = extractor(images)
     assert seen.features.shape == (3, 64) == (3, extractor.dim)
     assert seen.probabilities is None
-    assert np.array_equal(extractor(pictures[1:2]).features, seen.features[1:2])
+    assert np.array_equal(extractor(images[1:2]).features, seen.features[1:2])
     torch.save(weights, tmp_path / "dinov2_vitl14_pretrain.pth")
     with pytest.raises(Refused, match=r"is damaged or not dinov2_vitl14_pretrain.pth"):
         EXTRACTORS["dinov2"](ExtractorOptions(tmp_path / "dinov2_vitl14_pretrain.pth"))
@@ -302,10 +302,10 @@ def test_clip_reads_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     save_file(hugging_face(weights) | of_captions, tmp_path / "b.safetensors")
     found = [EXTRACTORS["clip"](ExtractorOptions(tmp_path / name)) for name in ("a.pth", "b.safetensors")]
     assert {fingerprint(extractor.network.state_dict()) for extractor in found} == {fingerprint(weights)}
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    seen = found[0](pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    seen = found[0](images)
     assert seen.features.shape == (2, 512)
-    assert np.array_equal(found[1](pictures).features, seen.features)
+    assert np.array_equal(found[1](images).features, seen.features)
     save_file({"visual_projection.weight": torch.zeros(1)} | captions, tmp_path / "c.safetensors")
     with pytest.raises(Refused, match=r"c.safetensors does not fit: it has no tensor visual.conv1.weight"):
         EXTRACTORS["clip"](ExtractorOptions(tmp_path / "c.safetensors"))

@@ -34,10 +34,10 @@ def noise(count: int, size: int = 32, seed: int = 0) -> Images:
 
 def coloured(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
     """Return dark noise that is brighter in one channel, which is the class: a function of each number alone."""
-    pictures = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
+    images = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
     labels = rows % 3
-    pictures[np.arange(len(rows)), 8:24, 8:24, labels] += 100
-    return pictures, labels
+    images[np.arange(len(rows)), 8:24, 8:24, labels] += 100
+    return images, labels
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,13 @@ def random_vgg() -> Extractor:
 def test_features_do_not_depend_on_the_pictures_beside(name: str, size: int, request: pytest.FixtureRequest) -> None:
     """To the bit: alone, in batches cut elsewhere, in another order."""
     extractor: Extractor = request.getfixturevalue(name)
-    pictures = noise(37, size)
-    whole = extractor(pictures).features
+    images = noise(37, size)
+    whole = extractor(images).features
     assert whole.shape == (37, extractor.dim)
     assert whole.dtype == np.float32
-    cut = [extractor(part).features for part in np.split(pictures, [1, 6, 20])]
+    cut = [extractor(part).features for part in np.split(images, [1, 6, 20])]
     assert np.array_equal(np.concatenate(cut), whole)
-    assert np.array_equal(extractor(pictures[::-1]).features[::-1], whole)
+    assert np.array_equal(extractor(images[::-1]).features[::-1], whole)
     assert len(np.unique(whole, axis=0)) == 37
 
 
@@ -92,8 +92,8 @@ def test_random_vgg_is_one_network(random_vgg: Extractor) -> None:
 
 def test_random_features_keep_their_scale(random_vgg: Extractor) -> None:
     """He's weights: whatever the depth, squares of features are on average about twice those of what comes in."""
-    pictures = noise(64, 64)
-    squares = np.square(random_vgg(pictures).features).mean() / np.square(pictures / 127.5 - 1).mean()
+    images = noise(64, 64)
+    squares = np.square(random_vgg(images).features).mean() / np.square(images / 127.5 - 1).mean()
     assert 0.5 < squares < 8
 
 
@@ -110,10 +110,10 @@ def test_random_vgg_tells_distortions_apart(random_vgg: Extractor) -> None:
 
 
 def test_whatever_is_set_around_changes_nothing(random_vgg: Extractor) -> None:
-    pictures = noise(3)
+    images = noise(3)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = random_vgg(pictures).features
-    assert np.array_equal(inside, random_vgg(pictures).features)
+        inside = random_vgg(images).features
+    assert np.array_equal(inside, random_vgg(images).features)
 
 
 def test_matrices_are_multiplied_in_float32_too() -> None:
@@ -171,26 +171,26 @@ def test_filters_differ() -> None:
 
 def test_clean_is_pillows_bicubic_without_bytes_between() -> None:
     """Each plane by itself, in float32; what overshoots is cut off, as in clean-fid, and nothing is rounded."""
-    pictures = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
-    found = clean(pictures, 20).numpy()
-    for picture, planes in zip(pictures, found, strict=True):
+    images = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
+    found = clean(images, 20).numpy()
+    for picture, planes in zip(images, found, strict=True):
         for channel in range(3):
             plane = Image.fromarray(picture[:, :, channel].astype(np.float32))
             expected = np.asarray(plane.resize((20, 20), Image.Resampling.BICUBIC))
             assert np.array_equal(planes[channel], expected.clip(0, 255))
     assert np.any(found % 1 != 0)
-    assert clean(pictures, 100).max() == 255, "an overshoot is cut off"
+    assert clean(images, 100).max() == 255, "an overshoot is cut off"
 
 
 def test_the_right_size_stays_as_it_is() -> None:
-    pictures = noise(2)
-    for filtered in (clean(pictures, 32), tf_bilinear(pictures, 32), torch_bilinear(pictures, 32)):
-        assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), pictures)
+    images = noise(2)
+    for filtered in (clean(images, 32), tf_bilinear(images, 32), torch_bilinear(images, 32)):
+        assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), images)
 
 
 def test_a_classifier_learns_the_classes(classifier: Extractor) -> None:
-    pictures, labels = coloured(np.arange(COUNT, COUNT + 60))  # of which it has seen none
-    seen = classifier(pictures)
+    images, labels = coloured(np.arange(COUNT, COUNT + 60))  # of which it has seen none
+    seen = classifier(images)
     assert seen.probabilities is not None
     assert seen.probabilities.shape == (60, 3) == (60, classifier.classes)
     assert seen.probabilities.sum(1) == pytest.approx(1, abs=1e-5)

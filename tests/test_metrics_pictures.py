@@ -92,10 +92,10 @@ def test_collapsed_pictures_are_more_alike_than_the_data() -> None:
 
 
 def test_pictures_of_no_class_are_not_a_class() -> None:
-    pictures, labels = noise("labelled", 24, 16), np.repeat([0, 1, -1], 8)
-    pictures[16:] = 7
+    images, labels = noise("labelled", 24, 16), np.repeat([0, 1, -1], 8)
+    images[16:] = 7
     both, known = (
-        METRICS["intra_ms_ssim"](Sample(), Sample(None, None, pictures[:n], labels[:n]))["intra_ms_ssim"]
+        METRICS["intra_ms_ssim"](Sample(), Sample(None, None, images[:n], labels[:n]))["intra_ms_ssim"]
         for n in (24, 16)
     )
     assert both.value == known.value
@@ -138,6 +138,6 @@ def test_the_interval_of_the_sliced_wasserstein_distance_is_as_wide_as_its_sprea
     found = []
     for i in range(24):
         real, fake = (noise(f"{side}{i}", 24, 16) // 2 + noise(f"{side}{i} tone", 24, 1, 0, 128) for side in "xy")
-        found.append(METRICS["swd"](Sample(pictures=real), Sample(pictures=fake))["swd"])
+        found.append(METRICS["swd"](Sample(images=real), Sample(images=fake))["swd"])
     half = np.mean([e.high - e.low for e in found]) / 2
     assert 1 < half / (1.96 * np.std([e.value for e in found], ddof=1)) < 2

@@ -54,15 +54,15 @@ class Document:
         return self.path.with_suffix("")
 
 
-def write_output(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
+def write_output(trials: Sequence[Trial], out: Path, document: Document | None) -> str:
     """Write summary.json and one picture a recipe under `out`, and both tables and pictures into the document.
 
     Returns: the tables.
     """
     summaries: dict[str, dict[str, Summary]] = {}
     pictures: dict[str, bytes] = {}
-    for protocol, recipe in dict.fromkeys((job.protocol, job.recipe) for job in jobs):
-        first = next(job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe))
+    for protocol, recipe in dict.fromkeys((trial.protocol, trial.recipe) for trial in trials):
+        first = next(trial for trial in trials if (trial.protocol, trial.recipe) == (protocol, recipe))
         summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_results(first, out)], PROTOCOLS[protocol].modes)
         shown = PROTOCOLS[protocol].draw_samples(results.read_samples(first, out), recipe)
         pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
@@ -88,8 +88,8 @@ def section(name: str, summaries: dict[str, Summary]) -> str:
     """Return a protocol's table, and what its recipes are."""
     protocol = PROTOCOLS[name]
     data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
-    trials = {recipe: RECIPES[name][recipe] for recipe in summaries}
-    recipes = "\n".join(f"- **{recipe}** ({trial.paper}): {trial.expect}." for recipe, trial in trials.items())
+    tried = {recipe: RECIPES[name][recipe] for recipe in summaries}
+    recipes = "\n".join(f"- **{recipe}** ({one.paper}): {one.expect}." for recipe, one in tried.items())
     return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"
 
 

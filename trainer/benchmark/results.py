@@ -48,22 +48,22 @@ class Result:
     """Seconds of one core; the only number here that another run of the same seed may change."""
 
 
-def write_result(job: Trial, out: Path, result: Result, samples: Samples) -> None:
+def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> None:
     """Keep a result, and the samples before it."""
-    job.file(out).parent.mkdir(parents=True, exist_ok=True)
+    trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
-    write_atomically(job.file(out, ".npy"), content.getvalue())
-    write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+    write_atomically(trial.file(out, ".npy"), content.getvalue())
+    write_atomically(trial.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
 
 
-def read_result(job: Trial, out: Path, identity: str) -> Result | None:
+def read_result(trial: Trial, out: Path, identity: str) -> Result | None:
     """Return what is kept of a training; None: nothing.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
     """
-    path = job.file(out)
+    path = trial.file(out)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         result = Result(**values | {"figures": Figures(**values["figures"])})
@@ -71,15 +71,15 @@ def read_result(job: Trial, out: Path, identity: str) -> Result | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
-    if (result.identity, result.steps) != (identity, job.steps):
+    if (result.identity, result.steps) != (identity, trial.steps):
         raise Refused(
-            f"{path} holds a training of {result.steps:,} steps, and the one asked for has {job.steps:,} or other "
+            f"{path} holds a training of {result.steps:,} steps, and the one asked for has {trial.steps:,} or other "
             "settings: name another --out, or remove the file"
         )
     return result
 
 
-def read_samples(job: Trial, out: Path) -> Samples:
+def read_samples(trial: Trial, out: Path) -> Samples:
     """Return the samples that are kept of a finished training."""
-    samples: Samples = np.load(job.file(out, ".npy"))
+    samples: Samples = np.load(trial.file(out, ".npy"))
     return samples

@@ -23,27 +23,29 @@ from trainer.core.stopping import Outcome
 from trainer.gan.fingerprint import fingerprint
 
 
-def trial_config(job: Trial) -> Config:
+def trial_config(trial: Trial) -> Config:
     """Return the settings of a training."""
-    return RECIPES[job.protocol][job.recipe].settings(job.recipe, job.seed, job.steps)
+    return RECIPES[trial.protocol][trial.recipe].settings(trial.recipe, trial.seed, trial.steps)
 
 
-def kept_result(job: Trial, out: Path) -> Result | None:
+def kept_result(trial: Trial, out: Path) -> Result | None:
     """Return the result of a training if it was done.
 
     Raises:
         Refused: what is kept is of other settings.
     """
-    return results.read_result(job, out, identity_hash(trial_config(job)))
+    return results.read_result(trial, out, identity_hash(trial_config(trial)))
 
 
-def run_trials(jobs: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
+def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
     """Train, so many at a time, and yield each training once its result is kept."""
     if processes == 1:
-        yield from (run_trial(job, out) for job in jobs)
+        yield from (run_trial(trial, out) for trial in trials)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
-        yield from (future.result() for future in as_completed([pool.submit(run_trial, job, out) for job in jobs]))
+        yield from (
+            future.result() for future in as_completed([pool.submit(run_trial, trial, out) for trial in trials])
+        )
 
 
 def end_with_parent() -> None:
@@ -59,13 +61,13 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def run_trial(job: Trial, out: Path) -> Trial:
+def run_trial(trial: Trial, out: Path) -> Trial:
     """Train, judge, and keep the result."""
     torch.set_num_threads(1)  # their number changes the bits
-    start, protocol, config = time.process_time(), PROTOCOLS[job.protocol], trial_config(job)
-    state = train(protocol, config, job.steps)
+    start, protocol, config = time.process_time(), PROTOCOLS[trial.protocol], trial_config(trial)
+    state = train(protocol, config, trial.steps)
     samples = generate_samples(config, state, protocol.samples)
     weights, figures = fingerprint(state.tensors(), state.scalars()), protocol.count_modes(samples)
-    result = Result(identity_hash(config), job.steps, weights, figures, round(time.process_time() - start, 1))
-    results.write_result(job, out, result, samples[: protocol.shown])
-    return job
+    result = Result(identity_hash(config), trial.steps, weights, figures, round(time.process_time() - start, 1))
+    results.write_result(trial, out, result, samples[: protocol.shown])
+    return trial

@@ -69,8 +69,8 @@ def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
     sampler = Sampler(config, CPU)
     sampler.load(state.ema)
     latents = (sampler.latent(i, (config.seed, "benchmark")) for i in range(num))
-    painted = [
+    generated = [
         sampler.generator(sampler.bring(Latent.cat(sampler.padded(group))))[: len(group)]
         for group in batched(latents, config.micro_batch_size)
     ]
-    return torch.cat(painted).numpy().astype(np.float32)
+    return torch.cat(generated).numpy().astype(np.float32)

@@ -1,4 +1,4 @@
-"""What `trainer evaluate` is told."""
+"""The options of `trainer evaluate`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Evaluate:
     weights: Path | None = None
     """The extractor's file of weights."""
     reference_convention: Annotated[str | None, one_of(CONVENTIONS)] = None
-    """Compute as this other program does, to compare with its numbers."""
+    """Compute as this other program does, to compare with its published numbers."""
     checkpoint: str | None = None
     """Of the run: its folder's name, its pictures seen, or "best"; default: the newest whole one."""
     seed_set: Literal["report", "select"] = "report"
@@ -49,7 +49,7 @@ class Evaluate:
     """Where features are kept: those of the data for the next time."""
 
     def check(self) -> None:
-        """Check what needs no look at any picture.
+        """Check what can be checked without opening any picture.
 
         Raises:
             Refused: naming what is wrong.
@@ -62,12 +62,12 @@ class Evaluate:
 
 
 def command_line(args: Evaluate) -> list[str]:
-    """Return the arguments of `python -m trainer` for the same evaluation, wherever it is started."""
+    """Return the arguments of `python -m trainer` for the same evaluation, valid in any working folder."""
     return ["evaluate", str(args.subject.resolve()), *option_words(args)]
 
 
 def option_words(args: Evaluate) -> Iterator[str]:
-    """Yield the options that are not left to their defaults; paths are absolute."""
+    """Yield flags and values of all options but the subject that differ from their defaults; paths are absolute."""
     for field in fields(args)[1:]:
         value = getattr(args, field.name)
         if value == field.default:

@@ -1,4 +1,4 @@
-"""The choice of the best checkpoint, from the figures of the seed set "select" alone."""
+"""Choose the best checkpoint of a run, only from figures on the seed set "select"."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from trainer.runs.run_folder import RunFolder
 
 
 def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
-    """Name the best of the checkpoints that are still there, by their figures on the seed set "select".
+    """Choose and record the best of the checkpoints that still exist, by their figures on the seed set "select".
 
     Args:
         run: with its evaluations.
-        newest: of them; the others are compared in the same column, if they are against the training data as well.
+        newest: the newest evaluation; earlier ones are compared if they have the same column and the same real data.
 
     Returns:
-        None: the run's settings choose by a figure that it does not have, or by none; it is against other data; or no
-            checkpoint that was measured is there any more.
+        None: `newest` lacks the figure that the run's settings choose by, or is against other data than the training
+            data; or no measured checkpoint exists any more.
     """
     config = read_config(run)
+    # Each choice looks at all rows: a better checkpoint may have been pruned since it was recorded as the best.
     wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
     real = training_data_key(config)
     if wanted is None or newest.facts["real"] != real:
@@ -56,7 +57,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
 
 
 def training_data_key(config: Config) -> str | None:
-    """Return what evaluations against the run's own data have as "real"; None: that data is gone."""
+    """Return the "real" of evaluations against the training data; None: that data is gone."""
     try:
         return "/".join(ShardImages(Index.open(config.data), "train").key) if config.data else None
     except DataError:
@@ -64,7 +65,7 @@ def training_data_key(config: Config) -> str | None:
 
 
 def distance_from_best(better: str, figure: Mapping[str, Any]) -> float:
-    """Return how far a figure is from the best: a number that is lower for a better one."""
+    """Return a number that is lower for a better figure; infinite for NaN."""
     value, floor = float(figure["value"]), figure["floor"]
     if better == "data":
         return abs(value - float(floor["value"])) if floor else math.inf

@@ -1,4 +1,4 @@
-"""`trainer evaluate`: how good are the pictures of a run, or of a folder?"""
+"""Run `trainer evaluate`, as one process or as a group of ranks that share the extraction of features."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from trainer.launch.local_processes import common, end_with_parent, run_group, w
 
 
 def run_evaluate(args: Evaluate) -> Outcome:
-    """Carry out `evaluate_as_rank`: as one of a group if somebody has started one, else with processes of our own.
+    """Run the command: as a rank if a launcher has started this process as one, else with processes of its own.
 
     Raises:
-        Refused: it cannot be done; nothing was written but features.
+        Refused: it cannot be done; only features in the cache were written.
     """
     end_with_parent()
     try:
@@ -39,18 +39,18 @@ def run_evaluate(args: Evaluate) -> Outcome:
 
 
 def rank_variable(variable: str, alone: int) -> int:
-    """Return what this process was told of its place; accelerate tells nothing to a process that is alone."""
+    """Return a variable of this rank, such as RANK; `alone` where accelerate sets none, for a single process."""
     return int(os.environ.get(variable, alone))
 
 
 def select_gpu(local_rank: int) -> None:
-    """Have "cuda" mean the GPU of this rank, of those that the machine has."""
+    """Make "cuda" mean the GPU of this rank."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
 
 
 def evaluate_locally(args: Evaluate) -> Outcome:
-    """Evaluate with processes of this machine."""
+    """Evaluate with new processes on this machine, or in this one if one is enough."""
     args = with_checkpoint_name(args)
     size = default_processes() if args.processes is None else args.processes
     if size < 1:
@@ -59,14 +59,14 @@ def evaluate_locally(args: Evaluate) -> Outcome:
     size = min(size, plan.parts)
     if size == 1:
         return finish_evaluation(args, plan, World())
-    del plan
+    del plan  # frees the generator and the extractor: the processes load their own
     return common(run_group(command_line(args), size, wait_for_main)[:1])
 
 
 def evaluate_as_rank(args: Evaluate, world: World) -> Outcome:
-    """Do one process's part; the main process, which meets all refusals itself, makes the figures of it.
+    """Do the part of one rank; rank 0 then measures.
 
-    Whoever is told no checkpoint by its name finds one itself; the main process does what others have not.
+    Rank 0 raises every refusal itself, so the other ranks end quietly: the user gets one message.
     """
     try:
         args = with_checkpoint_name(args)
@@ -81,7 +81,7 @@ def evaluate_as_rank(args: Evaluate, world: World) -> Outcome:
 
 
 def finish_evaluation(args: Evaluate, plan: EvaluationPlan, world: World) -> Outcome:
-    """Extract with the others, and measure, show and write."""
+    """Extract with the other ranks, then measure, print and write: what rank 0 does."""
     plan.extract(world)
     evaluation = plan.measure()
     evaluation.show()
@@ -90,7 +90,7 @@ def finish_evaluation(args: Evaluate, plan: EvaluationPlan, world: World) -> Out
     if args.json:
         evaluation.write(args.json)
     if args.out:
-        print(f"the nearest real pictures of painted ones: {plan.write_nearest(args.out)}")
+        print(f"the nearest real pictures of generated ones: {plan.write_nearest(args.out)}")
     if plan.run:
         evaluation.record(plan.run)
         if args.seed_set == "select" and (best := choose_best(plan.run, evaluation)):
@@ -100,5 +100,5 @@ def finish_evaluation(args: Evaluate, plan: EvaluationPlan, world: World) -> Out
 
 
 def default_processes() -> int:
-    """Return one process a GPU, or one a core."""
+    """Return the number of GPUs, or of cores if there is none."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))

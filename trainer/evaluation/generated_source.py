@@ -1,4 +1,4 @@
-"""The pictures that a run's generator paints, by number."""
+"""Images that a run's generator makes, by number."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ from trainer.sampling.sampler import Images
 
 
 class GeneratedImages:
-    """What a run's averaged generator paints: picture i is a function of the weights, the seed set, its class and i.
+    """Images of a run's averaged generator: image i is a function of the weights, the seed set, its class and i.
 
-    A generator that is told classes paints those of the real pictures of the same numbers, so that the classes have
-    their frequencies. If those have none, it paints the classes of the training pictures; if nobody knows any more what
-    it was told, one class after the other.
+    A class-conditional generator gets the classes of the real images with the same numbers, so that classes have the
+    frequencies of the data. If the real images have no classes, it gets those of the training images.
 
     Args:
         run: the run folder.
         config: its settings.
         checkpoint: a whole one.
-        seed_set: "report", or "select" for the choice of a checkpoint.
-        real: what its pictures are compared with.
+        seed_set: "report", or "select" to choose a checkpoint; they draw different latents.
+        real: the images that they are compared with.
 
     Raises:
-        Refused: the real pictures have classes that the generator was not told.
+        Refused: the real images have classes that the generator was not trained with.
     """
 
     count = None
@@ -50,7 +49,7 @@ class GeneratedImages:
             )
         self.indices = np.array([*map(known.index, self.classes), -1])  # the generator's, by those of the reals
         self.key = (
-            "painted",
+            "painted",  # the word is in evaluations.jsonl of earlier versions
             sha256(checkpoint.path / MANIFEST),
             seed_set,
             self.class_source.key[1] if self.class_source else "",
@@ -58,11 +57,11 @@ class GeneratedImages:
 
     @cached_property
     def trained(self) -> TrainedGenerator:
-        """Made by those processes only that paint."""
+        """The generator, loaded only in processes that generate images."""
         return TrainedGenerator(self.run, SamplingOptions(checkpoint=self.checkpoint.path.name))
 
-    def pictures(self, rows: Rows) -> Images:
-        """Paint pictures."""
+    def images(self, rows: Rows) -> Images:
+        """Generate the images of these numbers: (n, h, w, 3)."""
         labels = self.labels(rows)
         key = ("evaluation", self.seed_set)
         chosen = [None] * len(rows) if labels is None else self.indices[labels].tolist()
@@ -70,11 +69,11 @@ class GeneratedImages:
         return np.concatenate(list(self.trained.sampler.generate_from(latents)))
 
     def labels(self, rows: Rows) -> Labels | None:
-        """Return the classes that are painted, by their places in `classes`."""
+        """Return the classes of these images, (n,), as indices of `classes`; None: the generator has no classes."""
         return self.class_source.labels(rows % self.class_source.count) if self.class_source else None
 
 
 def class_source(config: Config, real: ShardImages | FolderImages) -> ShardImages:
-    """Return the pictures whose classes are painted: the real ones, or those of the training if these have none."""
+    """Return the images whose classes are generated: the real ones, or the training images if these have none."""
     assert config.data
     return real if isinstance(real, ShardImages) and real.classes else ShardImages(Index.open(config.data), "train")

@@ -1,4 +1,4 @@
-"""What an evaluation compares, decided and checked before anything is computed."""
+"""The plan of an evaluation: decided and checked before anything is computed, then carried out step by step."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NEAREST = "nearest.png"
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """An evaluation, ready to be computed."""
+    """An evaluation that is ready to be computed."""
 
     run: RunFolder | None
     facts: Mapping[str, object]
     metrics: tuple[Metric, ...]
     left_out: Mapping[str, str]
     label: str
-    """Of the extractor, for the columns; empty: none is needed."""
+    """Of the extractor, for the names of columns; empty: no extractor is needed."""
     fake: ExtractionTask
     real: ExtractionTask
     held_out: ExtractionTask | None
 
     @property
     def count(self) -> int:
-        """Painted pictures."""
+        """How many fakes are measured."""
         return self.fake.count
 
     @property
@@ -46,19 +46,19 @@ class EvaluationPlan:
         return len(split_groups(max(self.fake.count, self.real.count)))
 
     def extract(self, world: World) -> None:
-        """Compute this process's part of all features; those of the data, which others wait for as well, first."""
+        """Compute this rank's part of all features; those of the data first, which other evaluations use as well."""
         for task in (self.real, self.held_out, self.fake):
             if task:
                 task.extract(world)
 
     @cached_property
     def sides(self) -> Comparison:
-        """All that is known of the pictures, once it is extracted."""
+        """The extracted samples; `extract` must have run."""
         held_out = self.held_out.gather() if self.held_out else None
         return Comparison(self.fake.gather(), self.real.gather(), held_out)
 
     def measure(self) -> Evaluation:
-        """Compute all figures.
+        """Compute all figures. A metric that fails is listed in `left_out` with the reason.
 
         Raises:
             Refused: none could be computed.
@@ -74,7 +74,7 @@ class EvaluationPlan:
         return Evaluation(self.facts, tuple(figures), left_out)
 
     def write_nearest(self, folder: Path) -> Path:
-        """Write painted pictures beside the nearest real ones into a folder.
+        """Write generated images beside the nearest real ones, and return the file.
 
         Raises:
             Refused: the folder cannot be written.
@@ -90,11 +90,11 @@ class EvaluationPlan:
         return folder / NEAREST
 
     def remove_generated_features(self) -> None:
-        """Remove the features of painted pictures: only those of data are wanted again."""
+        """Remove the features of generated images: only those of the data are used again."""
         if self.run:
             self.fake.store.remove()
 
 
 def explain_no_metrics(left_out: Mapping[str, str]) -> str:
-    """Say why nothing can be measured."""
+    """Return why nothing can be measured."""
     return "; ".join(f"{name} cannot be measured: {why}" for name, why in left_out.items())

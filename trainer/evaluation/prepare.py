@@ -1,4 +1,4 @@
-"""From a command line to a plan: everything that can be wrong with one is found here."""
+"""Make the plan of an evaluation from its arguments; everything that can be wrong with them is found here."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ from trainer.runs.trained_generator import named_checkpoint
 from trainer.sampling.image_files import check_parent
 from trainer.sampling.sampler import Images
 
-MIN_IMAGES = 2  # pictures of each side
+MIN_IMAGES = 2  # per side; a covariance needs two
 
 
 def find_run(path: Path) -> RunFolder | None:
-    """Return the run in a folder, if it holds one."""
+    """Return the run in a folder; None: it holds none."""
     return RunFolder(path) if RunFolder(path).config.exists() else None
 
 
 def with_checkpoint_name(args: Evaluate) -> Evaluate:
-    """Return the same with the checkpoint by its name, for all processes: while a run trains, the newest one changes.
+    """Return the arguments with the checkpoint by its name, so that all processes use the same one.
+
+    While a run trains, the newest checkpoint changes.
 
     Raises:
         Refused: there is none, or the arguments do not fit together.
@@ -52,7 +54,7 @@ def with_checkpoint_name(args: Evaluate) -> Evaluate:
 
 
 def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, ShardImages | FolderImages]:
-    """Open the pictures that are measured, and the real ones.
+    """Open the images to measure, and the real ones.
 
     Raises:
         Refused: there are none, or their sizes or their classes do not fit together.
@@ -72,11 +74,11 @@ def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Sh
 
 
 def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
-    """Return what the evaluation compares, ready to be computed.
+    """Check the arguments, and return the plan.
 
     Args:
         args: with the checkpoint by its name.
-        classifier: what is done about one that is wanted and not there, as in `ExtractorOptions`.
+        classifier: what to do if the classifier is asked for and does not exist yet, as in `ExtractorOptions`.
 
     Raises:
         Refused: it cannot be done.
@@ -92,7 +94,7 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
     fake, real = open_sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None
-    most = args.num_samples if convention else real.count  # other programs compare any number of fakes with all reals
+    most = args.num_samples if convention else real.count  # other programs compare more fakes than reals, too
     count = min(args.num_samples, fake.count or args.num_samples, most)
     if min(count, real.count) < MIN_IMAGES:
         raise Refused(f"one picture is too few: {fake.name} or {real.name} has no more")
@@ -106,8 +108,8 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
     if not measured:
         raise Refused(explain_no_metrics(left_out))
     whole = any(metric.against == "all" for metric in measured)
-    reals = real.count if whole else min(2 * count, real.count)  # the second half of them is for the floor
-    kept, cache = MAX_IMAGES if "pictures" in wanted else 0, args.cache.expanduser()
+    reals = real.count if whole else min(2 * count, real.count)  # the second half stands in for the fakes in the floor
+    kept, cache = MAX_IMAGES if "images" in wanted else 0, args.cache.expanduser()
     return EvaluationPlan(
         run,
         evaluation_facts(args, fake, real, count, extractor),
@@ -131,21 +133,22 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
 
 
 def apply_convention(metric: Metric, convention: Convention | None) -> Metric:
-    """Return a metric by its own definition, or as a convention that has it does."""
+    """Return a metric by its own definition, or by that of a convention that has it."""
     return (metric_by_convention(metric, convention) if convention else None) or metric
 
 
 def open_extractor(
     args: Evaluate, convention: Convention | None, real: ShardImages | FolderImages, classifier: Missing
 ) -> Extractor:
-    """Open the extractor that is asked for: by its name, or by the convention's.
+    """Open the extractor that is named, or that of the convention.
 
     Raises:
         Refused: its file is missing, or it learns classes and the data has none.
     """
     if convention and args.extractor not in (None, convention.extractor):
         raise Refused(
-            f"--like {args.reference_convention} is with {convention.extractor}: leave --extractor {args.extractor} out"
+            f"--reference-convention {args.reference_convention} is with {convention.extractor}: "
+            f"leave --extractor {args.extractor} out"
         )
     name = convention.extractor if convention else args.extractor or DEFAULT
     resize = convention.resize if convention else None
@@ -154,12 +157,12 @@ def open_extractor(
 
 
 def labelled_images(real: ShardImages | FolderImages) -> LabelledImages:
-    """Return the real pictures with their classes, for a classifier of them."""
+    """Return the real images with their classes, for training a classifier."""
 
     def read(rows: Rows) -> tuple[Images, Labels]:
         labels = real.labels(rows)
         assert labels is not None
-        return real.pictures(rows), labels
+        return real.images(rows), labels
 
     return LabelledImages(real.name, real.key, real.classes, real.count, read)
 
@@ -167,7 +170,7 @@ def labelled_images(real: ShardImages | FolderImages) -> LabelledImages:
 def unmet_needs(
     fake: ImageSource, real: ImageSource, held_out: ImageSource | None, extractor: Extractor | None
 ) -> dict[str, str]:
-    """Return what metrics may need and is not to be had here, with the reason in words."""
+    """Return what metrics may need and these sources lack, with the reasons."""
     missing = {}
     if held_out is None:
         missing["held out"] = f"{real.name} has no held-out share; shards build --holdout makes one"
@@ -184,7 +187,7 @@ def unmet_needs(
 def evaluation_facts(
     args: Evaluate, fake: ImageSource, real: ImageSource, count: int, extractor: Extractor | None
 ) -> dict[str, object]:
-    """Return what the figures hold for."""
+    """Return what the figures hold for: the head of an evaluation in JSON."""
     return {
         "images_seen": fake.checkpoint.images_seen if isinstance(fake, GeneratedImages) else None,
         "checkpoint": args.checkpoint,
@@ -194,5 +197,5 @@ def evaluation_facts(
         "count": count,
         "extractor": extractor.label if extractor else None,
         "extractor_note": (extractor and extractor.note) or None,
-        "like": args.reference_convention,
+        "like": args.reference_convention,  # this key and like- in columns are in files of earlier versions
     }

@@ -1,4 +1,7 @@
-"""Figures as other programs compute them, to stand beside theirs; docs/metrics.md tells why ours differ."""
+"""Figures as other programs compute them, to compare with their published numbers.
+
+Each value of CONVENTIONS was read from their code; docs/metrics.md says why our own definitions differ.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def metric_by_convention(metric: Metric, convention: Convention) -> Metric | None:
-    """Return a metric as a convention has it; None: it has none of this name."""
+    """Return a metric as a convention defines it; None: it has none of this name."""
     measures: dict[str, Measure] = {"fid": partial(fid_by_convention, convention=convention)}
     if convention.kid_subsets:
         measures["kid"] = partial(kid_by_convention, convention=convention)
@@ -62,7 +65,9 @@ def metric_by_convention(metric: Metric, convention: Convention) -> Metric | Non
         measures["is"] = partial(inception_score_by_splits, splits=convention.is_splits)
     if metric.name not in measures:
         return None
-    against: Against = "none" if metric.against == "none" else "all"  # reals, as all of these programs do
+    against: Against = (
+        "none" if metric.against == "none" else "all"
+    )  # reals: all of these programs compare with all of them
     return replace(metric, measure=measures[metric.name], against=against)
 
 
@@ -76,7 +81,7 @@ def fid_by_convention(
 
 
 def with_ddof(gaussian: Gaussian, ddof: int, count: int) -> Gaussian:
-    """Divide by n - ddof where it was n - 1."""
+    """Return the Gaussian with its covariance divided by n - ddof instead of n - 1."""
     return replace(gaussian, factor=gaussian.factor * ((count - 1) / (count - ddof)) ** 0.5)
 
 
@@ -94,7 +99,7 @@ def kid_by_convention(
 
 
 def recentred(ours: Estimate, value: float) -> Estimate:
-    """Return another value with the interval that ours has."""
+    """Return another value, with our interval shifted to it."""
     by = value - ours.value
     method = f"{ours.method}, of our own definition, moved to this value"
     return replace(ours, value=value, low=ours.low + by, high=ours.high + by, method=method)
@@ -103,7 +108,7 @@ def recentred(ours: Estimate, value: float) -> Estimate:
 def precision_recall_by_convention(
     real: Sample, fake: Sample, held_out: Sample | None, k: int, closed: bool
 ) -> dict[str, Estimate]:
-    """Measure precision and recall with balls that reach to the k-th neighbour and hold their surface if closed."""
+    """Measure precision and recall with the k-th neighbour, and balls that include their surface if `closed`."""
     found = measure(real, fake, None, k, closed)
     return {name: found[name] for name in ("precision", "recall")}
 

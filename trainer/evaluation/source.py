@@ -1,8 +1,8 @@
-"""Where pictures come from. Each source gives its pictures by number, so that anybody may compute any of them.
+"""Sources of images. A source returns images by number, so that any process may compute any of them.
 
-A source of a fixed set numbers its pictures by a keyed permutation: the first n are a random sample without
-replacement, which is the same for every n, process and machine. What is measured has another order than what it is
-measured against: in the same one, the first n of a copy of the reals would be the very pictures they are compared with.
+A source of a fixed set numbers its images by a keyed permutation: the first n are a random sample without replacement,
+the same for every process and machine. The images that are measured have another order than the reals: otherwise the
+first n of a copy of the reals would be exactly the images they are compared with.
 """
 
 from __future__ import annotations
@@ -31,49 +31,49 @@ MAX_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
 HOLDOUT = "holdout"  # the split's name
 WHITE = (255, 255, 255)
 
-Order = tuple[str, ...]  # what is added to the key of the permutation
+Order = tuple[str, ...]  # added to the key of the permutation
 ORDER_OF_REALS: Order = ()
 ORDER_OF_FAKES: Order = ("fakes",)
 
 
 class ImageSource(Protocol):
-    """A set of pictures of one size."""
+    """A set of images of one size."""
 
     @property
     def name(self) -> str:
-        """Says in words what it is."""
+        """What it is, for messages."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Names the content: equal keys, equal pictures."""
+        """Names the content: equal keys mean equal images."""
 
     @property
     def count(self) -> int | None:
-        """How many pictures there are; None: as many as are asked for."""
+        """The number of images; None: unlimited, as they are generated."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty: the pictures have no labels."""
+        """Names of the classes; empty: the images have no labels."""
 
-    def pictures(self, rows: Rows) -> Images:
-        """Return the pictures of these numbers: (n, h, w, 3)."""
+    def images(self, rows: Rows) -> Images:
+        """Return the images of these numbers: (n, h, w, 3)."""
 
     def labels(self, rows: Rows) -> Labels | None:
-        """Return the classes of the pictures of these numbers; None: they have none."""
+        """Return the classes of these images, (n,) indices of `classes`; None: they have none."""
 
 
 def shuffled(rows: Rows, count: int, order: Order) -> Rows:
-    """Send numbers to places in a set of `count` pictures."""
+    """Return the place of each number in a set of `count` images."""
     return permute(rows, count, "evaluation", *order)
 
 
 class ShardImages:
-    """A split of a folder of shards.
+    """The images of a split of a folder of shards.
 
     Args:
         index: of the folder.
         split: "train" or "holdout".
-        order: of its pictures.
+        order: of its images.
     """
 
     def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
@@ -83,7 +83,7 @@ class ShardImages:
         self.reader = Reader(index, split, self.refuse_damage)
 
     def refuse_damage(self, sample: int, problem: str) -> NoReturn:
-        """Refuse to measure against damaged data: what replaces a picture would change the numbers.
+        """Refuse damaged data: the image that replaces a damaged one in training would change the figures.
 
         Raises:
             Refused: always.
@@ -94,24 +94,24 @@ class ShardImages:
         )
 
     def held_out(self) -> ShardImages | None:
-        """Return the pictures that were kept out of the training, if any were."""
+        """Return the images that were held out from training; None: there are none."""
         return ShardImages(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
 
-    def pictures(self, rows: Rows) -> Images:
-        """Read pictures."""
+    def images(self, rows: Rows) -> Images:
+        """Read the images of these numbers: (n, h, w, 3)."""
         return self.reader(shuffled(rows, self.count, self.order)).images
 
     def labels(self, rows: Rows) -> Labels | None:
-        """Return labels, from the index alone."""
+        """Return the classes of these images, (n,), from the index alone; None: they have none."""
         places = self.split.first + shuffled(rows, self.count, self.order)
         return self.index.table["label"][places].astype(np.int64) if self.classes else None
 
 
 class FolderImages:
-    """The pictures of a plain folder and of all folders in it, sorted by name.
+    """The images of a plain folder and of all folders below it, sorted by name.
 
-    Each is decoded as `shards build` does it: upright, sRGB, over white; then the centre square is cropped and, unless
-    it has the size already, filtered with Lanczos.
+    Each is decoded as `shards build` does it: upright, sRGB, over white; the centre square is cropped and resized with
+    Lanczos, unless it has the size already.
 
     Args:
         path: the folder.
@@ -146,8 +146,8 @@ class FolderImages:
             total.update(xxhash.xxh3_128_digest(read_file(file)))
         return total.hexdigest()
 
-    def pictures(self, rows: Rows) -> Images:
-        """Decode pictures.
+    def images(self, rows: Rows) -> Images:
+        """Decode the images of these numbers: (n, h, w, 3).
 
         Raises:
             Refused: one cannot be decoded.
@@ -160,7 +160,7 @@ class FolderImages:
         """Return None: a plain folder has no labels."""
 
     def held_out(self) -> None:
-        """Return None: nobody has kept any of them out."""
+        """Return None: a plain folder has no held-out images."""
 
 
 def read_file(file: Path) -> bytes:
@@ -188,12 +188,12 @@ def decode_file(file: Path, settings: Decoding) -> Picture:
 
 
 def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
-    """Open a set of pictures that is there: shards, or a plain folder.
+    """Open a fixed set of images: shards, or a plain folder.
 
     Args:
         path: of the folder.
-        size: height and width that the pictures must have, or be brought to; None: their own.
-        order: of the pictures.
+        size: height and width that shards must have, and that images of a plain folder are resized to; None: their own.
+        order: of the images.
 
     Raises:
         Refused: there is none, or shards have another size.

@@ -107,21 +107,21 @@ class Extractor:
         """Its name in columns of figures: what has another label is not comparable."""
         return f"{self.name}-{self.version}/{self.resize}-{self.network.size}/uint8"
 
-    def __call__(self, pictures: Images) -> Features:
+    def __call__(self, images: Images) -> Features:
         """Look at pictures.
 
         Args:
             pictures: (n, h, w, 3), n at least 1.
         """
-        seen = [self.see(pictures[rows]) for rows in batched(range(len(pictures)), BATCH)]
+        seen = [self.see(images[rows]) for rows in batched(range(len(images)), BATCH)]
         told = [probabilities for _, probabilities in seen if probabilities is not None]
         return Features(np.concatenate([features for features, _ in seen]), np.concatenate(told) if told else None)
 
     @torch.inference_mode()
-    def see(self, pictures: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    def see(self, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Look at no more than a batch, filled up with its last picture."""
-        count, size = len(pictures), self.network.size
-        x = self.filter(pictures, size)
+        count, size = len(images), self.network.size
+        x = self.filter(images, size)
         x = torch.cat([x, x[-1:].expand(BATCH - count, -1, -1, -1)])
         with exact_kernels(self.device):
             features, logits = self.network(x.to(self.device))

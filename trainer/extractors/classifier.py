@@ -118,8 +118,8 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
     cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     with exact_kernels(device), torch.enable_grad():
         for rows in index_batches(len(seen), steps * BATCH):
-            pictures, labels = data.read(seen[rows])
-            logits = network(clean(pictures, network.size).to(device))[1]
+            images, labels = data.read(seen[rows])
+            logits = network(clean(images, network.size).to(device))[1]
             loss = cross_entropy(logits, torch.from_numpy(labels).to(device), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
@@ -133,8 +133,8 @@ def accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
     """Return the share of pictures that have a class whose most probable class is theirs."""
     right = total = 0
     for start in range(0, len(rows), 256):
-        pictures, labels = data.read(rows[start : start + 256])
-        told = extractor(pictures).probabilities
+        images, labels = data.read(rows[start : start + 256])
+        told = extractor(images).probabilities
         assert told is not None
         right += int((told.argmax(1) == labels).sum())
         total += int((labels >= 0).sum())

@@ -14,7 +14,7 @@ Features = npt.NDArray[np.floating[Any]]  # (n, d), of any precision: all that i
 Float64Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-Need = Literal["features", "probabilities", "pictures", "labels", "held out"]
+Need = Literal["features", "probabilities", "images", "labels", "held out"]
 Better = Literal["lower", "higher", "data"]
 Against = Literal["as many", "all", "none"]
 
@@ -29,7 +29,7 @@ class Sample:
     """(n, d)."""
     probabilities: Features | None = None
     """(n, classes), each row a distribution."""
-    pictures: npt.NDArray[np.uint8] | None = None
+    images: npt.NDArray[np.uint8] | None = None
     """(n, h, w, 3)."""
     labels: Indices | None = None
     """(n,)."""
@@ -37,7 +37,7 @@ class Sample:
     @property
     def count(self) -> int:
         """How many pictures; 0: nothing is known of them."""
-        known = (self.features, self.probabilities, self.pictures, self.labels)
+        known = (self.features, self.probabilities, self.images, self.labels)
         return next((len(array) for array in known if array is not None), 0)
 
 

@@ -24,10 +24,10 @@ VALUES_PER_PIECE = 2**20  # of each side at a time
 METHOD = "Student's interval of the mean over {} disjoint pairs of fakes"
 EXPECTED = "the expected similarity of two fakes"
 
-Pictures = npt.NDArray[np.uint8]
+ByteImages = npt.NDArray[np.uint8]
 
 
-def ms_ssim(x: Pictures, y: Pictures) -> Float64Array:
+def ms_ssim(x: ByteImages, y: ByteImages) -> Float64Array:
     """Return the similarity of n pairs, (n,): 1 for equal pictures, 0 for such without likeness.
 
     Args:
@@ -43,9 +43,9 @@ def ms_ssim(x: Pictures, y: Pictures) -> Float64Array:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def channels(pictures: Pictures) -> Float64Array:
+def channels(images: ByteImages) -> Float64Array:
     """Return (n, 3, h, w) values from 0 to 255."""
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float64)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float64)
 
 
 def similarity(x: Float64Array, y: Float64Array) -> Float64Array:
@@ -93,43 +93,41 @@ def halve(x: Float64Array) -> Float64Array:
     return np.asarray(x[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, c, h // 2, 2, w // 2, 2).mean((3, 5)))
 
 
-def pair_similarities(pictures: Pictures, *key: int | str) -> Float64Array:
+def pair_similarities(images: ByteImages, *key: int | str) -> Float64Array:
     """Return the similarities of n // 2 disjoint pairs, which `key` chooses among n pictures."""
-    half = len(pictures) // 2
-    order: Indices = philox("ms-ssim pairs", *key).permutation(len(pictures))
-    return ms_ssim(pictures[order[:half]], pictures[order[half : 2 * half]])
+    half = len(images) // 2
+    order: Indices = philox("ms-ssim pairs", *key).permutation(len(images))
+    return ms_ssim(images[order[:half]], images[order[half : 2 * half]])
 
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure pairs of any fakes."""
-    if fake.pictures is None or len(fake.pictures) < 4:
+    if fake.images is None or len(fake.images) < 4:
         raise ValueError("the similarity of pairs needs 4 pictures")
-    found = pair_similarities(fake.pictures)
+    found = pair_similarities(fake.images)
     variance = Variance.of_mean(found)
-    estimate = variance.around(float(found.mean()), len(fake.pictures), METHOD.format(len(found)), EXPECTED)
+    estimate = variance.around(float(found.mean()), len(fake.images), METHOD.format(len(found)), EXPECTED)
     return {"ms_ssim": estimate.within(0, 1)}
 
 
 def measure_classes(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure pairs within each class of at least 4 fakes, and take the mean over these classes; -1 is none."""
-    if fake.pictures is None or fake.labels is None:
+    if fake.images is None or fake.labels is None:
         raise ValueError("pictures or labels are missing")
     labels, counts = np.unique(fake.labels[fake.labels >= 0], return_counts=True)
-    found = [pair_similarities(fake.pictures[fake.labels == c], int(c)) for c in labels[counts >= 4]]
+    found = [pair_similarities(fake.images[fake.labels == c], int(c)) for c in labels[counts >= 4]]
     if not found:
         raise ValueError("the similarity of pairs within a class needs 4 pictures of one")
     variances = [Variance.of_mean(pairs) for pairs in found]
     variance = sum(variances[1:], variances[0]) * (1 / len(found) ** 2)
     method = METHOD.format(sum(map(len, found))) + f", in each of {len(found)} classes of {len(labels)}"
     value = float(np.mean([pairs.mean() for pairs in found]))
-    return {
-        "intra_ms_ssim": variance.around(value, len(fake.pictures), method, f"{EXPECTED} of one class").within(0, 1)
-    }
+    return {"intra_ms_ssim": variance.around(value, len(fake.images), method, f"{EXPECTED} of one class").within(0, 1)}
 
 
 MS_SSIM = Metric(
     "ms_ssim",
-    frozenset({"pictures"}),
+    frozenset({"images"}),
     {"ms_ssim": "data"},
     "mean MS-SSIM between fakes (Odena et al. 2017, arXiv:1610.09585)",
     measure,
@@ -138,7 +136,7 @@ MS_SSIM = Metric(
 
 INTRA_MS_SSIM = Metric(
     "intra_ms_ssim",
-    frozenset({"pictures", "labels"}),
+    frozenset({"images", "labels"}),
     {"intra_ms_ssim": "data"},
     "mean MS-SSIM between fakes of one class, averaged over classes (Odena et al. 2017, arXiv:1610.09585)",
     measure_classes,

@@ -163,7 +163,7 @@ def test_a_cache_that_cannot_be_written(
 def test_an_evaluation_that_is_stopped(
     data: Path, few: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "GROUP", 8)
+    monkeypatch.setattr(store, "GROUP_SIZE", 8)
     computed: list[int] = []
     compute = ExtractionTask.compute
 

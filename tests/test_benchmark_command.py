@@ -83,7 +83,7 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return original(trial, out)
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_trials, "train_one", stopped)
+        patched.setattr(run_trials, "run_trial", stopped)
         assert benchmark(tmp_path) == Outcome.INTERRUPTED
     assert list(lasting(tmp_path)) == ["ring/disconnected/seed-000.json"]
     assert not (tmp_path / "summary.json").exists()
@@ -105,7 +105,7 @@ def test_a_killed_training_is_no_traceback(
     def killed(trial: Trial, out: Path) -> Trial:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(run_trials, "train_one", killed)
+    monkeypatch.setattr(run_trials, "run_trial", killed)
     assert benchmark(tmp_path) == Outcome.FAILED
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -72,7 +72,7 @@ def asked(made: RunFolder, tmp_path: Path) -> Callable[..., Evaluate]:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 16 pictures, so that few pictures make many."""
-    monkeypatch.setattr(store, "GROUP", 16)
+    monkeypatch.setattr(store, "GROUP_SIZE", 16)
 
 
 def figures(path: Path) -> dict[str, Any]:

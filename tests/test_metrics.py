@@ -160,7 +160,7 @@ def test_pieces_and_order_of_rows_change_no_more_than_the_last_digits(monkeypatc
     shuffled = x[order], y[::-1]
     sums = [[f(x, y), f(*shuffled)] for f in (frechet_distance, kernel_distance)]
     exact = [prdc(x, y), prdc(*shuffled)]
-    monkeypatch.setattr(pieces_of, "ROWS", 7)
+    monkeypatch.setattr(pieces_of, "ROWS_PER_PIECE", 7)
     for found, f in zip(sums, (frechet_distance, kernel_distance), strict=True):
         assert [*found, f(x, y)] == pytest.approx([found[0]] * 3, rel=1e-10)
     assert exact == [prdc(x, y)] * 2

@@ -69,8 +69,8 @@ def test_the_nearest_are_those_of_brute_force(queries: Points, reference: Points
     """In order, the first of equals first, whatever the pieces."""
     x, y = np.array(queries, float), np.array(reference, float)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrays, "ROWS", rows)
-        patch.setattr(neighbours, "SPARE", 0)
+        patch.setattr(arrays, "ROWS_PER_PIECE", rows)
+        patch.setattr(neighbours, "SPARE_CANDIDATES", 0)
         distances, places = nearest(x, y, k)
         own = search(x, x, min(k, len(x) - 1), itself=True)
     exact = squared(x, y)
@@ -117,8 +117,8 @@ def test_pairs_that_are_inside_whatever_is_left_out_count_for_every_block(
     name: str, closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the bits of the definitions, in pieces of any size, where balls hold nothing and where they hold all."""
-    monkeypatch.setattr(balls, "PAIRS", 100)
-    monkeypatch.setattr(arrays, "ROWS", 33)
+    monkeypatch.setattr(balls, "PAIRS_PER_PIECE", 100)
+    monkeypatch.setattr(arrays, "ROWS_PER_PIECE", 33)
     x = philox("replicas x").standard_normal((70, 2))
     y = FAKES[name](philox("replicas y").standard_normal((50, 2)))
     x = np.round(x) if name == "on a lattice" else x

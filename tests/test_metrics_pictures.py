@@ -66,7 +66,7 @@ def test_similarity_is_the_same_in_any_batch(monkeypatch: pytest.MonkeyPatch) ->
     """The same bits; equal pictures have 1, and a negative has 0."""
     x, y = noise("x", 7, 33), noise("y", 7, 33)
     together = ms_ssim.ms_ssim(x, y)
-    monkeypatch.setattr(ms_ssim, "VALUES", 1)
+    monkeypatch.setattr(ms_ssim, "VALUES_PER_PIECE", 1)
     np.testing.assert_array_equal(ms_ssim.ms_ssim(x, y), together)
     assert ms_ssim.ms_ssim(x, x) == pytest.approx(1, abs=1e-12)
     assert not ms_ssim.ms_ssim(x, 255 - x).any()
@@ -116,7 +116,7 @@ def test_equal_pictures_have_no_sliced_wasserstein_distance() -> None:
     assert distance(x) == 0 < distance(y)
     assert distances(x, y, 3)[0] == pytest.approx(distance(y), rel=1e-5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sliced_wasserstein, "VALUES", 1)
+        patch.setattr(sliced_wasserstein, "VALUES_PER_PIECE", 1)
         assert SlicedWasserstein(x)(y) == distance(y)
 
 

@@ -1,4 +1,4 @@
-"""`trainer benchmark ring grid digits`: train every recipe with several seeds, and write the tables."""
+"""Run `trainer benchmark ring grid digits`: train every recipe with several seeds, and write the tables."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from trainer.core.stopping import Outcome
 
 
 def run_benchmark(args: Benchmark) -> Outcome:
-    """Do the trainings that are missing, and write the tables.
+    """Run the trials that have no result yet, and write the tables.
 
     Raises:
         Refused: there is no such protocol or recipe, --out holds other results, or the document has no place for them.
     """
     trials = plan_trials(args)
     if args.markdown:
-        Document.open(args.markdown)  # refused now, not after hours
+        Document.open(args.markdown)  # a wrong document is refused now, not after hours of training
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,7 +45,7 @@ def run_benchmark(args: Benchmark) -> Outcome:
 
 
 def plan_trials(args: Benchmark) -> list[Trial]:
-    """Return the trainings that are asked for, the first seed of every recipe first.
+    """Return the trials that are asked for, ordered by seed, so that every recipe has its first result early.
 
     Raises:
         Refused: a name or a number is wrong.

@@ -18,25 +18,25 @@ from torch import Tensor
 from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 
 Points = npt.NDArray[np.float64]  # (n, 2)
-MAX_DEVIATIONS = 3.0  # standard deviations
+MAX_DEVIATIONS = 3.0  # of a point of high quality from the nearest centre, in standard deviations
 INCHES, DOTS = 3.2, 100
 MARGIN = 0.4  # of the data's extent, that a picture shows around it
 
 
 def ring(count: int = 8, radius: float = 1.0) -> Points:
-    """Return centres on a circle, evenly: the first one is not the last one again."""
+    """Return evenly spaced centres on a circle: (count, 2)."""
     angles = 2 * np.pi * np.arange(count) / count
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def grid(side: int = 5, spacing: float = 2.0) -> Points:
-    """Return centres on a square around the origin."""
+    """Return centres on a square grid around the origin: (side², 2)."""
     steps = spacing * (np.arange(side) - (side - 1) / 2)
     return np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 class Mixture(Protocol):
-    """Equal Gaussians.
+    """A mixture of Gaussians with equal weights.
 
     Args:
         centres: (K, 2), their means.
@@ -58,14 +58,14 @@ class Mixture(Protocol):
         return torch.from_numpy((centres + self.std * rng.standard_normal((n, 2))).astype(np.float32))
 
     def count_modes(self, samples: Samples) -> Figures:
-        """Count the modes that a point of high quality belongs to."""
+        """Count the modes that have a point of high quality."""
         squares = np.square(samples[:, None].astype(np.float64) - self.centres).sum(2)  # (n, K)
         counted = np.sqrt(squares.min(1)) / self.std < MAX_DEVIATIONS  # False for NaN
         counts = np.bincount(squares[counted].argmin(1), minlength=self.modes)
         return Figures(int((counts > 0).sum()), reverse_kl(counts), float(counted.mean()))
 
     def draw_samples(self, samples: Samples, title: str) -> Image.Image:
-        """Show points, and circles where the modes are."""
+        """Draw the points, and circles around the modes."""
         figure = Figure(figsize=(INCHES, INCHES), dpi=DOTS, layout="constrained")
         axes = figure.add_subplot()
         axes.scatter(

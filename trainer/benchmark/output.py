@@ -1,4 +1,4 @@
-"""What a benchmark leaves: a summary for programs, tables and pictures for people."""
+"""Write the results of a benchmark: a summary for programs, tables and pictures for people."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 @dataclass(frozen=True)
 class Document:
-    """A Markdown file with a place for tables."""
+    """A Markdown file, split at the place of the tables."""
 
     path: Path
     before: str
@@ -33,7 +33,7 @@ class Document:
 
     @classmethod
     def open(cls, path: Path) -> Document:
-        """Find the place.
+        """Read a file, and find the place.
 
         Raises:
             Refused: the file cannot be read, or has not exactly one such place.
@@ -78,14 +78,14 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
 
 
 def all_results(first: Trial, out: Path) -> Iterator[Result]:
-    """Yield the results of all seeds from the first on, those of an earlier command that asked for more, too."""
+    """Yield the results of all seeds from the first one on, also of an earlier command with more seeds."""
     seeds = count(first.seed)
     while result := kept_result(replace(first, seed=next(seeds)), out):
         yield result
 
 
 def section(name: str, summaries: dict[str, Summary]) -> str:
-    """Return a protocol's table, and what its recipes are."""
+    """Return the section of a protocol: its table, and a list of the recipes."""
     protocol = PROTOCOLS[name]
     data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
     tried = {recipe: RECIPES[name][recipe] for recipe in summaries}
@@ -94,14 +94,14 @@ def section(name: str, summaries: dict[str, Summary]) -> str:
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """Encode a picture."""
+    """Encode a picture as PNG."""
     content = io.BytesIO()
     picture.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
 def write_pictures(folder: Path, pictures: dict[str, bytes]) -> None:
-    """Write each under its name."""
+    """Write each picture under its name into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         write_atomically(folder / name, content)

@@ -1,4 +1,5 @@
-"""What a protocol is: data of known modes, and a judge of samples."""
+"""What a protocol is: data with known modes, and a count of the modes in samples (Lin et al. 2018, PacGAN,
+arXiv:1712.04086, section 4.1, after Srivastava et al. 2017, VEEGAN, arXiv:1705.07761, section 4.1)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Figures:
-    """What was counted in one sample."""
+    """What was counted in the samples of one trial."""
 
     modes: int
     """Modes with at least one counted point."""
@@ -46,17 +47,17 @@ class Published:
 
 
 class Protocol(ABC):
-    """Endless data of known modes, and the judge of samples.
+    """Endless data with known modes, and a count of the modes in samples.
 
-    A real sample is a function of the seed, the pictures seen before its update, and its micro-batch: of nothing else.
+    A real sample depends only on the seed, the images seen before its update, and its micro-batch.
     """
 
     modes: int
-    """K."""
+    """The number of modes, K."""
     samples: int
-    """How many are judged."""
+    """How many samples are generated and counted."""
     shown: int
-    """How many of them a picture shows."""
+    """How many of them the picture shows."""
     steps: int
     """Updates of the generator in the published protocol."""
     source: str
@@ -70,12 +71,12 @@ class Protocol(ABC):
 
     @abstractmethod
     def count_modes(self, samples: Samples) -> Figures:
-        """Count the modes of a sample; what is not finite belongs to none."""
+        """Count the modes in samples; NaN and infinite ones belong to none."""
 
     @abstractmethod
     def draw_samples(self, samples: Samples, title: str) -> Image.Image:
-        """Show a sample."""
+        """Draw samples as a picture with a title."""
 
     def note(self) -> str:
-        """Say what a table of results must say besides; empty: nothing."""
+        """Return a remark for below the table of results; empty: none."""
         return ""

@@ -1,4 +1,4 @@
-"""The recipes that the protocols are tried with, in the manner of trainer/config/recipes.py.
+"""The protocols by name, and the recipes that are trained on them, in the manner of trainer/config/recipes.py.
 
 Of ring and grid, networks, batch and optimizer are those of PacGAN's code unless a recipe says otherwise: fully
 connected networks, z of two dimensions, batches of 100, Adam at 1e-4 with beta1 0.8, the newest weights in place of
@@ -21,18 +21,18 @@ from trainer.losses.penalties import Penalties
 from trainer.networks.network_settings import NetworkSettings as Net
 
 R1 = "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406"
-NEWEST = 1.0  # pictures: with such a half-life, the average of the weights is the newest ones
+NEWEST = 1.0  # images: with so short a half-life the averaged weights are the newest ones
 
 
 @dataclass(frozen=True)
 class BenchmarkRecipe(Recipe):
-    """A recipe, and how long it is trained."""
+    """A recipe, and how long it is trained by default."""
 
     steps: int = 4_000
-    """Updates of the generator; the settings' schedules are for so many."""
+    """Updates of the generator for which the schedules of the settings are made."""
 
     def settings(self, name: str, seed: int, steps: int) -> Config:
-        """Return the settings of one training; schedules and the average's half-life stretch with the steps."""
+        """Return the settings of one trial; schedules and the half-life of the average are scaled with the steps."""
         adam, stretch = self.config.optimizer, steps / self.steps
         half_life = adam.ema_half_life_images
         adam = replace(
@@ -44,7 +44,7 @@ class BenchmarkRecipe(Recipe):
 
 
 def packed(config: Config, pack: int) -> Config:
-    """Return settings with packs of so many (Lin et al. 2018, §3): as many packs a batch as there were pictures."""
+    """Return settings with packs of `pack` samples (Lin et al. 2018, §3), and as many packs per batch as samples."""
     return replace(
         config,
         batch_size=pack * config.batch_size,

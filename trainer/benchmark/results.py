@@ -1,7 +1,7 @@
-"""What is kept of each training, so that a benchmark that was killed goes on with the trainings that it lacks.
+"""The stored result of each trial, so that a benchmark that was killed runs only the trials without a result.
 
-OUT/<protocol>/<recipe>/seed-003.json   the figures, and what they are figures of; written last
-OUT/<protocol>/<recipe>/seed-003.npy    the samples that a picture shows
+OUT/<protocol>/<recipe>/seed-003.json   the figures, and the settings that they are valid for; written last
+OUT/<protocol>/<recipe>/seed-003.npy    the samples of the picture
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainer.core.fields import Refused
 
 @dataclass(frozen=True)
 class Trial:
-    """One training."""
+    """One training of a recipe on a protocol with a seed."""
 
     protocol: str
     recipe: str
@@ -29,16 +29,16 @@ class Trial:
     steps: int
 
     def file(self, out: Path, suffix: str = ".json") -> Path:
-        """Return where its results lie."""
+        """Return the file of its results."""
         return out / self.protocol / self.recipe / f"seed-{self.seed:03d}{suffix}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one training."""
+    """The result of one trial."""
 
     identity: str
-    """Hash of the settings."""
+    """Hash of the settings: a result of other settings is refused."""
     steps: int
     """Updates of G."""
     weights: str
@@ -49,7 +49,7 @@ class Result:
 
 
 def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> None:
-    """Keep a result, and the samples before it."""
+    """Store the samples, then the result, which marks the trial as done."""
     trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
@@ -58,7 +58,7 @@ def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> N
 
 
 def read_result(trial: Trial, out: Path, identity: str) -> Result | None:
-    """Return what is kept of a training; None: nothing.
+    """Return the stored result of a trial; None: there is none.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
@@ -80,6 +80,6 @@ def read_result(trial: Trial, out: Path, identity: str) -> Result | None:
 
 
 def read_samples(trial: Trial, out: Path) -> Samples:
-    """Return the samples that are kept of a finished training."""
+    """Return the stored samples of a finished trial."""
     samples: Samples = np.load(trial.file(out, ".npy"))
     return samples

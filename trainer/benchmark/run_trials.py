@@ -1,4 +1,4 @@
-"""The trainings of a benchmark, one a core."""
+"""Run the trials of a benchmark in parallel, one per core."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from trainer.gan.fingerprint import fingerprint
 
 
 def trial_config(trial: Trial) -> Config:
-    """Return the settings of a training."""
+    """Return the settings of a trial."""
     return RECIPES[trial.protocol][trial.recipe].settings(trial.recipe, trial.seed, trial.steps)
 
 
 def kept_result(trial: Trial, out: Path) -> Result | None:
-    """Return the result of a training if it was done.
+    """Return the stored result of a trial; None: it was not run yet.
 
     Raises:
-        Refused: what is kept is of other settings.
+        Refused: the stored result is of other settings.
     """
     return results.read_result(trial, out, identity_hash(trial_config(trial)))
 
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
-    """Train, so many at a time, and yield each training once its result is kept."""
+    """Run trials, so many at a time, and yield each one when its result is stored."""
     if processes == 1:
         yield from (run_trial(trial, out) for trial in trials)
         return
@@ -49,7 +49,7 @@ def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[T
 
 
 def end_with_parent() -> None:
-    """End this process at once by Ctrl-C, or when its parent is gone: what it is at is done again."""
+    """Let Ctrl-C, or the end of its parent, end this process at once: its trial is run again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = parent_process()
     assert parent is not None
@@ -62,8 +62,8 @@ def end_with_parent() -> None:
 
 
 def run_trial(trial: Trial, out: Path) -> Trial:
-    """Train, judge, and keep the result."""
-    torch.set_num_threads(1)  # their number changes the bits
+    """Train, generate samples, count their modes, and store the result."""
+    torch.set_num_threads(1)  # the number of threads changes the bits
     start, protocol, config = time.process_time(), PROTOCOLS[trial.protocol], trial_config(trial)
     state = train(protocol, config, trial.steps)
     samples = generate_samples(config, state, protocol.samples)

@@ -1,4 +1,4 @@
-"""One training of a benchmark: the trainer's own step, on data that is drawn in place of read."""
+"""Train one trial: the trainer's own step, on data that is drawn instead of read from shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def draw_real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
-    """Draw the reals of one micro-batch: a function of the seed and of where they stand."""
+    """Draw the reals of one micro-batch, which depend only on the seed and their place."""
     return protocol.draw(philox(config.seed, "real", images_seen, micro_batch), config.micro_batch_size)
 
 
@@ -47,12 +47,12 @@ def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
 
 
 def never_stop() -> bool:
-    """Ask for no stop: a training that is killed begins again."""
+    """Return False: a trial is never stopped to save; a killed one begins again."""
     return False
 
 
 def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
-    """Train for so many updates of G; every bit of the state follows from the arguments."""
+    """Train for so many updates of G; the arguments determine every bit of the state."""
     state = create_state(config, "", CPU)
     step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
@@ -65,7 +65,7 @@ def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
 
 @torch.no_grad()
 def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
-    """Paint with the averaged generator; sample i is a function of the weights, the seed and i alone."""
+    """Generate samples with the averaged generator; sample i depends only on the weights, the seed and i."""
     sampler = Sampler(config, CPU)
     sampler.load(state.ema)
     latents = (sampler.latent(i, (config.seed, "benchmark")) for i in range(num))

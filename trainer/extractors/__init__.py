@@ -1,4 +1,7 @@
-"""Networks that turn pictures into features, for the metrics that compare features. One file each."""
+"""Feature extractors: frozen networks that turn images into features, for metrics that compare features.
+
+One file per network; EXTRACTORS opens them by name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What turns pictures into features: a frozen network behind a filter that brings pictures to its size."""
+"""The Extractor: a filter that resizes images to the size of a network, and the frozen network."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ Outputs = tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | None]
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor says of n pictures."""
+    """The output of an extractor for n images."""
 
     features: npt.NDArray[np.float32]  # (n, d)
-    probabilities: npt.NDArray[np.float32] | None  # (n, classes), rows add up to 1; None: it tells no classes
+    probabilities: npt.NDArray[np.float32] | None  # (n, classes), rows sum to 1; None: it has no classes
 
 
 class Network(nn.Module):
-    """A network that sees pictures, with all that belongs to it but its weights.
+    """The architecture of an extractor, without weights.
 
-    Its forward takes (n, 3, size, size) in [0, 255] and scales them itself.
+    Its forward takes (n, 3, size, size) in [0, 255], and normalizes them itself.
     """
 
     size: int
-    """Height and width of the pictures that it sees."""
+    """Height and width of its input."""
     dim: int
-    """Features of a picture."""
+    """Number of features per image."""
     classes: int = 0
-    """How many classes its logits are of; 0: it gives none."""
+    """Number of logits; 0: it has none."""
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Outputs:
         """Return features and logits."""
@@ -57,7 +57,7 @@ class Network(nn.Module):
 
 @contextmanager
 def exact_kernels(device: torch.device) -> Iterator[None]:
-    """Compute in float32 by kernels that repeat, whatever is set around."""
+    """Compute in float32 with deterministic kernels, whatever the caller has set."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -74,21 +74,21 @@ def normalize(x: Float[Tensor, "n 3 h w"], mean: Triple, deviation: Triple) -> F
 
 
 def default_device() -> torch.device:
-    """Return a GPU if there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Extractor:
-    """A frozen network: equal pictures give equal bits, whatever pictures are measured beside them.
+    """A frozen network: equal images give equal bits, whatever other images are in the batch.
 
-    Batches have one fixed size, because a kernel may round otherwise where fewer pictures are computed at a time.
+    Batches have one fixed size, because kernels may round differently for another size.
 
     Args:
         name: in the registry.
-        version: tells its weights from any others; a prefix of a hash.
+        version: names its weights: a prefix of their hash.
         network: with its weights.
         resize: the filter, one of FILTERS.
-        note: what else is to be known of it, in words.
+        note: a remark for the user, such as the accuracy of a classifier.
 
     Raises:
         Refused: there is no such filter.
@@ -104,11 +104,11 @@ class Extractor:
 
     @property
     def label(self) -> str:
-        """Its name in columns of figures: what has another label is not comparable."""
+        """Its name in columns of figures: figures with different labels must not be compared."""
         return f"{self.name}-{self.version}/{self.resize}-{self.network.size}/uint8"
 
     def __call__(self, images: Images) -> Features:
-        """Look at pictures.
+        """Return features and class probabilities of images.
 
         Args:
             pictures: (n, h, w, 3), n at least 1.
@@ -119,7 +119,7 @@ class Extractor:
 
     @torch.inference_mode()
     def see(self, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Look at no more than a batch, filled up with its last picture."""
+        """Return features and probabilities of at most a batch, which is padded with copies of its last image."""
         count, size = len(images), self.network.size
         x = self.filter(images, size)
         x = torch.cat([x, x[-1:].expand(BATCH - count, -1, -1, -1)])
@@ -131,14 +131,14 @@ class Extractor:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pictures with classes, by number, for the classifier that learns them.
+    """Images with classes, by number: the training data of the classifier.
 
     Args:
-        name: says in words what they are.
-        key: names the content: equal keys, equal pictures.
+        name: what they are, for messages.
+        key: names the content: equal keys mean equal images.
         classes: names of the classes.
         count: how many there are.
-        read: returns the pictures and classes of these numbers: (n, h, w, 3) and (n,).
+        read: returns the images and classes of these numbers: (n, h, w, 3) and (n,).
     """
 
     name: str
@@ -150,15 +150,15 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class ExtractorOptions:
-    """What may be said when an extractor is opened.
+    """Options with which an extractor is opened.
 
     Args:
-        weights: its file of weights, in place of the one in the folder of weights.
-        resize: a filter in place of its own.
-        data: what a classifier learns from.
-        cache: the folder of what is dear to make again.
-        missing: what is done about a classifier that is not there: "learn" it; "wait" for another process that does,
-            and learn it if that one gives no sign of life; "leave" it, and open one that knows nothing yet.
+        weights: its file of weights; None: the one in the folder of weights.
+        resize: the filter; None: its usual one.
+        data: the training data of a classifier.
+        cache: the folder of trained classifiers.
+        missing: what to do if the classifier is not trained yet. "learn": train it. "wait": wait for the process that
+            trains it, and train it if that one shows no heartbeat. "leave": open an untrained one, for a dry run.
     """
 
     weights: Path | None = None

@@ -1,8 +1,8 @@
-"""A classifier of the data's own labels: its features tell apart what tells the classes apart.
+"""A classifier of the data's own classes: its features are those that distinguish the classes.
 
-It needs no file, and its classes are those of the data, so that Inception Score and the like mean something there.
-Trained once from keyed weights in a keyed order, and kept under a hash of the data. A tenth of the pictures is not
-learnt from, to say how good it is. Who learns it touches a file beside it, so that others know how long to wait.
+It needs no file, and its classes are those of the data, so that the Inception Score is meaningful. It is trained once,
+from keyed random weights and in a keyed order, and stored under a hash of the data. A tenth of the images is held out
+to measure its accuracy. The process that trains it touches a heartbeat file, so that others know how long to wait.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from trainer.extractors.base import (
 from trainer.extractors.resize import Images, clean
 from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
 
-SCHEMA = "1"  # of all that decides what is learnt: another one, another classifier
+SCHEMA = "1"  # of the training below: a change of it needs a new number, so that old classifiers are not used
 WIDTHS = (32, 64, 128)
 GROUPS = 8
 BATCH = 64
 EPOCHS = 10
-MAX_IMAGES_SEEN = 60_000  # pictures that it sees in all
+MAX_IMAGES_SEEN = 60_000  # in all epochs together
 RATE = 2e-3
-PATIENCE_S = 120.0  # without a sign of life from who learns it; file systems of many nodes show one a minute late
-HELD_OUT = 10  # one picture of so many is not learnt from
+PATIENCE_S = 120.0  # without a heartbeat; network file systems may show one a minute late
+HELD_OUT = 10  # one image of so many measures the accuracy
 NEEDS_CLASSES = "the extractor classifier learns the classes of the data, and"
 
 Places = npt.NDArray[np.int64]
@@ -71,7 +71,7 @@ class Residual(nn.Module):
 
 
 class Classifier(Network):
-    """A small residual network, whose norms couple no pictures.
+    """A small residual network with GroupNorm, which does not mix the images of a batch as BatchNorm does.
 
     Args:
         classes: how many.
@@ -95,7 +95,7 @@ class Classifier(Network):
 
 
 def index_batches(count: int, seen: int) -> Iterator[Places]:
-    """Yield the numbers of pictures that are learnt from, `seen` in all: each once an epoch, in a keyed order."""
+    """Yield batches of indices below `count`, `seen` in all: each once per epoch, in a keyed order."""
     for start in range(0, seen, BATCH):
         at = np.arange(start, start + BATCH)
         orders = [permute(at[at // count == e] % count, count, "classifier", int(e)) for e in np.unique(at // count)]
@@ -106,7 +106,7 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
     """Train a classifier.
 
     Returns:
-        Its weights, and the share of the unseen pictures that it names rightly.
+        Its weights, and its accuracy on the held-out images.
     """
     shuffled = permute(np.arange(data.count), data.count, "classifier split").astype(np.int64)
     unseen, seen = np.split(shuffled, [-(-data.count // HELD_OUT)])
@@ -130,7 +130,7 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
 
 
 def accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
-    """Return the share of pictures that have a class whose most probable class is theirs."""
+    """Return the accuracy on the images that have a class."""
     right = total = 0
     for start in range(0, len(rows), 256):
         images, labels = data.read(rows[start : start + 256])
@@ -142,7 +142,7 @@ def accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
 
 
 def load_classifier(path: Path) -> tuple[Weights, float] | None:
-    """Return what was learnt before; None: it is not there, or damaged."""
+    """Return stored weights and accuracy; None: there are none, or they are damaged."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -154,7 +154,7 @@ def load_classifier(path: Path) -> tuple[Weights, float] | None:
 
 
 def save_classifier(path: Path, weights: Weights, share: float) -> None:
-    """Write what was learnt so that it is whole or not there.
+    """Store weights and accuracy, atomically.
 
     Raises:
         Refused: it cannot be written.
@@ -168,12 +168,12 @@ def save_classifier(path: Path, weights: Weights, share: float) -> None:
 
 
 def heartbeat_file(path: Path) -> Path:
-    """Return the file that is touched while the classifier that will be at `path` is being learnt."""
+    """Return the file that is touched while the classifier of `path` is being trained."""
     return path.with_suffix(".learning")
 
 
 def wait_for_classifier(path: Path) -> tuple[Weights, float] | None:
-    """Wait for what another process learns; None: it has given no sign of life for long."""
+    """Wait for the classifier that another process trains; None: it had no heartbeat for PATIENCE_S."""
     last, since = None, time.monotonic()
     while (found := load_classifier(path)) is None and time.monotonic() - since <= PATIENCE_S:
         with suppress(FileNotFoundError):
@@ -186,14 +186,14 @@ def wait_for_classifier(path: Path) -> tuple[Weights, float] | None:
 
 
 def train_and_save(path: Path, data: LabelledImages) -> tuple[Weights, float]:
-    """Train a classifier, show that it is being trained, and keep it.
+    """Train a classifier with a heartbeat, and store it.
 
     Raises:
-        Refused: it cannot be kept.
+        Refused: it cannot be stored.
     """
 
     def read(rows: Places) -> tuple[Images, Places]:
-        with suppress(OSError):  # if it matters, `save_classifier` says so
+        with suppress(OSError):  # if the folder cannot be written, `save_classifier` says so
             path.parent.mkdir(parents=True, exist_ok=True)
             heartbeat_file(path).touch()
         return data.read(rows)
@@ -208,7 +208,7 @@ def train_and_save(path: Path, data: LabelledImages) -> tuple[Weights, float]:
 
 
 def open_classifier(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
-    """Open the classifier of the data; if it is not there yet, `options.missing` says what is done."""
+    """Open the classifier of the data; `options.missing` says what to do if it is not trained yet."""
     data = options.data
     if data is None or len(data.classes) < 2:
         has = f"{data.name} has {len(data.classes) or 'none'}" if data else "there is no labelled data"

@@ -1,4 +1,4 @@
-"""CLIP: the visual tower of ViT-B/32, which learnt pictures together with their captions.
+"""CLIP: the visual tower of ViT-B/32, which was trained on images with captions.
 
 Radford et al. 2021, arXiv:2103.00020; FID with its features: Kynkäänniemi et al. 2023, arXiv:2203.06026. Names of
 tensors are those of OpenAI, or of Hugging Face's safetensors, which are carried over.
@@ -138,7 +138,7 @@ def visual_tower(weights: Weights) -> Weights:
 
 
 def pack_attention(tower: Weights) -> Weights:
-    """Put the three projections of each attention, which Hugging Face keeps apart, one under the other."""
+    """Concatenate the three projections of each attention, which Hugging Face stores apart."""
     for number in range(DEPTH):
         block = f"transformer.resblocks.{number}."
         for kind in ("weight", "bias"):
@@ -149,7 +149,7 @@ def pack_attention(tower: Weights) -> Weights:
 
 
 def open_clip(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
-    """Open CLIP, from a file of the user; the tower of captions may be there and is not read."""
+    """Open CLIP from the user's file; tensors of the text tower are ignored."""
     weights, version, path = FILE.read(options.weights)
     tower = visual_tower(weights)
     if not tower:

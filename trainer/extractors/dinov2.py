@@ -1,4 +1,4 @@
-"""DINOv2: features of a transformer that learnt from pictures alone, nearer to human judgement than Inception's.
+"""DINOv2: features of a transformer trained on images alone, closer to human judgement than Inception's.
 
 Oquab et al. 2023, arXiv:2304.07193; Stein et al. 2023, arXiv:2306.04675, who compare extractors, take ViT-L/14, the
 normalised class token and pictures of 224 pixels. Names of tensors are those of the published files; the width and the
@@ -28,8 +28,8 @@ FILE = WeightsFile(
     others=True,
 )
 PATCH = 14
-TRAINED = 37  # patches along a side of the pictures that it was trained on
-OFFSET = 0.1  # in the scale of the positions' interpolation, where the authors have it
+TRAINED = 37  # patches along a side of its training images
+OFFSET = 0.1  # that the authors add when they scale the position embeddings
 SIZE = 224  # pixels that it sees
 HEAD = 64  # features of each head of attention
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -37,7 +37,7 @@ Tokens = Float[Tensor, "n t d"]
 
 
 class Attention(nn.Module):
-    """Every token looks at all."""
+    """Self-attention."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class DinoV2(Network):
 
 
 def open_dinov2(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
-    """Open DINOv2, from a file of the user: ViT-L, B or S."""
+    """Open DINOv2 from the user's file: ViT-L, B or S."""
     weights, version, path = FILE.read(options.weights)
     if "cls_token" not in weights:
         raise Refused(f"{path} does not fit: it has no tensor cls_token")

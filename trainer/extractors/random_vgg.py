@@ -44,7 +44,7 @@ class RandomVgg(Network):
 
 
 def open_random_vgg(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
-    """Open random VGG; there is nothing to be read."""
+    """Open random VGG; it needs no file."""
     weights = random_weights(RandomVgg, "random-vgg")
     network = build_with_weights(RandomVgg, weights, "random-vgg")
     return Extractor("random-vgg", fingerprint(weights), network, options.resize or "clean")

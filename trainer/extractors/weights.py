@@ -1,4 +1,4 @@
-"""Weights that others have published: found, checked by their hash, and read without running anything of theirs.
+"""Find published weights, check their hash, and read them without running code of theirs.
 
 Nothing is ever downloaded. Files lie in the folder $LIENZO_WEIGHTS, or else ~/.cache/lienzo/weights.
 """
@@ -52,8 +52,8 @@ class WeightsFile:
 
     Args:
         extractor: its name in the registry.
-        published: the files that serve, the usual one first.
-        others: whether files of other names and hashes serve as well.
+        published: the known files, the usual one first.
+        others: whether files with other names and hashes are accepted.
     """
 
     extractor: str
@@ -61,7 +61,7 @@ class WeightsFile:
     others: bool
 
     def find(self, chosen: Path | None) -> Path:
-        """Return where the file lies.
+        """Return the path of the file.
 
         Raises:
             Refused: there is none; the message says which one is needed, and what to use in its place.

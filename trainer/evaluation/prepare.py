@@ -115,21 +115,18 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
         evaluation_facts(args, fake, real, count, extractor),
         measured,
         left_out,
-        "/".join(
-            filter(
-                None,
-                (
-                    extractor.label if extractor else "",
-                    args.reference_convention and f"like-{args.reference_convention}",
-                ),
-            )
-        ),
+        column_label(extractor, args.reference_convention),
         ExtractionTask(
             fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))
         ),
         ExtractionTask(real, extractor, reals, min(2 * kept, reals), cache),
         ExtractionTask(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
     )
+
+
+def column_label(extractor: Extractor | None, convention: str | None) -> str:
+    """Return what columns are labelled with: figures by another extractor or convention must not share a column."""
+    return "/".join([*([extractor.label] if extractor else []), *([f"like-{convention}"] if convention else [])])
 
 
 def apply_convention(metric: Metric, convention: Convention | None) -> Metric:

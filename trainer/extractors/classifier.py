@@ -177,10 +177,9 @@ def wait_for_classifier(path: Path) -> tuple[Weights, float] | None:
     last, since = None, time.monotonic()
     while (found := load_classifier(path)) is None and time.monotonic() - since <= PATIENCE_S:
         with suppress(FileNotFoundError):
-            if (
-                sign := heartbeat_file(path).stat().st_mtime_ns
-            ) != last:  # by the clock of the file system, not by ours
-                last, since = sign, time.monotonic()
+            beat = heartbeat_file(path).stat().st_mtime_ns  # compared with the last one only: clocks of nodes differ
+            if beat != last:
+                last, since = beat, time.monotonic()
         time.sleep(1)
     return found
 

@@ -1,4 +1,4 @@
-"""Arrays of features: checked before anything is computed, and read in pieces of bounded size."""
+"""Check arrays of features, and read them in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ import numpy.typing as npt
 
 from trainer.metrics.base import Features, Float64Array
 
-ROWS_PER_PIECE = (
-    1536  # of a piece: with as many on both sides, distances take 19 MB, and all that is held at once some 200
-)
+ROWS_PER_PIECE = 1536  # distances of two pieces take 19 MB, and everything that is held at once about 200 MB
 
 
 def check_rows(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Features:
-    """Return an array that can be measured.
+    """Return the array if it can be measured.
 
     Raises:
         ValueError: it is not (n, d) with n ≥ `least` and d ≥ 1, or not finite.
@@ -36,7 +34,7 @@ def check_rows(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Feat
 def check_pair(
     real: npt.NDArray[Any] | None, fake: npt.NDArray[Any] | None, least: int = 2
 ) -> tuple[Features, Features]:
-    """Return two arrays that can be compared.
+    """Return the two arrays if they can be compared.
 
     Raises:
         ValueError: one cannot be measured, or they differ in d.
@@ -51,13 +49,13 @@ def check_pair(
 
 
 def pieces(rows: Features) -> Iterator[Float64Array]:
-    """Yield the rows, some at a time, as float64 that may be written to."""
+    """Yield the rows in pieces, as float64 copies that may be written to."""
     for span in spans(len(rows)):
         yield rows[span].astype(np.float64)
 
 
 def spans(count: int, size: int = 0) -> Iterator[slice]:
-    """Yield where the pieces of `count` rows lie; of `size` rows each, where they differ from the usual ones."""
+    """Yield the slices of `count` rows that are the pieces; `size` rows each, 0: ROWS_PER_PIECE."""
     step = size or ROWS_PER_PIECE
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

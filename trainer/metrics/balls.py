@@ -1,8 +1,8 @@
-"""Balls around rows that reach to their k-th nearest neighbour, and who lies in them: for all rows, and without each of
-some blocks of them.
+"""Balls around rows that reach to their k-th nearest neighbour, and which rows lie in them: for all rows, and for the
+jackknife without each of some blocks.
 
-A ball that loses a neighbour only grows. So what lies in the ball of a row when all are there lies in it whatever is
-left out, and such pairs need only be counted by their blocks. The others, which are few, are looked at for each block.
+A ball that loses a neighbour only grows. So a row that lies in a ball with all rows present lies in it whatever block
+is left out, and such pairs are only counted by block. The few other pairs are examined for each block.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from trainer.metrics.base import Features, Float64Array, Indices
 from trainer.metrics.intervals import blocks
 from trainer.metrics.neighbours import direct_distances_at, search
 
-SPARE_NEIGHBOURS = 10  # neighbours known beyond k, for when a block is left out
-PAIRS_PER_PIECE = 2**18  # at a time: with 20 blocks, what is held of them takes 50 MB each time they are compared
+SPARE_NEIGHBOURS = 10  # found beyond k, because a block that is left out may hold some of the first k
+PAIRS_PER_PIECE = 2**18  # with 20 blocks, comparing so many pairs takes 50 MB
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Around each of n rows in random order, cut into blocks.
+    """The balls around n rows, which are in random order and cut into blocks.
 
     Args:
         rows: (n, d).
-        k: the neighbour that they reach to.
+        k: balls reach to the k-th neighbour.
         number: of blocks that are left out in turn; 0: nothing is.
         block: (n,) of each row, from 0.
         squares: (1 + number, n) squared radii, the first for all rows. What is strictly nearer is inside.
@@ -43,7 +43,7 @@ class Balls:
 
     @classmethod
     def of(cls, rows: Features, k: int, number: int, closed: bool = False) -> Balls:
-        """Measure those of (n, d) rows; closed ones hold their surface as well.
+        """Return the balls of (n, d) rows; closed ones include their surface.
 
         Raises:
             ValueError: there are not more than k rows.
@@ -61,17 +61,17 @@ class Balls:
         return cls(rows, k, number, block, np.nextafter(found, np.inf) if closed else found)
 
     def left(self, replica: int) -> Mask:
-        """Tell which rows are there when block `replica` - 1 is left out; 0: nothing is."""
+        """Return which rows are present, (n,), when block `replica` - 1 is left out; 0: none is left out."""
         return np.asarray(self.block != replica - 1) if replica else np.ones(len(self.block), np.bool_)
 
 
 class BallMembership:
-    """Which rows lie in which balls, counted over pieces of all pairs.
+    """Counts of which rows lie in which balls, added up over pieces of all pairs.
 
     Args:
         balls: around n rows.
-        others: around the m rows that lie in them or not; their blocks are left out together.
-        error: how wrong the distances may be.
+        others: around the m rows that are looked for in them; blocks of both sides are left out together.
+        error: bound of the rounding error of the distances; closer calls are computed exactly.
     """
 
     def __init__(self, balls: Balls, others: Balls, error: float) -> None:
@@ -95,7 +95,7 @@ class BallMembership:
             self.add_each(rows + balls.start, columns + start, found[rows, columns])
 
     def add_always(self, rows: Indices, columns: Indices, balls: slice, others: slice) -> None:
-        """Count pairs that are inside whatever is left out, by their places in these slices."""
+        """Count pairs that are inside whatever block is left out, by their indices in these slices."""
         number = self.of_ball.shape[1]
         of_ball = rows * number + self.others.block[others][columns]
         of_row = columns * number + self.balls.block[balls][rows]
@@ -103,7 +103,7 @@ class BallMembership:
             total += np.bincount(keys, minlength=total.size).reshape(total.shape)
 
     def add_each(self, rows: Indices, columns: Indices, squares: Float64Array) -> None:
-        """Count pairs of balls and rows, by their numbers, for each block that is left out."""
+        """Count other pairs, by their indices, for each block that is left out."""
         radii = self.balls.squares[:, rows]
         doubtful = np.any(abs(radii - squares) <= self.error, axis=0)
         squares[doubtful] = direct_distances_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
@@ -114,7 +114,7 @@ class BallMembership:
             self.grown_pairs[i] += np.count_nonzero(inside)
 
     def figures(self, replica: int) -> tuple[float, float, float]:
-        """Return the share of balls that hold a row, that of rows in a ball, and balls over k that hold a row."""
+        """Return coverage (share of balls with a row), precision (share of rows in a ball), density (balls/row/k)."""
         balls, rows = self.balls.left(replica), self.others.left(replica)
         of_ball, of_row = (sum_without(counts, replica) for counts in (self.of_ball, self.of_row))
         covered = (self.grown_ball[replica] | (of_ball > 0)) & balls
@@ -125,6 +125,6 @@ class BallMembership:
 
 
 def sum_without(counts: Indices, replica: int) -> Indices:
-    """Add up counts by blocks, but for the block that is left out."""
+    """Return the sums of counts over blocks, without the block that is left out."""
     total = counts.sum(1)
     return np.asarray(total - counts[:, replica - 1] if replica else total)

@@ -37,7 +37,7 @@ class Gaussian:
 
     @classmethod
     def of(cls, rows: Features) -> Gaussian:
-        """Return the one with the moments of (n, d) rows: with no more rows than columns, they are their own factor."""
+        """Return the Gaussian of (n, d) rows; if n ≤ d, the centred rows themselves are the factor."""
         if len(rows) > rows.shape[1]:
             return cls.with_moments(Moments.of(rows))
         doubles = rows.astype(np.float64)
@@ -46,12 +46,12 @@ class Gaussian:
 
     @classmethod
     def with_moments(cls, moments: Moments) -> Gaussian:
-        """Return the one with these moments, with unbiased covariances."""
+        """Return the Gaussian with these moments; the covariance is unbiased."""
         covariance = torch.from_numpy(moments.covariance)
         lower, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:
             return cls(moments.mean, lower.numpy().T)
-        values, vectors = torch.linalg.eigh(covariance)  # of less than full rank
+        values, vectors = torch.linalg.eigh(covariance)  # Cholesky fails for a covariance of less than full rank
         return cls(moments.mean, (vectors * values.clamp_min(0).sqrt()).numpy().T)
 
     def distance(self, other: Gaussian) -> float:
@@ -77,7 +77,7 @@ def frechet_distance(real: Features, fake: Features) -> float:
 
 
 def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
-    """Yield the Gaussian of all rows but a block, for each of `number` blocks."""
+    """Yield the Gaussian of all rows without a block, for each of `number` blocks."""
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
     for block in blocks(len(rows), number):

@@ -9,13 +9,13 @@ from trainer.metrics.base import Estimate, Metric, Sample
 from trainer.metrics.frechet import frechet_estimate
 from trainer.metrics.intervals import Variance
 
-MIN_CLASS_IMAGES = 50  # pictures of a class on each side
+MIN_CLASS_IMAGES = 50  # per side
 
 
 def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure each class with 50 pictures or more on both sides; the others are named in the method.
+    """Measure each class with at least 50 images on both sides; `method` names the others.
 
-    Pictures of the class -1 have none, and are left out.
+    Images with the label -1 have no class, and are ignored.
     """
     reals, fakes = check_pair(real.features, fake.features)
     if real.labels is None or fake.labels is None:

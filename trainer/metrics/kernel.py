@@ -51,7 +51,7 @@ def own_sums(x: Features) -> Float64Array:
 
 @dataclass(frozen=True)
 class KernelSums:
-    """Sums of the kernel over pairs, from which the distance follows, and what it is without any one row.
+    """Sums of the kernel over pairs, which give the distance, and the distance without any one row.
 
     Args:
         real, fake: (n,) and (m,), of each row with all others on its side.
@@ -76,7 +76,7 @@ class KernelSums:
 
     @property
     def variance(self) -> Variance:
-        """That of the distance, by leaving out one row at a time (Arvesen 1969)."""
+        """The variance of the distance, by leaving out one row at a time (Arvesen 1969)."""
         n, m, cross = len(self.real), len(self.fake), self.real_cross.sum()
         real = mean(self.real.sum() - 2 * self.real, n - 1) - 2 * (cross - self.real_cross) / ((n - 1) * m)
         fake = mean(self.fake.sum() - 2 * self.fake, m - 1) - 2 * (cross - self.fake_cross) / ((m - 1) * n)
@@ -84,7 +84,7 @@ class KernelSums:
 
 
 def mean(total: Float64Array, count: int) -> Float64Array:
-    """Return the mean over pairs of different ones of `count`."""
+    """Return the mean over the count · (count - 1) ordered pairs of different rows."""
     return total / (count * (count - 1))
 
 

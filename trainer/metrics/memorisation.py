@@ -1,18 +1,19 @@
-"""Has the generator learnt training pictures by heart?
+"""Has the generator memorized training images?
 
 `authpct`: Alaa et al. 2022, arXiv:2102.08921, §3.3: a fake is authentic if it lies farther from its nearest training
 picture than that one from its own nearest other training picture; the percentage of authentic fakes.
 
-`memorisation`: Meehan et al. 2020, arXiv:2004.05675, with one cell: are fakes nearer to the training set than pictures
-that the generator never saw? One-sided Mann-Whitney test of the distances to the nearest training picture. What is
-random in both are the fakes and the pictures never seen; the training set is what was memorised or not, and is fixed.
-It is searched as a whole: a copy of a picture that is not looked at would pass for the generator's own.
+`memorisation`: Meehan et al. 2020, arXiv:2004.05675, with one cell: are fakes nearer to the training set than held-out
+images? A one-sided Mann-Whitney test of the distances to the nearest training image.
+
+In both, the fakes and the held-out images are random, and the training set is fixed. All of it is searched: a copy of
+an image that is not searched would count as original.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import scipy  # its parts load when they are first used, so that a training does not wait for them
+import scipy  # scipy loads its parts on first use, so importing this module stays fast
 
 from trainer.metrics.arrays import check_pair, check_rows
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
@@ -20,7 +21,7 @@ from trainer.metrics.intervals import Variance
 from trainer.metrics.neighbours import nearest, search
 
 FOR_TRAINING_SET = "the expectation for this training set"
-ENDS = (-np.inf, np.inf)  # distances below and above all others
+ENDS = (-np.inf, np.inf)  # one distance below and one above all others
 
 
 def authentic_fakes(real: Features, fake: Features) -> Float64Array:
@@ -50,10 +51,10 @@ def authpct(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
 
 
 def probability_nearer(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
-    """Return the probability that a fake is nearer than a picture never seen, ties counted half, and its variance.
+    """Return the probability that a fake is nearer than a held-out image, ties counted half, and its variance.
 
-    The variance is at least that around the share which two pictures more on each side would give, one nearer and one
-    farther than all others, as Variance.of_share has it: where no fake is nearer, or each one, it is not 0.
+    DeLong's variance is 0 if no fake is nearer, or all are. So it is at least that with two more images per side, one
+    nearer and one farther than all others, as in Variance.of_share.
 
     Args:
         fake, held_out: (n,) and (m,) distances to the nearest training picture, at least 2 each.
@@ -65,7 +66,7 @@ def probability_nearer(fake: Float64Array, held_out: Float64Array) -> tuple[floa
 
 
 def delong(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
-    """Return the same by DeLong et al. 1988: from the share of the other side that each is nearer or farther than."""
+    """Return both by DeLong et al. 1988: from the share of the other side that each image is nearer or farther than."""
     ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
     of_fake = 1 - (ranks[:n] - scipy.stats.rankdata(fake)) / m

@@ -1,4 +1,4 @@
-"""Mean and scatter of rows, in float64: they can be streamed, sent, added, and taken back."""
+"""Mean and scatter of rows in float64, which can be computed in pieces, added and subtracted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainer.metrics.base import Features, Float64Array
 
 @dataclass(frozen=True)
 class Moments:
-    """Of `count` rows of d values (Chan, Golub and LeVeque 1983).
+    """Moments of `count` rows of d values (Chan, Golub and LeVeque 1983).
 
     Args:
         count: rows.
@@ -26,7 +26,7 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Features) -> Moments:
-        """Compute those of (n, d) rows, n ≥ 1, piece by piece."""
+        """Compute the moments of (n, d) rows, n ≥ 1, piece by piece."""
         total = cls(0, np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1])))
         for piece in pieces(rows):
             mean = piece.mean(0)
@@ -36,7 +36,7 @@ class Moments:
 
     @property
     def covariance(self) -> Float64Array:
-        """The unbiased one; it needs two rows."""
+        """The unbiased covariance, (d, d); it needs two rows."""
         return self.scatter / (self.count - 1)
 
     def __add__(self, other: Moments) -> Moments:

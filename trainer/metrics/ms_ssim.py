@@ -1,4 +1,4 @@
-"""How alike fakes are to each other: the mean multi-scale structural similarity of pairs.
+"""How similar fakes are to each other: the mean multi-scale structural similarity of pairs.
 
 MS-SSIM: Wang, Simoncelli and Bovik 2003, equation 7, with Gaussian windows of 11 pixels, σ = 1.5, K = 0.01 and 0.03,
 and their weights. Each colour channel is compared alone. Their five scales need 176 pixels: of smaller pictures only
@@ -28,7 +28,7 @@ ByteImages = npt.NDArray[np.uint8]
 
 
 def ms_ssim(x: ByteImages, y: ByteImages) -> Float64Array:
-    """Return the similarity of n pairs, (n,): 1 for equal pictures, 0 for such without likeness.
+    """Return the similarity of n pairs, (n,): 1 for equal images, 0 for images with nothing in common.
 
     Args:
         x, y: (n, h, w, 3), at least 11 pixels high and wide.
@@ -56,18 +56,20 @@ def similarity(x: Float64Array, y: Float64Array) -> Float64Array:
     for number, weight in enumerate(weights, 1):
         luminance, structure = compare(x, y)
         both = luminance * structure if number == len(weights) else structure
-        product *= both.mean((2, 3)).clip(0) ** weight  # opposite structure is no likeness
+        product *= (
+            both.mean((2, 3)).clip(0) ** weight
+        )  # negative structure counts as no similarity; a power of it is undefined
         x, y = halve(x), halve(y)
     return np.asarray(product.mean(1))
 
 
 def scales(side: int) -> int:
-    """Return on how many scales of a picture a window has room, five at most."""
+    """Return the number of scales, at most five, on which an image of this side has room for a window."""
     return min(len(WEIGHTS), (side // WINDOW).bit_length())
 
 
 def compare(x: Float64Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return luminance, and contrast with structure, in every window: (n, 3, h - 10, w - 10) each."""
+    """Return luminance, and contrast times structure, of every window: (n, 3, h - 10, w - 10) each."""
     mean_x, mean_y = blur(x), blur(y)
     square_x, square_y, product = mean_x**2, mean_y**2, mean_x * mean_y
     variance = blur(x * x) - square_x + blur(y * y) - square_y

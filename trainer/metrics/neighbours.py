@@ -1,7 +1,8 @@
 """Nearest neighbours in bounded memory, as exact as the formula Σ (x - y)² in float64.
 
-All pairs are first compared by |x|² + |y|² - 2 x·y, which is fast and may cancel. Its error is bounded, so the few
-pairs for which it matters are computed by the direct formula: results depend neither on the pieces nor on the BLAS.
+All pairs are first compared by |x|² + |y|² - 2 x·y, which is fast but loses digits to cancellation. Its error is
+bounded, so the few pairs for which the error matters are computed again by the direct formula. The results depend
+neither on the size of the pieces nor on the BLAS.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def direct_distances_at(x: Features, y: Features, rows: Indices, columns: Indice
 
 
 class SquaredDistances:
-    """Squared distances between all rows of two sets, piece by piece, and how wrong they may be.
+    """Squared distances between all rows of two sets, piece by piece, and a bound of their error.
 
     Args:
         x, y: (n, d) and (m, d).
@@ -62,9 +63,9 @@ class SquaredDistances:
 
 
 def nearest(queries: Features, reference: Features, k: int) -> tuple[Float64Array, Indices]:
-    """Return the distances to the k nearest rows, from near to far, and their numbers: (n, k) each.
+    """Return the distances to the k nearest rows, from near to far, and their indices: (n, k) each.
 
-    Of rows at the same distance the first one comes first.
+    Rows at the same distance are in the order of their indices.
 
     Args:
         queries: (n, d).
@@ -80,7 +81,7 @@ def nearest(queries: Features, reference: Features, k: int) -> tuple[Float64Arra
 
 
 def search(queries: Features, reference: Features, k: int, itself: bool) -> tuple[Float64Array, Indices]:
-    """Return the squared distances and numbers of the k nearest, (n, k) each.
+    """Return the squared distances and indices of the k nearest rows: (n, k) each.
 
     Args:
         queries: (n, d).
@@ -102,14 +103,14 @@ def search(queries: Features, reference: Features, k: int, itself: bool) -> tupl
         exact = direct_distances_at(queries, reference, rows, candidates.ravel()).reshape(candidates.shape)
         order = np.lexsort((candidates, exact), axis=-1)[:, :k]
         values[span], places[span] = (np.take_along_axis(a, order, 1) for a in (exact, candidates))
-        if candidates.shape[1] < len(reference) - itself:  # a row that was no candidate might be as near
+        if candidates.shape[1] < len(reference) - itself:  # rounding may have hidden a neighbour among the other rows
             doubtful = np.nonzero(values[span][:, -1] >= bound - squares.error)[0] + span.start
             values[doubtful], places[doubtful] = search_directly(queries, reference, k, doubtful, itself)
     return values, places
 
 
 def closest(squares: SquaredDistances, span: slice, number: int, itself: bool) -> tuple[Float64Array, Indices]:
-    """Return the computed distance that no row but the candidates is below, (n,), and the candidates, (n, number)."""
+    """Return the largest computed distance among the `number` nearest rows, (n,), and their indices, (n, number)."""
     count = span.stop - span.start
     best, places = np.full((count, number), np.inf), np.zeros((count, number), np.int64)
     for there, found in squares(span):
@@ -127,7 +128,7 @@ def closest(squares: SquaredDistances, span: slice, number: int, itself: bool) -
 def search_directly(
     queries: Features, reference: Features, k: int, rows: Indices, itself: bool
 ) -> tuple[Float64Array, Indices]:
-    """Search by the direct formula alone for some rows of the queries; equal ones, of which there may be many, once."""
+    """Search by the direct formula alone for some rows of the queries; each distinct query is computed once."""
     values, places = np.zeros((len(rows), k)), np.zeros((len(rows), k), np.int64)
     different, which = np.unique(queries[rows], axis=0, return_inverse=True)
     for number, query in enumerate(different):

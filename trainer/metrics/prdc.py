@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whose pictures lie among the neighbours of whose.
+"""Precision, recall, density and coverage: which images lie among the nearest neighbours of the other side.
 
 Precision and recall: Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 2; density and coverage: Naeem et al. 2020,
 arXiv:2002.09797, equations 3 and 4. A ball around a picture reaches to its k-th nearest neighbour on its own side,

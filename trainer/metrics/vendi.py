@@ -1,4 +1,4 @@
-"""Vendi score: how many pictures that have nothing in common a sample is worth.
+"""Vendi score: the effective number of different images in a sample.
 
 Friedman and Dieng 2023, arXiv:2210.02410, definition 3.1, order 1: exp of the entropy of the eigenvalues of K / n, here
 with the cosine kernel. K / n = XXᵀ / n has the eigenvalues of the small matrix XᵀX / n, so no approximation is needed.
@@ -15,7 +15,7 @@ from trainer.metrics.intervals import Variance, block_number, blocks
 
 
 def vendi_score(rows: Features) -> float:
-    """Return the score of (n, d) rows: from 1, all point in one direction, to min(n, d).
+    """Return the score of (n, d) rows: from 1, if all have the same direction, to min(n, d).
 
     Raises:
         ValueError: the rows cannot be measured, or one is 0 and has no direction.
@@ -32,7 +32,7 @@ def compact(rows: Features) -> Features:
 
 
 def gram(rows: Features) -> Float64Array:
-    """Return XᵀX of the rows at length 1.
+    """Return XᵀX, (d, d), of the rows normalized to length 1.
 
     Raises:
         ValueError: one is 0.

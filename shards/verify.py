@@ -29,7 +29,7 @@ from shards.dataset.index import (
     INDEX,
     TABLE,
     DataError,
-    open_table,
+    map_table,
     parse_index,
     read_index,
     read_splits,
@@ -111,7 +111,7 @@ def read_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] |
     """Return the table; None: it is missing or damaged, which `check_files` reports."""
     if check_file(path / TABLE, content["table_sha256"]):
         return None
-    return open_table(path, sum(split["samples"] for split in content["splits"].values()))
+    return map_table(path, sum(split["samples"] for split in content["splits"].values()))
 
 
 def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> list[str]:

@@ -181,7 +181,7 @@ def test_other_settings_or_pictures(tmp_path: Path, source: Path) -> None:
 
 def test_another_build(tmp_path: Path, source: Path) -> None:
     arguments = begin(source, tmp_path / "out")
-    with building.locked(tmp_path / "out" / ".build"):
+    with building.lock_folder(tmp_path / "out" / ".build"):
         assert "wait for it, or end it" in said_by(*arguments, "--resume")
     assert main([*arguments, "--resume"]) == 0
 

@@ -346,8 +346,8 @@ def test_zip(tmp_path: Path) -> None:
         archive.mkdir("empty folder")
     data = bytearray(path.read_bytes())
     directory = data.index(b"PK\x01\x02")
-    locked = data.index(b"a/locked.jpg", directory) - 46
-    data[locked + 8] |= 1
+    lock_folder = data.index(b"a/locked.jpg", directory) - 46
+    data[lock_folder + 8] |= 1
     damaged = data.index(b"a/damaged.jpg") + 200
     data[damaged] ^= 1
     boasting = data.index(b"a/boasting.jpg", directory) - 46
@@ -517,10 +517,10 @@ def interrupted(*args: object) -> None:
 
 def test_two_builds_do_not_meet(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
-    from shards.building.build import locked
+    from shards.building.build import lock_folder
 
     (out / ".build").mkdir(parents=True)
-    with locked(out / ".build"):
+    with lock_folder(out / ".build"):
         (out / ".build" / "listing.new").touch()
         refuse(source, out, "another build is at work", "--resume")
         assert (out / ".build" / "listing.new").exists()  # what the other one has begun

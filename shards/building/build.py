@@ -67,9 +67,9 @@ def build(args: Build, interruption: Interruption) -> None:
     work = args.out / WORK
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with locked(work):
+        with lock_folder(work):
             try:
-                build_in(work, args, source, settings, interruption)
+                build_in_work_folder(work, args, source, settings, interruption)
             except DataError:
                 if not (work / "listing").exists():
                     shutil.rmtree(work)  # it failed before there was anything to resume
@@ -104,7 +104,7 @@ def is_finished(args: Build, settings: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def locked(work: Path) -> Iterator[None]:
+def lock_folder(work: Path) -> Iterator[None]:
     """Hold the lock of the folder, so that two builds never write into it.
 
     Raises:
@@ -126,12 +126,17 @@ def locked(work: Path) -> Iterator[None]:
         yield
 
 
-def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], interruption: Interruption) -> None:
+def build_in_work_folder(
+    work: Path, args: Build, source: Source, settings: dict[str, Any], interruption: Interruption
+) -> None:
     """List the source, make the missing shards, finalize the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
     wrapping = write_listing(new, source, labels_of(args), settings, interruption.check_before(ListingProgress()))
-    for note in [*source.notes, *([] if wrapping is None else [wrapping_note(args.source, decode_name(wrapping))])]:
+    for note in [
+        *source.notes,
+        *([] if wrapping is None else [describe_wrapping_folder(args.source, decode_name(wrapping))]),
+    ]:
         print(f"note: {note}", file=sys.stderr, flush=True)
     if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
         compare_listings(listing, new)
@@ -147,7 +152,7 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
         check_pictures(build_db, args.out, work, settings)
         duplicates = count_duplicates(build_db, sum(build_db.pictures.values()))
         content = finalize(build_db, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
-        exclusions = build_db.exclusions()
+        exclusions = build_db.count_exclusions()
     except DataError:
         listing.unlink()  # so that a corrected command starts anew
         raise
@@ -159,7 +164,7 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
 
 
-def wrapping_note(source: Path, folder: str) -> str:
+def describe_wrapping_folder(source: Path, folder: str) -> str:
     """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant."""
     what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
     return what + (

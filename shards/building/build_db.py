@@ -65,7 +65,7 @@ class BuildDb:
         """Close the database."""
         self.database.close()
 
-    def fact(self, name: str) -> Any:
+    def read_fact(self, name: str) -> Any:
         """Return a fact that the listing stored, by its name: "settings" or "matching"."""
         return json.loads(self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
@@ -137,7 +137,7 @@ class BuildDb:
         for name, reason, detail in self.database.execute(query):
             yield decode_name(name), reason, detail
 
-    def exclusions(self) -> Exclusions:
+    def count_exclusions(self) -> Exclusions:
         """Count the excluded files by reason."""
         query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
         reasons = {

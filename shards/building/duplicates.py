@@ -25,7 +25,7 @@ class Duplicates:
     """Training pictures that repeat another training picture."""
     holdout_in_train: int = 0
     """Held-out pictures that are also in the training set: what is measured on them is too good."""
-    shared: int | None = None
+    shared_hash: int | None = None
     """The hash of one picture that is in both splits."""
 
 
@@ -40,16 +40,16 @@ def count_duplicates(build_db: BuildDb, samples: int) -> Duplicates:
     """
     found, passes = Duplicates(), -(-samples // HASHES_PER_PASS)
     for number in range(passes):
-        train, holdout = (hashes_of_pass(build_db, split, number, passes) for split in range(len(SPLITS)))
+        train, holdout = (read_hashes(build_db, split, number, passes) for split in range(len(SPLITS)))
         again = holdout[np.isin(holdout, train)]
         found.train += len(train) - len(np.unique(train))
         found.holdout_in_train += len(again)
         if len(again):
-            found.shared = int(again[0])
+            found.shared_hash = int(again[0])
     return found
 
 
-def hashes_of_pass(build_db: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
+def read_hashes(build_db: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
     """Return the hashes of a split whose remainder modulo `passes` is `number`: (n,)."""
     parts = [np.empty(0, np.uint64)]
     for other, _, result in build_db.results():

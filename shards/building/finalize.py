@@ -15,7 +15,7 @@ import numpy as np
 from shards.atomic_files import fsync, write_chunks_atomically
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import Duplicates
-from shards.building.shard import shard_file
+from shards.building.shard import shard_path
 from shards.building.statistics import Statistics, counts_of, describe_statistics
 from shards.building.summary import describe_exclusions
 from shards.dataset.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError, shard_name
@@ -51,11 +51,11 @@ def finalize(
         "settings": settings,
         "classes": [build_db.labels[label] for label in used],
         "class_counts": [counts[label] for label in used],
-        "labels": build_db.fact("matching"),
+        "labels": build_db.read_fact("matching"),
         "splits": splits,
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(build_db, samples, used), work),
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
-        "excluded": {reason: found.count for reason, found in build_db.exclusions().reasons.items()},
+        "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
         "statistics": describe_statistics(statistics) | {"duplicates": duplicates_to_json(duplicates)},
         "index_sha256": HASH_PLACEHOLDER,
     }
@@ -84,7 +84,7 @@ def check_pictures(build_db: BuildDb, out: Path, work: Path, settings: dict[str,
         trained += result.samples if split == 0 else 0
     if trained and (settings["labels"] == "none" or counts_of(statistics, "class")):
         return
-    usable, exclusions = statistics["pictures"], build_db.exclusions()
+    usable, exclusions = statistics["pictures"], build_db.count_exclusions()
     if trained:
         why = f"no usable picture has a label, of {usable:,}"
     elif usable:
@@ -108,7 +108,7 @@ def rename_shards(build_db: BuildDb, out: Path, work: Path) -> dict[str, dict[st
         described = splits[SPLITS[split]]
         columns = described["shards"]
         name = shard_name(SPLITS[split], len(columns["samples"]))
-        here = shard_file(work, split, number)
+        here = shard_path(work, split, number)
         if here.exists():  # else a finalize that was killed has renamed it already
             os.replace(here, out / name)
         columns["samples"].append(result.samples)

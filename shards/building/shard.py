@@ -86,14 +86,14 @@ class MemberPlace(NamedTuple):
     label: int
 
 
-def shard_file(folder: Path, split: int, number: int) -> Path:
+def shard_path(folder: Path, split: int, number: int) -> Path:
     """Return the path of a finished shard before it gets its final name."""
     return folder / f"{split}-{number:06d}.tar"
 
 
-def unfinished_file(folder: Path, task: ShardTask, pid: int) -> Path:
+def unfinished_path(folder: Path, task: ShardTask, pid: int) -> Path:
     """Return the path at which a process writes the shard of a task; the pid keeps two attempts apart."""
-    return shard_file(folder, task.split, task.number).with_suffix(f".{pid}")
+    return shard_path(folder, task.split, task.number).with_suffix(f".{pid}")
 
 
 def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[int], None]) -> ShardResult:
@@ -108,8 +108,8 @@ def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[in
         OSError: the shard cannot be written.
     """
     result = ShardResult()
-    path = shard_file(options.folder, task.split, task.number)
-    unfinished = unfinished_file(options.folder, task, os.getpid())
+    path = shard_path(options.folder, task.split, task.number)
+    unfinished = unfinished_path(options.folder, task, os.getpid())
     with unfinished.open("w+b") as file:
         places = write_samples(file, decode_pictures(task, options, result, on_picture), options.encode)
         if places:

@@ -51,8 +51,8 @@ def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
     """Yield a line for each kind of repeated pictures."""
     if duplicates.train:
         yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
-    if duplicates.shared is not None:
-        trained, held_out = map(quote_name, find_files(Index.open(out), duplicates.shared))
+    if duplicates.shared_hash is not None:
+        trained, held_out = map(quote_name, find_files(Index.open(out), duplicates.shared_hash))
         yield (
             f"on both sides: {duplicates.holdout_in_train:,} held-out pictures have the pixels of one to train on, as "
             f"{held_out} those of {trained}: what is measured against the hold-out looks better than it is. Remove the "

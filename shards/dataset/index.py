@@ -109,7 +109,7 @@ class Index:
             size, encoding = content["settings"]["size"], content["settings"]["encode"]
         except (LookupError, TypeError, AttributeError):
             raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
-        table = open_table(path, sum(split.samples for split in splits.values()))
+        table = map_table(path, sum(split.samples for split in splits.values()))
         return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content)
 
 
@@ -176,7 +176,7 @@ def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
     return content
 
 
-def open_table(path: Path, samples: int) -> npt.NDArray[np.void]:
+def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
     """Map the table into memory, and check its length: (samples,) of ROW.
 
     Raises:

@@ -133,7 +133,7 @@ class Reader:
         raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
 
 
-def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
+def stream_samples(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
     """Return the pipeline that yields the `Samples` of each planned micro-batch, in the plan's order.
 
     Args:

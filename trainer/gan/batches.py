@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from shards.dataset.order import Order
-from shards.dataset.stream import Reader, Samples, stream
+from shards.dataset.stream import Reader, Samples, stream_samples
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
@@ -76,7 +76,7 @@ class BatchLoader:
 
     def build_steps(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
         """Yield the micro-batches of each step, and the lines to record of them once they are used."""
-        samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
+        samples = iter(stream_samples(self.reader, self.plan(images_seen), self.config.workers))
         for first in itertools.count(images_seen, self.config.step_images):
             starts = range(first, first + self.config.step_images, self.config.batch_size)
             # The stream is consumed in the order of `plan`: all updates of a step, and within one the micro-batches.

@@ -71,7 +71,7 @@ DONE = {  # a part of the message -> the test that does it
     "use --seeds in place of --seed": "test_advice_pictures.test_options_that_do_not_go_together",
     "name another folder, or --force": "test_advice_pictures.test_a_folder_that_is_not_empty",
     "interrupted and saved at {} images; go on with: ": RUN,
-    "images seen; paint with: ": RUN,
+    "images seen; sample with: ": RUN,
     "the run has stopped; go on with: ": RUN,
     "unset them": "test_advice_trainer.test_variables_of_another_launcher",
     "start it once: `python -m": "test_advice_launcher.test_processes_that_the_nodes_decide",

@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_empty(run: RunFolder, tmp_path: Path, capsys: pyte
 
 
 def test_more_pictures_than_at_once() -> None:
-    with pytest.raises(Refused, match="more than 1,000,000: paint them in several goes"):
+    with pytest.raises(Refused, match="more than 1,000,000: sample them in several goes"):
         parse_seeds("0-1999999")
     assert sum(len(parse_seeds(part)) for part in ("0-999999", "1000000-1999999")) == 2_000_000
 

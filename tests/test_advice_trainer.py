@@ -190,7 +190,7 @@ def test_a_total_that_is_passed(run: RunFolder, tmp_path: Path, capsys: pytest.C
     assert "name a larger total, or none to leave it as it is" in said
     for works in ("--total-images", "64"), ():
         assert do(RESUME, str(run.path), *works, *HERE) == 0
-    option = told(said, "it can be painted with ")
+    option = told(said, "it can be sampled with ")
     assert do("python -m trainer sample", str(run.path), option, "16", "--out", str(tmp_path / "grid.png")) == 0
 
 

@@ -240,7 +240,7 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     known = Index.open(labelled32).classes
     names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
     assert [known[index] for index in told if index is not None] == names
-    with pytest.raises(Refused, match=r"was not told the class 'pink' of .*, but blue, green, red"):
+    with pytest.raises(Refused, match=r"was not trained with the class 'pink' of .*, but with blue, green, red"):
         plan_evaluation(
             with_checkpoint_name(
                 Evaluate(run.path, built(tmp_path / "b", "green", "pink"), metrics=("swd",), cache=tmp_path)

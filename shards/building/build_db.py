@@ -17,7 +17,8 @@ from shards.building.statistics import Statistics
 from shards.sources.listing import SPLITS
 from shards.sources.source_entry import decode_name, encode_name
 
-CREATE_DEADLY = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
+# Names of tables and keys are those of earlier versions, so that their unfinished builds can be resumed.
+CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
@@ -56,7 +57,7 @@ class BuildDb:
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
-        self.database.execute(CREATE_DEADLY)
+        self.database.execute(CREATE_CRASHES)
         query = "SELECT split, count(*) FROM listing GROUP BY split"
         self.pictures = {split: count for split, count in self.database.execute(query)}
         self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]

@@ -19,7 +19,7 @@ from trainer.metrics import METRICS
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure painted pictures against real ones, with intervals, and with real against real beside them."""
+    """Measure generated pictures against real ones, with intervals, and with real against real for comparison."""
 
     subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
     """What is measured: a run, a folder of shards, or a plain folder of pictures."""
@@ -38,13 +38,13 @@ class Evaluate:
     checkpoint: str | None = None
     """Of the run: its folder's name, its pictures seen, or "best"; default: the newest whole one."""
     seed_set: Literal["report", "select"] = "report"
-    """The noise that is painted from: choose a checkpoint by one set, and report it by the other."""
+    """The noise that pictures are generated from: choose a checkpoint by "select", and report it by "report"."""
     processes: int | None = None
     """Processes on this machine, for the same bits; default: one a GPU, or one a core."""
     json: Path | None = None
     """Write the figures into this file."""
     out: Path | None = None
-    """Write nearest.png into this folder: the painted pictures that lie nearest to real ones, and those beside them."""
+    """Write nearest.png into this folder: the generated pictures nearest to real ones, each beside those."""
     cache: Path = CACHE
     """Where features are kept: those of the data for the next time."""
 

@@ -45,7 +45,8 @@ class GeneratedImages:
         self.classes = self.class_source.classes if self.class_source else ()
         if unknown := [name for name in self.classes if name not in known]:
             raise Refused(
-                f"the generator of {run} was not told the class {unknown[0]!r} of {real.name}, but {', '.join(known)}"
+                f"the generator of {run} was not trained with the class {unknown[0]!r} of {real.name}, but with "
+                f"{', '.join(known)}"
             )
         self.indices = np.array([*map(known.index, self.classes), -1])  # the generator's, by those of the reals
         self.key = (

@@ -219,7 +219,7 @@ def open_classifier(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor
     path = options.cache / "classifiers" / f"{xxhash.xxh3_128_hexdigest(key)}.part"
     found = wait_for_classifier(path) if options.missing == "wait" else load_classifier(path)
     if found is None and options.missing == "leave":
-        return Extractor("classifier", "not-learnt", Classifier(len(data.classes)), options.resize or "clean")
+        return Extractor("classifier", "untrained", Classifier(len(data.classes)), options.resize or "clean")
     weights, share = found or train_and_save(path, data)
     network = build_with_weights(lambda: Classifier(len(data.classes)), weights, path)
     note = f"names {share:.1%} of {-(-data.count // HELD_OUT)} unseen pictures rightly"

@@ -19,10 +19,11 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # re-expo
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from shards.durable import flush
-from trainer.checkpoint import Checkpoints, CheckpointSettings, Saved
-from trainer.recipes import recipe
-from trainer.state import TrainState
+from shards.atomic_files import flush
+from trainer.config.groups import CheckpointSettings
+from trainer.config.recipes import recipe
+from trainer.gan.state import TrainState
+from trainer.runs.checkpoint import Checkpoints, Saved
 
 OURS, COPY, TORCH, DCP, WRITE = "ours", "copy", "torch", "dcp", "write"
 NAMES = {

@@ -23,8 +23,8 @@ import tyro
 from safetensors.torch import save_file
 
 from bench.measure import machine, ratios, run_module, seconds, spread, table, take_turns
-from shards.build import run_build
-from shards.options import Build
+from shards.building.build import run_build
+from shards.building.options import Build
 from trainer.extractors import EXTRACTORS, Options
 from trainer.extractors.base import BATCH
 from trainer.extractors.dinov2 import DinoV2

@@ -27,13 +27,13 @@ from PIL import Image
 from torch import Tensor
 
 from bench.measure import machine, ratios, spread, table, take_turns
-from shards.build import run_build
-from shards.encode import ENCODINGS
-from shards.index import Index
-from shards.options import Build
-from shards.order import Order
-from shards.stream import Reader, stream
-from trainer.data import to_device
+from shards.building.build import run_build
+from shards.building.options import Build
+from shards.dataset.index import Index
+from shards.dataset.order import Order
+from shards.dataset.stream import Reader, stream
+from shards.images.encode import ENCODINGS
+from trainer.gan.batches import to_device
 
 BATCH = 64
 SIDE = 64

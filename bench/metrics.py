@@ -17,11 +17,11 @@ import tyro
 from scipy.linalg import sqrtm
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
+from trainer.core.randomness import normal, philox
 from trainer.metrics import METRICS, frechet_distance, kernel_distance, prdc
 from trainer.metrics.base import Features, Sample
 from trainer.metrics.frechet import Gaussian
 from trainer.metrics.moments import Moments
-from trainer.randomness import normal, philox
 
 PEER = Path(".bench-venv/bin/python")
 OURS: dict[str, Callable[[Features, Features], object]] = {

@@ -23,12 +23,12 @@ from statistics import median
 import tyro
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from launcher.job.attempts import seconds as seconds_of
-from shards.build import run_build
-from shards.options import Build
-from trainer import journal
-from trainer.checkpoint import find
-from trainer.run_folder import RunFolder
+from launcher.jobs.attempts import seconds as seconds_of
+from shards.building.build import run_build
+from shards.building.options import Build
+from trainer.runs import journal
+from trainer.runs.checkpoint import find
+from trainer.runs.run_folder import RunFolder
 
 RESTART, BARE, OPTIMIZER, SAVE, WRITE = "restart", "bare", "optimizer", "save", "write"
 
@@ -39,7 +39,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from safetensors.torch import load_file
-from shards.index import Index
+from shards.dataset.index import Index
 Index.open(Path(sys.argv[1]))
 weights = load_file(sys.argv[2])
 if sys.argv[3:]:  # torch.optim loads torch._dynamo when the first optimizer is made

@@ -17,9 +17,9 @@ import tyro
 from torch import nn
 
 from bench.measure import Times, machine, ratios, seconds, spread, table, take_turns
-from trainer.packet import Layout
-from trainer.reduction import ExactReduction
-from trainer.world import World
+from trainer.distributed.flat_buffer import Layout
+from trainer.distributed.reduction import ExactReduction
+from trainer.distributed.world import World
 
 CASES = ((2, 2), (2, 6), (3, 8), (4, 8))
 EXACT, GLOO = "exact", "gloo"

@@ -13,7 +13,7 @@ import tyro
 
 from bench.measure import table
 from bench.sentinel import SETS, Nested, Set, Trial, carry_out_all, coverage, rates
-from trainer import journal
+from trainer.runs import journal
 
 NAME = "rescue"
 BROKEN = {"G 50 times as fast": rates(5e-2, 1e-3), "both 50 times as fast": rates(5e-2, 5e-2)}

@@ -1,9 +1,9 @@
 """Does the sentinel notice a collapse, and does it cry wolf? `python -m bench.sentinel --out OUT` trains and reports.
 
 Two sets of runs, of other data, seeds, networks and provocations. From the first the bounds in
-trainer/sentinel/judgement.py were chosen; the second was run afterwards, and is what the report is about. Each set has
-healthy runs and provoked ones: copies of a healthy run, halfway, that go on with one setting changed so that training
-breaks. So the moment is known, and the delay is what the run saw from then to the alarm.
+trainer/collapse/monitor_state.py were chosen; the second was run afterwards, and is what the report is about. Each
+set has healthy runs and provoked ones: copies of a healthy run, halfway, that go on with one setting changed so that
+training breaks. So the moment is known, and the delay is what the run saw from then to the alarm.
 
 Whether a provoked run has really collapsed is judged without the sentinel: by its coverage of the data (Naeem et al.
 2020) on features of a random VGG, over more pictures, against that of its healthy twin at the same moment. Where the
@@ -29,17 +29,17 @@ import tyro
 from scipy.stats import binomtest
 
 from bench.measure import run_module, spread, table
-from shards.index import INDEX, Index
-from shards.stream import Reader
-from trainer import journal
-from trainer.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, newest_whole, sha256
+from shards.dataset.index import INDEX, Index
+from shards.dataset.stream import Reader
+from trainer.collapse.monitor_state import BOUNDS, Record, State
+from trainer.core.fields import identity_hash, overlay, to_json
 from trainer.extractors import EXTRACTORS
 from trainer.metrics import prdc
-from trainer.resolve import read_config
-from trainer.run_folder import RunFolder
-from trainer.sample import Painter, real_samples
-from trainer.sentinel.judgement import BOUNDS, Record, State
-from trainer.settings import identity_hash, overlay, to_json
+from trainer.runs import journal
+from trainer.runs.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, newest_whole, sha256
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
+from trainer.sampling.sampler import Painter, real_samples
 
 HALF, WHOLE = 48_000, 72_000  # images: the moment of the provocation, and the end
 EVERY = 1_600

@@ -24,9 +24,9 @@ import numpy.typing as npt
 import tyro
 from PIL import Image, ImageDraw
 
-from shards.decode import Decoding, decode
-from shards.encode import ENCODINGS
-from shards.options import Build
+from shards.building.options import Build
+from shards.images.decode import Decoding, decode
+from shards.images.encode import ENCODINGS
 
 WIDTH, HEIGHT = 1632, 1224
 BASES = 12  # spectra; every picture is one of them, turned and rolled, under shapes of its own

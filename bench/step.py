@@ -15,17 +15,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import softplus
 
 from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
-from trainer.assembly import Autocast, assemble, reduce_exactly
-from trainer.batch import Batch
-from trainer.config import Config
-from trainer.data import Drawer
+from trainer.config.config import Config
+from trainer.config.recipes import recipe
+from trainer.core.randomness import Draws
+from trainer.distributed.world import World
+from trainer.gan.assembly import Autocast, assemble, reduce_exactly
+from trainer.gan.batches import Drawer
+from trainer.gan.optimizers import update_average
+from trainer.gan.state import TrainState
+from trainer.losses.batch import Batch
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchNorm2d
-from trainer.optimization import update_average
-from trainer.randomness import Draws
-from trainer.recipes import recipe
-from trainer.state import TrainState
-from trainer.world import World
 
 OURS, BARE, REFERENCE = "ours", "bare", "reference"
 NAMES = {

@@ -11,8 +11,17 @@ import tyro
 from scipy.stats import binomtest
 
 from bench.measure import table
-from launcher.study.statistics import ALPHA, MOST_SEEDS, Array, Contrast, paired, seeds_needed, step_down, unpaired
-from trainer.randomness import philox
+from launcher.study.analysis.statistics import (
+    ALPHA,
+    MOST_SEEDS,
+    Array,
+    Contrast,
+    paired,
+    seeds_needed,
+    step_down,
+    unpaired,
+)
+from trainer.core.randomness import philox
 
 Noise = Callable[[np.random.Generator, tuple[int, ...]], Array]
 

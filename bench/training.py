@@ -24,11 +24,11 @@ import tyro
 
 from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
 from bench.step import make_batches, reference
-from shards.build import run_build
-from shards.options import Build
-from trainer import journal
-from trainer.recipes import recipe
-from trainer.run_folder import RunFolder
+from shards.building.build import run_build
+from shards.building.options import Build
+from trainer.config.recipes import recipe
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
 
 CORES = 2
 TOGETHER, APART, REFERENCE = "together", "apart", "reference"

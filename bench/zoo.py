@@ -29,20 +29,20 @@ from accelerate import Accelerator
 
 from bench.measure import machine, ratios, spread, table, take_turns
 from bench.step import make_batches, never
-from trainer.assembly import assemble, reduce_as_asked
 from trainer.augment.base import AugmentSettings
-from trainer.batch import Batch
-from trainer.config import Config
-from trainer.data import Drawer
-from trainer.flops import cycle, flops_per_image, without_data
-from trainer.late import LateScalars
-from trainer.optimization import update_average
-from trainer.penalties import Penalties
-from trainer.randomness import Draws
-from trainer.recipes import RECIPES, recipe
-from trainer.registry import one_of
-from trainer.settings import Refused
-from trainer.state import TrainState
+from trainer.config.config import Config
+from trainer.config.recipes import RECIPES, recipe
+from trainer.core.fields import Refused
+from trainer.core.randomness import Draws
+from trainer.core.registry import one_of
+from trainer.gan.assembly import assemble, reduce_as_asked
+from trainer.gan.async_scalars import LateScalars
+from trainer.gan.batches import Drawer
+from trainer.gan.flops import cycle, flops_per_image, without_data
+from trainer.gan.optimizers import update_average
+from trainer.gan.state import TrainState
+from trainer.losses.batch import Batch
+from trainer.losses.penalties import Penalties
 
 CPU = torch.device("cpu")
 CLASSES = 10  # where a recipe leaves their number to the data

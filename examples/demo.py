@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from PIL import Image, ImageDraw
 
-from shards.index import Index
-from shards.stream import Reader
+from shards.dataset.index import Index
+from shards.dataset.stream import Reader
+from trainer.core.randomness import philox
 from trainer.metrics.sliced_wasserstein import SlicedWasserstein
-from trainer.randomness import philox
-from trainer.sample import real_samples
+from trainer.sampling.sampler import real_samples
 
 mpl.use("Agg")
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from trainer.recipes import RECIPES
+from trainer.config.recipes import RECIPES
 
 HOME = Path(__file__).resolve().parent.parent
 SHARDS = HOME / "runs" / "zoo" / "shards-32"

@@ -13,9 +13,9 @@ from typing import NoReturn, TypeVar
 
 from command_line import arguments as command_line
 from command_line.streams import run
-from shards.index import DataError
+from shards.dataset.index import DataError
 from slurm.settings import Refused as SlurmRefused
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 T = TypeVar("T")
 
@@ -42,91 +42,91 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 
 def submit(arguments: Sequence[str]) -> int:
     """Train: on Slurm where there is one, else on this machine."""
-    from launcher.submit import Submit, run_submit
+    from launcher.cli.submit import Submit, run_submit
 
     return run_submit(parse(Submit, arguments), arguments)
 
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run, on any number of nodes or processes."""
-    from launcher.submit import Resume, run_resume
+    from launcher.cli.submit import Resume, run_resume
 
     return run_resume(parse(Resume, arguments), arguments)
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure what a run paints, in a job of its own."""
-    from launcher.evaluate import Evaluate, run_evaluate
+    from launcher.cli.evaluate import Evaluate, run_evaluate
 
     return run_evaluate(parse(Evaluate, arguments))
 
 
 def study(arguments: Sequence[str]) -> int:
     """Compare recipes and settings over seeds, and say which is better, if that can be told."""
-    from launcher.study.command import Study, run_study
+    from launcher.cli.study import Study, run_study
 
     return run_study(parse(Study, arguments))
 
 
 def recipes(arguments: Sequence[str]) -> int:
     """Which recipes there are, what each follows, and what it sets."""
-    from launcher.recipes import Recipes, run_recipes
+    from launcher.cli.recipes import Recipes, run_recipes
 
     return run_recipes(parse(Recipes, arguments))
 
 
 def status(arguments: Sequence[str]) -> int:
     """What the runs do and why, how fast, and what a kill now would lose."""
-    from launcher.status.command import Status, run_status
+    from launcher.cli.status import Status, run_status
 
     return run_status(parse(Status, arguments))
 
 
 def logs(arguments: Sequence[str]) -> int:
     """What the ranks of a job say, merged by time, or one of them."""
-    from launcher.logs import Logs, run_logs
+    from launcher.cli.logs import Logs, run_logs
 
     return run_logs(parse(Logs, arguments))
 
 
 def cancel(arguments: Sequence[str]) -> int:
     """Save and end; --now ends without a save."""
-    from launcher.cancel import Cancel, run_cancel
+    from launcher.cli.cancel import Cancel, run_cancel
 
     return run_cancel(parse(Cancel, arguments))
 
 
 def rm(arguments: Sequence[str]) -> int:
     """Remove a run that has ended."""
-    from launcher.remove import Rm, run_rm
+    from launcher.cli.remove import Rm, run_rm
 
     return run_rm(parse(Rm, arguments))
 
 
 def sync(arguments: Sequence[str]) -> int:
     """Send W&B what it lacks of a run."""
-    from launcher.sync import Sync, run_sync
+    from launcher.cli.sync import Sync, run_sync
 
     return run_sync(parse(Sync, arguments))
 
 
 def init(arguments: Sequence[str]) -> int:
     """Write lienzo.toml, the project's defaults."""
-    from launcher.init import Init, run_init
+    from launcher.cli.init import Init, run_init
 
     return run_init(parse(Init, arguments))
 
 
 def doctor(arguments: Sequence[str]) -> int:
     """Try what a job needs, on the nodes, and say what is wrong and what to do."""
-    from launcher.doctor.command import Doctor, run_doctor
+    from launcher.cli.doctor import Doctor, run_doctor
 
     return run_doctor(parse(Doctor, arguments))
 
 
 def completion(arguments: Sequence[str]) -> int:
     """Print a script that lets bash, zsh or fish complete all this."""
-    from launcher.completion import Completion, run_completion
+    from launcher.cli.completion import Completion, run_completion
 
     return run_completion(parse(Completion, arguments))
 

@@ -9,9 +9,9 @@ import tyro
 
 from command_line.arguments import parse
 from command_line.streams import run
-from shards.build import run_build
+from shards.building.build import run_build
+from shards.building.options import Build
 from shards.inspect import Inspect, run_inspect
-from shards.options import Build
 from shards.verify import Verify, run_verify
 
 Command = (

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from shards.exclusion import REASONS
-from shards.index import INDEX, DataError, Index
+from shards.dataset.index import INDEX, DataError, Index
+from shards.images.exclusion import REASONS
 
 BAR = 40  # characters of the longest bar
 CLASSES = 20  # lines of classes
@@ -134,7 +134,7 @@ def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[
 
 def draw_sheet(index: Index, num: int, seed: int) -> Image.Image:
     """Return a grid of pictures, the same ones for the same seed, in the order in which they are stored."""
-    from shards.stream import Reader  # brings webdataset and with it torch, which take seconds to import
+    from shards.dataset.stream import Reader  # brings webdataset and with it torch, which take seconds to import
 
     samples = index.splits["train"].samples
     draw = np.random.Generator(np.random.Philox(key=seed))

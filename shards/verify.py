@@ -21,9 +21,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from shards.damage import Part, locate
-from shards.index import BUILD_AGAIN, EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
-from shards.options import MOST_WORKERS
+from shards.building.options import MOST_WORKERS
+from shards.dataset.corruption import Part, locate
+from shards.dataset.index import BUILD_AGAIN, EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
 
 PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
 

@@ -16,7 +16,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
-from trainer.run_folder import RunFolder
+from trainer.runs.run_folder import RunFolder
 
 __all__ = ["dev_cluster", "on_slurm"]  # one cluster for all tests
 

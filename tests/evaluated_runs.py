@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from shards.build import run_build
-from shards.index import Index
-from shards.options import Build
-from trainer.checkpoint import Checkpoints
-from trainer.config import Config
-from trainer.recipes import recipe
-from trainer.resolve import settle, write_config
-from trainer.run_folder import RunFolder
-from trainer.settings import overlay
-from trainer.state import TrainState
+from shards.building.build import run_build
+from shards.building.options import Build
+from shards.dataset.index import Index
+from trainer.config.config import Config
+from trainer.config.recipes import recipe
+from trainer.core.fields import overlay
+from trainer.gan.state import TrainState
+from trainer.runs.checkpoint import Checkpoints
+from trainer.runs.config_loading import settle, write_config
+from trainer.runs.run_folder import RunFolder
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 PICTURES = 60  # of each class

@@ -122,5 +122,5 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     }
     for name, answer in answers.items():
         monkeypatch.setattr(control, name, answer)
-    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "nfs4")
+    monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "nfs4")
     return fake

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import psutil
 
-from launcher.job.attempts import Cause, Decision
+from launcher.jobs.attempts import Cause, Decision
 from slurm import control
 from slurm.settings import Settings
 from tests.conftest import fingerprint

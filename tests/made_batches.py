@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from trainer.batch import Batch
-from trainer.config import Config
-from trainer.data import Drawer
-from trainer.penalties.base import picture_shape
-from trainer.randomness import Draws, philox
+from trainer.config.config import Config
+from trainer.core.randomness import Draws, philox
+from trainer.gan.batches import Drawer
+from trainer.losses.batch import Batch
+from trainer.losses.penalties.base import picture_shape
 
 
 def made_batches(config: Config, seed: int = 0, images_seen: int = 0) -> list[Batch]:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import attempts
-from launcher.job.attempts import Attempt, Cause, Decision, close
-from launcher.job.record import JobRecord
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Attempt, Cause, Decision, close
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.parsing import as_job
 from slurm.records import Job
-from trainer.journal import encode
-from trainer.lease import Holder
-from trainer.run_folder import RunFolder
+from trainer.runs.journal import encode
+from trainer.runs.lease import Holder
+from trainer.runs.run_folder import RunFolder
 
 JOB = 12
 CONFIG = {"total_images": 1_000, "epochs": None, "batch_size": 32, "d_steps": 1, "tracking": {"mode": "offline"}}

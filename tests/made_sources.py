@@ -19,8 +19,8 @@ import webdataset
 from PIL import Image
 
 from shards.__main__ import main
-from shards.exclusion import REASONS
-from shards.index import Index
+from shards.dataset.index import Index
+from shards.images.exclusion import REASONS
 
 
 def jpeg(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from launcher.study.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score, Study
-from trainer.randomness import philox
+from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score, Study
+from trainer.core.randomness import philox
 
 METRIC = "fid_5k/random-vgg-v1"
 

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import psutil
 
-from launcher.job import attempts
-from launcher.job.attempts import Attempt, Cause, Decision
-from launcher.job.record import JobRecord
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Attempt, Cause, Decision
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.slurm_cluster import wait_for
 from tests.test_same_bits import last_images
 from tests.wandb_server import WandbServer
-from trainer import journal
-from trainer.checkpoint import find
-from trainer.run_folder import RunFolder
+from trainer.runs import journal
+from trainer.runs.checkpoint import find
+from trainer.runs.run_folder import RunFolder
 
 TOTAL = 9_600  # some ten seconds of training on two cores
 CHECKPOINT = 1_024
@@ -131,7 +131,7 @@ class Ordeal:
         """The processes of the ranks, by rank."""
         found = {}
         for pid, _, command in self.cluster.processes():
-            if "launcher.job.rank" in command and "srun" not in command and str(self.folder) in command:
+            if "launcher.jobs.rank" in command and "srun" not in command and str(self.folder) in command:
                 try:
                     process = psutil.Process(pid)
                     found[int(process.environ()["SLURM_PROCID"])] = process

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from trainer.__main__ import main
-from trainer.data import Drawer
-from trainer.desk import Desk
-from trainer.late import LateScalars
+from trainer.collapse.monitor_state import Record
+from trainer.core.randomness import Draws, philox
+from trainer.distributed.flat_buffer import Packet
+from trainer.distributed.reduction import ExactReduction
+from trainer.gan.async_scalars import LateScalars
+from trainer.gan.batches import Drawer
+from trainer.gan.state import TrainState
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import SpectralNorm
-from trainer.packet import Packet
-from trainer.randomness import Draws, philox
-from trainer.reduction import ExactReduction
-from trainer.sentinel.judgement import Record
-from trainer.state import TrainState
+from trainer.training.rank_zero import Desk
 
 RANK = int(os.environ.get("RANK", "0"))
 

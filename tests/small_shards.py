@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from shards.build import run_build
-from shards.options import Build
+from shards.building.build import run_build
+from shards.building.options import Build
 
 SIZE = 20
 CLASSES = ("flags", "others")

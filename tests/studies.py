@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.cluster import Wanted
+from launcher.jobs.resource_request import Wanted
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
 from launcher.study.settings import parse
 from tests.made_runs import MadeRun
-from trainer.journal import encode
+from trainer.runs.journal import encode
 
 TOML: dict[str, Any] = {
     "data": "shards",

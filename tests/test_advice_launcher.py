@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher import cancel, demo_data
+from launcher.cli import cancel, demo_data
+from launcher.cli.init import TEMPLATE
 from launcher.doctor import links, timing
 from launcher.doctor.run_facts import RunFacts
-from launcher.init import TEMPLATE
 from slurm import control
 from slurm import profile as profiles
 from slurm.profile import Profile
@@ -24,9 +24,9 @@ from tests.evaluated_runs import blots, made_run
 from tests.fake_slurm import CPU, FakeSlurm, fake_slurm, live_job
 from tests.made_runs import MadeRun, job, slurm_says
 from tests.test_doctor_judgement import FACTS, nodes
-from trainer.rank_environment import COUNTED_BY
-from trainer.resolve import PROJECT_FILE
-from trainer.run_folder import RunFolder
+from trainer.distributed.rank_environment import COUNTED_BY
+from trainer.runs.config_loading import PROJECT_FILE
+from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]
 
@@ -176,7 +176,7 @@ def test_a_run_folder_on_a_disk_of_one_node(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "tmpfs" if path.name == "here" else "nfs4")
+    monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "tmpfs" if path.name == "here" else "nfs4")
     asked = tiny(data, "--dry-run", "--run")
     assert "name a --run on a file system that all nodes share" in refusal(capsys, SUBMIT, *asked, "r")
     (tmp_path / "shared").mkdir()
@@ -233,7 +233,7 @@ def test_a_wait_that_is_left(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("launcher.cancel.time.sleep", leave)
+        patch.setattr("launcher.cli.cancel.time.sleep", leave)
         assert cancel.wait(run, "process 7 to end", lambda: False, "") == 130
     assert do(told(capsys.readouterr().out, "watch it with: ")) == 0
 

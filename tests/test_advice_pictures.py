@@ -13,12 +13,12 @@ from PIL import Image
 from tests import small_shards
 from tests.advice import do, refusal, told
 from tests.evaluated_runs import blots, made_run
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
 from trainer.evaluation import store
 from trainer.evaluation.extraction import Task
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.stopping import Outcome
-from trainer.studio import parse_seeds
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.trained_generator import parse_seeds
 
 SAMPLE = "python -m trainer sample"
 EVALUATE = "python -m trainer evaluate"

@@ -14,7 +14,7 @@ import pytest
 from tests.advice import do, refusal, told
 from tests.conftest import HOME, TINY, fingerprint, run
 from tests.slurm_cluster import wait_for
-from trainer.run_folder import RunFolder
+from trainer.runs.run_folder import RunFolder
 
 
 def begin(command: str, folder: RunFolder, *more: str) -> subprocess.Popen[str]:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import shards.build
 from shards.__main__ import main
-from shards.index import DataError, Index
-from shards.stream import Reader
+from shards.building import build as building
+from shards.dataset.index import DataError, Index
+from shards.dataset.stream import Reader
 from tests.advice import advice, named_test, no_longer_given, not_done
 from tests.made_sources import build, jpeg, make_source, refuse, run_shards, said_by
 
@@ -148,7 +148,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards.build, "finish", interrupt)
+        patch.setattr(building, "finish", interrupt)
         assert main(arguments) == 75
     return arguments
 
@@ -181,7 +181,7 @@ def test_other_settings_or_pictures(tmp_path: Path, source: Path) -> None:
 
 def test_another_build(tmp_path: Path, source: Path) -> None:
     arguments = begin(source, tmp_path / "out")
-    with shards.build.locked(tmp_path / "out" / ".build"):
+    with building.locked(tmp_path / "out" / ".build"):
         assert "wait for it, or end it" in said_by(*arguments, "--resume")
     assert main([*arguments, "--resume"]) == 0
 

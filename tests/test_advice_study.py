@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.runs import Queue
+from launcher.jobs.runs import Queue
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import Plan
+from launcher.study.run_progress import standing, upcoming
 from launcher.study.settings import parse
-from launcher.study.standing import standing, upcoming
 from slurm import control
 from tests.advice import do, refusal, told
 from tests.made_runs import MadeRun
 from tests.studies import TOML, pace, plan
 from tests.test_study_command import home
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 __all__ = ["home"]
 

@@ -13,24 +13,26 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from shards.index import Index
+from shards.dataset.index import Index
 from tests import small_shards
 from tests.advice import do, refusal, told
 from tests.conftest import TINY
 from tests.evaluated_runs import blots, made_run
-from trainer import initial, process, rank_environment
 from trainer.benchmark.arguments import Benchmark
 from trainer.benchmark.command import plan
 from trainer.benchmark.results import Job, read
-from trainer.checkpoint import Checkpoints, find
-from trainer.config import Config
-from trainer.dataset import open_data
-from trainer.initial import find_initial, read_initial
-from trainer.recipes import RECIPES, recipe
-from trainer.resolve import read_config, settle, write_config
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.world import World
+from trainer.config.config import Config
+from trainer.config.dataset import open_data
+from trainer.config.recipes import RECIPES, recipe
+from trainer.core.fields import Refused
+from trainer.distributed import rank_environment
+from trainer.distributed.world import World
+from trainer.runs import init_from
+from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.config_loading import read_config, settle, write_config
+from trainer.runs.init_from import find_initial, read_initial
+from trainer.runs.run_folder import RunFolder
+from trainer.training import worker
 
 HERE = ("--cluster", "local", "--dry-run")
 SUBMIT = "python -m launcher submit"
@@ -261,7 +263,7 @@ def test_weights_that_change_just_now(run: RunFolder, tmp_path: Path, monkeypatc
     config = settle(RunFolder(tmp_path / "r"), replace(read_config(run), init_from=run.path))
     found = find_initial(config)
     with monkeypatch.context() as patch:
-        patch.setattr(initial, "find_initial", lambda config: replace(found, weights={}))
+        patch.setattr(init_from, "find_initial", lambda config: replace(found, weights={}))
         with pytest.raises(Refused, match="as a run that trains does; try again"):
             write_config(RunFolder(tmp_path / "r"), config)
     write_config(RunFolder(tmp_path / "r"), config)
@@ -283,9 +285,9 @@ def test_a_crowd_that_knows_nothing_of_each_other(
 def test_variables_of_another_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(Refused, match="unset them"):
-        process.refuse_other_world(World())
+        worker.refuse_other_world(World())
     monkeypatch.delenv("WORLD_SIZE")
-    process.refuse_other_world(World())
+    worker.refuse_other_world(World())
 
 
 def test_a_result_of_other_settings(tmp_path: Path) -> None:

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from launcher.job import attempts, causes, ending
-from launcher.job.attempts import Attempt, Cause, Decision
-from launcher.job.causes import MARK
-from launcher.job.record import JobRecord
+from launcher.jobs import attempts, exit_cause, exit_handler
+from launcher.jobs.attempts import Attempt, Cause, Decision
+from launcher.jobs.exit_cause import MARK
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.records import Job, Node
 from tests.fake_slurm import CPU, live_job
-from trainer.journal import Journal
-from trainer.run_folder import RunFolder
-from trainer.tracking import event
+from trainer.runs.journal import Journal, event, now
+from trainer.runs.run_folder import RunFolder
 
-FIRST = Attempt(7, 0, attempts.now(), ("n1", "n2"), 100)
+FIRST = Attempt(7, 0, now(), ("n1", "n2"), 100)
 
 
 def ended(cause: Cause, saved: int = 100, number: int = 0, job: int = 7, nodes: tuple[str, ...] = ()) -> Attempt:
@@ -76,9 +75,9 @@ def test_attempts_are_read_as_they_were_written(tmp_path: Path) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     """A run whose nodes all live."""
     found = RunFolder(tmp_path)
-    JobRecord(7, 1, "2", 1, 120, attempts.now()).save(found)
+    JobRecord(7, 1, "2", 1, 120, now()).save(found)
     (found.checkpoints / "000000000300-r00").mkdir(parents=True)
-    monkeypatch.setattr(causes, "not_answering", lambda names: [])
+    monkeypatch.setattr(exit_cause, "not_answering", lambda names: [])
     monkeypatch.setattr(
         control, "nodes", lambda: [Node(name, "127.0.0.1", "IDLE", 2, 0, "", "") for name in FIRST.nodes]
     )
@@ -101,7 +100,7 @@ LATER = time.time() + 60
 
 
 @pytest.mark.parametrize(
-    ("code", "now", "end", "cause"),
+    ("code", "seen", "end", "cause"),
     [
         (0, job(), {"outcome": "finished", "signal": None}, Cause.FINISHED),
         (0, job(), END, Cause.ASKED),
@@ -119,10 +118,10 @@ LATER = time.time() + 60
         (1, None, None, Cause.CRASHED),  # Slurm does not answer for the job
     ],
 )
-def test_causes(run: RunFolder, code: int, now: Job | None, end: dict[str, object] | None, cause: Cause) -> None:
+def test_causes(run: RunFolder, code: int, seen: Job | None, end: dict[str, object] | None, cause: Cause) -> None:
     if end:
         append(run, event("end", **end))
-    found = causes.explain(run, FIRST, code, now)
+    found = exit_cause.explain(run, FIRST, code, seen)
     assert found.cause is cause
     assert found.saved == 300
     assert found.ended
@@ -136,13 +135,13 @@ def append(run: RunFolder, row: dict[str, object]) -> None:
 
 def test_a_cancelled_run_is_cancelled_however_it_ends(run: RunFolder) -> None:
     replace(JobRecord.load(run), cancelled=True).save(run)
-    assert causes.explain(run, FIRST, 137, job(preempt_time=LATER)).cause is Cause.CANCELLED
+    assert exit_cause.explain(run, FIRST, 137, job(preempt_time=LATER)).cause is Cause.CANCELLED
 
 
 def test_a_stall_names_the_node(run: RunFolder) -> None:
     append(run, event("stalled", problem="rank 1 on n2 gives no sign of life", places=["n2"]))
     append(run, event("stalled", problem="said by the rank that was woken", places=[]))
-    found = causes.explain(run, FIRST, 1, job())
+    found = exit_cause.explain(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.STALLED, ("n2",))
 
 
@@ -150,18 +149,18 @@ def test_a_crash_names_the_first_rank_that_died(run: RunFolder) -> None:
     words = ("n1: task 0: Killed", "n2: task 1: Killed", "n1: task 0: Exited with exit code 1")
     before, first, second = (f"srun: error: {word}" for word in words)
     say(run, before, MARK, first, second)
-    found = causes.explain(run, FIRST, 137, job())
+    found = exit_cause.explain(run, FIRST, 137, job())
     assert (found.detail, found.failed_nodes) == ("rank 1 on n2: Killed", ("n2",))
 
 
 def test_a_dead_node_is_told_from_a_dead_rank(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causes, "not_answering", lambda names: ["n1"])
-    found = causes.explain(run, FIRST, 1, job())
+    monkeypatch.setattr(exit_cause, "not_answering", lambda names: ["n1"])
+    found = exit_cause.explain(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n1",))
 
 
 def say(run: RunFolder, *lines: str) -> None:
-    log = causes.batch_log(run, 7)
+    log = exit_cause.batch_log(run, 7)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join(lines))
 
@@ -175,7 +174,7 @@ def test_silence_is_explained_by_slurms_own_words(
     monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
     said = f"slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-24T22:29:19 DUE TO {words} ***"
     say(run, MARK, *([said] if words else []))
-    assert causes.explain_silence(run, FIRST).cause is cause
+    assert exit_cause.explain_silence(run, FIRST).cause is cause
 
 
 def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +182,7 @@ def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest
     fine = Node("n1", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=1.0)
     monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
     monkeypatch.setattr(control, "nodes", lambda: [fine, anew])
-    found = causes.explain_silence(run, FIRST)
+    found = exit_cause.explain_silence(run, FIRST)
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n2",))
 
 
@@ -195,14 +194,14 @@ def test_a_controller_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatc
             raise answers.pop()
         return "here"
 
-    monkeypatch.setattr(ending, "PAUSE_S", 0.0)
-    assert ending.patiently(ask) == "here"
+    monkeypatch.setattr(exit_handler, "PAUSE_S", 0.0)
+    assert exit_handler.patiently(ask) == "here"
 
     def refuse() -> str:
         raise control.SlurmError("Requested operation is presently disabled")
 
     with pytest.raises(control.SlurmError, match="disabled"):
-        ending.patiently(refuse)
+        exit_handler.patiently(refuse)
 
 
 def test_a_full_disk_does_not_keep_a_job_from_starting_again(
@@ -212,7 +211,7 @@ def test_a_full_disk_does_not_keep_a_job_from_starting_again(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(attempts, "write", full)
-    ending.record(RunFolder(tmp_path), FIRST)
+    exit_handler.record(RunFolder(tmp_path), FIRST)
     assert "No space left on device" in capsys.readouterr().err
 
 
@@ -225,7 +224,7 @@ def test_the_newest_checkpoint_is_that_of_the_last_rollback(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("cause", "now", "asked", "decision"),
+    ("cause", "found", "asked", "decision"),
     [
         (Cause.CRASHED, job(), True, Decision.GO_ON),
         (Cause.CRASHED, job(state="COMPLETING"), False, Decision.END),  # scancel came after the cause was found
@@ -234,12 +233,12 @@ def test_the_newest_checkpoint_is_that_of_the_last_rollback(tmp_path: Path) -> N
     ],
 )
 def test_slurm_is_asked_to_start_again_only_where_that_is_meant(
-    run: RunFolder, cause: Cause, now: Job, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, cause: Cause, found: Job, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requeued: list[int] = []
-    monkeypatch.setattr(control, "job", lambda number: now)
+    monkeypatch.setattr(control, "job", lambda number: found)
     monkeypatch.setattr(control, "requeue", requeued.append)
-    assert ending.start_again(run, ended(cause), []).decision is decision
+    assert exit_handler.start_again(run, ended(cause), []).decision is decision
     assert requeued == ([7] if asked else [])
 
 
@@ -251,7 +250,7 @@ def test_a_requeue_that_was_heard_in_spite_of_its_answer(run: RunFolder, monkeyp
         raise control.SlurmError("Job is pending execution")
 
     monkeypatch.setattr(control, "requeue", requeue)
-    assert ending.start_again(run, ended(Cause.CRASHED), []).decision is Decision.GO_ON
+    assert exit_handler.start_again(run, ended(Cause.CRASHED), []).decision is Decision.GO_ON
 
 
 def test_a_bad_node_is_kept_where_the_job_cannot_do_without(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +260,6 @@ def test_a_bad_node_is_kept_where_the_job_cannot_do_without(run: RunFolder, monk
     monkeypatch.setattr(control, "requeue", lambda number: None)
     monkeypatch.setattr(control, "exclude", lambda number, names: excluded.extend(names))
     monkeypatch.setattr(control, "partitions", lambda: [replace(CPU, name="main", nodes=("n1", "n2", "n3"))])
-    assert "left out from now on" in ending.start_again(run, ended(Cause.CRASHED), ["n3"]).detail
-    assert "cannot do without" in ending.start_again(run, ended(Cause.CRASHED), ["n2", "n3"]).detail
+    assert "left out from now on" in exit_handler.start_again(run, ended(Cause.CRASHED), ["n3"]).detail
+    assert "cannot do without" in exit_handler.start_again(run, ended(Cause.CRASHED), ["n2", "n3"]).detail
     assert excluded == ["n3"]

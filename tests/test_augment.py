@@ -16,7 +16,7 @@ from trainer.augment.base import Augmentation, AugmentSettings
 from trainer.augment.diffaugment import DiffAugment
 from trainer.augment.geometry import bilinear, bilinear_by_gathers
 from trainer.augment.wavelets import bands, downsampling, upsampling
-from trainer.randomness import philox
+from trainer.core.randomness import philox
 
 CPU = torch.device("cpu")
 ONE, ZERO = torch.tensor(1.0), torch.tensor(0.0)

@@ -16,17 +16,17 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.cluster import Wanted
-from launcher.job import attempts, checks
-from launcher.job import submission as slurm_job
-from launcher.job.record import JobRecord
+from launcher.jobs import attempts, checks
+from launcher.jobs import submission as slurm_job
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.resource_request import Wanted
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
 from tests.slurm_cluster import wait_for
 from tests.test_launcher import launch
-from trainer.config import Config
-from trainer.run_folder import RunFolder
+from trainer.config.config import Config
+from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]
 
@@ -132,7 +132,7 @@ def test_submit_queues_a_copy_of_the_code(
     assert (record.job, record.submission, record.nodes, record.tasks_per_node) == (77, 1, "2", 2)
     code = run.code / "0001"
     assert f"cd {code.resolve()} || exit 1" in fake_slurm.script
-    assert (code / "launcher" / "job" / "rank.py").exists()
+    assert (code / "launcher" / "jobs" / "rank.py").exists()
     assert (code / "slurm" / "profiles" / "container.toml").exists()
     assert not list(code.rglob("__pycache__"))
     assert json.loads((code / "origin.json").read_text())["from"] == str(Path(__file__).parent.parent)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn.functional import conv2d, conv_transpose2d, linear
 
 from tests.conftest import run
-from trainer.flops import Flops
+from trainer.gan.flops import Flops
 
 COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),

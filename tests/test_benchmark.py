@@ -16,10 +16,10 @@ from trainer.benchmark.protocol import Samples
 from trainer.benchmark.recipes import DIGITS, NEWEST, POINTS, Trial
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.training import paint, real, train, updates
-from trainer.config import Config
+from trainer.config.config import Config
+from trainer.core.randomness import normal, philox
+from trainer.gan.state import fingerprint
 from trainer.networks.disconnected import Sides, Waves
-from trainer.randomness import normal, philox
-from trainer.state import fingerprint
 
 STACKED = StackedDigits()
 

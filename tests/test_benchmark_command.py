@@ -23,7 +23,7 @@ from trainer.benchmark.mixtures import RING
 from trainer.benchmark.protocol import Published
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Job, Result
-from trainer.stopping import Outcome
+from trainer.core.stopping import Outcome
 
 SHORT = ["--recipe", "disconnected", "gan", "--steps", "2", "--seeds", "2", "--processes", "1"]
 

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher import runs
 from launcher.__main__ import main
-from launcher.cancel import Cancel, run_cancel
-from launcher.job.attempts import Cause, Decision
-from launcher.job.record import JobRecord
-from launcher.remove import Rm, run_rm
+from launcher.cli.cancel import Cancel, run_cancel
+from launcher.cli.remove import Rm, run_rm
+from launcher.jobs import runs
+from launcher.jobs.attempts import Cause, Decision
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.records import Job
 from tests.conftest import fingerprint, run, trains_here
 from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
-from trainer import lease
-from trainer.lease import Holder
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from trainer.core.fields import Refused
+from trainer.runs import lease
+from trainer.runs.lease import Holder
+from trainer.runs.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ class FakeSlurm:
         monkeypatch.setattr(control, "job", lambda number: self.answers.pop(0) if self.answers[1:] else self.answers[0])
         monkeypatch.setattr(control, "cancel", lambda number: self.asked.append(f"cancel {number}"))
         monkeypatch.setattr(control, "send_signal", lambda number, name: self.asked.append(f"{name} {number}"))
-        monkeypatch.setattr("launcher.cancel.POLL_S", 0.01)
-        monkeypatch.setattr("launcher.cancel.AGAIN_S", 0.02)
+        monkeypatch.setattr("launcher.cli.cancel.POLL_S", 0.01)
+        monkeypatch.setattr("launcher.cli.cancel.AGAIN_S", 0.02)
 
 
 def test_a_running_job_is_asked_to_save_and_marked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_a_job_that_does_not_end_is_told_of(
     made = MadeRun(tmp_path / "r")
     made.submitted()
     FakeSlurm(monkeypatch, job("RUNNING"))
-    monkeypatch.setattr("launcher.cancel.WAIT_S", 0.1)
+    monkeypatch.setattr("launcher.cli.cancel.WAIT_S", 0.1)
     assert run_cancel(Cancel(made.folder)) == 1
     assert f"job {JOB} still goes on after 0 s; --now ends it without a save" in capsys.readouterr().out
 

@@ -11,17 +11,8 @@ import pytest
 import torch
 
 from tests.conftest import TINY, run
-from trainer.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-    CheckpointSettings,
-    Damaged,
-    Saved,
-    Snapshot,
-    find,
-    newest_whole,
-    set_aside,
-)
+from trainer.config.groups import CheckpointSettings
+from trainer.runs.checkpoint import Checkpoint, Checkpoints, Damaged, Saved, Snapshot, find, newest_whole, set_aside
 
 Tensors = dict[str, torch.Tensor]
 

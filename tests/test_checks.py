@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.job import checks
-from launcher.job.file_systems import file_system, is_local
-from launcher.job.record import JobRecord
+from launcher.jobs import checks
+from launcher.jobs.file_systems import file_system, is_local
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Node
 from tests.conftest import TINY
 from tests.fake_slurm import CPU, FakeSlurm, fake_slurm, live_job
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]
 
@@ -110,11 +110,11 @@ def test_a_run_folder_that_others_cannot_see_is_refused(tmp_path: Path, monkeypa
     elsewhere = Node("c1", "10.0.0.1", "IDLE", 16, 64_000, "", "")
     here = replace(elsewhere, address="127.0.0.1")
     run = RunFolder(tmp_path / "runs" / "r")
-    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "tmpfs")
+    monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "tmpfs")
     checks.folder(run, [here])
     with pytest.raises(Refused, match="lies on a tmpfs, which no other node sees: name a --run"):
         checks.folder(run, [here, elsewhere])
-    monkeypatch.setattr("launcher.job.checks.file_system", lambda path: "lustre")
+    monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "lustre")
     checks.folder(run, [here, elsewhere])
 
 

@@ -14,7 +14,7 @@ from tests.conftest import TINY, train
 from tests.faults import FAULTS
 from tests.ordeal import SETTINGS, TOTAL, Ordeal, undisturbed_run
 from tests.wandb_server import WandbServer
-from trainer.checkpoint import Damaged, find
+from trainer.runs.checkpoint import Damaged, find
 
 IN_CI = ("preempted", "node_failed", "rank_killed", "rank_stopped", "fewer_nodes_on_resume")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import COMMANDS, main
-from launcher.completion import KINDS
+from launcher.cli.completion import KINDS
 
 # What bash does at a TAB, for the words that it is called with.
 COMPLETE = """

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cancel import Cancel, run_cancel
-from launcher.job import record as job_record
+from launcher.cli.cancel import Cancel, run_cancel
+from launcher.jobs import job_record
 from launcher.status.facts import State
 from launcher.status.run_status import gather
 from slurm import control
 from tests.conftest import fingerprint, run, trains_here
 from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
-from trainer import lease
-from trainer.lease import Lease, living
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.tracking import Identity, TrackingSettings, identity_of
+from trainer.config.groups import TrackingSettings
+from trainer.core.fields import Refused
+from trainer.runs import lease
+from trainer.runs.lease import Lease, living
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity, identity_of
 
 
 @pytest.fixture
@@ -196,10 +197,10 @@ def test_a_copy_has_no_job(
     asked: list[str] = []
     monkeypatch.setattr(control, "cancel", lambda number: asked.append("cancel"))
     monkeypatch.setattr(control, "send_signal", lambda number, name: asked.append(name))
-    monkeypatch.setattr("launcher.cancel.WAIT_S", 0.1)
-    monkeypatch.setattr("launcher.cancel.POLL_S", 0.01)
+    monkeypatch.setattr("launcher.cli.cancel.WAIT_S", 0.1)
+    monkeypatch.setattr("launcher.cli.cancel.POLL_S", 0.01)
     reach(tmp_path / "r", other)
-    from launcher.runs import Queue
+    from launcher.jobs.runs import Queue
 
     state = gather(RunFolder(other), Queue()).state
     run_cancel(Cancel(other))

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from tests.made_batches import made_batches
-from trainer.assembly import assemble, reduce_exactly
 from trainer.augment.base import AugmentSettings
-from trainer.augment.disguise import SIGNS, Disguise, P
-from trainer.config import Config
-from trainer.memory import Memory, finite_only
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import philox
-from trainer.state import TrainState, fingerprint
-from trainer.step import GanStep
-from trainer.world import World
+from trainer.augment.pipeline import SIGNS, Disguise, P
+from trainer.config.config import Config
+from trainer.core.randomness import philox
+from trainer.core.running_scalars import Memory, finite_only
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.step import GanStep
+from trainer.networks.network_settings import NetworkSettings
 
 BATCH = 4
 # Powers of two, so that float32 is exact: p moves by 1/64 every four updates.

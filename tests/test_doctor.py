@@ -21,17 +21,17 @@ from launcher.doctor import timing as times
 from launcher.doctor.measured import Meeting, Probe
 from launcher.doctor.plan import Plan
 from launcher.doctor.start import silent
-from launcher.job import attempts
-from launcher.job.attempts import Attempt, Cause, seconds
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Attempt, Cause, seconds
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
 from tests.conftest import train
 from tests.fake_slurm import CPU, GPU, FakeSlurm, fake_slurm
 from tests.test_doctor_judgement import JUDGES, probe
 from tests.test_launcher import launch
-from trainer.config import Config
-from trainer.run_folder import RunFolder
-from trainer.settings import to_json
+from trainer.config.config import Config
+from trainer.core.fields import to_json
+from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]
 

@@ -19,7 +19,7 @@ from launcher.doctor.measured import Disk, Probe, Reached
 from launcher.doctor.run_facts import RunFacts
 from slurm.profile import Profile
 from tests.fake_slurm import CPU
-from trainer.config import Config
+from trainer.config.config import Config
 
 DISK = Disk("nfs4", 10**12, 10**13, fsync_s=(0.01,) * 10, write_mb_s=500.0)
 FACTS = RunFacts(Config(), images_per_s=1280.0, stall_s=0.1, save_s=4.9, checkpoint_bytes=10**8, exchanged_mb=18.0)

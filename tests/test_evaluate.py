@@ -17,30 +17,31 @@ import pytest
 import torch
 from PIL import Image
 
-from shards.build import run_build
-from shards.index import Index
-from shards.options import Build
+from shards.building.build import run_build
+from shards.building.options import Build
+from shards.dataset.index import Index
 from tests.conftest import run as run_module
 from tests.evaluated_runs import blots, made_run
-from trainer import journal, processes
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.distributed.world import World
 from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
 from trainer.evaluation.extraction import Task
-from trainer.evaluation.painted import Painted
+from trainer.evaluation.generated_source import Painted
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
 from trainer.evaluation.store import Group, Store, groups
 from trainer.extractors import EXTRACTORS, Extractor, Options
+from trainer.launch import local_processes
 from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
-from trainer.run_folder import RunFolder
-from trainer.sample import Key, Pictures
-from trainer.settings import Refused
-from trainer.stopping import Outcome
-from trainer.world import World
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
+from trainer.sampling.sampler import Key, Pictures
 
 ROWS = np.arange(40)
 
@@ -160,9 +161,9 @@ def test_the_main_process_says_how_it_ended(
     def start(arguments: list[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(["sh", "-c", others if rank else main], stdin=subprocess.PIPE)
 
-    monkeypatch.setattr(processes, "start", start)
-    monkeypatch.setattr(processes, "LINGER_S", 0)
-    monkeypatch.setattr("trainer.processes.signal.signal", lambda *_: None)
+    monkeypatch.setattr(local_processes, "start", start)
+    monkeypatch.setattr(local_processes, "LINGER_S", 0)
+    monkeypatch.setattr("trainer.launch.local_processes.signal.signal", lambda *_: None)
     assert evaluate_here(asked(processes=3)) is outcome
 
 
@@ -444,7 +445,7 @@ def test_features_of_another_machine_are_others(
     task = prepare(settled(asked())).real
     folders = {replace(task).store.folder}
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.environment.cpu_model", lambda: "another one")
+        patch.setattr("trainer.distributed.numerical_environment.cpu_model", lambda: "another one")
         folders.add(replace(task).store.folder)
     monkeypatch.setattr("PIL.__version__", "0")
     folders.add(replace(task).store.folder)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.job.script import Request
+from launcher.jobs.batch_script import Request
 from launcher.study import array
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
 from tests.evaluated_runs import blots, made_run
 from tests.slurm_cluster import wait_for
-from trainer import journal
-from trainer.run_folder import RunFolder
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
 
 OPTIONS = ("--metrics", "fid", "--num-samples", "300")
 
@@ -48,7 +48,7 @@ def test_a_dry_run_shows_the_script_and_does_nothing(
     before = sorted(path for path in made.path.rglob("*") if "cache" not in path.parts)
     assert main(["evaluate", str(made.path), *OPTIONS, "--dry-run"]) == 0
     script = capsys.readouterr().out
-    assert "launcher.job.measure evaluate" in script
+    assert "launcher.jobs.evaluation_task evaluate" in script
     assert "trap : TERM" in script
     assert "--kill-on-bad-exit=0" in script, "the main process takes over what a rank that has ended leaves undone"
     assert sorted(path for path in made.path.rglob("*") if "cache" not in path.parts) == before
@@ -62,7 +62,7 @@ def test_a_dry_run_learns_no_classifier(tmp_path: Path, where: str, capsys: pyte
     before = sorted(tmp_path.rglob("*"))
     options = ("--metrics", "is", "--extractor", "classifier", "--cache", str(tmp_path / "cache"), "--dry-run")
     assert main(["evaluate", str(run.path), *options, "--cluster", where]) == 0
-    assert {"local": "is of ", "slurm": "launcher.job.measure"}[where] in capsys.readouterr().out
+    assert {"local": "is of ", "slurm": "launcher.jobs.evaluation_task"}[where] in capsys.readouterr().out
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -76,7 +76,7 @@ def test_a_rank_that_is_killed_fails_no_task_whose_run_is_measured(
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     made = array.then_measure(Request("name", "1", 2, 1, 0, 60, None, Profile()))
-    step = f"case $* in *launcher.study.measure*) {f'touch {figures};' if measured else ''} return 137;; esac"
+    step = f"case $* in *launcher.study.evaluate_run*) {f'touch {figures};' if measured else ''} return 137;; esac"
     lines = [f"patient_srun() {{ {step}; }}", *made, 'RUN=run; srun train "$RUN"']
     assert subprocess.run(["bash", "-c", "\n".join(lines)], check=False).returncode == code
     assert "--kill-on-bad-exit=0" in "\n".join(made)

@@ -10,7 +10,7 @@ from scipy.linalg import sqrtm
 
 from trainer.evaluation.extraction import Seen
 from trainer.evaluation.figures import Figure, Sides
-from trainer.evaluation.like import like
+from trainer.evaluation.reference_conventions import like
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
 from trainer.metrics.base import Doubles, Sample

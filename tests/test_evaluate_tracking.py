@@ -9,9 +9,9 @@ import pytest
 
 from tests.test_tracking import environment, finish, ids, run, server, sync
 from tests.wandb_server import WandbServer
-from trainer.evaluation.riders import AXIS, Riders
-from trainer.journal import encode
-from trainer.run_folder import RunFolder
+from trainer.runs.journal import encode
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.evaluation_rows import AXIS, Riders
 
 __all__ = ["environment", "run", "server"]  # fixtures
 

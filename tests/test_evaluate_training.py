@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import train
-from trainer import journal
-from trainer.checkpoint import Checkpoints, CheckpointSettings, find
-from trainer.config import Config
-from trainer.evaluation.beside import Evaluations
-from trainer.evaluation.best import Best
-from trainer.evaluation.settings import MetricsSettings
-from trainer.processes import WATCHED
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.tracking import Tracker, TrackingSettings
+from trainer.config.config import Config
+from trainer.config.groups import CheckpointSettings, MetricsSettings, TrackingSettings
+from trainer.core.fields import Refused
+from trainer.evaluation.best_record import Best
+from trainer.launch.local_processes import WATCHED
+from trainer.runs import journal
+from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Tracker
+from trainer.training.background_evaluation import Evaluations
 
 
 def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
-    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", str(sleeper))
+    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(sleeper))
     return made
 
 
@@ -136,7 +136,7 @@ def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations, monkeypa
     program = evaluations.run.path / "program"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)
-    monkeypatch.setattr("trainer.evaluation.beside.sys.executable", str(program))
+    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(program))
     evaluations.start("name")
     evaluations.collect(wait=True)
     variables = {line.partition("=")[0] for line in evaluations.run.evaluation_log.read_text().splitlines()}

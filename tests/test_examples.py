@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from PIL import Image
 
-from shards.index import Index
+from shards.dataset.index import Index
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARCHIVE = EXAMPLES / "clipart.zip"

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from trainer.core.fields import Refused
 from trainer.extractors import EXTRACTORS, Options, clip, dinov2, inception
 from trainer.extractors.base import Network
 from trainer.extractors.weights import Weights, drawn, filled, fingerprint
-from trainer.settings import Refused
 
 GOLDEN = Path(__file__).parent / "golden"
 

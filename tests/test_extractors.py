@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from trainer.core.fields import Refused
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.base import exact
 from trainer.extractors.classifier import PATIENCE_S
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
-from trainer.settings import Refused
 
 COUNT = 150
 

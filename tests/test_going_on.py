@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from launcher.job.attempts import Cause, Decision
+from launcher.jobs.attempts import Cause, Decision
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY, fingerprint, run, train
 from tests.ordeal import Ordeal
-from trainer import journal
-from trainer.checkpoint import find
-from trainer.run_folder import RunFolder
+from trainer.runs import journal
+from trainer.runs.checkpoint import find
+from trainer.runs.run_folder import RunFolder
 
 LOCAL = ("--cluster", "local")
 

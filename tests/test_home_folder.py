@@ -9,11 +9,11 @@ import pytest
 
 from command_line.arguments import expand, parse
 from launcher.study import settings as study
-from shards.options import Build
+from shards.building.options import Build
 from slurm import profile
 from tests.conftest import run
-from trainer.config import Config
-from trainer.settings import Refused, overlay
+from trainer.config.config import Config
+from trainer.core.fields import Refused, overlay
 
 
 @dataclass(frozen=True)

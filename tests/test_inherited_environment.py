@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.job import attempts
-from launcher.job.attempts import Cause
-from launcher.job.inherited import stays_behind, without_inherited
-from launcher.job.record import JobRecord
-from launcher.job.taken import other_nodes, other_terms, other_world
+from launcher.jobs.allocation import other_nodes, other_terms, other_world
+from launcher.jobs.attempts import Cause
+from launcher.jobs.environment_reset import stays_behind, without_inherited
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from slurm.job import Place
@@ -23,13 +22,14 @@ from slurm.profile import Profile, with_site_defaults
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.fake_slurm import live_job
 from tests.ordeal import Ordeal
-from trainer import journal
-from trainer.environment import differences, environment
-from trainer.process import refuse_other_world
-from trainer.rank_environment import COUNTED_BY, rank_environment, refuse_crowd
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.world import World
+from trainer.core.fields import Refused
+from trainer.distributed.numerical_environment import differences, environment
+from trainer.distributed.rank_environment import COUNTED_BY, rank_environment, refuse_crowd
+from trainer.distributed.world import World
+from trainer.runs import journal
+from trainer.runs.journal import now
+from trainer.runs.run_folder import RunFolder
+from trainer.training.worker import refuse_other_world
 
 TOTAL = ("--total-images", "256")
 
@@ -221,7 +221,7 @@ def test_each_start_holds_its_world_against_what_was_asked() -> None:
     def place(size: int) -> Place:
         return Place(7, 0, 0, size, 0, 2, "n1")
 
-    record = JobRecord(7, 1, "2-4", 2, 120, attempts.now())
+    record = JobRecord(7, 1, "2-4", 2, 120, now())
     assert other_world(place(6), 3, record) is None
     for size, nodes in ((3, 3), (2, 1), (10, 5), (7, 3)):
         assert other_world(place(size), nodes, record)
@@ -249,9 +249,9 @@ def test_scancel_does_not_ask(on_slurm: DevCluster, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_documentation_lists_what_is_decided() -> None:
-    from launcher.job.inherited import GPUS, SHELL
+    from launcher.jobs.environment_reset import GPUS, SHELL
     from slurm.environment import CLUSTER, OPTIONS, PAYS
-    from trainer.rank_environment import CHANGES_BITS, FOREIGN, FOREIGN_PREFIXES
+    from trainer.distributed.rank_environment import CHANGES_BITS, FOREIGN, FOREIGN_PREFIXES
 
     text = (HOME / "docs" / "cluster.md").read_text()
     named = {*FOREIGN, *FOREIGN_PREFIXES, *CHANGES_BITS, *OPTIONS, *CLUSTER, *PAYS, *SHELL, *GPUS}

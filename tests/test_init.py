@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher import site_profile
 from launcher.__main__ import main
+from launcher.cli import site_profile
 from slurm import control
 from slurm.profile import Profile, load
 from tests.fake_slurm import GPU, FakeSlurm, fake_slurm
-from trainer.resolve import read_project_file
+from trainer.runs.config_loading import read_project_file
 
 __all__ = ["fake_slurm"]
 

@@ -14,17 +14,17 @@ from safetensors.torch import load_file, save_file
 
 from launcher.__main__ import main as launcher
 from tests.conftest import TINY, fingerprint, train
-from trainer import state as state_module
 from trainer.__main__ import main
-from trainer.config import Config
-from trainer.initial import find_initial, read_initial, take_over
-from trainer.networks.settings import NetworkSettings
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.gan import state as state_module
+from trainer.gan.state import TrainState
+from trainer.gan.state import fingerprint as hash_of
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import normalised
-from trainer.resolve import read_config, settle, write_config
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.state import TrainState
-from trainer.state import fingerprint as hash_of
+from trainer.runs.config_loading import read_config, settle, write_config
+from trainer.runs.init_from import find_initial, read_initial, take_over
+from trainer.runs.run_folder import RunFolder
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from shards.index import Index
+from shards.dataset.index import Index
 from tests.conftest import HOME, TINY, fingerprint, run, train
 from tests.test_same_bits import last_images, wait_for_no_process
-from trainer.stopping import REQUESTS
+from trainer.core.stopping import REQUESTS
 
 LONG = ("--total-images", "100000")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.journal import Follower, Journal, last, rows
+from trainer.runs.journal import Follower, Journal, last, rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -182,7 +182,7 @@ def test_a_full_disk_loses_no_row_and_warns_once(path: Path, caplog: pytest.LogC
 
 def test_rows_survive_the_kill_of_their_writer(path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from trainer.journal import Journal\n"
+        "import os, sys; from pathlib import Path; from trainer.runs.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for number in range(1, 101): journal.append({'images_seen': number})\n"
         "os.kill(os.getpid(), 9)"

@@ -120,5 +120,5 @@ def test_a_training_loads_nothing_that_only_figures_need(
     said = train(tmp_path / "r", shards32, "--total-images", "64")
     assert "finished: 64 images" in said
     loaded = {line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")}
-    assert "trainer.step" in loaded
+    assert "trainer.gan.step" in loaded
     assert loaded.isdisjoint({"scipy.stats", "scipy.special", "sklearn", "matplotlib", "submitit"})

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.slurm_cluster import wait_for
-from trainer import lease
-from trainer.lease import Holder, Lease, Loss, read
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from trainer.core.fields import Refused
+from trainer.runs import lease
+from trainer.runs.lease import Holder, Lease, Loss, read
+from trainer.runs.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,10 @@ def test_one_holder_at_a_time(tmp_path: Path) -> None:
 
 def test_a_lease_of_a_dead_process_of_this_machine_is_broken_at_once(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    code = "import sys; from pathlib import Path; from trainer.lease import *; from trainer.run_folder import RunFolder"
+    code = (
+        "import sys; from pathlib import Path; from trainer.runs.lease import *; "
+        "from trainer.runs.run_folder import RunFolder"
+    )
     code += "; import os; Lease(RunFolder(Path(sys.argv[1])), 'job 1', 0, lambda _: None); os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert run.lease.exists()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from trainer.config import Config
-from trainer.limits import Limits
-from trainer.settings import Refused
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.core.limits import Limits
 
 ABSURD: dict[type, tuple[Any, ...]] = {
     int: (-1, 0, 10**30),

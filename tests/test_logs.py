@@ -15,12 +15,12 @@ from threading import Timer
 
 import pytest
 
-from launcher.job.attempts import Cause, Decision
-from launcher.job.causes import MARK, batch_log
-from launcher.logs import Logs, run_logs
+from launcher.cli.logs import Logs, run_logs
+from launcher.jobs.attempts import Cause, Decision
+from launcher.jobs.exit_cause import MARK, batch_log
 from tests.conftest import HOME
 from tests.made_runs import JOB, MadeRun, job, slurm_says
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 
 def stamped(second: float, rank: int, text: str) -> str:
@@ -152,7 +152,7 @@ def test_following_goes_over_a_restart_to_the_end(
         assert naps < 50
 
     monkeypatch.setattr(time, "sleep", nap)
-    monkeypatch.setattr("launcher.logs.LOOK_S", 0.0)
+    monkeypatch.setattr("launcher.cli.logs.LOOK_S", 0.0)
     assert run_logs(Logs(made.folder, follow=True)) == 0
     out, err = capsys.readouterr()
     assert [line.split("] ")[1] for line in out.splitlines()] == ["one", "late to speak", "two", "three", "four"]
@@ -178,7 +178,7 @@ def test_what_is_said_after_the_end_of_a_start_is_followed_too(
         ]
     )
     monkeypatch.setattr(time, "sleep", lambda _: next(happens)())
-    monkeypatch.setattr("launcher.logs.LOOK_S", 0.0)
+    monkeypatch.setattr("launcher.cli.logs.LOOK_S", 0.0)
     assert run_logs(Logs(made.folder, follow=True)) == 0
     out, err = capsys.readouterr()
     lines = [line.partition("] ")[2] for line in out.splitlines()]
@@ -216,7 +216,7 @@ def test_ctrl_c_ends_following_quietly(made: MadeRun, capfd: pytest.CaptureFixtu
 def test_the_ranks_lines_bear_the_time(tmp_path: Path) -> None:
     """In UTC, whatever the machine's time zone; on a terminal that all ranks share, without."""
     code = (
-        "import json, logging, sys, time\nfrom trainer.reporting import set_up_logging\n"
+        "import json, logging, sys, time\nfrom trainer.tracking.console import set_up_logging\n"
         "set_up_logging(3, own_log=True)\nlogging.warning('hello')\nprint(json.dumps(time.time()))\n"
         "set_up_logging(3)\nlogging.warning('again')\nset_up_logging(0)\nlogging.info('plain')\n"
     )

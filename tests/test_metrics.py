@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+from trainer.core.randomness import philox
 from trainer.metrics import METRICS, frechet_distance, kernel_distance, prdc
 from trainer.metrics import arrays as pieces_of
 from trainer.metrics.base import Doubles, Sample
@@ -21,7 +22,6 @@ from trainer.metrics.kernel import KernelSums
 from trainer.metrics.memorisation import authentic, nearer
 from trainer.metrics.moments import Moments
 from trainer.metrics.vendi import vendi_score
-from trainer.randomness import philox
 
 
 def rows(name: str, n: int, d: int) -> Doubles:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, norm
 
-from trainer.evaluation.like import like
+from trainer.core.randomness import philox
+from trainer.evaluation.reference_conventions import like
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS, Metric, frechet_distance
 from trainer.metrics.base import Doubles, Estimate, Sample
 from trainer.metrics.intervals import Variance, blocks
-from trainer.randomness import philox
 
 N, D = 200, 8
 

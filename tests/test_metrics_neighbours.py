@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.core.randomness import philox
 from trainer.metrics import arrays, balls, nearest, neighbours, prdc
 from trainer.metrics.base import Doubles
 from trainer.metrics.neighbours import Squares, search
 from trainer.metrics.prdc import FIGURES, count
-from trainer.randomness import philox
 
 Points = list[tuple[int, int]]
 

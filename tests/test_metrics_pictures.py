@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from trainer.core.randomness import philox
 from trainer.metrics import METRICS, ms_ssim, sliced_wasserstein
 from trainer.metrics.base import Doubles, Sample
 from trainer.metrics.ms_ssim import C1, C2, pair_similarities, scales
 from trainer.metrics.sliced_wasserstein import PATCHES, SlicedWasserstein, all_patches, distances, moments, project
-from trainer.randomness import philox
 
 Pictures = npt.NDArray[np.uint8]
 

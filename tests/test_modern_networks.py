@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.core.randomness import normal, philox
 from trainer.networks import fastgan, initialise, mlp, r3gan, stylegan2
 from trainer.networks.base import Discriminator, Generator, Judgement, Latent, Network
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import normal, philox
 
 NETWORKS: dict[str, tuple[type[Generator], type[Discriminator]]] = {
     "stylegan2": (stylegan2.Generator, stylegan2.Discriminator),

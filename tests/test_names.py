@@ -12,17 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher import demo_data
-from launcher.submit import fresh_folder
+from launcher.cli import demo_data
+from launcher.cli.submit import fresh_folder
 from tests.conftest import HOME, TINY
-from trainer import commands
-from trainer.commands import held
-from trainer.config import Config
-from trainer.lease import HANDED_OVER, Lease
-from trainer.networks.settings import NetworkSettings
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.stopping import Outcome
+from trainer.commands import train
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.networks.network_settings import NetworkSettings
+from trainer.runs.lease import HANDED_OVER, Lease, held
+from trainer.runs.run_folder import RunFolder
 
 SMALL = [*TINY, "--cluster", "local", "--total-images", "32", "--processes", "1"]
 
@@ -93,9 +92,9 @@ def test_a_folder_is_held_while_its_processes_begin(
             pass
         return Outcome.FINISHED
 
-    monkeypatch.setattr(commands, "run_processes", begin_processes)
+    monkeypatch.setattr(train, "run_processes", begin_processes)
     config = Config(data=shards32, network=NetworkSettings(size=32), processes=1)
-    assert commands.train_here(config, RunFolder(tmp_path / "run")) is Outcome.FINISHED
+    assert train.train_here(config, RunFolder(tmp_path / "run")) is Outcome.FINISHED
     assert not (tmp_path / "run" / "lease.json").exists()
 
 

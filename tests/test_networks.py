@@ -8,7 +8,7 @@ import torch
 from trainer.networks import initialise
 from trainer.networks.batch_norm import BatchNorm2d, BatchStatistics
 from trainer.networks.dcgan import Discriminator, Generator
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 
 
 def test_dcgan_64_has_as_many_weights_as_the_reference() -> None:

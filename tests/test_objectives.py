@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from trainer.objectives import OBJECTIVES
+from trainer.losses.objectives import OBJECTIVES
 
 REAL, FAKE = (0.5, -1.0, 2.0), (-0.3, 1.5, 0.0)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import Order, permute
+from shards.dataset.order import Order, permute
 
 SHARDS = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 SEEDS = st.integers(0, 2**40)

@@ -14,12 +14,13 @@ from PIL import Image
 
 from tests.conftest import run, train
 from trainer.__main__ import main
-from trainer.randomness import normal, philox
-from trainer.resolve import read_config
-from trainer.run_folder import RunFolder
-from trainer.sample import Painter, batched, slerp
-from trainer.settings import Refused
-from trainer.studio import Brush, Studio, parse_seeds
+from trainer.core.fields import Refused
+from trainer.core.iteration import batched
+from trainer.core.randomness import normal, philox
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.trained_generator import Brush, Studio, parse_seeds
+from trainer.sampling.sampler import Painter, slerp
 
 SIZE = 32
 STYLES = ("--generator", "stylegan2", "--network.mapping-layers", "2", "--network.max-channels", "16")

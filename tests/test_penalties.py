@@ -16,34 +16,34 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from tests.made_batches import made_batches
-from trainer.assembly import assemble, reduce_exactly
 from trainer.augment.base import AugmentSettings
-from trainer.augment.disguise import Disguise
-from trainer.batch import Batch
-from trainer.config import Config
-from trainer.memory import Memory
+from trainer.augment.pipeline import Disguise
+from trainer.config.config import Config
+from trainer.config.groups import OptimizerSettings
+from trainer.core.randomness import philox
+from trainer.core.running_scalars import Memory
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.step import GanStep
+from trainer.losses.batch import Batch
+from trainer.losses.discriminator_pass import Game, Round
+from trainer.losses.objectives import OBJECTIVES
+from trainer.losses.penalties import Penalties
+from trainer.losses.penalties.base import Penalty, Weighted
+from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
+from trainer.losses.penalties.consistency import Consistency, move
+from trainer.losses.penalties.lecam import LeCam
+from trainer.losses.penalties.one_centred import Dragan, WganGp
+from trainer.losses.penalties.orthogonal import Orthogonal
+from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.reconstruction import Reconstruction
+from trainer.losses.penalties.zero_centred import R1, R2
 from trainer.networks import DISCRIMINATORS, GENERATORS
 from trainer.networks.base import Discriminator, Generator, Judgement, Latent, Weights, pack
 from trainer.networks.batch_norm import BatchNorm2d
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
-from trainer.objectives import OBJECTIVES
-from trainer.optimization import OptimizerSettings
-from trainer.penalties import Penalties
-from trainer.penalties.base import Penalty, Weighted
-from trainer.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
-from trainer.penalties.consistency import Consistency, move
-from trainer.penalties.lecam import LeCam
-from trainer.penalties.one_centred import Dragan, WganGp
-from trainer.penalties.orthogonal import Orthogonal
-from trainer.penalties.path_length import PathLength
-from trainer.penalties.reconstruction import Reconstruction
-from trainer.penalties.zero_centred import R1, R2
-from trainer.randomness import philox
-from trainer.round import Game, Round
-from trainer.state import TrainState, fingerprint
-from trainer.step import GanStep
-from trainer.world import World
 
 N, SIZE = 4, 6
 SETTINGS = NetworkSettings(size=SIZE, z_dim=3)

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.__main__ import COMMANDS
-from launcher.job.snapshot import PACKAGES
+from launcher.jobs.code_snapshot import PACKAGES
 from tests.conftest import HOME
 
+# Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
+LAYERS = {
+    "command_line": "signals streams arguments",
+    "shards": "atomic_files images dataset sources building verify inspect __main__",
+    "slurm": "environment commands records parsing settings processes readiness programs configuration daemons "
+    "dev_cluster accounting reasons overview profile control job __main__",
+    "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
+    "gan runs benchmark launch tracking evaluation training commands __main__",
+    "launcher": "jobs status study.analysis study.report study doctor cli __main__",
+}
 MAY_IMPORT = {
     "command_line": {"command_line"},
     "shards": {"shards", "command_line"},
@@ -20,24 +31,52 @@ MAY_IMPORT = {
     "launcher": {"launcher", "trainer", "shards", "slurm", "command_line"},
 }
 SOURCES = sorted(path for package in MAY_IMPORT for path in (HOME / package).rglob("*.py"))
+MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
 DOCUMENTS = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
 
 
-def imported(path: Path) -> set[str]:
-    names = set()
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (module of ours, name taken from it or "") of each import, wherever it stands; under TYPE_CHECKING too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module.partition(".")[0])
-    return names
+            yield from ((alias.name, "") for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield (full, "") if full in MODULES else (node.module, alias.name)
+
+
+def room(module: str) -> str:
+    """Return the package that a module lies in; one directly under a top package stands for itself."""
+    if MODULES[module].name == "__init__.py":
+        return module
+    package = module.rpartition(".")[0]
+    return package if "." in package else module
 
 
 def test_imports_point_one_way() -> None:
     assert len(SOURCES) > 40
     for path in SOURCES:
         package = path.relative_to(HOME).parts[0]
-        assert imported(path) & MAY_IMPORT.keys() <= MAY_IMPORT[package], path
+        assert {module.partition(".")[0] for module, _ in imports(path)} <= MAY_IMPORT[package], path
+
+
+def test_packages_inside_the_packages_import_one_way() -> None:
+    rank = {f"{top}.{name}": n for top, names in LAYERS.items() for n, name in enumerate(names.split())}
+    assert {room(module) for module in MODULES} - MAY_IMPORT.keys() == rank.keys()
+    for module, path in MODULES.items():
+        here = room(module)
+        for other, _ in imports(path):
+            there = room(other)
+            if here != there and there.partition(".")[0] == here.partition(".")[0] and there in rank:
+                assert rank[there] < rank[here], f"{module} imports {other}"
+
+
+def test_what_is_private_is_not_imported() -> None:
+    for module, path in MODULES.items():
+        for other, name in imports(path):
+            private = [part for part in (*other.split("."), name) if part.startswith("_") and part != "__main__"]
+            assert not private or room(other) == room(module), f"{module} imports {other}.{name}"
 
 
 def test_a_job_gets_every_package() -> None:
@@ -51,7 +90,7 @@ def test_packages_come_from_this_tree(package: str) -> None:
 
 
 def test_the_step_fits_a_screen() -> None:
-    lines = (HOME / "trainer" / "step.py").read_text().splitlines()
+    lines = (HOME / "trainer" / "gan" / "step.py").read_text().splitlines()
     code = [line for line in lines[lines.index("class GanStep:") :] if line.strip()]
     assert len(code) < 80
 

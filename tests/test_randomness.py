@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from trainer.randomness import Draws, normal, philox
+from trainer.core.randomness import Draws, normal, philox
 
 
 def noise(draws: Draws, images_seen: int, micro_batch: int, n: int, z_dim: int) -> torch.Tensor:

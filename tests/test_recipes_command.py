@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from launcher.__main__ import main
-from launcher.recipes import changed
-from trainer.config import Config
-from trainer.recipes import RECIPES
-from trainer.settings import leaves
+from launcher.cli.recipes import changed
+from trainer.config.config import Config
+from trainer.config.recipes import RECIPES
+from trainer.core.fields import leaves
 
 
 def test_every_recipe_is_listed_with_its_paper(capsys: pytest.CaptureFixture[str]) -> None:

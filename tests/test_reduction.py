@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.packet import Layout
-from trainer.reduction import ExactReduction, split, subtrees, tree_sum
-from trainer.world import World
+from trainer.distributed.flat_buffer import Layout
+from trainer.distributed.reduction import ExactReduction, split, subtrees, tree_sum
+from trainer.distributed.world import World
 
 
 def leaves(node: tuple[int, int]) -> list[int]:

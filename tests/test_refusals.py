@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import TINY, run, train
-from trainer.checkpoint import CheckpointSettings
-from trainer.config import Config
-from trainer.networks.settings import NetworkSettings
-from trainer.recipes import RECIPES
-from trainer.settings import Refused, from_json, identity_hash, identity_settings, leaves, overlay, to_json
+from trainer.config.config import Config
+from trainer.config.groups import CheckpointSettings
+from trainer.config.recipes import RECIPES
+from trainer.core.fields import Refused, from_json, identity_hash, identity_settings, leaves, overlay, to_json
+from trainer.networks.network_settings import NetworkSettings
 
 REFUSALS = {
     "misspelt setting": (("--batch-sise", "64"), "batch-size"),

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.core.randomness import normal, philox
 from trainer.networks import base, biggan, initialise, residual, sagan, sngan, wgan_gp
 from trainer.networks.attention import SelfAttention
 from trainer.networks.base import Judgement, Latent
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
-from trainer.randomness import normal, philox
 
 NETWORKS = [sngan, wgan_gp, sagan, biggan]
 CLASSES: dict[str, Any] = {"g_conditional": True, "d_head": "projection", "classes": 1000}

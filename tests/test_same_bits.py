@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.index import Index
+from shards.dataset.index import Index
 from tests.conftest import HOME, TINY, fingerprint, run, train
 
 TOTAL = 640  # twenty steps, more than one epoch

@@ -16,24 +16,25 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 
 from tests.made_batches import made_batches
-from trainer.assembly import assemble, reduce_exactly
 from trainer.augment.base import AugmentSettings
-from trainer.combination import penalty_problems, problems, schedule_problems
-from trainer.config import Config
+from trainer.config.compatibility import penalty_problems, problems, schedule_problems
+from trainer.config.config import Config
+from trainer.config.groups import OptimizerSettings
+from trainer.core.fields import Refused
+from trainer.core.randomness import philox
+from trainer.core.schedules import half_cosine, warm_up
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.optimizers import set_rates
+from trainer.gan.state import TrainState
+from trainer.gan.step import GanStep
+from trainer.losses.objectives import OBJECTIVES, TopK
+from trainer.losses.penalties import Penalties
+from trainer.losses.penalties.base import Weighted
 from trainer.networks import build_discriminator, initialise
 from trainer.networks.base import pack
 from trainer.networks.batch_norm import BatchStatistics
-from trainer.networks.settings import NetworkSettings
-from trainer.objectives import OBJECTIVES, TopK
-from trainer.optimization import OptimizerSettings, set_rates
-from trainer.penalties import Penalties
-from trainer.penalties.base import Weighted
-from trainer.randomness import philox
-from trainer.schedule import half_cosine, warm_up
-from trainer.settings import Refused
-from trainer.state import TrainState
-from trainer.step import GanStep
-from trainer.world import World
+from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
     batch_size=12,

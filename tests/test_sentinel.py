@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.config import Config
-from trainer.networks.settings import NetworkSettings
-from trainer.penalties import Penalties
-from trainer.penalties.base import Weighted
-from trainer.randomness import philox
-from trainer.recipes import recipe
-from trainer.sample import Pictures
-from trainer.sentinel.evidence import Witness
-from trainer.sentinel.judgement import BOUNDS, GRACE_IMAGES, Record, State, reasons
-from trainer.sentinel.remedies import REMEDIES, amended, applied, fit, next_change
-from trainer.sentinel.settings import CHANGES, LEAST, SentinelSettings
-from trainer.state import TrainState
+from trainer.collapse.collapse_metrics import Witness
+from trainer.collapse.monitor_state import BOUNDS, GRACE_IMAGES, Record, State, reasons
+from trainer.collapse.rollback_changes import REMEDIES, amended, applied, fit, next_change
+from trainer.config.config import Config
+from trainer.config.groups import CHANGES, LEAST, SentinelSettings
+from trainer.config.recipes import recipe
+from trainer.core.randomness import philox
+from trainer.gan.state import TrainState
+from trainer.losses.penalties import Penalties
+from trainer.losses.penalties.base import Weighted
+from trainer.networks.network_settings import NetworkSettings
+from trainer.sampling.sampler import Pictures
 
 NUMBER = 128
 GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "strangeness": 1.0}

@@ -17,12 +17,12 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 
 from tests.conftest import TINY, run
 from tests.zygote import Zygote
-from trainer import journal
-from trainer.checkpoint import newest_whole
-from trainer.randomness import philox
-from trainer.run_folder import RunFolder
-from trainer.state import fingerprint
-from trainer.stopping import Outcome
+from trainer.core.randomness import philox
+from trainer.core.stopping import Outcome
+from trainer.gan.state import fingerprint
+from trainer.runs import journal
+from trainer.runs.checkpoint import newest_whole
+from trainer.runs.run_folder import RunFolder
 
 LOOKS = ("--sentinel.every-images", "32", "--anchor-every-images", "64")
 ROLL_BACK = (*LOOKS, "--sentinel.policy", "roll-back")

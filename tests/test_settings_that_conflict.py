@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from command_line.arguments import said
-from launcher.cluster import Wanted, instead_of_slurm, refuse_processes
+from launcher.jobs.resource_request import Wanted, instead_of_slurm, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
-from trainer.config import Config
-from trainer.resolve import defaults, settle_length, write_config
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.tracking import Identity
-from trainer.wandb_environment import overridden
+from trainer.config.config import Config
+from trainer.config.wandb_environment import overridden
+from trainer.core.fields import Refused
+from trainer.runs.config_loading import defaults, settle_length, write_config
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity
 
 
 def test_a_run_of_epochs_goes_on_by_images(shards32: Path, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ import pytest
 import webdataset
 
 from shards.__main__ import main
-from shards.exclusion import Excluded
-from shards.folder import FolderSource
-from shards.index import Index
-from shards.listing import is_held_out
+from shards.dataset.index import Index
+from shards.images.exclusion import Excluded
+from shards.sources.folder import FolderSource
+from shards.sources.listing import is_held_out
 from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, said_by, samples
 
 ROOT = Path(__file__).parents[1]
@@ -134,13 +134,13 @@ def test_kills_change_no_byte(built: Path, source: Path, tmp_path: Path) -> None
 def test_a_kill_while_the_folder_is_finished(built: Path, source: Path, tmp_path: Path) -> None:
     program = """
 import os, sys
-import shards.finish
+import shards.building.finalize
 real = os.replace
 def replace(*names):
     real(*names)
     if os.fspath(names[1]).endswith(sys.argv[1]):
         os.kill(os.getpid(), 9)
-shards.finish.os.replace = replace
+shards.building.finalize.os.replace = replace
 from shards.__main__ import main
 main(sys.argv[2:])
 """
@@ -487,7 +487,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
 def test_resuming_checks_source_and_settings(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.build.finish", interrupted)
+        patch.setattr("shards.building.build.finish", interrupted)
         arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", "--shard-samples", "3"]
         assert main(arguments) == 75
     refuse(source, out, "holds an unfinished build", *arguments[4:])
@@ -517,7 +517,7 @@ def interrupted(*args: object) -> None:
 
 def test_two_builds_do_not_meet(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
-    from shards.build import locked
+    from shards.building.build import locked
 
     (out / ".build").mkdir(parents=True)
     with locked(out / ".build"):
@@ -558,9 +558,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     program = """
 import resource, sys
 from pathlib import Path
-from shards.found import Found
-from shards.ledger import Ledger
-from shards.listing import write_listing
+from shards.sources.source_entry import Found
+from shards.building.build_db import Ledger
+from shards.sources.listing import write_listing
 class Many:
     def scan(self):
         return (Found(b"folder/picture %d.jpg" % (i * 7919 % count), "1:2") for i in range(count))

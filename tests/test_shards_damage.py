@@ -17,8 +17,8 @@ import simplejpeg
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from shards.decode import decode
-from shards.exclusion import NOTES, REASONS, Excluded
+from shards.images.decode import decode
+from shards.images.exclusion import NOTES, REASONS, Excluded
 from tests.test_shards_decode import PLAIN, photograph, reason, saved
 
 END = b"\xff\xd9"
@@ -160,9 +160,9 @@ def test_good_jpegs_have_the_bits_of_pillow(
         replace(PLAIN, scaled_decode=scaled_decode, size=size, fit=fit) for size in (1, 40) for fit in ("crop", "pad")
     ]
     ours = [decode(data, each).pixels for data in files for each in settings]
-    monkeypatch.setattr("shards.jpeg.LARGE", 0)
+    monkeypatch.setattr("shards.images.jpeg.LARGE", 0)
     not_copied = [decode(data, each).pixels for data in files for each in settings]
-    monkeypatch.setattr("shards.decode.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
+    monkeypatch.setattr("shards.images.decode.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
     pillow = [decode(data, each).pixels for data in files for each in settings]
     assert all(np.array_equal(a, b) for a, b in zip(ours, pillow, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(not_copied, pillow, strict=True))

@@ -25,8 +25,8 @@ from tests.test_shards_decode import png_of
 PLANTED = """
 import os, signal, sys
 from pathlib import Path
-import shards.shard, shards.workers
-real_decode, real_work = shards.shard.decode, shards.workers.work
+import shards.building.shard, shards.building.workers
+real_decode, real_work = shards.building.shard.decode, shards.building.workers.work
 folder = Path(sys.argv[0]).parent
 
 def first(name):
@@ -61,15 +61,15 @@ def decode(data, settings):
     return real_decode(data, settings)
 
 def work(connection, recipe, done):
-    shards.shard.decode = decode
+    shards.building.shard.decode = decode
     if (folder / "no start").exists():
         os._exit(1)
     real_work(connection, recipe, done)
 
-shards.workers.work, shards.workers.MOST_CPU_S = work, 1.0
+shards.building.workers.work, shards.building.workers.MOST_CPU_S = work, 1.0
 if (folder / "few").exists():
-    import shards.making
-    shards.making.MOST_LEFT_OUT = 3, 0.01
+    import shards.building.making
+    shards.building.making.MOST_LEFT_OUT = 3, 0.01
 if __name__ == "__main__":
     from shards.__main__ import main
     sys.exit(main(sys.argv[1:]))

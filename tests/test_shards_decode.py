@@ -1,4 +1,4 @@
-"""Every kind of picture, and of file that is none, through shards.decode."""
+"""Every kind of picture, and of file that is none, through shards.images.decode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, features
 
-from shards.decode import Decoding, Fit, Picture, decode
-from shards.exclusion import REASONS, Excluded
-from shards.pillow import formats
+from shards.images.decode import Decoding, Fit, Picture, decode
+from shards.images.exclusion import REASONS, Excluded
+from shards.images.pillow import formats
 
 PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -288,7 +288,7 @@ def test_memory_of_large_pictures() -> None:
 import io, resource, struct, sys, zlib
 from tests.test_shards_decode import PLAIN, png_of
 from dataclasses import replace
-from shards.decode import decode
+from shards.images.decode import decode
 data = png_of(12_000, 9_000, bytes(12_001 * 9_000))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 decode(data, replace(PLAIN, max_pixels=1 << 28))

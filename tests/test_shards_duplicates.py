@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards import duplicates
 from shards.__main__ import main
-from shards.index import Index
+from shards.building import duplicates
+from shards.dataset.index import Index
 from tests.made_sources import build, facts, jpeg, run_shards
 
 

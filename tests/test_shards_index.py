@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.index import INDEX, ROW, SCHEMA, TABLE, DataError, Index, Shard
-from shards.order import Order
+from shards.dataset.index import INDEX, ROW, SCHEMA, TABLE, DataError, Index, Shard
+from shards.dataset.order import Order
 
 
 def write(folder: Path, shards: int, shard_samples: int) -> dict[str, Any]:

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.index import INDEX, Index
+from shards.dataset.index import INDEX, Index
+from shards.dataset.stream import Reader
 from shards.inspect import GAP, Inspect, histogram, run_inspect
-from shards.stream import Reader
 from tests.small_shards import CLASSES, EXCLUDED, PICTURES, SIZE, build
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shards.__main__ import main
-from shards.index import DataError, Index
+from shards.dataset.index import DataError, Index
 from tests.made_sources import add, build, excluded, facts, jpeg, make_source, refuse, run_shards, said_by
 
 LONG = "n" * 200 + ".jpg"
@@ -70,9 +70,9 @@ def test_archives_in_a_folder_are_named(tmp_path: Path) -> None:
 
 def test_no_message_is_longer_than_a_screen(tmp_path: Path) -> None:
     """All reasons at once, each with a name and a detail as long as they come."""
-    from shards.exclusion import REASONS
-    from shards.ledger import Exclusions, Reason
-    from shards.summary import tell_exclusions
+    from shards.building.build_db import Exclusions, Reason
+    from shards.building.summary import tell_exclusions
+    from shards.images.exclusion import REASONS
 
     many = {reason: Reason(10**6, "x" * 4000, "y" * 4000) for reason in REASONS}
     lines = [*tell_exclusions(Exclusions(many, 1, "z" * 4000))]
@@ -85,7 +85,7 @@ def test_a_long_name_is_cut_wherever_it_is_told(tmp_path: Path) -> None:
     deep = source / "/".join(["f" * 200] * 15)
     deep.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.build.finish", interrupt)
+        patch.setattr("shards.building.build.finish", interrupt)
         assert main(["build", str(source), "--out", str(out), "--size", "16"]) == 75
     (deep / LONG).write_bytes(jpeg(0))
     for args in (["--resume", "--size", "16"], ["--resume", "--size", "16", "--labels", table(tmp_path, "x")]):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.index import EXCLUDED, INDEX, TABLE, Index
+from shards.dataset.index import EXCLUDED, INDEX, TABLE, Index
 from shards.verify import Verify, run_verify
 from tests.small_shards import build
 

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.job.attempts import Cause
-from launcher.job.record import JobRecord
+from launcher.jobs.attempts import Cause
+from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.ordeal import Ordeal
 from tests.slurm_cluster import wait_for
-from trainer.checkpoint import find
+from trainer.runs.checkpoint import find
 
 ENDLESS = ("--total-images", "9600000")
 

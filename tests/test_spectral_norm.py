@@ -12,9 +12,13 @@ from torch.autograd import gradcheck
 from torch.nn.functional import normalize
 
 from tests.made_batches import made_batches
-from trainer.assembly import assemble, reduce_exactly
-from trainer.config import Config
-from trainer.networks.settings import NetworkSettings
+from trainer.config.config import Config
+from trainer.core.randomness import philox
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.step import GanStep
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import (
     SpectralNorm,
     add_spectral_norm,
@@ -22,10 +26,6 @@ from trainer.networks.spectral_norm import (
     normalised,
     start_spectral_norm,
 )
-from trainer.randomness import philox
-from trainer.state import TrainState, fingerprint
-from trainer.step import GanStep
-from trainer.world import World
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {
     "linear": lambda: nn.Linear(7, 4),

@@ -15,19 +15,19 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launcher import runs
-from launcher.job.attempts import Cause, Decision
-from launcher.runs import Queue
-from launcher.status.command import Status, run_status
+from launcher.cli.status import Status, run_status
+from launcher.jobs import runs
+from launcher.jobs.attempts import Cause, Decision
+from launcher.jobs.runs import Queue
 from launcher.status.facts import State
 from launcher.status.run_status import RunStatus, gather
 from launcher.status.view import details, table
 from slurm.records import Job
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
-from trainer.config import Config
-from trainer.lease import Holder
-from trainer.settings import Refused, to_json
+from trainer.config.config import Config
+from trainer.core.fields import Refused, to_json
+from trainer.runs.lease import Holder
 
 Prepare = Callable[[MadeRun], object]
 

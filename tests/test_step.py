@@ -13,16 +13,17 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from tests.made_batches import made_batches
-from trainer.assembly import assemble, reduce_exactly
-from trainer.batch import Batch
-from trainer.config import Config
-from trainer.networks.settings import NetworkSettings
-from trainer.objectives import OBJECTIVES
-from trainer.optimization import OptimizerSettings, update_average
-from trainer.settings import Refused
-from trainer.state import TrainState, fingerprint
-from trainer.step import GanStep
-from trainer.world import World
+from trainer.config.config import Config
+from trainer.config.groups import OptimizerSettings
+from trainer.core.fields import Refused
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.optimizers import update_average
+from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.step import GanStep
+from trainer.losses.batch import Batch
+from trainer.losses.objectives import OBJECTIVES
+from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
     batch_size=12,

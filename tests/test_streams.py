@@ -88,5 +88,5 @@ def test_what_ascii_cannot_say_is_written_otherwise(finished: Path, tmp_path: Pa
 
 
 def test_submit_does_not_load_wandb_to_show_its_help() -> None:
-    code = "import sys, launcher.submit, launcher.study.command; sys.exit('wandb' in sys.modules)"
+    code = "import sys, launcher.cli.submit, launcher.cli.study; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=HOME, check=False).returncode == 0

@@ -14,20 +14,21 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.job.record import JobRecord
-from launcher.job.script import Request
-from launcher.job.submission import Job, site_profile
-from launcher.study import advance, array, command, report
+from launcher.cli import study
+from launcher.jobs.batch_script import Request
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.submission import Job, site_profile
+from launcher.study import advance, array, publish
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import Plan, Task
 from launcher.study.prepare import arm_config
+from launcher.study.run_progress import Standing, upcoming
 from launcher.study.settings import parse
-from launcher.study.standing import Standing, upcoming
 from slurm.parsing import as_partition
 from slurm.profile import Profile
 from tests.made_runs import JOB, MadeRun, moment, slurm_says
 from tests.studies import plan, score
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 TOML = """\
 data = "shards"
@@ -51,7 +52,7 @@ def home(shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     (home / "lienzo.toml").write_text('profile = "site.toml"\nlog_every_images = 640\n')
     (home / "site.toml").write_text('partition = "there"\n')
     monkeypatch.chdir(home)
-    monkeypatch.setattr(command, "train_here", lambda plan, retry: 0)
+    monkeypatch.setattr(study, "train_here", lambda plan, retry: 0)
     return home
 
 
@@ -80,7 +81,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
         array, "prepare", lambda plan, tasks: Job(request, as_partition({"PartitionName": "there"}, {}))
     )
     monkeypatch.setattr(array, "submit", made.submit)
-    for module in (advance, command):
+    for module in (advance, study):
         monkeypatch.setattr(module, "with_settings", lambda plan, tasks, gpus: [(task, None) for task in tasks])
         monkeypatch.setattr(module, "report", lambda plan: None)
     return made
@@ -194,18 +195,18 @@ def test_a_study_on_this_machine_is_held_while_it_trains(home: Path, monkeypatch
             pass
         return 0
 
-    monkeypatch.setattr(command, "train_here", train_here)
+    monkeypatch.setattr(study, "train_here", train_here)
     assert main(["study", "colours.toml", "--cluster", "local"]) == 0
 
 
 def test_results_are_written_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slurm_says(monkeypatch, None, found=False)
-    monkeypatch.setattr(report, "WAIT_S", 0.0)
+    monkeypatch.setattr(publish, "WAIT_S", 0.0)
     made = plan(tmp_path)
     with made.folder.held("report"), pytest.raises(Refused, match="is in the hands of process"):
-        report.report(made)
+        publish.report(made)
     assert not made.folder.results.exists()
-    report.report(made)
+    publish.report(made)
     assert made.folder.results.exists()
 
 
@@ -222,5 +223,5 @@ def test_a_folder_without_locks_is_no_obstacle(
 
 def test_reasons_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = upcoming(plan(tmp_path), retry=False)[1][0]
-    command.show([Standing(task, "failed", "cannot read [/data/x]")])
+    study.show([Standing(task, "failed", "cannot read [/data/x]")])
     assert "cannot read [/data/x]" in capsys.readouterr().out

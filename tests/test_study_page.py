@@ -18,14 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from launcher.study import page, sheet
-from launcher.study.axes import Axis
-from launcher.study.comparison import compare
-from launcher.study.drawing import LINE, spread_out
-from launcher.study.markup import Markup, join, tag
-from launcher.study.pictures import MOST_BYTES
-from launcher.study.results import Arm, Study
-from launcher.study.words import number, p_value
+from launcher.study.analysis.comparison import compare
+from launcher.study.analysis.results import Arm, Study
+from launcher.study.report import export, page
+from launcher.study.report.axes import Axis
+from launcher.study.report.drawing import LINE, spread_out
+from launcher.study.report.markup import Markup, join, tag
+from launcher.study.report.pictures import MOST_BYTES
+from launcher.study.report.words import number, p_value
 from tests.made_studies import METRIC, entry, made, study, whole
 
 # Run by the browser in the page: how wide it is, and which text is too faint (WCAG 2.2, 1.4.3).
@@ -179,15 +179,15 @@ def test_bare_studies_have_a_page_and_a_summary(bare: Study, tmp_path: Path) -> 
     assert not re.search(r"\bnan\b|\binf\b", text.lower())
     answer = compare(bare)
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(sheet.view(bare, answer))
+    console.print(export.view(bare, answer))
     assert bare.arms[0].name in console.export_text()
-    sheet.write_conclusions(bare, answer, tmp_path / "conclusions.json")
+    export.write_conclusions(bare, answer, tmp_path / "conclusions.json")
     assert json.loads((tmp_path / "conclusions.json").read_text())["headline"]
 
 
 def test_the_table_has_a_line_for_each_run(folder: Path) -> None:
     made_whole = whole(folder)
-    sheet.write_csv(made_whole, folder / "results.csv")
+    export.write_csv(made_whole, folder / "results.csv")
     with (folder / "results.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
     assert len(rows) == 20
@@ -197,7 +197,7 @@ def test_the_table_has_a_line_for_each_run(folder: Path) -> None:
         assert row[METRIC] == ("" if score is None else repr(score.value))
     assert rows[4]["reason"] == "rank 1 died: <script>alert(1)</script> out of memory"
     assert rows[5]["settings"] == "optimizer.d-lr=0.0004"
-    assert sheet.harmless("=1+1") == "'=1+1"
+    assert export.harmless("=1+1") == "'=1+1"
 
 
 @given(st.text(), st.text())

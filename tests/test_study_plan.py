@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cluster import Wanted
-from launcher.job.attempts import Cause, Decision
-from launcher.runs import Queue
+from launcher.jobs.attempts import Cause, Decision
+from launcher.jobs.evaluation_target import Wish
+from launcher.jobs.resource_request import Wanted
+from launcher.jobs.runs import Queue
 from launcher.study.collect import collect
 from launcher.study.plan import Plan
 from launcher.study.prepare import check_lowered
-from launcher.study.standing import note_broken, standing, upcoming
-from launcher.study.wish import Wish
+from launcher.study.run_progress import note_broken, standing, upcoming
 from tests.made_runs import JOB, MadeRun, job, slurm_says
 from tests.studies import pace, plan, score
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 
 @pytest.fixture(autouse=True)

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.job import attempts
-from launcher.job.attempts import Cause
-from launcher.study import results
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Cause
+from launcher.study.analysis import results
 from launcher.study.folder import StudyFolder
 from slurm.dev_cluster import DevCluster
 from tests.conftest import HOME
 from tests.slurm_cluster import wait_for
 from tests.test_same_bits import last_images
-from trainer.run_folder import RunFolder
-from trainer.stopping import Outcome
+from trainer.core.stopping import Outcome
+from trainer.runs.run_folder import RunFolder
 
 TOML = """\
 data = "{data}"

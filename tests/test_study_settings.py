@@ -10,7 +10,7 @@ import pytest
 from launcher.study.settings import Halving, parse, read
 from tests.conftest import HOME
 from tests.studies import TOML
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 
 def asked(**changes: Any) -> Any:

@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.study import Truth, contrasts, covered, wrong
-from launcher.study import results, sheet, statistics
-from launcher.study.comparison import compare
-from launcher.study.halving_math import survivors
-from launcher.study.pairs import NO_SPREAD, ONE_SEED
-from launcher.study.ranking import letters, ranking
-from launcher.study.results import Rung
-from launcher.study.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
-from launcher.study.tables import pairs_table
-from launcher.study.words import findings, headline
+from launcher.study.analysis import results, statistics
+from launcher.study.analysis.comparison import compare
+from launcher.study.analysis.halving_math import survivors
+from launcher.study.analysis.pairs import NO_SPREAD, ONE_SEED
+from launcher.study.analysis.ranking import letters, ranking
+from launcher.study.analysis.results import Rung
+from launcher.study.analysis.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
+from launcher.study.report import export
+from launcher.study.report.tables import pairs_table
+from launcher.study.report.words import findings, headline
 from tests.conftest import HOME
 from tests.made_studies import entry, study, whole
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 STUDIES = 4_000
 MOST = stats.binom.isf(1e-4, STUDIES, ALPHA) / STUDIES  # a promise of 5 % that is kept shows less than this
@@ -221,7 +222,7 @@ def test_two_seeds_have_no_effect_of_0_beside_intervals_that_exclude_it(tmp_path
     assert pair.beats.low is not None
     assert pair.beats.high is not None
     assert 0.5 < pair.beats.low < pair.beats.value <= pair.beats.high
-    sheet.write_conclusions(made, answer, tmp_path / "conclusions.json")
+    export.write_conclusions(made, answer, tmp_path / "conclusions.json")
     assert json.loads((tmp_path / "conclusions.json").read_text())["pairs"][0]["effect"]["value"] is None
     assert "<td class=tight>–<br><small>(+" in pairs_table(made, answer).replace('"', "")
 
@@ -235,7 +236,7 @@ def test_the_chance_to_win_is_median_unbiased() -> None:
 def test_effects_far_from_0_have_limits_and_come_back() -> None:
     """In a process of its own: the inverse of SciPy's noncentral t does not come back here, and hears no signal."""
     code = (
-        "import numpy as np; from launcher.study.statistics import paired;"
+        "import numpy as np; from launcher.study.analysis.statistics import paired;"
         "found = paired(np.array([[-100, -100.0005], [100, 100.0005]]));"
         "print(*np.ravel([*found.effect_interval(0.05), found.median_effect()]))"
     )

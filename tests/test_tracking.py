@@ -16,12 +16,13 @@ import psutil
 import pytest
 
 from tests.wandb_server import KEY, WandbServer
-from trainer import journal
-from trainer.run_folder import RunFolder
-from trainer.tracking import Identity, TrackingSettings
+from trainer.config.groups import TrackingSettings
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity
 
 ROOT = Path(__file__).parent.parent
-SYNC = "import sys, tyro; from launcher.sync import Sync, run_sync; sys.exit(run_sync(tyro.cli(Sync)))"
+SYNC = "import sys, tyro; from launcher.cli.sync import Sync, run_sync; sys.exit(run_sync(tyro.cli(Sync)))"
 
 started: list[subprocess.Popen[bytes]] = []
 
@@ -66,7 +67,8 @@ def mirrors(run: RunFolder) -> list[psutil.Process]:
     found = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "trainer.mirror" in (process.info["cmdline"] or []) and str(run.path) in process.info["cmdline"]
+        if "trainer.tracking.wandb_uploader" in (process.info["cmdline"] or [])
+        and str(run.path) in process.info["cmdline"]
     ]
     return [process for one in found for process in [one, *one.children(recursive=True)]]
 

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from tests.made_batches import made_batches
 from tests.zoo_cases import CASES
-from trainer.assembly import Autocast, assemble, reduce_exactly
-from trainer.batch import Batch
-from trainer.checkpoint import Checkpoint, Checkpoints
-from trainer.config import Config
+from trainer.config.config import Config
+from trainer.config.recipes import RECIPES, recipe
+from trainer.core.randomness import philox
+from trainer.distributed.world import World
+from trainer.gan.assembly import Autocast, assemble, reduce_exactly
+from trainer.gan.optimizers import adam
+from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.step import GanStep
+from trainer.losses.batch import Batch
 from trainer.networks.spectral_norm import start_spectral_norm
-from trainer.optimization import adam
-from trainer.randomness import philox
-from trainer.recipes import RECIPES, recipe
-from trainer.sample import Painter
-from trainer.state import TrainState, fingerprint
-from trainer.step import GanStep
-from trainer.world import World
+from trainer.runs.checkpoint import Checkpoint, Checkpoints
+from trainer.sampling.sampler import Painter
 
 GOLDEN = Path(__file__).parent / "golden" / "zoo.json"
 STEP = 1e-10  # of the finite differences: small, since ReLU has a kink

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
-from shards.index import Index
+from shards.dataset.index import Index
 from tests.conftest import run
 from tests.zoo_cases import CASES
 from tests.zygote import Zygote
-from trainer.checkpoint import newest_whole
-from trainer.config import Config
-from trainer.resolve import settle, write_config
-from trainer.run_folder import RunFolder
-from trainer.state import fingerprint
+from trainer.config.config import Config
+from trainer.gan.state import fingerprint
+from trainer.runs.checkpoint import newest_whole
+from trainer.runs.config_loading import settle, write_config
+from trainer.runs.run_folder import RunFolder
 
 ENOUGH = 10**6  # pictures, before which the kill comes
 

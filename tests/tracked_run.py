@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 import tyro
 from PIL import Image
 
-from trainer.run_folder import RunFolder
-from trainer.tracking import Tracker, TrackingSettings
+from trainer.config.groups import TrackingSettings
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Tracker
 
 STEP = 10  # pictures per row
 SAMPLE_EVERY = 100

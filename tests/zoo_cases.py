@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from trainer.augment import AUGMENTATIONS
-from trainer.config import Config
+from trainer.config.config import Config
+from trainer.config.recipes import RECIPES
+from trainer.core.fields import Refused, identity_hash
+from trainer.losses.objectives import OBJECTIVES
+from trainer.losses.penalties import Penalties
+from trainer.losses.penalties.base import Weighted
 from trainer.networks import DISCRIMINATORS, GENERATORS
-from trainer.objectives import OBJECTIVES
-from trainer.penalties import Penalties
-from trainer.penalties.base import Weighted
-from trainer.recipes import RECIPES
-from trainer.settings import Refused, identity_hash
 
 CLASSES = 5  # of the bundled pictures
 

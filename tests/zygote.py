@@ -22,9 +22,9 @@ import torch
 from torch import _dynamo  # noqa: F401  # the first optimizer would import it
 
 from tests.planted import MISTAKES
-from trainer import commands, painting  # noqa: F401  # as above
 from trainer.__main__ import main
-from trainer.run_folder import RunFolder
+from trainer.commands import sample, train  # noqa: F401  # as above
+from trainer.runs.run_folder import RunFolder
 
 HOME = Path(__file__).parent.parent
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from command_line.arguments import parse
 from command_line.streams import run
-from trainer.cluster import Cluster
-from trainer.rank_environment import is_rank
+from trainer.distributed.rank_environment import is_rank
+from trainer.launch.job_context import Cluster
 
 DESCRIPTION = """Train a generative adversarial network, paint with it, compare runs to the bit.
 
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cluster = Cluster()
     if arguments[:1] == ["train"] and is_rank():
         cluster.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
-    from shards.index import DataError
-    from trainer.settings import Refused
+    from shards.dataset.index import DataError
+    from trainer.core.fields import Refused
 
     try:
         return carry_out(arguments, cluster)
@@ -44,9 +44,9 @@ def carry_out(arguments: Sequence[str], cluster: Cluster) -> int:
         Refused, DataError: bad input; nothing was done.
     """
     from trainer.benchmark.arguments import Benchmark
-    from trainer.commands import Fingerprint, Train, read_train, run_fingerprint, run_train
+    from trainer.commands.sample import Interpolate, Sample, run_interpolate, run_sample
+    from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
     from trainer.evaluation.arguments import Evaluate
-    from trainer.painting import Interpolate, Sample, run_interpolate, run_sample
 
     commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)

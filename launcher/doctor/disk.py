@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from launcher.doctor.measured import WAIT_S, Disk, Meeting
-from launcher.job.file_systems import file_system
-from shards.durable import flush
+from launcher.jobs.file_systems import file_system
+from shards.atomic_files import flush
 
 FSYNCS = 10
 LARGE_MB = 64

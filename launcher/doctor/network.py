@@ -101,9 +101,9 @@ def measure(meeting: Meeting, device: Any) -> float:
     import torch.distributed as dist
     from torch import nn
 
-    from trainer.packet import Layout
-    from trainer.reduction import ExactReduction
-    from trainer.world import World
+    from trainer.distributed.flat_buffer import Layout
+    from trainer.distributed.reduction import ExactReduction
+    from trainer.distributed.world import World
 
     network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
     reduction = ExactReduction(Layout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))

@@ -7,12 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.job.inherited import stays_behind
-from launcher.job.script import binds
+from launcher.jobs.batch_script import binds
+from launcher.jobs.environment_reset import stays_behind
 from slurm.environment import PAYS
 from slurm.profile import Profile
 from slurm.records import Partition
-from trainer.rank_environment import is_foreign
+from trainer.distributed.rank_environment import is_foreign
 
 LIMIT_MIN = 15
 

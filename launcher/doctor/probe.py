@@ -20,7 +20,7 @@ import psutil
 from launcher.doctor import disk, network
 from launcher.doctor.measured import Meeting, Probe
 from slurm import job
-from trainer.lease import boot
+from trainer.runs.lease import boot
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
-    from trainer.environment import environment
+    from trainer.distributed.numerical_environment import environment
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu":

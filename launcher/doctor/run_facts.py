@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from launcher import runs
-from launcher.job.attempts import OWN_FAULTS, Attempt, Cause, seconds
-from trainer import checkpoint, journal
-from trainer.config import Config
-from trainer.resolve import read_config
-from trainer.run_folder import RunFolder
+from launcher.jobs import runs
+from launcher.jobs.attempts import OWN_FAULTS, Attempt, Cause, seconds
+from trainer.config.config import Config
+from trainer.runs import checkpoint, journal
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
 
 RECENT = 100
 LOSSES = (Cause.NODE_FAILED, Cause.CRASHED, Cause.STALLED)  # ends without a save

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from launcher.doctor.measured import Meeting, Probe
 from launcher.doctor.plan import Plan
-from launcher.job import snapshot
+from launcher.jobs import code_snapshot
 from slurm import control
-from trainer.run_folder import RunFolder
+from trainer.runs.run_folder import RunFolder
 
 STARTED = re.compile(r"\d+: ")  # a task's own line
 FAILED = re.compile(r"error: (\S+): tasks? ([\d,-]+): (.*)")
@@ -40,7 +40,7 @@ def examine(plan: Plan) -> Examined:
     addresses = {node.name: node.address for node in control.nodes()} if plan.where else {}
     values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses}
     (plan.folder / "plan.json").write_text(json.dumps(values))
-    code = snapshot.take(RunFolder(plan.folder), 1)
+    code = code_snapshot.take(RunFolder(plan.folder), 1)
     child = subprocess.Popen(
         plan.command(),
         stdin=subprocess.DEVNULL,

@@ -11,8 +11,8 @@ from statistics import median
 from launcher.doctor.finding import Finding, gigabytes, listed, seconds
 from launcher.doctor.measured import Disk, Probe
 from launcher.doctor.run_facts import RunFacts
-from launcher.job.file_systems import is_local
-from trainer.lease import BEAT_S, STALE_S
+from launcher.jobs.file_systems import is_local
+from trainer.runs.lease import BEAT_S, STALE_S
 
 SLOW_FSYNC_S = 0.5
 SLOW_VISIBLE_S = BEAT_S

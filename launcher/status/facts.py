@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from launcher import runs
-from launcher.job.attempts import Attempt
-from launcher.job.record import JobRecord
-from launcher.runs import Queue, live
-from launcher.status.starts import on_one_machine
+from launcher.jobs import runs
+from launcher.jobs.attempts import Attempt
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.runs import Queue, live
+from launcher.status.attempts import on_one_machine
 from slurm.records import Job
-from trainer import lease
-from trainer.journal import Row
-from trainer.lease import Holder, boot
-from trainer.run_folder import RunFolder
+from trainer.runs import lease
+from trainer.runs.journal import Row
+from trainer.runs.lease import Holder, boot
+from trainer.runs.run_folder import RunFolder
 
 SILENT_S = (
     60.0  # a holder elsewhere that has not touched its lease for so long is gone; STALE_S and clocks' differences

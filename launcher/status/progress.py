@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.runs import rows
-from trainer.journal import Row
-from trainer.run_folder import RunFolder
+from launcher.jobs.runs import rows
+from trainer.runs.journal import Row
+from trainer.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from launcher import runs
-from launcher.job.attempts import seconds
-from launcher.runs import Queue
+from launcher.jobs import runs
+from launcher.jobs.attempts import seconds
+from launcher.jobs.runs import Queue
+from launcher.status.attempts import Start, merge
 from launcher.status.facts import Facts, State, look
 from launcher.status.progress import Progress, progress
-from launcher.status.starts import Start, merge
 from launcher.status.states import judge
 from launcher.status.wandb_link import WandbLink, wandb_link
-from trainer import journal
-from trainer.advice import command
-from trainer.run_folder import RunFolder
+from trainer.core.advice import command
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ import os
 import time
 from collections.abc import Sequence
 
-from launcher.job.attempts import Attempt, Cause, Decision, seconds
-from launcher.runs import live, waits
+from launcher.jobs.attempts import Attempt, Cause, Decision, seconds
+from launcher.jobs.runs import live, waits
 from launcher.status.facts import Facts, State
 from slurm.control import in_words
 from slurm.records import Job
-from trainer.journal import Row
-from trainer.lease import Holder, boot
+from trainer.runs.journal import Row
+from trainer.runs.lease import Holder, boot
 
 ENDS = {
     Cause.FINISHED: State.FINISHED,

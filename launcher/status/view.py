@@ -8,10 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.job.attempts import seconds
+from launcher.jobs.attempts import seconds
 from launcher.status.run_status import RunStatus
 from launcher.status.words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
-from trainer.reporting import duration
+from trainer.tracking.console import duration
 
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
 

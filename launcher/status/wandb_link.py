@@ -6,9 +6,9 @@ import json
 import os
 from dataclasses import dataclass
 
-from trainer.advice import command
-from trainer.run_folder import RunFolder
-from trainer.tracking import Identity
+from trainer.core.advice import command
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity
 
 CLOUD = "https://api.wandb.ai"
 

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from launcher.status.facts import State
 from launcher.status.run_status import RunStatus
-from trainer.reporting import duration
-from trainer.sentinel.judgement import State as Health
+from trainer.collapse.monitor_state import State as Health
+from trainer.tracking.console import duration
 
 GOOD = (State.TRAINING, State.STARTING, State.FINISHED, State.STOPPING)
 

@@ -15,10 +15,10 @@ from launcher.study import array
 from launcher.study.folder import WAIT_S, StudyFolder
 from launcher.study.plan import Plan
 from launcher.study.prepare import with_settings
-from launcher.study.report import report
-from launcher.study.standing import pending, stages
+from launcher.study.publish import report
+from launcher.study.run_progress import pending, stages
 from slurm.settings import Refused as SlurmRefused
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 
 def advance(folder: StudyFolder) -> None:

@@ -10,16 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from launcher.job import record as job_record
-from launcher.job import script, snapshot, submission
-from launcher.job.attempts import now
-from launcher.job.record import JobRecord
-from launcher.job.script import Request, RunExecutor
-from launcher.job.submission import Job
+from launcher.jobs import batch_script, code_snapshot, job_record, submission
+from launcher.jobs.batch_script import Request, RunExecutor
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.submission import Job
 from launcher.study.plan import Plan, Task
-from trainer.config import Config
-from trainer.resolve import write_config
-from trainer.tracking import identity_of
+from trainer.config.config import Config
+from trainer.runs.config_loading import write_config
+from trainer.runs.journal import now
+from trainer.tracking.tracker import identity_of
 
 
 def prepare(plan: Plan, tasks: Sequence[tuple[Task, Config]]) -> Job:
@@ -54,7 +53,11 @@ def submit(plan: Plan, tasks: Sequence[tuple[Task, Config]], job: Job) -> int:
     jobs.logs.mkdir(parents=True, exist_ok=True)
     plan.folder.queue.mkdir(exist_ok=True)
     number = len(list(plan.folder.queue.glob("*.txt"))) + 1
-    code = snapshot.HOME if snapshot.HOME.is_relative_to(jobs.code.resolve()) else snapshot.take(jobs, number)
+    code = (
+        code_snapshot.HOME
+        if code_snapshot.HOME.is_relative_to(jobs.code.resolve())
+        else code_snapshot.take(jobs, number)
+    )
     runs = plan.folder.queue / f"{number:04d}.txt"
     runs.write_text("".join(f"{task.run.path.resolve()}\n" for task, _ in tasks))
     request = replace(job.request, token=uuid4().hex[:12])
@@ -97,12 +100,14 @@ def executor(plan: Plan, request: Request, code: Path, runs: Path, tasks: int) -
     """Return what submits the array, with the script that it will be."""
     folder = plan.folder.path.resolve()
     lines = [
-        *script.surroundings(code.resolve(), request.profile),
+        *batch_script.surroundings(code.resolve(), request.profile),
         *which_run(folder, runs.resolve()),
-        *script.guard('"$RUN"', "patient_srun", f"code=$?; {advance(folder)}; exit $code"),
+        *batch_script.guard('"$RUN"', "patient_srun", f"code=$?; {advance(folder)}; exit $code"),
         *then_measure(request),
     ]
-    made = script.executor_of(folder / "logs" / "slurm", ["launcher.study.rank", str(runs.resolve())], lines, request)
+    made = batch_script.executor_of(
+        folder / "logs" / "slurm", ["launcher.study.rank", str(runs.resolve())], lines, request
+    )
     limit = f"%{plan.settings.at_once}" if plan.settings.at_once else ""
     parameters = {**made.parameters["additional_parameters"], "array": f"0-{tasks - 1}{limit}"}
     made.update_parameters(additional_parameters=parameters)
@@ -123,9 +128,9 @@ def then_measure(request: Request) -> list[str]:
 
     What became of single ranks does not matter once the figures are there.
     """
-    due = shlex.join([sys.executable, "-m", "launcher.study.measure", "--due"])
-    measure = script.rank_command(request.profile, ["launcher.study.measure", "--task"])
-    step = shlex.join(["--unbuffered", *script.srun_arguments(request, together=False), *measure])
+    due = shlex.join([sys.executable, "-m", "launcher.study.evaluate_run", "--due"])
+    measure = batch_script.rank_command(request.profile, ["launcher.study.evaluate_run", "--task"])
+    step = shlex.join(["--unbuffered", *batch_script.srun_arguments(request, together=False), *measure])
     return [
         f'srun() {{ patient_srun "$@" && if {due} "$RUN"; then',
         f'  patient_srun {step} "$RUN" || {{ local code=$?; ! {due} "$RUN" || return $code; }}; fi; }}',

@@ -8,17 +8,17 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from launcher import runs
-from launcher.job.attempts import Cause, seconds
-from launcher.runs import Queue
-from launcher.status.starts import Start, merge
-from launcher.study import results
+from launcher.jobs import runs
+from launcher.jobs.attempts import Cause, seconds
+from launcher.jobs.runs import Queue
+from launcher.status.attempts import Start, merge
+from launcher.study.analysis import results
+from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.plan import Plan, Task
-from launcher.study.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
+from launcher.study.run_progress import Standing, standing
 from launcher.study.speed import stretches
-from launcher.study.standing import Standing, standing
-from trainer.advice import command
-from trainer.run_folder import RunFolder
+from trainer.core.advice import command
+from trainer.runs.run_folder import RunFolder
 
 Figures = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
 
 HOME = Path("studies")
 POLL_S = 0.2

@@ -10,15 +10,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from launcher.cluster import Wanted
+from launcher.jobs.evaluation_target import SeedSet, Wish
+from launcher.jobs.resource_request import Wanted
+from launcher.study.analysis.halving_math import survivors
 from launcher.study.folder import StudyFolder
-from launcher.study.halving_math import survivors
 from launcher.study.settings import StudySettings, read
 from launcher.study.speed import images_per_s
-from launcher.study.wish import SeedSet, Wish
-from trainer import journal
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from shards.atomic_files import write_atomically
+from trainer.core.fields import Refused
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
 
 PACE_STEPS, PACE_ROWS = 80, 5  # of the runs that tell the speed; the first row is not counted
 
@@ -87,7 +88,7 @@ class Plan:
     def save(self, toml: str) -> None:
         """Write plan and copy, atomically."""
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        journal.replace(self.folder.toml, toml.encode())
+        write_atomically(self.folder.toml, toml.encode())
         values = {
             "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
             "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
@@ -96,7 +97,7 @@ class Plan:
             "home": self.home,
             "project": self.project,
         }
-        journal.replace(self.folder.plan, json.dumps(values, indent=1, default=str).encode() + b"\n")
+        write_atomically(self.folder.plan, json.dumps(values, indent=1, default=str).encode() + b"\n")
 
     def wish(self, task: Task) -> Wish | None:
         """Return how a task's run is to be measured."""

@@ -7,18 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher.cluster import Wanted
+from launcher.jobs.evaluation_target import trained
+from launcher.jobs.resource_request import Wanted
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
 from launcher.study.settings import StudySettings
-from launcher.study.wish import trained
-from trainer.config import Config
-from trainer.dataset import open_data
-from trainer.flops import flops_per_image
-from trainer.recipes import recipe
-from trainer.resolve import PROJECT_FILE, read_config, settle
-from trainer.settings import Refused, overlay
-from trainer.tracking import TrackingSettings
+from trainer.config.config import Config
+from trainer.config.dataset import open_data
+from trainer.config.groups import TrackingSettings
+from trainer.config.recipes import recipe
+from trainer.core.fields import Refused, overlay
+from trainer.gan.flops import flops_per_image
+from trainer.runs.config_loading import PROJECT_FILE, read_config, settle
 
 
 def arm_config(study: StudySettings, arm: str, home: Path, project: Mapping[str, Any]) -> Config:

@@ -1,11 +1,11 @@
 """One process of a study's array: `python -m launcher.study.rank RUNS`, started by srun on every node of a task.
 
-It is launcher.job.rank for the run that stands in the task's line of a file.
+It is launcher.jobs.rank for the run that stands in the task's line of a file.
 """
 
 from __future__ import annotations
 
-from launcher.job import rank  # isort: skip  # first: it notes signals from here on
+from launcher.jobs import rank  # isort: skip  # first: it notes signals from here on
 
 import os
 import sys

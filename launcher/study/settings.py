@@ -10,7 +10,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
-from trainer.settings import Refused, check_names, check_table, convert
+from launcher.jobs.evaluation_target import Measurement
+from trainer.core.fields import Refused, check_names, check_table, convert
 
 T = TypeVar("T")
 
@@ -47,20 +48,6 @@ class Budget:
     def amount(self) -> float:
         """How much of it."""
         return float(getattr(self, self.kind))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """By what the runs are compared."""
-
-    metric: str = "fid"
-    """The figure that decides, one of those that `metrics` give."""
-    metrics: tuple[str, ...] = ("fid", "kid", "prdc")
-    """What is measured of each run when it ends."""
-    extractor: str | None = None
-    """What turns pictures into features; default: that of trainer evaluate."""
-    num_samples: int = 5_000
-    """Pictures of each side."""
 
 
 @dataclass(frozen=True)

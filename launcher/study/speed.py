@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from trainer.journal import Row
+from trainer.runs.journal import Row
 
 PAUSE_S = 1.0  # between two rows, by which the clocks of a start and of the world differ when another start began
 

@@ -25,12 +25,12 @@ trap : USR1 USR2 CONT
 srun() { command srun "$@" & local ranks=$! code
   while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }
 ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-
-  PYTHON -m launcher.job.batch ended /HERE/run $code; exit $?; }
+  PYTHON -m launcher.jobs.batch ended /HERE/run $code; exit $?; }
 trap ended EXIT
-coproc MEETING { exec PYTHON -m launcher.job.batch begin /HERE/run; }
+coproc MEETING { exec PYTHON -m launcher.jobs.batch begin /HERE/run; }
 read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1
 export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none --container-image=/shared/images/lienzo.sqsh --container-mounts=/shared:/shared,/scratch:/scratch python3 -m launcher.job.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none --container-image=/shared/images/lienzo.sqsh --container-mounts=/shared:/shared,/scratch:/scratch python3 -m launcher.jobs.rank /HERE/run

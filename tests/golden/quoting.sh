@@ -29,12 +29,12 @@ trap : USR1 USR2 CONT
 srun() { command srun "$@" & local ranks=$! code
   while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }
 ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-
-  PYTHON -m launcher.job.batch ended '/HERE/my runs/it'"'"'s $5' $code; exit $?; }
+  PYTHON -m launcher.jobs.batch ended '/HERE/my runs/it'"'"'s $5' $code; exit $?; }
 trap ended EXIT
-coproc MEETING { exec PYTHON -m launcher.job.batch begin '/HERE/my runs/it'"'"'s $5'; }
+coproc MEETING { exec PYTHON -m launcher.jobs.batch begin '/HERE/my runs/it'"'"'s $5'; }
 read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1
 export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output '/HERE/my runs/it'"'"'s $5/logs/slurm/%j_%t_log.out' --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 '--comment=two words' PYTHON -m launcher.job.rank '/HERE/my runs/it'"'"'s $5'
+srun --unbuffered --output '/HERE/my runs/it'"'"'s $5/logs/slurm/%j_%t_log.out' --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 '--comment=two words' PYTHON -m launcher.jobs.rank '/HERE/my runs/it'"'"'s $5'

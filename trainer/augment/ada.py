@@ -17,7 +17,7 @@ from trainer.augment import colour
 from trainer.augment.base import Augmentation, AugmentSettings
 from trainer.augment.geometry import rotation, scaling, translation, warp
 from trainer.augment.wavelets import bands
-from trainer.randomness import normal
+from trainer.core.randomness import normal
 
 LETTERS = {"b": "blit", "g": "geometry", "c": "colour", "f": "filter", "n": "noise", "o": "cutout"}
 POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)

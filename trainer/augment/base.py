@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.settings import identity
+from trainer.core.fields import identity
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from trainer.benchmark.page import Document, tell
 from trainer.benchmark.registry import RECIPES
 from trainer.benchmark.results import Job
 from trainer.benchmark.work import kept, settings, train_all
-from trainer.registry import choose
-from trainer.settings import Refused
-from trainer.stopping import Outcome
+from trainer.core.fields import Refused
+from trainer.core.registry import choose
+from trainer.core.stopping import Outcome
 
 
 def run_benchmark(args: Benchmark) -> Outcome:

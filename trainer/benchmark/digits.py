@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from trainer.benchmark.figures import Figures, reverse_kl
 from trainer.benchmark.protocol import Protocol, Published, Samples
-from trainer.randomness import philox
-from trainer.sample import grid, to_pictures
+from trainer.core.randomness import philox
+from trainer.sampling.sampler import grid, to_pictures
 
 SIZE = 16
 LARGEST = 16.0  # value of a pixel in scikit-learn's digits

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from shards.atomic_files import write_atomically
 from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Job, Result
 from trainer.benchmark.work import kept
-from trainer.journal import replace as replace_file
-from trainer.randomness import philox
-from trainer.settings import Refused
+from trainer.core.fields import Refused
+from trainer.core.randomness import philox
 
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
@@ -67,13 +67,13 @@ def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
         shown = PROTOCOLS[protocol].picture(results.read_samples(first, out), recipe)
         pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
     values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
-    replace_file(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
+    write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
     write_pictures(out, pictures)
     text = "\n".join(section(name, rows) for name, rows in summaries.items())
     if document:
         write_pictures(document.pictures, pictures)
         shown_there = "\n".join(f"![{name}]({document.pictures.name}/{name})" for name in pictures)
-        replace_file(document.path, f"{document.before}{text}\n{shown_there}\n{document.after}".encode())
+        write_atomically(document.path, f"{document.before}{text}\n{shown_there}\n{document.after}".encode())
     return text
 
 
@@ -104,4 +104,4 @@ def write_pictures(folder: Path, pictures: dict[str, bytes]) -> None:
     """Write each under its name."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        replace_file(folder / name, content)
+        write_atomically(folder / name, content)

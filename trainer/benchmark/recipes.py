@@ -1,4 +1,4 @@
-"""The recipes that the protocols are tried with, in the manner of trainer/recipes.py.
+"""The recipes that the protocols are tried with, in the manner of trainer/config/recipes.py.
 
 Of ring and grid, networks, batch and optimizer are those of PacGAN's code unless a recipe says otherwise: fully
 connected networks, z of two dimensions, batches of 100, Adam at 1e-4 with beta1 0.8, the newest weights in place of
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from trainer.config import Config
-from trainer.networks.settings import NetworkSettings as Net
-from trainer.optimization import OptimizerSettings as Adam
-from trainer.penalties import Penalties
-from trainer.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
+from trainer.config.config import Config
+from trainer.config.groups import OptimizerSettings as Adam
+from trainer.config.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
+from trainer.losses.penalties import Penalties
+from trainer.networks.network_settings import NetworkSettings as Net
 
 R1 = "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406"
 NEWEST = 1.0  # pictures: with such a half-life, the average of the weights is the newest ones

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from shards.atomic_files import write_atomically
 from trainer.benchmark.figures import Figures
 from trainer.benchmark.protocol import Samples
-from trainer.journal import replace as replace_file
-from trainer.settings import Refused
+from trainer.core.fields import Refused
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
     job.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
-    replace_file(job.file(out, ".npy"), content.getvalue())
-    replace_file(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+    write_atomically(job.file(out, ".npy"), content.getvalue())
+    write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
 
 
 def read(job: Job, out: Path, identity: str) -> Result | None:

@@ -9,17 +9,18 @@ from itertools import islice
 import numpy as np
 import torch
 
-from trainer.assembly import assemble, reduce_exactly
-from trainer.batch import Batch
 from trainer.benchmark.protocol import Protocol, Samples
-from trainer.config import Config
-from trainer.data import Drawer
+from trainer.config.config import Config
+from trainer.core.iteration import batched
+from trainer.core.randomness import Draws, philox
+from trainer.distributed.world import World
+from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.batches import Drawer
+from trainer.gan.optimizers import update_average
+from trainer.gan.state import TrainState
+from trainer.losses.batch import Batch
 from trainer.networks.base import Latent
-from trainer.optimization import update_average
-from trainer.randomness import Draws, philox
-from trainer.sample import Painter, batched
-from trainer.state import TrainState
-from trainer.world import World
+from trainer.sampling.sampler import Painter
 
 CPU = torch.device("cpu")
 

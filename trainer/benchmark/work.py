@@ -17,10 +17,10 @@ from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.results import Job, Result
 from trainer.benchmark.training import paint, train
-from trainer.config import Config
-from trainer.settings import identity_hash
-from trainer.state import fingerprint
-from trainer.stopping import Outcome
+from trainer.config.config import Config
+from trainer.core.fields import identity_hash
+from trainer.core.stopping import Outcome
+from trainer.gan.state import fingerprint
 
 
 def settings(job: Job) -> Config:

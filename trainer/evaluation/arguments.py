@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 import tyro
 
+from trainer.core.fields import Refused
+from trainer.core.registry import choose, one_of
 from trainer.extractors import EXTRACTORS
 from trainer.extractors.base import CACHE
 from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
-from trainer.registry import choose, one_of
-from trainer.settings import Refused
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import sys
 
 import torch
 
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.distributed.rank_environment import is_rank, refuse_crowd
+from trainer.distributed.world import World
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.choice import choose_best
+from trainer.evaluation.best_checkpoint import choose_best
 from trainer.evaluation.plan import Plan
 from trainer.evaluation.prepare import prepare, settled
-from trainer.processes import common, end_with_parent, run_group, wait_for_main
-from trainer.rank_environment import is_rank, refuse_crowd
-from trainer.settings import Refused
-from trainer.stopping import Outcome
-from trainer.world import World
+from trainer.launch.local_processes import common, end_with_parent, run_group, wait_for_main
 
 
 def run_evaluate(args: Evaluate) -> Outcome:

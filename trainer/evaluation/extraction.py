@@ -11,13 +11,13 @@ import numpy.typing as npt
 import PIL
 from tqdm import tqdm
 
-from trainer.environment import environment
+from trainer.distributed.numerical_environment import environment
+from trainer.distributed.world import World
 from trainer.evaluation.source import Labels, Source
 from trainer.evaluation.store import Arrays, Group, Store, groups
 from trainer.extractors import Extractor
 from trainer.extractors.base import usual_device
-from trainer.sample import Pictures
-from trainer.world import World
+from trainer.sampling.sampler import Pictures
 
 SCHEMA = "1"
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trainer.core.fields import Refused
+from trainer.distributed.world import World
 from trainer.evaluation.extraction import Task
 from trainer.evaluation.figures import Figure, Sides
-from trainer.evaluation.neighbours import nearest_pictures
+from trainer.evaluation.nearest_images import nearest_pictures
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.store import groups
 from trainer.metrics.base import Metric
-from trainer.painting import write
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
-from trainer.world import World
+from trainer.runs.run_folder import RunFolder
+from trainer.sampling.image_files import write
 
 NEAREST = "nearest.png"
 

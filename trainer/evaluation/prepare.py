@@ -5,26 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from trainer.commands import whole_state
+from trainer.core.fields import Refused
+from trainer.core.registry import choose
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.choice import best_checkpoint
+from trainer.evaluation.best_checkpoint import best_checkpoint
 from trainer.evaluation.extraction import Task
 from trainer.evaluation.figures import PICTURES
-from trainer.evaluation.like import like
-from trainer.evaluation.painted import Painted
+from trainer.evaluation.generated_source import Painted
 from trainer.evaluation.plan import Plan, none_left
+from trainer.evaluation.reference_conventions import like
 from trainer.evaluation.source import OF_FAKES, Folder, Labels, Rows, Shards, Source, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.base import Missing
 from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
-from trainer.painting import check_place
-from trainer.registry import choose
-from trainer.resolve import read_config
-from trainer.run_folder import RunFolder
-from trainer.sample import Pictures
-from trainer.settings import Refused
-from trainer.studio import named_checkpoint
+from trainer.runs.checkpoint import newest_or_refuse
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
+from trainer.runs.trained_generator import named_checkpoint
+from trainer.sampling.image_files import check_parent
+from trainer.sampling.sampler import Pictures
 
 LEAST = 2  # pictures of each side
 
@@ -48,7 +48,7 @@ def settled(args: Evaluate) -> Evaluate:
             raise Refused(f"--checkpoint is of a run, and {args.subject} holds none")
         return args
     asked = best_checkpoint(run) if args.checkpoint == "best" else args.checkpoint
-    found = whole_state(run) if asked is None else named_checkpoint(run, asked)
+    found = newest_or_refuse(run) if asked is None else named_checkpoint(run, asked)
     return replace(args, checkpoint=found.path.name)
 
 
@@ -89,7 +89,7 @@ def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
         raise Refused(f"--num-samples must be at least {LEAST}, but is {args.num_samples}")
     for file in (args.json, args.out):
         if file:
-            check_place(file)
+            check_parent(file)
     fake, real = sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None

@@ -14,12 +14,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from trainer import journal
+from shards.atomic_files import write_atomically
+from trainer.core.fields import Refused
 from trainer.evaluation.figures import Figure
-from trainer.journal import Journal, name_of
 from trainer.metrics.base import DEFINITIONS, Estimate
-from trainer.run_folder import RunFolder
-from trainer.settings import Refused
+from trainer.runs import journal
+from trainer.runs.journal import Journal, name_of
+from trainer.runs.run_folder import RunFolder
 
 SCHEMA = 1
 ARROWS = {"lower": "↓", "higher": "↑", "data": "→ floor"}
@@ -49,7 +50,7 @@ class Evaluation:
             Refused: it cannot be written.
         """
         try:
-            journal.replace(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+            write_atomically(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise Refused(f"{path} cannot be written: {error.strerror}") from error
 

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from shards.decode import Decoding, Picture, decode
-from shards.exclusion import REASONS, Excluded
-from shards.index import INDEX, Index
-from shards.order import permute
-from shards.stream import Reader
-from trainer.advice import command
-from trainer.sample import Pictures
-from trainer.settings import Refused
+from shards.dataset.index import INDEX, Index
+from shards.dataset.order import permute
+from shards.dataset.stream import Reader
+from shards.images.decode import Decoding, Picture, decode
+from shards.images.exclusion import REASONS, Excluded
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.sampling.sampler import Pictures
 
 Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]  # (n,)

@@ -26,8 +26,8 @@ import numpy.typing as npt
 import xxhash
 from safetensors.numpy import load, save
 
+from trainer.core.fields import Refused
 from trainer.evaluation.source import Rows
-from trainer.settings import Refused
 
 GROUP = 256  # pictures in a part: fixed, since the bits of a picture's features may depend on those beside it
 

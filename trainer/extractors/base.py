@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trainer.core.iteration import batched
+from trainer.core.registry import choose
 from trainer.extractors.resize import FILTERS, Pictures
-from trainer.registry import choose
-from trainer.sample import batched
 
 BATCH = 32
 DIGITS = 8  # of a hash, in a label

@@ -25,11 +25,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
-from shards.order import permute
+from shards.dataset.order import permute
+from trainer.core.fields import Refused
 from trainer.extractors.base import USUAL, Extractor, Labelled, Network, Options, Outputs, exact, usual_device
 from trainer.extractors.resize import Pictures, clean
 from trainer.extractors.weights import Weights, drawn, filled, fingerprint
-from trainer.settings import Refused
 
 SCHEMA = "1"  # of all that decides what is learnt: another one, another classifier
 WIDTHS = (32, 64, 128)

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trainer.core.fields import Refused
 from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
 from trainer.extractors.vision import HEAD, SIZE, standardised
 from trainer.extractors.weights import Published, Weights, WeightsFile, filled
-from trainer.settings import Refused
 
 FILE = WeightsFile(
     "clip",

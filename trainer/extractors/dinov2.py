@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
+from trainer.core.fields import Refused
 from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
 from trainer.extractors.vision import HEAD, SIZE, standardised
 from trainer.extractors.weights import Published, WeightsFile, filled
-from trainer.settings import Refused
 
 SOURCE = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{0}14/dinov2_vit{0}14_pretrain.pth"
 SHA256 = {

@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trainer.core.fields import Refused
+from trainer.core.randomness import normal, philox
 from trainer.extractors.base import CACHE, DIGITS, Network
-from trainer.randomness import normal, philox
-from trainer.settings import Refused
 
 Weights = dict[str, Tensor]
 N = TypeVar("N", bound=Network)

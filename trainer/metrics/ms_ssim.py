@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from trainer.core.randomness import philox
 from trainer.metrics.arrays import spans
 from trainer.metrics.base import Doubles, Estimate, Metric, Places, Sample
 from trainer.metrics.intervals import Variance
-from trainer.randomness import philox
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5

@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from trainer.core.randomness import normal, philox
 from trainer.metrics.arrays import spans
 from trainer.metrics.base import Estimate, Metric, Sample
 from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
-from trainer.randomness import normal, philox
 
 PATCH = 7
 PATCHES = 32  # per picture and level

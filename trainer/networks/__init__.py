@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from trainer.core.randomness import philox
 from trainer.networks import biggan, dcgan, disconnected, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
 from trainer.networks.base import Discriminator, Generator, Network
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
-from trainer.randomness import philox
 
 GENERATORS: dict[str, type[Generator]] = {
     "dcgan": dcgan.Generator,

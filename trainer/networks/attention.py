@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 
 
 def problem(height: int, settings: NetworkSettings) -> str | None:

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import normal
+from trainer.core.randomness import normal
+from trainer.networks.network_settings import NetworkSettings
 
 Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32] | float
 

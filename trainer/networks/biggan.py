@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from trainer.networks import attention, residual
 from trainer.networks.base import Latent, Weights, one_hot
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
-from trainer.networks.settings import NetworkSettings
 
 D_WIDTHS = {32: (4, 4, 4, 4), 64: (1, 2, 4, 8, 16), 128: (1, 2, 4, 8, 16, 16), 256: (1, 2, 4, 8, 8, 16, 16)}
 """For each size, multiples of the base width from the picture's side to the 4 x 4 side."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trainer.networks import base
 from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 
 
 def widths(settings: NetworkSettings) -> list[int]:

@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trainer.core.randomness import philox
 from trainer.networks import base
 from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack, wide
 from trainer.networks.mlp import dimensions
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import philox
+from trainer.networks.network_settings import NetworkSettings
 
 LAYERS = 3
 SIDES = 64

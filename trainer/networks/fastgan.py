@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.core.randomness import normal
 from trainer.networks import base
 from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import normal
+from trainer.networks.network_settings import NetworkSettings
 
 WIDTHS = {4: 32, 8: 16, 16: 8, 32: 4, 64: 4, 128: 2, 256: 1}
 """Channels of the generator at each side, in units of those at 256 (the authors' nfc_multi)."""

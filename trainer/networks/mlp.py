@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.networks import base
 from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 
 G_LAYERS = 4
 D_LAYERS = 3

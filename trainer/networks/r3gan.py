@@ -20,8 +20,8 @@ from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
-from trainer.networks.settings import NetworkSettings
 
 BLOCKS = 2  # of each stage
 EXPANSION = 2

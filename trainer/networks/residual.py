@@ -23,7 +23,7 @@ from trainer.networks import base
 from trainer.networks.attention import SelfAttention
 from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
-from trainer.networks.settings import NetworkSettings
+from trainer.networks.network_settings import NetworkSettings
 
 
 def problem(settings: NetworkSettings) -> str | None:

@@ -8,8 +8,8 @@ table 1), for 32 pixels at 16.
 from __future__ import annotations
 
 from trainer.networks import attention, residual
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ClassGenerator, ResidualDiscriminator, widths
-from trainer.networks.settings import NetworkSettings
 
 
 def attention_height(settings: NetworkSettings) -> int:

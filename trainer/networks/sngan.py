@@ -12,8 +12,8 @@ whatever network.attention says.
 
 from __future__ import annotations
 
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ClassGenerator, ResidualDiscriminator, widths
-from trainer.networks.settings import NetworkSettings
 
 
 class Generator(ClassGenerator):

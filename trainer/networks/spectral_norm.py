@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from torch.nn.utils import parametrize
 
-from trainer.randomness import philox
+from trainer.core.randomness import philox
 
 EPS = 1e-12
 FIRST_ITERATIONS = 15

@@ -17,12 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.core.randomness import normal
 from trainer.networks import base
 from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.equalized import Conv2d, Linear, lrelu
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
-from trainer.networks.settings import NetworkSettings
-from trainer.randomness import normal
 
 MAPPING_RATE = 0.01
 EPS = 1e-8

@@ -11,8 +11,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ClassGenerator, ResidualDiscriminator, widths
-from trainer.networks.settings import NetworkSettings
 
 
 class Generator(ClassGenerator):

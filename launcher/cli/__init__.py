@@ -1,0 +1,1 @@
+"""The commands of `python -m launcher`, one file each."""

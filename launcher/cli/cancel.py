@@ -1,0 +1,152 @@
+"""`launcher cancel`: have a run save and end, or end it at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from launcher.jobs import runs
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.runs import Queue
+from launcher.status.facts import Facts, State, look
+from launcher.status.progress import checkpoint
+from launcher.status.states import judge
+from slurm import control
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.runs import lease
+from trainer.runs.lease import Holder
+from trainer.runs.run_folder import RunFolder
+
+WAIT_S = 600.0  # for the save
+AGAIN_S = 5.0  # a job that was just starting had nobody yet who could hear the signal
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Have a run save and end; `resume` goes on with it. Where nothing trains or waits, nothing is done."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    now: bool = False
+    """End it at once, without a save: the last durable checkpoint serves."""
+
+
+def run_cancel(args: Cancel) -> int:
+    """Carry out `cancel`: 0 when nothing trains or waits any more, 1 when it still does.
+
+    Raises:
+        Refused: there is no such run; it is not ours to end from here; Slurm does not answer.
+    """
+    run = runs.existing(args.run)
+    facts = look(run, Queue())
+    state, reason = judge(facts)
+    if facts.holder and facts.trains and facts.local:
+        return end_processes(run, facts.holder, args.now)
+    if facts.problem:
+        if facts.record:
+            mark(run, facts.record)
+        raise Refused(
+            f"{facts.problem}; {run.path} is marked as cancelled, so that its job is not started again, but it may "
+            "still train: try again"
+        )
+    if facts.record and runs.live(facts.job):
+        return end_job(run, facts, args.now)
+    print(f"nothing to cancel: {run.path} is {state}{f' ({reason})' if reason else ''}")
+    return 0
+
+
+def mark(run: RunFolder, record: JobRecord) -> None:
+    """Note that the job's user has ended it: whatever ends it now, it is not started again."""
+    try:
+        replace(record, cancelled=True).save(run)
+    except OSError as error:  # a full disk, say: scancel, too, tells that it was the user
+        print(f"{run.job} cannot be written: {error.strerror}", file=sys.stderr)
+        if record.job:
+            control.cancel(record.name)
+
+
+def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
+    """End a job, and wait until it is over."""
+    assert facts.record
+    number, asked_at = facts.record.name, float("-inf")
+    mark(run, facts.record)
+
+    record = facts.record
+
+    def over() -> bool:
+        nonlocal asked_at
+        try:
+            job = runs.job_of(record)
+            if job is None or not runs.live(job):
+                return True
+            if time.monotonic() >= asked_at + AGAIN_S:
+                asked_at = time.monotonic()
+                if at_once or runs.waits(job):
+                    control.cancel(job.own_name)
+                elif job.state != "COMPLETING":
+                    control.send_signal(job.own_name, "TERM")
+        except control.SlurmError:  # the job ended in this moment, or Slurm is not there for a while: look again
+            pass
+        return False
+
+    what = f"job {number} to end" if at_once else f"job {number} to save and end"
+    return wait(run, what, over, f"scancel {number} ends it" if at_once else "--now ends it without a save")
+
+
+def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
+    """End a training on this machine. The process that holds the lease is asked; all of them agree on a stop.
+
+    Raises:
+        Refused: it runs elsewhere, or is another user's.
+    """
+    if holder.boot != lease.boot():
+        raise Refused(f"{run.path} is trained on {holder.host}, by process {holder.pid}: cancel it there")
+    try:
+        os.kill(holder.pid, signal.SIGINT if at_once else signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise Refused(f"{run.path} is trained by process {holder.pid}, which is another user's") from None
+
+    def over() -> bool:
+        if at_once and not holder.dead():
+            with suppress(ProcessLookupError):
+                os.kill(holder.pid, signal.SIGINT)  # the second one ends it, as a second Ctrl-C does
+        return lease.living(run) is None
+
+    instead = f"kill -9 {holder.pid} ends it" if at_once else "--now ends it without a save"
+    what = f"process {holder.pid} to {'end' if at_once else 'save and end'}"
+    return wait(run, what, over, instead)
+
+
+def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> int:
+    """Wait until a training is over, and tell what is durable."""
+    console, began = Console(highlight=False, soft_wrap=True), time.monotonic()
+    try:
+        with console.status(f"waiting for {what}") as line:
+            while not over():
+                if time.monotonic() > began + WAIT_S:
+                    print(f"{what.partition(' to ')[0]} still goes on after {WAIT_S:.0f} s; {instead}")
+                    return 1
+                line.update(f"waiting for {what}: {time.monotonic() - began:.0f} s; Ctrl-C leaves it to itself")
+                time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
+        return 130
+    saved, _ = checkpoint(run)
+    state = judge(look(run, Queue()))[0]
+    durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
+    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not State.FINISHED else ""
+    print(f"{'finished' if state is State.FINISHED else 'cancelled'}: {durable} is durable{more}")
+    return 0

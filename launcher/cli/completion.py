@@ -1,0 +1,76 @@
+"""`launcher completion`: a script that lets a shell complete what one types after `lienzo`."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+
+import tyro
+
+from launcher.cli.cancel import Cancel
+from launcher.cli.doctor import Doctor
+from launcher.cli.evaluate import Evaluate
+from launcher.cli.init import Init
+from launcher.cli.logs import Logs
+from launcher.cli.recipes import Recipes
+from launcher.cli.remove import Rm
+from launcher.cli.status import Status
+from launcher.cli.study import Study
+from launcher.cli.submit import Resume, Submit
+from launcher.cli.sync import Sync
+
+HOW_TO_INSTALL = {
+    "bash": "lienzo completion bash > ~/.local/share/bash-completion/completions/lienzo",
+    "zsh": "lienzo completion zsh > ~/.zfunc/_lienzo, with fpath+=~/.zfunc before compinit in ~/.zshrc",
+    "fish": "lienzo completion fish > ~/.config/fish/completions/lienzo.fish",
+}
+# Where no option fits, bash completes files: run folders, above all.
+FILES_IN_BASH = """
+_lienzo() { _tyro_lienzo "$@"; [ -n "${COMPREPLY[*]}" ] || COMPREPLY=(); }
+complete -o default -F _lienzo lienzo
+"""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Print a script that lets a shell complete lienzo's commands and options."""
+
+    shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
+    """Your shell."""
+
+
+KINDS: tuple[type, ...] = (
+    Submit,
+    Resume,
+    Study,
+    Evaluate,
+    Recipes,
+    Status,
+    Logs,
+    Cancel,
+    Rm,
+    Sync,
+    Init,
+    Doctor,
+    Completion,
+)
+
+
+def run_completion(args: Completion) -> int:
+    """Carry out `completion`."""
+    print(script(args.shell), end="")
+    return 0
+
+
+def script(shell: str) -> str:
+    """Return the script for a shell, with a note on how to install it."""
+    everything: Any = Union[KINDS]  # noqa: UP007  # of a tuple
+    said = io.StringIO()
+    with redirect_stdout(said), suppress(SystemExit):
+        tyro.cli(everything, args=["--tyro-print-completion", shell], prog="lienzo")
+    first, _, rest = said.getvalue().lstrip().partition("\n")  # zsh wants its own line first
+    return (
+        f"{first}\n# To install: {HOW_TO_INSTALL[shell]}\n{rest.rstrip()}\n{FILES_IN_BASH if shell == 'bash' else ''}"
+    )

@@ -1,0 +1,62 @@
+"""The bundled pictures, for a first run without data of one's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from trainer.core.fields import Refused
+
+HOME = Path(__file__).parents[2]
+ARCHIVE = HOME / "examples" / "clipart.zip"
+
+
+def demo_shards(size: int) -> Path:
+    """Return the demo's shards of this size, built from the bundled pictures when they are not there.
+
+    Raises:
+        Refused: there are no bundled pictures, or they cannot be built.
+    """
+    shards = HOME / "demo" / f"shards-{size}"
+    if (shards / "index.json").exists():
+        return shards
+    if not ARCHIVE.exists():
+        raise Refused(
+            "no data is named, and the bundled pictures are not here: use --data DIR, a folder that python -m shards "
+            "build made, or name it for good with: python -m launcher init --data DIR"
+        )
+    print(f"no data is named: building {shards} from the bundled pictures", file=sys.stderr)
+    try:
+        shards.parent.mkdir(exist_ok=True)
+        with TemporaryDirectory(dir=shards.parent, prefix=f".{shards.name}-") as folder:
+            build(Path(folder) / "shards", size)
+            put(Path(folder) / "shards", shards)
+    except OSError as error:
+        raise Refused(f"{shards} cannot be made: {error.strerror}; remove what is there, or name --data") from error
+    return shards
+
+
+def build(shards: Path, size: int) -> None:
+    """Build the bundled pictures into a new folder.
+
+    Raises:
+        Refused: it cannot be done.
+    """
+    command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
+    if subprocess.run(command, cwd=HOME, check=False).returncode:
+        raise Refused("the bundled pictures could not be made into shards: see above; name --data")
+
+
+def put(built: Path, place: Path) -> None:
+    """Give a folder its name, unless another process was faster: theirs holds the same bytes.
+
+    Raises:
+        OSError: it cannot be given.
+    """
+    try:
+        built.rename(place)
+    except OSError:
+        if not (place / "index.json").exists():
+            raise

@@ -1,0 +1,142 @@
+"""`launcher doctor`: try what a job will need, and say what is wrong and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from launcher.doctor import links, nodes, run_facts, storage, timing
+from launcher.doctor.finding import Finding
+from launcher.doctor.plan import Plan, time_limit
+from launcher.doctor.run_facts import RunFacts
+from launcher.doctor.start import Examined, examine
+from launcher.jobs import checks, runs
+from launcher.jobs.resource_request import Wanted, node_range, use_slurm
+from launcher.jobs.submission import site_profile
+from slurm import control
+from slurm.profile import Profile
+from slurm.records import Partition
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
+
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Try what a job needs, on the cluster's nodes or here, and judge a run's times. Exit code 1: a problem."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """A run folder: its file system is tried, and its saves, steps and failures are judged."""
+    nodes: int | None = None
+    """Try so many nodes; default: as many as the run's job has, else 2."""
+    partition: str | None = None
+    """Slurm's partition; default: the profile's, else the cluster's."""
+    profile: str | None = None
+    """A site profile: a .toml file, or the name of an example in slurm/profiles."""
+    json: bool = False
+    """Print the findings and all that was measured as JSON."""
+
+
+def run_doctor(args: Doctor) -> int:
+    """Carry out `doctor`.
+
+    Raises:
+        Refused: there is no such run, or the cluster has no such nodes.
+    """
+    run = RunFolder(args.run) if args.run else None
+    facts = run_facts.read(run) if run else RunFacts()
+    try:
+        profile, where, size = place(args, run)
+        examined = examine_in(run.path if run else Path(), size, where, profile)
+    except control.SlurmError as error:
+        raise Refused(f"the cluster cannot be asked: {error}") from error
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    findings = judge(examined, facts, where, profile, size)
+    if args.json:
+        rows = {"findings": list(map(asdict, findings)), "nodes": list(map(asdict, examined.probes))}
+        print(json.dumps(rows, indent=1))
+    else:
+        show(findings)
+    return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
+    """Return the profile, the partition (None: this machine), and how many nodes to try.
+
+    Raises:
+        Refused: the cluster cannot give it.
+    """
+    wanted = Wanted(partition=args.partition, profile=args.profile)
+    profile = site_profile(wanted)
+    if not use_slurm(wanted):
+        if args.nodes not in (None, 1) or args.partition:
+            raise Refused("there is no Slurm here: without --nodes and --partition, the doctor looks at this machine")
+        return profile, None, 1
+    where = checks.partition(args.partition or profile.partition, control.partitions())
+    size = args.nodes
+    if size is None:
+        record = runs.record(run) if run else None
+        size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
+    node_range(str(size))
+    checks.fits(str(size), time_limit(where), 0, where)
+    return profile, where, size
+
+
+def examine_in(above: Path, size: int, where: Partition | None, profile: Profile) -> Examined:
+    """Probe the nodes from a folder of our own below another, on the file system that a run lies on.
+
+    Raises:
+        Refused: it cannot be written.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=above)).resolve()
+    except OSError as error:
+        raise Refused(f"{above.resolve()} cannot be written: {error.strerror}") from error
+    there = f"{size} node{'s' * (size > 1)} of partition {where.name}" if where else "this machine"
+    print(f"looking at {there}, from {folder.parent} …", file=sys.stderr)
+    try:
+        gpus = (profile.gpus_per_node or where.gpus_per_node) if where else 0
+        return examine(Plan(folder, size, where, gpus, profile))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def judge(examined: Examined, facts: RunFacts, where: Partition | None, profile: Profile, size: int) -> list[Finding]:
+    """Judge everything that was measured."""
+    if examined.not_started:
+        why = f"the probe's job did not run: {examined.not_started}"
+        findings = [Finding("job", "problem", why, "a job of the same kind would not run either", "see: sinfo, squeue")]
+    else:
+        findings = nodes.judge(examined.probes, examined.missing, facts.environment)
+    if examined.probes:
+        findings += links.judge(examined.probes, profile.interface, facts)
+        findings += storage.judge(examined.probes, facts)
+    return [*findings, *timing.judge(facts, where, profile, size)]
+
+
+def show(findings: Sequence[Finding]) -> None:
+    """Print a row for each finding; what it means and what to do are below it."""
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        colour = COLOURS[finding.state]
+        console.print(
+            f"[{colour}]{finding.state:<9}[/{colour}][bold]{finding.check:<15}[/bold]{escape(finding.measured)}"
+        )
+        for mark, text in (("", finding.meaning), ("→ ", finding.todo)):
+            if text:
+                console.print(f"{' ' * 24}{mark}{escape(text)}")
+    counts = {state: sum(finding.state == state for finding in findings) for state in ("problem", "warning")}
+    said = ", ".join(f"{count} {state}{'s' * (count != 1)}" for state, count in counts.items() if count)
+    console.print(f"\n{said or 'all is well'}")

@@ -1,0 +1,68 @@
+"""`launcher evaluate`: measure a run in a job of its own, or on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+from uuid import uuid4
+
+import tyro
+
+from launcher.jobs import code_snapshot, runs
+from launcher.jobs.batch_script import executor_of, surroundings
+from launcher.jobs.resource_request import Wanted, instead_of_slurm, node_range, use_slurm
+from launcher.jobs.submission import fitted
+from trainer.evaluation.arguments import Evaluate as Measured
+from trainer.evaluation.arguments import command_line
+from trainer.evaluation.command import evaluate_here
+from trainer.evaluation.prepare import prepare, settled
+from trainer.extractors.base import CACHE
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run beside its training, in a job of its own on Slurm where there is one, else here."""
+
+    measured: Annotated[Measured, tyro.conf.arg(name="")]
+    dry_run: bool = False
+    """Check everything, show the batch script, and do nothing."""
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+
+
+def run_evaluate(args: Evaluate) -> int:
+    """Carry out `evaluate`.
+
+    Raises:
+        Refused: something is wrong; nothing was started.
+    """
+    run = runs.existing(args.measured.subject)
+    node_range(args.wanted.nodes)
+    if not use_slurm(args.wanted):
+        return show_here(args) if args.dry_run else evaluate_here(args.measured)
+    # Other nodes may not see the home folder of this one, but they see the run's.
+    shared = run.cache.resolve() if args.measured.cache == CACHE else args.measured.cache
+    measured = settled(replace(args.measured, cache=shared))
+    parts = prepare(measured, "leave").parts
+    request = fitted(run, args.wanted, f"{run.path.resolve().name}-evaluate", parts).request
+    folder = run.logs.resolve() / f"evaluation-{uuid4().hex[:8]}"
+    code = folder / "code"
+    # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
+    setup = [*surroundings(code, request.profile), "trap : TERM USR1 USR2 CONT"]
+    job = executor_of(
+        folder, ["launcher.jobs.evaluation_task", *command_line(measured)], setup, request, together=False
+    )
+    if args.dry_run:
+        print(job.text())
+        return 0
+    code_snapshot.copy(code)
+    number = job.submit_run()
+    print(f"submitted job {number}; it says all in {folder}, and its figures will stand in {run.evaluations}")
+    return 0
+
+
+def show_here(args: Evaluate) -> int:
+    """Check everything, and say what would be measured on this machine."""
+    plan = prepare(settled(args.measured), "leave")
+    metrics = ", ".join(metric.name for metric in plan.metrics)
+    print(f"{instead_of_slurm(args.wanted)}: {metrics} of {plan.fake.source.name}, {plan.count:,} pictures")
+    return 0

@@ -1,0 +1,147 @@
+"""`launcher logs`: what the processes of a run's job say, merged by time or one of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from command_line.streams import reader_gone
+from launcher.jobs import runs
+from launcher.jobs.attempts import Attempt
+from launcher.jobs.log_files import StartLog, open_log
+from launcher.jobs.runs import Queue
+from launcher.status.facts import State, look
+from launcher.status.states import judge
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
+
+POLL_S = 0.5
+LOOK_S = 3.0  # so often Slurm is asked whether the run has ended, while nothing is said
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Show what the processes of a job say: of its newest start, merged by time, in UTC."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Go on, over restarts, until the run has ended."""
+    rank: int | None = None
+    """Only this process."""
+    restart: int | None = None
+    """This start, counted from 0 as `launcher status RUN` does; default: the newest."""
+
+
+def run_logs(args: Logs) -> int:
+    """Carry out `logs`.
+
+    Raises:
+        Refused: there is no such run, start or rank, or it has no logs of its own.
+    """
+    run = runs.existing(args.run)
+    check(run, args)
+    if args.follow:
+        follow(run, args)
+    else:
+        show(run, args)
+    return 0
+
+
+def check(run: RunFolder, args: Logs) -> None:
+    """Refuse what is not there.
+
+    Raises:
+        Refused: saying what is.
+    """
+    known = runs.starts(run)
+    if not known and runs.record(run) is None:
+        raise Refused(
+            f"{run.path} has no logs: it was trained by hand or on one machine, and what it said went to the terminal; "
+            f"its story is in {run.events}, its figures in {run.metrics}"
+        )
+    if args.restart is not None and not 0 <= args.restart < len(known):
+        raise Refused(f"--restart {args.restart}: {run.path} has {len(known)} starts, counted from 0")
+    if args.rank is not None and known and not args.follow:
+        spoken = open_log(run, known, -1 if args.restart is None else args.restart, None).ranks()
+        if args.rank not in spoken:
+            have = f"ranks {spoken[0]} to {spoken[-1]} have" if spoken else "no rank has"
+            raise Refused(f"--rank {args.rank} has said nothing in this start: {have} a log")
+
+
+def show(run: RunFolder, args: Logs) -> None:
+    """Print one start."""
+    known = runs.starts(run)
+    if not known:
+        state, reason = judge(look(run, Queue()))
+        return say(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
+    number = len(known) - 1 if args.restart is None else args.restart
+    announce(known, number)
+    write(open_log(run, known, number, args.rank), rest=True)
+    if known[number].ended:
+        farewell(known[number])
+
+
+def follow(run: RunFolder, args: Logs) -> None:
+    """Print one start after the other as they grow, until the run has ended."""
+    number = max(0, len(runs.starts(run)) - 1) if args.restart is None else args.restart
+    log, told, looked, over = None, False, 0.0, False
+    while not reader_gone():
+        known = runs.starts(run)
+        if log is None and number < len(known):
+            announce(known, number)
+            log, told = open_log(run, known, number, args.rank), False
+        if log and write(log):
+            continue
+        another = number + 1 < len(known)
+        if log and (another or over):
+            write(log, rest=True)
+        if log and not told and number < len(known) and (another or known[number].ended):
+            farewell(known[number])
+            told = True  # lines may still follow: the last words of ranks, and Slurm's
+        if another and args.restart is not None:
+            return
+        if another:
+            number, log, over = number + 1, None, False
+            continue
+        if over:
+            return say(f"the run has ended: {judge(look(run, Queue()))[0]}")
+        if time.monotonic() > looked + LOOK_S:
+            state, reason = judge(look(run, Queue()))
+            over = not state.live and state is not State.UNKNOWN  # read once more what was said by then
+            if log is None and not looked and not over:
+                say(f"waiting for a start: {state}{f', {reason}' if reason else ''}")
+            looked = time.monotonic()
+        time.sleep(POLL_S)
+
+
+def write(log: StartLog, rest: bool = False) -> bool:
+    """Print what was added; False: nothing."""
+    lines = log.read(rest)
+    sys.stdout.writelines(f"{line.text}\n" for line in lines)
+    sys.stdout.flush()
+    return bool(lines)
+
+
+def announce(known: Sequence[Attempt], number: int) -> None:
+    """Say which start is shown."""
+    attempt = known[number]
+    say(f"start {number} of {len(known)}: job {attempt.job} on {', '.join(attempt.nodes)}, {attempt.began[:19]}Z")
+
+
+def farewell(attempt: Attempt) -> None:
+    """Say how a start has ended."""
+    detail = f": {attempt.detail}" if attempt.detail else ""
+    say(f"ended: {attempt.cause}{detail}" if attempt.cause else "ended without a last word")
+
+
+def say(message: str) -> None:
+    """Put a line beside the logs, on standard error."""
+    sys.stdout.flush()
+    print(f"── {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,88 @@
+"""`launcher recipes`: which recipes there are, what each follows and is expected to give; of one, all that it sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trainer.config.config import Config
+from trainer.config.recipes import RECIPES, Recipe
+from trainer.core.advice import command
+from trainer.core.fields import leaves
+from trainer.core.registry import choose
+
+COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
+WIDTH = 1000  # where there is no terminal
+NARROW, FEW = 180, 4  # in a terminal narrower than this only so many columns are shown
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List the recipes, each with its paper; of one, show what it sets and how to start it."""
+
+    recipe: tyro.conf.Positional[str | None] = None
+    """Show what this one sets."""
+
+
+def run_recipes(args: Recipes) -> int:
+    """Carry out `recipes`.
+
+    Raises:
+        Refused: there is no recipe of this name.
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
+    columns = FEW if console.width < NARROW else len(COLUMNS)
+    view = table(columns) if args.recipe is None else details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+    console.print(view)
+    return 0
+
+
+def table(columns: int) -> RenderableType:
+    """Return one row for each recipe, with the first of the columns."""
+    made = Table(*COLUMNS[:columns], box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in made.columns[:3]:
+        column.no_wrap = True
+    for name, recipe in RECIPES.items():
+        config = recipe.config
+        row = (name, str(config.network.size), config.objective, recipe.paper, networks(config))
+        made.add_row(*map(Text, (*row, recipe.expect, recipe.cost)[:columns]))
+    hints = "all that one sets: python -m launcher recipes NAME\nstart one: python -m launcher submit NAME --data DIR"
+    return Group(made, Text(f"\n{hints}", "dim"))
+
+
+def networks(config: Config) -> str:
+    """Name the architectures: one, if generator and discriminator are of the same."""
+    same = config.generator == config.discriminator
+    return config.generator if same else f"{config.generator} / {config.discriminator}"
+
+
+def details(name: str, recipe: Recipe) -> RenderableType:
+    """Return what a recipe follows, what it sets, and how to start it."""
+    rows = {"recipe": name, "paper": recipe.paper, "expected": recipe.expect, "cost": recipe.cost}
+    head = Table.grid(padding=(0, 2, 0, 0))
+    for title, text in rows.items():
+        head.add_row(Text(title, "bold"), Text(text))
+    changes = Table("setting", "here", "default", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for setting, here, default in changed(recipe.config):
+        changes.add_row(Text(setting, no_wrap=True), Text(str(here)), Text(str(default), "dim"))
+    labels = " --labels folders" if recipe.config.network.uses_classes else ""
+    start = (
+        f"python -m shards build PICTURES --out DIR --size {recipe.config.network.size}{labels}\n"
+        f"{command('launcher', 'submit', name, '--data')} DIR"
+    )
+    return Group(head, Text(), changes, Text("\nstart it:", "bold"), Text(start))
+
+
+def changed(config: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (option, value, default) of each setting that differs from its default."""
+    for (name, _, here), (_, _, default) in zip(leaves(config), leaves(Config()), strict=True):
+        if here != default and name != "recipe":
+            yield f"--{name.replace('_', '-')}", here, default

@@ -1,0 +1,163 @@
+"""`launcher rm`: remove a run that has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from launcher.jobs import runs
+from launcher.jobs.runs import Queue
+from launcher.status.facts import look
+from launcher.status.progress import progress
+from launcher.status.states import judge
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.runs.lease import Lease, living
+from trainer.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Rm:
+    """Remove a run that has ended, with all that it has written. W&B keeps what it was sent."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    yes: bool = False
+    """Do not ask."""
+
+
+def run_rm(args: Rm) -> int:
+    """Carry out `rm`: 0 when the run is gone, 1 when something is left, or the answer was no.
+
+    Raises:
+        Refused: there is no such run, it may be live, or there is nobody to ask.
+    """
+    if args.run.is_symlink():
+        there = command("launcher", "rm", args.run.resolve())
+        raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
+    run = runs.existing(args.run.resolve())
+    refuse_foreign(run)
+    warning = refuse_live(run)
+    files, size = contents(run.path)
+    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), progress(run, 0).images_seen
+    print(
+        f"{run.path}: {seen:,} images seen, {checkpoints} checkpoints, {files:,} files, {size / 1e6:,.1f} MB{warning}"
+    )
+    if not args.yes and not agreed(run):
+        print("nothing is removed")
+        return 1
+    left = remove_alone(run)
+    if not left:
+        try:
+            run.path.rmdir()
+        except OSError as error:
+            left = [error]
+    if left:
+        print(
+            f"{len(left)} files or folders are left; the first: {left[0].filename}: {left[0].strerror}", file=sys.stderr
+        )
+        return 1
+    print("removed")
+    return 0
+
+
+def refuse_foreign(run: RunFolder) -> None:
+    """Refuse a folder whose config.json is something else's: many programs have a file of this name.
+
+    Raises:
+        Refused: it does not hold the settings of a run.
+    """
+    try:
+        values = json.loads(run.config.read_text())
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict) or not {"total_images", "batch_size", "tracking"} <= values.keys():
+        raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
+
+
+def agreed(run: RunFolder) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        Refused: there is none.
+    """
+    if not sys.stdin.isatty():
+        raise Refused(f"{run.path} is removed without a question only with --yes, and here is no terminal to ask on")
+    try:
+        return input("remove it for good? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def refuse_live(run: RunFolder) -> str:
+    """Refuse a run that trains or will; return what should be known before it is removed.
+
+    Raises:
+        Refused: it is live, or that cannot be told.
+    """
+    queue = Queue()
+    facts = look(run, queue)
+    state, _ = judge(facts)
+    trained = facts.holder if facts.holder and facts.trains else None
+    if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.startswith("Slurm job")):
+        raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
+    if facts.record and runs.live(facts.job):
+        raise Refused(
+            f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
+            f"{command('launcher', 'cancel', run.path)}"
+        )
+    if facts.problem and not queue.absent:
+        raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")
+    return f"; {facts.problem}, so whether its job waits cannot be told" if facts.problem else ""
+
+
+def remove_alone(run: RunFolder) -> list[OSError]:
+    """Remove a run while nobody else can begin to train in it; return what could not be removed.
+
+    Raises:
+        Refused: somebody trains in it.
+    """
+    try:
+        held = Lease(run, "python -m launcher rm", 0, lambda _: None)
+    except Refused as error:
+        if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
+            raise Refused(f"{run.path} cannot be removed: {error}") from None
+        return remove(run)
+    left = remove(run)
+    held.release()
+    return left
+
+
+def contents(folder: Path) -> tuple[int, int]:
+    """Count the files in a folder and their bytes; what links lead to is not in it."""
+    files = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
+    size = 0
+    for file in files:
+        try:
+            size += file.lstat().st_size
+        except OSError:
+            continue
+    return len(files), size
+
+
+def remove(run: RunFolder) -> list[OSError]:
+    """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
+    kept, left = (run.config, run.lease), []
+    for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links
+        for path in [Path(where) / name for name in [*files, *folders]]:
+            try:
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                elif path not in kept:
+                    path.unlink()
+            except OSError as error:
+                left.append(error)
+    if not left:
+        run.config.unlink(missing_ok=True)
+    return left

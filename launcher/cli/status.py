@@ -1,0 +1,97 @@
+"""`launcher status`: what the runs do and why, how fast, and what a kill now would lose."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+
+from command_line.streams import reader_gone
+from launcher.jobs import runs
+from launcher.jobs.runs import Queue
+from launcher.status.run_status import RunStatus, gather
+from launcher.status.view import details, table
+
+EVERY_S = 3.0
+WIDTH = 1000  # where there is no terminal
+
+
+@dataclass(frozen=True)
+class Status:
+    """Tell what runs do and why, how fast, and what a kill now would lose. Of one run, all that is known."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Run folders; default: all under ./runs, the newest first."""
+    json: bool = False
+    """Print a list of objects; docs/cluster.md says what they hold."""
+    watch: bool = False
+    """Look again every few seconds, until Ctrl-C."""
+
+
+def run_status(args: Status) -> int:
+    """Carry out `status`.
+
+    Raises:
+        Refused: a folder that is named holds no run.
+    """
+    if args.watch:
+        with suppress(KeyboardInterrupt):
+            watch(args)
+    elif args.json:
+        print(as_json(look(args), indent=1))
+    else:
+        console = screen()
+        console.print(view(args, look(args), console.is_terminal))
+    return 0
+
+
+def look(args: Status) -> list[RunStatus]:
+    """Gather what is asked for."""
+    folders = [runs.existing(path) for path in args.runs] or runs.find()
+    queue = Queue()
+    return [gather(run, queue) for run in folders]
+
+
+def view(args: Status, found: list[RunStatus], terminal: bool) -> RenderableType:
+    """Return the table, or all that is known of the one run that is named."""
+    if len(args.runs) == 1:
+        return details(found[0])
+    if not found:
+        return f"no runs under ./{runs.HOME}; begin one with: python -m launcher submit"
+    return table(found, terminal)
+
+
+def watch(args: Status) -> None:
+    """Look again and again, in place on a terminal, else one look after the other."""
+    console = screen()
+    if args.json or not console.is_terminal:
+        while not reader_gone():
+            found = look(args)
+            if args.json:
+                print(as_json(found), flush=True)
+            else:
+                console.print(time.strftime("%H:%M:%S"), view(args, found, terminal=False), sep="\n")
+            time.sleep(EVERY_S)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while not reader_gone():
+            live.update(Group(view(args, look(args), terminal=True), time.strftime("%H:%M:%S, Ctrl-C ends this")))
+            live.refresh()
+            time.sleep(EVERY_S)
+
+
+def as_json(found: list[RunStatus], indent: int | None = None) -> str:
+    """Return the runs as a list of objects; without an indent, in one line."""
+    return json.dumps([status.to_json() for status in found], indent=indent, allow_nan=False)
+
+
+def screen() -> Console:
+    """Return where to print: what is not a terminal is wide, so that nothing is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)

@@ -1,0 +1,224 @@
+"""`launcher study`: recipes × settings × seeds at the same budget, and which of them is better, if that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from launcher.cli.submit import on_nodes
+from launcher.jobs.resource_request import Wanted, instead_of_slurm, use_slurm
+from launcher.jobs.submission import Job
+from launcher.study import array
+from launcher.study.folder import HOME, StudyFolder
+from launcher.study.local_runner import Here
+from launcher.study.plan import Plan, Task
+from launcher.study.prepare import begin, from_anywhere, with_settings
+from launcher.study.publish import report
+from launcher.study.run_progress import Standing, stages, upcoming
+from launcher.study.settings import StudySettings, read
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.runs.config_loading import read_project_file
+
+WIDTH = 1000  # where there is no terminal
+
+
+@dataclass(frozen=True)
+class Study:
+    """Compare arms over seeds, at the same budget. The same command goes on with what is not finished."""
+
+    study: tyro.conf.Positional[Path]
+    """STUDY.toml, or the folder of a study that was begun."""
+    out: Path | None = None
+    """The study's folder; default: studies/NAME."""
+    seeds: int | None = None
+    """So many seeds of each arm, 0, 1, 2, …, and those in the file: more can be added at any time, none taken away."""
+    at_once: int | None = None
+    """So many runs at the same time, in place of what the file says."""
+    processes: int | None = None
+    """Processes of each run on this machine."""
+    retry: bool = False
+    """Train again what has failed, and the short runs that tell an arm's speed; else failures are counted."""
+    dry_run: bool = False
+    """Check everything, show the plan and its cost, and do nothing."""
+    status: bool = False
+    """Only tell how far each run is."""
+    report: bool = False
+    """Only write results and page, from what there is."""
+    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+
+
+def run_study(args: Study) -> int:
+    """Carry out `study`.
+
+    Raises:
+        Refused: something is wrong; nothing was started.
+    """
+    asked, folder, toml = what(args)
+    if args.status or args.report:
+        plan = Plan.open(folder)
+        if args.status:
+            show([one for stage in stages(plan) for one in stage])
+        else:
+            screen().print(report(plan))
+        return 0
+    on_slurm = use_slurm(args.wanted)
+    if on_slurm and args.processes:
+        raise Refused("--processes is of runs on this machine, as with --cluster local: on Slurm, the nodes decide")
+    wanted = args.wanted if args.wanted.nodes != Wanted.nodes else replace(args.wanted, nodes=asked.nodes)
+    if args.study.is_dir() and folder.plan.exists():  # it goes on as it was begun, wherever the user stands now
+        known = Plan.open(folder)
+        home, project, profile = known.home, known.project, known.wanted.profile
+    else:
+        home, project = Path.cwd(), read_project_file()
+        profile = project.get("profile")
+    wanted = from_anywhere(wanted, Path.cwd(), profile)
+    plan = begin(asked, folder, wanted, args.processes, home, project)
+    if args.dry_run:
+        go_on(plan, args, on_slurm)
+        return 0
+    with folder.held():
+        plan = replace(plan, settings=with_known_seeds(plan.settings, folder))  # another may have added some just now
+        plan.save(toml.read_text())
+        return go_on(plan, args, on_slurm)
+
+
+def go_on(plan: Plan, args: Study, on_slurm: bool) -> int:
+    """Show what is to be trained now, and unless it is a dry run, queue it or train it here."""
+    stage, todo = upcoming(plan, args.retry)
+    job = array.prepare(plan, with_settings(plan, todo, gpus=False)) if on_slurm and todo else None
+    show_plan(plan, todo, job, args)
+    if args.dry_run:
+        if job:
+            folder = plan.folder
+            print(f"\n{array.executor(plan, job.request, folder.code(1), folder.tasks(1), len(todo)).text()}")
+        return 0
+    if not on_slurm:
+        return train_here(plan, args.retry)
+    if job:
+        array.claim(plan, stage)
+        tasks = with_settings(plan, todo, gpus=job.request.gpus_per_node > 0)
+        print(f"submitted array {array.submit(plan, tasks, job)} of {len(todo)} runs")
+    report(plan)
+    return 0
+
+
+def with_known_seeds(asked: StudySettings, folder: StudyFolder) -> StudySettings:
+    """Return a study with the seeds that were added before: they stay.
+
+    Raises:
+        Refused: the folder holds another study.
+    """
+    if not folder.plan.exists():
+        return asked
+    known = Plan.open(folder).settings
+    if known.name != asked.name:
+        raise Refused(f"{folder.path} holds the study {known.name!r}, not {asked.name!r}; name another --out")
+    return replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *known.seeds))))
+
+
+def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
+    """Return what is asked for, where it will lie, and the file that says so.
+
+    Raises:
+        Refused: it cannot be read, or cannot be.
+    """
+    for name in ("seeds", "at_once", "processes"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise Refused(f"--{name.replace('_', '-')} must be positive, but is {value}")
+    toml = args.study / "study.toml" if args.study.is_dir() else args.study
+    begun = StudyFolder(args.study)
+    asked = read(toml, Plan.open(begun).settings.name if begun.plan.exists() else None)
+    if args.study.is_dir() and args.out is None:
+        folder = StudyFolder(args.study)
+    else:
+        folder = StudyFolder(args.out or HOME / asked.name)
+    asked = with_known_seeds(asked, folder)
+    if args.seeds is not None:
+        asked = replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *range(args.seeds)))))
+    return replace(asked, at_once=args.at_once or asked.at_once), folder, toml
+
+
+def train_here(plan: Plan, retry: bool) -> int:
+    """Train and measure stage after stage on this machine; results and page are written after each."""
+    here = Here(plan, plan.settings.at_once or 1)
+    tried: set[Task] = set()
+    while todo := upcoming(plan, retry, tried)[1]:
+        tried |= {*todo}
+        if not here(with_settings(plan, todo, gpus=False)):
+            print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")
+            return Outcome.INTERRUPTED
+        report(plan)
+    screen().print(report(plan))
+    return 0
+
+
+def show_plan(plan: Plan, todo: Sequence[Task], job: Job | None, args: Study) -> None:
+    """Print what will happen, and what it costs."""
+    settings = plan.settings
+    table = Table("arm", "recipe", "images a run", "GFLOPs an image", "PFLOPs in all", "images/s", box=None)
+    for arm, cost in plan.costs.items():
+        images = plan.images(arm) if plan.known(arm) else None
+        speed = plan.images_per_s(arm) if settings.budget.kind == "seconds" else None
+        total = images and images * cost.flops_per_image * len(settings.seeds) / 1e15
+        table.add_row(
+            arm,
+            settings.arms[arm].recipe,
+            f"{images:,}" if images else "when its speed is known",
+            f"{cost.flops_per_image / 1e9:.3g}",
+            f"{total:.3g}" if total else "",
+            f"{speed:.0f}" if speed else "",
+        )
+    where = on_nodes(job) + " for each run" if job else instead_of_slurm(args.wanted)
+    begun = sum(task.run.config.exists() for task in todo)
+    console = screen()
+    console.print(table)
+    watch = command("launcher", "study", plan.folder.path, "--status")
+    rows = {
+        "budget": f"{settings.budget.kind} = {settings.budget.amount:g} for each run",
+        "runs": f"{len(plan.costs)} arms × {len(settings.seeds)} seeds; {len(todo)} now, {begun} of them begun before",
+        "halving": halving(plan) if settings.halving else "",
+        "decides": f"{settings.evaluation.metric}, {settings.evaluation.num_samples:,} pictures",
+        "where": where,
+        "folder": str(plan.folder.path),
+        "watch": f"{watch}; each run: python -m launcher status RUN",
+        "results": f"{plan.folder.page}, {plan.folder.results}",
+    }
+    for name, text in rows.items():
+        if text:
+            console.print(f"[bold]{name:<12}[/bold]", end="")
+            console.print(text, markup=False, soft_wrap=True)
+
+
+def halving(plan: Plan) -> str:
+    """Say how arms are left behind."""
+    settings = plan.settings
+    assert settings.halving
+    rungs = ", ".join(f"{share:.3g}" for share in settings.shares)
+    return (
+        f"runs of {settings.halving.seeds} other seeds decide after {rungs} of the budget: "
+        f"{settings.halving.keep:.0%} of the arms go on each time"
+    )
+
+
+def show(standings: Sequence[Standing]) -> None:
+    """Print how far each run is."""
+    table = Table("run", "state", "images", "of", "why", box=None)
+    for one in standings:
+        task = one.task
+        table.add_row(*map(Text, (task.name, one.status, f"{one.images:,}", f"{task.images:,}", one.reason)))
+    screen().print(table)
+
+
+def screen() -> Console:
+    """Return where to print: what is not a terminal is wide, so that nothing is cut."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=WIDTH)

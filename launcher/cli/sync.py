@@ -1,0 +1,97 @@
+"""`lienzo sync RUN`: send W&B what it lacks of a run, from wherever there is a network."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from trainer.config.wandb_environment import has_key, server_url
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity
+from trainer.tracking.wandb_run import WandbRun
+from trainer.tracking.wandb_uploader import Mirror, abandon_service, explain, sole_sender
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Send W&B the rows of a run that it does not have yet. Harmless at any time, and as often as you like."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """the run folder"""
+    follow: bool = False
+    """go on until the run has ended"""
+
+
+def run_sync(arguments: Sync) -> int:
+    """Carry out the command; its exit code."""
+    return sync(arguments.run, arguments.follow)
+
+
+def sync(path: Path, follow: bool) -> int:
+    """Send what W&B lacks of the run in `path`; 0 when it has everything."""
+    run = RunFolder(path)
+    if not run.wandb_identity.exists():
+        return complain(f"{path} is not a run folder: it has no {run.wandb_identity.name}")
+    if not has_key():
+        return complain(f"no W&B key for {server_url()}: set WANDB_API_KEY, or run: wandb login")
+    run.wandb.mkdir(exist_ok=True)
+    try:
+        with sole_sender(run, "online", wait=False):
+            return send(run, follow)
+    except BlockingIOError:
+        return complain(f"another process is sending {path} to W&B already, perhaps the training itself")
+    except KeyboardInterrupt:
+        return complain("stopped; the same command sends the rest", code=130)
+    except Exception as error:  # W&B's failures have many types
+        return complain(f"W&B at {server_url()} has not taken everything: {explain(error)}")
+    finally:
+        abandon_service()
+
+
+def send(run: RunFolder, follow: bool) -> int:
+    """Send the rows, tell how many went where, and ask W&B whether it kept them."""
+    mirror = Mirror(run, online=True)
+
+    def ended() -> bool:
+        mirror.outcome = outcome(run) or "interrupted"
+        return not follow or mirror.outcome != "interrupted"
+
+    try:
+        if follow:
+            mirror.run_until(ended)
+        while not follow and not mirror.follow(ended):
+            pass
+    except KeyboardInterrupt:
+        mirror.finish()
+        raise
+    return max((confirm(mirror, number) for number in {opened.number for opened in mirror.opened}), default=0)
+
+
+def confirm(mirror: Mirror, number: int) -> int:
+    """Report on one segment. W&B's client does not tell of rows that the server has refused, so ask the server."""
+    opened = [opened for opened in mirror.opened if opened.number == number]
+    sent, last = sum(one.sent for one in opened), opened[-1].last
+    if sent:
+        again = WandbRun(mirror.run, Identity.load(mirror.run.wandb_identity), number, online=True)
+        again.finish(mirror.outcome)
+        if again.last < last:
+            return complain(f"W&B run {again.id} has kept the rows up to images_seen {again.last} only, of {last}")
+    print(f"W&B run {opened[-1].id}: {sent} rows sent, complete up to images_seen {last}")
+    return 0
+
+
+def outcome(run: RunFolder) -> str | None:
+    """How the last attempt ended; None while it goes on, or if it was killed. An interrupted run is resumed."""
+    last = [event for event in journal.rows(run.events) if event["kind"] in ("start", "end")][-1:]
+    return last[0].get("outcome") if last else None
+
+
+def complain(message: str, code: int = 1) -> int:
+    """One line on standard error; the exit code."""
+    print(f"lienzo sync: {message}", file=sys.stderr)
+    return code

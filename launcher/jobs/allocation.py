@@ -1,0 +1,54 @@
+"""What Slurm has made of a plan: what it has taken against what was asked, what a start has against what it needs.
+
+A plugin of the site, a default or a variable may change a job between the plan and the queue. A job with fewer nodes or
+processes than planned would train all the same, slowly, and nobody would know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from launcher.jobs.job_record import JobRecord
+from launcher.jobs.resource_request import node_range
+from slurm.job import Place
+from slurm.records import Job
+
+
+def other_nodes(asked: str, taken: Job) -> str | None:
+    """Say that a job was taken with another number of nodes than asked for; None: it was not, or Slurm does not say."""
+    if not taken.nodes_asked:
+        return None
+    least, most = node_range(asked)
+    now_least, now_most = node_range(taken.nodes_asked)  # once it runs, twice the number that it has
+    if least <= now_least <= now_most <= most:
+        return None
+    return f"Slurm has taken the job with {taken.nodes_asked} nodes in place of {asked}"
+
+
+def other_terms(partition: str, time_min: int, taken: Job) -> Iterator[str]:
+    """Say what else is not as planned, and harms no run."""
+    if taken.partition not in ("", partition):
+        yield f"Slurm has put the job into partition {taken.partition} in place of {partition}"
+    if taken.partition and taken.time_min != time_min:
+        limit = f"{taken.time_min} minutes" if taken.time_min else "no limit"
+        yield f"Slurm has given each start {limit} in place of {time_min} minutes"
+    if not taken.requeues:
+        yield "Slurm will not start the job again: after an interruption, resume it"
+
+
+def other_world(place: Place, nodes: int, record: JobRecord) -> str | None:
+    """Say that a start has another number of processes than its job asked for; None: it has that number.
+
+    Args:
+        place: of this task.
+        nodes: that the job has.
+    """
+    least, most = node_range(record.nodes)
+    wanted = nodes * record.tasks_per_node
+    if least <= nodes <= most and place.size == wanted:
+        return None
+    return (
+        f"the job asked for {record.nodes} nodes with {record.tasks_per_node} processes each, and this start has "
+        f"{nodes} nodes and {place.size} processes: the job sets options of Slurm itself (SLURM_NTASKS, say): look "
+        "into `setup`, `environment` and `srun` of the site profile, and the site's own prolog, and resume"
+    )

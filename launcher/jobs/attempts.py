@@ -1,0 +1,146 @@
+"""The starts of a run's job on a cluster: what each began with, how it ended and why, and whether it goes on.
+
+`attempts.jsonl` has two rows for each start: one when it begins, one when its end is known. The batch script of the job
+writes both; the second one is missing when the batch script itself was killed, and then the next start writes it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from trainer.runs import journal
+from trainer.runs.journal import Journal, now
+from trainer.runs.run_folder import RunFolder
+
+NO_PROGRESS = 3  # so many starts in a row that brought nothing, by their own fault, end the run
+NODE_FAILURES = 2  # a node that failed so often is left out
+
+
+class Cause(StrEnum):
+    """Why a start of the job ended."""
+
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    REFUSED = "refused: bad input"
+    PREEMPTED = "preempted"
+    TIME_LIMIT = "time limit"
+    NODE_FAILED = "node failed"
+    REQUEUED = "requeued by an administrator"
+    ASKED = "asked to stop by a signal"
+    LEFT_OUT = "started again without nodes that failed"
+    DIVERGED = "diverged"
+    STALLED = "stalled"
+    CRASHED = "crashed"
+
+
+OWN_FAULTS = (Cause.TIME_LIMIT, Cause.STALLED, Cause.CRASHED)
+FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED)
+
+
+class Decision(StrEnum):
+    """What follows the end of a start."""
+
+    END = "end"
+    """The run is over, or waits for its user."""
+    GO_ON = "go on"
+    """The job is started again."""
+    STOP = "stop"
+    """It would be started again, but brings nothing."""
+    REFUSED = "requeue refused"
+    """It should be started again, and Slurm refused."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the job."""
+
+    job: int
+    restart: int
+    began: str
+    nodes: tuple[str, ...]
+    images_seen: int
+    """Of the last durable checkpoint when it began."""
+    ended: str | None = None
+    cause: Cause | None = None
+    detail: str = ""
+    """What is known besides the cause: the ranks, the exit code."""
+    saved: int = 0
+    """Images seen at the last durable checkpoint when it ended."""
+    failed_nodes: tuple[str, ...] = field(default=())
+    decision: Decision | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Name this start."""
+        return self.job, self.restart
+
+
+def read(run: RunFolder) -> list[Attempt]:
+    """Return the starts so far, in order; the last row of each wins."""
+    found: dict[tuple[int, int], Attempt] = {}
+    for row in journal.rows(run.attempts):
+        row = row | {"nodes": tuple(row["nodes"]), "failed_nodes": tuple(row["failed_nodes"])}
+        row |= {
+            "cause": Cause(row["cause"]) if row["cause"] else None,
+            "decision": Decision(row["decision"]) if row["decision"] else None,
+        }
+        attempt = Attempt(**row)
+        found[attempt.key] = attempt
+    return list(found.values())
+
+
+def write(run: RunFolder, attempt: Attempt) -> None:
+    """Record what is known of a start, durably."""
+    journal = Journal(run.attempts)
+    journal.append(asdict(attempt))
+    journal.sync()
+    journal.close()
+
+
+def durable_images(run: RunFolder) -> int:
+    """Return the images seen at the newest durable checkpoint; 0: none."""
+    newest = run.newest_checkpoint()
+    return newest[0] if newest else 0
+
+
+def fruitless(attempts: Sequence[Attempt]) -> int:
+    """Count the job's last starts in a row that ended by their own fault and brought no new durable checkpoint."""
+    count = 0
+    for attempt in reversed(attempts):
+        another_job = attempt.job != attempts[-1].job  # whoever resumes a run that was stopped wants to try again
+        if another_job or attempt.cause not in OWN_FAULTS or attempt.saved > attempt.images_seen:
+            break
+        count += 1
+    return count
+
+
+def decide(attempts: Sequence[Attempt]) -> Decision:
+    """Say what follows the end of the last start."""
+    if attempts[-1].cause in FINAL:
+        return Decision.END
+    return Decision.STOP if fruitless(attempts) >= NO_PROGRESS else Decision.GO_ON
+
+
+def bad_nodes(attempts: Sequence[Attempt]) -> list[str]:
+    """Return the nodes that failed NODE_FAILURES times under the newest job.
+
+    Where half of a job's nodes or more go at once, it is the cluster that fails, and none of them is to blame.
+    """
+    mine = [attempt for attempt in attempts if attempt.job == attempts[-1].job]
+    blamed = [attempt for attempt in mine if 2 * len(attempt.failed_nodes) < max(len(attempt.nodes), 3)]
+    counts = Counter(node for attempt in blamed for node in attempt.failed_nodes)
+    return sorted(node for node, count in counts.items() if count >= NODE_FAILURES)
+
+
+def seconds(moment: str) -> float:
+    """Return a journal's time as seconds since 1970, which is how Slurm's are given."""
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def close(attempt: Attempt, cause: Cause, detail: str, saved: int, failed_nodes: Sequence[str] = ()) -> Attempt:
+    """Return a start whose end is known."""
+    return replace(attempt, ended=now(), cause=cause, detail=detail, saved=saved, failed_nodes=tuple(failed_nodes))

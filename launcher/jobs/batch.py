@@ -1,0 +1,117 @@
+"""What the batch script runs on the first node: `python -m launcher.jobs.batch begin RUN`, and `… ended RUN CODE`.
+
+`begin` records the start, and serves the store where the ranks meet, on a port that it holds before anybody is told of
+it; it ends with its standard input. `ended` finds out why the start has ended, and has the job started again, or not.
+Neither waits for torch: what happens here is time in which nobody trains.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Attempt, Cause, Decision
+from launcher.jobs.exit_cause import MARK, explain_silence
+from launcher.jobs.exit_handler import can_do_without, ended, patiently, record, start_again, this_start
+from launcher.jobs.job_record import JobRecord, find
+from slurm import control, job
+from trainer.runs.run_folder import RunFolder
+
+POLL_S = 0.25
+ORDERLY_END_S = 2.0  # KillWait, after which SIGKILL comes, is 30 s by default
+KILLED = 128 + signal.SIGKILL
+
+
+def begin(run: RunFolder) -> int:
+    """Record this start, then serve the store where its ranks meet; print where that is."""
+    known = close_silent(run)
+    submitted = adopt(run)
+    if submitted and submitted.cancelled and submitted.job in (0, job.job_id()):
+        record(run, replace(attempts.close(this_start(run), Cause.CANCELLED, "", 0), decision=Decision.END))
+        return 1
+    if known and known[-1].decision is Decision.STOP and known[-1].job == job.job_id():
+        return 1
+    print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
+    mine = this_start(run)
+    bad = sorted({*attempts.bad_nodes([*known, mine])} & {*mine.nodes})
+    if bad and known[-1].cause is not Cause.LEFT_OUT and can_do_without(run, bad):
+        closed = attempts.close(mine, Cause.LEFT_OUT, ", ".join(bad), mine.images_seen)
+        record(run, start_again(run, closed, bad))
+        return 1
+    record(run, mine)
+    address = patiently(partial(control.node, job.node_name())).address
+    listener = socket.create_server(("", 0), backlog=4096)
+    print(address, listener.getsockname()[1], flush=True)
+    serve(run, listener, address)
+    return 0
+
+
+def adopt(run: RunFolder) -> JobRecord | None:
+    """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
+    submitted = find(run)
+    if submitted and submitted.task is not None and submitted.job in (0, job.array()):
+        submitted = replace(submitted, job=job.job_id(), task=None)
+        try:
+            submitted.save(run)
+        except OSError as error:
+            print(f"lienzo: {run.job} cannot be written: {error.strerror}", file=sys.stderr)
+    return submitted
+
+
+def close_silent(run: RunFolder) -> list[Attempt]:
+    """Close the starts that have ended without a word, and return all starts before this one."""
+    known = attempts.read(run)
+    for number, before in enumerate(known):
+        if before.ended is None and gone(before):
+            known[number] = patiently(partial(explain_silence, run, before))
+            known[number] = replace(known[number], decision=attempts.decide(known[: number + 1]))
+            record(run, known[number])
+    return known
+
+
+def gone(before: Attempt) -> bool:
+    """Tell whether a start without an end is over: this job's own is, another job's if Slurm does not run it."""
+    if before.job == job.job_id():
+        return True
+    other = patiently(partial(control.job, before.job))
+    return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
+
+
+def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
+    """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
+
+    SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
+    their own by then, bash never comes to call `ended`; so it is done from here.
+    """
+    terminated: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(time.monotonic()))
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
+
+    port = listener.getsockname()[1]
+    store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    while not select.select([sys.stdin], [], [], POLL_S)[0]:
+        if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
+            now = patiently(partial(control.job, job.job_id()))
+            if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
+                ended(run, KILLED)
+            terminated.clear()
+    del store
+
+
+def main() -> int:
+    """Run one of both."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # Slurm may send them to the whole batch step; the ranks answer
+    verb, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
+    return begin(run) if verb == "begin" else ended(run, int(sys.argv[3]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+"""The job of a run, as submitit writes and submits it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from submitit import SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from launcher.jobs.allocation import other_nodes, other_terms
+from launcher.jobs.environment_reset import without_inherited
+from launcher.jobs.job_record import comment
+from slurm import control
+from slurm.profile import Profile
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a job asks the cluster for."""
+
+    name: str
+    nodes: str
+    """4, or 2-4: what is free."""
+    tasks_per_node: int
+    cpus_per_task: int
+    gpus_per_node: int
+    time_min: int
+    after: str | None
+    """Start when this job has ended."""
+    profile: Profile
+    token: str = ""
+    """Tells this job from any other of its number."""
+
+    @property
+    def cpus_per_node(self) -> int:
+        """What the ranks of a node need together: without it, srun may start one rank a node only."""
+        return self.tasks_per_node * self.cpus_per_task
+
+
+class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
+    """submitit's executor for Slurm, whose tasks run a command.
+
+    Tasks of submitit unpickle a function, and answer signals in its own way until then. Ours are plain programs, which
+    note signals from their first line on, and there is nothing to unpickle.
+    """
+
+    def __init__(self, folder: Path, command: list[str], request: Request) -> None:
+        super().__init__(folder)
+        self.command, self.request = command, request
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return shlex.join(self.command)
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return without_inherited(os.environ, super()._make_submission_command(submission_file_path))
+
+    def text(self) -> str:
+        """Return the batch script."""
+        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+
+    def submit_run(self) -> int:
+        """Submit, and return Slurm's number of the job, which Slurm has taken as it was asked for.
+
+        Raises:
+            Refused: Slurm does not take it, or another one.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with redirect_stderr(StringIO()):  # submitit repeats there what Slurm says
+                number = int(self._submit_command(self._submitit_command_str).job_id)
+        except FailedJobError as error:
+            lines = [line for line in str(error).splitlines() if "error:" in line]
+            raise Refused(f"Slurm does not take the job: {lines[-1] if lines else error}") from None
+        except FailedSubmissionError as error:
+            said = str(error).partition("\n")[0]
+            raise Refused(f"Slurm may or may not have taken the job; see: squeue --me. {said}") from None
+        self.compare(number)
+        return number
+
+    def compare(self, number: int) -> None:
+        """Hold what Slurm has taken against the request, and say on standard error what differs.
+
+        Raises:
+            Refused: the number of nodes does; the job is cancelled.
+        """
+        try:
+            taken = control.job(number)
+            if taken is None:
+                return
+            if problem := other_nodes(self.request.nodes, taken):
+                control.cancel(number)
+                raise Refused(f"{problem}, and is cancelled: a plugin of the site does that, or a default; see: sinfo")
+        except control.SlurmError:
+            return  # it is away for a moment, and each start looks at its nodes itself
+        for difference in other_terms(self.request.profile.partition, self.request.time_min, taken):
+            print(f"note: {difference}", file=sys.stderr)
+
+
+def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
+    """Return what submits a run's job, with the script that it will be."""
+    path = run.path.resolve()
+    setup = set_up(path, code, request.profile)
+    return executor_of(run.logs.resolve() / "slurm", ["launcher.jobs.rank", str(path)], setup, request)
+
+
+def executor_of(
+    folder: Path, module: list[str], setup: list[str], request: Request, together: bool = True
+) -> RunExecutor:
+    """Return what submits a job whose ranks run a module of ours with its arguments; Slurm speaks into `folder`.
+
+    Args:
+        together: as in `srun_arguments`.
+    """
+    profile = request.profile
+    made = RunExecutor(folder, rank_command(profile, module), request)
+    made.update_parameters(
+        job_name=request.name,
+        time=request.time_min,
+        cpus_per_task=request.cpus_per_task,
+        setup=setup,
+        signal_delay_s=profile.warn_s,
+        stderr_to_stdout=True,
+        wckey=None,
+        comment=comment(request.token) if request.token else None,
+        additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
+        srun_args=srun_arguments(request, together),
+        **{
+            name: value
+            for name, value in {
+                "partition": profile.partition,
+                "account": profile.account,
+                "qos": profile.qos,
+                "constraint": profile.constraint,
+                "gpus_per_node": request.gpus_per_node,
+                "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
+                "exclusive": profile.exclusive,
+                "dependency": f"afterany:{request.after}" if request.after else None,
+            }.items()
+            if value
+        },
+    )
+    return made
+
+
+def srun_arguments(request: Request, together: bool = True) -> list[str]:
+    """Return how srun starts the ranks. A range of nodes gets all that are free only if the script names no tasks.
+
+    Args:
+        together: the end of one is that of all.
+    """
+    profile = request.profile
+    arguments = [f"--kill-on-bad-exit={int(together)}", "--wait=0", f"--ntasks-per-node={request.tasks_per_node}"]
+    if request.cpus_per_task > 1:
+        arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
+    if request.gpus_per_node:
+        arguments.append("--gpu-bind=none")  # each rank sees all of its node's GPUs, and takes that of its number
+    if profile.container == "pyxis":
+        arguments.append(f"--container-image={profile.image}")
+        arguments += [f"--container-mounts={','.join(profile.mounts)}"] if profile.mounts else []
+    return [*arguments, *profile.srun]
+
+
+def rank_command(profile: Profile, module: list[str]) -> list[str]:
+    """Return what runs a module of ours on a node, with its arguments."""
+    prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
+    return [*prefix, profile.python or sys.executable, "-m", *module]
+
+
+def binds(profile: Profile) -> list[str]:
+    """Return apptainer's arguments for the folders that the container sees, and for its GPUs."""
+    return ["--nv", *(f"--bind={mount}" for mount in profile.mounts)]
+
+
+def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
+    """Return the lines of shell around srun: bash waits out signals, `begin` opens the start, `ended` closes it."""
+    return [*surroundings(code, profile), *guard(shlex.quote(str(run)))]
+
+
+def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
+    """Return the lines that guard a start of the run that the word `run` names in shell.
+
+    Args:
+        srun: the function that takes the place of srun, and is patient with it.
+        at_end: what the trap does last.
+    """
+    batch = shlex.join([sys.executable, "-m", "launcher.jobs.batch"])
+    return [
+        "# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.",
+        "trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM",
+        "trap : USR1 USR2 CONT",
+        f'{srun}() {{ command srun "$@" & local ranks=$! code',
+        "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
+        'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
+        f"  {batch} ended {run} $code; {at_end}; }}",
+        "trap ended EXIT",
+        f"coproc MEETING {{ exec {batch} begin {run}; }}",
+        'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',
+        "export MASTER_ADDR MASTER_PORT",
+    ]
+
+
+def surroundings(code: Path, profile: Profile) -> list[str]:
+    """Return the lines of shell that lead to the code, and to the site's ways."""
+    variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    if profile.interface:
+        variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
+    variables |= dict(variable.split("=", 1) for variable in profile.environment)
+    return [
+        f"cd {shlex.quote(str(code))} || exit 1",
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *profile.setup,
+    ]

@@ -1,0 +1,52 @@
+"""A copy of the code that a job runs, so that what is edited later does not leak into its next start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
+
+HOME = Path(__file__).parents[2]
+PACKAGES = ("launcher", "trainer", "shards", "slurm", "command_line")
+
+
+def take(run: RunFolder, submission: int) -> Path:
+    """Copy the packages into the run folder, for one submission of it; return the copy.
+
+    Raises:
+        Refused: it cannot be written.
+    """
+    return copy(run.code / f"{submission:04d}")
+
+
+def copy(target: Path) -> Path:
+    """Copy the packages into a folder, and note the commit and what differs from it; return its full path.
+
+    Raises:
+        Refused: it cannot be written.
+    """
+    try:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for package in PACKAGES:
+            shutil.copytree(HOME / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
+        (target / "origin.json").write_text(json.dumps({"from": str(HOME), "commit": commit, "changed": bool(changes)}))
+        if changes:
+            (target / "changes.diff").write_text(changes)
+    except OSError as error:
+        raise Refused(f"the code cannot be copied into {target}: {error.strerror}") from error
+    return target.resolve()
+
+
+def git(*arguments: str) -> str | None:
+    """Ask git about the checkout; None where this is none."""
+    try:
+        done = subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,172 @@
+"""Why a start of the job has ended, from what the ranks, srun and Slurm have left behind."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from launcher.jobs.attempts import Attempt, Cause, close, durable_images, seconds
+from launcher.jobs.evaluation_target import Wish
+from launcher.jobs.job_record import find
+from slurm import control
+from slurm.records import Job, Node
+from trainer.runs import journal
+from trainer.runs.run_folder import RunFolder
+
+TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than asked
+ANSWER_S = 3.0
+MARK = "lienzo: a start of the job begins"  # in the log of the batch script
+VERDICT = re.compile(r"JOB \d+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?) \*")
+COMPLAINT = re.compile(r"srun: error: (.+)")
+DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
+
+
+def explain(run: RunFolder, attempt: Attempt, code: int, now: Job | None) -> Attempt:
+    """Close a start whose ranks have ended with `code`, the greatest of theirs."""
+    events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
+    cause, detail, nodes = why(run, attempt, code, now, events)
+    return close(attempt, cause, detail, durable_images(run), nodes)
+
+
+def why(
+    run: RunFolder, attempt: Attempt, code: int, now: Job | None, events: list[dict[str, Any]]
+) -> tuple[Cause, str, list[str]]:
+    """Return the cause, what else is known, and the nodes to blame."""
+    ends = [row for row in events if row["kind"] == "end"]
+    outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
+    wish = Wish.of(run)
+    if outcome == "finished" and not (wish and wish.due(run)):  # said when all was durable, whatever came then
+        return Cause.FINISHED, "", []
+    record = find(run)
+    if record and record.cancelled:
+        return Cause.CANCELLED, "", []
+    saved = "saved" if outcome == "interrupted" else "the grace time was too short for a save"
+    if now and now.restarts > attempt.restart:  # Slurm is starting it again already
+        return why_requeued(run, attempt, now, saved)
+    if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
+        late = now.reason == "TimeLimit" or verdict(run, attempt.job) == "TIME LIMIT"
+        return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
+    if ends and ends[-1].get("diverged"):
+        return Cause.DIVERGED, ends[-1]["problem"], []
+    refusals = [row["problem"] for row in events if row["kind"] == "refused"]
+    if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
+        unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"
+        return Cause.REFUSED, refusals[0] if refusals else unsaid, []
+    if now and preempted(now, attempt):
+        return Cause.PREEMPTED, saved, []
+    warn_s = record.warn_s if record else 0
+    if now and now.end_time and time.time() >= now.end_time - warn_s - TIME_LIMIT_SLACK_S:
+        return Cause.TIME_LIMIT, saved, []
+    if code == 0 and outcome == "interrupted":
+        return Cause.ASKED, str(received), []
+    return why_broken(run, attempt, code, events)
+
+
+def why_broken(
+    run: RunFolder, attempt: Attempt, code: int, events: list[dict[str, Any]]
+) -> tuple[Cause, str, list[str]]:
+    """Return the cause of an end that nobody wanted."""
+    if silent := not_answering(attempt.nodes):
+        return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
+    if stalls := [row for row in events if row["kind"] == "stalled"]:
+        return Cause.STALLED, stalls[0]["problem"], stalls[0]["places"]
+    node, detail = first_death(run, attempt.job)
+    return Cause.CRASHED, detail or describe(code), [node] if node else []
+
+
+def why_requeued(run: RunFolder, attempt: Attempt, now: Job, saved: str) -> tuple[Cause, str, list[str]]:
+    """Return why Slurm starts a job again of its own accord, or at an administrator's word."""
+    if preempted(now, attempt) or verdict(run, attempt.job) == "PREEMPTION":
+        return Cause.PREEMPTED, saved, []
+    if failed := failed_since(attempt):
+        return Cause.NODE_FAILED, ", ".join(failed), failed
+    return Cause.REQUEUED, saved if saved == "saved" else "", []
+
+
+def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
+    """Close a start whose batch script did not live to say how it ended: Slurm has killed it, or its node is gone."""
+    now = control.job(silent.job)
+    if now is None:
+        return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
+    if now.state in ("CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"):  # another job's, which nobody has started again
+        cause = {"CANCELLED": Cause.CANCELLED, "TIMEOUT": Cause.TIME_LIMIT}.get(now.state, Cause.CRASHED)
+        return close(silent, cause, "without a last word", durable_images(run))
+    cause, detail, nodes = why_requeued(run, silent, now, "the grace time was too short for a save")
+    return close(silent, cause, detail, durable_images(run), nodes)
+
+
+def preempted(now: Job, attempt: Attempt) -> bool:
+    """Tell whether a job of higher priority took the nodes in this start."""
+    return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
+
+
+def failed_since(attempt: Attempt) -> list[str]:
+    """Return the nodes of a start that are down, or have started anew since it began."""
+    try:
+        nodes = [node for node in control.nodes() if node.name in attempt.nodes]
+    except control.SlurmError:
+        return []
+
+    def failed(node: Node) -> bool:
+        down = node.state.startswith("DOWN") or "*" in node.state
+        return down or (node.slurmd_start_time is not None and node.slurmd_start_time > seconds(attempt.began))
+
+    return [node.name for node in nodes if failed(node)]
+
+
+def not_answering(names: Sequence[str]) -> list[str]:
+    """Return the nodes whose slurmd takes no connections: Slurm itself notices a dead node only after a while."""
+    try:
+        nodes = [node for node in control.nodes() if node.name in names]
+    except control.SlurmError:
+        return []  # the controller is away: nothing is known of the nodes
+    with ThreadPoolExecutor(32) as threads:
+        return [node.name for node, there in zip(nodes, threads.map(answers, nodes), strict=True) if not there]
+
+
+def answers(node: Node) -> bool:
+    """Tell whether a node's slurmd takes connections."""
+    try:
+        with socket.create_connection((node.address, node.port), timeout=ANSWER_S):
+            return True
+    except OSError:
+        return False
+
+
+def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
+    """Return node and words of srun about the first rank that died in the newest start, or else why srun failed."""
+    said = newest_words(run, job)
+    if death := DEATH.search(said):
+        return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
+    complaint = COMPLAINT.search(said)
+    return None, complaint[1] if complaint else ""
+
+
+def verdict(run: RunFolder, job: int) -> str:
+    """Return why Slurm ended the newest start, in its own words: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
+    found = VERDICT.findall(newest_words(run, job))
+    return str(found[0]) if found else ""
+
+
+def newest_words(run: RunFolder, job: int) -> str:
+    """Return what the batch script and srun have said since the newest start began."""
+    log = batch_log(run, job)
+    return log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
+
+
+def batch_log(run: RunFolder, job: int) -> Path:
+    """Return where the batch script and srun themselves speak."""
+    return run.logs / "slurm" / f"{job}_0_log.out"
+
+
+def describe(code: int) -> str:
+    """Say what the exit code of the ranks means."""
+    if code > 128 and code - 128 in [*signal.Signals]:
+        return f"a rank was killed by {signal.Signals(code - 128).name}"
+    return f"exit code {code}"

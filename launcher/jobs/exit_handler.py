@@ -1,0 +1,121 @@
+"""The end of a start of the job: why it came, and whether Slurm is asked to start the job again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from launcher.jobs import attempts
+from launcher.jobs.attempts import Attempt, Cause, Decision
+from launcher.jobs.exit_cause import describe, explain
+from launcher.jobs.job_record import find
+from slurm import control, job
+from trainer.runs.journal import now
+from trainer.runs.run_folder import RunFolder
+
+T = TypeVar("T")
+
+PAUSE_S = 5.0
+
+
+def ended(run: RunFolder, code: int) -> int:
+    """Record how this start ended, have the job started again if it should go on, and return the job's exit code."""
+    known = attempts.read(run)
+    mine = next((a for a in known if a.key == (job.job_id(), job.restart())), None)
+    if mine is None:
+        if known and known[-1].decision is Decision.STOP and known[-1].job == job.job_id():
+            return code
+        mine = this_start(run)  # its beginning could not be written: the disk was full
+    elif mine.ended is not None:  # by `serve`, when the ranks had not saved yet, or by `begin`
+        record(run, replace(mine, saved=max(mine.saved, attempts.durable_images(run))))
+        return code
+    else:
+        known.remove(mine)  # another job of the same run may have begun, and been refused, since
+    known.append(explained(run, mine, code))
+    decision = attempts.decide(known)
+    mine = replace(known[-1], decision=decision)
+    record(run, mine)  # before the requeue, after which this process has not long to live
+    if decision is Decision.GO_ON:
+        again = start_again(run, mine, attempts.bad_nodes(known))
+        if again != mine:
+            record(run, again)
+    elif starting_again(mine):  # Slurm would, of its own accord
+        control.cancel(job.own_name(mine.job))
+    return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
+
+
+def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
+    """Return this start with its end; whatever is wrong with what it left behind, the run goes on."""
+    try:
+        return explain(run, mine, code, patiently(partial(control.job, mine.job)))
+    except (OSError, ValueError, LookupError, TypeError, control.SlurmError) as error:
+        return attempts.close(mine, Cause.CRASHED, f"{describe(code)}; {error!r}", attempts.durable_images(run))
+
+
+def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
+    """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
+    found = patiently(partial(control.job, mine.job))
+    under_way = found is not None and found.restarts > mine.restart
+    ending = found is not None and found.state != "RUNNING" and not under_way
+    if ending and mine.cause is not Cause.TIME_LIMIT:  # scancel, in this moment: a requeue would revive the job
+        return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
+    try:
+        if not under_way:
+            patiently(partial(control.requeue, job.own_name(mine.job)))
+    except control.SlurmError as error:
+        if not starting_again(mine):  # it may have been heard in spite of what it said
+            print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
+            return replace(mine, decision=Decision.REFUSED, detail=f"{mine.detail}; {error}".lstrip("; "))
+    if not bad:
+        return replace(mine, decision=Decision.GO_ON)
+    note = f"{', '.join(bad)} failed {attempts.NODE_FAILURES} times, but the job cannot do without"
+    if can_do_without(run, bad):
+        try:
+            control.exclude(job.own_name(mine.job), bad)
+            note = f"{', '.join(bad)} left out from now on"
+        except control.SlurmError as error:
+            note += f": {error}"
+    return replace(mine, decision=Decision.GO_ON, detail=f"{mine.detail}; {note}".lstrip("; "))
+
+
+def starting_again(mine: Attempt) -> bool:
+    """Tell whether Slurm is starting the job again already."""
+    found = patiently(partial(control.job, mine.job))
+    return found is not None and found.restarts > mine.restart
+
+
+def can_do_without(run: RunFolder, bad: Sequence[str]) -> bool:
+    """Tell whether the partition has enough nodes for the job besides the bad ones: Slurm would wait for ever."""
+    submitted = find(run)
+    if submitted is None:
+        return False
+    there = [p for p in patiently(control.partitions) if p.name == submitted.partition]
+    return bool(there) and len({*there[0].nodes} - {*bad}) >= int(submitted.nodes.partition("-")[0])
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Ask Slurm until it answers: while its controller is away, nobody else starts this job again."""
+    while True:
+        try:
+            return act()
+        except control.NoAnswer as error:
+            print(f"lienzo: {error}; asking again", file=sys.stderr)
+            time.sleep(PAUSE_S)
+
+
+def record(run: RunFolder, attempt: Attempt) -> None:
+    """Write down what is known of a start; a full disk must not keep the job from being started again."""
+    try:
+        attempts.write(run, attempt)
+    except OSError as error:
+        print(f"lienzo: {run.attempts} cannot be written: {error.strerror}; {attempt}", file=sys.stderr)
+
+
+def this_start(run: RunFolder) -> Attempt:
+    """Return what is known of this start when it begins."""
+    nodes = tuple(control.expand(job.node_list()))
+    return Attempt(job.job_id(), job.restart(), now(), nodes, attempts.durable_images(run))

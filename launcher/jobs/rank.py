@@ -1,0 +1,67 @@
+"""One task of a job: `python -m launcher.jobs.rank RUN`, started by srun on every node.
+
+Signals are only noted from the first moment on, so that one which comes while torch is still being loaded is answered
+like any other: at the next step boundary.
+"""
+
+from __future__ import annotations
+
+from trainer.core.stopping import Outcome, StopRequest
+
+stop = StopRequest()
+stop.install()
+
+import logging  # noqa: E402
+import os  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from launcher.jobs import job_record  # noqa: E402
+from launcher.jobs.allocation import other_world  # noqa: E402
+from slurm import job  # noqa: E402
+from trainer.distributed.rank_environment import become_rank  # noqa: E402
+from trainer.launch.job_context import Cluster  # noqa: E402
+from trainer.runs.journal import Journal, event  # noqa: E402
+from trainer.runs.run_folder import RunFolder  # noqa: E402
+
+
+def speak_into(path: Path) -> None:
+    """Let all that this process says, native libraries included, go to a file of its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(log, stream.fileno())
+    os.close(log)
+
+
+def join(place: job.Place) -> None:
+    """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
+    become_rank(place.rank, place.local_rank, place.size, place.local_size)
+    if interface := job.interface_towards(os.environ["MASTER_ADDR"]):
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
+
+
+def main() -> None:
+    """Train, and end with 0 where the job's end is in order: srun kills the other ranks at any other code."""
+    run, place = RunFolder(Path(sys.argv[1])), job.place()
+    if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
+        sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
+    speak_into(run.log(place.job, place.restart, place.rank))
+    if (submitted := job_record.find(run)) and (problem := other_world(place, job.num_nodes(), submitted)):
+        print(f"refused: {problem}", flush=True)
+        if place.rank == 0:
+            Journal(run.events).append(event("refused", problem=problem))
+        os._exit(Outcome.REFUSED)
+    join(place)
+    from trainer.runs.config_loading import read_config
+    from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
+
+    cluster = Cluster(f"Slurm job {place.job}", place.restart, place.node, own_log=True, stop=stop)
+    outcome = run_rank(read_config(run), run, cluster)
+    logging.shutdown()
+    os._exit(0 if outcome in (Outcome.FINISHED, Outcome.INTERRUPTED) else outcome)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The runs of a study on this machine: one after the other, or a few at a time."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from command_line.signals import answerable
+from launcher.study.plan import Plan, Task
+from launcher.study.run_progress import note_broken
+from trainer.config.config import Config
+from trainer.core.stopping import REQUESTS, Outcome
+from trainer.core.suspension import suspend_together
+from trainer.launch.local_processes import default_processes
+from trainer.runs import lease
+from trainer.runs.config_loading import write_config
+
+CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
+POLL_S = 0.5
+GO_ON = "go on with: "  # ends what a process says to a user, not why it failed
+MOST_WORDS = 300  # characters of the last line of a failed process
+
+
+class Here:
+    """Trains and measures runs on this machine, until asked to stop.
+
+    Args:
+        plan: of the study that they belong to.
+        at_once: so many at the same time.
+    """
+
+    def __init__(self, plan: Plan, at_once: int) -> None:
+        self.plan, self.at_once = plan, at_once
+        self.stopping = threading.Event()
+        self.children: set[subprocess.Popen[bytes]] = set()
+
+    def __call__(self, tasks: Sequence[tuple[Task, Config]]) -> bool:
+        """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
+        before = {number: signal.signal(number, self.stop) for number in answerable(REQUESTS)}
+        suspend_together(self.children)
+        try:
+            with ThreadPoolExecutor(self.at_once) as pool:
+                list(pool.map(self.carry_out, *zip(*tasks, strict=True)))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return not self.stopping.is_set()
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """Have what runs save and end."""
+        self.stopping.set()
+        for child in list(self.children):
+            with suppress(ProcessLookupError):
+                child.send_signal(signal.SIGTERM)
+
+    def carry_out(self, task: Task, config: Config) -> None:
+        """Train a run and measure it; one that fails is noted, and the others go on."""
+        while trains_here(task) and not self.stopping.is_set():
+            time.sleep(POLL_S)  # by what an earlier call has left behind
+        if self.stopping.is_set():
+            return
+        write_config(task.run, config)
+        if wish := self.plan.wish(task):
+            wish.save(task.run)
+        say(f"{task.name}: trains until {task.images:,} images")
+        processes = config.processes or max(1, default_processes(config) // self.at_once)
+        train = ["trainer", "train", "--run", str(task.run.path.resolve()), "--processes", str(processes)]
+        measure = ["launcher.study.evaluate_run", str(task.run.path.resolve()), "--processes", str(processes)]
+        for command in (train, measure):
+            if not self.run(task, command):
+                return
+        say(f"{task.name}: {said(self.plan, task)}")
+
+    def run(self, task: Task, command: Sequence[str]) -> bool:
+        """Run one of our modules; False: it failed, or was asked to stop."""
+        log = task.run.logs / "here.log"
+        log.parent.mkdir(exist_ok=True)
+        with log.open("ab") as output:
+            begins = output.tell()
+            child = subprocess.Popen(
+                [sys.executable, "-m", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=CODE,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # a Ctrl-C is ours to pass on
+            )
+            self.children.add(child)
+            if self.stopping.is_set():  # it came between
+                child.send_signal(signal.SIGTERM)
+            code = child.wait()
+            self.children.discard(child)
+        if code == 0 or self.stopping.is_set() or code == Outcome.INTERRUPTED:
+            return code == 0
+        lines = log.read_bytes()[begins:].decode(errors="replace").splitlines()
+        words = [line.strip() for line in lines if re.search(r"\w", line) and GO_ON not in line] or ["it said nothing"]
+        problem = f"{command[0]} ended with {code}: {words[-1][:MOST_WORDS]}"
+        note_broken(task, problem)
+        say(f"{task.name}: FAILED: {problem}; see {log}")
+        return False
+
+
+def trains_here(task: Task) -> bool:
+    """Tell whether a process of this machine trains a task's run."""
+    holder = lease.living(task.run)
+    return holder is not None and holder.boot == lease.boot()
+
+
+def said(plan: Plan, task: Task) -> str:
+    """Say what came of a run."""
+    if task.seed_set is None:
+        speed = plan.images_per_s(task.arm)
+        return "its speed could not be told" if speed is None else f"{speed:.0f} images/s"
+    score, metric = plan.score(task), plan.settings.evaluation.metric
+    return f"{metric} could not be measured" if score is None else f"{metric} {score:.4g}"
+
+
+def say(line: str) -> None:
+    """Say how it goes."""
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)

@@ -1,0 +1,28 @@
+"""What there is of a study, written into its folder and shown on the terminal."""
+
+from __future__ import annotations
+
+from rich.console import RenderableType
+
+from launcher.study.analysis import results
+from launcher.study.analysis.comparison import compare
+from launcher.study.collect import collect
+from launcher.study.folder import WAIT_S
+from launcher.study.plan import Plan
+from launcher.study.report import export, page
+
+
+def report(plan: Plan) -> RenderableType:
+    """Write results, conclusions and page, each at once or not at all; return what a terminal shows.
+
+    Raises:
+        Refused: another process does not come to an end of that.
+    """
+    with plan.folder.held("report", WAIT_S):  # who collects later writes later
+        found = collect(plan)
+        concluded = compare(found)
+        results.write(found, plan.folder.results)
+        export.write_conclusions(found, concluded, plan.folder.conclusions)
+        export.write_csv(found, plan.folder.table)
+        page.write(found, plan.folder.page)
+    return export.view(found, concluded)

@@ -1,0 +1,1 @@
+"""The page of a study, its tables and figures, and the files for spreadsheets."""

@@ -1,0 +1,96 @@
+"""The page of a study: one HTML file that needs no network, answers first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from launcher.study.analysis.comparison import Comparison, compare
+from launcher.study.analysis.results import Study
+from launcher.study.report import figures, words
+from launcher.study.report.markup import Markup, join, tag
+from launcher.study.report.pictures import grids
+from launcher.study.report.tables import arms_table, failures, matrix, pairs_table, rungs
+from shards.atomic_files import write_atomically
+
+STYLE = Path(__file__).with_suffix(".css")
+
+
+def write(study: Study, path: Path) -> None:
+    """Write a study's page; paths of sample grids are seen from its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_atomically(path, page(study, path.parent).encode())
+
+
+def page(study: Study, folder: Path) -> str:
+    """Return the page of a study in this folder."""
+    found = compare(study)
+    style = Markup(STYLE.read_text())
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{study.name}: {words.headline(study, found)}"),
+        tag("style", style),
+    )
+    answer = [
+        tag("h1", f"Study {study.name}"),
+        tag("p", words.headline(study, found), class_="answer"),
+        tag("ul", *(tag("li", finding) for finding in words.findings(study, found))),
+    ]
+    sections = [
+        section("Arms", arms_table(study, found), figure_row(scores_and_cost(study, found))),
+        section("Pairs", matrix(found), pairs_table(study, found)) if found.pairs else Markup(),
+        section("While training", figure_row(learning(study))),
+        section("What they paint", grids(study, folder)),
+        section("Left behind", rungs(study)) if study.rungs else Markup(),
+        section("Failures", failures(study)),
+        section("How it was measured", description(words.measured(study))),
+        section("Once more", reproduce(study)),
+    ]
+    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *answer, *sections)), lang="en") + "\n"
+
+
+def section(title: str, *parts: Markup) -> Markup:
+    """Return a section; none where it has nothing to say."""
+    return tag("section", tag("h2", title), *parts) if any(parts) else Markup()
+
+
+def scores_and_cost(study: Study, found: Comparison) -> Iterator[Markup]:
+    """Yield the figures of the results."""
+    if any(summary.mean and summary.rung is None for summary in found.arms):
+        yield figures.scores(study, found)
+    if any(summary.mean and summary.node_hours and summary.rung is None for summary in found.arms):
+        yield figures.cost(study, found)
+
+
+def learning(study: Study) -> Iterator[Markup]:
+    """Yield the learning curves of the deciding metric, or of those that were measured in training."""
+    curves = [entry.curve for entry in study.entries if entry.role == "compare"]
+    seen = Counter(metric for curve in curves for point in curve for metric in point.metrics)
+    drawn = [name for name in seen if any(len(figures.points(curve, name)) > 1 for curve in curves)]
+    for name in [study.metric] if study.metric in drawn else sorted(drawn)[:2]:
+        yield figures.curves(study, name)
+
+
+def figure_row(parts: Iterator[Markup]) -> Markup:
+    """Put figures side by side where there is room."""
+    drawn = [*parts]
+    return tag("div", *drawn, class_="figures") if drawn else Markup()
+
+
+def description(items: Iterator[tuple[str, str]]) -> Markup:
+    """Return a list of terms and their meaning."""
+    return tag("dl", *(join(tag("dt", term), tag("dd", meaning)) for term, meaning in items))
+
+
+def reproduce(study: Study) -> Markup:
+    """Return the command that makes the study again."""
+    return join(
+        tag("p", f"Made by lienzo {study.made.version}. The same command trains only what is missing."),
+        tag("pre", tag("code", study.made.command), tabindex="0"),
+    )

@@ -1,0 +1,157 @@
+"""The tables of a study's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launcher.study.analysis.comparison import ArmSummary, Comparison
+from launcher.study.analysis.pairs import Effect, Interval, Pair
+from launcher.study.analysis.results import Budget, Study
+from launcher.study.report import words
+from launcher.study.report.markup import Markup, join, tag
+from launcher.study.report.words import number, p_value, percent, within
+
+
+def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
+    """Return a table that scrolls by itself; the first cell of a row names it."""
+    head = tag("tr", *(tag("th", name, scope="col") for name in header))
+    body = (tag("tr", tag("th", first, scope="row"), *map(cell, rest)) for first, *rest in rows)
+    whole = tag("table", tag("caption", tag("span", caption)), tag("thead", head), tag("tbody", *body))
+    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def limits(estimate: Interval | Effect | None, signed: bool = False) -> Markup:
+    """Return a cell with an estimate, and its limits below it."""
+    return below(*within(estimate, signed).split(" ", 1))
+
+
+def shares(estimate: Interval | None, before: str = "") -> Markup:
+    """Return a cell with a share, and its limits below it."""
+    value, *ends = percent(estimate).split(" ", 1)
+    return below(before + value if ends else value, *ends)
+
+
+def below(first: str, *rest: str) -> Markup:
+    """Return a cell of lines that do not break; those after the first are small."""
+    return tag("td", first, *(join(tag("br"), tag("small", line)) for line in rest), class_="tight")
+
+
+def cell(content: str | Markup) -> Markup:
+    """Return a cell; markup that is a cell already stays."""
+    return content if isinstance(content, Markup) and content.startswith("<td") else tag("td", content)
+
+
+def arms_table(study: Study, found: Comparison) -> Markup:
+    """Return what each arm is, scored and cost."""
+    arms = {arm.name: arm for arm in study.arms}
+
+    def row(summary: ArmSummary) -> list[str | Markup]:
+        arm = arms[summary.arm]
+        what = below(arm.recipe, *(f"{name} {value}" for name, value in arm.settings.items()))
+        failed = shares(summary.failure_rate, f"{summary.failed} of {summary.ended}, ")
+        return [
+            summary.arm,
+            limits(summary.mean) if summary.rung is None else f"left behind at rung {summary.rung}",
+            summary.letters or "–",
+            "–" if summary.spread is None else number(summary.spread),
+            str(len(summary.seeds)) + (f" (+{summary.unfinished})" if summary.unfinished else ""),
+            failed,
+            words.speed(summary),
+            words.hours(summary.hours),
+            words.hours(summary.node_hours),
+            "–" if summary.flops is None else f"{summary.flops:.2e}",
+            what,
+        ]
+
+    caption = (
+        f"{study.metric} ({study.better} is better): mean over seeds and its 95 % interval. Arms that share a letter "
+        "cannot be separated. Speed and cost are of training."
+    )
+    header = (
+        "Arm",
+        "Mean",
+        "Group",
+        "Spread",
+        "Seeds",
+        "Failed",
+        "Images/s",
+        "Time a run",
+        "Node time",
+        "FLOPs",
+        "Recipe",
+    )
+    return table(caption, header, [row(summary) for summary in found.arms])
+
+
+def matrix(found: Comparison) -> Markup:
+    """Return each arm against each: better, worse, or not to be separated."""
+    names = [summary.arm for summary in found.arms if summary.mean and summary.rung is None]
+    rows = [[a, *(verdict(found.pair(a, b), a) for b in names)] for a in names]
+    return table("Is the arm of the row better than that of the column?", ("", *names), rows)
+
+
+def verdict(pair: Pair | None, arm: str) -> Markup:
+    """Return the cell of a pair, from the side of one of its arms."""
+    if pair is None:
+        return tag("td", "–", class_="none")
+    if pair.p_corrected is None:
+        return tag("td", "no test", class_="none")
+    said, style = ("better" if arm == pair.a else "worse", "tight") if pair.separated else ("?", "tight none")
+    return tag(
+        "td", said, tag("br"), tag("small", p_value(pair.p_corrected)), class_=f"{style} {said.strip('?')}".strip()
+    )
+
+
+def pairs_table(study: Study, found: Comparison) -> Markup:
+    """Return the figures of each pair."""
+
+    def row(pair: Pair) -> list[str | Markup]:
+        name = f"{pair.a} − {pair.b}"
+        if pair.refusal:
+            return [name, limits(pair.difference, signed=True), tag("td", pair.refusal, colspan="6")]
+        more = "–" if pair.separated else "1,000 or more" if pair.more_seeds is None else str(pair.more_seeds)
+        return [
+            name,
+            limits(pair.difference, signed=True),
+            tag("td", p_value(words.p_of(pair)).removeprefix("p = ").removeprefix("p "), class_="tight"),
+            "–" if pair.p_sign_flip is None else f"{pair.p_sign_flip:.3g}",
+            limits(pair.effect, signed=True),
+            shares(pair.beats),
+            str(pair.seeds) if pair.seeds else "not paired",
+            more,
+        ]
+
+    caption = (
+        f"Difference of {study.metric}, with intervals that hold together. p: corrected for all pairs. Effect: Hedges' "
+        "g (two seeds give its interval only). Chance: that the first arm beats the second on a new seed."
+    )
+    header = ("Pair", "Difference", "p", "Sign-flip p", "Effect", "Chance", "Seeds", "More seeds needed")
+    return table(caption, header, [row(pair) for pair in found.pairs])
+
+
+def rungs(study: Study) -> Markup:
+    """Return who was left behind, and why."""
+    rows = [
+        [f"{place}: {arm}", words.amount(budget), "–" if score is None else number(score), "goes on" if on else "left"]
+        for place, rung in enumerate(study.rungs, start=1)
+        for budget in [Budget(study.budget.kind, rung.amount)]
+        for arm, score in rung.scores.items()
+        for on in [arm in rung.kept]
+    ]
+    caption = "Scores of the runs that only decide who goes on: they flatter the chosen, and are not compared."
+    return table(caption, ("Rung", "Budget used", study.metric, "Verdict"), rows)
+
+
+def failures(study: Study) -> Markup:
+    """Return each failed run with its reason, and how often runs were interrupted."""
+    failed = [entry for entry in study.entries if entry.status == "failed"]
+    rows = [[f"{e.arm}, seed {e.seed}", e.reason or "no reason is known", f"{e.images_seen:,}", e.run] for e in failed]
+    again, preempted = sum(e.restarts for e in study.entries), sum(e.preemptions for e in study.entries)
+    told = (
+        f"{len(failed)} of {len(study.entries)} runs failed. Runs were started again {again} times, {preempted} of them"
+    )
+    note = tag(
+        "p", f"{told} after a preemption; an interrupted run gives the same bits as one that was not.", class_="note"
+    )
+    listed = table("Runs that failed, and why", ("Run", "Reason", "Images seen", "Folder"), rows) if rows else Markup()
+    return join(note, listed)

@@ -1,0 +1,102 @@
+"""How far each run of a study is, and what is to be done next: from the run folders, and Slurm where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from launcher.jobs.runs import Queue
+from launcher.status.facts import Facts, State, look
+from launcher.status.progress import progress
+from launcher.status.states import judge
+from launcher.study.plan import Plan, Task
+from trainer.runs.journal import Journal, event
+
+Status = Literal["finished", "failed", "running", "waiting"]
+FAILED = (State.REFUSED, State.NO_PROGRESS, State.NO_REQUEUE)
+BROKEN = "broken"  # the kind of event by which we note what a process here could not say itself
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a task has come to."""
+
+    task: Task
+    status: Status
+    reason: str = ""
+    """Why it failed, or what it waits for."""
+    live: bool = False
+    """It is trained, or will be without anybody's doing."""
+
+    @property
+    def images(self) -> int:
+        """Images seen by now."""
+        return progress(self.task.run, float("inf")).images_seen
+
+
+def standing(plan: Plan, task: Task, queue: Queue) -> Standing:
+    """Look at a task."""
+    if plan.done(task):
+        return Standing(task, "finished")
+    if not task.run.config.exists():
+        return Standing(task, "waiting")
+    facts = look(task.run, queue)
+    state, reason = judge(facts)
+    if state.live:
+        return Standing(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
+    if state in FAILED or broken(facts):
+        return Standing(task, "failed", broken(facts) or reason or str(state))
+    if state is State.FINISHED and task.seed_set is None:
+        where = f"remove {task.run.path} and use --retry"
+        return Standing(task, "failed", f"it was started anew too often for its rows to tell a speed: {where}")
+    return Standing(task, "waiting", reason)
+
+
+def broken(facts: Facts) -> str:
+    """Return why the newest start on this machine has failed; empty: it has not, or was only killed."""
+    for row in reversed(facts.events):
+        if row["kind"] == BROKEN:
+            return str(row["problem"])
+        if row["kind"] == "start":
+            return ""
+    return ""
+
+
+def note_broken(task: Task, problem: str) -> None:
+    """Note why a task has failed here."""
+    Journal(task.run.events).append(event(BROKEN, problem=problem))
+
+
+def stages(plan: Plan) -> Iterator[list[Standing]]:
+    """Yield how far the tasks of each stage are, up to the one that is under way."""
+    queue = Queue()
+    for stage in plan.stages():
+        found = [standing(plan, task, queue) for task in stage]
+        yield found
+        if any(one.status in ("running", "waiting") for one in found):
+            return
+
+
+def upcoming(plan: Plan, retry: bool, tried: Set[Task] = frozenset()) -> tuple[int, list[Task]]:
+    """Return what is to be trained next, and the number of its stage; nothing: it is under way, or the study is over.
+
+    That is what waits in the stage under way; with `retry` arms whose speed could not be told come before it.
+
+    Args:
+        plan: of the study.
+        retry: whether to train again what has failed.
+        tried: what is not to be tried once more.
+    """
+    found = list(stages(plan))
+    speeds = [one for one in found[0] if one.task.seed_set is None]
+    for number, stage in ((0, speeds), (len(found) - 1, found[-1])):
+        if tasks := [task for task in pending(stage, retry) if task not in tried]:
+            return number, tasks
+    return len(found) - 1, []
+
+
+def pending(standings: Sequence[Standing], retry: bool) -> list[Task]:
+    """Return those that wait and that nobody trains; with `retry`, those that have failed as well."""
+    wanted = ("waiting", "failed") if retry else ("waiting",)
+    return [one.task for one in standings if one.status in wanted and not one.live]

@@ -1,0 +1,144 @@
+"""What `shards build` is told: its command line, checked, and what of it shapes the result."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import simplejpeg
+from PIL import ImageColor, __version__, features
+from tyro.conf import Positional
+
+from shards.dataset.index import DataError
+from shards.images.decode import Decoding, Fit
+from shards.sources.label_table import Csv
+
+MOST_WORKERS = 1024
+MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
+
+
+@dataclass(frozen=True)
+class Build:
+    """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
+
+    source: Positional[Path]
+    """A folder (with all folders below it), a zip or a tar."""
+    out: Path
+    """The folder to make: new or empty, unless --resume."""
+    size: int = 64
+    """Height and width of the stored pictures."""
+    labels: str = "none"
+    """"none", "folders" (the first folder of the path), or a CSV file."""
+    file_column: str = "file"
+    """The CSV's column of file names: the path in the source, its last part, or that without extension."""
+    label_column: str = "label"
+    """The CSV's column of labels."""
+    encode: Literal["raw", "png", "jpg", "webp"] = "raw"
+    """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
+    holdout: float = 0.02
+    """The share of pictures to hold out, drawn for each by its name and --seed."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes; they do not change a byte of the result."""
+    resume: bool = False
+    """Go on with a build that was interrupted."""
+    fit: Fit = "crop"
+    """"crop" the centre square, "pad" to a square with the background, or "stretch"."""
+    background: str = "#ffffff"
+    """The colour behind transparent pixels and beside padded pictures."""
+    scaled_decode: int = 3
+    """Shrink cheaply, by JPEG's own scaling or averaged boxes, to no less than so many times --size, and filter that;
+    0: filter each picture at its full size."""
+    max_pixels: int = 2 * 89_478_485
+    """Exclude larger pictures; by default those that Pillow calls decompression bombs."""
+    max_bytes: int = 1 << 28
+    """Exclude longer files and members of archives."""
+    min_size: int = 16
+    """Exclude pictures with a shorter side."""
+    shard_samples: int | None = None
+    """Source pictures per shard; by default 1000, or fewer so that there are some 32 shards of at least 32."""
+    seed: int = 0
+    """Names the choice of the pictures that are held out."""
+    follow_links: bool = False
+    """Take files outside of the source that links in it lead to, as in the Hugging Face hub's cache."""
+
+
+def check(args: Build) -> None:
+    """Refuse impossible values.
+
+    Raises:
+        DataError: names the first one.
+    """
+    least = {"size": 1, "workers": 1, "scaled_decode": 0, "max_pixels": 1, "max_bytes": 1, "min_size": 1}
+    for name, low in least.items():
+        if getattr(args, name) < low:
+            raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
+    if args.workers > MOST_WORKERS:
+        raise DataError(f"--workers must be at most {MOST_WORKERS}, but got {args.workers}")
+    if args.shard_samples is not None and args.shard_samples < 1:
+        raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
+    if not 0 <= args.holdout < 1:
+        raise DataError(f"--holdout is a share of the pictures, from 0 to below 1, but got {args.holdout}")
+    if not -(2**127) <= args.seed < 2**127:
+        raise DataError("--seed must fit into 128 bits")
+    if args.source.is_dir() and args.out.resolve().is_relative_to(args.source.resolve()):
+        raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
+    background_of(args)
+    labels_of(args)
+
+
+def background_of(args: Build) -> tuple[int, int, int]:
+    """Return the background as RGB."""
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(args.background)
+    except ValueError:
+        raise DataError(f"--background must be a colour such as '#ffffff', but got {args.background!r}") from None
+    return red, green, blue
+
+
+def labels_of(args: Build) -> Literal["none", "folders"] | Csv:
+    """Return where labels come from."""
+    match args.labels:
+        case "none" | "folders" as known:
+            return known
+    if not Path(args.labels).is_file():
+        raise DataError(
+            f"--labels must be none, folders or a CSV file, but got {args.labels!r}, and there is no such file"
+        )
+    return Csv(Path(args.labels), args.file_column, args.label_column)
+
+
+def decoding_of(args: Build) -> Decoding:
+    """Return what the pictures become."""
+    background = background_of(args)
+    return Decoding(args.size, args.fit, background, args.scaled_decode, args.max_pixels, args.min_size)
+
+
+def settings_of(args: Build) -> dict[str, Any]:
+    """Return everything that shapes the shards, for the index: neither paths nor the number of workers."""
+    labels = labels_of(args)
+    taken = {"follow_links": True} if args.follow_links else {}  # so that it changes no index that is without it
+    return taken | {
+        "size": args.size,
+        "encode": args.encode,
+        "fit": args.fit,
+        "background": "#{:02x}{:02x}{:02x}".format(*background_of(args)),
+        "filter": "lanczos",
+        "scaled_decode": args.scaled_decode,
+        "max_pixels": args.max_pixels,
+        "max_bytes": args.max_bytes,
+        "min_size": args.min_size,
+        "holdout": args.holdout,
+        "seed": args.seed,
+        "shard_samples": args.shard_samples,
+        "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],
+        "pillow": __version__,
+        "libjpeg_turbo": features.version_feature("libjpeg_turbo"),
+        "simplejpeg": simplejpeg.__version__,
+    }
+
+
+def shard_samples_of(args: Build, pictures: int) -> int:
+    """Return the source pictures per shard: small sets are cut finer, so that all workers have something to do."""
+    return args.shard_samples or min(MOST_SAMPLES, max(LEAST_SAMPLES, -(-pictures // ENOUGH_SHARDS)))

@@ -1,0 +1,81 @@
+"""What `shards build` prints of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from shards.building.build_db import Exclusions
+from shards.building.duplicates import Duplicates, files_of
+from shards.dataset.index import EXCLUDED, Index
+from shards.images.exclusion import NOTES, REASONS
+from shards.sources.listing import SPLITS
+from shards.sources.source_entry import to_show
+
+MOST_REASONS = 12  # lines
+EXAMPLE = 100  # characters of a name, and of a detail
+
+
+def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
+    """Yield the lines that tell what was built.
+
+    Args:
+        content: of the index.
+        out: the folder.
+        exclusions: what is not in it.
+        duplicates: what is in it twice.
+    """
+    train, holdout = (content["splits"][split] for split in SPLITS)
+    sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
+    yield (
+        f"{out}: {train['samples']:,} pictures to train on and {holdout['samples']:,} held out "
+        f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB"
+    )
+    if enlarged := content["statistics"]["enlarged"]:
+        yield f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}"
+    for note, count in content["statistics"].get("noted", {}).items():
+        yield f"noted of {count:,}: {NOTES[note]}"
+    if content["classes"]:
+        unlabelled = samples - sum(content["class_counts"])
+        yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"
+    if content["labels"]:
+        yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
+    yield from tell_duplicates(out, duplicates)
+    if exclusions.count:
+        yield f"excluded: {exclusions.count:,}, listed in {out / EXCLUDED}"
+        yield from tell_exclusions(exclusions)
+
+
+def tell_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
+    """Yield what there is to say of pictures that are there twice."""
+    if duplicates.train:
+        yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
+    if duplicates.shared is not None:
+        trained, held_out = map(to_show, files_of(Index.open(out), duplicates.shared))
+        yield (
+            f"on both sides: {duplicates.holdout_in_train:,} held-out pictures have the pixels of one to train on, as "
+            f"{held_out} those of {trained}: what is measured against the hold-out looks better than it is. Remove the "
+            "copies from the source, and build into a new folder"
+        )
+
+
+def tell_exclusions(exclusions: Exclusions) -> Iterator[str]:
+    """Yield a line for each reason, the most frequent first, with an example."""
+    ranked = sorted(exclusions.reasons.items(), key=lambda item: (-item[1].count, item[0]))
+    for reason, found in ranked[:MOST_REASONS]:
+        example = f"{to_show(found.name, EXAMPLE)}: {shorten(found.detail)}"
+        yield f"  {found.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
+    if len(ranked) > MOST_REASONS:
+        yield f"  {sum(found.count for _, found in ranked[MOST_REASONS:]):8,}  for other reasons"
+    if exclusions.archives:
+        yield (
+            f"  {exclusions.archives:,} of them have names of archives, as {to_show(exclusions.archive, EXAMPLE)}; "
+            "archives in a source are not looked into: unpack them, or build from one"
+        )
+
+
+def shorten(text: str) -> str:
+    """Return a text as one line that is not too long."""
+    text = " ".join(text.split())
+    return text if len(text) <= EXAMPLE else text[: EXAMPLE - 1] + "…"

@@ -1,0 +1,86 @@
+"""Which samples of a shard are damaged, and what they were made from, as far as the damage leaves it to be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from shards.dataset.index import Shard
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard and its place in the dataset."""
+
+    path: Path
+    shard: Shard
+    split: str
+    first: int  # the number of its first sample in the split
+    rows: npt.NDArray[np.void] | None  # None: the table is damaged
+
+
+def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[str]:
+    """Yield the damaged places of a shard."""
+    size, end, last = os.fstat(file.fileno()).st_size, 0, len(rows) - 1
+    bounds = [*rows["start"].tolist(), part.shard.bytes]
+    for i, expected in enumerate(rows["region_hash"].tolist()):
+        file.seek(bounds[i])
+        data = file.read(bounds[i + 1] - bounds[i])
+        if i == last:
+            data = data[: samples_end(data)]
+        end = bounds[i] + len(data)
+        if xxhash.xxh3_64_intdigest(data) == expected:
+            continue
+        sample = f"sample {part.first + i} of {part.split}{name_of(data)}"
+        if end == size < bounds[i + 1]:
+            others = f", and all that follow up to {part.first + last}" if i < last else ""
+            yield f"ends {part.shard.bytes - size} bytes early: {sample} is damaged{others}"
+            return
+        yield f"{sample} is damaged"
+        if i == last:
+            return  # where a damaged sample ends cannot be told
+    file.seek(end)
+    if size != part.shard.bytes or any(file.read()):
+        yield f"bytes outside any sample, from {end} on, are damaged ({size - part.shard.bytes:+d} bytes)"
+
+
+def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
+    """Yield the whole tar headers, wherever they are: one that is damaged hides none of the others."""
+    for position in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
+        block = data[position : position + tarfile.BLOCKSIZE]
+        try:
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            continue
+        header.offset_data = position + tarfile.BLOCKSIZE
+        yield header
+
+
+def samples_end(data: bytes) -> int:
+    """Return where the last member ends, its padding included; what follows ends the archive."""
+    for header in reversed(list(tar_headers(data))):
+        return header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    return len(data)
+
+
+def name_of(data: bytes) -> str:
+    """Return a sample's key and the picture it was made from, as far as they can be read."""
+    known = []
+    for header in tar_headers(data):
+        key, _, kind = header.name.partition(".")
+        known.append(key)
+        if kind == "json":
+            try:
+                known.append(str(json.loads(data[header.offset_data :][: header.size])["file"]))
+            except (ValueError, LookupError, TypeError):
+                continue  # this is where the damage is
+    return f" ({', '.join(dict.fromkeys(known))})" if known else ""

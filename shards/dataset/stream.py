@@ -1,0 +1,150 @@
+"""From planned positions to decoded samples: a webdataset pipeline whose source is the planned order.
+
+Each sample is one positioned read, checked against its hash in the index. A sample that cannot be read is replaced by
+the next one of its split that can: a choice that depends on nothing but the index and the damage.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import webdataset
+import xxhash
+
+from shards.dataset.index import DataError, Index, shard_name
+from shards.images.encode import ENCODINGS
+
+OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process may have files open
+AHEAD = 4  # micro-batches that each worker thread prepares ahead
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The decoded samples of one micro-batch."""
+
+    images: npt.NDArray[np.uint8]  # (n, h, w, 3)
+    labels: npt.NDArray[np.int64]  # (n,), -1: none
+    planned: npt.NDArray[np.int64]  # (n,) what the order asked for
+    used: npt.NDArray[np.int64]  # (n,) what was read: another one where the planned one is damaged
+
+
+class OpenFiles(threading.local):
+    """The shards that one thread has open: descriptors, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self.descriptors: OrderedDict[int, int] = OrderedDict()
+
+    def __call__(self, shard: int, path_of: Callable[[int], Path]) -> int:
+        """Return a descriptor of a shard, closing the one that was used longest ago when there are too many."""
+        if shard in self.descriptors:
+            self.descriptors.move_to_end(shard)
+            return self.descriptors[shard]
+        if len(self.descriptors) >= OPEN_FILES:
+            os.close(self.descriptors.popitem(last=False)[1])
+        self.descriptors[shard] = os.open(path_of(shard), os.O_RDONLY | os.O_CLOEXEC)
+        return self.descriptors[shard]
+
+    def __del__(self) -> None:
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+
+class Reader:
+    """Reads samples of one split by their number.
+
+    Args:
+        index: the dataset.
+        split: "train" or "holdout".
+        on_damage: told of each damaged sample when it is first met: its number, and what is wrong with it.
+    """
+
+    def __init__(self, index: Index, split: str, on_damage: Callable[[int, str], None]) -> None:
+        self.index, self.split, self.on_damage = index, index.splits[split], on_damage
+        self.decode = ENCODINGS[index.encoding].decode
+        self.first = np.concatenate([[0], np.cumsum(self.split.shard_samples)])  # each shard's first sample
+        self.files = OpenFiles()
+        self.damaged: set[int] = set()
+
+    def __call__(self, planned: npt.NDArray[np.int64]) -> Samples:
+        """Read the samples with these numbers."""
+        size = self.index.size
+        images = np.empty((len(planned), size, size, 3), dtype=np.uint8)
+        used = planned.copy()
+        rows = self.index.table[self.split.first + planned]
+        shards = np.searchsorted(self.first, planned, side="right") - 1
+        fields = (rows[name].tolist() for name in ("offset", "size", "image_hash"))
+        for i, place in enumerate(zip(shards.tolist(), *fields, strict=True)):
+            if not self.read(images[i], int(planned[i]), *place):
+                used[i] = self.replace(int(planned[i]), images[i])
+        labels = self.index.table["label"][self.split.first + used].astype(np.int64)
+        return Samples(images, labels, planned, used)
+
+    def read(
+        self, out: npt.NDArray[np.uint8], sample: int, shard: int, offset: int, size: int, image_hash: int
+    ) -> bool:
+        """Read one sample into `out`; False when it is damaged."""
+        if sample in self.damaged:
+            return False
+        try:
+            data = os.pread(self.files(shard, self.path_of), size, offset)
+            if len(data) != size:
+                raise ValueError(f"the shard ends {size - len(data)} bytes too early")
+            if xxhash.xxh3_64_intdigest(data) != image_hash:
+                raise ValueError("its bytes are not those that the index knows")
+            out[:] = self.decode(data, self.index.size)
+            return True
+        except (OSError, ValueError) as error:
+            self.damaged.add(sample)
+            self.on_damage(sample, f"{self.path_of(shard).name}: {error}")
+            return False
+
+    def path_of(self, shard: int) -> Path:
+        """Return where a shard of the split lies."""
+        return self.index.path / shard_name(self.split.name, shard)
+
+    def replace(self, sample: int, out: npt.NDArray[np.uint8]) -> int:
+        """Read the next whole sample into `out` and return its number.
+
+        Raises:
+            DataError: there is none.
+        """
+        for distance in range(1, self.split.samples):
+            other = (sample + distance) % self.split.samples
+            row = self.index.table[self.split.first + other]
+            shard = int(np.searchsorted(self.first, other, side="right")) - 1
+            if self.read(out, other, shard, int(row["offset"]), int(row["size"]), int(row["image_hash"])):
+                return other
+        command = f"python -m shards verify {shlex.quote(str(self.index.path))}"
+        raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
+
+
+def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
+    """Return the pipeline that yields the `Samples` of each planned micro-batch, in the plan's order.
+
+    Args:
+        reader: of the split.
+        plan: the numbers of the samples of one micro-batch after the other, perhaps without end.
+        workers: threads that read and decode ahead; 0: in line.
+    """
+
+    def read(micro_batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[Samples]:
+        if not workers:
+            yield from map(reader, micro_batches)
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as threads:
+            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, AHEAD * workers))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(threads.submit(reader, planned) for planned in islice(micro_batches, 1))
+
+    return webdataset.DataPipeline(lambda: iter(plan), read)

@@ -1,0 +1,55 @@
+"""Where pictures come from: a folder, a zip or a tar. Each lists its files without opening them, and reads one of them.
+
+Names are bytes, as file systems have them. A file's `place` tells its source where the file lies and which version of
+it was listed; to everyone else it is an opaque string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from shards.dataset.index import DataError
+from shards.sources.archive import archive_kind
+from shards.sources.folder import FolderSource
+from shards.sources.source_entry import Found
+from shards.sources.tar_source import TarSource
+from shards.sources.zip_source import ZipSource
+
+
+class Source(Protocol):
+    """A set of files; it can be sent to another process, and opens what it needs there."""
+
+    notes: list[str]
+    """What the user should know of the source as a whole, once it has been scanned."""
+
+    def scan(self) -> Iterator[Found]:
+        """Yield everything that there is, in any order.
+
+        Raises:
+            DataError: the source is damaged.
+        """
+
+    def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
+        """Return the content of one file.
+
+        Raises:
+            Excluded: it cannot be read, or is longer.
+        """
+
+
+def open_source(path: Path, follow_links: bool) -> Source:
+    """Return the source at this path; of a folder, `follow_links` takes files outside of it that links lead to.
+
+    Raises:
+        DataError: there is none.
+    """
+    if path.is_dir():
+        return FolderSource(path, follow_links)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: SRC is a folder of pictures, a zip or a tar")
+    if not path.is_file():
+        raise DataError(f"{path} is neither a folder nor a file: SRC is a folder of pictures, a zip or a tar")
+    kind = archive_kind(path)
+    return ZipSource(path) if kind == "zip" else TarSource(path)

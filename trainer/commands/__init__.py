@@ -1,0 +1,1 @@
+"""What `python -m trainer` does: train, fingerprint, sample, interpolate."""

@@ -1,0 +1,203 @@
+"""`sample` paints pictures with a trained generator, `interpolate` the way from one to the next."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from PIL import Image
+
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.runs.trained_generator import MOST_SEEDS, Brush, Studio, parse_seeds
+from trainer.sampling.image_files import check_parent, write
+from trainer.sampling.sampler import Pictures, grid
+
+NUM = 64
+PALETTE_PIXELS = 1 << 20  # from which the colours of a GIF are chosen
+MOST_STEPS = 10_000
+MOST_FPS = 50  # what browsers show of a GIF
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Paint pictures with a checkpoint's averaged generator: one grid, or a file each."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    out: Path
+    """The picture to write, such as grid.png; with --files: the folder."""
+    num: int | None = None
+    """How many pictures; default: 64."""
+    seed: int | None = None
+    """Names the noise; picture i is the same whatever --num; default: 0."""
+    seeds: str | None = None
+    """In place of --num and --seed: such as 0-15,42. Picture s is the same whatever else is painted."""
+    files: bool = False
+    """Write seed0042.png and so on into the folder --out; without --seeds: of the seeds from 0 to --num - 1."""
+    force: bool = False
+    """Replace pictures that are there, and write into a folder that holds other things."""
+    brush: Annotated[Brush, tyro.conf.arg(name="")] = Brush()
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Film the way from picture to picture: on the sphere in z, along straight lines in w (stylegan2)."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    out: Path
+    """The film to write: way.gif (256 colours in all) or way.webp."""
+    seeds: str = "0-3"
+    """The pictures to pass, such as 1,2,3 or 0-15,42; they are those that `sample --seeds` paints."""
+    steps: int = 30
+    """Pictures from each to the next."""
+    fps: float = 20.0
+    """Pictures per second, up to 50; a GIF's times are whole hundredths of a second, so that 30 play as 33."""
+    loop: bool = True
+    """Go back to the first picture, and play for ever."""
+    grid: int = 1
+    """Show so many ways across and down; each passes seeds of its own, that follow those of the way before."""
+    quality: int | None = None
+    """Of a .webp, from 1 to 100; default: lossless."""
+    brush: Annotated[Brush, tyro.conf.arg(name="")] = Brush()
+
+
+def run_sample(args: Sample) -> Outcome:
+    """Paint pictures.
+
+    Raises:
+        Refused: it cannot be done; nothing was painted.
+    """
+    if args.seeds is not None and (args.num, args.seed) != (None, None):
+        raise Refused("--seeds says which pictures, and how many: leave --num and --seed out")
+    if args.files and args.seed is not None:
+        raise Refused("--files names each picture by a seed of its own: use --seeds in place of --seed")
+    num = NUM if args.num is None else args.num
+    if not 1 <= num <= MOST_SEEDS:
+        raise Refused(f"--num must be from 1 to {MOST_SEEDS:,}, but is {num}")
+    if args.seed is not None and args.seed < 0:
+        raise Refused(f"--seed must not be negative, but is {args.seed}")
+    if args.files:
+        return sample_files(args, parse_seeds(f"0-{num - 1}" if args.seeds is None else args.seeds))
+    if args.out.suffix.lower() not in Image.registered_extensions():
+        raise Refused(f"--out must be a picture such as grid.png, but is {args.out}; with --files it is a folder")
+    check_parent(args.out)
+    seeds = None if args.seeds is None else parse_seeds(args.seeds)
+    studio = Studio(args.run, args.brush)
+    pictures = studio.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*studio.seeded(seeds)])
+    write(args.out, picture_file(grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
+    print(f"{len(pictures)} pictures painted at {studio.images_seen:,} images seen: {args.out}")
+    return Outcome.FINISHED
+
+
+def sample_files(args: Sample, seeds: Sequence[int]) -> Outcome:
+    """Paint each seed's picture into a file of its own."""
+    seeds = list(dict.fromkeys(seeds))  # one file each
+    paths = [args.out / f"seed{seed:04d}.png" for seed in seeds]
+    if args.out.is_file():
+        raise Refused(f"--out must be a folder with --files, but {args.out} is a file")
+    if not args.force:
+        check_folder(args.out, paths)
+    studio = Studio(args.run, args.brush)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"the folder {args.out} cannot be made: {error.strerror}") from error
+    pictures = (picture for some in studio.seeded(seeds) for picture in some)
+    for path, picture in zip(paths, pictures, strict=True):
+        write(path, picture_file(picture, path))
+    print(f"{len(paths)} pictures painted at {studio.images_seen:,} images seen, in {args.out}")
+    return Outcome.FINISHED
+
+
+def check_folder(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuse to mix pictures with other things, or to replace any.
+
+    Raises:
+        Refused: naming one of them.
+    """
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for name in sorted(there):
+        if not re.fullmatch(r"seed\d+\.png|\..*", name):
+            raise Refused(f"{folder} holds other things, such as {name}: name another folder, or --force")
+    for path in paths:
+        if path.name in there:
+            raise Refused(f"{path} is there already: name another folder, or --force to replace it")
+
+
+def run_interpolate(args: Interpolate) -> Outcome:
+    """Paint a film.
+
+    Raises:
+        Refused: it cannot be done; nothing was painted.
+    """
+    kind, seeds = args.out.suffix.lower(), parse_seeds(args.seeds)
+    if kind not in (".gif", ".webp"):
+        raise Refused(f"--out must be a .gif or a .webp, but is {args.out}")
+    check_parent(args.out)
+    for name, value in (("steps", args.steps), ("grid", args.grid)):
+        if not 1 <= value <= MOST_STEPS:
+            raise Refused(f"--{name} must be from 1 to {MOST_STEPS:,}, but is {value}")
+    if len(seeds) < 2:
+        raise Refused(f"--seeds must name two pictures at least, but is {args.seeds}")
+    if not 0.1 <= args.fps <= MOST_FPS:
+        raise Refused(f"--fps must be from 0.1 to {MOST_FPS}, but is {args.fps:g}")
+    if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
+        raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
+    studio = Studio(args.run, args.brush)
+    span = max(seeds) - min(seeds) + 1
+    stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
+    ways = np.stack([studio.way(stop, args.steps, args.loop) for stop in stops], axis=1)
+    frames = np.stack([grid(frame, args.grid) for frame in ways])
+    if kind == ".gif":
+        write(args.out, gif(frames, args.fps, args.loop))
+    else:
+        write(args.out, webp(frames, args.fps, args.loop, args.quality))
+    print(f"{len(frames)} pictures painted at {studio.images_seen:,} images seen: {args.out}")
+    return Outcome.FINISHED
+
+
+def picture_file(picture: Pictures, path: Path) -> bytes:
+    """Encode a picture (h, w, 3) as the suffix of its path says."""
+    file = io.BytesIO()
+    try:
+        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
+    except (OSError, ValueError, KeyError) as error:  # a format that can only be read, or is too small for it
+        raise Refused(f"{path} cannot be written: {error}") from error
+    return file.getvalue()
+
+
+def gif(frames: Pictures, fps: float, loop: bool) -> bytes:
+    """Encode a film with the 256 colours that fit all of it best, so that nothing flickers."""
+    pixels = frames.reshape(1, -1, 3)
+    palette = Image.fromarray(pixels[:, :: -(-pixels.shape[1] // PALETTE_PIXELS)]).quantize(256)
+    first, *rest = (Image.fromarray(frame).quantize(palette=palette) for frame in frames)
+    file, repeat = io.BytesIO(), {"loop": 0} if loop else {}
+    # Its times are in hundredths of a second.
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=10 * round(100 / fps), **repeat)
+    return file.getvalue()
+
+
+def webp(frames: Pictures, fps: float, loop: bool, quality: int | None) -> bytes:
+    """Encode a film, without loss if no quality is given."""
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    file = io.BytesIO()
+    first.save(
+        file,
+        "WEBP",
+        save_all=True,
+        append_images=rest,
+        duration=round(1000 / fps),
+        loop=0 if loop else 1,
+        lossless=quality is None,
+        quality=quality or 80,
+    )
+    return file.getvalue()

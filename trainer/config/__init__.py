@@ -1,0 +1,1 @@
+"""All settings of a run: their groups, what goes with what, the recipes."""

@@ -1,0 +1,93 @@
+"""What does not go together, of all that combines freely otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from trainer.augment import AUGMENTATIONS
+from trainer.core.registry import choose
+from trainer.losses.objectives import OBJECTIVES
+from trainer.networks import DISCRIMINATORS, GENERATORS
+
+if TYPE_CHECKING:
+    from trainer.config.config import Config
+
+
+def problems(config: Config) -> Iterator[str]:
+    """Yield what is wrong with the parts of a run, one message each.
+
+    Raises:
+        Refused: there is no part of such a name.
+    """
+    network, augment = config.network, config.augment
+    generator = choose(GENERATORS, config.generator, "generator")
+    discriminator = choose(DISCRIMINATORS, config.discriminator, "discriminator")
+    objective = choose(OBJECTIVES, config.objective, "objective")
+    augmentation = choose(AUGMENTATIONS, augment.kind, "augmentation")
+    if problem := generator.problem(network) or discriminator.problem(network) or augmentation.problem(augment):
+        yield problem
+    if network.size == 0 and augment.kind != "none":
+        yield f"augment.kind {augment.kind} is for pictures: it does not go with points (network.size 0)"
+    if config.micro_batch_size % network.pack:
+        yield f"network.pack {network.pack} does not divide micro_batch_size {config.micro_batch_size}"
+    if config.generator == "mlp" and config.micro_batch_size < 2:
+        yield "generator mlp wants a micro_batch_size of at least 2: its BatchNorm sees one point a picture"
+    packs, group = config.micro_batch_size // network.pack, network.mbstd_group
+    if group == 1 or (group and packs % group):
+        yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
+    if network.attention and not {config.generator, config.discriminator} & {"sagan", "biggan"}:
+        yield "network.attention is of sagan and biggan: neither network attends"
+    if config.top_k < 1 and objective.pairs:
+        yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
+    yield from schedule_problems(config)
+    yield from penalty_problems(config)
+
+
+def schedule_problems(config: Config) -> Iterator[str]:
+    """Yield what would move nowhere, or has nobody to move for."""
+    augment = config.augment
+    if not augment.uses_p and (augment.p or augment.p_final is not None):
+        idle = "augment.p" if augment.p else "augment.p_final"
+        yield f"{idle} does nothing for augment.kind {augment.kind} without augment.apa"
+    if augment.uses_p and not augment.adaptive and not augment.p and not augment.p_final:
+        yield "augment.p is 0 and stays there: set --augment.p, --augment.p-final or --augment.adaptive"
+    moving = [f"penalties.{one.name}.final" for one in config.penalties.active() if one.weighted.final is not None]
+    moving += ["augment.p_final"] if config.augment.p_final is not None else []
+    moving += ["optimizer.lr_final"] if config.optimizer.lr_final != 1 else []
+    moving += ["optimizer.beta2_final"] if config.optimizer.beta2_final is not None else []
+    if moving and not config.optimizer.decay_images:
+        yield f"{moving[0]} is reached after optimizer.decay_images, which is 0: set that too"
+    if config.augment.p_final is not None and config.augment.adaptive:
+        yield "augment.p_final wants --augment.no-adaptive: an adaptive p goes where it must"
+
+
+def penalty_problems(config: Config) -> Iterator[str]:
+    """Yield what penalties want of the networks, and of how they are run."""
+    active = {one.name: one.penalty for one in config.penalties.active()}
+    rebuilds, head = choose(DISCRIMINATORS, config.discriminator, "discriminator").rebuilds, config.network.d_head
+    if config.network.size == 0 and "bcr" in active:
+        yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
+    if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
+        yield f"penalties.{guess[0]} wants a discriminator that guesses: --network.d-head classifier"
+    if head == "classifier" and not active.keys() & {"classes_d", "style"}:
+        weights = "--penalties.classes-d.weight or --penalties.style.weight"
+        yield f"network.d_head classifier learns nothing: it needs {weights}"
+    if "reconstruction" in active and not rebuilds:
+        yield f"penalties.reconstruction wants a discriminator that rebuilds pictures, not {config.discriminator}"
+    if config.reduction == "ddp" and (idle := idle_weights(config)):
+        yield f"reduction ddp wants every weight in every loss: {idle} in every update"
+    if config.reduction == "ddp" and config.compile:
+        yield "compile does not go with reduction ddp"
+    if config.compile and (twice := sorted(name for name, one in active.items() if one.differentiates_twice)):
+        yield f"compile does not go with penalties.{twice[0]}: torch.compile cannot differentiate twice"
+
+
+def idle_weights(config: Config) -> str | None:
+    """Return the penalty without which some of D's weights are in no loss, or in none of some updates; or None."""
+    always = {one.name for one in config.penalties.active() if one.weighted.every == 1}
+    if config.network.d_head == "classifier" and not always & {"classes_d", "style"}:
+        return "penalties.classes_d or penalties.style"
+    if DISCRIMINATORS[config.discriminator].rebuilds and "reconstruction" not in always:
+        return "penalties.reconstruction"
+    return None

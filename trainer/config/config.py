@@ -1,0 +1,168 @@
+"""All settings of a run: this file only composes those that each part owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from trainer.augment.base import AugmentSettings
+from trainer.augment.pipeline import Disguise
+from trainer.config.compatibility import problems
+from trainer.config.groups import (
+    CheckpointSettings,
+    MetricsSettings,
+    OptimizerSettings,
+    SentinelSettings,
+    TrackingSettings,
+)
+from trainer.core.fields import Refused, check_limits, group, identity, operational
+from trainer.core.registry import one_of
+from trainer.losses.objectives import OBJECTIVES
+from trainer.losses.penalties import Penalties
+from trainer.networks import DISCRIMINATORS, GENERATORS
+from trainer.networks.network_settings import NetworkSettings
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved settings of a run."""
+
+    recipe: Annotated[str, tyro.conf.Suppress] = identity("custom")
+    """The recipe that the settings started from."""
+    seed: int = identity(0, "[0, inf)")
+    """Names every draw and the order of the pictures."""
+    batch_size: int = identity(128, "[1, inf)")
+    """Real pictures per update of the discriminator, over all processes."""
+    micro_batch_size: int = identity(32, "[1, inf)")
+    """The unit of work, with its own BatchNorm statistics; divides the batch size."""
+    d_steps: int = identity(1, "[1, inf)")
+    """Updates of the discriminator per update of the generator."""
+    mixed_precision: Precision = identity("auto")
+    """auto: bf16 where the hardware has it, else no; resolved when the run starts."""
+    objective: Annotated[str, one_of(OBJECTIVES)] = identity("non-saturating")
+    """What the networks minimise."""
+    top_k: float = identity(1.0, "(0, 1]")
+    """Only this share of the fakes, those that D finds best, moves G in the end (Sinha et al. 2020)."""
+    top_k_images: int = identity(1_000_000, "[1, inf)")
+    """Pictures after which that share is reached, from all of them."""
+    flip: bool = identity(False)
+    """Mirror each real picture with probability one half."""
+    order_window: int = identity(0, "[0, inf)")
+    """Shards per window of the sample order; 0: all, the uniform permutation."""
+    generator: Annotated[str, one_of(GENERATORS)] = identity("dcgan")
+    """The generator's architecture."""
+    discriminator: Annotated[str, one_of(DISCRIMINATORS)] = identity("dcgan")
+    """The discriminator's; any goes with any generator."""
+    network: NetworkSettings = group(NetworkSettings)
+    penalties: Penalties = group(Penalties)
+    augment: AugmentSettings = group(AugmentSettings)
+    optimizer: OptimizerSettings = group(OptimizerSettings)
+    sentinel: SentinelSettings = group(SentinelSettings)
+    anchor_every_images: int = identity(64_000, "[1, inf)")
+    """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
+    init_from: Path | None = operational(None)
+    """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
+    init_state: Literal["weights", "all"] = identity("weights")
+    """What it takes over: weights, or all: progress, optimizers and what penalties remember, too (resume --as)."""
+    init_hash: Annotated[str, tyro.conf.Suppress] = identity("")
+    """SHA-256 of the weights that it began with."""
+    reduction: Literal["exact", "ddp"] = identity("exact")
+    """exact: the same bits for any number of processes; ddp: overlapped buckets, exact for one number only."""
+    deterministic: bool = identity(True)
+    """Use deterministic kernels, and no choice of kernels by timing, where the device has them."""
+    channels_last: bool = identity(True)
+    """Keep pictures and weights in NHWC memory order."""
+    compile: bool = identity(False)
+    """Compile the networks with torch.compile."""
+
+    total_images: int = operational(1_280_000, "[1, inf)")
+    """Train until so many real pictures were seen; rounded up to whole steps."""
+    epochs: int | None = operational(None, "[1, inf)")
+    """In place of total_images: passes over the training pictures.
+    A resume that names total_images goes by that again."""
+    processes: int | None = operational(None, "[1, inf)")
+    """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch. On Slurm, its nodes
+    decide."""
+    workers: int = operational(0, "[0, 1024]")
+    """Threads that decode pictures ahead, per process, beside one that draws ahead; 0: all in line."""
+    data: Path | None = operational(None)
+    """The folder of shards."""
+    log_every_images: int = operational(2_560, "[1, inf)")
+    """Write a row of metrics each time so many pictures were seen."""
+    sample_every_images: int = operational(64_000, "[1, inf)")
+    """Paint the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
+    checkpoint_every_images: int = operational(64_000, "[1, inf)")
+    """Save the state each time so many pictures were seen."""
+    record_samples: bool = operational(False)
+    """Record the planned and the used index of each sample under plan/ in the run folder."""
+    max_rollbacks: int = operational(3, "[0, inf)")
+    """Roll back so often after NaN or Inf, or a collapse if sentinel.policy says so; then stop."""
+    stall_after_s: float = operational(300.0, "[1, inf)")
+    """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
+    checkpoint: CheckpointSettings = group(CheckpointSettings)
+    metrics: MetricsSettings = group(MetricsSettings)
+    tracking: TrackingSettings = group(TrackingSettings)
+
+    @property
+    def micro_batches(self) -> int:
+        """M, the number of micro-batches in the global batch."""
+        return self.batch_size // self.micro_batch_size
+
+    @property
+    def step_images(self) -> int:
+        """Real pictures per step: d_steps updates of D, one of G."""
+        return self.batch_size * self.d_steps
+
+    def due(self, every_images: int, images_seen: int) -> bool:
+        """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
+        return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
+
+    def images_to_see(self, samples: int) -> int:
+        """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""
+        wanted = self.total_images if self.epochs is None else self.epochs * samples
+        return -(-wanted // self.step_images) * self.step_images
+
+    def check(self) -> None:
+        """Refuse impossible values.
+
+        Raises:
+            Refused: with one message about the first of them.
+        """
+        check_limits(self)
+        if self.batch_size % self.micro_batch_size:
+            raise Refused(
+                f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}; "
+                f"try --batch-size {-(-self.batch_size // self.micro_batch_size) * self.micro_batch_size}"
+            )
+        for part in (self.network, self.sentinel, self.metrics, self.tracking):
+            if problem := part.check():
+                raise Refused(problem)
+        for problem in problems(self):
+            raise Refused(problem)
+
+    def disguise(self) -> Disguise:
+        """Return what the discriminator is shown in place of the pictures."""
+        return Disguise(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+
+    def check_world(self, size: int) -> None:
+        """Refuse more processes than micro-batches.
+
+        Raises:
+            Refused: some processes would have nothing to do.
+        """
+        if size > self.micro_batches:
+            raise Refused(
+                f"{size} processes cannot share {self.micro_batches} micro-batches (batch_size {self.batch_size} / "
+                f"micro_batch_size {self.micro_batch_size}): use at most {self.micro_batches} (--processes; "
+                "on Slurm fewer --nodes or --gpus-per-node), or for a new run a smaller --micro-batch-size or a larger "
+                "--batch-size"
+            )
+
+    def grown_to(self, processes: int) -> Config:
+        """Return settings with micro-batches of the same size appended until each process has one."""
+        return replace(self, batch_size=max(self.micro_batches, processes) * self.micro_batch_size)

@@ -1,0 +1,76 @@
+"""The dataset of a run, opened and checked against its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from shards.dataset.index import DataError, Index
+from trainer.config.config import Config
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+
+
+def open_data(config: Config) -> Index:
+    """Open the dataset and check that it fits the settings.
+
+    Raises:
+        Refused: it does not, or there is none.
+    """
+    if config.data is None:
+        raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
+    if not config.data.exists():
+        raise Refused(
+            f"the data {config.data} does not exist: if it has moved, name its new place with --data; shards of "
+            "pictures are made with: python -m shards build PICTURES --out DIR"
+        )
+    try:
+        index = Index.open(config.data)
+    except DataError as error:
+        raise Refused(str(error)) from error
+    if config.network.size == 0:
+        raise Refused(
+            "network.size 0 is for points in the plane, and shards hold pictures: use a recipe of pictures (python -m "
+            f"launcher recipes lists them){or_other_networks(config, size=index.size)}"
+        )
+    if index.size != config.network.size:
+        raise Refused(
+            f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
+            f"{config.network.size}: build the shards again with --size {config.network.size}"
+            f"{or_other_networks(config, size=index.size)}"
+        )
+    if config.network.uses_classes:
+        known = len(index.classes)
+        if known == 0:
+            raise Refused(
+                f"the pictures in {config.data} have no labels, and this run uses them: build the shards again with "
+                "--labels folders or --labels TABLE.csv"
+                f"{or_other_networks(config, g_conditional=False, d_head='plain')}"
+            )
+        if config.network.classes not in (0, known):
+            raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
+    if index.splits["train"].samples == 0:
+        raise Refused(f"{config.data} holds no picture to train on")
+    for shard in index.splits["train"].shards:
+        if not (index.path / shard.name).exists():
+            verify = command("shards", "verify", config.data)
+            raise Refused(f"{config.data} lacks the shard {shard.name}; run: {verify}")
+    return index
+
+
+def or_other_networks(config: Config, **network: Any) -> str:
+    """Return the other way out, if the run can have networks with these settings."""
+    try:
+        replace(config, network=replace(config.network, **network)).check()
+    except Refused:
+        return ""
+    options = [words for name, value in network.items() for words in as_options(f"network.{name}", value)]
+    return f", or begin a new run with {' '.join(options)}"
+
+
+def as_options(name: str, value: object) -> tuple[str, ...]:
+    """Return a setting as the command line has it."""
+    *group, last = name.replace("_", "-").split(".")
+    if isinstance(value, bool):
+        return (f"--{'.'.join([*group, last if value else f'no-{last}'])}",)
+    return f"--{'.'.join([*group, last])}", str(value)

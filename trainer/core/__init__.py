@@ -1,0 +1,1 @@
+"""What every package of the trainer may use, and what knows none of them."""

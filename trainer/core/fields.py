@@ -1,0 +1,175 @@
+"""Typed settings: which of them change bits, and how they are read back strictly.
+
+Each field of a settings dataclass is marked. **Identity** settings change the bits of a run, so they are fixed when it
+starts; **operational** ones (processes, intervals, paths) may change on any resume.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast
+
+from command_line.arguments import expand
+from trainer.core.limits import Limits
+
+T = TypeVar("T")
+
+
+class Refused(Exception):
+    """Bad input of a user's: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
+
+
+def mark(kind: str, default: Any, within: str | None) -> Any:
+    """Make a dataclass field that carries its kind and its limits."""
+    return field(default=default, metadata={"kind": kind, "limits": Limits(within) if within else None})
+
+
+def identity(default: Any = MISSING, within: str | None = None) -> Any:
+    """Declare a setting that changes the bits of a run; a number says within which interval it must be."""
+    return mark("identity", default, within)
+
+
+def operational(default: Any = MISSING, within: str | None = None) -> Any:
+    """Declare a setting that may change on any resume; a number says within which interval it must be."""
+    return mark("operational", default, within)
+
+
+def group(default_factory: Any) -> Any:
+    """Declare a nested group of settings, each of which has a kind of its own."""
+    return field(default_factory=default_factory, metadata={"kind": "group"})
+
+
+def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield (dotted name, kind, value) of every setting."""
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield prefix + f.name, f.metadata["kind"], value
+
+
+def check_limits(settings: Any, prefix: str = "") -> None:
+    """Refuse numbers beyond what their settings declare, and empty texts, of a group and those in it.
+
+    Raises:
+        Refused: naming the first.
+    """
+    for f in fields(settings):
+        name, value = prefix + f.name, getattr(settings, f.name)
+        if is_dataclass(value):
+            check_limits(value, f"{name}.")
+        elif (limits := f.metadata.get("limits")) and value is not None and not limits.hold(value):
+            raise Refused(f"{name} {limits.words(value)}, but is {value}")
+        elif isinstance(value, str) and f.default != "" and not (value.strip() and value.isprintable()):
+            raise Refused(f"{name} must not be empty, nor hold control characters, but is {value!r}")
+
+
+def identity_settings(settings: Any) -> dict[str, Any]:
+    """Return the settings that change bits, by dotted name."""
+    return {name: value for name, kind, value in leaves(settings) if kind == "identity"}
+
+
+def identity_hash(settings: Any) -> str:
+    """Return the SHA-256 of the identity settings, as hex digits."""
+    canonical = json.dumps(identity_settings(settings), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def to_json(settings: Any) -> dict[str, Any]:
+    """Return the settings as nested plain values."""
+    return {
+        f.name: to_json(value) if is_dataclass(value) else str(value) if isinstance(value, Path) else value
+        for f in fields(settings)
+        for value in [getattr(settings, f.name)]
+    }
+
+
+def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build settings from nested plain values that name every one of them.
+
+    Raises:
+        Refused: a name is unknown or missing, or a value is of the wrong type.
+    """
+    missing = [f.name for f in fields(cast(Any, cls)) if f.name not in values]
+    if missing:
+        raise Refused(f"{where}: the setting {missing[0]!r} is missing")
+    built: dict[str, Any] = {}
+    hints = typing.get_type_hints(cls)
+    for name, value in check_names(cls, values, where).items():
+        hint = hints[name]
+        if is_dataclass(hint):
+            built[name] = from_json(cast(type, hint), check_table(value, f"{where}: {name}"), f"{where}: {name}")
+        else:
+            built[name] = convert(value, hint, f"{where}: {name}")
+    return cls(**built)
+
+
+def overlay(settings: T, values: Mapping[str, Any], where: str) -> T:
+    """Return `settings` with those that `values` (nested plain values) names replaced.
+
+    Raises:
+        Refused: a name is unknown, or a value is of the wrong type.
+    """
+    changes: dict[str, Any] = {}
+    hints = typing.get_type_hints(type(settings))
+    for name, value in check_names(type(settings), values, where).items():
+        now = getattr(settings, name)
+        if is_dataclass(now):
+            changes[name] = overlay(now, check_table(value, f"{where}: {name}"), f"{where}: {name}")
+        else:
+            changes[name] = convert(value, hints[name], f"{where}: {name}")
+    return cast(T, replace(cast(Any, settings), **changes))
+
+
+def check_names(cls: type, values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Refuse unknown names, with the nearest valid one."""
+    names = [f.name for f in fields(cls)]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"the settings here are {', '.join(names)}"
+            raise Refused(f"{where}: there is no setting {name!r}; {hint}")
+    return values
+
+
+def check_table(value: Any, where: str) -> Mapping[str, Any]:
+    """Refuse a plain value where a group of settings stands."""
+    if not isinstance(value, Mapping):
+        raise Refused(f"{where} is a group of settings, but is given {value!r}")
+    return value
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """Check a plain value against a setting's type: bool, int, float, str, Path, a Literal, or one of those or None."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if value in typing.get_args(option):
+                return value
+        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif option is Path and isinstance(value, str):
+            try:
+                return expand(value)
+            except ValueError as error:
+                raise Refused(f"{where}: {error}") from None
+        elif type(value) is option:
+            return value
+    expected = " or ".join(describe(option) for option in options)
+    raise Refused(f"{where} must be {expected}, but is {value!r}")
+
+
+def describe(option: Any) -> str:
+    """Name a type in words."""
+    if typing.get_origin(option) is Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(option))
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    return words.get(option, "nothing")

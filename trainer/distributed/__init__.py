@@ -1,0 +1,1 @@
+"""Ranks and what they exchange: the exact mean over micro-batches, DDP, collectives, the environment of a rank."""

@@ -1,0 +1,87 @@
+"""The choice of the best checkpoint, from the figures of the seed set "select" alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from shards.atomic_files import write_atomically
+from shards.dataset.index import DataError, Index
+from trainer.config.config import Config
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.evaluation.best_record import Best
+from trainer.evaluation.report import Evaluation
+from trainer.evaluation.source import Shards
+from trainer.runs import journal
+from trainer.runs.checkpoint import find
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
+
+
+def choose_best(run: RunFolder, newest: Evaluation) -> Best | None:
+    """Name the best of the checkpoints that are still there, by their figures on the seed set "select".
+
+    Args:
+        run: with its evaluations.
+        newest: of them; the others are compared in the same column, if they are against the training data as well.
+
+    Returns:
+        None: the run's settings choose by a figure that it does not have, or by none; it is against other data; or no
+            checkpoint that was measured is there any more.
+    """
+    config = read_config(run)
+    wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
+    real = training_data(config)
+    if wanted is None or newest.facts["real"] != real:
+        return None
+    there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
+    candidates = [
+        (distance(wanted.better, row["figures"][wanted.column]), row)
+        for row in journal.rows(run.evaluations)
+        if (row["seed_set"], row["real"]) == ("select", real)
+        and row["checkpoint"] in there
+        and wanted.column in row["figures"]
+    ]
+    if not candidates:
+        return None
+    _, row = min(candidates, key=lambda candidate: candidate[0])
+    value = float(row["figures"][wanted.column]["value"])
+    best = Best(row["checkpoint"], row["images_seen"], wanted.column, value)
+    write_atomically(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
+    return best
+
+
+def training_data(config: Config) -> str | None:
+    """Return what evaluations against the run's own data have as "real"; None: that data is gone."""
+    try:
+        return "/".join(Shards(Index.open(config.data), "train").key) if config.data else None
+    except DataError:
+        return None
+
+
+def distance(better: str, figure: Mapping[str, Any]) -> float:
+    """Return how far a figure is from the best: a number that is lower for a better one."""
+    value, floor = float(figure["value"]), figure["floor"]
+    if better == "data":
+        return abs(value - float(floor["value"])) if floor else math.inf
+    found = value if better == "lower" else -value
+    return math.inf if math.isnan(found) else found
+
+
+def best_checkpoint(run: RunFolder) -> str:
+    """Return the name of the best checkpoint.
+
+    Raises:
+        Refused: none was chosen.
+    """
+    best = Best.of(run)
+    if best is None:
+        measure = command("trainer", "evaluate", run.path, "--seed-set", "select", "--checkpoint", "NAME")
+        raise Refused(
+            f"{run.path} has no best checkpoint yet: measure some with {measure}, or train with --metrics.every-images"
+        )
+    return best.checkpoint

@@ -1,0 +1,156 @@
+"""From the shards to the batches of each step, on the device."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from shards.dataset.order import Order
+from shards.dataset.stream import Reader, Samples, stream
+from trainer.config.config import Config
+from trainer.core.randomness import Draws
+from trainer.distributed.world import World
+from trainer.losses.batch import Batch
+from trainer.losses.penalties import Active
+from trainer.networks import GENERATORS
+from trainer.networks.base import Latent
+
+T = TypeVar("T")
+
+
+def order_of(config: Config, reader: Reader) -> Order:
+    """Return the order in which the run visits the samples of the reader's split."""
+    return Order(reader.split.shard_samples, config.seed, config.order_window)
+
+
+class Feed:
+    """The batches of this process, step after step, from any point of the run.
+
+    Args:
+        config, world, device: of the run.
+        reader: of the training split.
+        record: the folder in which to note each micro-batch's planned and used samples; None: nowhere.
+    """
+
+    def __init__(self, config: Config, world: World, device: torch.device, reader: Reader, record: Path | None) -> None:
+        self.config, self.device, self.reader = config, device, reader
+        self.record: IO[str] | None = None
+        if record:
+            record.mkdir(parents=True, exist_ok=True)
+            self.record = (record / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
+        self.share = world.share(config.micro_batches)
+        self.order = order_of(config, reader)
+        self.drawer = Drawer(config)
+
+    def plan(self, images_seen: int) -> Iterator[npt.NDArray[np.int64]]:
+        """Yield the planned samples of each of this process's micro-batches, without end."""
+        size = self.config.micro_batch_size
+        for first in itertools.count(images_seen, self.config.batch_size):
+            for j in self.share:
+                yield self.order(np.arange(first + j * size, first + (j + 1) * size))
+
+    def steps(self, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
+        """Yield for each step this process's micro-batches of each of D's updates."""
+        made = self.made(images_seen, draws)
+        for step, notes in ahead(made) if self.config.workers else made:
+            if self.record:
+                self.record.writelines(notes)
+            yield step
+
+    def made(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
+        """Make each step's micro-batches, and what is to be noted of them once they are used."""
+        samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
+        for first in itertools.count(images_seen, self.config.step_images):
+            starts = range(first, first + self.config.step_images, self.config.batch_size)
+            taken = [[(next(samples), start, j) for j in self.share] for start in starts]
+            notes = [note(*one) for update in taken for one in update] if self.record else []
+            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], notes
+
+    def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
+        """Bring one micro-batch to the device, as the update that starts at `images_seen` wants it."""
+        config, size = self.config, len(samples.images)
+        images = samples.images
+        if config.flip:
+            flips = draws.flips(images_seen, micro_batch, size).numpy()
+            images[flips] = images[flips, :, ::-1]
+        latent, extra = self.drawer(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
+        return Batch(
+            micro_batch,
+            images_seen,
+            to_device(images, self.device, config.channels_last),
+            latent.map(self.bring),
+            {purpose: {name: self.bring(t) for name, t in parts.items()} for purpose, parts in extra.items()},
+            int((samples.planned != samples.used).sum()),
+        )
+
+    def bring(self, tensor: Tensor) -> Tensor:
+        """Bring a draw to the device, without waiting for it there."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+
+def note(samples: Samples, images_seen: int, micro_batch: int) -> str:
+    """Return a line on the planned and the used samples of one micro-batch."""
+    row = {"planned": samples.planned.tolist(), "used": samples.used.tolist()}
+    return json.dumps({"images_seen": images_seen, "micro_batch": micro_batch} | row) + "\n"
+
+
+def ahead(source: Iterator[T]) -> Iterator[T]:
+    """Make the next item in a thread while the last one is used."""
+    with ThreadPoolExecutor(1, "ahead") as pool:
+        coming = pool.submit(next, source)
+        while True:
+            item = coming.result()
+            coming = pool.submit(next, source)
+            yield item
+
+
+class Drawer:
+    """Draws on the CPU all that the updates of one micro-batch want, each part with a key of its own."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.network = config, config.network
+        self.generator, self.disguise = GENERATORS[config.generator], config.disguise()
+        self.penalties = list(config.penalties.active())
+
+    def __call__(
+        self, draws: Draws, label: Int[Tensor, " n"], images_seen: int, micro_batch: int
+    ) -> tuple[Latent, dict[str, dict[str, Tensor]]]:
+        """Return the latent, and the draws of augmentation and of the penalties that are due."""
+        rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
+        n, size = len(label), self.network.size
+        parts = {purpose: self.disguise.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
+        for active in self.penalties:
+            if self.due(active, images_seen):
+                parts[active.name] = active.penalty.draw(rng(active.name), n, size)
+        return self.generator.draw(self.network, rng("z"), label), parts
+
+    def due(self, active: Active, images_seen: int) -> bool:
+        """Tell whether a penalty is computed in D's update that begins at `images_seen`, or in G's after it."""
+        if active.penalty.player == "d":
+            return active.due(images_seen // self.config.batch_size)
+        last = (images_seen + self.config.batch_size) % self.config.step_images == 0
+        return last and active.due(images_seen // self.config.step_images)
+
+
+def to_device(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool = True) -> Tensor:
+    """Bring (n, h, w, 3) bytes to the device, and only there make them (n, 3, h, w) floats in [-1, 1]."""
+    pixels = torch.from_numpy(images)
+    if device.type == "cuda":
+        pixels = pixels.pin_memory()
+    pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)  # NHWC in memory is channels_last
+    if not channels_last:
+        pixels = pixels.contiguous()
+    return pixels.float().div_(127.5).sub_(1)

@@ -1,0 +1,41 @@
+"""The optimizers and the moving average of the generator's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainer.config.groups import OptimizerSettings
+from trainer.core.schedules import half_cosine, warm_up
+
+
+def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.optim.Adam:
+    """Return a fused Adam whose state exists from the start, so that a checkpoint always has the same tensors."""
+    betas = (settings.beta1, settings.beta2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=settings.eps, fused=True)
+    for parameter in network.parameters():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, images_seen: int, s: OptimizerSettings) -> None:
+    """Set what the update that begins at `images_seen` steps with."""
+    rate = lr * warm_up(images_seen, s.warmup_images) * half_cosine(1.0, s.lr_final, images_seen, s.decay_images)
+    beta2 = half_cosine(s.beta2, s.beta2_final, images_seen, s.decay_images)
+    for group in optimizer.param_groups:
+        group.update(lr=rate, betas=(s.beta1, beta2))
+
+
+@torch.no_grad()
+def update_average(
+    average: Sequence[Tensor], weights: Sequence[Tensor], step: int, seen: int, s: OptimizerSettings
+) -> None:
+    """Move the average towards the weights after a step of `step` pictures, `seen` pictures in all."""
+    half_life = min(s.ema_half_life_images, s.ema_ramp * seen) if s.ema_ramp else s.ema_half_life_images
+    torch._foreach_lerp_(list(average), list(weights), 1 - 0.5 ** (step / max(half_life, 1e-8)))

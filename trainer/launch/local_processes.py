@@ -1,0 +1,143 @@
+"""Several processes on this machine, under one parent that passes signals on and lets none outlive it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
+
+from command_line.signals import answerable
+from trainer.config.config import Config
+from trainer.core.advice import command
+from trainer.core.stopping import REQUESTS, Outcome
+from trainer.core.suspension import suspend_together
+from trainer.distributed.rank_environment import rank_environment
+from trainer.launch.job_context import OWNER
+from trainer.runs.lease import HERE
+from trainer.runs.run_folder import RunFolder
+
+WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
+LINGER_S = 20.0  # after one process has ended badly, the others get so long to notice
+
+Children = Sequence[subprocess.Popen[bytes]]
+Waiting = Callable[[Children], None]
+
+
+def default_processes(config: Config) -> int:
+    """Return one process a GPU, or one a core, and at most one a micro-batch."""
+    devices = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return max(1, min(devices, config.micro_batches))
+
+
+def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
+    """Start one process of `size`; it may meet the others at a store that this process serves."""
+    environment = rank_environment(os.environ, rank, rank, size, size)
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1", OWNER: owner}
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        env=environment,
+        stdin=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],  # where `-m trainer` is found, wherever the user stands
+        start_new_session=True,  # a Ctrl-C reaches the parent alone, which passes it on once
+    )
+
+
+def wait_for_all(children: Children) -> None:
+    """Wait until all have ended; once one has ended badly, the others get a while."""
+    deadline = float("inf")
+    fine = (None, Outcome.FINISHED, Outcome.INTERRUPTED)
+    while any(child.poll() is None for child in children) and time.monotonic() <= deadline:
+        if any(child.poll() not in fine for child in children):
+            deadline = min(deadline, time.monotonic() + LINGER_S)
+        time.sleep(0.05)
+
+
+def wait_for_main(children: Children) -> None:
+    """Wait for the first one alone, which does what the others leave undone."""
+    children[0].wait()
+
+
+def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+    """Train with `size` processes, and return how that ended.
+
+    Args:
+        owner: for whom this process holds the run folder, until the first of them takes it over.
+    """
+    codes = run_group(["train", "--run", str(run.path.resolve())], size, owner=owner)
+    outcome = common(codes)
+    if outcome is Outcome.FAILED:
+        print(f"the run has stopped; go on with: {command('launcher', 'resume', run.path)}", file=sys.stderr)
+    return outcome
+
+
+def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all, owner: str = HERE) -> list[int]:
+    """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes.
+
+    Args:
+        wait: what it waits for before it ends those that are left.
+        owner: of the run folder, if they train.
+    """
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children: list[subprocess.Popen[bytes]] = []
+    pass_signals_on(children)
+    try:
+        children += [start(arguments, rank, size, store.port, owner) for rank in range(size)]
+        wait(children)
+    finally:
+        for number in (*REQUESTS, signal.SIGQUIT, signal.SIGTSTP):
+            signal.signal(number, signal.SIG_IGN)  # all that is left is to say how it ended
+        for child in children:
+            child.kill()
+            child.wait()
+            if child.stdin:
+                child.stdin.close()
+    return [child.returncode for child in children]
+
+
+def pass_signals_on(children: Children) -> None:
+    """Let the children answer what this process is sent: a terminal reaches the parent alone."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    for number in (*answerable(REQUESTS), signal.SIGQUIT):
+        signal.signal(number, pass_on)
+    suspend_together(children)
+
+
+def common(codes: list[int]) -> Outcome:
+    """Turn the exit codes of all processes into how the whole ended."""
+    for known in (Outcome.FINISHED, Outcome.INTERRUPTED, Outcome.REFUSED):
+        if all(code == known for code in codes):
+            return known
+    if Outcome.KILLED in codes:
+        return Outcome.KILLED
+    if all(code == Outcome.INTERRUPTED or -code in REQUESTS for code in codes):  # before a process could note it
+        return Outcome.INTERRUPTED
+    for rank, code in enumerate(codes):
+        if code < 0:
+            print(f"process {rank} was killed by {signal.Signals(-code).name}", file=sys.stderr)
+    return Outcome.FAILED
+
+
+def end_with_parent() -> None:
+    """End this process at once when the one that started it is gone, if that one watches over it."""
+    if os.environ.get(WATCHED) != "1":
+        return
+
+    def watch() -> None:
+        os.read(0, 1)  # returns at the end of the pipe; a buffered read would hold a lock that shutdown wants
+        os._exit(Outcome.FAILED)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

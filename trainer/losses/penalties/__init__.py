@@ -1,0 +1,92 @@
+"""The penalties: one file each idea, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
+
+from trainer.core.schedules import half_cosine
+from trainer.losses.penalties.base import Build, Penalty, Weighted
+from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
+from trainer.losses.penalties.consistency import Consistency
+from trainer.losses.penalties.lecam import LeCam
+from trainer.losses.penalties.one_centred import Dragan, WganGp
+from trainer.losses.penalties.orthogonal import Orthogonal
+from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.reconstruction import Reconstruction
+from trainer.losses.penalties.zero_centred import R1, R2
+
+
+def penalty(build: Build) -> Any:
+    """Declare a penalty: a group of settings that knows what it sets."""
+    return field(default_factory=Weighted, metadata={"kind": "group", "build": build})
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What is added to the losses; a weight of 0 leaves a penalty out."""
+
+    r1: Weighted = penalty(R1)
+    """D's gradients on reals (Mescheder et al. 2018)."""
+    r2: Weighted = penalty(R2)
+    """D's gradients on fakes (Mescheder et al. 2018)."""
+    wgan_gp: Weighted = penalty(WganGp)
+    """D's gradients between reals and fakes have length one (Gulrajani et al. 2017)."""
+    dragan: Weighted = penalty(Dragan)
+    """D's gradients around reals have length one (Kodali et al. 2017)."""
+    lecam: Weighted = penalty(LeCam)
+    """D's logits stay near those of the other side (Tseng et al. 2021)."""
+    bcr: Weighted = penalty(Consistency)
+    """D does not mind mirroring and shifts (Zhao et al. 2021)."""
+    orthogonal_g: Weighted = penalty(partial(Orthogonal, "g"))
+    """G's filters are orthogonal (Brock et al. 2019)."""
+    orthogonal_d: Weighted = penalty(partial(Orthogonal, "d"))
+    """D's filters are orthogonal (Brock et al. 2019)."""
+    path_length: Weighted = penalty(PathLength)
+    """Steps in G's code move pictures by a constant length (Karras et al. 2020a)."""
+    classes_d: Weighted = penalty(DiscriminatorClasses)
+    """D guesses the class of reals and fakes (AC-GAN, Odena et al. 2017)."""
+    classes_g: Weighted = penalty(GeneratorClasses)
+    """G paints what D finds to be of its class (AC-GAN)."""
+    style: Weighted = penalty(Style)
+    """D guesses the class of reals (CAN, Elgammal et al. 2017)."""
+    ambiguity: Weighted = penalty(StyleAmbiguity)
+    """G paints what is of no class (CAN)."""
+    reconstruction: Weighted = penalty(Reconstruction)
+    """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
+
+    def active(self) -> Iterator[Active]:
+        """Yield those that count, in the order above."""
+        for f in fields(self):
+            weighted: Weighted = getattr(self, f.name)
+            if weighted.weight or weighted.final:
+                yield Active(f.name, f.metadata["build"](), weighted)
+
+
+@dataclass(frozen=True)
+class Active:
+    """A penalty that counts, under its name."""
+
+    name: str
+    penalty: Penalty
+    weighted: Weighted
+
+    @property
+    def scalars(self) -> tuple[str, ...]:
+        """Names of what is measured."""
+        return self.name, *self.penalty.measures
+
+    def due(self, update: int) -> bool:
+        """Tell whether it is computed in its network's update of this number."""
+        return update % self.weighted.every == 0
+
+    def factor(self, images_seen: int, decay_images: int) -> float:
+        """Return the factor of its value: the weight at this moment, times the updates that it stands for."""
+        weighted = self.weighted
+        return weighted.every * half_cosine(weighted.weight, weighted.final, images_seen, decay_images)
+
+    def first_memory(self) -> dict[str, float]:
+        """Return the scalars that training begins with: what was last measured, and what the penalty remembers."""
+        return dict.fromkeys(self.scalars, 0.0) | dict(self.penalty.memory)

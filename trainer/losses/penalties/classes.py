@@ -1,0 +1,74 @@
+"""Losses on the classes that the discriminator guesses: AC-GAN's, and CAN's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.losses.discriminator_pass import Round
+from trainer.losses.objectives import Loss
+from trainer.losses.penalties.base import Drawn, Penalty
+from trainer.networks.base import Judgement, wide
+
+
+def guesses(judgement: Judgement) -> Tensor:
+    """Return the logits of the classes (n, k), in float32."""
+    assert judgement.classes is not None  # Config.check
+    return wide(judgement.classes)
+
+
+def cross_entropy(judgement: Judgement, label: Tensor) -> Loss:
+    """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
+    known = label >= 0
+    entropy = F.cross_entropy(guesses(judgement), label.clamp(min=0), reduction="none")
+    return (entropy * known).sum() / known.sum().clamp(min=1)
+
+
+class DiscriminatorClasses(Penalty):
+    """AC-GAN's L_C for D: the right class of reals and of fakes (Odena, Olah and Shlens 2017, eq. 3)."""
+
+    wants_classes = True
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the loss."""
+        return cross_entropy(seen.on_real, seen.batch.label) + cross_entropy(seen.on_fake, seen.batch.label), {}
+
+
+class GeneratorClasses(Penalty):
+    """AC-GAN's L_C for G: fakes that D finds to be of their class."""
+
+    wants_classes = True
+    player = "g"
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the loss."""
+        return cross_entropy(seen.on_fake, seen.batch.label), {}
+
+
+class Style(Penalty):
+    """CAN's classification loss for D: the right style of reals (Elgammal et al. 2017, arXiv:1706.07068, eq. 1)."""
+
+    wants_classes = True
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the loss."""
+        return cross_entropy(seen.on_real, seen.batch.label), {}
+
+
+class StyleAmbiguity(Penalty):
+    """CAN's loss for G: art of no known style (Elgammal et al. 2017, eq. 1).
+
+    -E sum over k of 1/K log p_k + (1 - 1/K) log(1 - p_k), with p the softmax over the K styles, as the paper writes it;
+    many reimplementations take the cross entropy to the uniform distribution, which lacks the second term.
+    """
+
+    wants_classes = True
+    player = "g"
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the loss."""
+        logits = guesses(seen.on_fake)
+        k = logits.shape[1]
+        log_p = F.log_softmax(logits, 1)
+        log_rest = (-log_p.exp()).clamp(min=-1 + 1e-6).log1p()
+        return -(log_p / k + (1 - 1 / k) * log_rest).sum(1).mean(), {}

@@ -1,0 +1,46 @@
+"""Balanced consistency regularisation, bCR (Zhao et al. 2021, arXiv:2002.04724, algorithm 1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.losses.discriminator_pass import Round
+from trainer.losses.objectives import Loss
+from trainer.losses.penalties.base import Drawn, Penalty
+from trainer.networks.base import wide
+
+SHIFT = 4  # pixels
+
+
+class Consistency(Penalty):
+    """E (D(T(x)) - D(x))² over reals and fakes alike, with T a mirroring and a shift by up to four pixels."""
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
+        """Draw for reals and fakes whether each is mirrored, and by how many pixels it is shifted."""
+        return {
+            "flip": torch.from_numpy(rng.random((n, 2)) < 0.5),
+            "shift": torch.from_numpy(rng.integers(-SHIFT, SHIFT + 1, (n, 2, 2))),
+        }
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the penalty."""
+        differences = []
+        for k, (x, judged) in enumerate(((seen.shown_real, seen.on_real), (seen.shown_fake, seen.on_fake))):
+            moved = move(x.detach(), draws["flip"][:, k], draws["shift"][:, k])
+            differences.append(wide(seen.game.discriminator(moved, seen.batch.label).logits) - judged.logits)
+        return torch.stack(differences).square().mean(1).sum(), {}
+
+
+def move(x: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
+    """Mirror and shift each picture (n, c, h, w); what comes in from outside is the reflection at the border."""
+    n, c, h, w = x.shape
+    x = torch.where(flip[:, None, None, None], x.flip(3), x)
+    x = F.pad(x, (SHIFT,) * 4, mode="reflect")
+    rows = (torch.arange(h, device=x.device) + SHIFT + shift[:, :1])[:, None, :, None]
+    columns = (torch.arange(w, device=x.device) + SHIFT + shift[:, 1:])[:, None, None, :]
+    picture, channel = torch.arange(n, device=x.device), torch.arange(c, device=x.device)
+    moved: Tensor = x[picture[:, None, None, None], channel[:, None, None], rows, columns]
+    return moved

@@ -1,0 +1,36 @@
+"""Zero-centred gradient penalties: R1 on reals and R2 on fakes (Mescheder, Geiger and Nowozin 2018, eq. 9 and 10).
+
+Both take gradients with respect to the pictures before augmentation, and reuse D's own pass.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from trainer.losses.discriminator_pass import Round
+from trainer.losses.objectives import Loss
+from trainer.losses.penalties.base import Drawn, Penalty, squared_norm
+
+
+class R1(Penalty):
+    """1/2 E |grad D(x)|² over reals; the weight is the papers' gamma."""
+
+    against = frozenset(("real",))
+    differentiates_twice = True
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the penalty."""
+        logits = seen.on_real.logits
+        return 0.5 * squared_norm(seen.gradient(logits, seen.real), len(logits)).mean(), {}
+
+
+class R2(Penalty):
+    """1/2 E |grad D(x)|² over fakes."""
+
+    against = frozenset(("fake",))
+    differentiates_twice = True
+
+    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+        """Return the penalty."""
+        logits = seen.on_fake.logits
+        return 0.5 * squared_norm(seen.gradient(logits, seen.fake), len(logits)).mean(), {}

@@ -1,0 +1,261 @@
+"""Fine-tuning: a new run starts from another's weights, or goes on from its whole state with other settings.
+
+They are found and hashed when the settings are settled, and copied into the run folder when it is made; from then on
+the run needs nothing outside of it. With weights alone, optimizers, memory and progress begin anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from shards.atomic_files import flush
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.gan.state import TrainState, fingerprint, first_memory
+from trainer.networks import build_discriminator, build_generator
+from trainer.networks.spectral_norm import SpectralNorm, start_spectral_norm
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, newest_whole
+from trainer.runs.run_folder import RunFolder
+
+PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
+MEMORY = "memory."
+ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", MEMORY)
+TAKEN_VALUES = "images_seen", "sentinel", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
+SHOWN = 8  # tensors that were not taken, in the log; events.jsonl has them all
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a run takes over."""
+
+    source: str
+    """The file that the weights came from."""
+    weights: dict[str, Tensor]
+    """By their names in a state."""
+    left: dict[str, str]
+    """Tensors of the run that keep their own first values, and why."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """With the whole state, TAKEN_VALUES; else empty."""
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over all that is taken, as hex digits."""
+        return fingerprint(self.weights, self.values)
+
+    def taken(self) -> dict[str, int]:
+        """Return how many tensors of each network were taken."""
+        return {prefix[:-1]: sum(name.startswith(prefix) for name in self.weights) for prefix in PREFIXES}
+
+    def words(self) -> str:
+        """Say what was taken, and what was not."""
+        taken = ", ".join(f"{count} of {network}" for network, count in self.taken().items())
+        besides = f", and optimizers and progress: {self.values['images_seen']:,} images" if self.values else ""
+        lines = [f"starting from {self.source}; tensors taken: {taken}{besides}"]
+        lines += [f"  not taken: {name} {why}" for name, why in list(self.left.items())[:SHOWN]]
+        more = len(self.left) - SHOWN
+        return "\n".join(lines + ([f"  and {more} more: see events.jsonl"] if more > 0 else []))
+
+
+def find_initial(config: Config) -> Initial:
+    """Find what a run with these settings takes over from `init_from`.
+
+    Raises:
+        Refused: that is no run, checkpoint or safetensors file, is damaged, or holds nothing that fits.
+    """
+    assert config.init_from is not None
+    file = weights_file(config.init_from)
+    if config.init_state == "all":
+        return find_state(config, file)
+    theirs = read_tensors(file, PREFIXES)
+    weights, left = {}, {}
+    for name, shape in wanted(config):
+        source = stand_in(name) if stand_in(name) in theirs and name not in theirs else name
+        if source not in theirs:
+            left[name] = "is missing there"
+        elif tuple(theirs[source].shape) != shape:
+            left[name] = f"is {tuple(theirs[source].shape)} there, {shape} here"
+        else:
+            weights[name] = theirs[source] if source == name else theirs[source].clone()  # a file shares no memory
+    if not weights:
+        raise Refused(f"--init-from {config.init_from}: none of its {len(theirs)} weights fits this run's networks")
+    refuse_infinite(config, file, weights)
+    return Initial(str(file), weights, left)
+
+
+def find_state(config: Config, file: Path) -> Initial:
+    """Find the whole state that a run with these settings goes on from, beside the tensors in `file`.
+
+    Raises:
+        Refused: it is of other networks, is damaged, or its progress does not fit this run's steps.
+    """
+    where = f"--init-from {config.init_from}"
+    if file == config.init_from:
+        raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
+    tensors, values = read_tensors(file, ALL_PREFIXES), json.loads((file.parent / VALUES).read_text())
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
+    wanted = dict(network_shapes(config))
+    for name in sorted(shapes.keys() | wanted.keys()):
+        if shapes.get(name) != wanted.get(name):
+            there, here = shapes.get(name, "missing"), wanted.get(name, "missing")
+            raise Refused(f"{where}: {name} is {there} there, {here} here; --init-state weights takes what fits")
+    if values["images_seen"] % config.step_images:
+        raise Refused(
+            f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
+            f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
+        )
+    mine = {MEMORY + name for name in first_memory(config)}
+    kept = {name for name in tensors if name.startswith(MEMORY)}
+    left = {name: "is missing there" for name in sorted(mine - kept)}
+    taken = {name: tensor for name, tensor in tensors.items() if name not in kept - mine}
+    refuse_infinite(config, file, taken)
+    return Initial(str(file), taken, left, {name: values[name] for name in TAKEN_VALUES})
+
+
+def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuse to start from what has broken already.
+
+    Raises:
+        Refused: naming a tensor, and the checkpoints before the one that holds it.
+    """
+    if odd := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        older = [path for path in sorted(file.parent.parent.glob("0*")) if file.name == TENSORS and path < file.parent]
+        instead = f"an older checkpoint, such as {older[-1]}" if older else "another one"
+        raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name {instead}")
+
+
+def stand_in(name: str) -> str:
+    """Return what takes a generator's weight's place in a file that lacks it: its average, and the other way round."""
+    prefix, _, rest = name.partition(".")
+    return {"generator": AVERAGE, "ema": GENERATOR}.get(prefix, DISCRIMINATOR) + rest
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file that holds the weights of a run's newest whole checkpoint, of a checkpoint, or the file itself.
+
+    Raises:
+        Refused: there is none.
+    """
+    if path.is_file():
+        return path
+    if (path / MANIFEST).exists():
+        try:
+            Checkpoint(path, 0, 0).verify()
+        except Damaged as error:
+            raise Refused(f"--init-from {path}: this checkpoint is damaged: {error}") from error
+        return path / TENSORS
+    if not RunFolder(path).config.exists():
+        raise Refused(f"--init-from {path} is no run folder, no checkpoint folder and no safetensors file")
+    found = newest_whole(
+        RunFolder(path).checkpoints,
+        lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
+    )
+    if found is None:
+        raise Refused(f"--init-from {path}: this run holds no whole checkpoint")
+    return found.path / TENSORS
+
+
+def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read those tensors of a safetensors file whose names begin so.
+
+    Raises:
+        Refused: it cannot be read, or is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def wanted(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each tensor that a run can take over: of parameters and BatchNorm's statistics."""
+    yield from network_shapes(config, with_vectors=False)
+
+
+def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each tensor of the networks and the average, with spectral norm's vectors or not."""
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        generator = build_generator(config.generator, config.network)
+        discriminator = build_discriminator(config.discriminator, config.network)
+    for prefix, network in ((GENERATOR, generator), (DISCRIMINATOR, discriminator)):
+        vectors = set() if with_vectors else spectral_vectors(network)
+        for name, tensor in network.state_dict().items():
+            if name not in vectors:
+                yield prefix + name, tuple(tensor.shape)
+    for name, parameter in generator.named_parameters():
+        yield AVERAGE + name, tuple(parameter.shape)
+
+
+def spectral_vectors(network: nn.Module) -> set[str]:
+    """Return the names of spectral norm's vectors, which follow from the weights."""
+    norms = [name for name, module in network.named_modules() if isinstance(module, SpectralNorm)]
+    return {f"{name}.{vector}" for name in norms for vector in ("u", "v")}
+
+
+def keep_initial(run: RunFolder, config: Config) -> None:
+    """Copy what the run takes over into its folder.
+
+    Raises:
+        Refused: it is not what it was when the settings were settled.
+        OSError: it cannot be written.
+    """
+    initial = find_initial(config)
+    if initial.hash != config.init_hash:
+        raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
+    temporary = run.initial.with_suffix(".tmp")
+    try:
+        about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
+        save_file(initial.weights, temporary, about)
+    except SafetensorError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(None, str(error)) from error
+    flush(temporary)
+    temporary.replace(run.initial)
+    flush(run.path)
+
+
+def read_initial(run: RunFolder, expected: str) -> Initial:
+    """Read what the run takes over from its own folder.
+
+    Raises:
+        Refused: it is not there, or not what the run was made with.
+    """
+    weights = read_tensors(run.initial, ALL_PREFIXES)
+    with safe_open(run.initial, framework="pt") as file:
+        about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
+    initial = Initial(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
+    if initial.hash != expected:
+        raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
+    return initial
+
+
+def begins_at(run: RunFolder) -> int:
+    """Return the images that a run had seen when it began: those of the state that it goes on from, or 0."""
+    if not run.initial.exists():
+        return 0
+    with safe_open(run.initial, framework="pt") as file:
+        values = json.loads((file.metadata() or {}).get("values", "{}"))
+    return int(values.get("images_seen", 0))
+
+
+@torch.no_grad()
+def take_over(state: TrainState, initial: Initial, seed: int) -> None:
+    """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
+    mine = state.tensors()
+    for name, tensor in initial.weights.items():
+        mine[name].copy_(tensor)
+    if initial.values:
+        state.load_scalars(initial.values)
+    else:
+        start_spectral_norm(state.generator, seed, "generator")
+        start_spectral_norm(state.discriminator, seed, "discriminator")

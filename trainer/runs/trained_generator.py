@@ -1,0 +1,151 @@
+"""A trained generator, made ready to paint what is asked for: which checkpoint, which class, which seeds."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+
+from shards.dataset.index import DataError, Index
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.networks.base import Latent
+from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, newest_or_refuse
+from trainer.runs.config_loading import read_config
+from trainer.runs.init_from import AVERAGE, read_tensors
+from trainer.runs.run_folder import RunFolder
+from trainer.sampling.sampler import Painter, Pictures
+
+MOST_SEEDS = 1_000_000
+LEAST_TRUNCATION = 0.01  # of z: below, nearly every draw is drawn again
+
+
+@dataclass(frozen=True)
+class Brush:
+    """What sample and interpolate have in common."""
+
+    checkpoint: str | None = None
+    """The checkpoint: its folder's name or its pictures seen; default: the newest whole one."""
+    label: Annotated[str | None, tyro.conf.arg(name="class", metavar="NAME|INDEX")] = None
+    """Paint this class only, of a run that was told classes; default: one after the other."""
+    truncation: float | None = None
+    """Trade variety for quality. Where the space is z (most networks), noise further from 0 than this is drawn again:
+    0.5 is strict, 2 is mild. Where it is w (stylegan2), styles keep this share of their distance from the mean style:
+    0.7 is usual, 1 changes nothing. Default: none."""
+
+
+class Studio:
+    """A run's painter, ready to paint what a command asks for.
+
+    Args:
+        folder: of the run.
+        brush: what to paint with.
+
+    Raises:
+        Refused: there is no such run, checkpoint, class or truncation.
+    """
+
+    def __init__(self, folder: Path, brush: Brush) -> None:
+        run = RunFolder(folder)
+        config = read_config(run)
+        checkpoint = newest_or_refuse(run) if brush.checkpoint is None else named_checkpoint(run, brush.checkpoint)
+        self.images_seen, self.truncation = checkpoint.images_seen, brush.truncation
+        self.label = None if brush.label is None else class_of(config, checkpoint, brush.label)
+        self.painter = Painter(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.check_truncation()
+        ema = read_tensors(checkpoint.path / TENSORS, (AVERAGE,))
+        self.painter.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
+
+    def check_truncation(self) -> None:
+        """Refuse what nothing can be painted with."""
+        least = 0.0 if self.painter.generator.linear_code else LEAST_TRUNCATION
+        if self.truncation is not None and not least <= self.truncation < math.inf:
+            raise Refused(f"--truncation must be at least {least:g} for this network, but is {self.truncation:g}")
+
+    def numbered(self, num: int, seed: int) -> Pictures:
+        """Paint pictures of one noise."""
+        labels = None if self.label is None else [self.label] * num
+        return self.painter.paint(num, "sample", seed, labels=labels, truncation=self.truncation)
+
+    def latent(self, seed: int) -> Latent:
+        """Draw what the picture of a seed is painted from."""
+        return self.painter.latent(seed, ("seed",), self.label, self.truncation)
+
+    def seeded(self, seeds: Sequence[int]) -> Iterator[Pictures]:
+        """Paint the pictures of seeds, some at a time."""
+        return self.painter.paint_all(map(self.latent, seeds), self.truncation)
+
+    def way(self, seeds: Sequence[int], steps: int, loop: bool) -> Pictures:
+        """Paint the way through the pictures of seeds."""
+        return np.concatenate(list(self.painter.way([*map(self.latent, seeds)], steps, loop, self.truncation)))
+
+
+def named_checkpoint(run: RunFolder, name: str) -> Checkpoint:
+    """Return the checkpoint of this name, or of so many pictures seen.
+
+    Raises:
+        Refused: there is none, or it is damaged.
+    """
+    known = find(run.checkpoints)
+    wanted = [c for c in known if name == c.path.name or (name.isdecimal() and int(name) == c.images_seen)]
+    if not wanted:
+        there = ", ".join(c.path.name for c in known) or "none"
+        raise Refused(f"{run.path} has no checkpoint {name!r}; there is {there}")
+    try:
+        wanted[0].verify()
+    except Damaged as error:
+        raise Refused(f"the checkpoint {wanted[0].path} is damaged: {error}") from error
+    return wanted[0]
+
+
+def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
+    """Return the index of a class that is given by its name, or by its index.
+
+    Raises:
+        Refused: the generator is told no classes, or there is none like it.
+    """
+    count, names = config.network.g_classes, class_names(config, checkpoint)
+    if not count:
+        raise Refused("--class: the generator of this run is told no classes; train with --network.g-conditional")
+    if asked in names:
+        return names.index(asked)
+    if asked.isdecimal() and int(asked) < count:
+        return int(asked)
+    near = difflib.get_close_matches(asked, names, n=1)
+    known = f"they are numbered from 0 to {count - 1}" + ("" if names else "; the data that named them is gone")
+    raise Refused(f"--class: there is no class {asked!r}; {f'did you mean {near[0]!r}?' if near else known}")
+
+
+def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return the classes' names, if the dataset that the run was trained on is still there."""
+    try:
+        index = Index.open(config.data) if config.data else None
+    except DataError:
+        return ()
+    trained_on = json.loads((checkpoint.path / VALUES).read_text())["dataset"]
+    return index.classes if index and index.hash == trained_on else ()
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read 0-15,42.
+
+    Raises:
+        Refused: it is no such list.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise Refused(f"--seeds must be a list such as 0-15,42, but is {text!r}")
+        if (int(last) - int(first) if dash else 0) + len(seeds) >= MOST_SEEDS:
+            raise Refused(f"--seeds {text} are more than {MOST_SEEDS:,}: paint them in several goes")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds

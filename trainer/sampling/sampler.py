@@ -1,0 +1,199 @@
+"""Painting: from the averaged generator to pictures.
+
+The moving average has weights but no buffers of its own, and those of the raw weights do not fit it. So they are
+computed for it whenever it paints: BatchNorm's statistics from keyed noise ("standing statistics", Brock et al. 2019,
+arXiv:1809.11096), and spectral norm's vectors by power iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from shards.dataset.order import permute
+from shards.dataset.stream import Reader, Samples
+from trainer.config.config import Config
+from trainer.core.iteration import batched
+from trainer.core.randomness import normal, philox
+from trainer.networks import build_generator
+from trainer.networks.base import Latent
+from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.spectral_norm import start_spectral_norm
+
+Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3)
+Key = tuple[int | str, ...]
+Coded = tuple[Float[Tensor, "1 ..."], Latent]
+"""What one picture is painted from: a code on the device, and the latent whose class and other draws go with it."""
+T = TypeVar("T")
+
+STATISTICS_BATCHES = 16
+ITERATIONS = 50  # of the power method
+MEAN_CODES = 4096  # whose average is the middle of w
+GAP = 4  # pixels between the reals and the fakes of a grid
+
+
+class Painter:
+    """The generator as it is used after training: averaged weights, evaluation mode, one style a picture.
+
+    Args:
+        config: of the run.
+        device: where to paint.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.settings = replace(config.network, style_mixing=0.0)
+        self.generator = build_generator(config.generator, config.network).to(device)
+        self.generator.requires_grad_(False)
+        self.statistics = BatchStatistics(self.generator, device)
+        self.middle: Tensor | None = None
+
+    def load(self, ema: Mapping[str, Tensor], truncation: float | None = None) -> None:
+        """Take over averaged weights, and compute the buffers that belong to them and to a truncation of z."""
+        for name, parameter in self.generator.named_parameters():
+            parameter.copy_(ema[name])
+        self.middle = None
+        start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
+        if self.statistics.layers:
+            self.generator.train()
+            self.statistics.restart()
+            n = self.config.micro_batch_size
+            for k in range(STATISTICS_BATCHES):
+                rng = philox(self.config.seed, "standing statistics", k)
+                latent = self.generator.draw(self.settings, rng, self.labels(range(k * n, k * n + n)))
+                self.generator(self.bring(self.truncate(latent, rng, truncation)))
+            self.statistics.adopt()
+        self.generator.eval()
+
+    def labels(self, rows: Sequence[int]) -> Tensor:
+        """Return the classes of pictures that nobody has chosen a class for: one after the other."""
+        classes = self.settings.g_classes
+        return torch.tensor([i % classes if classes else -1 for i in rows])
+
+    def latent(self, i: int, key: Key, label: int | None = None, truncation: float | None = None) -> Latent:
+        """Draw the latent of picture i: a function of the key and i alone."""
+        rng = philox(*key, i)
+        labels = self.labels([i]) if label is None else torch.tensor([label])
+        return self.truncate(self.generator.draw(self.settings, rng, labels), rng, truncation)
+
+    def truncate(self, latent: Latent, rng: np.random.Generator, truncation: float | None) -> Latent:
+        """Draw z again wherever it is further from 0 than a truncation (Brock et al. 2019, §3.1), if the code is z."""
+        z = latent.z
+        if truncation is not None and not self.generator.linear_code:
+            while bool((far := z.abs() > truncation).any()):
+                z = torch.where(far, normal(rng, *z.shape), z)
+        return replace(latent, z=z)
+
+    def bring(self, latent: Latent) -> Latent:
+        """Bring a latent to the device."""
+        return latent.map(lambda tensor: tensor.to(self.device))
+
+    def code(self, latent: Latent, truncation: float | None = None) -> Float[Tensor, "n ..."]:
+        """Return codes; a truncation pulls those of w towards their mean (Karras et al. 2019, appendix B)."""
+        code = self.generator.code(latent)
+        if truncation is None or not self.generator.linear_code:
+            return code
+        if self.middle is None:
+            z = normal(philox(self.config.seed, "middle"), MEAN_CODES, self.settings.z_dim)
+            many = Latent(z, self.labels(range(MEAN_CODES)))  # w needs no other draws, such as maps of noise
+            self.middle = self.generator.code(self.bring(many)).mean(0)
+        return self.middle.lerp(code, truncation)
+
+    def paint(
+        self, num: int, *key: int | str, labels: Sequence[int] | None = None, truncation: float | None = None
+    ) -> Pictures:
+        """Paint `num` pictures; picture i is a function of the weights, the key, its class and i alone."""
+        chosen = [None if labels is None else labels[i] for i in range(num)]
+        latents = (self.latent(i, key, chosen[i], truncation) for i in range(num))
+        return np.concatenate(list(self.paint_all(latents, truncation)))
+
+    def paint_all(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Pictures]:
+        """Paint latents of one picture each."""
+        return self.paint_codes(self.codes(latents, truncation))
+
+    def codes(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Coded]:
+        """Yield the code of each latent, beside it."""
+        for group in batched(latents, self.config.micro_batch_size):
+            codes = self.code(self.bring(Latent.cat(self.filled(group))), truncation)
+            yield from zip(codes.split(1), group, strict=False)
+
+    def paint_codes(self, coded: Iterable[Coded]) -> Iterator[Pictures]:
+        """Paint codes of one picture each, as many at a time as a micro-batch has."""
+        for group in batched(coded, self.config.micro_batch_size):
+            codes, latents = zip(*self.filled(group), strict=True)
+            pictures = self.generator.paint(torch.cat(codes), self.bring(Latent.cat(latents)))
+            yield to_pictures(pictures[: len(group)])
+
+    def filled(self, group: list[T]) -> list[T]:
+        """Fill a batch up: a kernel may round otherwise where fewer pictures are painted beside."""
+        return group + group[-1:] * (self.config.micro_batch_size - len(group))
+
+    def way(
+        self, stops: Sequence[Latent], steps: int, loop: bool = False, truncation: float | None = None
+    ) -> Iterator[Pictures]:
+        """Paint the way through latents of one picture each, `steps` pictures from each to the next.
+
+        A loop leads back to the first one; any other way ends with the picture of the last.
+        """
+        coded = list(self.codes(stops, truncation))
+        legs = pairwise([*coded, coded[0]] if loop else coded)
+        moving = (self.between(*leg, k / steps) for leg in legs for k in range(steps))
+        return self.paint_codes(chain(moving, coded[:0] if loop else coded[-1:]))
+
+    def between(self, first: Coded, last: Coded, t: float) -> Coded:
+        """Return the point at t in [0, 1] of the way between two pictures.
+
+        Codes move along a straight line in w, and on the sphere in z, as do the other draws. The class
+        changes half way.
+        """
+        (start, a), (end, b) = first, last
+        move = torch.lerp if self.generator.linear_code else slerp
+        extra = {name: slerp(value, b.extra[name], t) for name, value in a.extra.items()}
+        return move(start, end, t), Latent(a.z, a.label if t < 0.5 else b.label, extra)
+
+
+def slerp(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."], t: float) -> Float[Tensor, "n ..."]:
+    """Interpolate on the sphere, and between the lengths (Shoemake 1985; White 2016, arXiv:1609.04468).
+
+    Straight on where there is no one way along it: between equal and between opposite directions.
+    """
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)).clamp(-1, 1)
+    angle = torch.acos(cosine).reshape(-1, *[1] * (a.dim() - 1))
+    if bool((torch.sin(angle) < 1e-4).any()):
+        return torch.lerp(a, b, t)
+    return torch.sin((1 - t) * angle) / torch.sin(angle) * a + torch.sin(t * angle) / torch.sin(angle) * b
+
+
+def to_pictures(x: Tensor) -> Pictures:
+    """Turn (n, 3, h, w) in [-1, 1] into bytes, rounding to the nearest."""
+    return x.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def real_samples(reader: Reader, num: int, seed: int) -> Samples:
+    """Return `num` real pictures with their classes, the same for the same seed; they repeat when there are fewer."""
+    samples = reader.split.samples
+    return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
+
+
+def grid(pictures: Pictures, columns: int) -> Pictures:
+    """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
+    n, h, w, c = pictures.shape
+    rows = -(-n // columns)
+    padded = np.zeros((rows * columns, h, w, c), dtype=np.uint8)
+    padded[:n] = pictures
+    return padded.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
+
+
+def beside(real: Pictures, fake: Pictures, columns: int) -> Image.Image:
+    """Return one picture: reals on the left, fakes on the right."""
+    left, right = grid(real, columns), grid(fake, columns)
+    return Image.fromarray(np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1))

@@ -1,0 +1,80 @@
+"""What a run says while it trains: rows of metrics, figures of the system, one status line. Main process only."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import time
+from collections.abc import Mapping
+
+from trainer.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Turns the scalars of a step into rows and a line.
+
+    Args:
+        tracker: takes the rows.
+        total: pictures at which training ends.
+        samples: pictures in the training set.
+    """
+
+    def __init__(self, tracker: Tracker, total: int, samples: int) -> None:
+        self.tracker, self.total, self.samples = tracker, total, samples
+        self.started = self.last_time = time.monotonic()
+        self.last_images: int | None = None
+        self.stall_s = 0.0
+
+    def log(self, images_seen: int, scalars: Mapping[str, float]) -> None:
+        """Record one step, and say how far the run is."""
+        now = time.monotonic()
+        system: dict[str, float] = {"images_seen": images_seen, "elapsed_s": round(now - self.started, 3)}
+        speed = 0.0
+        if self.last_images is not None and now > self.last_time:
+            speed = system["images_per_s"] = round((images_seen - self.last_images) / (now - self.last_time), 2)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        system |= {"peak_memory_mb": usage.ru_maxrss // 1024, "checkpoint_stall_s": round(self.stall_s, 4)}
+        self.last_time, self.last_images = now, images_seen
+        self.tracker.system(system)
+        # `stop` says what happened to this attempt, not what the run computes, so a replay need not repeat it.
+        columns = {name: value for name, value in scalars.items() if name != "stop"}
+        self.tracker.metrics({"images_seen": images_seen, "epoch": images_seen / self.samples, **columns})
+        log.info(self.line(images_seen, scalars, speed))
+
+    def line(self, images_seen: int, scalars: Mapping[str, float], speed: float) -> str:
+        """Return the status line."""
+        eta = f"{remaining(self.total - images_seen, speed):>9}" if speed else " " * 9
+        swd = "".join(f"  {name} {value:.1f}" for name, value in scalars.items() if name.startswith("swd"))
+        return (
+            f"{images_seen:>12,} / {self.total:,} images {images_seen / self.total:4.0%}  {speed:7.1f}/s {eta}  "
+            f"D {scalars['loss_d']:.3f}  G {scalars['loss_g']:.3f}{swd}"
+        )
+
+
+def remaining(images: int, speed: float) -> str:
+    """Say how long `images` more take."""
+    return f"{duration(images / speed)} left"
+
+
+def duration(seconds: float) -> str:
+    """Say how long something takes."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def set_up_logging(rank: int, own_log: bool = False) -> None:
+    """Log to standard error: everything from the main process, warnings from the others, with their rank.
+
+    With a log of its own for each process, each line begins with the time in UTC, by which they can be merged.
+    """
+    prefix = f"%(asctime)s.%(msecs)03dZ [rank {rank}] " if own_log else f"[rank {rank}] " if rank else ""
+    formatter = logging.Formatter(f"{prefix}%(message)s", datefmt="%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO if rank == 0 else logging.WARNING, force=True)
+    logging.captureWarnings(True)

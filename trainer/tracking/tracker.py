@@ -1,0 +1,192 @@
+"""What a run tells the world: three journals in its folder, and a process beside it that mirrors them to W&B."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+from shards.atomic_files import write_atomically
+from trainer.config.groups import TrackingSettings
+from trainer.config.wandb_environment import noted, overridden
+from trainer.core.advice import command
+from trainer.runs import journal
+from trainer.runs.journal import Journal, event
+from trainer.runs.origin import original_is_elsewhere
+from trainer.runs.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One W&B run: the rows beyond `from_images_seen`, up to where a later segment takes over."""
+
+    id: str
+    from_images_seen: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is called in W&B, for ever; `wandb.json` in the run folder."""
+
+    project: str
+    entity: str | None
+    name: str
+    group: str
+    segments: tuple[Segment, ...]
+    folder: str = ""
+    """The run folder's full path when this was written."""
+    job_type: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, path: Path) -> Identity:
+        """Read `wandb.json`."""
+        stored = json.loads(path.read_text())
+        segments = tuple(Segment(**segment) for segment in stored["segments"])
+        return cls(**stored | {"segments": segments, "tags": tuple(stored.get("tags", ()))})
+
+    @classmethod
+    def create(cls, run: RunFolder, settings: TrackingSettings) -> Identity:
+        """The identity of a new run."""
+        name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
+        group = settings.group or f"{name}-{first}"
+        segments = (Segment(first, -1, "start"),)
+        for line in overridden():
+            log.warning("%s", line)
+        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **noted())
+
+    def save(self, path: Path) -> None:
+        """Write `wandb.json`, atomically."""
+        write_atomically(path, json.dumps(asdict(self), indent=2).encode() + b"\n")
+
+    def extend(self, images_seen: int, reason: str) -> Identity:
+        """The same with one more segment."""
+        following = Segment(f"{self.segments[0].id}-{len(self.segments)}", images_seen, reason)
+        return replace(self, segments=(*self.segments, following))
+
+    def segment_of(self, images_seen: int) -> int:
+        """The number of the segment that a row belongs to: the last one that begins before it."""
+        return max(i for i, segment in enumerate(self.segments) if segment.from_images_seen < images_seen)
+
+
+class Tracker:
+    """The main process's journals. No call waits for W&B or fails because of it."""
+
+    def __init__(self, run: RunFolder, settings: TrackingSettings) -> None:
+        self.run = run
+        self.settings = settings
+        self._metrics, self._system, self._events = Journal(run.metrics), Journal(run.system), Journal(run.events)
+        self._system_rows = 0
+        self._mirror: subprocess.Popen[bytes] | None = None
+
+    def start(self, images_seen: int, **facts: object) -> None:
+        """Cut the metrics back to `images_seen`, where training begins or goes on, and start the mirror."""
+        self._metrics.cut(images_seen)
+        self._system_rows = max((row["row"] for row in journal.rows(self.run.system)), default=0)
+        self._identity().save(self.run.wandb_identity)
+        self.event("start", images_seen=images_seen, **facts)
+        if self.settings.mode != "disabled":
+            self._mirror = start_mirror(self.run, self.settings.mode)
+
+    def metrics(self, row: Mapping[str, int | float]) -> None:
+        """Record one logged step: `images_seen`, and figures that a replay repeats to the bit.
+
+        The mirror adds to it what lies in the run folder by then: the system row and the sample grid of the same
+        `images_seen`. So these come first.
+        """
+        self._metrics.append(row)
+
+    def system(self, row: Mapping[str, int | float]) -> None:
+        """Record times, speeds and memory at `images_seen`: a line for each step of each attempt, numbered by `row`."""
+        self._system_rows += 1
+        self._system.append({"row": self._system_rows, "time": round(time.time(), 3), **row})
+
+    def event(self, kind: str, **fields: object) -> None:
+        """Record a start, a stop, a fault or a rollback."""
+        self._events.append(event(kind, **fields))
+
+    def sync(self) -> None:
+        """Make the rows so far durable; OSError if the disk refuses, and then no checkpoint may promise them."""
+        self._metrics.sync()
+
+    def new_segment(self, images_seen: int, reason: str) -> None:
+        """Send what follows `images_seen` to a new W&B run of the same group: its rows will differ from those sent.
+
+        For a rollback, and for a resume in another numerical environment; before `start` or after it. Call it before
+        the rollback is made durable: a segment too many is harmless, a missing one would mix two histories.
+        """
+        # The mirror reads metrics.jsonl, then wandb.json, then looks whether metrics.jsonl was cut: this order is safe.
+        self._metrics.cut(images_seen)
+        self._identity().extend(images_seen, reason).save(self.run.wandb_identity)
+        self.event("segment", images_seen=images_seen, reason=reason)
+
+    def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0, **facts: object) -> None:
+        """Record the end ("finished", "interrupted" if it will go on, "failed") and let the mirror send the rest."""
+        self.event("end", outcome=outcome, signal=signal, **facts)
+        for file in (self._metrics, self._system, self._events):
+            try:
+                file.sync()
+            except OSError as error:
+                log.warning("%s: %s; its last rows are lost", file.path, error.strerror)
+            file.close()
+        if self._mirror is not None and not stop_mirror(self._mirror, outcome, timeout_s):
+            log.warning(
+                "W&B has not taken everything in %g s; the next start sends the rest, or: %s",
+                timeout_s,
+                command("launcher", "sync", self.run.path),
+            )
+        self._mirror = None
+
+    def _identity(self) -> Identity:
+        return identity_of(self.run, self.settings)
+
+
+def identity_of(run: RunFolder, settings: TrackingSettings) -> Identity:
+    """Return what a run is called in W&B: by its own `wandb.json`; without one, or with that of the original, anew."""
+    path = run.wandb_identity
+    if not path.exists():
+        return Identity.create(run, settings)
+    stored = Identity.load(path)
+    if stored.folder and original_is_elsewhere(run.path, path.name, stored.folder):
+        log.warning("a copy of %s: its rows go to a W&B run of its own, in the same group", stored.folder)
+        return replace(Identity.create(run, settings), group=stored.group)
+    return replace(stored, folder=str(run.path.resolve()))
+
+
+def start_mirror(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:
+    """Start the process that mirrors the run folder; its standard input tells it how and when the trainer ends."""
+    command = [sys.executable, "-m", "trainer.tracking.wandb_uploader", str(run.path.resolve()), "--mode", mode]
+    try:
+        run.wandb.mkdir(exist_ok=True)
+        with (run.wandb / "mirror.log").open("ab") as output:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parents[2],  # where `-m trainer` is found, wherever the user stands
+                start_new_session=True,  # a Ctrl-C or a SIGTERM to the trainer's group is the trainer's to answer
+            )
+    except OSError as error:
+        log.warning("training goes on without W&B, whose mirror does not start: %s", error)
+        return None
+
+
+def stop_mirror(mirror: subprocess.Popen[bytes], outcome: str, timeout_s: float) -> bool:
+    """Tell the mirror the outcome and wait for it; kill it when the time is up. Whether it sent everything."""
+    try:
+        mirror.communicate(outcome.encode(), timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        mirror.kill()
+        mirror.communicate()
+    return mirror.returncode == 0

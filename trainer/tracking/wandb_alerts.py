@@ -1,0 +1,44 @@
+"""The sentinel's alarms, passed on to W&B: each at least once, and more than once only if a kill falls in between."""
+
+from __future__ import annotations
+
+from shards.atomic_files import write_atomically
+from trainer.runs import journal
+from trainer.runs.journal import Follower
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.wandb_run import WandbRun
+
+LOUD = "collapsed", "diverged"
+
+
+class Alerts:
+    """The alarms in a run's events that W&B has not been told of.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self.events = run, Follower(run.events)
+        self.count = run.wandb / "alerts"
+        self.told = int(self.count.read_text()) if self.count.exists() else 0
+        self.waiting: list[journal.Row] = []
+        self.met = 0
+
+    def send(self, to: WandbRun | None) -> None:
+        """Pass on what is new, if there is a W&B run to tell."""
+        for row in self.events.read():
+            if row["kind"] == "sentinel" and row["state"] in LOUD:
+                self.met += 1
+                self.waiting += [row] if self.met > self.told else []
+        while to and self.waiting:
+            row = self.waiting[0]
+            text = f"{row['problem']} (after {row['images_seen']:,} images; {self.run.path.name})"
+            to.alert(f"The generator has {row['state']}", text, self.run.samples / row["picture"])
+            self.told += 1
+            write_atomically(self.count, str(self.told).encode())
+            del self.waiting[0]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.events.close()

@@ -1,0 +1,174 @@
+"""`python -m trainer.tracking.wandb_uploader RUN`: sends W&B what it lacks of a run, beside the process that trains.
+
+The trainer holds the other end of standard input. When it closes, by intention or by death, the mirror sends what the
+files hold and ends, after DRAIN_S at the latest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+
+from trainer.config.wandb_environment import resolve_mode
+from trainer.core.stopping import REQUESTS
+from trainer.runs.journal import Follower, Row
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.tracker import Identity
+from trainer.tracking.wandb_alerts import Alerts
+from trainer.tracking.wandb_run import WandbRun, stop_service
+
+POLL_S = 0.5
+DRAIN_S = 60.0
+RETRY_S = (1.0, 60.0)  # the first and the longest wait after a failure
+
+
+class Mirror:
+    """Sends the rows of a run folder to the W&B runs of its segments, in order, each once."""
+
+    def __init__(self, run: RunFolder, online: bool) -> None:
+        self.run = run
+        self.online = online
+        self.outcome = "interrupted"  # until somebody knows better
+        self.opened: list[WandbRun] = []
+        self._segment = 0  # earlier ones are complete
+        self._current: WandbRun | None = None
+
+    def run_until(self, ended: Callable[[], bool]) -> None:
+        """Follow the run until it has ended and everything is sent, whatever W&B does meanwhile."""
+        wait_s = RETRY_S[0]
+        while True:
+            try:
+                while not self.follow(ended):
+                    wait_s = RETRY_S[0]
+                return
+            except Exception as error:  # W&B's failures have many types, and none may end the mirror
+                say(f"W&B: {explain(error)}; next try in {wait_s:g} s")
+                self._current = None
+                abandon_service()
+            pause(wait_s, ended)
+            wait_s = min(2 * wait_s, RETRY_S[1])
+
+    def follow(self, ended: Callable[[], bool]) -> bool:
+        """Send rows as they appear. True when the run has ended, False when metrics.jsonl was cut: follow it anew."""
+        metrics, system, alerts = Follower(self.run.metrics), Follower(self.run.system), Alerts(self.run)
+        figures: dict[int, Row] = {}
+        try:
+            while True:
+                last_round = ended()  # asked before reading, so that what was written before the end is read
+                rows = metrics.read()
+                figures |= {row["images_seen"]: row for row in system.read()}
+                identity = Identity.load(self.run.wandb_identity)
+                if metrics.replaced():  # asked last: if it was not cut by now, the rows belong to the segments as read
+                    return False
+                for row in rows:
+                    self._send(identity, row, figures.pop(row["images_seen"], {}))
+                alerts.send(self._current)
+                if last_round and not rows:
+                    self.finish()
+                    return True
+                time.sleep(0 if rows else POLL_S)
+        finally:
+            for file in (metrics, system, alerts):
+                file.close()
+
+    def finish(self) -> None:
+        """Wait until W&B has what was sent to it; TimeoutError if that takes too long."""
+        current, self._current = self._current, None
+        if current:
+            current.finish(self.outcome)
+
+    def _send(self, identity: Identity, row: Row, figures: Row) -> None:
+        number = identity.segment_of(row["images_seen"])
+        if number < self._segment:
+            return
+        if self._current is None or number > self._segment:
+            self.finish()
+            self._segment = number
+            self._current = WandbRun(self.run, identity, number, self.online)
+            self.opened.append(self._current)
+            say(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
+        self._current.send(row, figures)
+
+
+def abandon_service() -> None:
+    """End wandb's own process: a new one asks the server anew what has arrived."""
+    try:
+        stop_service()
+    except Exception as error:  # it may be dead already
+        say(f"W&B: {explain(error)}")
+
+
+def pause(seconds: float, ended: Callable[[], bool]) -> None:
+    """Wait before another try; when the run has ended, only a moment."""
+    deadline = time.monotonic() + seconds
+    time.sleep(POLL_S)
+    while time.monotonic() < deadline and not ended():
+        time.sleep(POLL_S)
+
+
+def explain(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def say(message: str) -> None:
+    """One line in the mirror's log."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
+
+
+@contextmanager
+def sole_sender(run: RunFolder, mode: str, wait: bool) -> Iterator[None]:
+    """Be the only process that sends this run: two would send rows twice. BlockingIOError if not `wait`."""
+    with (run.wandb / f"{mode}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # some network file systems have no locks
+            say(f"no lock on {file.name}: {error.strerror}")
+        yield
+
+
+def watch_trainer(mirror: Mirror, ended: Event) -> None:
+    """Learn of the trainer's end, and end this process when its time is up."""
+    trainer = os.getppid()
+    while not select.select([sys.stdin], [], [], 1.0)[0] and os.getppid() == trainer:
+        pass  # asked for its parent as well, since the trainer's children may hold the pipe open after its death
+    said = os.read(sys.stdin.fileno(), 64) if os.getppid() == trainer else b""
+    mirror.outcome = said.decode() or "failed"
+    ended.set()
+    time.sleep(DRAIN_S)
+    say("out of time; the rest waits for: launcher sync")
+    os._exit(1)
+
+
+def main() -> None:
+    """Mirror the run folder named on the command line until the parent process ends."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--mode", default="auto")
+    arguments = parser.parse_args()
+    for number in REQUESTS:
+        signal.signal(number, signal.SIG_IGN)  # Slurm sends them to every process of a job; the trainer decides
+    os.nice(10)
+    run, mode, ended = RunFolder(arguments.run), resolve_mode(arguments.mode), Event()
+    say(f"mode {mode}")
+    if mode == "disabled":
+        return
+    mirror = Mirror(run, online=mode != "offline")
+    Thread(target=watch_trainer, args=(mirror, ended), daemon=True).start()
+    with sole_sender(run, mode, wait=True):
+        mirror.run_until(ended.is_set)
+
+
+if __name__ == "__main__":
+    main()

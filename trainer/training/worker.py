@@ -1,0 +1,103 @@
+"""One training process, whichever door it came in by: ours, `torchrun` or `accelerate launch`."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import torch.distributed as dist
+
+from shards.dataset.index import DataError
+from trainer.config.config import Config
+from trainer.config.dataset import open_data
+from trainer.core.advice import command
+from trainer.core.fields import Refused
+from trainer.core.stopping import Outcome
+from trainer.distributed.world import World
+from trainer.gan.assembly import set_up_device, world_of
+from trainer.launch.job_context import Cluster
+from trainer.runs.journal import Journal, event
+from trainer.runs.run_folder import RunFolder
+from trainer.tracking.console import set_up_logging
+from trainer.training.loop import Diverged, Failed, Training
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
+    """Train as one of the processes of a run, and say how it ended.
+
+    Raises:
+        Refused: the settings do not fit the data or the device.
+    """
+    index = open_data(config)
+    accelerator = set_up_device(config)
+    world = world_of(accelerator)
+    refuse_other_world(world)
+    config.check_world(world.size)
+    training = Training(config, run, index, accelerator, cluster)
+    outcome, facts = Outcome.FAILED, dict[str, object]()
+    try:
+        outcome = training.train()
+        log.info(farewell(outcome, training.state.images_seen, run))
+    except Failed as error:
+        facts = {"problem": str(error), "diverged": isinstance(error, Diverged)}
+        log.error("%s", error)
+    except (OSError, DataError) as error:
+        facts = {"problem": str(error)}
+        log.error("failed: %s", error)
+    except RuntimeError as error:
+        facts = {"problem": str(error).partition("\n")[0]}
+        if world.size == 1 or not lost_peers(error):
+            raise
+        log.error("another process is gone: %s", facts["problem"])
+    finally:
+        training.watchdog.close()
+        if training.desk:
+            training.desk.end(outcome.name.lower(), cluster.stop.received, **facts)
+    if outcome is not Outcome.FAILED and dist.is_initialized():
+        dist.destroy_process_group()
+    return outcome
+
+
+def refuse_other_world(world: World) -> None:
+    """Refuse to train with more or fewer processes than were started.
+
+    Raises:
+        Refused: naming both numbers.
+    """
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if world.size != asked:
+        raise Refused(
+            f"{asked} processes were started, but this one is rank {world.rank} of {world.size}: variables of another "
+            "launcher are in its environment (docs/cluster.md lists them); unset them"
+        )
+
+
+def lost_peers(error: RuntimeError) -> bool:
+    """Tell whether a collective failed because another process ended."""
+    return isinstance(error, dist.DistError) or any(
+        word in str(error) for word in ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
+    )
+
+
+def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
+    """Return the last line of a run's log."""
+    if outcome is Outcome.FINISHED:
+        paint = command("trainer", "sample", run.path, "--out", "grid.png")
+        return f"finished: {images_seen:,} images seen; paint with: {paint}"
+    return f"interrupted and saved at {images_seen:,} images; go on with: {command('launcher', 'resume', run.path)}"
+
+
+def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
+    """Train in this process; what concerns all processes alike is said by the first one only, if they share a log."""
+    rank = int(os.environ.get("RANK", "0"))
+    set_up_logging(rank, cluster.own_log)
+    try:
+        return train(config, run, cluster)
+    except Refused as error:
+        if rank == 0 or cluster.own_log:
+            log.error("refused: %s", error)
+        if cluster.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
+            Journal(run.events).append(event("refused", problem=f"rank {rank} on {cluster.place}: {error}"))
+        return Outcome.REFUSED

@@ -15,6 +15,7 @@ from command_line import arguments as command_line
 from command_line.streams import run
 from shards.dataset.index import DataError
 from slurm.settings import Refused as SlurmRefused
+from trainer.core.aliases import todays_flags
 from trainer.core.fields import Refused
 
 T = TypeVar("T")
@@ -151,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if name else 2
     try:
         if command := COMMANDS.get(name):
-            return command(arguments)
+            return command(todays_flags(arguments))
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         raise Refused(f"there is no command {name!r}; {f'did you mean {near[0]!r}?' if near else 'see: --help'}")
     except (Refused, SlurmRefused, DataError) as error:

@@ -18,6 +18,7 @@ from launcher.study.settings import StudySettings, read
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
+from trainer.core.migration import load, numbered
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 
@@ -73,13 +74,15 @@ class Plan:
             Refused: there is none, or another version has written it.
         """
         try:
-            values = json.loads(folder.plan.read_text())
+            values = load(folder.plan)
         except FileNotFoundError:
             raise Refused(f"{folder.path} holds no study: there is no {folder.plan.name} in it") from None
         if not {"home", "project"} <= values.keys():
             raise Refused(f"{folder.plan} is of another version: remove it, and begin the study again by its TOML file")
         costs = {arm: Cost(**cost) for arm, cost in values["costs"].items()}
-        settings = replace(read(folder.toml), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])})
+        settings = replace(
+            read(folder.toml, kept=True), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
+        )
         home, wanted = Path(values["home"]), values["wanted"]
         settings = replace(settings, data=home / settings.data)
         wanted = Wanted(**wanted | {"after": wanted["after"] and Path(wanted["after"])})
@@ -97,7 +100,7 @@ class Plan:
             "home": self.home,
             "project": self.project,
         }
-        write_atomically(self.folder.plan, json.dumps(values, indent=1, default=str).encode() + b"\n")
+        write_atomically(self.folder.plan, json.dumps(numbered(values), indent=1, default=str).encode() + b"\n")
 
     def wish(self, task: Task) -> Wish | None:
         """Return how a task's run is to be measured."""

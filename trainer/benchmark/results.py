@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from shards.atomic_files import write_atomically
 from trainer.benchmark.figures import Figures
 from trainer.benchmark.protocol import Samples
 from trainer.core.fields import Refused
+from trainer.core.migration import load, numbered
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
     content = io.BytesIO()
     np.save(content, samples)
     write_atomically(job.file(out, ".npy"), content.getvalue())
-    write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+    write_atomically(job.file(out), (json.dumps(numbered(asdict(result)), indent=2) + "\n").encode())
 
 
-def read(job: Job, out: Path, identity: str) -> Result | None:
+def read(job: Job, out: Path, known: Sequence[str]) -> Result | None:
     """Return what is kept of a training; None: nothing.
 
     Raises:
@@ -66,13 +67,13 @@ def read(job: Job, out: Path, identity: str) -> Result | None:
     """
     path = job.file(out)
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values = load(path)
         result = Result(**values | {"figures": Figures(**values["figures"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
-    if (result.identity, result.steps) != (identity, job.steps):
+    if result.identity not in known or result.steps != job.steps:
         raise Refused(
             f"{path} holds a training of {result.steps:,} steps, and the one asked for has {job.steps:,} or other "
             "settings: name another --out, or remove the file"

@@ -19,6 +19,7 @@ from trainer.benchmark.results import Job, Result
 from trainer.benchmark.training import paint, train
 from trainer.config.config import Config
 from trainer.core.fields import identity_hash
+from trainer.core.migration import identities
 from trainer.core.stopping import Outcome
 from trainer.gan.state import fingerprint
 
@@ -34,7 +35,7 @@ def kept(job: Job, out: Path) -> Result | None:
     Raises:
         Refused: what is kept is of other settings.
     """
-    return results.read(job, out, identity_hash(settings(job)))
+    return results.read(job, out, identities(settings(job)))
 
 
 def train_all(jobs: Sequence[Job], out: Path, processes: int) -> Iterator[Job]:

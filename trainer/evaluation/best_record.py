@@ -5,9 +5,9 @@ The best of many noisy figures looks better than it is: whoever reports must mea
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from trainer.core.migration import load
 from trainer.runs.run_folder import RunFolder
 
 
@@ -24,6 +24,6 @@ class Best:
     def of(cls, run: RunFolder) -> Best | None:
         """Read best.json; None: nothing was chosen yet."""
         try:
-            return cls(**json.loads(run.best.read_text()))
+            return cls(**load(run.best))
         except (FileNotFoundError, ValueError, TypeError):
             return None

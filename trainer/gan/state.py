@@ -14,7 +14,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from trainer.collapse.monitor_state import Record
 from trainer.config.config import Config
-from trainer.core.fields import Refused, identity_hash
+from trainer.core.fields import Refused
+from trainer.core.migration import first_tensor_name, identities, with_first_names
 from trainer.core.running_scalars import Memory
 from trainer.gan.optimizers import adam
 from trainer.networks import build_discriminator, build_generator, initialise
@@ -39,8 +40,8 @@ class TrainState:
     """What penalties and augmentation remember."""
     dataset: str
     """Hash of the dataset's index."""
-    identity: str
-    """Hash of the identity settings."""
+    identities: tuple[str, ...]
+    """Hash of the identity settings, then those of earlier formats: a checkpoint has one of them."""
     images_seen: int = 0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     """For each rollback, where it started (`from`) and where it went (`to`), in images seen, `why`, and what it
@@ -73,7 +74,7 @@ class TrainState:
             GradScaler(device.type, FIRST_SCALE, enabled=fp16),
             {name: torch.tensor(value, device=device) for name, value in first_memory(config).items()},
             dataset,
-            identity_hash(config),
+            identities(config),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -97,7 +98,7 @@ class TrainState:
             "rollbacks": [dict(rollback) for rollback in self.rollbacks],
             "sentinel": asdict(self.sentinel),
             "dataset": self.dataset,
-            "identity": self.identity,
+            "identity": self.identities[0],
             "g_scaler": self.g_scaler.state_dict(),
             "d_scaler": self.d_scaler.state_dict(),
         }
@@ -109,10 +110,11 @@ class TrainState:
         Raises:
             Refused: it is of another dataset, other identity settings, or other tensors; the field is named.
         """
-        for name, ours in (("dataset", self.dataset), ("identity", self.identity)):
-            if scalars[name] != ours:
+        for name, ours in (("dataset", (self.dataset,)), ("identity", self.identities)):
+            if scalars[name] not in ours:
                 what = "another dataset" if name == "dataset" else "other identity settings"
-                raise Refused(f"{where} belongs to {what}: its {name} hash is {scalars[name][:12]}…, not {ours[:12]}…")
+                found = f"its {name} hash is {scalars[name][:12]}…, not {ours[0][:12]}…"
+                raise Refused(f"{where} belongs to {what}: {found}")
         mine = self.tensors()
         if odd := sorted(mine.keys() ^ tensors.keys()):
             raise Refused(f"{where} does not fit: the tensor {odd[0]!r} is on one side only")
@@ -143,12 +145,13 @@ def first_memory(config: Config) -> dict[str, float]:
 def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> str:
     """Return one SHA-256 over a whole state, as hex digits: equal if and only if every bit is.
 
-    The hashes of the dataset and the settings are left out: they say where a state came from, not what it is.
+    The hashes of the dataset and the settings are left out: they say where a state came from, not what it is. All names
+    are those of the first format, so that a state has the same fingerprint in every version.
     """
-    values = {key: value for key, value in scalars.items() if key not in ("dataset", "identity")}
+    values = {key: value for key, value in with_first_names(scalars).items() if key not in ("dataset", "identity")}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+    for name, one in sorted((first_tensor_name(name), one) for name, one in tensors.items()):
+        tensor = one.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -30,9 +30,9 @@ from torch import Tensor
 from shards.atomic_files import flush
 from trainer.config.groups import CheckpointSettings
 from trainer.core.fields import Refused
+from trainer.core.migration import FIRST, in_metadata, known, load, numbered, tensor_name, upgraded
 from trainer.runs.run_folder import RunFolder
 
-SCHEMA = 1
 TENSORS, VALUES, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
 
@@ -64,9 +64,10 @@ class Checkpoint:
 
         Raises:
             Damaged: a file is missing, of another size or other content.
+            Refused: a later version wrote it.
         """
         try:
-            manifest = json.loads((self.path / MANIFEST).read_text())
+            manifest = load(self.path / MANIFEST)
             for name in (TENSORS, VALUES):
                 expected = manifest["files"][name]
                 file = self.path / name
@@ -86,14 +87,17 @@ class Checkpoint:
             Damaged: they cannot be read.
         """
         try:
-            return load_file(self.path / TENSORS), json.loads((self.path / VALUES).read_text())
+            values = json.loads((self.path / VALUES).read_text())
+            schema = known(values.get("schema", FIRST), str(self.path / VALUES))
+            tensors = {tensor_name(name, schema): tensor for name, tensor in load_file(self.path / TENSORS).items()}
+            return tensors, upgraded(VALUES, values, str(self.path / VALUES))
         except (OSError, ValueError, SafetensorError) as error:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
         """Tell whether the sentinel had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["sound"])
+            return bool(load(self.path / VALUES)["sentinel"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 
@@ -233,14 +237,15 @@ class Checkpoints:
 
     def fill(self, folder: Path, values: dict[str, Any]) -> None:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
-        save_file({name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}, folder / TENSORS)
-        (folder / VALUES).write_text(json.dumps(values, indent=1))
+        tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}
+        save_file(tensors, folder / TENSORS, in_metadata())
+        (folder / VALUES).write_text(json.dumps(numbered(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):
             flush(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         self.before_manifest()
-        (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
+        (folder / MANIFEST).write_text(json.dumps(numbered({"files": files}), indent=1))
         flush(folder / MANIFEST)
         flush(folder)
 

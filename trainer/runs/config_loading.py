@@ -20,7 +20,9 @@ from trainer.config.dataset import open_data
 from trainer.config.recipes import RECIPES, recipe
 from trainer.config.wandb_environment import SETTINGS, from_environment
 from trainer.core.advice import command
-from trainer.core.fields import Refused, from_json, identity_settings, overlay, to_json
+from trainer.core.aliases import todays_settings
+from trainer.core.fields import Missing, Refused, from_json, identity_settings, overlay, to_json
+from trainer.core.migration import load, numbered
 from trainer.distributed.numerical_environment import best_precision
 from trainer.runs.init_from import find_initial, keep_initial
 from trainer.runs.run_folder import RunFolder
@@ -37,12 +39,15 @@ def read_config(run: RunFolder) -> Config:
         Refused: the folder holds no run, or its settings cannot be read.
     """
     try:
-        values = json.loads(run.config.read_text())
+        values = load(run.config)
     except FileNotFoundError:
         raise Refused(f"{run.path} holds no run: there is no {run.config.name} in it") from None
     except (OSError, ValueError) as error:
         raise Refused(f"{run.config} cannot be read: {error}") from error
-    return from_json(Config, values, str(run.config))
+    try:
+        return from_json(Config, values, str(run.config))
+    except Missing as error:
+        raise Refused(f"{error}; versions before 0.1.0 wrote such runs, and no other version reads them") from None
 
 
 def read_project_file() -> dict[str, Any]:
@@ -52,7 +57,7 @@ def read_project_file() -> dict[str, Any]:
         Refused: it is not TOML.
     """
     try:
-        return tomllib.loads(PROJECT_FILE.read_text())
+        return todays_settings(tomllib.loads(PROJECT_FILE.read_text()), str(PROJECT_FILE))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -184,6 +189,6 @@ def write_config(run: RunFolder, config: Config) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
         if config.init_hash and not run.config.exists():
             keep_initial(run, config)
-        write_atomically(run.config, (json.dumps(to_json(config), indent=2) + "\n").encode())
+        write_atomically(run.config, (json.dumps(numbered(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from shards.atomic_files import flush
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.migration import in_metadata, load, schema_of, tensor_name, upgraded
 from trainer.gan.state import TrainState, fingerprint, first_memory
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.spectral_norm import SpectralNorm, start_spectral_norm
@@ -101,7 +102,7 @@ def find_state(config: Config, file: Path) -> Initial:
     where = f"--init-from {config.init_from}"
     if file == config.init_from:
         raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
-    tensors, values = read_tensors(file, ALL_PREFIXES), json.loads((file.parent / VALUES).read_text())
+    tensors, values = read_tensors(file, ALL_PREFIXES), load(file.parent / VALUES)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
     wanted = dict(network_shapes(config))
     for name in sorted(shapes.keys() | wanted.keys()):
@@ -168,11 +169,13 @@ def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Read those tensors of a safetensors file whose names begin so.
 
     Raises:
-        Refused: it cannot be read, or is no such file.
+        Refused: it cannot be read, is no such file, or is of a later version.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+            schema = schema_of(file.metadata(), str(path))
+            names = {tensor_name(name, schema): name for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(stored) for name, stored in names.items() if name.startswith(prefixes)}
     except (OSError, SafetensorError) as error:
         raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
 
@@ -215,7 +218,7 @@ def keep_initial(run: RunFolder, config: Config) -> None:
     temporary = run.initial.with_suffix(".tmp")
     try:
         about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
-        save_file(initial.weights, temporary, about)
+        save_file(initial.weights, temporary, about | in_metadata())
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
@@ -233,7 +236,9 @@ def read_initial(run: RunFolder, expected: str) -> Initial:
     weights = read_tensors(run.initial, ALL_PREFIXES)
     with safe_open(run.initial, framework="pt") as file:
         about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
-    initial = Initial(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
+    stored = json.loads(about["values"]) | {"schema": schema_of(about, str(run.initial))}
+    values = upgraded(VALUES, stored, str(run.initial))
+    initial = Initial(about["source"], weights, json.loads(about["left"]), values)
     if initial.hash != expected:
         raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
     return initial

@@ -18,7 +18,8 @@ from trainer.collapse.rollback_changes import amended, fit, next_change
 from trainer.config.config import Config
 from trainer.config.groups import LEAST
 from trainer.core.advice import command
-from trainer.core.fields import Refused, identity_hash
+from trainer.core.fields import Refused
+from trainer.core.migration import identities
 from trainer.core.randomness import Draws
 from trainer.core.stopping import Outcome
 from trainer.distributed.collective import gather, on_main
@@ -97,7 +98,7 @@ class Training:
         """Make a state, and a step that trains it, of the run's settings, or of those that a rollback changed."""
         self.played = config
         self.state = TrainState.create(config, dataset, self.device, draw)
-        self.state.identity = identity_hash(self.config)
+        self.state.identities = identities(self.config)
         reduce = reduce_as_asked(config, self.accelerator)
         self.step = assemble(config, self.state, reduce, self.accelerator.autocast)
 

@@ -22,8 +22,9 @@ from bench.measure import machine, ratios, seconds, spread, table, take_turns
 from shards.atomic_files import flush
 from trainer.config.groups import CheckpointSettings
 from trainer.config.recipes import recipe
+from trainer.gan.assembly import create_state
 from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoints, Saved
+from trainer.runs.checkpoint_writer import Checkpoints, Saved
 
 OURS, COPY, TORCH, DCP, WRITE = "ours", "copy", "torch", "dcp", "write"
 NAMES = {
@@ -86,7 +87,7 @@ class Candidates:
 
 def measure(args: Bench, folder: Path) -> None:
     """Take turns and print the table."""
-    state = TrainState.create(recipe(args.recipe), "bench", torch.device("cpu"))
+    state = create_state(recipe(args.recipe), "bench", torch.device("cpu"))
     ways = Candidates(state, folder)
     candidates: dict[str, Callable[[], float]] = {
         OURS: ways.ours,

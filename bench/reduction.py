@@ -17,7 +17,7 @@ import tyro
 from torch import nn
 
 from bench.measure import Times, machine, ratios, seconds, spread, table, take_turns
-from trainer.distributed.flat_buffer import Layout
+from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction
 from trainer.distributed.world import World
 
@@ -56,7 +56,7 @@ def process(rank: int, size: int, micro_batches: int, args: Bench, folder: str) 
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     network = nn.Linear(1000, args.megabytes * 250, bias=False)
     world = World(rank, size)
-    reduction = ExactReduction(Layout(network, ()), network, micro_batches, world)
+    reduction = ExactReduction(FlatLayout(network, ()), network, micro_batches, world)
     candidates: dict[str, Callable[[], float]] = {
         EXACT: partial(exact, reduction, world.share(micro_batches)),
         GLOO: partial(gloo, torch.ones(args.megabytes * 250_000)),

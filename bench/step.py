@@ -19,10 +19,9 @@ from trainer.config.config import Config
 from trainer.config.recipes import recipe
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
-from trainer.gan.assembly import Autocast, assemble, reduce_exactly
-from trainer.gan.batches import Drawer
+from trainer.gan.assembly import Autocast, assemble, create_state, reduce_exactly
+from trainer.gan.batches import RandomInputs
 from trainer.gan.optimizers import update_average
-from trainer.gan.state import TrainState
 from trainer.losses.batch import Batch
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchNorm2d
@@ -64,7 +63,7 @@ def never() -> bool:
 
 def our_step(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
     """Return the trainer's step, its moving average included."""
-    state = TrainState.create(config, "bench", torch.device("cpu"))
+    state = create_state(config, "bench", torch.device("cpu"))
     step = assemble(config, state, reduce_exactly(config, World()), autocast)
     average, weights = list(state.ema.values()), [p.detach() for p in state.generator.parameters()]
 
@@ -78,7 +77,7 @@ def our_step(config: Config, share: list[Batch], autocast: Autocast) -> Callable
 
 def bare_loop(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
     """Return the least that does the same work: no graph where none is needed, gradients added up by autograd."""
-    state = TrainState.create(config, "bench", torch.device("cpu"))
+    state = create_state(config, "bench", torch.device("cpu"))
     g, d = (plain(network, torch.channels_last) for network in (state.generator, state.discriminator))
     g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True) for n in (g, d))
 
@@ -109,7 +108,7 @@ def bare_loop(config: Config, share: list[Batch], autocast: Autocast) -> Callabl
 
 def reference(config: Config, share: list[Batch]) -> Callable[[], object]:
     """Return the step of pytorch/examples, dcgan/main.py; its D ends in a sigmoid, which is in the loss here."""
-    state = TrainState.create(config, "bench", torch.device("cpu"))
+    state = create_state(config, "bench", torch.device("cpu"))
     g, d = (plain(network, torch.contiguous_format) for network in (state.generator, state.discriminator))
     g_adam, d_adam = (torch.optim.Adam(n.parameters(), lr=2e-4, betas=(0.5, 0.999)) for n in (g, d))
     real, latent = torch.cat([b.real for b in share]).contiguous(), Latent.cat([b.latent for b in share])
@@ -138,7 +137,7 @@ def make_batches(config: Config) -> list[Batch]:
     """Return a whole batch of noise in place of pictures; classes go round."""
     n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
-    drawer, batches = Drawer(config), []
+    drawer, batches = RandomInputs(config), []
     for j in range(config.micro_batches):
         real = torch.rand(n, 3, size, size).mul(2).sub(1)
         latent, draws = drawer(Draws(0, 0), label, 0, j)

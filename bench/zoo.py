@@ -35,12 +35,11 @@ from trainer.config.recipes import RECIPES, recipe
 from trainer.core.fields import Refused
 from trainer.core.randomness import Draws
 from trainer.core.registry import one_of
-from trainer.gan.assembly import assemble, reduce_as_asked
-from trainer.gan.async_scalars import LateScalars
-from trainer.gan.batches import Drawer
+from trainer.gan.assembly import assemble, create_state, reduce_as_asked
+from trainer.gan.async_scalars import AsyncScalars
+from trainer.gan.batches import RandomInputs
 from trainer.gan.flops import cycle, flops_per_image, without_data
 from trainer.gan.optimizers import update_average
-from trainer.gan.state import TrainState
 from trainer.losses.batch import Batch
 from trainer.losses.penalties import Penalties
 
@@ -87,10 +86,10 @@ class Run:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.state = TrainState.create(config, "bench", CPU)
+        self.state = create_state(config, "bench", CPU)
         accelerator = Accelerator(cpu=True, mixed_precision="no")
         self.step = assemble(config, self.state, reduce_as_asked(config, accelerator), nullcontext)
-        self.drawer, self.batches, self.late = Drawer(config), make_batches(config), LateScalars(CPU)
+        self.drawer, self.batches, self.late = RandomInputs(config), make_batches(config), AsyncScalars(CPU)
         self.average = list(self.state.ema.values())
         self.weights = [p.detach() for p in self.state.generator.parameters()]
         self.spent: list[dict[str, float]] = []
@@ -135,7 +134,7 @@ class Run:
 def own_cells(config: Config) -> list[str]:
     """Return the parameters of both networks, and the arithmetic of a step per real picture."""
     with without_data():
-        state = TrainState.create(config, "bench", CPU, draw=False)
+        state = create_state(config, "bench", CPU, draw=False)
     networks = state.generator, state.discriminator
     parameters = [f"{sum(p.numel() for p in network.parameters()):,}" for network in networks]
     return [*parameters, f"{flops_per_image(config) / 1e9:.3g}"]

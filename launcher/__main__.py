@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 
+from trainer.core.aliases import todays_flags
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of threads changes the bits on a CPU
 
 import sys
@@ -14,8 +16,7 @@ from typing import NoReturn, TypeVar
 from command_line import arguments as command_line
 from command_line.streams import run
 from shards.dataset.index import DataError
-from slurm.settings import Refused as SlurmRefused
-from trainer.core.aliases import todays_flags
+from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.core.fields import Refused
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from command_line.streams import run
 from slurm.commands import SlurmError
 from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.overview import show
-from slurm.settings import Refused, Settings
+from slurm.settings import ClusterRefused, Settings
 
 DESCRIPTION = """A real Slurm with several nodes on this one machine, to try jobs and disasters on.
 
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed: Command = parse(Command, argv, "python -m slurm", description=DESCRIPTION)
     try:
         carry_out(parsed, DevCluster(parsed.folder))
-    except Refused as error:
+    except ClusterRefused as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     except (SlurmError, OSError) as error:

@@ -9,7 +9,7 @@ import re
 import socket
 from pathlib import Path
 
-from slurm.settings import CLUSTER_NAME, Refused, Settings
+from slurm.settings import CLUSTER_NAME, ClusterRefused, Settings
 
 # A unix socket's path has 107 characters; the longest of ours is FOLDER/spool/n1234/n1234_12345678.4294967295.
 LONGEST_FOLDER = 107 - len("/spool/n1234/n1234_12345678.4294967295")
@@ -75,11 +75,13 @@ def check_folder(folder: Path) -> None:
     """
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if "settings.json" not in there and there - {"lock"}:
-        raise Refused(f"{folder} holds something else: give another --folder")
+        raise ClusterRefused(f"{folder} holds something else: give another --folder")
     if len(str(folder)) > LONGEST_FOLDER:
-        raise Refused(f"{folder}: {len(str(folder))} characters; give a --folder of at most {LONGEST_FOLDER} (sockets)")
+        raise ClusterRefused(
+            f"{folder}: {len(str(folder))} characters; give a --folder of at most {LONGEST_FOLDER} (sockets)"
+        )
     if odd := re.sub(r"[\w./+-]", "", str(folder)):
-        raise Refused(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
+        raise ClusterRefused(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
 
 
 def free_ports(count: int) -> list[int]:
@@ -99,7 +101,7 @@ def free_ports(count: int) -> list[int]:
         ports.append(port)
         if len(ports) == count:
             return ports
-    raise Refused("there are not enough free ports on this machine")
+    raise ClusterRefused("there are not enough free ports on this machine")
 
 
 def write_configuration(folder: Path, settings: Settings) -> None:
@@ -145,4 +147,6 @@ def user_name() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise Refused(f"user {os.getuid()} has no name on this machine (/etc/passwd), and Slurm needs one") from None
+        raise ClusterRefused(
+            f"user {os.getuid()} has no name on this machine (/etc/passwd), and Slurm needs one"
+        ) from None

@@ -16,7 +16,7 @@ from slurm.parsing import as_job, as_node, records
 from slurm.programs import see_to_programs
 from slurm.readiness import wait_until_ready
 from slurm.records import Job, Node
-from slurm.settings import Refused, Settings, load
+from slurm.settings import ClusterRefused, Settings, load
 
 FOLDER = ".slurm-dev"  # the usual one, in the current folder
 
@@ -53,7 +53,9 @@ class DevCluster:
             if self.is_up():
                 if load(self.told) != settings:
                     down = self.command("down")
-                    raise Refused(f"a cluster with other settings is up in {self.folder}: stop it first with: {down}")
+                    raise ClusterRefused(
+                        f"a cluster with other settings is up in {self.folder}: stop it first with: {down}"
+                    )
                 return False
             self.daemons.stop_all()  # what a killed `up` or a lost controller has left
             settings.save(self.told)
@@ -64,7 +66,7 @@ class DevCluster:
     def down(self) -> None:
         """Stop its daemons and everything that its jobs run. Its state stays: what waited waits again after `up`."""
         if not self.lives():
-            raise Refused(f"no cluster lives in {self.folder}; start one with: {self.command('up')}")
+            raise ClusterRefused(f"no cluster lives in {self.folder}; start one with: {self.command('up')}")
         with self.locked():
             self.daemons.stop_all()
 
@@ -77,7 +79,7 @@ class DevCluster:
         self.must_have(node)
         with self.locked():
             if not self.daemons.running("slurmd", node=node):
-                raise Refused(f"{node} is dead already: bring it back with: {self.command('heal', node)}")
+                raise ClusterRefused(f"{node} is dead already: bring it back with: {self.command('heal', node)}")
             self.daemons.stop_node(node)
 
     def heal(self, node: str) -> None:
@@ -140,16 +142,16 @@ class DevCluster:
         """Refuse to go on without a cluster that is up."""
         if not self.is_up():
             what = "is up" if self.lives() else "lives"
-            raise Refused(f"no cluster {what} in {self.folder}; start one with: {self.command('up')}")
+            raise ClusterRefused(f"no cluster {what} in {self.folder}; start one with: {self.command('up')}")
         if (settings := load(self.told)) is None:
             renew = f"{self.command('down')} && {self.command('up')}"
-            raise Refused(f"another version has brought up the cluster in {self.folder}; renew it with: {renew}")
+            raise ClusterRefused(f"another version has brought up the cluster in {self.folder}; renew it with: {renew}")
         return settings
 
     def must_have(self, node: str) -> None:
         """Refuse to go on unless the cluster is up and has that node."""
         if node not in (names := self.must_be_up().names):
-            raise Refused(f"there is no node {node}: {', '.join(names)}")
+            raise ClusterRefused(f"there is no node {node}: {', '.join(names)}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

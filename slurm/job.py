@@ -10,7 +10,7 @@ import psutil
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskPlace:
     """One task's place in its job."""
 
     job: int
@@ -58,13 +58,13 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def place() -> Place:
+def place() -> TaskPlace:
     """Return this task's place.
 
     Raises:
         KeyError: this process is no task of a job step.
     """
-    return Place(
+    return TaskPlace(
         job_id(),
         restart(),
         int(os.environ["SLURM_PROCID"]),

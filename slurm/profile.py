@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from command_line.arguments import expand
 from slurm.environment import SITE, site_default
-from slurm.settings import Refused
+from slurm.settings import ClusterRefused
 
 PROFILES = Path(__file__).parent / "profiles"
 
@@ -62,17 +62,17 @@ class Profile:
             Refused: naming the value.
         """
         if self.container not in ("", "pyxis", "apptainer"):
-            raise Refused(f"{where}: container must be 'pyxis' or 'apptainer', but is {self.container!r}")
+            raise ClusterRefused(f"{where}: container must be 'pyxis' or 'apptainer', but is {self.container!r}")
         if self.container and not self.image:
-            raise Refused(f"{where}: container = {self.container!r} needs an image")
+            raise ClusterRefused(f"{where}: container = {self.container!r} needs an image")
         if self.warn_s < 1:
-            raise Refused(f"{where}: warn_s must be positive, but is {self.warn_s}")
+            raise ClusterRefused(f"{where}: warn_s must be positive, but is {self.warn_s}")
         for name in ("gpus_per_node", "memory_gb"):
             if getattr(self, name) < 0:
-                raise Refused(f"{where}: {name} must not be negative, but is {getattr(self, name)}")
+                raise ClusterRefused(f"{where}: {name} must not be negative, but is {getattr(self, name)}")
         for variable in self.environment:
             if not variable.partition("=")[0].isidentifier() or "=" not in variable:
-                raise Refused(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
+                raise ClusterRefused(f"{where}: environment holds {variable!r}, which is not NAME=VALUE")
 
 
 def with_site_defaults(profile: Profile, environment: Mapping[str, str]) -> Profile:
@@ -92,9 +92,9 @@ def load(name: str) -> Profile:
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
-        raise Refused(f"there is no profile {path}; name a .toml file, or one of {known}") from None
+        raise ClusterRefused(f"there is no profile {path}; name a .toml file, or one of {known}") from None
     except (OSError, ValueError) as error:
-        raise Refused(f"{name} cannot be read: {error}") from error
+        raise ClusterRefused(f"{name} cannot be read: {error}") from error
     profile = Profile(**{key: value_of(key, value, str(path)) for key, value in values.items()})
     profile.check(str(path))
     return profile
@@ -112,7 +112,7 @@ def value_of(key: str, value: Any, where: str) -> Any:
     if key not in names:
         near = difflib.get_close_matches(key, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
-        raise Refused(f"{where}: there is no setting {key!r}; {hint}")
+        raise ClusterRefused(f"{where}: there is no setting {key!r}; {hint}")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(map(at_home, value) if key == "mounts" else value)
     if key in ("image", "python") and isinstance(value, str):
@@ -120,5 +120,5 @@ def value_of(key: str, value: Any, where: str) -> Any:
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
     if type(value) is not wanted:
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]
-        raise Refused(f"{where}: {key} must be {kind}, but is {value!r}")
+        raise ClusterRefused(f"{where}: {key} must be {kind}, but is {value!r}")
     return value

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from slurm.settings import Refused
+from slurm.settings import ClusterRefused
 
 # What a development cluster needs, and the Debian packages that have it.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmstepd", "scontrol", "sbatch", "srun")
@@ -36,4 +36,4 @@ def see_to_programs() -> None:
         print(f"installing {' and '.join(PACKAGES)} …")
         subprocess.run([str(INSTALL), *PACKAGES], check=False)
     if missing := missing_programs():
-        raise Refused(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")
+        raise ClusterRefused(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")

@@ -11,7 +11,7 @@ from typing import Literal
 CLUSTER_NAME = "lienzo-dev"
 
 
-class Refused(Exception):
+class ClusterRefused(Exception):
     """A user's mistake: the message says what is wrong and what to do. Exit code 2, no traceback."""
 
 
@@ -50,15 +50,15 @@ class Settings:
             Refused: a setting is impossible.
         """
         if not 1 <= self.nodes <= 64:
-            raise Refused(f"--nodes must be between 1 and 64, but is {self.nodes}")
+            raise ClusterRefused(f"--nodes must be between 1 and 64, but is {self.nodes}")
         for name in ("cores", "memory_mb", "requeue_delay_s"):
             if getattr(self, name) < 1:
-                raise Refused(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
+                raise ClusterRefused(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
         for name in ("grace_s", "kill_wait_s"):
             if getattr(self, name) < 0:
-                raise Refused(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
+                raise ClusterRefused(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
         if not re.fullmatch(r"UNLIMITED|\d+|(\d+-)?\d+(:\d+){0,2}", self.time_limit):
-            raise Refused(
+            raise ClusterRefused(
                 f"--time-limit must be minutes, days-hours or hours:minutes:seconds, but is {self.time_limit}"
             )
 

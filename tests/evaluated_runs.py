@@ -15,8 +15,8 @@ from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.config.recipes import recipe
 from trainer.core.fields import overlay
-from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoints
+from trainer.gan.assembly import create_state
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import settle, write_config
 from trainer.runs.run_folder import RunFolder
 
@@ -51,7 +51,7 @@ def made_run(folder: Path, data: Path, *images_seen: int, **network: object) -> 
 def checkpoint(run: RunFolder, config: Config, images_seen: int) -> None:
     """Add a checkpoint."""
     assert config.data
-    state = TrainState.create(replace(config, seed=images_seen), Index.open(config.data).hash, torch.device("cpu"))
+    state = create_state(replace(config, seed=images_seen), Index.open(config.data).hash, torch.device("cpu"))
     state.images_seen = images_seen
     saver = Checkpoints(run.checkpoints, replace(config.checkpoint, keep_last=99), lambda: None)
     saver.save(state.tensors(), state.scalars())

@@ -32,7 +32,7 @@ def finish(ordeal: Ordeal, *causes: Cause) -> None:
         # Slurm repeats its order to end the job to a node that did not answer. Where the node is back by then, the
         # order reaches the job's next start as a plain SIGTERM, which saves and goes on, as it should.
         first = seen.index(Cause.NODE_FAILED)
-        seen = seen[:first] + [cause for cause in seen[first:] if cause is not Cause.ASKED]
+        seen = seen[:first] + [cause for cause in seen[first:] if cause is not Cause.SIGNALLED]
     assert seen == [*causes, Cause.FINISHED], ordeal.story()
 
 
@@ -100,7 +100,7 @@ def asked_by_signal(ordeal: Ordeal) -> None:
         ordeal.wait_for_images(TOTAL * number // 5)
         control.send_signal(ordeal.job, name)
         assert wait_for(lambda number=number: ordeal.attempts()[number - 1].ended, timeout_s=60)  # type: ignore[misc]
-    finish(ordeal, *[Cause.ASKED] * 3)
+    finish(ordeal, *[Cause.SIGNALLED] * 3)
 
 
 def requeued_by_administrator(ordeal: Ordeal) -> None:

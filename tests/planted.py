@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from trainer.core import migration
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
@@ -14,33 +16,32 @@ import numpy as np
 import torch
 
 from trainer.__main__ import main
-from trainer.collapse.monitor_state import Record
-from trainer.core import migration
+from trainer.collapse.monitor_state import MonitorState
 from trainer.core.randomness import Draws, philox
-from trainer.distributed.flat_buffer import Packet
+from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.distributed.reduction import ExactReduction
-from trainer.gan.async_scalars import LateScalars
-from trainer.gan.batches import Drawer
+from trainer.gan.async_scalars import AsyncScalars
+from trainer.gan.batches import RandomInputs
 from trainer.gan.state import TrainState
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import SpectralNorm
-from trainer.training.rank_zero import Desk
+from trainer.training.sample_grids import SampleGrids
 
 RANK = int(os.environ.get("RANK", "0"))
 
 
 def reduction_order() -> None:
-    """Add this rank's packets up from left to right, in place of the tree's order."""
+    """Add this rank's buffers up from left to right, in place of the tree's order."""
 
-    def add(self: ExactReduction, node: tuple[int, int], packet: Packet) -> None:
-        owned = self.owned[self.world.rank]
-        if self.partial:
-            next(iter(self.partial.values())).flat.add_(packet.flat)
+    def add(self: ExactReduction, node: tuple[int, int], buffer: FlatBuffer) -> None:
+        owned = self.subtrees_of[self.world.rank]
+        if self.partial_sums:
+            next(iter(self.partial_sums.values())).flat.add_(buffer.flat)
             for other in owned[1:]:
-                self.partial.setdefault(other, Packet(self.layout))
+                self.partial_sums.setdefault(other, FlatBuffer(self.layout))
         else:
-            self.partial[owned[0]] = packet
+            self.partial_sums[owned[0]] = buffer
 
     ExactReduction.add = add  # type: ignore[method-assign]
 
@@ -99,49 +100,51 @@ def live_statistics() -> None:
 
 def nan_once() -> None:
     """Poison one step of a run that has not rolled back yet."""
-    draw = Drawer.__call__
+    draw = RandomInputs.__call__
 
     def poisoned(
-        self: Drawer, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
+        self: RandomInputs, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
     ) -> tuple[Latent, dict[str, dict[str, torch.Tensor]]]:
         latent, parts = draw(self, draws, label, images_seen, micro_batch)
         if images_seen == 192 and not draws.rollbacks and micro_batch == 3:
             latent = replace(latent, z=latent.z * float("nan"))
         return latent, parts
 
-    Drawer.__call__ = poisoned  # type: ignore[method-assign]
+    RandomInputs.__call__ = poisoned  # type: ignore[method-assign]
 
 
-COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "strangeness": 1.0}
-HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "strangeness": 1.0}
+COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "distance_to_data": 1.0}
+HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "distance_to_data": 1.0}
 
 
 def collapse_once() -> None:
-    """Let the sentinel see a collapse from 160 images on, in a run that has not rolled back yet."""
+    """Let the collapse monitor see a collapse from 160 images on, in a run that has not rolled back yet."""
 
-    def look(self: Desk, state: TrainState) -> dict[str, float]:
-        self.seen = self.real.images
+    def measure(self: SampleGrids, state: TrainState) -> dict[str, float]:
+        self.measured = self.real.images
         return COLLAPSED if state.images_seen >= 160 and not state.rollbacks else HEALTHY
 
-    Desk.look = look  # type: ignore[method-assign]
+    SampleGrids.measure_collapse = measure  # type: ignore[method-assign]
 
 
 def collapse_and_forget() -> None:
-    """The same, and lose what the sentinel remembers on resume."""
+    """The same, and lose what the collapse monitor remembers on resume."""
     collapse_once()
     load = TrainState.load
 
     def forgetful(self: TrainState, *rest: object) -> None:
         load(self, *rest)  # type: ignore[arg-type]
-        self.sentinel = Record()
+        self.monitor = MonitorState()
 
     TrainState.load = forgetful  # type: ignore[assignment,method-assign]
 
 
 def migration_that_forgets() -> None:
-    """Let a state of an earlier format lose what the monitor remembers."""
+    """Let a state of an earlier format lose what the collapse monitor remembers."""
     step = migration.STEPS["state.json"]
-    forgetful = {"state.json": lambda values, schema: step(values, schema) | {"sentinel": asdict(Record())}}
+    forgetful = {
+        "state.json": lambda values, schema: step(values, schema) | {"collapse_monitor": asdict(MonitorState())}
+    }
     migration.STEPS = {**migration.STEPS, **forgetful}
 
 
@@ -155,13 +158,13 @@ def migration_to_other_bits() -> None:
 
 def late_scalars() -> None:
     """No mistake: let scalars arrive one step late, as they do on a GPU."""
-    create = LateScalars.__init__
+    create = AsyncScalars.__init__
 
-    def late(self: LateScalars, device: torch.device) -> None:
+    def late(self: AsyncScalars, device: torch.device) -> None:
         create(self, device)
         self.lag = 1
 
-    LateScalars.__init__ = late  # type: ignore[method-assign]
+    AsyncScalars.__init__ = late  # type: ignore[method-assign]
 
 
 MISTAKES = {

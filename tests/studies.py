@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.jobs.resource_request import Wanted
+from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
+from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings import parse
 from tests.made_runs import MadeRun
 from trainer.runs.journal import encode
@@ -22,12 +22,12 @@ TOML: dict[str, Any] = {
 COSTS = {"a": Cost(1e6, 32), "b": Cost(2e6, 32), "c": Cost(4e6, 64)}
 
 
-def plan(folder: Path, **changes: Any) -> Plan:
+def plan(folder: Path, **changes: Any) -> StudyPlan:
     """Return a study of three arms in a folder."""
-    return Plan(parse(TOML | changes, "study.toml", "made"), StudyFolder(folder), COSTS, Wanted())
+    return StudyPlan(parse(TOML | changes, "study.toml", "made"), StudyFolder(folder), COSTS, ResourceRequest())
 
 
-def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> None:
+def score(made: StudyPlan, task: StudyTask, value: float | None, floor: float = 1.0) -> None:
     """Train a task's run so far, and measure it; None: the figure that decides could not be computed."""
     run = MadeRun(task.run.path) if not task.run.path.exists() else None
     if run:
@@ -48,7 +48,7 @@ def score(made: Plan, task: Task, value: float | None, floor: float = 1.0) -> No
     wish.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
 
 
-def pace(made: Plan, arm: str, images_per_s: float, *starts: int) -> None:
+def pace(made: StudyPlan, arm: str, images_per_s: float, *starts: int) -> None:
     """Let an arm's short run tell its speed, in starts of so many rows; first rows are late: first steps are slow."""
     run, each, images = made.folder.pace(arm), PACE_STEPS // PACE_ROWS * made.costs[arm].step_images, 0
     run.path.mkdir(parents=True, exist_ok=True)

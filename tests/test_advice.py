@@ -85,7 +85,7 @@ DONE = {  # a part of the message -> the test that does it
     "begin a new run: ": "test_advice_trainer.test_identity_settings_that_cannot_change",
     "begin a new run with them: ": "test_advice_trainer.test_weights_that_a_run_did_not_begin_with",
     "name another --run": "test_advice_trainer.test_a_run_of_another_recipe",
-    "with --sentinel.policy": "test_sentinel_runs.test_the_policy_stop_saves_and_ends_and_a_resume_is_refused",
+    "with --collapse.policy": "test_collapse_runs.test_the_policy_stop_saves_and_ends_and_a_resume_is_refused",
     "paint them in several goes": "test_advice_pictures.test_more_pictures_than_at_once",
     "on your own shards\n": RUN,
     "cannot be made: {}; remove what is there": "test_advice_launcher.test_bundled_pictures_that_cannot_be_built",

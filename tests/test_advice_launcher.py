@@ -17,7 +17,7 @@ from launcher.doctor.run_facts import RunFacts
 from slurm import control
 from slurm import profile as profiles
 from slurm.profile import Profile
-from slurm.settings import Refused
+from slurm.settings import ClusterRefused
 from tests.advice import do, refusal, told
 from tests.conftest import HOME, TINY
 from tests.evaluated_runs import blots, made_run
@@ -142,7 +142,7 @@ def test_a_profile_that_is_written(fake_slurm: FakeSlurm, data: Path, capsys: py
 
 
 def test_profiles_that_are_named() -> None:
-    with pytest.raises(Refused) as error:
+    with pytest.raises(ClusterRefused) as error:
         profiles.load("moon")
     names = told(str(error.value), "name a .toml file, or one of ").split(", ")
     for name in (*names, str(profiles.PROFILES / f"{names[0]}.toml")):

@@ -16,7 +16,7 @@ from tests.evaluated_runs import blots, made_run
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.evaluation import store
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import parse_seeds
 
@@ -165,15 +165,15 @@ def test_an_evaluation_that_is_stopped(
 ) -> None:
     monkeypatch.setattr(store, "GROUP", 8)
     computed: list[int] = []
-    compute = Task.compute
+    compute = ExtractionTask.compute
 
-    def counted(task: Task, group: store.Group) -> store.Arrays:
+    def counted(task: ExtractionTask, group: store.Group) -> store.Arrays:
         computed.append(group.start)
         if len(computed) == 4:
             raise KeyboardInterrupt
         return compute(task, group)
 
-    monkeypatch.setattr(Task, "compute", counted)
+    monkeypatch.setattr(ExtractionTask, "compute", counted)
     command = (EVALUATE, str(data.parent / "source"), *few, "--against", str(data))
     assert do(*command) == Outcome.KILLED
     assert "stopped; the same command goes on from the features that are there" in capsys.readouterr().err

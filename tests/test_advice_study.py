@@ -11,7 +11,7 @@ import pytest
 from launcher.__main__ import main
 from launcher.jobs.runs import Queue
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import Plan
+from launcher.study.plan import StudyPlan
 from launcher.study.run_progress import standing, upcoming
 from launcher.study.settings import parse
 from slurm import control
@@ -72,7 +72,7 @@ def test_a_study_of_another_version(home: Path, capsys: pytest.CaptureFixture[st
     assert said.endswith(": remove it, and begin the study again by its TOML file")
     Path(said.partition(" is of another version")[0]).unlink()
     assert do(STUDY, "colours.toml", *LOCAL) == 0
-    assert Plan.open(folder).home == home
+    assert StudyPlan.open(folder).home == home
 
 
 def test_a_short_run_that_told_no_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

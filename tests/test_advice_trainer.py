@@ -20,7 +20,7 @@ from tests.conftest import TINY
 from tests.evaluated_runs import blots, made_run
 from trainer.benchmark.arguments import Benchmark
 from trainer.benchmark.command import plan
-from trainer.benchmark.results import Job, read
+from trainer.benchmark.results import Trial, read
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.recipes import RECIPES, recipe
@@ -28,9 +28,10 @@ from trainer.core.fields import Refused
 from trainer.distributed import rank_environment
 from trainer.distributed.world import World
 from trainer.runs import init_from
-from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import read_config, settle, write_config
-from trainer.runs.init_from import find_initial, read_initial
+from trainer.runs.init_from import find_pretrained, read_pretrained
 from trainer.runs.run_folder import RunFolder
 from trainer.training import worker
 
@@ -261,14 +262,14 @@ def test_weights_that_have_broken(data: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_weights_that_change_just_now(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settle(RunFolder(tmp_path / "r"), replace(read_config(run), init_from=run.path))
-    found = find_initial(config)
+    found = find_pretrained(config)
     with monkeypatch.context() as patch:
         patch.setattr(init_from, "find_initial", lambda config: replace(found, weights={}))
         with pytest.raises(Refused, match="as a run that trains does; try again"):
             write_config(RunFolder(tmp_path / "r"), config)
     write_config(RunFolder(tmp_path / "r"), config)
     with pytest.raises(Refused, match="start a new run with --init-from"):
-        read_initial(RunFolder(tmp_path / "r"), "another hash")
+        read_pretrained(RunFolder(tmp_path / "r"), "another hash")
     assert do(SUBMIT, *tiny(Path(config.data or "")), "--run", str(tmp_path / "n"), "--init-from", str(run.path)) == 0
 
 
@@ -291,7 +292,7 @@ def test_variables_of_another_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_result_of_other_settings(tmp_path: Path) -> None:
-    job = Job("ring", "gan", 0, 10)
+    job = Trial("ring", "gan", 0, 10)
     job.file(tmp_path).parent.mkdir(parents=True)
     kept = {"identity": "a", "steps": 10, "weights": "", "figures": {"modes": 8, "reverse_kl": 0.1}, "cpu_s": 1.0}
     for content, advised in (json.dumps(kept), "name another --out, or remove the f"), ("{", "remove it, and its"):

@@ -42,7 +42,7 @@ def test_three_fruitless_starts_stop_a_run(cause: Cause) -> None:
 
 
 def test_what_the_cluster_does_never_stops_a_run() -> None:
-    kinds = (Cause.PREEMPTED, Cause.NODE_FAILED, Cause.REQUEUED, Cause.ASKED)
+    kinds = (Cause.PREEMPTED, Cause.NODE_FAILED, Cause.REQUEUED, Cause.SIGNALLED)
     assert all(attempts.decide([ended(cause)] * 9) is Decision.GO_ON for cause in kinds)
 
 
@@ -103,10 +103,10 @@ LATER = time.time() + 60
     ("code", "seen", "end", "cause"),
     [
         (0, job(), {"outcome": "finished", "signal": None}, Cause.FINISHED),
-        (0, job(), END, Cause.ASKED),
+        (0, job(), END, Cause.SIGNALLED),
         (0, job(preempt_time=LATER), END, Cause.PREEMPTED),
         (137, job(preempt_time=LATER), None, Cause.PREEMPTED),
-        (0, job(preempt_time=1.0), END, Cause.ASKED),  # that was in an earlier start
+        (0, job(preempt_time=1.0), END, Cause.SIGNALLED),  # that was in an earlier start
         (0, job(end_time=time.time() + 100), END, Cause.TIME_LIMIT),
         (137, job(state="COMPLETING", reason="TimeLimit"), None, Cause.TIME_LIMIT),
         (0, job(state="COMPLETING"), END, Cause.CANCELLED),  # scontrol requeue would revive it
@@ -195,13 +195,13 @@ def test_a_controller_that_is_away_is_asked_again(monkeypatch: pytest.MonkeyPatc
         return "here"
 
     monkeypatch.setattr(exit_handler, "PAUSE_S", 0.0)
-    assert exit_handler.patiently(ask) == "here"
+    assert exit_handler.retry_until_answer(ask) == "here"
 
     def refuse() -> str:
         raise control.SlurmError("Requested operation is presently disabled")
 
     with pytest.raises(control.SlurmError, match="disabled"):
-        exit_handler.patiently(refuse)
+        exit_handler.retry_until_answer(refuse)
 
 
 def test_a_full_disk_does_not_keep_a_job_from_starting_again(

@@ -19,7 +19,7 @@ from launcher.__main__ import main
 from launcher.jobs import attempts, checks
 from launcher.jobs import submission as slurm_job
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.resource_request import Wanted
+from launcher.jobs.resource_request import ResourceRequest
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
@@ -48,19 +48,23 @@ memory_gb = 48
 warn_s = 90
 """
 # name: what is wanted, the run folder, the profile's text
-CASES: dict[str, tuple[Wanted, str, str]] = {
-    "gpus": (Wanted(nodes="4", profile="gpu-cluster"), "run", ""),
-    "some-gpus": (Wanted(partition="gpu", gpus_per_node=2, time="90"), "run", "memory_gb = 100\nexclusive = false\n"),
-    "pyxis": (Wanted(nodes="2", profile="container"), "run", ""),
-    "apptainer": (Wanted(nodes="2"), "run", APPTAINER),
-    "range": (Wanted(nodes="2-4", time="1-0"), "run", ""),
-    "after": (Wanted(after=Path("before"), name="second"), "run", ""),
-    "cores": (Wanted(nodes="2", partition="cpu", time="00:02:00"), "run", ""),
-    "quoting": (Wanted(), "my runs/it's $5", QUOTING),
+CASES: dict[str, tuple[ResourceRequest, str, str]] = {
+    "gpus": (ResourceRequest(nodes="4", profile="gpu-cluster"), "run", ""),
+    "some-gpus": (
+        ResourceRequest(partition="gpu", gpus_per_node=2, time="90"),
+        "run",
+        "memory_gb = 100\nexclusive = false\n",
+    ),
+    "pyxis": (ResourceRequest(nodes="2", profile="container"), "run", ""),
+    "apptainer": (ResourceRequest(nodes="2"), "run", APPTAINER),
+    "range": (ResourceRequest(nodes="2-4", time="1-0"), "run", ""),
+    "after": (ResourceRequest(after=Path("before"), name="second"), "run", ""),
+    "cores": (ResourceRequest(nodes="2", partition="cpu", time="00:02:00"), "run", ""),
+    "quoting": (ResourceRequest(), "my runs/it's $5", QUOTING),
 }
 
 
-def asked(case: str) -> tuple[RunFolder, Wanted]:
+def asked(case: str) -> tuple[RunFolder, ResourceRequest]:
     """The run and what is wanted of a case; its files are written."""
     wanted, folder, profile = CASES[case]
     if profile:

@@ -18,7 +18,7 @@ from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.training import paint, real, train, updates
 from trainer.config.config import Config
 from trainer.core.randomness import normal, philox
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 from trainer.networks.disconnected import Sides, Waves
 
 STACKED = StackedDigits()

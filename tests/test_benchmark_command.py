@@ -22,7 +22,7 @@ from trainer.benchmark.figures import Figures
 from trainer.benchmark.mixtures import RING
 from trainer.benchmark.protocol import Published
 from trainer.benchmark.report import Summary, table
-from trainer.benchmark.results import Job, Result
+from trainer.benchmark.results import Result, Trial
 from trainer.core.stopping import Outcome
 
 SHORT = ["--recipe", "disconnected", "gan", "--steps", "2", "--seeds", "2", "--processes", "1"]
@@ -75,9 +75,9 @@ def test_a_killed_benchmark_does_only_what_is_missing(tmp_path: Path) -> None:
 def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second training; more seeds can be asked for later."""
     original = work.train_one
-    done: list[Job] = []
+    done: list[Trial] = []
 
-    def stopped(job: Job, out: Path) -> Job:
+    def stopped(job: Trial, out: Path) -> Trial:
         if done:
             raise KeyboardInterrupt
         done.append(job)
@@ -103,7 +103,7 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_killed_training_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def killed(job: Job, out: Path) -> Job:
+    def killed(job: Trial, out: Path) -> Trial:
         raise BrokenProcessPool
 
     monkeypatch.setattr(work, "train_one", killed)

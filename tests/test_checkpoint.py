@@ -12,7 +12,8 @@ import torch
 
 from tests.conftest import TINY, run
 from trainer.config.groups import CheckpointSettings
-from trainer.runs.checkpoint import Checkpoint, Checkpoints, Damaged, Saved, Snapshot, find, newest_whole, set_aside
+from trainer.runs.checkpoint import Checkpoint, Damaged, find, newest_whole, quarantine
+from trainer.runs.checkpoint_writer import Checkpoints, Saved, Snapshot
 
 Tensors = dict[str, torch.Tensor]
 
@@ -94,9 +95,9 @@ def test_damage_is_found_and_walked_back(tmp_path: Path, tensors: Tensors, file:
 
 def test_damaged_ones_are_set_aside_and_never_pruned(tmp_path: Path, tensors: Tensors) -> None:
     save(tmp_path, tensors, 64)
-    moved = set_aside(find(tmp_path)[0])
+    moved = quarantine(find(tmp_path)[0])
     save(tmp_path, tensors, 64, 128, 192, settings=CheckpointSettings(keep_last=1))
-    again = set_aside(find(tmp_path)[0])
+    again = quarantine(find(tmp_path)[0])
     assert moved.exists()
     assert again.exists()
     assert moved != again

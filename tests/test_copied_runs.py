@@ -15,7 +15,7 @@ import pytest
 
 from launcher.cli.cancel import Cancel, run_cancel
 from launcher.jobs import job_record
-from launcher.status.facts import State
+from launcher.status.facts import RunState
 from launcher.status.run_status import gather
 from slurm import control
 from tests.conftest import fingerprint, run, trains_here
@@ -36,9 +36,9 @@ def trained(shards32: Path, tmp_path: Path) -> Iterator[tuple[RunFolder, subproc
         yield folder, process
 
 
-def state_of(path: Path) -> tuple[State, str]:
+def state_of(path: Path) -> tuple[RunState, str]:
     found = json.loads(run("launcher", "status", str(path), "--json").stdout)[0]
-    return State(found["state"]), found["reason"]
+    return RunState(found["state"]), found["reason"]
 
 
 def test_a_copy_of_a_run_that_trains_is_a_run_of_its_own(
@@ -48,11 +48,11 @@ def test_a_copy_of_a_run_that_trains_is_a_run_of_its_own(
     copy = tmp_path / "copy"
     assert subprocess.run(["cp", "-r", str(original.path), str(copy)], check=False).returncode == 0
     assert (copy / "lease.json").exists()
-    assert state_of(copy) == (State.INTERRUPTED, f"a copy of {original.path}, made while that one trained")
+    assert state_of(copy) == (RunState.INTERRUPTED, f"a copy of {original.path}, made while that one trained")
 
     nothing = run("launcher", "cancel", str(copy))
     assert (nothing.returncode, nothing.stdout.partition(":")[0]) == (0, "nothing to cancel")
-    assert state_of(original.path)[0] is State.TRAINING, "the original goes on"
+    assert state_of(original.path)[0] is RunState.TRAINING, "the original goes on"
 
     seen = int(max((copy / "checkpoints").glob("0*")).name.partition("-")[0]) + 256
     resumed = run("launcher", "resume", str(copy), "--cluster", "local", "--total-images", str(seen))
@@ -74,7 +74,7 @@ def test_a_folder_that_moves_while_it_trains_ends_with_where_it_is(
     why = f"the run folder {original.path} was moved while it trained; go on with: {go_on}"
     assert f"{why}; this process ends" in process.stderr.read()
     assert not original.path.exists(), "nothing is written where it was"
-    assert state_of(elsewhere) == (State.FAILED, why)
+    assert state_of(elsewhere) == (RunState.FAILED, why)
 
     total = int(max((elsewhere / "checkpoints").glob("0*")).name.partition("-")[0]) + 128
     here = ("--cluster", "local", "--total-images", str(total))
@@ -205,9 +205,9 @@ def test_a_copy_has_no_job(
     state = gather(RunFolder(other), Queue()).state
     run_cancel(Cancel(other))
     if reach in SAME:
-        assert (state, asked) == (State.TRAINING, ["TERM"])
+        assert (state, asked) == (RunState.TRAINING, ["TERM"])
     else:
-        assert (state, asked) == (State.INTERRUPTED, [])
+        assert (state, asked) == (RunState.INTERRUPTED, [])
         assert job_record.find(RunFolder(other)) is None
         assert f"a copy of {tmp_path / 'r'}" in capsys.readouterr().out
 

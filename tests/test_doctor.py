@@ -19,7 +19,7 @@ from launcher.doctor import network as doctor_network
 from launcher.doctor import run_facts as doctor_run
 from launcher.doctor import timing as times
 from launcher.doctor.measured import Meeting, Probe
-from launcher.doctor.plan import Plan
+from launcher.doctor.plan import ProbePlan
 from launcher.doctor.start import silent
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, seconds
@@ -166,14 +166,14 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
         srun=("-v",),
         memory_gb=64,
     )
-    command = Plan(Path("/f"), 4, GPU, 8, site).command()
+    command = ProbePlan(Path("/f"), 4, GPU, 8, site).command()
     assert command[:3] == ["srun", "--label", "--unbuffered"]
     assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=1"} <= {*command}
     assert "--mem=64GB" in command
     assert {"--container-image=i.sqsh", "--container-mounts=/a:/a"} <= {*command}
     assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor.probe", "/f"]
     site = replace(site, container="apptainer", setup=("module load x",), environment=("A=b=c",), interface="ib0")
-    plan = Plan(Path("/f"), 1, replace(CPU, max_time_min=5), 0, site)
+    plan = ProbePlan(Path("/f"), 1, replace(CPU, max_time_min=5), 0, site)
     command = plan.command()
     assert command[:5] == ["bash", "-c", 'module load x\nexec "$@"', "bash", "srun"]
     assert "--time=5" in command

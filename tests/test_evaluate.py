@@ -28,9 +28,9 @@ from trainer.distributed.world import World
 from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.evaluation.generated_source import Painted
-from trainer.evaluation.plan import Plan
+from trainer.evaluation.plan import EvaluationPlan
 from trainer.evaluation.prepare import prepare, settled
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import Folder, Shards
@@ -41,7 +41,7 @@ from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Key, Pictures
+from trainer.sampling.sampler import Images, Key
 
 ROWS = np.arange(40)
 
@@ -227,13 +227,13 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     assert np.array_equal(fake.labels(rows), real.labels(rows))  # type: ignore[arg-type]
     assert isinstance(fake, Painted)
     told: list[int | None] = []
-    latent = fake.studio.painter.latent
+    latent = fake.trained.sampler.latent
 
     def watched(i: int, key: Key, label: int | None) -> Latent:
         told.append(label)
         return latent(i, key, label)
 
-    monkeypatch.setattr(fake.studio.painter, "latent", watched)
+    monkeypatch.setattr(fake.trained.sampler, "latent", watched)
     fake.pictures(rows)
     known = Index.open(labelled32).classes
     names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
@@ -279,7 +279,7 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
 
 
-def saved(pictures: Pictures, folder: Path) -> Path:
+def saved(pictures: Images, folder: Path) -> Path:
     """Write pictures into a new folder, by number."""
     folder.mkdir()
     for number, picture in enumerate(pictures):
@@ -353,13 +353,13 @@ def test_features_of_data_are_kept_and_those_of_paintings_are_not(
     asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     computed: list[str] = []
-    compute = Task.compute
+    compute = ExtractionTask.compute
 
-    def watched(self: Task, group: Group) -> store.Arrays:
+    def watched(self: ExtractionTask, group: Group) -> store.Arrays:
         computed.append(self.source.key[0])
         return compute(self, group)
 
-    monkeypatch.setattr(Task, "compute", watched)
+    monkeypatch.setattr(ExtractionTask, "compute", watched)
     args = asked(metrics=("fid",), json=tmp_path / "a")
     run_evaluate(args)
     assert {*computed} == {"shards", "painted"}
@@ -514,13 +514,13 @@ def test_a_checkpoint_that_is_pruned_meanwhile_is_not_chosen(
 ) -> None:
     """The evaluation ends as any other, and its painted features go."""
     run = made_run(tmp_path / "run", labelled32, 16)
-    measure = Plan.measure
+    measure = EvaluationPlan.measure
 
-    def pruned(self: Plan) -> Evaluation:
+    def pruned(self: EvaluationPlan) -> Evaluation:
         shutil.rmtree(run.checkpoints / "000000000016-r00")
         return measure(self)
 
-    monkeypatch.setattr(Plan, "measure", pruned)
+    monkeypatch.setattr(EvaluationPlan, "measure", pruned)
     args = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
     assert run_evaluate(args) is Outcome.FINISHED
     assert not run.best.exists()
@@ -567,7 +567,7 @@ def test_refusals(asked: Callable[..., Evaluate], options: dict[str, Any], messa
 def test_what_out_lacks_is_said_before_anything_is_computed(
     asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Plan, "extract", lambda *_: pytest.fail("it computes"))
+    monkeypatch.setattr(EvaluationPlan, "extract", lambda *_: pytest.fail("it computes"))
     with pytest.raises(Refused, match="--out shows"):
         run_evaluate(asked(metrics=("swd",), out=Path("looks")))
 

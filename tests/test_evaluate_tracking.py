@@ -11,7 +11,7 @@ from tests.test_tracking import environment, finish, ids, run, server, sync
 from tests.wandb_server import WandbServer
 from trainer.runs.journal import encode
 from trainer.runs.run_folder import RunFolder
-from trainer.tracking.evaluation_rows import AXIS, Riders
+from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
 
 __all__ = ["environment", "run", "server"]  # fixtures
 
@@ -53,7 +53,7 @@ def test_they_ride_on_later_rows_and_none_comes_twice(server: WandbServer, run: 
 
 def taken(run: RunFolder, id: str, last: int, *rows: int) -> list[Any]:
     """Return which evaluations these rows take along, in a process that begins after row `last`."""
-    riders = Riders(run, id, last)
+    riders = EvaluationRows(run, id, last)
     found = [riders.take(images_seen).get(AXIS) for images_seen in rows]
     riders.close()
     return found

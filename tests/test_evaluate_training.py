@@ -14,7 +14,8 @@ from trainer.core.fields import Refused
 from trainer.evaluation.best_record import Best
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
-from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
 from trainer.training.background_evaluation import Evaluations

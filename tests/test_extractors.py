@@ -21,18 +21,18 @@ from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.base import exact
 from trainer.extractors.classifier import PATIENCE_S
 from trainer.extractors.conventions import CONVENTIONS
-from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
+from trainer.extractors.resize import FILTERS, Images, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
 
 COUNT = 150
 
 
-def noise(count: int, size: int = 32, seed: int = 0) -> Pictures:
+def noise(count: int, size: int = 32, seed: int = 0) -> Images:
     """Return pictures of independent bytes."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def coloured(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+def coloured(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
     """Return dark noise that is brighter in one channel, which is the class: a function of each number alone."""
     pictures = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
     labels = rows % 3
@@ -204,7 +204,7 @@ def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: L
     (path,) = (cache / "classifiers").iterdir()
     raw = path.read_bytes()
 
-    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("no picture is read")
 
     again = EXTRACTORS["classifier"](Options(data=replace(data, read=refuse), cache=cache))
@@ -239,7 +239,7 @@ def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.Monkey
     (path,) = (tmp_path / "here" / "classifiers").iterdir()
     sign = tmp_path / "classifiers" / path.with_suffix(".learning").name
 
-    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("it learns as well")
 
     waiting = Options(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
@@ -259,7 +259,7 @@ def test_who_waits_for_the_dead_learns_itself(data: Labelled, monkeypatch: pytes
 def test_it_shows_that_it_learns(data: Labelled, tmp_path: Path) -> None:
     signs: set[int] = set()
 
-    def read(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def read(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         (sign,) = (tmp_path / "classifiers").iterdir()
         signs.add(sign.stat().st_mtime_ns)
         return coloured(rows)

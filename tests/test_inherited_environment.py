@@ -17,7 +17,7 @@ from launcher.jobs.environment_reset import stays_behind, without_inherited
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
-from slurm.job import Place
+from slurm.job import TaskPlace
 from slurm.profile import Profile, with_site_defaults
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.fake_slurm import live_job
@@ -218,8 +218,8 @@ def test_what_slurm_has_taken_is_held_against_the_plan() -> None:
 
 
 def test_each_start_holds_its_world_against_what_was_asked() -> None:
-    def place(size: int) -> Place:
-        return Place(7, 0, 0, size, 0, 2, "n1")
+    def place(size: int) -> TaskPlace:
+        return TaskPlace(7, 0, 0, size, 0, 2, "n1")
 
     record = JobRecord(7, 1, "2-4", 2, 120, now())
     assert other_world(place(6), 3, record) is None

@@ -18,12 +18,12 @@ from trainer.__main__ import main
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.gan import state as state_module
-from trainer.gan.state import TrainState
-from trainer.gan.state import fingerprint as hash_of
+from trainer.gan.assembly import create_state
+from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import normalised
 from trainer.runs.config_loading import read_config, settle, write_config
-from trainer.runs.init_from import find_initial, read_initial, take_over
+from trainer.runs.init_from import find_pretrained, read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
 
 CPU = torch.device("cpu")
@@ -92,15 +92,15 @@ def test_a_run_that_takes_everything_paints_what_its_source_does(source: Path, s
 def test_weights_that_changed_since_the_run_was_made_are_refused(source: Path, shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     write_config(run, settle(run, from_source(source)))
-    weights = load_file(run.initial)
+    weights = load_file(run.initial_weights)
     weights["ema.last.weight"][0, 0, 0, 0] += 1
-    save_file(weights, run.initial)
+    save_file(weights, run.initial_weights)
     said = train(run.path, shards32, processes=2, expect=2)
-    assert f"{run.initial} is not what the run was made with" in said
+    assert f"{run.initial_weights} is not what the run was made with" in said
     assert "Traceback" not in said
-    run.initial.unlink()
+    run.initial_weights.unlink()
     with pytest.raises(Refused, match="cannot be read as a safetensors file"):
-        read_initial(run, "")
+        read_pretrained(run, "")
 
 
 def test_a_source_that_changes_while_the_run_is_made_is_refused(source: Path, tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_a_damaged_checkpoint_is_passed_over(source: Path, tmp_path: Path, capsy
     shutil.copytree(source, tmp_path / "source")
     damaged = newest(tmp_path / "source")
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    found = find_initial(from_source(tmp_path / "source"))
+    found = find_pretrained(from_source(tmp_path / "source"))
     assert found.source == str(tmp_path / "source" / "checkpoints" / "000000000032-r00" / "state.safetensors")
     assert "passed over damaged" in capsys.readouterr().err
     older = from_source(source)
-    assert found.hash == find_initial(replace(older, init_from=source / "checkpoints" / "000000000032-r00")).hash
-    assert found.hash != find_initial(older).hash
+    assert found.hash == find_pretrained(replace(older, init_from=source / "checkpoints" / "000000000032-r00")).hash
+    assert found.hash != find_pretrained(older).hash
     with pytest.raises(Refused, match=r"this checkpoint is damaged: state\.safetensors has"):
-        find_initial(replace(older, init_from=damaged.parent))
+        find_pretrained(replace(older, init_from=damaged.parent))
 
 
 def test_a_run_keeps_the_weights_that_it_began_with(source: Path, shards32: Path, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_bad_source_is_refused_before_anything_is_done(
 
 def test_what_fits_is_taken_whatever_the_architecture(source: Path) -> None:
     """From 32 px to 64 px: the layers next to the picture are the same."""
-    found = find_initial(from_source(source, size=64))
+    found = find_pretrained(from_source(source, size=64))
     assert {"generator.last.weight", "ema.last.weight", "discriminator.layers.0.weight"} <= set(found.weights)
     assert found.left["generator.convolutions.3.weight"] == "is missing there"
     assert found.left["generator.convolutions.1.weight"] == "is (32, 16, 4, 4) there, (64, 32, 4, 4) here"
@@ -208,24 +208,24 @@ def test_generator_and_average_stand_in_for_each_other(kept: str, source: Path, 
     run = RunFolder(tmp_path / "run")
     config = settle(run, config)
     write_config(run, config)
-    state = TrainState.create(config, "data", CPU)
-    judge = {name: t.clone() for name, t in state.discriminator.state_dict().items()}
-    take_over(state, read_initial(run, config.init_hash), config.seed)
+    state = create_state(config, "data", CPU)
+    before = {name: t.clone() for name, t in state.discriminator.state_dict().items()}
+    take_over(state, read_pretrained(run, config.init_hash), config.seed)
     for name, parameter in state.generator.named_parameters():
         assert torch.equal(parameter, tensors[kept + name]), name
         assert torch.equal(state.ema[name], parameter), name
-    assert all(torch.equal(t, judge[name]) for name, t in state.discriminator.state_dict().items())
+    assert all(torch.equal(t, before[name]) for name, t in state.discriminator.state_dict().items())
 
 
 def test_spectral_norms_begin_anew(tmp_path: Path) -> None:
     network = NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6, d_spectral_norm=True)
     config = Config(mixed_precision="no", network=network, init_from=tmp_path / "weights.safetensors")
-    other = TrainState.create(replace(config, seed=5), "data", CPU)
+    other = create_state(replace(config, seed=5), "data", CPU)
     save_file({name: t.contiguous() for name, t in other.tensors().items()}, tmp_path / "weights.safetensors")
-    found = find_initial(config)
+    found = find_pretrained(config)
     assert not [name for name in found.weights if name.endswith((".u", ".v"))]
     assert not found.left
-    state = TrainState.create(config, "data", CPU)
+    state = create_state(config, "data", CPU)
     take_over(state, found, config.seed)
     for (norm, weight), (_, theirs) in zip(
         normalised(state.discriminator), normalised(other.discriminator), strict=True
@@ -238,8 +238,8 @@ def test_spectral_norms_begin_anew(tmp_path: Path) -> None:
 def test_no_weights_are_drawn_where_a_checkpoint_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     network = NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6, d_spectral_norm=True)
     config = Config(mixed_precision="no", network=network)
-    state = TrainState.create(config, "data", CPU)
+    state = create_state(config, "data", CPU)
     monkeypatch.setattr(state_module, "initialise", lambda *_: pytest.fail("drawn"))
-    resumed = TrainState.create(config, "data", CPU, draw=False)
+    resumed = create_state(config, "data", CPU, draw=False)
     resumed.load(state.tensors(), state.scalars(), "here")
     assert hash_of(resumed.tensors(), resumed.scalars()) == hash_of(state.tensors(), state.scalars())

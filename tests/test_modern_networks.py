@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal, philox
 from trainer.networks import fastgan, initialise, mlp, r3gan, stylegan2
-from trainer.networks.base import Discriminator, Generator, Judgement, Latent, Network
+from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Network
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
 
@@ -75,8 +75,8 @@ def count(network: type[Network], settings: NetworkSettings) -> int:
         return sum(p.numel() for p in network(settings).parameters())
 
 
-def rebuilding(judgement: Judgement) -> Tensor:
-    pairs = zip(judgement.rebuilt[::2], judgement.rebuilt[1::2], strict=True)
+def rebuilding(judgement: DiscriminatorOutput) -> Tensor:
+    pairs = zip(judgement.reconstructions[::2], judgement.reconstructions[1::2], strict=True)
     return torch.stack([judgement.logits.new_zeros(()), *(F.mse_loss(guess, truth) for guess, truth in pairs)]).sum()
 
 
@@ -243,7 +243,7 @@ def test_the_layout_in_memory_changes_nothing(name: str) -> None:
 def test_painting_a_code_is_the_whole_network(name: str) -> None:
     generator, _ = build(name, TINY)
     latent = draw(generator)
-    assert torch.equal(generator.paint(generator.code(latent), latent), generator(latent))
+    assert torch.equal(generator.synthesize(generator.latent_code(latent), latent), generator(latent))
 
 
 def test_impossible_settings_are_named() -> None:
@@ -304,9 +304,9 @@ def test_styles_are_mixed_at_the_crossover() -> None:
     assert layers == 2 * int(math.log2(TINY.size)) - 2
     latent = draw(generator)
     crossover = torch.tensor([1, 3, layers - 1, layers])
-    code = generator.code(replace(latent, extra={**latent.extra, "crossover": crossover}))
-    first = generator.code(Latent(latent.z, latent.label))
-    second = generator.code(Latent(latent.extra["z_mix"], latent.label))
+    code = generator.latent_code(replace(latent, extra={**latent.extra, "crossover": crossover}))
+    first = generator.latent_code(Latent(latent.z, latent.label))
+    second = generator.latent_code(Latent(latent.extra["z_mix"], latent.label))
     assert code.shape == (4, layers, TINY.z_dim)
     assert torch.equal(first, first[:, :1].expand_as(first))
     for k, at in enumerate(crossover.tolist()):
@@ -322,7 +322,7 @@ def test_a_layer_to_rgb_shares_the_style_of_the_next_sides_first_convolution() -
         if key.endswith(".affine"):
             module.register_forward_pre_hook(lambda _, args, key=key: seen.update({key: args[0].mean().item()}))
     code = torch.arange(6.0)[None, :, None].expand(1, 6, TINY.z_dim)
-    generator.paint(code, draw(generator, 1))
+    generator.synthesize(code, draw(generator, 1))
     in_order = ["first.conv", "to_rgb.conv"]
     in_order += [f"blocks.{k}.{layer}.conv" for k in range(2) for layer in ("up", "conv", "to_rgb")]
     assert seen == {f"{key}.affine": k for key, k in zip(in_order, (0, 1, 1, 2, 3, 3, 4, 5), strict=True)}
@@ -345,7 +345,7 @@ def test_stylegan2_begins_with_unit_variance_in_w_and_in_features() -> None:
     generator = stylegan2.Generator(settings)
     initialise(generator, 0, "generator")
     latent = draw(generator, 16)
-    w = generator.code(latent)[:, 0]
+    w = generator.latent_code(latent)[:, 0]
     assert 0.5 < w.square().mean() < 2
     features = generator.first(generator.constant.expand(16, -1, -1, -1), w, latent.extra["noise_4_0"])
     assert 0.5 < features.square().mean() < 2
@@ -388,7 +388,7 @@ def test_fastgan_rebuilds_the_whole_and_a_quadrant() -> None:
     settings = replace(TINY, size=64, pack=2)
     _, discriminator = build("fastgan", settings)
     x = normal(philox("pictures"), 12, 3, 64, 64)
-    whole, half, part, quadrant = discriminator(x, torch.full((12,), -1)).rebuilt
+    whole, half, part, quadrant = discriminator(x, torch.full((12,), -1)).reconstructions
     assert whole.shape == half.shape == part.shape == quadrant.shape == (6, 6, 32, 32)
     packs = x.reshape(6, 6, 64, 64)
     torch.testing.assert_close(half, F.interpolate(packs, size=32, mode="area"))

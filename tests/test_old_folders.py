@@ -18,22 +18,24 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 
 from launcher.__main__ import main
 from launcher.jobs import attempts
-from launcher.jobs.evaluation_target import Wish
+from launcher.jobs.evaluation_target import EvaluationTarget
 from launcher.jobs.job_record import JobRecord
 from launcher.study.analysis import results
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import Plan
+from launcher.study.plan import StudyPlan
 from shards.dataset.index import DataError, Index
 from tests.zygote import Zygote
 from trainer.core.fields import Refused
+from trainer.core.migration import COLUMNS, FIRST, SCHEMA, inverse, renamed
 from trainer.evaluation.best_record import Best
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 from trainer.runs import journal
 from trainer.runs.checkpoint import Checkpoint, newest_or_refuse
 from trainer.runs.config_loading import read_config
-from trainer.runs.init_from import ALL_PREFIXES, read_initial, read_tensors
+from trainer.runs.init_from import read_pretrained
 from trainer.runs.journal import Follower
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.weight_files import ALL_PREFIXES, read_tensors
 from trainer.tracking.tracker import Identity
 
 OLD = Path(__file__).parent / "old"
@@ -94,10 +96,17 @@ def copied(version: str, folder: Path) -> Path:
 
 
 def state(run: Path) -> dict[str, object]:
-    """Return what a run is, to the bit."""
+    """Return what a run is, to the bit; its rows with the names of the first format."""
     found = newest_or_refuse(RunFolder(run))
-    rows = hashlib.sha256((run / "metrics.jsonl").read_bytes()).hexdigest()
+    rows = hashlib.sha256(b"".join(map(with_first_names, journal.rows(run / "metrics.jsonl")))).hexdigest()
     return {"images_seen": found.images_seen, "fingerprint": fingerprint(*found.read()), "metrics": rows}
+
+
+def with_first_names(row: journal.Row) -> bytes:
+    """Return a row of metrics as the first format writes it."""
+    for number in range(SCHEMA, FIRST, -1):
+        row = {renamed(name, inverse(COLUMNS[number]), "/"): value for name, value in row.items()}
+    return journal.encode(row)
 
 
 def pixels(path: Path) -> str:
@@ -211,10 +220,13 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "manifest": (f"{NEWEST}/manifest.json", lambda path: newest_or_refuse(RunFolder(path.parents[2]))),
     "state": (f"{NEWEST}/state.json", lambda path: Checkpoint(path.parent, 0, 0).read()),
     "tensors": (f"{NEWEST}/state.safetensors", lambda path: read_tensors(path, ALL_PREFIXES)),
-    "first weights": ("runs/continued/initial.safetensors", lambda path: read_initial(RunFolder(path.parent), "")),
-    "study": ("study/plan.json", lambda path: Plan.open(StudyFolder(path.parent))),
+    "pretrained": ("runs/continued/initial.safetensors", lambda path: read_pretrained(RunFolder(path.parent), "")),
+    "study": ("study/plan.json", lambda path: StudyPlan.open(StudyFolder(path.parent))),
     "results": ("study/results.json", results.read),
-    "what a study measures": ("study/runs/dcgan-s0/study.json", lambda path: Wish.of(RunFolder(path.parent))),
+    "what a study measures": (
+        "study/runs/dcgan-s0/study.json",
+        lambda path: EvaluationTarget.of(RunFolder(path.parent)),
+    ),
     "dataset": ("data/index.json", lambda path: Index.open(path.parent)),
 }
 
@@ -223,7 +235,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
 def test_what_a_later_version_wrote_is_refused(kind: str, old: Path) -> None:
     name, read = KINDS[kind]
     path = old / name
-    read(path) if kind != "first weights" else None
+    read(path) if kind != "pretrained" else None
     (newer_tensors if path.suffix == ".safetensors" else newer_values)(path)
     with pytest.raises((Refused, DataError), match=f"has schema {NEWER}, and this version reads.* update lienzo"):
         read(path)

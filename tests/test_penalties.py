@@ -17,30 +17,31 @@ from torch.nn import functional as F
 
 from tests.made_batches import made_batches
 from trainer.augment.base import AugmentSettings
-from trainer.augment.pipeline import Disguise
+from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings
 from trainer.core.randomness import philox
-from trainer.core.running_scalars import Memory
+from trainer.core.running_scalars import RunningScalars
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
-from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.fingerprint import fingerprint
+from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
-from trainer.losses.discriminator_pass import Game, Round
+from trainer.losses.discriminator_pass import DiscriminatorPass, Models
 from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency, move
 from trainer.losses.penalties.lecam import LeCam
-from trainer.losses.penalties.one_centred import Dragan, WganGp
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
-from trainer.losses.penalties.zero_centred import R1, R2
+from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 from trainer.networks import DISCRIMINATORS, GENERATORS
-from trainer.networks.base import Discriminator, Generator, Judgement, Latent, Weights, pack
+from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Weights, pack
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
@@ -57,56 +58,56 @@ def close(a: Tensor, b: Tensor | float) -> None:
     torch.testing.assert_close(a.detach(), torch.as_tensor(b, dtype=a.dtype).detach(), rtol=1e-10, atol=1e-10)
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     return rng.normal(0, 0.3, shape)
 
 
 class Linear(Discriminator):
     """D(x) = <w, x>, over packs of pictures."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, m: int = 1) -> None:
         super().__init__(SETTINGS)
         self.m = m
         self.w = nn.Parameter(noise("w", m * 3 * SIZE**2))
 
-    def forward(self, x: Tensor, label: Tensor) -> Judgement:
-        return Judgement(pack(x, self.m).flatten(1) @ self.w)
+    def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(pack(x, self.m).flatten(1) @ self.w)
 
 
 class Quadratic(Discriminator):
     """D(x) = x' A x / 2, with A symmetric."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
         a = noise("a", 3 * SIZE**2, 3 * SIZE**2) / 30
         self.a = nn.Parameter(a + a.t())
 
-    def forward(self, x: Tensor, label: Tensor) -> Judgement:
-        return Judgement(0.5 * ((x.flatten(1) @ self.a) * x.flatten(1)).sum(1))
+    def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(0.5 * ((x.flatten(1) @ self.a) * x.flatten(1)).sum(1))
 
 
 class Mean(Discriminator):
     """The root mean square of each channel: mirroring does not change it."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
         self.w = nn.Parameter(noise("mean", 3))
 
-    def forward(self, x: Tensor, label: Tensor) -> Judgement:
-        return Judgement(x.square().mean((2, 3)).sqrt() @ self.w)
+    def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(x.square().mean((2, 3)).sqrt() @ self.w)
 
 
 class Smooth(Discriminator):
-    """A convolution, softplus, and on them a logit, guesses of three classes, and a picture rebuilt."""
+    """A convolution, softplus, and on them a logit, guesses of three classes, and a picture reconstructions."""
 
-    initial = staticmethod(initial)
-    rebuilds = True
+    initial_value = staticmethod(initial_value)
+    reconstructs = True
 
     def __init__(self, settings: NetworkSettings = SETTINGS) -> None:
         super().__init__(settings)
@@ -114,23 +115,23 @@ class Smooth(Discriminator):
         self.conv = nn.Conv2d(3, 2, 3, 2, 1)
         self.head, self.classify, self.rebuild = nn.Linear(features, 1), nn.Linear(features, 3), nn.Linear(2, 3)
 
-    def forward(self, x: Tensor, label: Tensor) -> Judgement:
+    def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
         features = F.softplus(self.conv(x))
         flat = features.flatten(1)
-        rebuilt = self.rebuild(features.mean((2, 3))), x.mean((2, 3))
-        return Judgement(self.head(flat).flatten(), self.classify(flat), rebuilt)
+        reconstructions = self.rebuild(features.mean((2, 3))), x.mean((2, 3))
+        return DiscriminatorOutput(self.head(flat).flatten(), self.classify(flat), reconstructions)
 
 
 class Painter(Generator):
     """G(z) = M z."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings = SETTINGS) -> None:
         super().__init__(settings)
         self.m = nn.Parameter(noise("m", 3 * settings.size**2, settings.z_dim).float() / 10)
 
-    def paint(self, code: Tensor, latent: Latent) -> Tensor:
+    def synthesize(self, code: Tensor, latent: Latent) -> Tensor:
         painted: Tensor = (code @ self.m.t()).unflatten(1, (3, self.settings.size, self.settings.size))
         return painted
 
@@ -145,10 +146,10 @@ class Layered(Painter):
         self.a = nn.Parameter(noise("mapping", 3, 3))
         self.layers = nn.Parameter(noise("layers", self.LAYERS, 3 * SIZE**2, 3) / 10)
 
-    def code(self, latent: Latent) -> Tensor:
+    def latent_code(self, latent: Latent) -> Tensor:
         return (latent.z @ self.a.t()).tanh()[:, None].expand(-1, self.LAYERS, -1)
 
-    def paint(self, code: Tensor, latent: Latent) -> Tensor:
+    def synthesize(self, code: Tensor, latent: Latent) -> Tensor:
         painted: Tensor = torch.einsum("nlw,lpw->np", code, self.layers).unflatten(1, (3, SIZE, SIZE))
         return painted
 
@@ -156,8 +157,8 @@ class Layered(Painter):
 class SmoothPainter(Painter):
     """G(z) = tanh(M z)."""
 
-    def paint(self, code: Tensor, latent: Latent) -> Tensor:
-        return super().paint(code, latent).tanh()
+    def synthesize(self, code: Tensor, latent: Latent) -> Tensor:
+        return super().synthesize(code, latent).tanh()
 
 
 def look(
@@ -165,19 +166,19 @@ def look(
     g: Generator | None = None,
     n: int = N,
     label: Iterable[int] | None = None,
-    memory: Memory | None = None,
+    running_scalars: RunningScalars | None = None,
     scale: float = 1.0,
     dtype: torch.dtype = torch.float64,
-) -> Round:
+) -> DiscriminatorPass:
     """A round over made pictures, which paints them where there is somebody to paint."""
     labels = torch.tensor(list(label) if label is not None else [-1] * n)
     latent = Latent(noise("z", n, 3).to(dtype), labels)
     real = noise("real", n, 3, SIZE, SIZE).to(dtype)
     fake = g(latent) if g else noise("fake", n, 3, SIZE, SIZE).to(dtype).requires_grad_()
     batch = Batch(0, 0, real, latent, {"show real": {}, "show fake": {}}, 0)
-    disguise = Disguise(AugmentSettings(), SIZE, 0, n)
-    game = Game(g or Painter().double(), d, disguise, memory or {})
-    return Round(game, batch, fake, d, torch.tensor(scale), True)
+    augment_pipeline = AugmentPipeline(AugmentSettings(), SIZE, 0, n)
+    models = Models(g or Painter().double(), d, augment_pipeline, running_scalars or {})
+    return DiscriminatorPass(models, batch, fake, d, torch.tensor(scale), True)
 
 
 def drawn(penalty: Penalty, n: int = N) -> dict[str, Tensor]:
@@ -185,7 +186,7 @@ def drawn(penalty: Penalty, n: int = N) -> dict[str, Tensor]:
     return {name: t.double() if t.dtype == torch.float32 else t for name, t in draws.items()}
 
 
-def value(penalty: Penalty, seen: Round) -> Tensor:
+def value(penalty: Penalty, seen: DiscriminatorPass) -> Tensor:
     return penalty(seen, drawn(penalty, len(seen.batch.label)))[0]
 
 
@@ -254,7 +255,7 @@ def test_the_loss_scale_changes_no_bit_of_a_gradient() -> None:
     gradients = []
     for scale in (1.0, 2.0**10):
         seen = look(Linear().float(), scale=scale, dtype=torch.float32)
-        gradients.append(seen.gradient(seen.on_real.logits, seen.real))
+        gradients.append(seen.gradient(seen.d_real.logits, seen.real))
     assert torch.equal(gradients[0], gradients[1])
     assert gradients[0].any()
 
@@ -275,7 +276,7 @@ def test_path_length_of_a_linear_generator() -> None:
     """|M' y| for each of the first half of the pictures."""
     g, a = Painter().double(), 0.3
     draws = drawn(PathLength())
-    seen = look(Linear(), g, memory={"path_length_mean": torch.tensor(a, dtype=torch.float64)})
+    seen = look(Linear(), g, running_scalars={"path_length_mean": torch.tensor(a, dtype=torch.float64)})
     loss, measured = PathLength()(seen, draws)
     lengths = [(g.m.t() @ draws["y"][i].flatten()).norm() for i in range(N // 2)]
     close(measured["path_length_now"], torch.stack(lengths).mean())
@@ -286,7 +287,7 @@ def test_path_length_in_w_is_averaged_over_the_layers() -> None:
     """The root of the mean over layers of |M_l' y|²: the mapping network has no part in it."""
     g = Layered().double()
     draws = drawn(PathLength())
-    seen = look(Linear(), g, memory={"path_length_mean": torch.tensor(0.0)})
+    seen = look(Linear(), g, running_scalars={"path_length_mean": torch.tensor(0.0)})
     loss, measured = PathLength()(seen, draws)
     layers = g.layers.detach().numpy()
     lengths = [
@@ -301,12 +302,12 @@ def test_path_length_in_w_is_averaged_over_the_layers() -> None:
 
 
 def test_the_mean_path_length_follows_its_recursion() -> None:
-    memory = {"path_length_mean": torch.tensor(0.0, dtype=torch.float64)}
+    running_scalars = {"path_length_mean": torch.tensor(0.0, dtype=torch.float64)}
     mean = 0.0
     for k in range(50):
-        PathLength().remember(memory, {"path_length_now": torch.tensor(1.0 + k, dtype=torch.float64)})
+        PathLength().update_scalars(running_scalars, {"path_length_now": torch.tensor(1.0 + k, dtype=torch.float64)})
         mean = 0.99 * mean + 0.01 * (1.0 + k)
-        close(memory["path_length_mean"], mean)
+        close(running_scalars["path_length_mean"], mean)
 
 
 # LeCam
@@ -315,12 +316,12 @@ def test_the_mean_path_length_follows_its_recursion() -> None:
 def test_lecam_follows_its_formula_over_updates() -> None:
     """Running means are plain means over the first 100 updates, then they decay by 0.99; none: nothing counts."""
     d = Linear()
-    memory = {name: torch.tensor(first, dtype=torch.float64) for name, first in LeCam.memory.items()}
+    running_scalars = {name: torch.tensor(first, dtype=torch.float64) for name, first in LeCam.running_scalars.items()}
     sides: dict[str, list[float]] = {"real": [], "fake": []}
     mean = {"real": 0.0, "fake": 0.0}
     for k in range(130):
         d.w.data = noise(f"lecam {k}", 3 * SIZE**2)
-        seen = look(d, memory=memory)
+        seen = look(d, running_scalars=running_scalars)
         loss = value(LeCam(), seen)
         real, fake = (seen.real.flatten(1) @ d.w).tolist(), (seen.fake.flatten(1) @ d.w).tolist()
         beyond_fake = sum(max(0.0, r - mean["fake"]) ** 2 for r in real) / N
@@ -330,9 +331,9 @@ def test_lecam_follows_its_formula_over_updates() -> None:
             sides[side].append(sum(logits) / N)
             mean[side] = sum(sides[side]) / (k + 1) if k < 100 else 0.99 * mean[side] + 0.01 * sides[side][-1]
         means = {f"logits_{side}": torch.tensor(sides[side][-1], dtype=torch.float64) for side in sides}
-        LeCam().remember(memory, means)
+        LeCam().update_scalars(running_scalars, means)
         for side in sides:
-            close(memory[f"lecam_{side}"], mean[side])
+            close(running_scalars[f"lecam_{side}"], mean[side])
 
 
 # Consistency
@@ -451,8 +452,8 @@ class Guess(Linear):
         super().__init__()
         self.guesses = nn.Parameter(guesses)
 
-    def forward(self, x: Tensor, label: Tensor) -> Judgement:
-        return Judgement(super().forward(x, label).logits, self.guesses)
+    def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
+        return DiscriminatorOutput(super().forward(x, label).logits, self.guesses)
 
 
 def ambiguity(guesses: Tensor) -> tuple[float, Tensor]:
@@ -488,9 +489,9 @@ def test_ambiguity_is_the_papers_sum_and_finite_at_certainty() -> None:
 
 def test_reconstruction_is_the_mean_squared_error_of_each_pair() -> None:
     class Rebuilds(Linear):
-        def forward(self, x: Tensor, label: Tensor) -> Judgement:
+        def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
             halves = x[:, :, ::2, ::2]
-            return Judgement(super().forward(x, label).logits, None, (x * 0.5, x, halves + 2, halves))
+            return DiscriminatorOutput(super().forward(x, label).logits, None, (x * 0.5, x, halves + 2, halves))
 
     x = look(Linear()).real
     close(value(Reconstruction(), look(Rebuilds())), 0.25 * x.square().mean() + 4)
@@ -505,13 +506,17 @@ def test_gradients_equal_finite_differences(name: str) -> None:
     (active,) = penalties.active()
     penalty = active.penalty
     d, g = Smooth().double(), (Layered() if name == "path_length" else SmoothPainter()).double()
-    memory = {key: torch.tensor(0.05 if "real" not in key else 0.4, dtype=torch.float64) for key in penalty.memory}
+    running_scalars = {
+        key: torch.tensor(0.05 if "real" not in key else 0.4, dtype=torch.float64) for key in penalty.running_scalars
+    }
     if name == "lecam":
-        memory["lecam_updates"].fill_(3)
-    network: nn.Module = g if penalty.player == "g" else d
+        running_scalars["lecam_updates"].fill_(3)
+    network: nn.Module = g if penalty.network_name == "g" else d
 
     def loss(*_: Tensor) -> Tensor:
-        seen = look(d, g if penalty.player == "g" else None, label=[0, 2, -1, 1], memory=dict(memory))
+        seen = look(
+            d, g if penalty.network_name == "g" else None, label=[0, 2, -1, 1], running_scalars=dict(running_scalars)
+        )
         return value(penalty, seen)
 
     parameters = [p for p in network.parameters() if torch.autograd.grad(loss(), p, allow_unused=True)[0] is not None]
@@ -550,7 +555,7 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 
 def make(config: Config, autocast: Autocast = nullcontext) -> tuple[TrainState, GanStep]:
-    state = TrainState.create(config, "data", torch.device("cpu"))
+    state = create_state(config, "data", torch.device("cpu"))
     return state, assemble(config, state, reduce_exactly(config, World()), autocast)
 
 
@@ -608,7 +613,7 @@ def test_a_lazy_penalty_of_the_generator_counts_the_generators_updates() -> None
     for k in range(4):
         starts = [(2 * k + i) * config.batch_size for i in range(2)]
         step([made_batches(config, images_seen=start) for start in starts], never)
-        means.append(step.game.memory["path_length_mean"].item())
+        means.append(step.models.running_scalars["path_length_mean"].item())
     assert 0 < means[0] == means[1] < means[2] == means[3]
 
 
@@ -681,7 +686,7 @@ def test_rebuilding_under_bf16_is_near_that_in_float32() -> None:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_all_penalties_go_together(objective: str) -> None:
-    """With every objective: each is measured, and every memory stays finite."""
+    """With every objective: each is measured, and every running_scalars stays finite."""
     every = Penalties(**{f.name: Weighted(0.01) for f in fields(Penalties)})
     config = replace(CONFIG, objective=objective, penalties=every)
     config = replace(config, network=replace(config.network, classes=3, d_head="classifier"))
@@ -691,8 +696,8 @@ def test_all_penalties_go_together(objective: str) -> None:
     for f in fields(Penalties):
         assert scalars[f.name].isfinite()
         assert scalars[f.name] > 0, f.name
-    assert all(v.isfinite() for v in state.memory.values())
-    assert state.memory["lecam_updates"] == 2
+    assert all(v.isfinite() for v in state.running_scalars.values())
+    assert state.running_scalars["lecam_updates"] == 2
 
 
 def test_what_is_not_finite_is_not_remembered() -> None:
@@ -700,9 +705,9 @@ def test_what_is_not_finite_is_not_remembered() -> None:
     state, step = make(config)
     broken = [replace(b, real=b.real * float("nan")) for b in made_batches(config)]
     step.update_discriminator(broken)
-    assert {name: v.item() for name, v in state.memory.items() if name.startswith("lecam_")} == {
+    assert {name: v.item() for name, v in state.running_scalars.items() if name.startswith("lecam_")} == {
         "lecam_real": 0.0,
         "lecam_fake": 0.0,
         "lecam_updates": 0.0,
     }
-    assert state.memory["r1"] == 0
+    assert state.running_scalars["r1"] == 0

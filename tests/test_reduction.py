@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.distributed.flat_buffer import Layout
-from trainer.distributed.reduction import ExactReduction, split, subtrees, tree_sum
+from trainer.distributed.flat_buffer import FlatLayout
+from trainer.distributed.reduction import ExactReduction
+from trainer.distributed.summation_tree import split, subtrees, tree_sum
 from trainer.distributed.world import World
 
 
@@ -56,7 +57,7 @@ def reduce_in_process(rank: int, size: int, port: int, queue: SimpleQueue[tuple[
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     first = nn.Linear(7, 5)
     network = nn.Sequential(first, nn.Linear(5, 3, bias=False))
-    reduction = ExactReduction(Layout(network, ("loss",)), network, MICRO_BATCHES, world)
+    reduction = ExactReduction(FlatLayout(network, ("loss",)), network, MICRO_BATCHES, world)
     digest = hashlib.sha256()
     for update in range(2):
         for j in world.share(MICRO_BATCHES):

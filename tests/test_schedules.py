@@ -24,7 +24,7 @@ from trainer.core.fields import Refused
 from trainer.core.randomness import philox
 from trainer.core.schedules import half_cosine, warm_up
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
 from trainer.gan.optimizers import set_rates
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
@@ -45,7 +45,7 @@ CONFIG = Config(
 
 
 def make(config: Config = CONFIG) -> tuple[TrainState, GanStep]:
-    state = TrainState.create(config, "data", torch.device("cpu"))
+    state = create_state(config, "data", torch.device("cpu"))
     return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
 
 

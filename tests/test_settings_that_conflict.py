@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line.arguments import said
-from launcher.jobs.resource_request import Wanted, instead_of_slurm, refuse_processes
+from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
 from trainer.config.wandb_environment import overridden
@@ -56,8 +56,8 @@ def test_a_setting_is_said_in_any_spelling() -> None:
 
 
 def test_wishes_of_slurm_are_named_where_there_is_none() -> None:
-    assert instead_of_slurm(Wanted(cluster="local")) == "this machine"
-    told = instead_of_slurm(Wanted(cluster="local", time="60", gpus_per_node=2))
+    assert instead_of_slurm(ResourceRequest(cluster="local")) == "this machine"
+    told = instead_of_slurm(ResourceRequest(cluster="local", time="60", gpus_per_node=2))
     assert told == "this machine (not used, as they are of Slurm: --gpus-per-node, --time)"
 
 

@@ -18,7 +18,7 @@ from slurm.__main__ import main
 from slurm.configuration import LONGEST_FOLDER, check_folder, user_name
 from slurm.dev_cluster import DevCluster
 from slurm.processes import find
-from slurm.settings import CLUSTER_NAME, Refused, Settings
+from slurm.settings import CLUSTER_NAME, ClusterRefused, Settings
 from tests.conftest import run
 from tests.slurm_cluster import clear, wait_for
 
@@ -132,7 +132,7 @@ def test_a_dead_node_and_what_ran_on_it(on_slurm: DevCluster, tmp_path: Path) ->
     assert wait_for(job.started)
     on_slurm.fail("n2")
     assert on_slurm.processes("n2") == []
-    with pytest.raises(Refused, match="dead already"):
+    with pytest.raises(ClusterRefused, match="dead already"):
         on_slurm.fail("n2")
     assert wait_for(lambda: job.now().restarts == 1, timeout_s=60)
     assert "DOWN" in control.node("n2").state
@@ -257,7 +257,9 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with tempfile.TemporaryDirectory(prefix="slurm-") as name:  # short
         folder = Path(name) / "dev"
         for _ in range(2):  # and once more, when somebody has waited for the lock of the first
-            with pytest.raises(Refused, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"):
+            with pytest.raises(
+                ClusterRefused, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"
+            ):
                 DevCluster(folder).up()
             assert not (folder / "settings.json").exists()
             folder.mkdir(exist_ok=True)
@@ -267,7 +269,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs as any number."""
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
-    with pytest.raises(Refused, match="user 4000000000 has no name"):
+    with pytest.raises(ClusterRefused, match="user 4000000000 has no name"):
         user_name()
 
 
@@ -281,9 +283,9 @@ def test_a_cluster_of_another_version_goes_down_and_comes_up_again(told: str) ->
     try:
         assert cluster.up(Settings(nodes=1))
         (folder / "settings.json").write_text(told)
-        with pytest.raises(Refused, match="other settings is up"):
+        with pytest.raises(ClusterRefused, match="other settings is up"):
             cluster.up(Settings(nodes=1))
-        with pytest.raises(Refused, match="another version has brought up") as error:
+        with pytest.raises(ClusterRefused, match="another version has brought up") as error:
             cluster.fail("n1")
         for command in str(error.value).partition("; renew it with: ")[2].split(" && "):
             assert main(printed(command)[1:]) == 0
@@ -314,10 +316,10 @@ def test_a_job_of_another_slurm_is_none_of_the_clusters(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(Refused, match="holds something else: give another --folder"):
+    with pytest.raises(ClusterRefused, match="holds something else: give another --folder"):
         DevCluster(tmp_path).up()
-    with pytest.raises(Refused, match=rf"give a --folder of at most {LONGEST_FOLDER} \(sockets\)"):
+    with pytest.raises(ClusterRefused, match=rf"give a --folder of at most {LONGEST_FOLDER} \(sockets\)"):
         DevCluster(tmp_path / ("x" * 100)).up()
-    with pytest.raises(Refused, match="cannot hold ' ' in a path; give another --folder"):
+    with pytest.raises(ClusterRefused, match="cannot hold ' ' in a path; give another --folder"):
         DevCluster("/a b").up()
     check_folder(Path("/" + "x" * (LONGEST_FOLDER - 1)))  # another one, of that length

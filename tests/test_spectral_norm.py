@@ -15,8 +15,9 @@ from tests.made_batches import made_batches
 from trainer.config.config import Config
 from trainer.core.randomness import philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
-from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.fingerprint import fingerprint
+from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import (
@@ -135,7 +136,7 @@ CONFIG = Config(
 
 
 def make() -> tuple[TrainState, GanStep]:
-    state = TrainState.create(CONFIG, "data", torch.device("cpu"))
+    state = create_state(CONFIG, "data", torch.device("cpu"))
     return state, assemble(CONFIG, state, reduce_exactly(CONFIG, World()), nullcontext)
 
 

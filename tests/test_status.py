@@ -19,7 +19,7 @@ from launcher.cli.status import Status, run_status
 from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, Decision
 from launcher.jobs.runs import Queue
-from launcher.status.facts import State
+from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus, gather
 from launcher.status.view import details, table
 from slurm.records import Job
@@ -85,35 +85,41 @@ def preempted_now() -> Job:
     return job("RUNNING", PreemptTime=str(int(time.time())))
 
 
-ON_SLURM: list[tuple[str, Prepare, Job | str | Callable[[], Job] | None, State, str]] = [
-    ("queued", never_begun, job("PENDING", "Resources"), State.QUEUED, "waiting for free nodes"),
-    ("queued, unknown why", never_begun, job("PENDING"), State.QUEUED, "has not said why"),
-    ("held", never_begun, job("PENDING", "JobHeldUser"), State.QUEUED, "scontrol release"),
-    ("requeued", restarting, job("PENDING", "BeginTime", Restarts="1"), State.WAITING, "after: preempted; waiting for"),
-    ("died and requeued", silent, job("PENDING", "BeginTime"), State.WAITING, "ended without a word"),
-    ("configuring", never_begun, job("CONFIGURING"), State.STARTING, "nodes are being prepared"),
-    ("starting", never_begun, job("RUNNING"), State.STARTING, ""),
-    ("starting again", restarting, job("RUNNING", Restarts="1"), State.STARTING, ""),
-    ("training", training, job("RUNNING"), State.TRAINING, ""),
-    ("suspended", training, job("SUSPENDED"), State.SUSPENDED, "until"),
-    ("preempted now", training, preempted_now, State.STOPPING, "preempted"),
-    ("cancelled now", cancelled, job("RUNNING"), State.STOPPING, "cancelled"),
-    ("saved", saved, job("RUNNING"), State.STOPPING, ""),
-    ("completing", training, job("COMPLETING"), State.STOPPING, ""),
-    ("about to be requeued", restarting, job("RUNNING"), State.STOPPING, "preempted"),
-    ("finished", closed(Cause.FINISHED, Decision.END), None, State.FINISHED, ""),
-    ("cancelled", closed(Cause.CANCELLED, Decision.END, "with scancel"), None, State.CANCELLED, "with scancel"),
-    ("refused", closed(Cause.REFUSED, Decision.END, "no shards"), None, State.REFUSED, "no shards"),
-    ("no progress", closed(Cause.CRASHED, Decision.STOP, "rank 3"), None, State.NO_PROGRESS, "crashed (rank 3)"),
-    ("not requeued", closed(Cause.PREEMPTED, Decision.REFUSED, "no"), None, State.NO_REQUEUE, "preempted (no)"),
-    ("scancel in the queue", never_begun, job("CANCELLED"), State.CANCELLED, "before it began"),
-    ("scancel while waiting again", restarting, job("CANCELLED"), State.CANCELLED, ""),
-    ("could not be launched", never_begun, job("FAILED", "NonZeroExitCode"), State.FAILED, "before anything could"),
-    ("never seen again", never_begun, None, State.LOST, "no longer knows it"),
-    ("gone while training", training, None, State.LOST, "no last word"),
-    ("gone while waiting", restarting, None, State.LOST, "should start again"),
-    ("Slurm does not answer", training, "no answer within 30 s", State.UNKNOWN, "no answer within 30 s"),
-    ("Slurm does not answer, and it has ended", closed(Cause.FINISHED, Decision.END), "down", State.FINISHED, ""),
+ON_SLURM: list[tuple[str, Prepare, Job | str | Callable[[], Job] | None, RunState, str]] = [
+    ("queued", never_begun, job("PENDING", "Resources"), RunState.QUEUED, "waiting for free nodes"),
+    ("queued, unknown why", never_begun, job("PENDING"), RunState.QUEUED, "has not said why"),
+    ("held", never_begun, job("PENDING", "JobHeldUser"), RunState.QUEUED, "scontrol release"),
+    (
+        "requeued",
+        restarting,
+        job("PENDING", "BeginTime", Restarts="1"),
+        RunState.WAITING,
+        "after: preempted; waiting for",
+    ),
+    ("died and requeued", silent, job("PENDING", "BeginTime"), RunState.WAITING, "ended without a word"),
+    ("configuring", never_begun, job("CONFIGURING"), RunState.STARTING, "nodes are being prepared"),
+    ("starting", never_begun, job("RUNNING"), RunState.STARTING, ""),
+    ("starting again", restarting, job("RUNNING", Restarts="1"), RunState.STARTING, ""),
+    ("training", training, job("RUNNING"), RunState.TRAINING, ""),
+    ("suspended", training, job("SUSPENDED"), RunState.SUSPENDED, "until"),
+    ("preempted now", training, preempted_now, RunState.STOPPING, "preempted"),
+    ("cancelled now", cancelled, job("RUNNING"), RunState.STOPPING, "cancelled"),
+    ("saved", saved, job("RUNNING"), RunState.STOPPING, ""),
+    ("completing", training, job("COMPLETING"), RunState.STOPPING, ""),
+    ("about to be requeued", restarting, job("RUNNING"), RunState.STOPPING, "preempted"),
+    ("finished", closed(Cause.FINISHED, Decision.END), None, RunState.FINISHED, ""),
+    ("cancelled", closed(Cause.CANCELLED, Decision.END, "with scancel"), None, RunState.CANCELLED, "with scancel"),
+    ("refused", closed(Cause.REFUSED, Decision.END, "no shards"), None, RunState.REFUSED, "no shards"),
+    ("no progress", closed(Cause.CRASHED, Decision.STOP, "rank 3"), None, RunState.NO_PROGRESS, "crashed (rank 3)"),
+    ("not requeued", closed(Cause.PREEMPTED, Decision.REFUSED, "no"), None, RunState.NO_REQUEUE, "preempted (no)"),
+    ("scancel in the queue", never_begun, job("CANCELLED"), RunState.CANCELLED, "before it began"),
+    ("scancel while waiting again", restarting, job("CANCELLED"), RunState.CANCELLED, ""),
+    ("could not be launched", never_begun, job("FAILED", "NonZeroExitCode"), RunState.FAILED, "before anything could"),
+    ("never seen again", never_begun, None, RunState.LOST, "no longer knows it"),
+    ("gone while training", training, None, RunState.LOST, "no last word"),
+    ("gone while waiting", restarting, None, RunState.LOST, "should start again"),
+    ("Slurm does not answer", training, "no answer within 30 s", RunState.UNKNOWN, "no answer within 30 s"),
+    ("Slurm does not answer, and it has ended", closed(Cause.FINISHED, Decision.END), "down", RunState.FINISHED, ""),
 ]
 
 
@@ -122,7 +128,7 @@ def test_each_state_of_a_job(
     name: str,
     prepare: Prepare,
     answer: Job | str | Callable[[], Job] | None,
-    state: State,
+    state: RunState,
     reason: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -134,7 +140,7 @@ def test_each_state_of_a_job(
     assert status.state is state, (status.state, status.reason)
     assert reason in status.reason
     resume = f"python -m launcher resume {made.folder}"
-    assert (status.next == resume) is (not state.live and state not in (State.FINISHED, State.UNKNOWN))
+    assert (status.next == resume) is (not state.live and state not in (RunState.FINISHED, RunState.UNKNOWN))
     assert state in shown(status)
     assert json.loads(json.dumps(status.to_json(), allow_nan=False))["state"] == state
 
@@ -143,7 +149,7 @@ def test_slurm_is_not_asked_about_what_is_over(tmp_path: Path, monkeypatch: pyte
     made = MadeRun(tmp_path / "r")
     closed(Cause.FINISHED, Decision.END)(made)
     asked = slurm_says(monkeypatch, None)
-    assert look(made).state is State.FINISHED
+    assert look(made).state is RunState.FINISHED
     assert asked == []
 
 
@@ -152,7 +158,7 @@ def test_a_slurm_that_is_down_is_asked_once(tmp_path: Path, monkeypatch: pytest.
     for name in "abc":
         made = MadeRun(tmp_path / name)
         never_begun(made)
-        assert gather(made.run, queue).state is State.UNKNOWN
+        assert gather(made.run, queue).state is RunState.UNKNOWN
     assert len(asked) == 1
 
 
@@ -163,9 +169,9 @@ def test_a_fresh_lease_elsewhere_counts_where_slurm_cannot_be_asked(
     training(made)
     made.holds(ELSEWHERE)
     slurm_says(monkeypatch, None, found=False)
-    assert look(made).state is State.TRAINING
+    assert look(made).state is RunState.TRAINING
     os.utime(made.run.lease, (1, 1))
-    assert look(made).state is State.UNKNOWN
+    assert look(made).state is RunState.UNKNOWN
 
 
 def held(made: MadeRun) -> None:
@@ -194,23 +200,23 @@ def taken_up(made: MadeRun) -> None:
     held(made)
 
 
-HERE: list[tuple[Prepare, State, str]] = [
-    (here(), State.NEW, ""),
-    (here(holding=held), State.STARTING, "here, process"),
-    (taken_up, State.STARTING, "here, process"),
-    (here(("start", None), holding=held), State.TRAINING, "here, process"),
-    (here(("start", None), ("end", "interrupted"), holding=held), State.STOPPING, "here"),
-    (here(("start", None)), State.FAILED, "killed"),
-    (here(("start", None), holding=elsewhere_silent), State.LOST, "no sign of life"),
-    (here(("start", None), ("end", "interrupted")), State.INTERRUPTED, "SIGINT"),
-    (here(("start", None), ("end", "finished")), State.FINISHED, ""),
-    (here(("start", None), ("end", "failed")), State.FAILED, "output"),
-    (here(("refused", None)), State.REFUSED, "no data"),
+HERE: list[tuple[Prepare, RunState, str]] = [
+    (here(), RunState.NEW, ""),
+    (here(holding=held), RunState.STARTING, "here, process"),
+    (taken_up, RunState.STARTING, "here, process"),
+    (here(("start", None), holding=held), RunState.TRAINING, "here, process"),
+    (here(("start", None), ("end", "interrupted"), holding=held), RunState.STOPPING, "here"),
+    (here(("start", None)), RunState.FAILED, "killed"),
+    (here(("start", None), holding=elsewhere_silent), RunState.LOST, "no sign of life"),
+    (here(("start", None), ("end", "interrupted")), RunState.INTERRUPTED, "SIGINT"),
+    (here(("start", None), ("end", "finished")), RunState.FINISHED, ""),
+    (here(("start", None), ("end", "failed")), RunState.FAILED, "output"),
+    (here(("refused", None)), RunState.REFUSED, "no data"),
 ]
 
 
 @pytest.mark.parametrize(("prepare", "state", "reason"), HERE)
-def test_each_state_of_a_run_on_one_machine(prepare: Prepare, state: State, reason: str, tmp_path: Path) -> None:
+def test_each_state_of_a_run_on_one_machine(prepare: Prepare, state: RunState, reason: str, tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "r")
     prepare(made)
     status = look(made)
@@ -226,7 +232,7 @@ def test_a_run_of_a_cluster_that_was_taken_up_on_one_machine(tmp_path: Path, mon
     made.event("end", 2, outcome="interrupted", signal="SIGTERM")
     slurm_says(monkeypatch, None)
     status = look(made)
-    assert (status.state, status.job) == (State.INTERRUPTED, None)
+    assert (status.state, status.job) == (RunState.INTERRUPTED, None)
     assert [start.number for start in status.starts] == [0, None]
 
 
@@ -242,11 +248,11 @@ def test_a_run_that_was_taken_up_here_after_its_batch_script_was_killed(
     made.event("end", -10, outcome="finished", signal=None)
     slurm_says(monkeypatch, None)
     status = look(made)
-    assert (status.state, status.job) == (State.FINISHED, None)
+    assert (status.state, status.job) == (RunState.FINISHED, None)
     assert [(start.number, start.cause) for start in status.starts] == [(0, None), (None, "finished")]
     made.submitted(-5)
     status = look(made)
-    assert (status.state, status.job) == (State.LOST, JOB), "a job that was submitted since is the newest"
+    assert (status.state, status.job) == (RunState.LOST, JOB), "a job that was submitted since is the newest"
 
 
 def test_a_last_row_after_the_end_of_the_job_is_no_run_on_this_machine(
@@ -260,7 +266,7 @@ def test_a_last_row_after_the_end_of_the_job_is_no_run_on_this_machine(
     made.event("end", 1, outcome="interrupted", signal="SIGTERM")
     slurm_says(monkeypatch, None)
     status = look(made)
-    assert (status.state, status.job) == (State.CANCELLED, JOB)
+    assert (status.state, status.job) == (RunState.CANCELLED, JOB)
     assert [start.number for start in status.starts] == [0]
 
 
@@ -336,15 +342,20 @@ def test_after_a_rollback_its_own_checkpoint_is_the_newest(tmp_path: Path) -> No
     assert look(made).progress.checkpoint_images == 128
 
 
-def test_what_the_sentinel_holds_against_a_run(tmp_path: Path) -> None:
+def test_what_the_collapse_monitor_holds_against_a_run(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "run")
     training(made)
     made.steps((64, 4.0, 16.0))
-    for state, words in ((0.0, None), (2.0, "sentinel: collapsed"), ("much", None), (1.0, "sentinel: warning")):
+    for state, words in (
+        (0.0, None),
+        (2.0, "collapse monitor: collapsed"),
+        ("much", None),
+        (1.0, "collapse monitor: warning"),
+    ):
         with made.run.metrics.open("ab") as file:
-            file.write(json.dumps({"images_seen": 64, "sentinel/state": state}).encode() + b"\n")
+            file.write(json.dumps({"images_seen": 64, "collapse/health": state}).encode() + b"\n")
         said = shown(look(made))
-        assert words in said if words else "sentinel:" not in said
+        assert words in said if words else "collapse monitor:" not in said
 
 
 def test_the_end_is_where_the_trainer_ends(tmp_path: Path) -> None:

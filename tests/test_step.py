@@ -17,9 +17,10 @@ from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings
 from trainer.core.fields import Refused
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.fingerprint import fingerprint
 from trainer.gan.optimizers import update_average
-from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 from trainer.losses.objectives import OBJECTIVES
@@ -34,7 +35,7 @@ CONFIG = Config(
 
 
 def make(config: Config = CONFIG, scaler: bool = False) -> tuple[TrainState, GanStep]:
-    state = TrainState.create(config, "data", torch.device("cpu"))
+    state = create_state(config, "data", torch.device("cpu"))
     state.g_scaler, state.d_scaler = (GradScaler("cpu", enabled=scaler, init_scale=2.0**10) for _ in range(2))
     return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
 
@@ -142,10 +143,10 @@ def test_scaling_by_a_power_of_two_changes_no_bit() -> None:
 
 def test_scalers_are_part_of_the_state() -> None:
     config = replace(CONFIG, mixed_precision="fp16")
-    state = TrainState.create(config, "data", torch.device("cpu"))
+    state = create_state(config, "data", torch.device("cpu"))
     state.g_scaler.scale(torch.zeros(()))
     state.g_scaler.update(new_scale=8.0)
-    other = TrainState.create(config, "data", torch.device("cpu"))
+    other = create_state(config, "data", torch.device("cpu"))
     other.load(state.tensors(), state.scalars(), "here")
     other.g_scaler.scale(torch.zeros(()))
     assert other.g_scaler.get_scale() == 8.0
@@ -165,7 +166,7 @@ def test_the_average_forgets_half_in_its_half_life() -> None:
 
 def test_state_of_another_kind_is_refused_by_name() -> None:
     state, _ = make()
-    other = TrainState.create(replace(CONFIG, seed=1), "data", torch.device("cpu"))
+    other = create_state(replace(CONFIG, seed=1), "data", torch.device("cpu"))
     with pytest.raises(Refused, match="identity"):
         other.load(state.tensors(), state.scalars(), "x")
     with pytest.raises(Refused, match="dataset"):

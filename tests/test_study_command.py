@@ -17,10 +17,10 @@ from launcher.__main__ import main
 from launcher.cli import study
 from launcher.jobs.batch_script import Request
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.submission import Job, site_profile
+from launcher.jobs.submission import PreparedJob, site_profile
 from launcher.study import advance, array, publish
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import Plan, Task
+from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import arm_config
 from launcher.study.run_progress import Standing, upcoming
 from launcher.study.settings import parse
@@ -62,7 +62,7 @@ class Cluster:
 
     arrays: list[list[str]] = field(default_factory=list)
 
-    def submit(self, plan: Plan, tasks: Sequence[tuple[Task, None]], job: object) -> int:
+    def submit(self, plan: StudyPlan, tasks: Sequence[tuple[StudyTask, None]], job: object) -> int:
         for task, _ in tasks:
             if not task.run.config.exists():
                 MadeRun(task.run.path)
@@ -78,7 +78,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     made, request = Cluster(), Request("study", "1", 1, 1, 0, 60, None, Profile())
     slurm_says(monkeypatch, None)
     monkeypatch.setattr(
-        array, "prepare", lambda plan, tasks: Job(request, as_partition({"PartitionName": "there"}, {}))
+        array, "prepare", lambda plan, tasks: PreparedJob(request, as_partition({"PartitionName": "there"}, {}))
     )
     monkeypatch.setattr(array, "submit", made.submit)
     for module in (advance, study):
@@ -87,9 +87,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return made
 
 
-def opened(monkeypatch: pytest.MonkeyPatch, made: Plan) -> Plan:
+def opened(monkeypatch: pytest.MonkeyPatch, made: StudyPlan) -> StudyPlan:
     """Let a study be what its plan would say."""
-    monkeypatch.setattr(Plan, "open", lambda folder: made)
+    monkeypatch.setattr(StudyPlan, "open", lambda folder: made)
     return made
 
 
@@ -127,7 +127,7 @@ def test_the_end_of_a_stage_queues_the_next_once(
 def test_a_study_that_is_queued_is_claimed_for_its_stage(home: Path, cluster: Cluster) -> None:
     assert main(["study", "colours.toml"]) == 0
     assert cluster.arrays == [["plain-s7"]]
-    made = Plan.open(StudyFolder(Path("studies/colours")))
+    made = StudyPlan.open(StudyFolder(Path("studies/colours")))
     assert not array.claim(made, 0)
     assert array.claim(made, 1)
 
@@ -141,7 +141,7 @@ def test_a_study_goes_on_from_anywhere_as_it_was_begun(home: Path, monkeypatch: 
     monkeypatch.chdir(elsewhere)
 
     def as_begun() -> None:
-        made = Plan.open(folder)
+        made = StudyPlan.open(folder)
         config = arm_config(made.settings, "plain", made.home, made.project)
         assert (config.data, config.log_every_images) == (home / "shards", 640)
         assert site_profile(made.wanted).partition == "there"
@@ -160,7 +160,7 @@ def test_weights_to_begin_with_are_seen_from_where_the_study_was_begun(home: Pat
 
 def test_a_budget_cannot_be_lowered_below_what_a_run_has_seen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "colours.toml", "--cluster", "local"]) == 0
-    made = Plan.open(StudyFolder(home / "studies" / "colours"))
+    made = StudyPlan.open(StudyFolder(home / "studies" / "colours"))
     (made.folder.run("plain", 7).checkpoints / "000000001600-r00").mkdir(parents=True)
     (home / "colours.toml").write_text(TOML.replace("1600", "800"))
     assert main(["study", "colours.toml", "--cluster", "local", "--dry-run"]) == 2
@@ -171,7 +171,7 @@ def test_a_study_by_seconds_goes_on(home: Path, capsys: pytest.CaptureFixture[st
     """What its runs will see is not known before their speed is, and they have begun perhaps."""
     (home / "colours.toml").write_text(TOML.replace("images = 1600", "seconds = 9.0"))
     assert main(["study", "colours.toml", "--cluster", "local"]) == 0
-    made = Plan.open(StudyFolder(home / "studies" / "colours"))
+    made = StudyPlan.open(StudyFolder(home / "studies" / "colours"))
     (made.folder.run("plain", 7).checkpoints / "000000001600-r00").mkdir(parents=True)
     assert main(["study", "colours.toml", "--cluster", "local"]) == 0, capsys.readouterr().err
 
@@ -190,7 +190,7 @@ def test_two_do_not_go_on_with_one_study(home: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_study_on_this_machine_is_held_while_it_trains(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train_here(plan: Plan, retry: bool) -> int:
+    def train_here(plan: StudyPlan, retry: bool) -> int:
         with pytest.raises(Refused, match="is in the hands of process"), plan.folder.held():
             pass
         return 0

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from launcher.jobs.attempts import Cause, Decision
-from launcher.jobs.evaluation_target import Wish
-from launcher.jobs.resource_request import Wanted
+from launcher.jobs.evaluation_target import EvaluationTarget
+from launcher.jobs.resource_request import ResourceRequest
 from launcher.jobs.runs import Queue
 from launcher.study.collect import collect
-from launcher.study.plan import Plan
+from launcher.study.plan import StudyPlan
 from launcher.study.prepare import check_lowered
 from launcher.study.run_progress import note_broken, standing, upcoming
 from tests.made_runs import JOB, MadeRun, job, slurm_says
@@ -26,7 +26,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     slurm_says(monkeypatch, None, found=False)
 
 
-def names(made: Plan) -> list[str]:
+def names(made: StudyPlan) -> list[str]:
     return [f"{task.run.path.name} {task.images} {task.seed_set}" for task in upcoming(made, retry=False)[1]]
 
 
@@ -215,11 +215,11 @@ def test_an_evaluation_is_due_when_its_run_is_trained(tmp_path: Path) -> None:
     made = plan(tmp_path)
     task = next(iter(made.stages()))[0]
     run = MadeRun(task.run.path)
-    assert Wish.of(run.run) is None
+    assert EvaluationTarget.of(run.run) is None
     wish = made.wish(task)
     assert wish
     wish.save(run.run)
-    assert Wish.of(run.run) == wish
+    assert EvaluationTarget.of(run.run) == wish
     run.checkpoint(task.images - 32)
     assert not wish.due(run.run)
     run.checkpoint(task.images)
@@ -234,9 +234,9 @@ def test_a_study_is_read_back_with_the_seeds_that_were_added(tmp_path: Path) -> 
     text = 'data = "shards"\nseeds = 2\n[budget]\nimages = 1000\n'
     text += "".join(f'[arms.{arm}]\nrecipe = "dcgan-32"\n' for arm in "abc")
     settings = replace(made.settings, seeds=(0, 1, 2), at_once=3, data=tmp_path / "shards")
-    made = replace(made, settings=settings, wanted=Wanted(nodes="2", after=tmp_path / "other"))
+    made = replace(made, settings=settings, wanted=ResourceRequest(nodes="2", after=tmp_path / "other"))
     made.save(text)
-    assert Plan.open(made.folder) == made
+    assert StudyPlan.open(made.folder) == made
     made.folder.plan.write_text("{}")
     with pytest.raises(Refused, match="is of another version"):
-        Plan.open(made.folder)
+        StudyPlan.open(made.folder)

@@ -19,14 +19,16 @@ from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, recipe
 from trainer.core.randomness import philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import Autocast, assemble, reduce_exactly
+from trainer.gan.assembly import Autocast, assemble, create_state, reduce_exactly
+from trainer.gan.fingerprint import fingerprint
 from trainer.gan.optimizers import adam
-from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 from trainer.networks.spectral_norm import start_spectral_norm
-from trainer.runs.checkpoint import Checkpoint, Checkpoints
-from trainer.sampling.sampler import Painter
+from trainer.runs.checkpoint import Checkpoint
+from trainer.runs.checkpoint_writer import Checkpoints
+from trainer.sampling.sampler import Sampler
 
 GOLDEN = Path(__file__).parent / "golden" / "zoo.json"
 STEP = 1e-10  # of the finite differences: small, since ReLU has a kink
@@ -38,7 +40,7 @@ def never() -> bool:
 
 
 def make(config: Config, autocast: Autocast = nullcontext) -> tuple[TrainState, GanStep]:
-    state = TrainState.create(config, "data", CPU)
+    state = create_state(config, "data", CPU)
     return state, assemble(config, state, reduce_exactly(config, World()), autocast)
 
 
@@ -53,13 +55,13 @@ def double(batch: Batch) -> Batch:
 class Exact:
     """A step in float64 that moves no weight: it tells losses and their gradients where the weights are.
 
-    BatchNorm, spectral norm and memory move; so each question is asked of a new one.
+    BatchNorm, spectral norm and running_scalars move; so each question is asked of a new one.
     """
 
     def __init__(self, config: Config, seed: int = 0) -> None:
         still = replace(config.optimizer, g_lr=0.0, d_lr=0.0)
         self.config = replace(config, optimizer=still, channels_last=False)
-        self.state = TrainState.create(self.config, "data", CPU)
+        self.state = create_state(self.config, "data", CPU)
         for network in (self.state.generator, self.state.discriminator):
             network.double()
             for k, parameter in enumerate(network.parameters()):  # off the kinks: first biases are 0, and so is ReLU's
@@ -67,7 +69,7 @@ class Exact:
                 parameter.data.add_(noise)
         for name in ("g", "d"):  # in float64: the power iterations of float32 differ between processors
             start_spectral_norm(self.network(name), 0, name)
-        self.state.memory = {name: value.double() for name, value in self.state.memory.items()}
+        self.state.running_scalars = {name: value.double() for name, value in self.state.running_scalars.items()}
         self.state.g_optimizer = adam(self.state.generator, 0.0, still)
         self.state.d_optimizer = adam(self.state.discriminator, 0.0, still)
         self.step = assemble(self.config, self.state, reduce_exactly(self.config, World()), nullcontext)
@@ -88,9 +90,9 @@ class Exact:
             scalars, _ = self.step.update_discriminator(self.batches)
         else:
             scalars = self.step.update_generator(self.batches, None, never)
-        player = self.step.g if name == "g" else self.step.d
+        update = self.step.g if name == "g" else self.step.d
         total = scalars[f"loss_{name}"].item()
-        for active in player.due(0):
+        for active in update.due(0):
             total += active.factor(0, self.config.optimizer.decay_images) * scalars[active.name].item()
         gradients = [p.grad.clone() for p in self.network(name).parameters() if p.grad is not None]
         return total, {key: value.item() for key, value in scalars.items()}, gradients
@@ -208,13 +210,15 @@ def test_averaged_weights_paint_pictures(case: str) -> None:
     """Each picture is a function of the weights, its key and its number: not of how many are painted beside it."""
     config = CASES[case]
     state, _ = make(config)
-    painter = Painter(config, CPU)
-    painter.load(state.ema)
-    pictures = painter.paint(11, "test")
+    sampler = Sampler(config, CPU)
+    sampler.load(state.ema)
+    pictures = sampler.generate(11, "test")
     assert pictures.shape == (11, 32, 32, 3)
     assert pictures.std() > 0
-    assert abs(pictures[:5].astype(int) - painter.paint(5, "test").astype(int)).max() <= 1  # rounding in other batches
-    assert not (pictures == painter.paint(11, "test", truncation=0.5)).all()
+    assert (
+        abs(pictures[:5].astype(int) - sampler.generate(5, "test").astype(int)).max() <= 1
+    )  # rounding in other batches
+    assert not (pictures == sampler.generate(11, "test", truncation=0.5)).all()
 
 
 @pytest.mark.parametrize("name", RECIPES)

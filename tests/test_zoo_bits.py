@@ -16,7 +16,7 @@ from tests.conftest import run
 from tests.zoo_cases import CASES
 from tests.zygote import Zygote
 from trainer.config.config import Config
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 from trainer.runs.checkpoint import newest_whole
 from trainer.runs.config_loading import settle, write_config
 from trainer.runs.run_folder import RunFolder

@@ -17,7 +17,7 @@ from rich.console import Console
 from launcher.jobs import runs
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import Queue
-from launcher.status.facts import Facts, State, look
+from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import checkpoint
 from launcher.status.states import judge
 from slurm import control
@@ -147,6 +147,6 @@ def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> i
     saved, _ = checkpoint(run)
     state = judge(look(run, Queue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
-    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not State.FINISHED else ""
-    print(f"{'finished' if state is State.FINISHED else 'cancelled'}: {durable} is durable{more}")
+    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not RunState.FINISHED else ""
+    print(f"{'finished' if state is RunState.FINISHED else 'cancelled'}: {durable} is durable{more}")
     return 0

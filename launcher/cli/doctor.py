@@ -16,11 +16,11 @@ from rich.markup import escape
 
 from launcher.doctor import links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
-from launcher.doctor.plan import Plan, time_limit
+from launcher.doctor.plan import ProbePlan, time_limit
 from launcher.doctor.run_facts import RunFacts
 from launcher.doctor.start import Examined, examine
 from launcher.jobs import checks, runs
-from launcher.jobs.resource_request import Wanted, node_range, use_slurm
+from launcher.jobs.resource_request import ResourceRequest, node_range, use_slurm
 from launcher.jobs.submission import site_profile
 from slurm import control
 from slurm.profile import Profile
@@ -78,7 +78,7 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
     Raises:
         Refused: the cluster cannot give it.
     """
-    wanted = Wanted(partition=args.partition, profile=args.profile)
+    wanted = ResourceRequest(partition=args.partition, profile=args.profile)
     profile = site_profile(wanted)
     if not use_slurm(wanted):
         if args.nodes not in (None, 1) or args.partition:
@@ -108,7 +108,7 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
     print(f"looking at {there}, from {folder.parent} …", file=sys.stderr)
     try:
         gpus = (profile.gpus_per_node or where.gpus_per_node) if where else 0
-        return examine(Plan(folder, size, where, gpus, profile))
+        return examine(ProbePlan(folder, size, where, gpus, profile))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -10,7 +10,7 @@ import tyro
 
 from launcher.jobs import code_snapshot, runs
 from launcher.jobs.batch_script import executor_of, surroundings
-from launcher.jobs.resource_request import Wanted, instead_of_slurm, node_range, use_slurm
+from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, node_range, use_slurm
 from launcher.jobs.submission import fitted
 from trainer.evaluation.arguments import Evaluate as Measured
 from trainer.evaluation.arguments import command_line
@@ -26,7 +26,7 @@ class Evaluate:
     measured: Annotated[Measured, tyro.conf.arg(name="")]
     dry_run: bool = False
     """Check everything, show the batch script, and do nothing."""
-    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
 
 
 def run_evaluate(args: Evaluate) -> int:

@@ -16,7 +16,7 @@ from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.log_files import StartLog, open_log
 from launcher.jobs.runs import Queue
-from launcher.status.facts import State, look
+from launcher.status.facts import RunState, look
 from launcher.status.states import judge
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
@@ -114,7 +114,7 @@ def follow(run: RunFolder, args: Logs) -> None:
             return say(f"the run has ended: {judge(look(run, Queue()))[0]}")
         if time.monotonic() > looked + LOOK_S:
             state, reason = judge(look(run, Queue()))
-            over = not state.live and state is not State.UNKNOWN  # read once more what was said by then
+            over = not state.live and state is not RunState.UNKNOWN  # read once more what was said by then
             if log is None and not looked and not over:
                 say(f"waiting for a start: {state}{f', {reason}' if reason else ''}")
             looked = time.monotonic()

@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.submit import on_nodes
-from launcher.jobs.resource_request import Wanted, instead_of_slurm, use_slurm
-from launcher.jobs.submission import Job
+from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, use_slurm
+from launcher.jobs.submission import PreparedJob
 from launcher.study import array
 from launcher.study.folder import HOME, StudyFolder
-from launcher.study.local_runner import Here
-from launcher.study.plan import Plan, Task
+from launcher.study.local_runner import LocalRunner
+from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import begin, from_anywhere, with_settings
 from launcher.study.publish import report
 from launcher.study.run_progress import Standing, stages, upcoming
@@ -53,7 +53,7 @@ class Study:
     """Only tell how far each run is."""
     report: bool = False
     """Only write results and page, from what there is."""
-    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
 
 
 def run_study(args: Study) -> int:
@@ -64,7 +64,7 @@ def run_study(args: Study) -> int:
     """
     asked, folder, toml = what(args)
     if args.status or args.report:
-        plan = Plan.open(folder)
+        plan = StudyPlan.open(folder)
         if args.status:
             show([one for stage in stages(plan) for one in stage])
         else:
@@ -73,9 +73,9 @@ def run_study(args: Study) -> int:
     on_slurm = use_slurm(args.wanted)
     if on_slurm and args.processes:
         raise Refused("--processes is of runs on this machine, as with --cluster local: on Slurm, the nodes decide")
-    wanted = args.wanted if args.wanted.nodes != Wanted.nodes else replace(args.wanted, nodes=asked.nodes)
+    wanted = args.wanted if args.wanted.nodes != ResourceRequest.nodes else replace(args.wanted, nodes=asked.nodes)
     if args.study.is_dir() and folder.plan.exists():  # it goes on as it was begun, wherever the user stands now
-        known = Plan.open(folder)
+        known = StudyPlan.open(folder)
         home, project, profile = known.home, known.project, known.wanted.profile
     else:
         home, project = Path.cwd(), read_project_file()
@@ -91,7 +91,7 @@ def run_study(args: Study) -> int:
         return go_on(plan, args, on_slurm)
 
 
-def go_on(plan: Plan, args: Study, on_slurm: bool) -> int:
+def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     """Show what is to be trained now, and unless it is a dry run, queue it or train it here."""
     stage, todo = upcoming(plan, args.retry)
     job = array.prepare(plan, with_settings(plan, todo, gpus=False)) if on_slurm and todo else None
@@ -119,7 +119,7 @@ def with_known_seeds(asked: StudySettings, folder: StudyFolder) -> StudySettings
     """
     if not folder.plan.exists():
         return asked
-    known = Plan.open(folder).settings
+    known = StudyPlan.open(folder).settings
     if known.name != asked.name:
         raise Refused(f"{folder.path} holds the study {known.name!r}, not {asked.name!r}; name another --out")
     return replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *known.seeds))))
@@ -136,7 +136,7 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
             raise Refused(f"--{name.replace('_', '-')} must be positive, but is {value}")
     toml = args.study / "study.toml" if args.study.is_dir() else args.study
     begun = StudyFolder(args.study)
-    asked = read(toml, Plan.open(begun).settings.name if begun.plan.exists() else None, args.study.is_dir())
+    asked = read(toml, StudyPlan.open(begun).settings.name if begun.plan.exists() else None, args.study.is_dir())
     if args.study.is_dir() and args.out is None:
         folder = StudyFolder(args.study)
     else:
@@ -147,10 +147,10 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
     return replace(asked, at_once=args.at_once or asked.at_once), folder, toml
 
 
-def train_here(plan: Plan, retry: bool) -> int:
+def train_here(plan: StudyPlan, retry: bool) -> int:
     """Train and measure stage after stage on this machine; results and page are written after each."""
-    here = Here(plan, plan.settings.at_once or 1)
-    tried: set[Task] = set()
+    here = LocalRunner(plan, plan.settings.at_once or 1)
+    tried: set[StudyTask] = set()
     while todo := upcoming(plan, retry, tried)[1]:
         tried |= {*todo}
         if not here(with_settings(plan, todo, gpus=False)):
@@ -161,7 +161,7 @@ def train_here(plan: Plan, retry: bool) -> int:
     return 0
 
 
-def show_plan(plan: Plan, todo: Sequence[Task], job: Job | None, args: Study) -> None:
+def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | None, args: Study) -> None:
     """Print what will happen, and what it costs."""
     settings = plan.settings
     table = Table("arm", "recipe", "images a run", "GFLOPs an image", "PFLOPs in all", "images/s", box=None)
@@ -198,7 +198,7 @@ def show_plan(plan: Plan, todo: Sequence[Task], job: Job | None, args: Study) ->
             console.print(text, markup=False, soft_wrap=True)
 
 
-def halving(plan: Plan) -> str:
+def halving(plan: StudyPlan) -> str:
     """Say how arms are left behind."""
     settings = plan.settings
     assert settings.halving

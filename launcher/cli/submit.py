@@ -19,8 +19,8 @@ from rich.markup import escape
 from command_line.arguments import parse
 from launcher.cli.demo_data import demo_shards
 from launcher.jobs import submission as slurm_job
-from launcher.jobs.resource_request import Wanted, instead_of_slurm, node_range, refuse_processes, use_slurm
-from launcher.jobs.submission import Job
+from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, node_range, refuse_processes, use_slurm
+from launcher.jobs.submission import PreparedJob
 from launcher.status.wandb_link import wandb_link
 from shards.dataset.index import Index
 from trainer.commands.train import train_here
@@ -48,7 +48,7 @@ class Submit:
     """Refuse, rather than append micro-batches, when there are more processes than micro-batches."""
     dry_run: bool = False
     """Check everything, show the plan and the batch script, and do nothing."""
-    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -63,7 +63,7 @@ class Resume:
     """Go on as a new run in this folder, from the whole state of the other: any setting but the networks may change."""
     dry_run: bool = False
     """Check everything, show the plan and the batch script, and do nothing."""
-    wanted: Annotated[Wanted, tyro.conf.arg(name="")] = Wanted()
+    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -178,7 +178,7 @@ def page(run: RunFolder, config: Config) -> str:
     return replace(wandb_link(run), state=resolve_mode(config.tracking.mode)).words(run)
 
 
-def on_nodes(job: Job) -> str:
+def on_nodes(job: PreparedJob) -> str:
     """Say in words what a job gets."""
     request = job.request
     what = f"{request.nodes} node{'' if request.nodes == '1' else 's'}"
@@ -188,7 +188,9 @@ def on_nodes(job: Job) -> str:
     return f"Slurm partition {job.where.name}, {what} with {each}{gpus} each, {limit} a start"
 
 
-def show_plan(run: RunFolder, config: Config, index: Index, where: str, batch_before: int, job: Job | None) -> None:
+def show_plan(
+    run: RunFolder, config: Config, index: Index, where: str, batch_before: int, job: PreparedJob | None
+) -> None:
     """Print what will happen."""
     samples = index.splits["train"].samples
     total = config.images_to_see(samples)

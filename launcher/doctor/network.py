@@ -101,12 +101,12 @@ def measure(meeting: Meeting, device: Any) -> float:
     import torch.distributed as dist
     from torch import nn
 
-    from trainer.distributed.flat_buffer import Layout
+    from trainer.distributed.flat_buffer import FlatLayout
     from trainer.distributed.reduction import ExactReduction
     from trainer.distributed.world import World
 
     network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
-    reduction = ExactReduction(Layout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))
+    reduction = ExactReduction(FlatLayout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))
     times = []
     for _ in range(EXCHANGES + 1):
         with reduction.micro_batch(meeting.rank):

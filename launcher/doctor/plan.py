@@ -18,7 +18,7 @@ LIMIT_MIN = 15
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProbePlan:
     """What is to be probed."""
 
     folder: Path

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher.doctor.measured import Meeting, Probe
-from launcher.doctor.plan import Plan
+from launcher.doctor.plan import ProbePlan
 from launcher.jobs import code_snapshot
 from slurm import control
 from trainer.runs.run_folder import RunFolder
@@ -30,7 +30,7 @@ class Examined:
     """Why Slurm did not run the probe at all."""
 
 
-def examine(plan: Plan) -> Examined:
+def examine(plan: ProbePlan) -> Examined:
     """Probe the nodes, and wait for their answers.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import node_range
-from slurm.job import Place
+from slurm.job import TaskPlace
 from slurm.records import Job
 
 
@@ -36,7 +36,7 @@ def other_terms(partition: str, time_min: int, taken: Job) -> Iterator[str]:
         yield "Slurm will not start the job again: after an interruption, resume it"
 
 
-def other_world(place: Place, nodes: int, record: JobRecord) -> str | None:
+def other_world(place: TaskPlace, nodes: int, record: JobRecord) -> str | None:
     """Say that a start has another number of processes than its job asked for; None: it has that number.
 
     Args:

@@ -31,8 +31,8 @@ class Cause(StrEnum):
     TIME_LIMIT = "time limit"
     NODE_FAILED = "node failed"
     REQUEUED = "requeued by an administrator"
-    ASKED = "asked to stop by a signal"
-    LEFT_OUT = "started again without nodes that failed"
+    SIGNALLED = "asked to stop by a signal"
+    NODES_EXCLUDED = "started again without nodes that failed"
     DIVERGED = "diverged"
     STALLED = "stalled"
     CRASHED = "crashed"
@@ -108,7 +108,7 @@ def durable_images(run: RunFolder) -> int:
     return newest[0] if newest else 0
 
 
-def fruitless(attempts: Sequence[Attempt]) -> int:
+def no_progress_count(attempts: Sequence[Attempt]) -> int:
     """Count the job's last starts in a row that ended by their own fault and brought no new durable checkpoint."""
     count = 0
     for attempt in reversed(attempts):
@@ -123,7 +123,7 @@ def decide(attempts: Sequence[Attempt]) -> Decision:
     """Say what follows the end of the last start."""
     if attempts[-1].cause in FINAL:
         return Decision.END
-    return Decision.STOP if fruitless(attempts) >= NO_PROGRESS else Decision.GO_ON
+    return Decision.STOP if no_progress_count(attempts) >= NO_PROGRESS else Decision.GO_ON
 
 
 def bad_nodes(attempts: Sequence[Attempt]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK, explain_silence
-from launcher.jobs.exit_handler import can_do_without, ended, patiently, record, start_again, this_start
+from launcher.jobs.exit_handler import can_do_without, ended, record, retry_until_answer, start_again, this_start
 from launcher.jobs.job_record import JobRecord, find
 from slurm import control, job
 from trainer.runs.run_folder import RunFolder
@@ -41,12 +41,12 @@ def begin(run: RunFolder) -> int:
     print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
     mine = this_start(run)
     bad = sorted({*attempts.bad_nodes([*known, mine])} & {*mine.nodes})
-    if bad and known[-1].cause is not Cause.LEFT_OUT and can_do_without(run, bad):
-        closed = attempts.close(mine, Cause.LEFT_OUT, ", ".join(bad), mine.images_seen)
+    if bad and known[-1].cause is not Cause.NODES_EXCLUDED and can_do_without(run, bad):
+        closed = attempts.close(mine, Cause.NODES_EXCLUDED, ", ".join(bad), mine.images_seen)
         record(run, start_again(run, closed, bad))
         return 1
     record(run, mine)
-    address = patiently(partial(control.node, job.node_name())).address
+    address = retry_until_answer(partial(control.node, job.node_name())).address
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
     serve(run, listener, address)
@@ -70,7 +70,7 @@ def close_silent(run: RunFolder) -> list[Attempt]:
     known = attempts.read(run)
     for number, before in enumerate(known):
         if before.ended is None and gone(before):
-            known[number] = patiently(partial(explain_silence, run, before))
+            known[number] = retry_until_answer(partial(explain_silence, run, before))
             known[number] = replace(known[number], decision=attempts.decide(known[: number + 1]))
             record(run, known[number])
     return known
@@ -80,7 +80,7 @@ def gone(before: Attempt) -> bool:
     """Tell whether a start without an end is over: this job's own is, another job's if Slurm does not run it."""
     if before.job == job.job_id():
         return True
-    other = patiently(partial(control.job, before.job))
+    other = retry_until_answer(partial(control.job, before.job))
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
@@ -98,7 +98,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
-            now = patiently(partial(control.job, job.job_id()))
+            now = retry_until_answer(partial(control.job, job.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
                 ended(run, KILLED)
             terminated.clear()

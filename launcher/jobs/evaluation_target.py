@@ -31,7 +31,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Wish:
+class EvaluationTarget:
     """Train until `images` were seen, then measure."""
 
     images: int
@@ -41,7 +41,7 @@ class Wish:
     """Where features of the data are kept."""
 
     @classmethod
-    def of(cls, run: RunFolder) -> Wish | None:
+    def of(cls, run: RunFolder) -> EvaluationTarget | None:
         """Read a run's; None: no study wants anything of it."""
         if not run.study.exists():
             return None
@@ -67,7 +67,7 @@ class Wish:
 
     def due(self, run: RunFolder) -> bool:
         """Tell whether the run is trained so far, and not measured yet."""
-        return trained(run) >= self.images and not self.score(run).exists()
+        return images_trained(run) >= self.images and not self.score(run).exists()
 
     def command(self, run: RunFolder, processes: int) -> list[str]:
         """Return the arguments of `python -m trainer` that measure it."""
@@ -79,7 +79,7 @@ class Wish:
         return [*command, "--cache", self.cache, "--json", str(self.score(run).resolve())]
 
 
-def trained(run: RunFolder) -> int:
+def images_trained(run: RunFolder) -> int:
     """Return the images seen at the newest durable checkpoint."""
     newest = run.newest_checkpoint()
     return newest[0] if newest else 0

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.jobs.attempts import Attempt, Cause, close, durable_images, seconds
-from launcher.jobs.evaluation_target import Wish
+from launcher.jobs.evaluation_target import EvaluationTarget
 from launcher.jobs.job_record import find
 from slurm import control
 from slurm.records import Job, Node
@@ -40,7 +40,7 @@ def why(
     """Return the cause, what else is known, and the nodes to blame."""
     ends = [row for row in events if row["kind"] == "end"]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
-    wish = Wish.of(run)
+    wish = EvaluationTarget.of(run)
     if outcome == "finished" and not (wish and wish.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
     record = find(run)
@@ -64,7 +64,7 @@ def why(
     if now and now.end_time and time.time() >= now.end_time - warn_s - TIME_LIMIT_SLACK_S:
         return Cause.TIME_LIMIT, saved, []
     if code == 0 and outcome == "interrupted":
-        return Cause.ASKED, str(received), []
+        return Cause.SIGNALLED, str(received), []
     return why_broken(run, attempt, code, events)
 
 

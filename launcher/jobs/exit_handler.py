@@ -51,21 +51,21 @@ def ended(run: RunFolder, code: int) -> int:
 def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
     """Return this start with its end; whatever is wrong with what it left behind, the run goes on."""
     try:
-        return explain(run, mine, code, patiently(partial(control.job, mine.job)))
+        return explain(run, mine, code, retry_until_answer(partial(control.job, mine.job)))
     except (OSError, ValueError, LookupError, TypeError, control.SlurmError) as error:
         return attempts.close(mine, Cause.CRASHED, f"{describe(code)}; {error!r}", attempts.durable_images(run))
 
 
 def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
-    found = patiently(partial(control.job, mine.job))
+    found = retry_until_answer(partial(control.job, mine.job))
     under_way = found is not None and found.restarts > mine.restart
     ending = found is not None and found.state != "RUNNING" and not under_way
     if ending and mine.cause is not Cause.TIME_LIMIT:  # scancel, in this moment: a requeue would revive the job
         return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
     try:
         if not under_way:
-            patiently(partial(control.requeue, job.own_name(mine.job)))
+            retry_until_answer(partial(control.requeue, job.own_name(mine.job)))
     except control.SlurmError as error:
         if not starting_again(mine):  # it may have been heard in spite of what it said
             print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
@@ -84,7 +84,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
 
 def starting_again(mine: Attempt) -> bool:
     """Tell whether Slurm is starting the job again already."""
-    found = patiently(partial(control.job, mine.job))
+    found = retry_until_answer(partial(control.job, mine.job))
     return found is not None and found.restarts > mine.restart
 
 
@@ -93,11 +93,11 @@ def can_do_without(run: RunFolder, bad: Sequence[str]) -> bool:
     submitted = find(run)
     if submitted is None:
         return False
-    there = [p for p in patiently(control.partitions) if p.name == submitted.partition]
+    there = [p for p in retry_until_answer(control.partitions) if p.name == submitted.partition]
     return bool(there) and len({*there[0].nodes} - {*bad}) >= int(submitted.nodes.partition("-")[0])
 
 
-def patiently(act: Callable[[], T]) -> T:
+def retry_until_answer(act: Callable[[], T]) -> T:
     """Ask Slurm until it answers: while its controller is away, nobody else starts this job again."""
     while True:
         try:

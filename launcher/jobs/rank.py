@@ -25,7 +25,7 @@ from trainer.runs.journal import Journal, event  # noqa: E402
 from trainer.runs.run_folder import RunFolder  # noqa: E402
 
 
-def speak_into(path: Path) -> None:
+def redirect_output(path: Path) -> None:
     """Let all that this process says, native libraries included, go to a file of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -34,7 +34,7 @@ def speak_into(path: Path) -> None:
     os.close(log)
 
 
-def join(place: job.Place) -> None:
+def join(place: job.TaskPlace) -> None:
     """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
     if interface := job.interface_towards(os.environ["MASTER_ADDR"]):
@@ -47,7 +47,7 @@ def main() -> None:
     run, place = RunFolder(Path(sys.argv[1])), job.place()
     if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
         sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
-    speak_into(run.log(place.job, place.restart, place.rank))
+    redirect_output(run.log(place.job, place.restart, place.rank))
     if (submitted := job_record.find(run)) and (problem := other_world(place, job.num_nodes(), submitted)):
         print(f"refused: {problem}", flush=True)
         if place.rank == 0:

@@ -17,7 +17,7 @@ ClusterName = Literal["auto", "local", "slurm"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ResourceRequest:
     """What a job asks for; what is left out comes from the profile, then from the cluster."""
 
     nodes: str = "1"
@@ -38,7 +38,7 @@ class Wanted:
     """Start when the job of this other run has ended."""
 
 
-def use_slurm(wanted: Wanted) -> bool:
+def use_slurm(wanted: ResourceRequest) -> bool:
     """Decide where to train.
 
     Raises:
@@ -59,12 +59,14 @@ def use_slurm(wanted: Wanted) -> bool:
     return found is not None
 
 
-def instead_of_slurm(wanted: Wanted) -> str:
+def instead_of_slurm(wanted: ResourceRequest) -> str:
     """Say in words that a run is trained here, and what was asked of Slurm in vain."""
     why = "" if wanted.cluster == "local" else "no Slurm here: "
     instead = f" in place of {wanted.nodes} nodes" if wanted.nodes != "1" else ""
     idle = [
-        f.name for f in fields(Wanted) if f.name not in ("nodes", "cluster") and getattr(wanted, f.name) is not None
+        f.name
+        for f in fields(ResourceRequest)
+        if f.name not in ("nodes", "cluster") and getattr(wanted, f.name) is not None
     ]
     without = "".join(f", --{name.replace('_', '-')}" for name in idle)
     return f"{why}this machine{instead}" + (f" (not used, as they are of Slurm: {without[2:]})" if idle else "")

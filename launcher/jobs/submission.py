@@ -10,12 +10,12 @@ from uuid import uuid4
 from launcher.jobs import checks, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, executor
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.resource_request import Wanted, node_range
+from launcher.jobs.resource_request import ResourceRequest, node_range
 from slurm import control
 from slurm import profile as profiles
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
-from slurm.settings import Refused as SlurmRefused
+from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.runs.config_loading import read_project_file, write_config
@@ -27,7 +27,7 @@ DEFAULT_TIME_MIN = 24 * 60
 
 
 @dataclass(frozen=True)
-class Job:
+class PreparedJob:
     """A checked request, and where it goes."""
 
     request: Request
@@ -39,7 +39,7 @@ class Job:
         return node_range(self.request.nodes)[1] * self.request.tasks_per_node
 
 
-def prepare(run: RunFolder, config: Config, wanted: Wanted) -> Job:
+def prepare(run: RunFolder, config: Config, wanted: ResourceRequest) -> PreparedJob:
     """Check what is wanted against the cluster, and derive the rest.
 
     Raises:
@@ -64,7 +64,7 @@ def refuse_submitted(run: RunFolder) -> None:
         raise Refused(str(error)) from error
 
 
-def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:
+def fitted(run: RunFolder, wanted: ResourceRequest, name: str, parts: int) -> PreparedJob:
     """Derive what a job asks for from what is wanted and what the cluster has.
 
     Args:
@@ -98,10 +98,10 @@ def fitted(run: RunFolder, wanted: Wanted, name: str, parts: int) -> Job:
         after=job_of(wanted.after) if wanted.after else None,
         profile=checks.warning_time(replace(site, partition=where.name), time_min),
     )
-    return Job(request, where)
+    return PreparedJob(request, where)
 
 
-def site_profile(wanted: Wanted) -> Profile:
+def site_profile(wanted: ResourceRequest) -> Profile:
     """Return the profile of the command line, else that of lienzo.toml, else an empty one, and sbatch's variables."""
     named = wanted.profile or read_project_file().get("profile")
     return with_site_defaults(profiles.load(str(named)) if named else Profile(), os.environ)
@@ -128,12 +128,12 @@ def job_of(path: Path) -> str:
     return record.name
 
 
-def script(run: RunFolder, job: Job) -> str:
+def script(run: RunFolder, job: PreparedJob) -> str:
     """Return the batch script, for a look at it before anything is done."""
     return executor(run, job.request, run.code.resolve() / "0001").text()
 
 
-def submit(run: RunFolder, config: Config, job: Job) -> int:
+def submit(run: RunFolder, config: Config, job: PreparedJob) -> int:
     """Write the run folder, copy the code, queue the job, and return its number.
 
     Raises:

@@ -23,7 +23,7 @@ SILENT_S = (
 )
 
 
-class State(StrEnum):
+class RunState(StrEnum):
     """What a run does."""
 
     NEW = "not started"
@@ -51,15 +51,15 @@ class State(StrEnum):
     @property
     def under_way(self) -> bool:
         """Tell whether processes train now, so that there is a speed, and something that a kill would lose."""
-        return self in (State.TRAINING, State.SUSPENDED, State.STOPPING)
+        return self in (RunState.TRAINING, RunState.SUSPENDED, RunState.STOPPING)
 
     @property
     def resumable(self) -> bool:
         """Tell whether it waits for its user to resume it."""
-        return not self.live and self not in (State.FINISHED, State.UNKNOWN)
+        return not self.live and self not in (RunState.FINISHED, RunState.UNKNOWN)
 
 
-ALIVE = (State.QUEUED, State.WAITING, State.STARTING, State.TRAINING, State.SUSPENDED, State.STOPPING)
+ALIVE = (RunState.QUEUED, RunState.WAITING, RunState.STARTING, RunState.TRAINING, RunState.SUSPENDED, RunState.STOPPING)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from launcher.jobs import runs
 from launcher.jobs.attempts import seconds
 from launcher.jobs.runs import Queue
 from launcher.status.attempts import Start, merge
-from launcher.status.facts import Facts, State, look
+from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import Progress, progress
 from launcher.status.states import judge
 from launcher.status.wandb_link import WandbLink, wandb_link
@@ -25,7 +25,7 @@ class RunStatus:
     """What a run does."""
 
     run: RunFolder
-    state: State
+    state: RunState
     reason: str
     job: int | None
     """Slurm's number; None: it is trained on one machine."""
@@ -61,7 +61,7 @@ class RunStatus:
     @property
     def eta_s(self) -> float | None:
         """How much longer it takes."""
-        return self.progress.eta_s if self.state is State.TRAINING else None
+        return self.progress.eta_s if self.state is RunState.TRAINING else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain values; see docs/cluster.md for what they mean."""
@@ -100,7 +100,7 @@ def gather(run: RunFolder, queue: Queue) -> RunStatus:
     except Refused as error:
         nothing = Progress(0, None, None, None, {}, None, None, None)
         unknown = WandbLink("unsent", "", None, None, None)
-        return RunStatus(run, State.UNKNOWN, str(error), None, (), None, None, (), nothing, unknown)
+        return RunStatus(run, RunState.UNKNOWN, str(error), None, (), None, None, (), nothing, unknown)
 
 
 def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:

@@ -8,49 +8,49 @@ from collections.abc import Sequence
 
 from launcher.jobs.attempts import Attempt, Cause, Decision, seconds
 from launcher.jobs.runs import live, waits
-from launcher.status.facts import Facts, State
+from launcher.status.facts import Facts, RunState
 from slurm.control import in_words
 from slurm.records import Job
 from trainer.runs.journal import Row
 from trainer.runs.lease import Holder, boot
 
 ENDS = {
-    Cause.FINISHED: State.FINISHED,
-    Cause.CANCELLED: State.CANCELLED,
-    Cause.REFUSED: State.REFUSED,
-    Cause.DIVERGED: State.FAILED,
+    Cause.FINISHED: RunState.FINISHED,
+    Cause.CANCELLED: RunState.CANCELLED,
+    Cause.REFUSED: RunState.REFUSED,
+    Cause.DIVERGED: RunState.FAILED,
 }
 
 
-def judge(facts: Facts) -> tuple[State, str]:
+def judge(facts: Facts) -> tuple[RunState, str]:
     """Say what a run does, and why."""
     if facts.local:
         return in_processes(facts)
     return in_job(facts, facts.job) if facts.job and live(facts.job) else after_job(facts)
 
 
-def in_processes(facts: Facts) -> tuple[State, str]:
+def in_processes(facts: Facts) -> tuple[RunState, str]:
     """Judge a run on one machine by its lease and its last event."""
     last = facts.last
     if facts.holder and facts.trains:
         where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
         if last is None or seconds(last["time"]) < began(facts.holder):
-            return State.STARTING, where
-        return (State.STOPPING if last["kind"] == "end" else State.TRAINING), where
+            return RunState.STARTING, where
+        return (RunState.STOPPING if last["kind"] == "end" else RunState.TRAINING), where
     if last is None:
         refusals = [row.get("problem", "") for row in facts.events if row["kind"] == "refused"]
-        return (State.REFUSED, str(refusals[-1])) if refusals else (State.NEW, "")
+        return (RunState.REFUSED, str(refusals[-1])) if refusals else (RunState.NEW, "")
     if last["kind"] == "start":
         if facts.copied_from:
-            return State.INTERRUPTED, f"a copy of {facts.copied_from}, made while that one trained"
+            return RunState.INTERRUPTED, f"a copy of {facts.copied_from}, made while that one trained"
         if facts.holder:
-            return State.LOST, f"no sign of life from {facts.holder} for {facts.silent_s:.0f} s"
-        return State.FAILED, "its process is gone without a last word: killed, or the machine went down"
+            return RunState.LOST, f"no sign of life from {facts.holder} for {facts.silent_s:.0f} s"
+        return RunState.FAILED, "its process is gone without a last word: killed, or the machine went down"
     if last.get("outcome") == "failed":
-        return State.FAILED, problem(facts.events) or "see the end of its output"
+        return RunState.FAILED, problem(facts.events) or "see the end of its output"
     signal = f"asked by {last['signal']}" if last.get("signal") else ""
-    return (State.FINISHED, "") if last.get("outcome") == "finished" else (State.INTERRUPTED, signal)
+    return (RunState.FINISHED, "") if last.get("outcome") == "finished" else (RunState.INTERRUPTED, signal)
 
 
 def began(holder: Holder) -> float:
@@ -70,34 +70,34 @@ def problem(events: Sequence[Row]) -> str:
     return str(what) if kind == "end" else f"{kind}: {what}"
 
 
-def in_job(facts: Facts, job: Job) -> tuple[State, str]:
+def in_job(facts: Facts, job: Job) -> tuple[RunState, str]:
     """Judge a run whose job waits or runs."""
     attempt = facts.attempt
     if waits(job):
         queued = in_words(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
         if attempt is None:
-            return State.QUEUED, queued
+            return RunState.QUEUED, queued
         last = attempt.cause or "its last start ended without a word: killed, or its node failed"
-        return State.WAITING, f"after: {last}; {queued}"
+        return RunState.WAITING, f"after: {last}; {queued}"
     if attempt and attempt.ended and attempt.restart >= job.restarts and attempt.decision is not Decision.GO_ON:
         return after_job(facts)  # Slurm is a moment late
     if job.state == "SUSPENDED":
-        return State.SUSPENDED, "by Slurm, until it lets the job go on"
+        return RunState.SUSPENDED, "by Slurm, until it lets the job go on"
     if job.state in ("COMPLETING", "SIGNALING") or (attempt and attempt.ended and attempt.restart >= job.restarts):
-        return State.STOPPING, attempt.cause or "" if attempt else ""
+        return RunState.STOPPING, attempt.cause or "" if attempt else ""
     if attempt is None or attempt.ended or attempt.restart < job.restarts:
-        return State.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
+        return RunState.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
     if facts.record and facts.record.cancelled:
-        return State.STOPPING, "cancelled"
+        return RunState.STOPPING, "cancelled"
     if job.preempt_time and job.preempt_time >= seconds(attempt.began) - 1:
-        return State.STOPPING, "preempted"
+        return RunState.STOPPING, "preempted"
     since = [row for row in facts.events if row["time"] >= attempt.began]
     if any(row["kind"] == "end" for row in since):
-        return State.STOPPING, ""
-    return (State.TRAINING if any(row["kind"] == "start" for row in since) else State.STARTING), ""
+        return RunState.STOPPING, ""
+    return (RunState.TRAINING if any(row["kind"] == "start" for row in since) else RunState.STARTING), ""
 
 
-def after_job(facts: Facts) -> tuple[State, str]:
+def after_job(facts: Facts) -> tuple[RunState, str]:
     """Judge a run whose job is over, or cannot be asked for."""
     record, attempt, job = facts.record, facts.attempt, facts.job
     number = record.job if record else 0
@@ -105,23 +105,26 @@ def after_job(facts: Facts) -> tuple[State, str]:
         if attempt.cause in ENDS:
             return ENDS[attempt.cause], attempt.detail
         if attempt.decision is Decision.STOP:
-            return State.NO_PROGRESS, words(attempt)
+            return RunState.NO_PROGRESS, words(attempt)
         if attempt.decision is Decision.REFUSED:
-            return State.NO_REQUEUE, f"after: {words(attempt)}"
+            return RunState.NO_REQUEUE, f"after: {words(attempt)}"
     if (job and job.state.startswith("CANCELLED")) or (record and record.cancelled and not facts.problem):
-        return State.CANCELLED, "" if attempt else "before it began"
+        return RunState.CANCELLED, "" if attempt else "before it began"
     if facts.problem:
         if facts.trains and attempt and not attempt.ended:
-            return State.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
+            return RunState.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
         known = f"; its last start has ended: {words(attempt)}" if attempt and attempt.ended else ""
-        return State.UNKNOWN, f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}"
+        return (
+            RunState.UNKNOWN,
+            f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}",
+        )
     if attempt and attempt.ended:
-        return State.LOST, f"after: {words(attempt)}; job {number} should start again, but Slurm {knows(job)}"
+        return RunState.LOST, f"after: {words(attempt)}; job {number} should start again, but Slurm {knows(job)}"
     if attempt:
-        return State.LOST, f"job {number} has begun, but has left no last word; Slurm {knows(job)}"
+        return RunState.LOST, f"job {number} has begun, but has left no last word; Slurm {knows(job)}"
     if job:
-        return State.FAILED, f"job {number} has ended before anything could train: Slurm {knows(job)}"
-    return State.LOST, f"job {number} has never begun, and Slurm {knows(job)}"
+        return RunState.FAILED, f"job {number} has ended before anything could train: Slurm {knows(job)}"
+    return RunState.LOST, f"job {number} has never begun, and Slurm {knows(job)}"
 
 
 def words(attempt: Attempt) -> str:

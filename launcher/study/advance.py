@@ -13,11 +13,11 @@ from pathlib import Path
 
 from launcher.study import array
 from launcher.study.folder import WAIT_S, StudyFolder
-from launcher.study.plan import Plan
+from launcher.study.plan import StudyPlan
 from launcher.study.prepare import with_settings
 from launcher.study.publish import report
 from launcher.study.run_progress import pending, stages
-from slurm.settings import Refused as SlurmRefused
+from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.core.fields import Refused
 
 
@@ -27,9 +27,9 @@ def advance(folder: StudyFolder) -> None:
     Raises:
         Refused: it cannot be queued.
     """
-    report(Plan.open(folder))
+    report(StudyPlan.open(folder))
     with folder.held(wait_s=WAIT_S):
-        plan = Plan.open(folder)  # as it is now that nobody else changes it
+        plan = StudyPlan.open(folder)  # as it is now that nobody else changes it
         found = list(stages(plan))
         tasks = pending(found[-1], retry=False)
         if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim(plan, len(found) - 1):

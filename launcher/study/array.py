@@ -13,15 +13,15 @@ from uuid import uuid4
 from launcher.jobs import batch_script, code_snapshot, job_record, submission
 from launcher.jobs.batch_script import Request, RunExecutor
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.submission import Job
-from launcher.study.plan import Plan, Task
+from launcher.jobs.submission import PreparedJob
+from launcher.study.plan import StudyPlan, StudyTask
 from trainer.config.config import Config
 from trainer.runs.config_loading import write_config
 from trainer.runs.journal import now
 from trainer.tracking.tracker import identity_of
 
 
-def prepare(plan: Plan, tasks: Sequence[tuple[Task, Config]]) -> Job:
+def prepare(plan: StudyPlan, tasks: Sequence[tuple[StudyTask, Config]]) -> PreparedJob:
     """Check what each arm wants against the cluster, and return what suits all.
 
     Raises:
@@ -33,7 +33,7 @@ def prepare(plan: Plan, tasks: Sequence[tuple[Task, Config]]) -> Job:
     return replace(jobs[0], request=replace(jobs[0].request, name=plan.settings.name, tasks_per_node=fewest))
 
 
-def claim(plan: Plan, stage: int) -> bool:
+def claim(plan: StudyPlan, stage: int) -> bool:
     """Note that a stage is queued; False: it was noted before. A budget that was changed makes other stages."""
     plan.folder.queue.mkdir(parents=True, exist_ok=True)
     try:
@@ -43,7 +43,7 @@ def claim(plan: Plan, stage: int) -> bool:
     return True
 
 
-def submit(plan: Plan, tasks: Sequence[tuple[Task, Config]], job: Job) -> int:
+def submit(plan: StudyPlan, tasks: Sequence[tuple[StudyTask, Config]], job: PreparedJob) -> int:
     """Write the run folders, queue the array, and return its number.
 
     Raises:
@@ -75,7 +75,7 @@ def submit(plan: Plan, tasks: Sequence[tuple[Task, Config]], job: Job) -> int:
 
 
 @contextmanager
-def records(tasks: Sequence[Task], request: Request, partition: str) -> Iterator[dict[Task, JobRecord]]:
+def records(tasks: Sequence[StudyTask], request: Request, partition: str) -> Iterator[dict[StudyTask, JobRecord]]:
     """Note in each run what is being submitted for it; if it is not, all is as it was before."""
     before = {task: job_record.find(task.run) for task in tasks}
     made = {}
@@ -96,7 +96,7 @@ def records(tasks: Sequence[Task], request: Request, partition: str) -> Iterator
         raise
 
 
-def executor(plan: Plan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:
+def executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:
     """Return what submits the array, with the script that it will be."""
     folder = plan.folder.path.resolve()
     lines = [

@@ -14,7 +14,7 @@ from launcher.jobs.runs import Queue
 from launcher.status.attempts import Start, merge
 from launcher.study.analysis import results
 from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
-from launcher.study.plan import Plan, Task
+from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.run_progress import Standing, standing
 from launcher.study.speed import stretches
 from trainer.core.advice import command
@@ -23,7 +23,7 @@ from trainer.runs.run_folder import RunFolder
 Figures = Mapping[str, Any]
 
 
-def collect(plan: Plan) -> results.Study:
+def collect(plan: StudyPlan) -> results.Study:
     """Return what is known by now. An arm whose speed could not be told is there by that one run, which has failed."""
     settings, queue = plan.settings, Queue()
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
@@ -55,7 +55,7 @@ def collect(plan: Plan) -> results.Study:
     )
 
 
-def evaluation(plan: Plan, figures: Figures) -> Evaluation:
+def evaluation(plan: StudyPlan, figures: Figures) -> Evaluation:
     """Return how the figure that decides is measured, as one of the measurements says."""
     asked = plan.settings.evaluation
     decides = figures.get("figures", {}).get(plan.column(figures), {})
@@ -68,7 +68,7 @@ def evaluation(plan: Plan, figures: Figures) -> Evaluation:
     )
 
 
-def entry(plan: Plan, one: Standing) -> Entry:
+def entry(plan: StudyPlan, one: Standing) -> Entry:
     """Return what a run used and what it was measured to be."""
     task, run = one.task, one.task.run
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
@@ -100,7 +100,7 @@ def entry(plan: Plan, one: Standing) -> Entry:
     )
 
 
-def figures_of(plan: Plan, task: Task) -> Figures:
+def figures_of(plan: StudyPlan, task: StudyTask) -> Figures:
     """Return all figures of a task's run by their columns; none where it is not measured."""
     return dict((plan.figures(task) or {}).get("figures", {}))
 

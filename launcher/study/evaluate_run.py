@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from launcher.jobs.evaluation_target import Wish
+from launcher.jobs.evaluation_target import EvaluationTarget
 from slurm import job
 from trainer.distributed.rank_environment import become_rank
 from trainer.runs.run_folder import RunFolder
@@ -36,7 +36,7 @@ class Measure:
 def main(args: Measure) -> int:
     """Measure, if that is due."""
     run = RunFolder(args.run)
-    wish = Wish.of(run)
+    wish = EvaluationTarget.of(run)
     due = wish is not None and wish.due(run)
     if args.due:
         return 0 if due else 1

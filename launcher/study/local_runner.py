@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from command_line.signals import answerable
-from launcher.study.plan import Plan, Task
+from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.run_progress import note_broken
 from trainer.config.config import Config
 from trainer.core.stopping import REQUESTS, Outcome
@@ -31,7 +31,7 @@ GO_ON = "go on with: "  # ends what a process says to a user, not why it failed
 MOST_WORDS = 300  # characters of the last line of a failed process
 
 
-class Here:
+class LocalRunner:
     """Trains and measures runs on this machine, until asked to stop.
 
     Args:
@@ -39,12 +39,12 @@ class Here:
         at_once: so many at the same time.
     """
 
-    def __init__(self, plan: Plan, at_once: int) -> None:
+    def __init__(self, plan: StudyPlan, at_once: int) -> None:
         self.plan, self.at_once = plan, at_once
         self.stopping = threading.Event()
         self.children: set[subprocess.Popen[bytes]] = set()
 
-    def __call__(self, tasks: Sequence[tuple[Task, Config]]) -> bool:
+    def __call__(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
         before = {number: signal.signal(number, self.stop) for number in answerable(REQUESTS)}
         suspend_together(self.children)
@@ -63,7 +63,7 @@ class Here:
             with suppress(ProcessLookupError):
                 child.send_signal(signal.SIGTERM)
 
-    def carry_out(self, task: Task, config: Config) -> None:
+    def carry_out(self, task: StudyTask, config: Config) -> None:
         """Train a run and measure it; one that fails is noted, and the others go on."""
         while trains_here(task) and not self.stopping.is_set():
             time.sleep(POLL_S)  # by what an earlier call has left behind
@@ -81,7 +81,7 @@ class Here:
                 return
         say(f"{task.name}: {said(self.plan, task)}")
 
-    def run(self, task: Task, command: Sequence[str]) -> bool:
+    def run(self, task: StudyTask, command: Sequence[str]) -> bool:
         """Run one of our modules; False: it failed, or was asked to stop."""
         log = task.run.logs / "here.log"
         log.parent.mkdir(exist_ok=True)
@@ -111,13 +111,13 @@ class Here:
         return False
 
 
-def trains_here(task: Task) -> bool:
+def trains_here(task: StudyTask) -> bool:
     """Tell whether a process of this machine trains a task's run."""
     holder = lease.living(task.run)
     return holder is not None and holder.boot == lease.boot()
 
 
-def said(plan: Plan, task: Task) -> str:
+def said(plan: StudyPlan, task: StudyTask) -> str:
     """Say what came of a run."""
     if task.seed_set is None:
         speed = plan.images_per_s(task.arm)

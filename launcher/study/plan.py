@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from launcher.jobs.evaluation_target import SeedSet, Wish
-from launcher.jobs.resource_request import Wanted
+from launcher.jobs.evaluation_target import EvaluationTarget, SeedSet
+from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.analysis.halving_math import survivors
 from launcher.study.folder import StudyFolder
 from launcher.study.settings import StudySettings, read
@@ -35,7 +35,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyTask:
     """A run that is to be trained so far, and measured then."""
 
     arm: str
@@ -52,13 +52,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """A study's settings, its folder, and what its arms cost."""
 
     settings: StudySettings
     folder: StudyFolder
     costs: Mapping[str, Cost]
-    wanted: Wanted
+    wanted: ResourceRequest
     processes: int | None = None
     """Of each run, on this machine."""
     home: Path = Path()
@@ -67,7 +67,7 @@ class Plan:
     """What lienzo.toml said there."""
 
     @classmethod
-    def open(cls, folder: StudyFolder) -> Plan:
+    def open(cls, folder: StudyFolder) -> StudyPlan:
         """Read a study that was begun.
 
         Raises:
@@ -85,7 +85,7 @@ class Plan:
         )
         home, wanted = Path(values["home"]), values["wanted"]
         settings = replace(settings, data=home / settings.data)
-        wanted = Wanted(**wanted | {"after": wanted["after"] and Path(wanted["after"])})
+        wanted = ResourceRequest(**wanted | {"after": wanted["after"] and Path(wanted["after"])})
         return cls(settings, folder, costs, wanted, values["processes"], home, values["project"])
 
     def save(self, toml: str) -> None:
@@ -102,23 +102,25 @@ class Plan:
         }
         write_atomically(self.folder.plan, json.dumps(numbered(values), indent=1, default=str).encode() + b"\n")
 
-    def wish(self, task: Task) -> Wish | None:
+    def wish(self, task: StudyTask) -> EvaluationTarget | None:
         """Return how a task's run is to be measured."""
         if task.seed_set is None:
             return None
-        return Wish(task.images, task.seed_set, self.settings.evaluation, str(self.folder.features.resolve()))
+        return EvaluationTarget(
+            task.images, task.seed_set, self.settings.evaluation, str(self.folder.features.resolve())
+        )
 
-    def done(self, task: Task) -> bool:
+    def done(self, task: StudyTask) -> bool:
         """Tell whether a task's run is trained and measured."""
         wish = self.wish(task)
         return wish.score(task.run).exists() if wish else self.images_per_s(task.arm) is not None
 
-    def begun(self, task: Task) -> bool:
+    def begun(self, task: StudyTask) -> bool:
         """Tell whether anybody has queued or begun a task; its run may have been, for an earlier rung."""
-        wish = Wish.of(task.run) if task.seed_set else None
+        wish = EvaluationTarget.of(task.run) if task.seed_set else None
         return wish.images >= task.images if wish else task.run.config.exists() or task.run.job.exists()
 
-    def figures(self, task: Task) -> Mapping[str, Any] | None:
+    def figures(self, task: StudyTask) -> Mapping[str, Any] | None:
         """Return all that was measured of a task's run; None: nothing yet."""
         wish = self.wish(task)
         return wish.figures(task.run) if wish else None
@@ -128,7 +130,7 @@ class Plan:
         decides = re.compile(rf"{re.escape(self.settings.evaluation.metric)}_\d+k?/")
         return next(filter(decides.match, figures.get("figures", {})), "")
 
-    def score(self, task: Task) -> float | None:
+    def score(self, task: StudyTask) -> float | None:
         """Return the figure that decides; None: not measured yet, or no number."""
         figures = self.figures(task) or {}
         value = figures.get("figures", {}).get(self.column(figures), {}).get("value")
@@ -171,14 +173,14 @@ class Plan:
             raise Refused(f"the speed of arm {arm!r} is not known, so its share of seconds is not")
         return 1 / speed
 
-    def stages(self) -> Iterator[list[Task]]:
+    def stages(self) -> Iterator[list[StudyTask]]:
         """Yield what is to be trained, stage after stage; a stage must be measured before the next is asked for.
 
         An arm whose speed is needed and could not be told plays no part.
         """
         if self.settings.budget.kind == "seconds":
             yield [
-                Task(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
+                StudyTask(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
                 for arm, cost in self.costs.items()
             ]
         arms: Sequence[str] = [arm for arm in self.settings.arms if self.known(arm)]
@@ -188,20 +190,20 @@ class Plan:
             arms = self.who_goes_on(stage)
         yield self.tasks(arms, self.settings.seeds, 1.0, "report")
 
-    def tasks(self, arms: Sequence[str], seeds: Sequence[int], share: float, seed_set: SeedSet) -> list[Task]:
+    def tasks(self, arms: Sequence[str], seeds: Sequence[int], share: float, seed_set: SeedSet) -> list[StudyTask]:
         """Return a run of each arm for each seed; all arms of a seed come before the next seed."""
         return [
-            Task(arm, seed, self.folder.run(arm, seed), self.images(arm, share), seed_set)
+            StudyTask(arm, seed, self.folder.run(arm, seed), self.images(arm, share), seed_set)
             for seed in seeds
             for arm in arms
         ]
 
-    def who_goes_on(self, stage: Sequence[Task]) -> Sequence[str]:
+    def who_goes_on(self, stage: Sequence[StudyTask]) -> Sequence[str]:
         """Return the arms that the scores of a stage leave."""
         assert self.settings.halving
         return survivors(self.means(stage), self.settings.halving.keep, self.settings.better)
 
-    def means(self, stage: Sequence[Task]) -> dict[str, float | None]:
+    def means(self, stage: Sequence[StudyTask]) -> dict[str, float | None]:
         """Return what the runs of each arm score on average in a stage; None: none of them has a score."""
         found: dict[str, list[float]] = {task.arm: [] for task in stage}
         for task in stage:

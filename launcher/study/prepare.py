@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from launcher.jobs.evaluation_target import trained
-from launcher.jobs.resource_request import Wanted
+from launcher.jobs.evaluation_target import images_trained
+from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.folder import StudyFolder
-from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, Plan, Task
+from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings import StudySettings
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
@@ -46,7 +46,7 @@ def arm_config(study: StudySettings, arm: str, home: Path, project: Mapping[str,
     return config
 
 
-def run_config(plan: Plan, task: Task, config: Config, gpus: bool) -> Config:
+def run_config(plan: StudyPlan, task: StudyTask, config: Config, gpus: bool) -> Config:
     """Return the settings of a task's run; `gpus`: it is trained on nodes that have some.
 
     Raises:
@@ -83,11 +83,11 @@ def only_pace(config: Config) -> Config:
 def begin(
     settings: StudySettings,
     folder: StudyFolder,
-    wanted: Wanted,
+    wanted: ResourceRequest,
     processes: int | None,
     home: Path,
     project: Mapping[str, Any],
-) -> Plan:
+) -> StudyPlan:
     """Return a checked study; nothing is written.
 
     Args:
@@ -105,7 +105,7 @@ def begin(
     settings = replace(settings, data=home / settings.data)
     configs = {arm: arm_config(settings, arm, home, project) for arm in settings.arms}
     costs = {arm: Cost(flops_per_image(with_classes(config)), config.step_images) for arm, config in configs.items()}
-    plan = Plan(settings, folder, costs, wanted, processes, home, project)
+    plan = StudyPlan(settings, folder, costs, wanted, processes, home, project)
     check_lowered(plan)  # before a run refuses the lower total: what it would advise is for a run by itself
     for arm, config in configs.items():
         if processes:
@@ -113,11 +113,11 @@ def begin(
         images = plan.images(arm) if plan.known(arm) else config.step_images
         for seed in (*settings.seeds, *settings.select_seeds):
             run = folder.run(arm, seed)
-            run_config(plan, Task(arm, seed, run, max(images, trained(run)), "report"), config, gpus=False)
+            run_config(plan, StudyTask(arm, seed, run, max(images, images_trained(run)), "report"), config, gpus=False)
     return plan
 
 
-def from_anywhere(wanted: Wanted, home: Path, profile: str | None) -> Wanted:
+def from_anywhere(wanted: ResourceRequest, home: Path, profile: str | None) -> ResourceRequest:
     """Return what is wanted of the cluster so that it means the same wherever it is read.
 
     Args:
@@ -131,7 +131,7 @@ def from_anywhere(wanted: Wanted, home: Path, profile: str | None) -> Wanted:
     return replace(wanted, profile=named, after=home / wanted.after if wanted.after else None)
 
 
-def check_lowered(plan: Plan) -> None:
+def check_lowered(plan: StudyPlan) -> None:
     """Refuse a budget that a run has exceeded: what is measured is its newest checkpoint.
 
     Raises:
@@ -139,7 +139,7 @@ def check_lowered(plan: Plan) -> None:
     """
     for stage in plan.stages():
         for task in stage:
-            if task.seed_set and not plan.done(task) and (seen := trained(task.run)) > task.images:
+            if task.seed_set and not plan.done(task) and (seen := images_trained(task.run)) > task.images:
                 raise Refused(
                     f"{task.name} has seen {seen:,} images already, but is to be measured at {task.images:,}: a budget "
                     "cannot be lowered, nor rungs be measured in another way; name another --out"
@@ -153,7 +153,7 @@ def with_classes(config: Config) -> Config:
     return replace(config, network=replace(config.network, classes=len(open_data(config).classes)))
 
 
-def with_settings(plan: Plan, tasks: Sequence[Task], gpus: bool) -> list[tuple[Task, Config]]:
+def with_settings(plan: StudyPlan, tasks: Sequence[StudyTask], gpus: bool) -> list[tuple[StudyTask, Config]]:
     """Return the settings of each task's run.
 
     Raises:

@@ -8,11 +8,11 @@ from launcher.study.analysis import results
 from launcher.study.analysis.comparison import compare
 from launcher.study.collect import collect
 from launcher.study.folder import WAIT_S
-from launcher.study.plan import Plan
+from launcher.study.plan import StudyPlan
 from launcher.study.report import export, page
 
 
-def report(plan: Plan) -> RenderableType:
+def report(plan: StudyPlan) -> RenderableType:
     """Write results, conclusions and page, each at once or not at all; return what a terminal shows.
 
     Raises:

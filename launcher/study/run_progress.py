@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.jobs.runs import Queue
-from launcher.status.facts import Facts, State, look
+from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import progress
 from launcher.status.states import judge
-from launcher.study.plan import Plan, Task
+from launcher.study.plan import StudyPlan, StudyTask
 from trainer.runs.journal import Journal, event
 
 Status = Literal["finished", "failed", "running", "waiting"]
-FAILED = (State.REFUSED, State.NO_PROGRESS, State.NO_REQUEUE)
+FAILED = (RunState.REFUSED, RunState.NO_PROGRESS, RunState.NO_REQUEUE)
 BROKEN = "broken"  # the kind of event by which we note what a process here could not say itself
 
 
@@ -22,7 +22,7 @@ BROKEN = "broken"  # the kind of event by which we note what a process here coul
 class Standing:
     """What a task has come to."""
 
-    task: Task
+    task: StudyTask
     status: Status
     reason: str = ""
     """Why it failed, or what it waits for."""
@@ -35,7 +35,7 @@ class Standing:
         return progress(self.task.run, float("inf")).images_seen
 
 
-def standing(plan: Plan, task: Task, queue: Queue) -> Standing:
+def standing(plan: StudyPlan, task: StudyTask, queue: Queue) -> Standing:
     """Look at a task."""
     if plan.done(task):
         return Standing(task, "finished")
@@ -47,7 +47,7 @@ def standing(plan: Plan, task: Task, queue: Queue) -> Standing:
         return Standing(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
     if state in FAILED or broken(facts):
         return Standing(task, "failed", broken(facts) or reason or str(state))
-    if state is State.FINISHED and task.seed_set is None:
+    if state is RunState.FINISHED and task.seed_set is None:
         where = f"remove {task.run.path} and use --retry"
         return Standing(task, "failed", f"it was started anew too often for its rows to tell a speed: {where}")
     return Standing(task, "waiting", reason)
@@ -63,12 +63,12 @@ def broken(facts: Facts) -> str:
     return ""
 
 
-def note_broken(task: Task, problem: str) -> None:
+def note_broken(task: StudyTask, problem: str) -> None:
     """Note why a task has failed here."""
     Journal(task.run.events).append(event(BROKEN, problem=problem))
 
 
-def stages(plan: Plan) -> Iterator[list[Standing]]:
+def stages(plan: StudyPlan) -> Iterator[list[Standing]]:
     """Yield how far the tasks of each stage are, up to the one that is under way."""
     queue = Queue()
     for stage in plan.stages():
@@ -78,7 +78,7 @@ def stages(plan: Plan) -> Iterator[list[Standing]]:
             return
 
 
-def upcoming(plan: Plan, retry: bool, tried: Set[Task] = frozenset()) -> tuple[int, list[Task]]:
+def upcoming(plan: StudyPlan, retry: bool, tried: Set[StudyTask] = frozenset()) -> tuple[int, list[StudyTask]]:
     """Return what is to be trained next, and the number of its stage; nothing: it is under way, or the study is over.
 
     That is what waits in the stage under way; with `retry` arms whose speed could not be told come before it.
@@ -96,7 +96,7 @@ def upcoming(plan: Plan, retry: bool, tried: Set[Task] = frozenset()) -> tuple[i
     return len(found) - 1, []
 
 
-def pending(standings: Sequence[Standing], retry: bool) -> list[Task]:
+def pending(standings: Sequence[Standing], retry: bool) -> list[StudyTask]:
     """Return those that wait and that nobody trains; with `retry`, those that have failed as well."""
     wanted = ("waiting", "failed") if retry else ("waiting",)
     return [one.task for one in standings if one.status in wanted and not one.live]

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic_files import flush
-from shards.building.build_db import Ledger
+from shards.building.build_db import BuildDb
 from shards.building.duplicates import count_duplicates
 from shards.building.finalize import check_pictures, finish
 from shards.building.interruption import Interruption, Stopped, interruptible
 from shards.building.making import make_shards
 from shards.building.options import Build, check, decoding_of, labels_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
-from shards.building.shard import Recipe
+from shards.building.shard import ShardOptions
 from shards.building.summary import summarize
 from shards.building.workers import INTERRUPTED
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
@@ -135,10 +135,10 @@ def build_in(work: Path, args: Build, source: Source, settings: dict[str, Any], 
         flush(new)
         new.replace(listing)
         flush(work)
-    ledger = Ledger(listing)
+    ledger = BuildDb(listing)
     try:
         shard_samples = shard_samples_of(args, sum(ledger.pictures.values()))
-        recipe = Recipe(source, decoding_of(args), args.encode, args.max_bytes, work)
+        recipe = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, work)
         done = make_shards(ledger, recipe, args.workers, shard_samples, interruption)
         check_pictures(ledger, args.out, work, settings)
         duplicates = count_duplicates(ledger, sum(ledger.pictures.values()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.building.shard import Job, Listed, Piece
+from shards.building.shard import Listed, ShardResult, ShardTask
 from shards.building.statistics import Tally
 from shards.sources.listing import SPLITS
 from shards.sources.source_entry import to_bytes, to_text
@@ -43,7 +43,7 @@ class Exclusions:
         return sum(reason.count for reason in self.reasons.values())
 
 
-class Ledger:
+class BuildDb:
     """A build's database: what `record` was given survives any kill.
 
     Args:
@@ -71,10 +71,10 @@ class Ledger:
         sizes = [len(job) for *_, job in self.open_ranges(shard_samples)]
         return sum(self.pictures.values()), sum(sizes), len(sizes)
 
-    def open_jobs(self, shard_samples: int) -> Iterator[Job]:
+    def open_jobs(self, shard_samples: int) -> Iterator[ShardTask]:
         """Yield the jobs that are still to do."""
         for split, number, rows in self.open_ranges(shard_samples):
-            yield Job(split, number, [*self.listed(rows)])
+            yield ShardTask(split, number, [*self.listed(rows)])
 
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, int, range]]:
         """Yield split, number and rows of the listing of each job that is still to do."""
@@ -101,7 +101,7 @@ class Ledger:
         """Keep, durably, that a picture ends the process that decodes it: it is not opened again."""
         self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
-    def record(self, job: Job, piece: Piece) -> None:
+    def record(self, job: ShardTask, piece: ShardResult) -> None:
         """Keep what became of a job, durably."""
         record = {"samples": piece.samples, "bytes": piece.length, "sha256": piece.sha256, "tally": piece.tally}
         excluded = [(to_bytes(name), reason, detail) for name, reason, detail in piece.excluded]
@@ -111,11 +111,11 @@ class Ledger:
         self.database.execute("INSERT INTO piece VALUES (?, ?, ?, ?)", row)
         self.database.execute("COMMIT")
 
-    def pieces(self) -> Iterator[tuple[int, int, Piece]]:
+    def pieces(self) -> Iterator[tuple[int, int, ShardResult]]:
         """Yield what became of all jobs so far: split, number, piece (its exclusions are in `excluded`)."""
         for split, number, record, rows in self.database.execute("SELECT * FROM piece ORDER BY split, number"):
             facts = json.loads(record)
-            piece = Piece(facts["samples"], facts["bytes"], facts["sha256"], rows, [], Tally(facts["tally"]))
+            piece = ShardResult(facts["samples"], facts["bytes"], facts["sha256"], rows, [], Tally(facts["tally"]))
             yield split, number, piece
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:

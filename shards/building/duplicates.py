@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shards.building.build_db import Ledger
+from shards.building.build_db import BuildDb
 from shards.dataset.index import ROW, Index
 from shards.sources.listing import SPLITS
 
@@ -29,7 +29,7 @@ class Duplicates:
     """The hash of one such."""
 
 
-def count_duplicates(ledger: Ledger, samples: int) -> Duplicates:
+def count_duplicates(ledger: BuildDb, samples: int) -> Duplicates:
     """Count them; memory does not grow with their number, as each pass looks at some of the hashes only."""
     found, passes = Duplicates(), -(-samples // AT_ONCE)
     for number in range(passes):
@@ -42,7 +42,7 @@ def count_duplicates(ledger: Ledger, samples: int) -> Duplicates:
     return found
 
 
-def some_hashes(ledger: Ledger, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
+def some_hashes(ledger: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
     """Return the hashes of a split that leave this rest when they are divided by the number of passes."""
     parts = [np.empty(0, np.uint64)]
     for other, _, piece in ledger.pieces():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from shards.atomic_files import flush, write_durably
-from shards.building.build_db import Ledger
+from shards.building.build_db import BuildDb
 from shards.building.duplicates import Duplicates
 from shards.building.shard import shard_file
 from shards.building.statistics import Tally, group, statistics
@@ -24,7 +24,7 @@ from shards.sources.listing import SPLITS
 OWN_HASH = "0" * 64  # stands for the index's own SHA-256 while that is computed
 
 
-def finish(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates) -> dict[str, Any]:
+def finish(ledger: BuildDb, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates) -> dict[str, Any]:
     """Complete the folder and return the content of its index. It can be killed at any point, and done again.
 
     Args:
@@ -70,7 +70,7 @@ def numbers_of(duplicates: Duplicates) -> dict[str, int]:
     return {"train": duplicates.train, "holdout_in_train": duplicates.holdout_in_train}
 
 
-def check_pictures(ledger: Ledger, out: Path, work: Path, settings: dict[str, Any]) -> None:
+def check_pictures(ledger: BuildDb, out: Path, work: Path, settings: dict[str, Any]) -> None:
     """Check that there is something to train on, with labels where they were asked for; else say why there is not.
 
     Raises:
@@ -95,7 +95,7 @@ def check_pictures(ledger: Ledger, out: Path, work: Path, settings: dict[str, An
     raise DataError("\n".join([why, *tell_exclusions(exclusions)]))
 
 
-def name_shards(ledger: Ledger, out: Path, work: Path) -> dict[str, dict[str, Any]]:
+def name_shards(ledger: BuildDb, out: Path, work: Path) -> dict[str, dict[str, Any]]:
     """Give the shards their final names, without gaps, and return what the index tells of them."""
     splits: dict[str, dict[str, Any]] = {
         name: {"samples": 0, "shards": {"samples": [], "bytes": [], "sha256": []}} for name in SPLITS
@@ -116,7 +116,7 @@ def name_shards(ledger: Ledger, out: Path, work: Path) -> dict[str, dict[str, An
     return splits
 
 
-def table(ledger: Ledger, samples: int, used: list[int]) -> Iterator[bytes]:
+def table(ledger: BuildDb, samples: int, used: list[int]) -> Iterator[bytes]:
     """Yield the table as a .npy file, shard by shard; labels are numbered by the classes that have pictures."""
     header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
     buffer = io.BytesIO()
@@ -129,7 +129,7 @@ def table(ledger: Ledger, samples: int, used: list[int]) -> Iterator[bytes]:
         yield rows.tobytes()
 
 
-def exclusion_lines(ledger: Ledger) -> Iterator[bytes]:
+def exclusion_lines(ledger: BuildDb) -> Iterator[bytes]:
     """Yield a line of JSON for each excluded file."""
     for name, reason, detail in ledger.excluded():
         yield json.dumps({"file": name, "reason": reason, "detail": detail}).encode("ascii") + b"\n"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from shards.building.build_db import Ledger
+from shards.building.build_db import BuildDb
 from shards.building.interruption import Interruption, Stopped
 from shards.building.progress import Progress
-from shards.building.shard import Job, Listed, Piece, Recipe
+from shards.building.shard import Listed, ShardOptions, ShardResult, ShardTask
 from shards.building.workers import Death, Workers
 
 MOST_DEATHS = 16  # in a round: then it is time to look at the causes
@@ -17,7 +17,9 @@ TRIES = 3  # of a job by itself, before something else than its pictures must be
 MOST_LEFT_OUT = 100, 0.01  # pictures, or a share of all, in one attempt: more speak for a fault of the machine
 
 
-def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int, interruption: Interruption) -> int:
+def make_shards(
+    ledger: BuildDb, recipe: ShardOptions, workers: int, shard_samples: int, interruption: Interruption
+) -> int:
     """Make the shards that are not there yet and return the number of pictures looked at.
 
     Raises:
@@ -40,16 +42,16 @@ def make_shards(ledger: Ledger, recipe: Recipe, workers: int, shard_samples: int
 class Making:
     """The making of all shards."""
 
-    ledger: Ledger
-    recipe: Recipe
+    ledger: BuildDb
+    recipe: ShardOptions
     progress: Progress
     on_tick: Callable[[int], None]
     left_out: int = 0
     """Pictures, in this attempt."""
 
-    def one_round(self, workers: int, shard_samples: int) -> list[tuple[Job, Death]]:
+    def one_round(self, workers: int, shard_samples: int) -> list[tuple[ShardTask, Death]]:
         """Do what is to do in parallel, and return the jobs whose worker died."""
-        deaths: list[tuple[Job, Death]] = []
+        deaths: list[tuple[ShardTask, Death]] = []
         jobs = takewhile(lambda _: len(deaths) < MOST_DEATHS, self.ledger.open_jobs(shard_samples))
         with Workers(workers, self.recipe) as pool:
             for job, result in pool.run(jobs, self.on_tick):
@@ -60,7 +62,7 @@ class Making:
                     self.record(job, result)
         return deaths
 
-    def settle(self, job: Job, death: Death) -> None:
+    def settle(self, job: ShardTask, death: Death) -> None:
         """Leave out the picture at which a worker died, if it ends another one that has the machine for itself; else do
         its job.
 
@@ -74,7 +76,7 @@ class Making:
                     self.leave_out(again.picture, again.reason, again)
                     return
             result = self.alone(job)
-            if isinstance(result, Piece):
+            if isinstance(result, ShardResult):
                 self.record(job, result)
                 return
             death = result
@@ -96,13 +98,13 @@ class Making:
         self.ledger.leave_out(picture, reason, f"its process {death.how}")
         self.progress.say(f"{death}, and no other worker was at work: the picture is left out")
 
-    def alone(self, job: Job) -> Piece | Death:
+    def alone(self, job: ShardTask) -> ShardResult | Death:
         """Do a job with no other worker at work, so that it has all memory."""
         with Workers(1, self.recipe) as pool:
             ((_, result),) = pool.run(iter([job]), self.on_tick)
         return result
 
-    def record(self, job: Job, piece: Piece) -> None:
+    def record(self, job: ShardTask, piece: ShardResult) -> None:
         """Keep a finished shard."""
         self.ledger.record(job, piece)
         self.progress.add(len(job.pictures))

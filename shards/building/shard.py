@@ -39,7 +39,7 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardTask:
     """The pictures of one shard."""
 
     split: int
@@ -50,7 +50,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ShardOptions:
     """How shards are made of pictures; the same for all shards of a build."""
 
     source: Source
@@ -62,7 +62,7 @@ class Recipe:
 
 
 @dataclass
-class Piece:
+class ShardResult:
     """What became of a job."""
 
     samples: int = 0
@@ -76,7 +76,7 @@ class Piece:
     tally: Tally = field(default_factory=Counter)
 
 
-class Place(NamedTuple):
+class MemberPlace(NamedTuple):
     """Where a sample lies in its shard."""
 
     start: int  # first byte of its region
@@ -91,12 +91,12 @@ def shard_file(folder: Path, split: int, number: int) -> Path:
     return folder / f"{split}-{number:06d}.tar"
 
 
-def unfinished_file(folder: Path, job: Job, pid: int) -> Path:
+def unfinished_file(folder: Path, job: ShardTask, pid: int) -> Path:
     """Return where a process writes the shard of a job."""
     return shard_file(folder, job.split, job.number).with_suffix(f".{pid}")
 
 
-def write_shard(job: Job, recipe: Recipe, on_picture: Callable[[int], None]) -> Piece:
+def write_shard(job: ShardTask, recipe: ShardOptions, on_picture: Callable[[int], None]) -> ShardResult:
     """Write the shard of a job, durably and under its name only when it is whole; there is none without any picture.
 
     Args:
@@ -107,7 +107,7 @@ def write_shard(job: Job, recipe: Recipe, on_picture: Callable[[int], None]) -> 
     Raises:
         OSError: the shard cannot be written.
     """
-    piece = Piece()
+    piece = ShardResult()
     path = shard_file(recipe.folder, job.split, job.number)
     unfinished = unfinished_file(recipe.folder, job, os.getpid())
     with unfinished.open("w+b") as file:
@@ -124,7 +124,7 @@ def write_shard(job: Job, recipe: Recipe, on_picture: Callable[[int], None]) -> 
 
 
 def decoded(
-    job: Job, recipe: Recipe, piece: Piece, on_picture: Callable[[int], None]
+    job: ShardTask, recipe: ShardOptions, piece: ShardResult, on_picture: Callable[[int], None]
 ) -> Iterator[tuple[Listed, Picture]]:
     """Yield the pictures that can be used, and note the others in the piece."""
     for number, listed in enumerate(job.pictures):
@@ -141,7 +141,7 @@ def decoded(
     on_picture(len(job.pictures))
 
 
-def write_samples(file: BinaryIO, samples: Iterable[tuple[Listed, Picture]], encode: str) -> list[Place]:
+def write_samples(file: BinaryIO, samples: Iterable[tuple[Listed, Picture]], encode: str) -> list[MemberPlace]:
     """Write a tar and return where its samples lie."""
     from webdataset import TarWriter  # takes long to import, and only the processes that write need it
 
@@ -155,7 +155,7 @@ def write_samples(file: BinaryIO, samples: Iterable[tuple[Listed, Picture]], enc
             if encoding.extension > "json":
                 offset += BLOCK + -(-len(text) // BLOCK) * BLOCK
             label = -1 if listed.label is None else listed.label
-            places.append(Place(start, writer.tarstream.offset, offset, len(image), label))
+            places.append(MemberPlace(start, writer.tarstream.offset, offset, len(image), label))
     return places
 
 
@@ -166,7 +166,7 @@ def describe(listed: Listed, picture: Picture) -> bytes:
     ).encode("ascii")
 
 
-def survey(file: BinaryIO, places: list[Place], piece: Piece) -> None:
+def survey(file: BinaryIO, places: list[MemberPlace], piece: ShardResult) -> None:
     """Read the shard back: hash it, and each sample's region and image as they lie in the file."""
     rows = np.zeros(len(places), dtype=ROW)
     sha256 = hashlib.sha256()

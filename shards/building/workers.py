@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from shards.building.interruption import SIGNALS, Stopped
-from shards.building.shard import Job, Listed, Piece, Recipe, unfinished_file, write_shard
+from shards.building.shard import Listed, ShardOptions, ShardResult, ShardTask, unfinished_file, write_shard
 from shards.sources.source_entry import to_text
 
 INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
@@ -53,9 +53,9 @@ class Worker:
     connection: Connection
     done: ctypes.c_int64
     """In shared memory: the pictures of its job that are done, or NOT_BEGUN."""
-    job: Job | None = None
+    job: ShardTask | None = None
 
-    def give(self, job: Job) -> None:
+    def give(self, job: ShardTask) -> None:
         """Send it a job; should it have died meanwhile, `take` says so."""
         self.job, self.done.value = job, NOT_BEGUN
         try:
@@ -63,7 +63,7 @@ class Worker:
         except OSError:
             return
 
-    def take(self) -> tuple[Job, Piece | Death]:
+    def take(self) -> tuple[ShardTask, ShardResult | Death]:
         """Return its job, and what became of it.
 
         Raises:
@@ -72,14 +72,14 @@ class Worker:
         assert self.job is not None, "only workers with a job are waited for"
         job, self.job = self.job, None
         try:
-            answer: Piece | str = self.connection.recv()
+            answer: ShardResult | str = self.connection.recv()
         except (EOFError, OSError):
-            return job, self.obituary(job)
+            return job, self.exit_reason(job)
         if isinstance(answer, str):
             raise Stopped(answer)
         return job, answer
 
-    def obituary(self, job: Job) -> Death:
+    def exit_reason(self, job: ShardTask) -> Death:
         """Say how the process ended, and at which picture."""
         self.process.join()
         how, reason = cause(self.process.exitcode or 0)
@@ -108,7 +108,7 @@ class Workers:
         recipe: of all shards.
     """
 
-    def __init__(self, count: int, recipe: Recipe) -> None:
+    def __init__(self, count: int, recipe: ShardOptions) -> None:
         self.count, self.recipe = count, recipe
         self.workers: list[Worker] = []
 
@@ -143,7 +143,9 @@ class Workers:
             worker.process.join()
             worker.connection.close()  # not before: a worker that was just to answer would complain
 
-    def run(self, jobs: Iterator[Job], on_tick: Callable[[int], None]) -> Iterator[tuple[Job, Piece | Death]]:
+    def run(
+        self, jobs: Iterator[ShardTask], on_tick: Callable[[int], None]
+    ) -> Iterator[tuple[ShardTask, ShardResult | Death]]:
         """Yield each job with what became of it, in the order in which they end.
 
         Args:
@@ -165,7 +167,7 @@ class Workers:
                 yield job, result
             on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.job))
 
-    def give_next(self, place: int, jobs: Iterator[Job]) -> None:
+    def give_next(self, place: int, jobs: Iterator[ShardTask]) -> None:
         """Give a free worker the next job, if there is one, and a dead one's to another process in its place."""
         if job := next(jobs, None):
             if not self.workers[place].process.is_alive():
@@ -174,7 +176,7 @@ class Workers:
             self.workers[place].give(job)
 
 
-def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
+def work(connection: Connection, recipe: ShardOptions, done: ctypes.c_int64) -> None:
     """Do one job after the other: what a worker process runs."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does without, and loads fast
@@ -185,10 +187,10 @@ def work(connection: Connection, recipe: Recipe, done: ctypes.c_int64) -> None:
 
     while True:
         try:
-            job: Job = connection.recv()
+            job: ShardTask = connection.recv()
         except EOFError:
             return
-        answer: Piece | str
+        answer: ShardResult | str
         try:
             answer = write_shard(job, recipe, on_picture)
         except OSError as error:

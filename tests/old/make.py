@@ -48,10 +48,10 @@ SMALL_MAPPING = {"network.mapping-layers": 2, "network.max-channels": 8, "networ
 CONDITIONAL = {"network.g-conditional": True, "network.d-head": "projection", "augment.interval": 1}
 OFTEN = {"penalties.r1.every": 2, "penalties.path-length.every": 2, "augment.speed-images": 400}
 COLLAPSE = {
-    "sentinel.every-images": 32,
+    "collapse.every-images": 32,
     "anchor-every-images": 64,
-    "sentinel.policy": "roll-back",
-    "sentinel.changes": "augmentation",
+    "collapse.policy": "roll-back",
+    "collapse.changes": "augmentation",
 }
 STUDY = """\
 data = "{data}"

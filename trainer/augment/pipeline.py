@@ -16,13 +16,13 @@ from torch import Tensor
 from trainer.augment import AUGMENTATIONS
 from trainer.augment.base import AugmentSettings
 from trainer.core.randomness import uniform
-from trainer.core.running_scalars import Memory
+from trainer.core.running_scalars import RunningScalars
 from trainer.core.schedules import half_cosine
 
 P, SIGNS = "augment_p", "augment_signs"
 
 
-class Disguise:
+class AugmentPipeline:
     """Shows pictures to the discriminator.
 
     Args:
@@ -33,44 +33,46 @@ class Disguise:
 
     def __init__(self, settings: AugmentSettings, size: int, decay_images: int, batch_size: int) -> None:
         self.settings, self.decay_images, self.batch_size = settings, decay_images, batch_size
-        self.augment = AUGMENTATIONS[settings.kind](settings, size)
+        self.augmentation = AUGMENTATIONS[settings.kind](settings, size)
         self.certain = torch.ones(())  # for what does not ask
         self.step = batch_size * settings.interval / settings.speed_images
 
-    def first_memory(self) -> dict[str, float]:
+    def initial_scalars(self) -> dict[str, float]:
         """Return the scalars that training begins with."""
         return {P: self.settings.p, SIGNS: 0.0} if self.settings.uses_p else {}
 
-    def measured(self, memory: Memory) -> dict[str, Tensor]:
+    def logged(self, running_scalars: RunningScalars) -> dict[str, Tensor]:
         """Return p as a row shows it."""
-        return {P: memory[P].clone()} if self.settings.uses_p else {}
+        return {P: running_scalars[P].clone()} if self.settings.uses_p else {}
 
     def draw(self, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
         """Draw on the CPU what n pictures need."""
-        drawn = self.augment.draw(rng, n)
+        drawn = self.augmentation.draw(rng, n)
         return drawn | ({"deceive": uniform(rng, n)} if self.settings.apa else {})
 
-    def deceive(self, x: Tensor, fake: Tensor, draws: Mapping[str, Tensor], memory: Memory) -> Tensor:
+    def apa_replace(
+        self, x: Tensor, fake: Tensor, draws: Mapping[str, Tensor], running_scalars: RunningScalars
+    ) -> Tensor:
         """Pass fakes off as reals: with APA each, with probability p (Jiang et al. 2021, arXiv:2111.06849, §3.2)."""
         if not self.settings.apa:
             return x
-        deceived = draws["deceive"] < memory[P]
+        deceived = draws["deceive"] < running_scalars[P]
         return torch.where(deceived.view(-1, *(1 for _ in x.shape[1:])), fake.to(x.dtype), x)
 
-    def show(self, x: Tensor, draws: Mapping[str, Tensor], memory: Memory) -> Tensor:
+    def __call__(self, x: Tensor, draws: Mapping[str, Tensor], running_scalars: RunningScalars) -> Tensor:
         """Augment what D is to judge."""
-        return self.augment(x, draws, memory[P] if self.settings.uses_p else self.certain)
+        return self.augmentation(x, draws, running_scalars[P] if self.settings.uses_p else self.certain)
 
-    def adapt(self, memory: Memory, sign_real: Tensor, images_seen: int) -> None:
+    def update_p(self, running_scalars: RunningScalars, sign_real: Tensor, images_seen: int) -> None:
         """Move p after the update of D that began at `images_seen`; what is not finite does not count."""
         if not self.settings.uses_p:
             return
         if not self.settings.adaptive:
             end = images_seen + self.batch_size
-            memory[P].fill_(half_cosine(self.settings.p, self.settings.p_final, end, self.decay_images))
+            running_scalars[P].fill_(half_cosine(self.settings.p, self.settings.p_final, end, self.decay_images))
             return
-        memory[SIGNS].add_(sign_real.nan_to_num(0.0))
+        running_scalars[SIGNS].add_(sign_real.nan_to_num(0.0))
         if (images_seen // self.batch_size + 1) % self.settings.interval == 0:
-            over = (memory[SIGNS] / self.settings.interval - self.settings.target).sign()
-            memory[P].add_(over * self.step).clamp_(0, 1)
-            memory[SIGNS].zero_()
+            over = (running_scalars[SIGNS] / self.settings.interval - self.settings.target).sign()
+            running_scalars[P].add_(over * self.step).clamp_(0, 1)
+            running_scalars[SIGNS].zero_()

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from trainer.benchmark.arguments import Benchmark
 from trainer.benchmark.page import Document, tell
 from trainer.benchmark.registry import RECIPES
-from trainer.benchmark.results import Job
+from trainer.benchmark.results import Trial
 from trainer.benchmark.work import kept, settings, train_all
 from trainer.core.fields import Refused
 from trainer.core.registry import choose
@@ -44,7 +44,7 @@ def run_benchmark(args: Benchmark) -> Outcome:
     return Outcome.FINISHED
 
 
-def plan(args: Benchmark) -> list[Job]:
+def plan(args: Benchmark) -> list[Trial]:
     """Return the trainings that are asked for, the first seed of every recipe first.
 
     Raises:
@@ -60,7 +60,7 @@ def plan(args: Benchmark) -> list[Job]:
     for protocol in dict.fromkeys(args.protocols):
         for recipe in dict.fromkeys(args.recipe or RECIPES[protocol]):
             trial = choose(RECIPES[protocol], recipe, f"{protocol} recipe")
-            jobs += [Job(protocol, recipe, seed, args.steps or trial.steps) for seed in range(args.seeds)]
+            jobs += [Trial(protocol, recipe, seed, args.steps or trial.steps) for seed in range(args.seeds)]
     for job in jobs:
         settings(job).check()
     return sorted(jobs, key=lambda job: job.seed)

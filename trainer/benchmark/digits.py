@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from trainer.benchmark.figures import Figures, reverse_kl
 from trainer.benchmark.protocol import Protocol, Published, Samples
 from trainer.core.randomness import philox
-from trainer.sampling.sampler import grid, to_pictures
+from trainer.sampling.sampler import grid, to_images
 
 SIZE = 16
 LARGEST = 16.0  # value of a pixel in scikit-learn's digits
@@ -97,7 +97,7 @@ class StackedDigits(Protocol):
 
     def picture(self, samples: Samples, title: str) -> Image.Image:
         """Show the first pictures, enlarged."""
-        shown = grid(to_pictures(torch.from_numpy(samples)), COLUMNS)
+        shown = grid(to_images(torch.from_numpy(samples)), COLUMNS)
         return Image.fromarray(shown).resize((2 * shown.shape[1], 2 * shown.shape[0]), Image.Resampling.NEAREST)
 
     def note(self) -> str:

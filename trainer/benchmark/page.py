@@ -15,7 +15,7 @@ from shards.atomic_files import write_atomically
 from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
-from trainer.benchmark.results import Job, Result
+from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.work import kept
 from trainer.core.fields import Refused
 from trainer.core.randomness import philox
@@ -54,7 +54,7 @@ class Document:
         return self.path.with_suffix("")
 
 
-def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
+def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
     """Write summary.json and one picture a recipe under `out`, and both tables and pictures into the document.
 
     Returns: the tables.
@@ -77,7 +77,7 @@ def tell(jobs: Sequence[Job], out: Path, document: Document | None) -> str:
     return text
 
 
-def all_kept(first: Job, out: Path) -> Iterator[Result]:
+def all_kept(first: Trial, out: Path) -> Iterator[Result]:
     """Yield the results of all seeds from the first on, those of an earlier command that asked for more, too."""
     seeds = count(first.seed)
     while result := kept(replace(first, seed=next(seeds)), out):

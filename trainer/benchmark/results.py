@@ -22,7 +22,7 @@ from trainer.core.migration import load, numbered
 
 
 @dataclass(frozen=True)
-class Job:
+class Trial:
     """One training."""
 
     protocol: str
@@ -50,7 +50,7 @@ class Result:
     """Seconds of one core; the only number here that another run of the same seed may change."""
 
 
-def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
+def write(job: Trial, out: Path, result: Result, samples: Samples) -> None:
     """Keep a result, and the samples before it."""
     job.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
@@ -59,8 +59,13 @@ def write(job: Job, out: Path, result: Result, samples: Samples) -> None:
     write_atomically(job.file(out), (json.dumps(numbered(asdict(result)), indent=2) + "\n").encode())
 
 
-def read(job: Job, out: Path, known: Sequence[str]) -> Result | None:
+def read(job: Trial, out: Path, identities: Sequence[str]) -> Result | None:
     """Return what is kept of a training; None: nothing.
+
+    Args:
+        job: the training.
+        out: of the benchmark.
+        identities: of its settings.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
@@ -73,7 +78,7 @@ def read(job: Job, out: Path, known: Sequence[str]) -> Result | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
-    if result.identity not in known or result.steps != job.steps:
+    if result.identity not in identities or result.steps != job.steps:
         raise Refused(
             f"{path} holds a training of {result.steps:,} steps, and the one asked for has {job.steps:,} or other "
             "settings: name another --out, or remove the file"
@@ -81,7 +86,7 @@ def read(job: Job, out: Path, known: Sequence[str]) -> Result | None:
     return result
 
 
-def read_samples(job: Job, out: Path) -> Samples:
+def read_samples(job: Trial, out: Path) -> Samples:
     """Return the samples that are kept of a finished training."""
     samples: Samples = np.load(job.file(out, ".npy"))
     return samples

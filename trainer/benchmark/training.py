@@ -14,13 +14,13 @@ from trainer.config.config import Config
 from trainer.core.iteration import batched
 from trainer.core.randomness import Draws, philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
-from trainer.gan.batches import Drawer
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.batches import RandomInputs
 from trainer.gan.optimizers import update_average
 from trainer.gan.state import TrainState
 from trainer.losses.batch import Batch
 from trainer.networks.base import Latent
-from trainer.sampling.sampler import Painter
+from trainer.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
 
@@ -32,7 +32,7 @@ def real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int)
 
 def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     """Yield for each step the micro-batches of each of D's updates, without end."""
-    drawer, draws = Drawer(config), Draws(config.seed, 0)
+    drawer, draws = RandomInputs(config), Draws(config.seed, 0)
     unknown = torch.full((config.micro_batch_size,), -1)
 
     def batch(images_seen: int, j: int) -> Batch:
@@ -53,7 +53,7 @@ def never() -> bool:
 
 def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
     """Train for so many updates of G; every bit of the state follows from the arguments."""
-    state = TrainState.create(config, "", CPU)
+    state = create_state(config, "", CPU)
     step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
     for batches in islice(updates(protocol, config), steps):
@@ -66,11 +66,11 @@ def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
 @torch.no_grad()
 def paint(config: Config, state: TrainState, num: int) -> Samples:
     """Paint with the averaged generator; sample i is a function of the weights, the seed and i alone."""
-    painter = Painter(config, CPU)
-    painter.load(state.ema)
-    latents = (painter.latent(i, (config.seed, "benchmark")) for i in range(num))
+    sampler = Sampler(config, CPU)
+    sampler.load(state.ema)
+    latents = (sampler.latent(i, (config.seed, "benchmark")) for i in range(num))
     painted = [
-        painter.generator(painter.bring(Latent.cat(painter.filled(group))))[: len(group)]
+        sampler.generator(sampler.bring(Latent.cat(sampler.padded(group))))[: len(group)]
         for group in batched(latents, config.micro_batch_size)
     ]
     return torch.cat(painted).numpy().astype(np.float32)

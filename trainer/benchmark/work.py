@@ -15,21 +15,21 @@ import torch
 
 from trainer.benchmark import results
 from trainer.benchmark.registry import PROTOCOLS, RECIPES
-from trainer.benchmark.results import Job, Result
+from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.training import paint, train
 from trainer.config.config import Config
 from trainer.core.fields import identity_hash
 from trainer.core.migration import identities
 from trainer.core.stopping import Outcome
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 
 
-def settings(job: Job) -> Config:
+def settings(job: Trial) -> Config:
     """Return the settings of a training."""
     return RECIPES[job.protocol][job.recipe].settings(job.recipe, job.seed, job.steps)
 
 
-def kept(job: Job, out: Path) -> Result | None:
+def kept(job: Trial, out: Path) -> Result | None:
     """Return the result of a training if it was done.
 
     Raises:
@@ -38,7 +38,7 @@ def kept(job: Job, out: Path) -> Result | None:
     return results.read(job, out, identities(settings(job)))
 
 
-def train_all(jobs: Sequence[Job], out: Path, processes: int) -> Iterator[Job]:
+def train_all(jobs: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
     """Train, so many at a time, and yield each training once its result is kept."""
     if processes == 1:
         yield from (train_one(job, out) for job in jobs)
@@ -60,7 +60,7 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def train_one(job: Job, out: Path) -> Job:
+def train_one(job: Trial, out: Path) -> Trial:
     """Train, judge, and keep the result."""
     torch.set_num_threads(1)  # their number changes the bits
     start, protocol, config = time.process_time(), PROTOCOLS[job.protocol], settings(job)

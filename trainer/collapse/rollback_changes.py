@@ -20,7 +20,7 @@ from trainer.losses.penalties.base import Weighted
 GRADIENT_PENALTIES = "r1", "r2", "wgan_gp", "dragan"
 FIRST_R1 = 1.0  # where no gradient was penalised before
 
-Remedy = Callable[[Config], Config | None]
+SettingsChange = Callable[[Config], Config | None]
 """Returns the changed settings, or None where there is nothing to change."""
 
 
@@ -64,7 +64,7 @@ def only_draw(config: Config) -> Config:
     return config
 
 
-REMEDIES: dict[str, Remedy] = {
+CHANGES_BY_NAME: dict[str, SettingsChange] = {
     "learning-rate": halve_rates,
     "penalty": penalise_more,
     "augmentation": augment,
@@ -75,7 +75,7 @@ REMEDIES: dict[str, Remedy] = {
 
 def applied(config: Config, change: str) -> Config | None:
     """Return settings with a change, or None where it does not go with the rest of them."""
-    changed = REMEDIES[change](config)
+    changed = CHANGES_BY_NAME[change](config)
     return None if changed is None or any(problems(changed)) or changed.network.check() else changed
 
 
@@ -95,7 +95,7 @@ def next_change(config: Config, changes: str, before: int) -> str:
     Args:
         config: the settings in force.
         changes: of the settings.
-        before: roll-backs that the sentinel has asked for before.
+        before: roll-backs that the collapse monitor has asked for before.
     """
     names = parse_changes(changes)
     turn = [names[(before + k) % len(names)] for k in range(len(names))]

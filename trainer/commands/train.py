@@ -20,7 +20,7 @@ from trainer.config.dataset import open_data
 from trainer.core.stopping import Outcome
 from trainer.distributed.rank_environment import is_rank, refuse_crowd
 from trainer.gan.assembly import refuse_fp16
-from trainer.gan.state import fingerprint
+from trainer.gan.fingerprint import fingerprint
 from trainer.launch.job_context import Cluster
 from trainer.launch.local_processes import default_processes, end_with_parent, run_processes
 from trainer.runs.checkpoint import newest_or_refuse

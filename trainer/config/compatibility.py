@@ -65,7 +65,7 @@ def schedule_problems(config: Config) -> Iterator[str]:
 def penalty_problems(config: Config) -> Iterator[str]:
     """Yield what penalties want of the networks, and of how they are run."""
     active = {one.name: one.penalty for one in config.penalties.active()}
-    rebuilds, head = choose(DISCRIMINATORS, config.discriminator, "discriminator").rebuilds, config.network.d_head
+    rebuilds, head = choose(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs, config.network.d_head
     if config.network.size == 0 and "bcr" in active:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
@@ -88,6 +88,6 @@ def idle_weights(config: Config) -> str | None:
     always = {one.name for one in config.penalties.active() if one.weighted.every == 1}
     if config.network.d_head == "classifier" and not always & {"classes_d", "style"}:
         return "penalties.classes_d or penalties.style"
-    if DISCRIMINATORS[config.discriminator].rebuilds and "reconstruction" not in always:
+    if DISCRIMINATORS[config.discriminator].reconstructs and "reconstruction" not in always:
         return "penalties.reconstruction"
     return None

@@ -9,19 +9,19 @@ from typing import Annotated, Literal
 import tyro
 
 from trainer.augment.base import AugmentSettings
-from trainer.augment.pipeline import Disguise
+from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.compatibility import problems
 from trainer.config.groups import (
     CheckpointSettings,
+    CollapseSettings,
     MetricsSettings,
     OptimizerSettings,
-    SentinelSettings,
     TrackingSettings,
 )
 from trainer.core.fields import Refused, check_limits, group, identity, operational
 from trainer.core.registry import one_of
 from trainer.losses.objectives import OBJECTIVES
-from trainer.losses.penalties import Penalties
+from trainer.losses.penalties import Active, Penalties
 from trainer.networks import DISCRIMINATORS, GENERATORS
 from trainer.networks.network_settings import NetworkSettings
 
@@ -62,7 +62,7 @@ class Config:
     penalties: Penalties = group(Penalties)
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
-    sentinel: SentinelSettings = group(SentinelSettings)
+    collapse: CollapseSettings = group(CollapseSettings)
     anchor_every_images: int = identity(64_000, "[1, inf)")
     """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
     init_from: Path | None = operational(None)
@@ -95,13 +95,13 @@ class Config:
     log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
     sample_every_images: int = operational(64_000, "[1, inf)")
-    """Paint the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
+    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
     checkpoint_every_images: int = operational(64_000, "[1, inf)")
     """Save the state each time so many pictures were seen."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
-    """Roll back so often after NaN or Inf, or a collapse if sentinel.policy says so; then stop."""
+    """Roll back so often after NaN or Inf, or a collapse if collapse.policy says so; then stop."""
     stall_after_s: float = operational(300.0, "[1, inf)")
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
@@ -118,7 +118,7 @@ class Config:
         """Real pictures per step: d_steps updates of D, one of G."""
         return self.batch_size * self.d_steps
 
-    def due(self, every_images: int, images_seen: int) -> bool:
+    def passed(self, every_images: int, images_seen: int) -> bool:
         """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
         return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
 
@@ -139,15 +139,32 @@ class Config:
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}; "
                 f"try --batch-size {-(-self.batch_size // self.micro_batch_size) * self.micro_batch_size}"
             )
-        for part in (self.network, self.sentinel, self.metrics, self.tracking):
+        for part in (self.network, self.collapse, self.metrics, self.tracking):
             if problem := part.check():
                 raise Refused(problem)
         for problem in problems(self):
             raise Refused(problem)
 
-    def disguise(self) -> Disguise:
+    def augment_pipeline(self) -> AugmentPipeline:
         """Return what the discriminator is shown in place of the pictures."""
-        return Disguise(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+        return AugmentPipeline(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+
+    def penalty_due(self, active: Active, images_seen: int) -> bool:
+        """Tell whether a penalty is computed on the batch with which an update of D begins at `images_seen`.
+
+        G's update uses the batch of D's last update of the step.
+        """
+        if active.penalty.network_name == "d":
+            return active.due(images_seen // self.batch_size)
+        last = (images_seen + self.batch_size) % self.step_images == 0
+        return last and active.due(images_seen // self.step_images)
+
+    def initial_scalars(self) -> dict[str, float]:
+        """Return the running scalars of penalties and augmentation before the first step, by name."""
+        initial = self.augment_pipeline().initial_scalars()
+        for active in self.penalties.active():
+            initial |= active.initial_scalars()
+        return initial
 
     def check_world(self, size: int) -> None:
         """Refuse more processes than micro-batches.

@@ -26,20 +26,43 @@ Values = Mapping[str, Any]
 Names = Mapping[str, str]
 """Old name: new name, each dotted; that of a group stands for all in it."""
 
-SETTINGS: dict[int, Names] = {2: {}}
+SETTINGS: dict[int, Names] = {2: {"sentinel": "collapse"}}
 """By format: the settings that it calls otherwise than the one before."""
 ADDED: dict[int, Values] = {2: {}}
 """By format: the identity settings that the one before had not, with the values that give its bits."""
-SCALARS: dict[int, Names] = {2: {}}
+SCALARS: dict[int, Names] = {
+    2: {
+        "sentinel": "collapse_monitor",
+        "collapse_monitor.state": "collapse_monitor.health",
+        "collapse_monitor.before": "collapse_monitor.previous_health",
+        "collapse_monitor.badness": "collapse_monitor.severity",
+        "collapse_monitor.size": "collapse_monitor.magnitude",
+        "collapse_monitor.last.size": "collapse_monitor.last.magnitude",
+        "collapse_monitor.best.size": "collapse_monitor.best.magnitude",
+        "collapse_monitor.last.strangeness": "collapse_monitor.last.distance_to_data",
+        "collapse_monitor.best.strangeness": "collapse_monitor.best.distance_to_data",
+    }
+}
 """By format: the values of a state (state.json) that it calls otherwise than the one before."""
-TENSORS: dict[int, Names] = {2: {}}
+TENSORS: dict[int, Names] = {2: {"memory": "running_scalars"}}
 """By format: the same for tensors (state.safetensors)."""
+COLUMNS: dict[int, Names] = {
+    2: {
+        "sentinel": "collapse",
+        "collapse/state": "collapse/health",
+        "collapse/size": "collapse/magnitude",
+        "collapse/strangeness": "collapse/distance_to_data",
+    }
+}
+"""By format: the same for columns of metrics.jsonl, whose names have / in place of a dot."""
+EVENTS: dict[int, Names] = {2: {"sentinel": "collapse alarm"}}
+"""By format: the kinds of events.jsonl that it calls otherwise than the one before."""
 
 
-def renamed(name: str, names: Names) -> str:
-    """Return what a dotted name is called now."""
+def renamed(name: str, names: Names, separator: str = ".") -> str:
+    """Return what a name is called now."""
     for old, new in names.items():
-        if name == old or name.startswith(f"{old}."):
+        if name == old or name.startswith(old + separator):
             name = new + name[len(old) :]
     return name
 
@@ -97,10 +120,22 @@ def plan_step(values: dict[str, Any], schema: int) -> dict[str, Any]:
     return values | {"project": moved(values.get("project", {}), SETTINGS[schema])}
 
 
+def metrics_step(row: dict[str, Any], schema: int) -> dict[str, Any]:
+    """metrics.jsonl: the columns of a row."""
+    return {renamed(name, COLUMNS[schema], "/"): value for name, value in row.items()}
+
+
+def event_step(row: dict[str, Any], schema: int) -> dict[str, Any]:
+    """events.jsonl: what happened."""
+    return row | {"kind": EVENTS[schema].get(row["kind"], row["kind"])} if "kind" in row else row
+
+
 STEPS: Mapping[str, Callable[[dict[str, Any], int], dict[str, Any]]] = {
     "config.json": config_step,
     "state.json": state_step,
     "plan.json": plan_step,
+    "metrics.jsonl": metrics_step,
+    "events.jsonl": event_step,
 }
 """By file: from the values of the format before to those of a format. All others hold what they always held."""
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-Memory = dict[str, Tensor]
+RunningScalars = dict[str, Tensor]
 """float32 scalars by name; the host never waits for one."""
 
 
 @contextmanager
-def finite_only(memory: Memory) -> Iterator[None]:
+def finite_only(memory: RunningScalars) -> Iterator[None]:
     """Undo what becomes of a scalar inside if it is not finite, as after an fp16 overflow in a forward pass."""
     before = {name: value.clone() for name, value in memory.items()}
     yield

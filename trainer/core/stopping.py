@@ -33,6 +33,14 @@ class Outcome(IntEnum):
     """Asked twice by SIGINT: stopped at once; the last durable checkpoint serves."""
 
 
+class Failed(Exception):
+    """The run cannot go on; the message says why."""
+
+
+class Diverged(Failed):
+    """It cannot go on with its settings, however often it is started again."""
+
+
 class StopRequest:
     r"""A flag that signals set, and that the step carries to all processes.
 

@@ -1,4 +1,4 @@
-"""Small exchanges of plain values between the processes, outside the step."""
+"""Exchanges between ranks: plain values from outside the step, and tensors from peer to peer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+from torch import Tensor
 
 from trainer.core.fields import Refused
 from trainer.distributed.world import World
@@ -41,3 +42,11 @@ def gather(world: World, value: T) -> list[T]:
     values: list[Any] = [None] * world.size
     dist.all_gather_object(values, value)
     return values
+
+
+def transfer(sends: list[tuple[Tensor, int]], receives: list[tuple[Tensor, int]]) -> None:
+    """Exchange tensors with peers; those between the same two ranks arrive in the order in which they are listed."""
+    operations = [dist.P2POp(dist.irecv, tensor, peer) for tensor, peer in receives]
+    operations += [dist.P2POp(dist.isend, tensor, peer) for tensor, peer in sends]
+    for request in dist.batch_isend_irecv(operations):
+        request.wait()

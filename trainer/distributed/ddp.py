@@ -12,25 +12,25 @@ from typing import Any
 import torch.distributed as dist
 from accelerate import Accelerator
 
-from trainer.distributed.flat_buffer import Layout, Packet
+from trainer.distributed.flat_buffer import FlatBuffer, FlatLayout
 from trainer.distributed.world import World
 
 
 class DdpReduction:
-    """Averages gradients over all micro-batches with DDP, and the rest of the packets with one all-reduce.
+    """Averages gradients over all micro-batches with DDP, and the rest of the flat buffers with one all-reduce.
 
     The arguments are those of `ExactReduction`, with a layout without gradients.
     """
 
-    def __init__(self, layout: Layout, micro_batches: int, world: World, accelerator: Accelerator) -> None:
+    def __init__(self, layout: FlatLayout, micro_batches: int, world: World, accelerator: Accelerator) -> None:
         self.layout = layout
         self.accelerator = accelerator
         self.world = world
         self.micro_batches = micro_batches
         self.last = world.share(micro_batches)[-1]
         self.network: Callable[..., Any] = accelerator.prepare_model(layout.network)
-        self.sum = Packet(layout)
-        self.packet = Packet(layout)
+        self.sum = FlatBuffer(layout)
+        self.buffer = FlatBuffer(layout)
         self.clear()
 
     def clear(self) -> None:
@@ -40,21 +40,21 @@ class DdpReduction:
             parameter.grad = None
 
     @contextmanager
-    def micro_batch(self, j: int) -> Iterator[Packet]:
-        """Collect what micro-batch j gives; the gradients travel during the last one's backward pass."""
-        self.packet.begin()
+    def micro_batch(self, j: int) -> Iterator[FlatBuffer]:
+        """Accumulate micro-batch j; the gradients travel during the backward pass of the last one."""
+        self.buffer.begin()
         if j == self.world.share(self.micro_batches)[0]:
             self.clear()
         if j == self.last:
-            yield self.packet
+            yield self.buffer
         else:
             with self.accelerator.no_sync(self.network):
-                yield self.packet
-        self.packet.finish()
-        self.sum.flat.add_(self.packet.flat)
+                yield self.buffer
+        self.buffer.finish()
+        self.sum.flat.add_(self.buffer.flat)
 
-    def mean(self) -> Packet:
-        """Return the mean packet; DDP has averaged the ranks' sums of gradients already."""
+    def mean(self) -> FlatBuffer:
+        """Return the mean buffer; DDP has averaged the ranks' sums of gradients already."""
         if self.world.size > 1:
             dist.all_reduce(self.sum.flat)
         self.sum.flat.div_(self.micro_batches)

@@ -1,4 +1,4 @@
-"""What one micro-batch gives to one network's update, in one flat tensor, so that one exchange moves it all."""
+"""Gradients, batch statistics and scalars of one network in one flat tensor, so that one exchange moves them all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trainer.networks.batch_norm import BatchStatistics
 
 
-class Layout:
+class FlatLayout:
     """Where a network's gradients, batch statistics and named scalars lie in a flat tensor of its weights' type.
 
     That is float32 in training, and float64 where gradients are tested. Each gradient has the strides of its parameter,
@@ -27,10 +27,10 @@ class Layout:
         self.numel = self.gradients_numel + self.statistics.flat.numel() + len(scalars)
 
 
-class Packet:
+class FlatBuffer:
     """One flat tensor of a layout, and views into it."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: FlatLayout) -> None:
         self.layout = layout
         self.flat = torch.zeros(layout.numel, device=layout.device, dtype=layout.dtype)
         sizes = [layout.gradients_numel, layout.statistics.flat.numel(), len(layout.scalars)]
@@ -43,7 +43,7 @@ class Packet:
                 offset += p.numel()
 
     def attach(self) -> None:
-        """Make this packet's gradients those of the network's parameters."""
+        """Let this buffer's gradients be the `.grad` of the network's parameters."""
         for parameter, view in zip(self.layout.parameters, self.views, strict=False):
             parameter.grad = view
 
@@ -63,5 +63,5 @@ class Packet:
         self.statistics.copy_(self.layout.statistics.flat)
 
     def named_scalars(self) -> dict[str, Tensor]:
-        """Return copies of the scalars: the packet itself is written again in the next update."""
+        """Return copies of the scalars: the buffer itself is written again in the next update."""
         return dict(zip(self.layout.scalars, self.scalars.clone(), strict=True))

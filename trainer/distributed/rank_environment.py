@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from trainer.core.fields import Refused
 
 PLACES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK")
-MEETING = ("MASTER_ADDR", "MASTER_PORT")
+RENDEZVOUS = ("MASTER_ADDR", "MASTER_PORT")
 FOREIGN = {
     *PLACES,
-    *MEETING,
+    *RENDEZVOUS,
     *("ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "FORK_LAUNCHED"),
     # One thread a process: OMP_NUM_THREADS says it to all, unless one of these says otherwise.
     *("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "BLIS_NUM_THREADS", "MKL_NUM_THREADS", "MKL_DYNAMIC"),
@@ -64,7 +64,7 @@ def rank_environment(
 
 def become_rank(rank: int, local_rank: int, size: int, local_size: int) -> None:
     """Make this process a rank, which meets the others where MASTER_ADDR and MASTER_PORT say."""
-    meeting = {name: os.environ[name] for name in MEETING if name in os.environ}
+    meeting = {name: os.environ[name] for name in RENDEZVOUS if name in os.environ}
     mine = rank_environment(os.environ, rank, local_rank, size, local_size) | meeting
     for name in os.environ.keys() - mine.keys():
         del os.environ[name]

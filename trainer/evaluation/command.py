@@ -14,7 +14,7 @@ from trainer.distributed.rank_environment import is_rank, refuse_crowd
 from trainer.distributed.world import World
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.best_checkpoint import choose_best
-from trainer.evaluation.plan import Plan
+from trainer.evaluation.plan import EvaluationPlan
 from trainer.evaluation.prepare import prepare, settled
 from trainer.launch.local_processes import common, end_with_parent, run_group, wait_for_main
 
@@ -80,7 +80,7 @@ def evaluate(args: Evaluate, world: World) -> Outcome:
     return Outcome.FINISHED
 
 
-def conclude(args: Evaluate, plan: Plan, world: World) -> Outcome:
+def conclude(args: Evaluate, plan: EvaluationPlan, world: World) -> Outcome:
     """Extract with the others, and measure, show and write."""
     plan.extract(world)
     evaluation = plan.measure()

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from trainer.distributed.numerical_environment import environment
 from trainer.distributed.world import World
-from trainer.evaluation.source import Labels, Source
+from trainer.evaluation.source import ImageSource, Labels
 from trainer.evaluation.store import Arrays, Group, Store, groups
 from trainer.extractors import Extractor
 from trainer.extractors.base import usual_device
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 SCHEMA = "1"
 
 
 @dataclass(frozen=True)
-class Task:
+class ExtractionTask:
     """The first `count` pictures of a source, as an extractor sees them.
 
     Args:
@@ -35,7 +35,7 @@ class Task:
         evaluation: that features of painted pictures belong to.
     """
 
-    source: Source
+    source: ImageSource
     extractor: Extractor | None
     count: int
     kept: int
@@ -113,5 +113,5 @@ class Seen:
 
     features: npt.NDArray[np.float32] | None  # (n, d)
     probabilities: npt.NDArray[np.float32] | None  # (n, C)
-    pictures: Pictures  # of the first ones only
+    pictures: Images  # of the first ones only
     labels: Labels | None  # (n,)

@@ -12,8 +12,8 @@ from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.evaluation.source import Folder, Labels, Rows, Shards
 from trainer.runs.checkpoint import MANIFEST, Checkpoint, sha256
-from trainer.runs.trained_generator import Brush, Studio, class_names
-from trainer.sampling.sampler import Pictures
+from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names
+from trainer.sampling.sampler import Images
 
 
 class Painted:
@@ -50,17 +50,17 @@ class Painted:
         self.key = ("painted", sha256(checkpoint.path / MANIFEST), seed_set, self.told.key[1] if self.told else "")
 
     @cached_property
-    def studio(self) -> Studio:
+    def trained(self) -> TrainedGenerator:
         """Made by those processes only that paint."""
-        return Studio(self.run, Brush(checkpoint=self.checkpoint.path.name))
+        return TrainedGenerator(self.run, SamplingOptions(checkpoint=self.checkpoint.path.name))
 
-    def pictures(self, rows: Rows) -> Pictures:
+    def pictures(self, rows: Rows) -> Images:
         """Paint pictures."""
         labels = self.labels(rows)
         key = ("evaluation", self.seed_set)
         chosen = [None] * len(rows) if labels is None else self.indices[labels].tolist()
-        latents = (self.studio.painter.latent(i, key, c) for i, c in zip(rows.tolist(), chosen, strict=True))
-        return np.concatenate(list(self.studio.painter.paint_all(latents)))
+        latents = (self.trained.sampler.latent(i, key, c) for i, c in zip(rows.tolist(), chosen, strict=True))
+        return np.concatenate(list(self.trained.sampler.generate_from(latents)))
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes that are painted, by their places in `classes`."""

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
-from trainer.sampling.sampler import GAP, Pictures
+from trainer.sampling.sampler import GAP, Images
 
 NEIGHBOURS = 5
 SHOWN = 16  # painted pictures: those nearest to a real one
@@ -18,7 +18,9 @@ SHOWN = 16  # painted pictures: those nearest to a real one
 Features = npt.NDArray[np.floating]
 
 
-def nearest_pictures(fake: Task, real: Task, fake_features: Features, real_features: Features) -> bytes:
+def nearest_pictures(
+    fake: ExtractionTask, real: ExtractionTask, fake_features: Features, real_features: Features
+) -> bytes:
     """Return a PNG: one line for each of the fakes nearest to a real picture, itself and then its neighbours.
 
     Args:
@@ -36,6 +38,6 @@ def nearest_pictures(fake: Task, real: Task, fake_features: Features, real_featu
     return file.getvalue()
 
 
-def wide(picture: npt.NDArray[np.uint8]) -> Pictures:
+def wide(picture: npt.NDArray[np.uint8]) -> Images:
     """Set a picture (h, w, 3) off from what follows on its right."""
     return np.pad(picture, ((0, 0), (0, GAP), (0, 0)), constant_values=255)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainer.core.fields import Refused
 from trainer.distributed.world import World
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.evaluation.figures import Figure, Sides
 from trainer.evaluation.nearest_images import nearest_pictures
 from trainer.evaluation.report import Evaluation
@@ -22,7 +22,7 @@ NEAREST = "nearest.png"
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """An evaluation, ready to be computed."""
 
     run: RunFolder | None
@@ -31,9 +31,9 @@ class Plan:
     left_out: Mapping[str, str]
     label: str
     """Of the extractor, for the columns; empty: none is needed."""
-    fake: Task
-    real: Task
-    held_out: Task | None
+    fake: ExtractionTask
+    real: ExtractionTask
+    held_out: ExtractionTask | None
 
     @property
     def count(self) -> int:

@@ -9,12 +9,12 @@ from trainer.core.fields import Refused
 from trainer.core.registry import choose
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.best_checkpoint import best_checkpoint
-from trainer.evaluation.extraction import Task
+from trainer.evaluation.extraction import ExtractionTask
 from trainer.evaluation.figures import PICTURES
 from trainer.evaluation.generated_source import Painted
-from trainer.evaluation.plan import Plan, none_left
+from trainer.evaluation.plan import EvaluationPlan, none_left
 from trainer.evaluation.reference_conventions import like
-from trainer.evaluation.source import OF_FAKES, Folder, Labels, Rows, Shards, Source, open_fixed
+from trainer.evaluation.source import OF_FAKES, Folder, ImageSource, Labels, Rows, Shards, open_fixed
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
 from trainer.extractors.base import Missing
 from trainer.extractors.conventions import CONVENTIONS, Convention
@@ -24,7 +24,7 @@ from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import named_checkpoint
 from trainer.sampling.image_files import check_parent
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 LEAST = 2  # pictures of each side
 
@@ -52,7 +52,7 @@ def settled(args: Evaluate) -> Evaluate:
     return replace(args, checkpoint=found.path.name)
 
 
-def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Folder]:
+def sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Shards | Folder]:
     """Open the pictures that are measured, and the real ones.
 
     Raises:
@@ -72,7 +72,7 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[Source, Shards | Fol
     return Painted(run.path, config, checkpoint, args.seed_set, real), real
 
 
-def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
+def prepare(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
     """Return what the evaluation compares, ready to be computed.
 
     Args:
@@ -109,15 +109,17 @@ def prepare(args: Evaluate, classifier: Missing = "learn") -> Plan:
     whole = any(metric.against == "all" for metric in measured)
     reals = real.count if whole else min(2 * count, real.count)  # the second half of them is for the floor
     kept, cache = PICTURES if "pictures" in wanted else 0, args.cache.expanduser()
-    return Plan(
+    return EvaluationPlan(
         run,
         facts(args, fake, real, count, extractor),
         measured,
         left_out,
         "/".join(filter(None, (extractor.label if extractor else "", args.like and f"like-{args.like}"))),
-        Task(fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))),
-        Task(real, extractor, reals, min(2 * kept, reals), cache),
-        Task(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
+        ExtractionTask(
+            fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))
+        ),
+        ExtractionTask(real, extractor, reals, min(2 * kept, reals), cache),
+        ExtractionTask(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
     )
 
 
@@ -145,7 +147,7 @@ def open_extractor(
 def labelled(real: Shards | Folder) -> Labelled:
     """Return the real pictures with their classes, for a classifier of them."""
 
-    def read(rows: Rows) -> tuple[Pictures, Labels]:
+    def read(rows: Rows) -> tuple[Images, Labels]:
         labels = real.labels(rows)
         assert labels is not None
         return real.pictures(rows), labels
@@ -153,7 +155,9 @@ def labelled(real: Shards | Folder) -> Labelled:
     return Labelled(real.name, real.key, real.classes, real.count, read)
 
 
-def missing_needs(fake: Source, real: Source, held_out: Source | None, extractor: Extractor | None) -> dict[str, str]:
+def missing_needs(
+    fake: ImageSource, real: ImageSource, held_out: ImageSource | None, extractor: Extractor | None
+) -> dict[str, str]:
     """Return what metrics may need and is not to be had here, with the reason in words."""
     missing = {}
     if held_out is None:
@@ -168,7 +172,9 @@ def missing_needs(fake: Source, real: Source, held_out: Source | None, extractor
     return missing
 
 
-def facts(args: Evaluate, fake: Source, real: Source, count: int, extractor: Extractor | None) -> dict[str, object]:
+def facts(
+    args: Evaluate, fake: ImageSource, real: ImageSource, count: int, extractor: Extractor | None
+) -> dict[str, object]:
     """Return what the figures hold for."""
     return {
         "images_seen": fake.checkpoint.images_seen if isinstance(fake, Painted) else None,

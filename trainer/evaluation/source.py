@@ -21,7 +21,7 @@ from shards.images.decode import Decoding, Picture, decode
 from shards.images.exclusion import REASONS, Excluded
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]  # (n,)
@@ -36,7 +36,7 @@ OF_REALS: Order = ()
 OF_FAKES: Order = ("fakes",)
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A set of pictures of one size."""
 
     @property
@@ -55,7 +55,7 @@ class Source(Protocol):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes; empty: the pictures have no labels."""
 
-    def pictures(self, rows: Rows) -> Pictures:
+    def pictures(self, rows: Rows) -> Images:
         """Return the pictures of these numbers: (n, h, w, 3)."""
 
     def labels(self, rows: Rows) -> Labels | None:
@@ -97,7 +97,7 @@ class Shards:
         """Return the pictures that were kept out of the training, if any were."""
         return Shards(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
 
-    def pictures(self, rows: Rows) -> Pictures:
+    def pictures(self, rows: Rows) -> Images:
         """Read pictures."""
         return self.reader(shuffled(rows, self.count, self.order)).images
 
@@ -146,7 +146,7 @@ class Folder:
             total.update(xxhash.xxh3_128_digest(read(file)))
         return total.hexdigest()
 
-    def pictures(self, rows: Rows) -> Pictures:
+    def pictures(self, rows: Rows) -> Images:
         """Decode pictures.
 
         Raises:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainer.core.iteration import batched
 from trainer.core.registry import choose
-from trainer.extractors.resize import FILTERS, Pictures
+from trainer.extractors.resize import FILTERS, Images
 
 BATCH = 32
 DIGITS = 8  # of a hash, in a label
@@ -101,7 +101,7 @@ class Extractor:
         """Its name in columns of figures: what has another label is not comparable."""
         return f"{self.name}-{self.version}/{self.resize}-{self.network.size}/uint8"
 
-    def __call__(self, pictures: Pictures) -> Features:
+    def __call__(self, pictures: Images) -> Features:
         """Look at pictures.
 
         Args:
@@ -112,7 +112,7 @@ class Extractor:
         return Features(np.concatenate([features for features, _ in seen]), np.concatenate(told) if told else None)
 
     @torch.inference_mode()
-    def see(self, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+    def see(self, pictures: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
         """Look at no more than a batch, filled up with its last picture."""
         count, size = len(pictures), self.network.size
         x = self.filter(pictures, size)
@@ -139,7 +139,7 @@ class Labelled:
     key: tuple[str, ...]
     classes: tuple[str, ...]
     count: int
-    read: Callable[[npt.NDArray[np.int64]], tuple[Pictures, npt.NDArray[np.int64]]]
+    read: Callable[[npt.NDArray[np.int64]], tuple[Images, npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)

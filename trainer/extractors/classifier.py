@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy, relu
 from shards.dataset.order import permute
 from trainer.core.fields import Refused
 from trainer.extractors.base import USUAL, Extractor, Labelled, Network, Options, Outputs, exact, usual_device
-from trainer.extractors.resize import Pictures, clean
+from trainer.extractors.resize import Images, clean
 from trainer.extractors.weights import Weights, drawn, filled, fingerprint
 
 SCHEMA = "1"  # of all that decides what is learnt: another one, another classifier
@@ -189,7 +189,7 @@ def learnt_and_kept(path: Path, data: Labelled) -> tuple[Weights, float]:
         Refused: it cannot be kept.
     """
 
-    def read(rows: Places) -> tuple[Pictures, Places]:
+    def read(rows: Places) -> tuple[Images, Places]:
         with suppress(OSError):  # if it matters, `keep` says so
             path.parent.mkdir(parents=True, exist_ok=True)
             life(path).touch()

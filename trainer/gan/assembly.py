@@ -10,19 +10,26 @@ from typing import Literal, NoReturn
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import parametrize
 
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.migration import identities
 from trainer.distributed.ddp import DdpReduction
-from trainer.distributed.flat_buffer import Layout
+from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
-from trainer.gan.network_update import Player
+from trainer.gan.network_update import NetworkUpdate
+from trainer.gan.optimizers import adam
 from trainer.gan.state import TrainState
 from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
-from trainer.losses.discriminator_pass import Game
+from trainer.losses.discriminator_pass import Models
 from trainer.losses.objectives import OBJECTIVES, TopK
+from trainer.networks import build_discriminator, build_generator, initialise
+
+# torch's own, twice as large, is not finite in fp16, and gradient penalties multiply by it in fp16.
+INITIAL_LOSS_SCALE = 2.0**15
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -64,14 +71,46 @@ def world_of(accelerator: Accelerator) -> World:
     return World(accelerator.process_index, accelerator.num_processes)
 
 
-Reduce = Callable[[Layout], Reduction]
-"""Says how the packets of a layout become their mean."""
+def create_state(config: Config, dataset: str, device: torch.device, draw: bool = True) -> TrainState:
+    """Return the state of a run that has seen nothing; every bit of it follows from the settings.
+
+    Args:
+        config: of the run.
+        dataset: hash of the dataset's index.
+        device: of the networks.
+        draw: draw the weights. Where a checkpoint is loaded next that is wasted, and takes long for large networks.
+    """
+    generator = build_generator(config.generator, config.network)
+    discriminator = build_discriminator(config.discriminator, config.network)
+    for network, role in ((generator, "generator"), (discriminator, "discriminator")):
+        if draw:
+            initialise(network, config.seed, role)
+        if config.channels_last:
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        network.to(device)
+    fp16 = config.mixed_precision == "fp16"
+    return TrainState(
+        generator,
+        discriminator,
+        {name: p.detach().clone() for name, p in generator.named_parameters()},
+        adam(generator, config.optimizer.g_lr, config.optimizer),
+        adam(discriminator, config.optimizer.d_lr, config.optimizer),
+        GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
+        GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
+        {name: torch.tensor(value, device=device) for name, value in config.initial_scalars().items()},
+        dataset,
+        identities(config),
+    )
+
+
+Reduce = Callable[[FlatLayout], Reduction]
+"""Makes the reduction of a network's flat buffers."""
 
 
 def reduce_exactly(config: Config, world: World) -> Reduce:
     """Return the exact reduction for all micro-batches of the run."""
 
-    def reduce(layout: Layout) -> Reduction:
+    def reduce(layout: FlatLayout) -> Reduction:
         called = torch.compile(layout.network) if config.compile else layout.network
         return ExactReduction(layout, called, config.micro_batches, world)
 
@@ -86,26 +125,26 @@ def reduce_as_asked(config: Config, accelerator: Accelerator) -> Reduce:
     return lambda layout: DdpReduction(layout, config.micro_batches, world, accelerator)
 
 
-def player(config: Config, state: TrainState, name: Literal["g", "d"], reduce: Reduce) -> Player:
+def network_update(config: Config, state: TrainState, name: Literal["g", "d"], reduce: Reduce) -> NetworkUpdate:
     """Return one of the two networks with all that its update needs."""
     g = name == "g"
-    penalties = [active for active in config.penalties.active() if active.penalty.player == name]
+    penalties = [active for active in config.penalties.active() if active.penalty.network_name == name]
     scalars = (G_SCALARS if g else D_SCALARS) + tuple(s for active in penalties for s in active.scalars)
     network = state.generator if g else state.discriminator
-    layout = Layout(network, scalars, with_gradients=config.reduction == "exact")
-    return Player(
+    layout = FlatLayout(network, scalars, with_gradients=config.reduction == "exact")
+    return NetworkUpdate(
         name,
         reduce(layout),
         state.g_optimizer if g else state.d_optimizer,
         state.g_scaler if g else state.d_scaler,
         config.optimizer,
         penalties,
-        state.memory,
-        config.step_images if g else config.batch_size,
+        state.running_scalars,
+        config.penalty_due,
     )
 
 
-def precision(autocast: Autocast) -> Autocast:
+def caching_autocast(autocast: Autocast) -> Autocast:
     """Return a context in which each weight is cast and normalised once."""
 
     @contextmanager
@@ -119,10 +158,10 @@ def precision(autocast: Autocast) -> Autocast:
 def assemble(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
     """Return the step that trains `state`."""
     return GanStep(
-        player(config, state, "g", reduce),
-        player(config, state, "d", reduce),
+        network_update(config, state, "g", reduce),
+        network_update(config, state, "d", reduce),
         OBJECTIVES[config.objective],
         TopK(config.top_k, config.top_k_images),
-        Game(state.generator, state.discriminator, config.disguise(), state.memory),
-        precision(autocast),
+        Models(state.generator, state.discriminator, config.augment_pipeline(), state.running_scalars),
+        caching_autocast(autocast),
     )

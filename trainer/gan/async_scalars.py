@@ -11,7 +11,7 @@ Row = tuple[int, dict[str, float]]
 """Images seen, and the scalars of the step that ended there."""
 
 
-class LateScalars:
+class AsyncScalars:
     """On a GPU scalars arrive one step late, while the next step runs; on a CPU at once.
 
     Every process sees the same scalars after the same step, so what they decide from them they decide together.

@@ -22,7 +22,6 @@ from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
 from trainer.losses.batch import Batch
-from trainer.losses.penalties import Active
 from trainer.networks import GENERATORS
 from trainer.networks.base import Latent
 
@@ -34,24 +33,23 @@ def order_of(config: Config, reader: Reader) -> Order:
     return Order(reader.split.shard_samples, config.seed, config.order_window)
 
 
-class Feed:
+class BatchLoader:
     """The batches of this process, step after step, from any point of the run.
 
     Args:
         config, world, device: of the run.
         reader: of the training split.
-        record: the folder in which to note each micro-batch's planned and used samples; None: nowhere.
+        plan: the folder for the planned and the used samples of each micro-batch, if the settings want them recorded.
     """
 
-    def __init__(self, config: Config, world: World, device: torch.device, reader: Reader, record: Path | None) -> None:
+    def __init__(self, config: Config, world: World, device: torch.device, reader: Reader, plan: Path) -> None:
         self.config, self.device, self.reader = config, device, reader
         self.record: IO[str] | None = None
-        if record:
-            record.mkdir(parents=True, exist_ok=True)
-            self.record = (record / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
+        if config.record_samples:
+            plan.mkdir(parents=True, exist_ok=True)
+            self.record = (plan / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
         self.share = world.share(config.micro_batches)
         self.order = order_of(config, reader)
-        self.drawer = Drawer(config)
 
     def plan(self, images_seen: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the planned samples of each of this process's micro-batches, without end."""
@@ -60,21 +58,28 @@ class Feed:
             for j in self.share:
                 yield self.order(np.arange(first + j * size, first + (j + 1) * size))
 
-    def steps(self, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
-        """Yield for each step this process's micro-batches of each of D's updates."""
-        made = self.made(images_seen, draws)
-        for step, notes in ahead(made) if self.config.workers else made:
+    def steps(self, in_force: Config, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
+        """Yield for each step this rank's micro-batches of each of D's updates.
+
+        Args:
+            in_force: the settings that say what the updates draw: a rollback may have changed them.
+            images_seen: where to begin.
+            draws: of the steps from there on.
+        """
+        self.random_inputs = RandomInputs(in_force)
+        made = self.build_steps(images_seen, draws)
+        for step, notes in prefetch(made) if self.config.workers else made:
             if self.record:
                 self.record.writelines(notes)
             yield step
 
-    def made(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
+    def build_steps(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
         """Make each step's micro-batches, and what is to be noted of them once they are used."""
         samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
         for first in itertools.count(images_seen, self.config.step_images):
             starts = range(first, first + self.config.step_images, self.config.batch_size)
             taken = [[(next(samples), start, j) for j in self.share] for start in starts]
-            notes = [note(*one) for update in taken for one in update] if self.record else []
+            notes = [record_line(*one) for update in taken for one in update] if self.record else []
             yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], notes
 
     def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
@@ -84,7 +89,7 @@ class Feed:
         if config.flip:
             flips = draws.flips(images_seen, micro_batch, size).numpy()
             images[flips] = images[flips, :, ::-1]
-        latent, extra = self.drawer(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
+        latent, extra = self.random_inputs(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
         return Batch(
             micro_batch,
             images_seen,
@@ -101,13 +106,13 @@ class Feed:
         return tensor.to(self.device, non_blocking=True)
 
 
-def note(samples: Samples, images_seen: int, micro_batch: int) -> str:
+def record_line(samples: Samples, images_seen: int, micro_batch: int) -> str:
     """Return a line on the planned and the used samples of one micro-batch."""
     row = {"planned": samples.planned.tolist(), "used": samples.used.tolist()}
     return json.dumps({"images_seen": images_seen, "micro_batch": micro_batch} | row) + "\n"
 
 
-def ahead(source: Iterator[T]) -> Iterator[T]:
+def prefetch(source: Iterator[T]) -> Iterator[T]:
     """Make the next item in a thread while the last one is used."""
     with ThreadPoolExecutor(1, "ahead") as pool:
         coming = pool.submit(next, source)
@@ -117,12 +122,12 @@ def ahead(source: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-class Drawer:
+class RandomInputs:
     """Draws on the CPU all that the updates of one micro-batch want, each part with a key of its own."""
 
     def __init__(self, config: Config) -> None:
         self.config, self.network = config, config.network
-        self.generator, self.disguise = GENERATORS[config.generator], config.disguise()
+        self.generator, self.augment_pipeline = GENERATORS[config.generator], config.augment_pipeline()
         self.penalties = list(config.penalties.active())
 
     def __call__(
@@ -131,18 +136,11 @@ class Drawer:
         """Return the latent, and the draws of augmentation and of the penalties that are due."""
         rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
         n, size = len(label), self.network.size
-        parts = {purpose: self.disguise.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
+        parts = {purpose: self.augment_pipeline.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
         for active in self.penalties:
-            if self.due(active, images_seen):
+            if self.config.penalty_due(active, images_seen):
                 parts[active.name] = active.penalty.draw(rng(active.name), n, size)
         return self.generator.draw(self.network, rng("z"), label), parts
-
-    def due(self, active: Active, images_seen: int) -> bool:
-        """Tell whether a penalty is computed in D's update that begins at `images_seen`, or in G's after it."""
-        if active.penalty.player == "d":
-            return active.due(images_seen // self.config.batch_size)
-        last = (images_seen + self.config.batch_size) % self.config.step_images == 0
-        return last and active.due(images_seen // self.config.step_images)
 
 
 def to_device(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool = True) -> Tensor:

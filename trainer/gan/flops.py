@@ -18,9 +18,8 @@ from torch.utils.flop_counter import flop_registry
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
-from trainer.gan.batches import Drawer
-from trainer.gan.state import TrainState
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.batches import RandomInputs
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 
@@ -76,7 +75,7 @@ def flops_per_image(config: Config) -> float:
     # All pictures cost the same but where there is one micro-batch: then D's fakes serve G too.
     config = replace(config, batch_size=min(config.micro_batches, 2) * config.micro_batch_size, compile=False)
     with without_data():
-        state = TrainState.create(config, "flops", torch.device("cpu"), draw=False)
+        state = create_state(config, "flops", torch.device("cpu"), draw=False)
         step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
         known: dict[tuple[str, ...], int] = {}
         total, steps = 0, cycle(config)
@@ -96,10 +95,10 @@ def updates(config: Config, images_seen: int) -> list[list[Batch]]:
     n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
     real = torch.zeros(n, 3, size, size).contiguous(memory_format=torch.channels_last)
-    drawer = Drawer(config)
+    random_inputs = RandomInputs(config)
 
     def batch(start: int, micro_batch: int) -> Batch:
-        latent, draws = drawer(Draws(0, 0), label, start, micro_batch)
+        latent, draws = random_inputs(Draws(0, 0), label, start, micro_batch)
         return Batch(micro_batch, start, real, latent, draws, 0)
 
     starts = range(images_seen, images_seen + config.step_images, config.batch_size)

@@ -1,9 +1,9 @@
-"""One of the two networks of the game, with all that an update of it needs."""
+"""One update of one network: gradients of its loss, their mean over all micro-batches, the optimizer step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -11,26 +11,26 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from trainer.config.groups import OptimizerSettings
-from trainer.core.running_scalars import Memory, finite_only
-from trainer.distributed.flat_buffer import Packet
+from trainer.core.running_scalars import RunningScalars, finite_only
+from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.distributed.reduction import Reduction
 from trainer.gan.optimizers import set_rates
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.penalties import Active
 from trainer.networks.spectral_norm import advance_spectral_norm
 
 
-class Player:
-    """Collects the gradients of its loss and its penalties, reduces them, and steps.
+class NetworkUpdate:
+    """Updates G or D: `micro_batch` and `backward` for each micro-batch of this rank's share, then `apply` once.
 
     Args:
         name: g or d.
-        reduction: of its packets; the scalars in them are those of the step and of the penalties.
-        optimizer, scaler: its own.
-        settings: what the optimizer's schedules are.
-        penalties: those of its loss.
-        memory: of all penalties; a part of the state.
-        update_images: pictures seen from one of its updates to the next.
+        reduction: averages this network's flat buffers, whose scalars are those of the step and of the penalties.
+        optimizer, scaler: of this network.
+        settings: the optimizer's schedules.
+        penalties: those of this network's loss.
+        running_scalars: of all penalties; a part of the training state.
+        due: tells of a penalty and of the images seen when an update begins whether the update computes it.
     """
 
     def __init__(
@@ -41,21 +41,22 @@ class Player:
         scaler: GradScaler,
         settings: OptimizerSettings,
         penalties: Sequence[Active],
-        memory: Memory,
-        update_images: int,
+        running_scalars: RunningScalars,
+        due: Callable[[Active, int], bool],
     ) -> None:
         self.name, self.reduction, self.optimizer, self.scaler = name, reduction, optimizer, scaler
-        self.settings, self.penalties, self.memory, self.update_images = settings, penalties, memory, update_images
+        self.settings, self.penalties, self.is_due = settings, penalties, due
+        self.running_scalars = running_scalars
         self.lr = settings.g_lr if name == "g" else settings.d_lr
         self.network, self.statistics = reduction.layout.network, reduction.layout.statistics
         self.one = torch.ones((), device=reduction.layout.device)
 
     def due(self, images_seen: int) -> list[Active]:
         """Return the penalties that the update which begins at `images_seen` computes."""
-        return [active for active in self.penalties if active.due(images_seen // self.update_images)]
+        return [active for active in self.penalties if self.is_due(active, images_seen)]
 
-    def micro_batch(self, j: int) -> AbstractContextManager[Packet]:
-        """Collect what micro-batch j gives."""
+    def micro_batch(self, j: int) -> AbstractContextManager[FlatBuffer]:
+        """Accumulate the gradients of micro-batch j in a flat buffer."""
         return self.reduction.micro_batch(j)
 
     @property
@@ -64,43 +65,52 @@ class Player:
         return self.scaler.scale(self.one)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of this network's weights to the packet, and compute no others."""
+        """Accumulate the gradients with respect to this network's weights, and compute no others."""
         layout = self.reduction.layout
         self.scaler.scale(loss).backward(inputs=layout.parameters if layout.with_gradients else None)
 
-    def penalise(self, seen: Round, packet: Packet) -> Tensor | float:
-        """Return the sum of the penalties that are due, with their weights, and measure each."""
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Compute no gradients with respect to this network's weights inside."""
+        self.network.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.network.requires_grad_(True)
+
+    def penalties_of(self, d_pass: DiscriminatorPass, buffer: FlatBuffer) -> Tensor | float:
+        """Return the sum of the penalties that are due, each times its weight, and record their values."""
         total: Tensor | float = 0.0
-        images_seen, draws = seen.batch.images_seen, seen.batch.draws
+        images_seen, draws = d_pass.batch.images_seen, d_pass.batch.draws
         for active in self.due(images_seen):
-            value, measured = active.penalty(seen, draws[active.name])
-            packet.record(**{active.name: value}, **measured)
+            value, measured = active.penalty(d_pass, draws[active.name])
+            buffer.record(**{active.name: value}, **measured)
             total = total + active.factor(images_seen, self.settings.decay_images) * value
         return total
 
     def apply(self, images_seen: int) -> dict[str, Tensor]:
-        """Reduce, step the optimizer, and move buffers and memory.
+        """Average over all micro-batches, step the optimizer, and update buffers and running scalars.
 
-        Returns: the means over the micro-batches; a penalty that was not due stands there with its last value.
+        Returns: the means over the micro-batches; of a penalty that was not due, its last value.
         """
-        packet = self.reduction.mean()
+        mean = self.reduction.mean()
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.reduction.layout.parameters if p.grad is not None]
-        means = packet.named_scalars()
+        means = mean.named_scalars()
         norm = torch.nn.utils.get_total_norm(gradients)
         set_rates(self.optimizer, self.lr, images_seen, self.settings)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.statistics.update_running(packet.statistics)
+        self.statistics.update_running(mean.statistics)
         advance_spectral_norm(self.network)
-        return means | {f"grad_norm_{self.name}": norm} | self.remember(means, images_seen)
+        return means | {f"grad_norm_{self.name}": norm} | self.update_scalars(means, images_seen)
 
     @torch.no_grad()
-    def remember(self, means: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
-        """Keep what was measured, let the penalties that were due update their memory, and return all of it."""
+    def update_scalars(self, means: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
+        """Keep the values of the penalties that were due, let these update their running scalars, and return all."""
         for active in self.due(images_seen):
-            with finite_only({name: self.memory[name] for name in active.first_memory()}):
+            with finite_only({name: self.running_scalars[name] for name in active.initial_scalars()}):
                 for name in active.scalars:
-                    self.memory[name].copy_(means[name])
-                active.penalty.remember(self.memory, means)
-        return {name: self.memory[name].clone() for active in self.penalties for name in active.scalars}
+                    self.running_scalars[name].copy_(means[name])
+                active.penalty.update_scalars(self.running_scalars, means)
+        return {name: self.running_scalars[name].clone() for active in self.penalties for name in active.scalars}

@@ -1,24 +1,23 @@
-"""One step of a generative adversarial network: `d_steps` updates of the discriminator, then one of the generator.
+"""One step of a generative adversarial network: `d_steps` updates of the discriminator D, then one of the generator G.
 
-Each update goes over this process's share of the M micro-batches of the global batch and uses the mean over all M.
-BatchNorm normalises with the statistics of each micro-batch; its running statistics take one update per optimizer step.
-The forward passes that count for it are those of the network that is being updated: for D its two passes, over reals
-and over fakes, for G the pass that painted the fakes it is judged by. What penalties make besides leaves no trace.
-G paints in a context of precision of its own, so that its gradients do not depend on whose update it paints in.
+The global batch of an update is split into M micro-batches, and the ranks share them. An update goes over this rank's
+share and uses the mean over all M. A micro-batch is also the unit of BatchNorm: forward passes normalise with its
+statistics, and the running statistics are updated once per optimizer step, from the passes of the network that is
+being updated: for D its passes over reals and fakes, for G the pass that generates the fakes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainer.distributed.flat_buffer import Packet
-from trainer.gan.network_update import Player
+from trainer.distributed.flat_buffer import FlatBuffer
+from trainer.gan.network_update import NetworkUpdate
 from trainer.losses.batch import Batch
-from trainer.losses.discriminator_pass import Game, Round
+from trainer.losses.discriminator_pass import DiscriminatorPass, Models
 from trainer.losses.objectives import Objective, TopK
 
 Scalars = dict[str, Tensor]
@@ -31,88 +30,87 @@ class GanStep:
 
     def __init__(
         self,
-        g: Player,
-        d: Player,
+        g: NetworkUpdate,
+        d: NetworkUpdate,
         objective: Objective,
         top_k: TopK,
-        game: Game,
-        precision: Callable[[], AbstractContextManager[None]],
+        models: Models,
+        autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.g, self.d, self.objective, self.top_k, self.game, self.precision = g, d, objective, top_k, game, precision
+        self.g, self.d, self.objective, self.top_k, self.models, self.autocast = (
+            g,
+            d,
+            objective,
+            top_k,
+            models,
+            autocast,
+        )
 
     def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> Scalars:
-        """Update both networks; `updates[k]` is this process's share of D's k-th global batch.
+        """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
-        Returns: the means over the micro-batches, of D's last update, and the norms of the gradients: scalars that
-        nobody has waited for. `replaced` is of all updates; `stop` is positive when any process was asked to stop.
+        Returns: means over the micro-batches, of D's last update and of G's, on the device; `stop` is positive when
+        any rank was asked to stop.
         """
         d_scalars: Scalars = {}
         for k, share in enumerate(updates, 1):
-            # The graph of a single micro-batch's fakes serves G too; of more it would cost memory, so G runs again.
-            scalars, fake = self.update_discriminator(share, keep=k == len(updates) and len(share) == 1)
+            # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
+            scalars, fake = self.update_discriminator(share, keep_graph=k == len(updates) and len(share) == 1)
             d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
         return d_scalars | self.update_generator(updates[-1], fake, stop)
 
-    def update_discriminator(self, share: Sequence[Batch], keep: bool = False) -> tuple[Scalars, Tensor | None]:
-        """Minimise L_D(D(T(x)), D(T(G(z)))) and D's penalties over D."""
+    def update_discriminator(self, share: Sequence[Batch], keep_graph: bool = False) -> tuple[Scalars, Tensor | None]:
+        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments."""
         for batch in share:
-            with self.d.micro_batch(batch.micro_batch) as packet:
-                with self.precision(), torch.set_grad_enabled(keep):
-                    fake = self.paint(batch)
-                with self.precision():
-                    seen = self.d_round(batch, fake.detach())
-                    real_logits, fake_logits = seen.on_real.logits, seen.on_fake.logits
+            with self.d.micro_batch(batch.micro_batch) as buffer:
+                # Two autocast contexts: a cast of G's weights shared with a penalty would sum their gradients in bf16.
+                with self.autocast(), torch.set_grad_enabled(keep_graph):
+                    fake = self.generate(batch)
+                with self.autocast():
+                    d_pass = self.pass_for_discriminator(batch, fake.detach())
+                    real_logits, fake_logits = d_pass.d_real.logits, d_pass.d_fake.logits
                     loss = self.objective.discriminator(real_logits, fake_logits)
-                    total = loss + self.penalties(self.d, seen, packet)
+                    total = loss + self.penalties(self.d, d_pass, buffer)
                 self.d.backward(total)
-                packet.record(loss_d=loss, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
-                packet.record(sign_real=real_logits.sign().mean(), replaced=batch.replaced)
-        return self.game.adapt(self.d.apply(share[0].images_seen), share[0].images_seen), fake if keep else None
+                buffer.record(loss_d=loss, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
+                buffer.record(sign_real=real_logits.sign().mean(), replaced=batch.replaced)
+        means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
+        return means, fake if keep_graph else None
 
     def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Callable[[], bool]) -> Scalars:
-        """Minimise L_G(D(T(G(z)))) and G's penalties over G."""
-        with frozen(self.d.network):
+        """Minimise L_G(D(T(G(z)))) plus G's penalties over G."""
+        with self.d.frozen():
             for batch in share:
-                with self.g.micro_batch(batch.micro_batch) as packet:
-                    with self.precision():
-                        painted = self.paint(batch) if fake is None else fake
-                    with self.precision():
-                        seen = self.g_round(batch, painted)
-                        best = self.top_k(seen.on_fake.logits, batch.images_seen)
-                        loss = self.objective.generator(best, seen.real_logits)
-                        total = loss + self.penalties(self.g, seen, packet)
+                with self.g.micro_batch(batch.micro_batch) as buffer:
+                    with self.autocast():
+                        generated = self.generate(batch) if fake is None else fake
+                    with self.autocast():
+                        d_pass = self.pass_for_generator(batch, generated)
+                        logits = self.top_k(d_pass.d_fake.logits, batch.images_seen)
+                        loss = self.objective.generator(logits, d_pass.real_logits)
+                        total = loss + self.penalties(self.g, d_pass, buffer)
                     self.g.backward(total)
-                    packet.record(loss_g=loss, stop=float(stop()))
+                    buffer.record(loss_g=loss, stop=float(stop()))
         return self.g.apply(share[0].images_seen)
 
-    def paint(self, batch: Batch) -> Tensor:
-        """G(z)."""
+    def generate(self, batch: Batch) -> Tensor:
+        """Return G(z); the statistics of this pass count for G."""
         self.g.statistics.restart()
         fake: Tensor = self.g.reduction.network(batch.latent)
         return fake
 
-    def d_round(self, batch: Batch, fake: Tensor) -> Round:
-        """Let D judge for its own sake: gradients of its weights and its statistics count."""
+    def pass_for_discriminator(self, batch: Batch, fake: Tensor) -> DiscriminatorPass:
+        """Return the pass of D whose gradients with respect to D's weights, and whose statistics, count."""
         against = {name for active in self.d.due(batch.images_seen) for name in active.penalty.against}
         fake.requires_grad_("fake" in against)
-        return Round(self.game, batch, fake, self.d.reduction.network, self.d.scale, "real" in against)
+        return DiscriminatorPass(self.models, batch, fake, self.d.reduction.network, self.d.scale, "real" in against)
 
-    def g_round(self, batch: Batch, fake: Tensor) -> Round:
-        """Let D judge for the generator's sake: no statistics, no weights' gradients."""
+    def pass_for_generator(self, batch: Batch, fake: Tensor) -> DiscriminatorPass:
+        """Return the pass of D that only G learns from: D's weights get no gradients, its statistics do not count."""
         self.d.statistics.restart()
-        return Round(self.game, batch, fake, self.d.network, self.g.scale)
+        return DiscriminatorPass(self.models, batch, fake, self.d.network, self.g.scale)
 
-    def penalties(self, player: Player, seen: Round, packet: Packet) -> Tensor | float:
-        """Return the penalties of a round; the passes that they make besides leave no trace."""
+    def penalties(self, update: NetworkUpdate, d_pass: DiscriminatorPass, buffer: FlatBuffer) -> Tensor | float:
+        """Return the sum of the penalties that are due; statistics of forward passes they make do not count."""
         with self.g.statistics.paused(), self.d.statistics.paused():
-            return player.penalise(seen, packet)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Spend nothing on the gradients of the network's weights."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
+            return update.penalties_of(d_pass, buffer)

@@ -1,4 +1,4 @@
-"""One round of the game: a micro-batch, what the discriminator is shown of it, and what it says."""
+"""The discriminator's view of one micro-batch: augmented reals and fakes, and D's output for each."""
 
 from __future__ import annotations
 
@@ -10,86 +10,86 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.augment.pipeline import Disguise
-from trainer.core.running_scalars import Memory
+from trainer.augment.pipeline import AugmentPipeline
+from trainer.core.running_scalars import RunningScalars
 from trainer.losses.batch import Batch
-from trainer.networks.base import Discriminator, Generator, Judgement, wide
+from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, to_float32
 
 
 @dataclass(frozen=True)
-class Game:
-    """What stays the same from round to round."""
+class Models:
+    """What stays the same from micro-batch to micro-batch."""
 
     generator: Generator
     discriminator: Discriminator
-    """The networks themselves: passes through them collect no gradients of their own accord."""
-    disguise: Disguise
-    memory: Memory
+    """The bare modules: gradients of passes through them reach a flat buffer only if a loss asks for them."""
+    augment: AugmentPipeline
+    running_scalars: RunningScalars
 
-    def adapt(self, scalars: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
-        """Let the disguise answer to an update of D; return the scalars with what it measures in place of the signs."""
+    def update_p(self, scalars: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:
+        """Update the probability of augmentation after an update of D; return `scalars` with it, without the signs."""
         rest = {name: value for name, value in scalars.items() if name != "sign_real"}
-        self.disguise.adapt(self.memory, scalars["sign_real"], images_seen)
-        return rest | self.disguise.measured(self.memory)
+        self.augment.update_p(self.running_scalars, scalars["sign_real"], images_seen)
+        return rest | self.augment.logged(self.running_scalars)
 
 
 @dataclass
-class Round:
-    """Reals and fakes of one micro-batch; what follows from them is computed when it is first asked for.
+class DiscriminatorPass:
+    """Reals and fakes of one micro-batch; each property is computed when it is first read, and kept.
 
     Args:
-        game: what all rounds share.
-        batch, fake: the micro-batch, and what G has painted for it.
-        judge: D's pass that counts, through what collects its gradients and statistics.
+        models: the networks, augmentation and running scalars.
+        batch, fake: the micro-batch, and G's images for it.
+        discriminate: D as this update runs it: compiled, or the module itself.
         scale: fp16's loss scale, 1 elsewhere.
-        against_real: gradients against the reals will be asked for.
+        real_requires_grad: a penalty takes gradients with respect to the reals.
     """
 
-    game: Game
+    models: Models
     batch: Batch
     fake: Float[Tensor, "n 3 h w"]
-    judge: Callable[[Tensor, Tensor], Judgement]
+    discriminate: Callable[[Tensor, Tensor], DiscriminatorOutput]
     scale: Float[Tensor, ""]
-    against_real: bool = False
+    real_requires_grad: bool = False
 
     @cached_property
     def real(self) -> Float[Tensor, "n 3 h w"]:
-        """The reals, or what passes for them, as a leaf."""
+        """The reals as a leaf; with APA some of them are fakes."""
         fake, draws = self.fake.detach(), self.batch.draws["show real"]
-        real = self.game.disguise.deceive(self.batch.real, fake, draws, self.game.memory)
-        return real.detach().requires_grad_(self.against_real)
+        real = self.models.augment.apa_replace(self.batch.real, fake, draws, self.models.running_scalars)
+        return real.detach().requires_grad_(self.real_requires_grad)
 
     @cached_property
-    def shown_real(self) -> Float[Tensor, "n 3 h w"]:
-        """T(x): what D is shown as reals."""
-        return self.game.disguise.show(self.real, self.batch.draws["show real"], self.game.memory)
+    def augmented_real(self) -> Float[Tensor, "n 3 h w"]:
+        """T(x)."""
+        return self.models.augment(self.real, self.batch.draws["show real"], self.models.running_scalars)
 
     @cached_property
-    def shown_fake(self) -> Float[Tensor, "n 3 h w"]:
-        """T(G(z)): what D is shown as fakes."""
-        return self.game.disguise.show(self.fake, self.batch.draws["show fake"], self.game.memory)
+    def augmented_fake(self) -> Float[Tensor, "n 3 h w"]:
+        """T(G(z))."""
+        return self.models.augment(self.fake, self.batch.draws["show fake"], self.models.running_scalars)
 
     @cached_property
-    def on_real(self) -> Judgement:
+    def d_real(self) -> DiscriminatorOutput:
         """D(T(x))."""
-        return self.opinion(self.shown_real)
+        return self.run_discriminator(self.augmented_real)
 
     @cached_property
-    def on_fake(self) -> Judgement:
+    def d_fake(self) -> DiscriminatorOutput:
         """D(T(G(z)))."""
-        return self.opinion(self.shown_fake)
+        return self.run_discriminator(self.augmented_fake)
 
     def real_logits(self) -> Float[Tensor, " n"]:
-        """Judge the reals for an objective that compares with them."""
-        return self.on_real.logits
+        """Return the logits of the reals, for an objective that compares with them."""
+        return self.d_real.logits
 
-    def opinion(self, x: Tensor) -> Judgement:
-        """Judge pictures of this micro-batch, with logits in float32."""
-        judgement = self.judge(x, self.batch.label)
-        return judgement._replace(logits=wide(judgement.logits))
+    def run_discriminator(self, x: Tensor) -> DiscriminatorOutput:
+        """Return D's output for images of this micro-batch, with logits in float32."""
+        output = self.discriminate(x, self.batch.label)
+        return output._replace(logits=to_float32(output.logits))
 
     def gradient(self, output: Tensor, x: Tensor) -> Tensor:
-        """Return d sum(output) / dx, itself differentiable; scaled on its way, lest fp16 lose it."""
+        """Return d sum(output) / dx, itself differentiable; scaled on its way, lest fp16 underflow."""
         with torch.autocast(x.device.type, enabled=False):  # as in backward passes: each operation in its own precision
             (scaled,) = torch.autograd.grad(output.sum() * self.scale, x, create_graph=True)
-        return wide(scaled) / self.scale
+        return to_float32(scaled) / self.scale

@@ -25,7 +25,7 @@ Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32] | float
 
 @dataclass(frozen=True)
 class Latent:
-    """All that a painted picture is a function of, besides the weights."""
+    """All that a generated image is a function of, besides the weights."""
 
     z: Float[Tensor, "n z"]
     """Noise, N(0, 1)."""
@@ -45,14 +45,14 @@ class Latent:
         return Latent(torch.cat([p.z for p in parts]), torch.cat([p.label for p in parts]), extra)
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of pictures."""
 
     logits: Float[Tensor, " n"]
     """High: real. One for each pack of pictures."""
     classes: Float[Tensor, "n k"] | None = None
     """Logits of the classes, where the discriminator guesses them."""
-    rebuilt: tuple[Tensor, ...] = ()
+    reconstructions: tuple[Tensor, ...] = ()
     """Pictures rebuilt from its features, where it rebuilds them (FastGAN), and what they should be, alternating."""
 
 
@@ -68,7 +68,7 @@ class Network(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
         """Draw a parameter's first value; None keeps what the constructor gave, which must not be drawn."""
 
     @staticmethod
@@ -80,24 +80,24 @@ class Network(nn.Module, ABC):
 class Generator(Network):
     """From a latent to pictures in [-1, 1].
 
-    `code` is what truncation and interpolation act on: z itself, or StyleGAN's w. `paint(code(latent), latent)` is the
-    whole network.
+    `latent_code` returns what truncation and interpolation act on: z itself, or StyleGAN's w; the whole network is
+    `synthesize(latent_code(latent), latent)`.
     """
 
-    linear_code = False
+    interpolates_linearly = False
     """Codes are averaged and interpolated along straight lines (w), not on a sphere (z)."""
 
     def forward(self, latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1], or points (n, 2)."""
-        return self.paint(self.code(latent), latent)
+        """Generate pictures in [-1, 1], or points (n, 2)."""
+        return self.synthesize(self.latent_code(latent), latent)
 
-    def code(self, latent: Latent) -> Float[Tensor, "n ..."]:
+    def latent_code(self, latent: Latent) -> Float[Tensor, "n ..."]:
         """Return the code of a latent."""
         return latent.z
 
     @abstractmethod
-    def paint(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint from codes; of the latent only the class and the extra draws are used."""
+    def synthesize(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate from codes; of the latent only the class and the extra draws are used."""
 
     @staticmethod
     def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
@@ -112,17 +112,17 @@ class Generator(Network):
 
 
 class Discriminator(Network):
-    """From pictures in [-1, 1] and their classes to a judgement."""
+    """From pictures in [-1, 1] and their classes to its output."""
 
-    rebuilds = False
+    reconstructs = False
     """It rebuilds pictures from its features."""
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures, or points (n, 2)."""
 
 
-def wide(x: Tensor) -> Tensor:
+def to_float32(x: Tensor) -> Tensor:
     """Return x in float32 at least."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
@@ -147,12 +147,12 @@ def minibatch_std(x: Float[Tensor, "n c h w"], group: int) -> Float[Tensor, "n c
         return x
     n, c, h, w = x.shape
     g = next(g for g in range(min(group, n), 0, -1) if n % g == 0)
-    spread = wide(x).reshape(g, n // g, c, h, w).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
+    spread = to_float32(x).reshape(g, n // g, c, h, w).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
     return torch.cat([x, spread.to(x.dtype).repeat(g)[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
 class Head(nn.Module):
-    """The discriminator's last layer: from pooled features to a judgement.
+    """The discriminator's last layer: from pooled features to its output.
 
     Args:
         features: dimensions of the features.
@@ -169,10 +169,10 @@ class Head(nn.Module):
         elif settings.d_head == "classifier":
             self.classify = nn.Linear(features, settings.classes)
 
-    def forward(self, features: Float[Tensor, "n f"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, features: Float[Tensor, "n f"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge: psi(f), and for projection + <embed(label), f> (Miyato and Koyama 2018, eq. 3)."""
         logits = self.real(features).flatten()
         if self.settings.d_head == "projection":
             logits = logits + (self.embed(one_hot(label, self.settings.classes).to(features.dtype)) * features).sum(1)
         classes = self.classify(features) if self.settings.d_head == "classifier" else None
-        return Judgement(logits, classes)
+        return DiscriminatorOutput(logits, classes)

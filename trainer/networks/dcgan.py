@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -26,7 +26,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases are zero (§3)."""
     if name.endswith("bias"):
         return 0.0
@@ -40,7 +40,7 @@ class Generator(base.Generator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -53,8 +53,8 @@ class Generator(base.Generator):
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, condition) for c in channels)
         self.last = nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate pictures in [-1, 1]."""
         condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
         x = code[:, :, None, None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -70,7 +70,7 @@ class Discriminator(base.Discriminator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -83,8 +83,8 @@ class Discriminator(base.Discriminator):
         self.layers = nn.Sequential(*layers)
         self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         features = minibatch_std(self.layers(pack(x, self.settings.pack)), self.settings.mbstd_group)
-        out: Judgement = self.head(features.flatten(1), label)
+        out: DiscriminatorOutput = self.head(features.flatten(1), label)
         return out

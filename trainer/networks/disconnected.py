@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, one_hot, pack, wide
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack, to_float32
 from trainer.networks.mlp import dimensions
 from trainer.networks.network_settings import NetworkSettings
 
@@ -36,7 +36,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 2 / inputs) (He et al. 2015), those of the last layer from N(0, 1 / inputs); no biases."""
     if name.endswith("bias"):
         return 0.0
@@ -94,15 +94,15 @@ class Waves(nn.Module):
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n f"]:
         """Compute the features."""
         with torch.autocast(x.device.type, enabled=False):  # phases of many turns are nothing in bf16
-            phases = wide(x) @ self.frequencies
-            return torch.cat([wide(x), phases.sin(), phases.cos()], 1)
+            phases = to_float32(x) @ self.frequencies
+            return torch.cat([to_float32(x), phases.sin(), phases.cos()], 1)
 
 
 class Generator(base.Generator):
     """z, and the class beside it, to points or pictures; tanh for pictures."""
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -111,8 +111,8 @@ class Generator(base.Generator):
         self.layers = hidden(settings.z_dim + SIDES + condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, dimensions(settings))
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)
         if self.settings.g_classes:
             x = torch.cat([x, one_hot(latent.label, self.settings.g_classes).to(x.dtype)], 1)
@@ -123,7 +123,7 @@ class Generator(base.Generator):
 class Discriminator(base.Discriminator):
     """Points or pictures to logits."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -139,7 +139,7 @@ class Discriminator(base.Discriminator):
         self.layers = hidden(inputs + 2 * WAVES, settings.d_channels)
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
-        out: Judgement = self.head(self.layers(self.waves(pack(x, self.settings.pack).flatten(1))), label)
+        out: DiscriminatorOutput = self.head(self.layers(self.waves(pack(x, self.settings.pack).flatten(1))), label)
         return out

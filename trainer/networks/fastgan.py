@@ -2,9 +2,9 @@
 
 Widths are the authors' for 256 x 256 with g_channels 32, d_channels 16 and max_channels 1024. It departs from their
 code in three ways. Pictures have one size only; theirs are judged a second time at 128 x 128. A pack's logit is the
-mean over its map of logits, on which the hinge loss acts; theirs acts on each place. The part that is rebuilt is not
-drawn: the i-th pack of a micro-batch rebuilds its quadrant i mod 4. Spectral normalisation of all layers, which they
-use, is a setting of both networks.
+mean over its map of logits, on which the hinge loss acts; theirs acts on each place. The part that is reconstructed
+is not drawn: the i-th pack of a micro-batch rebuilds its quadrant i mod 4. Spectral normalisation of all layers, which
+they use, is a setting of both networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -48,7 +48,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases and strengths of noise are zero."""
     if name.endswith(("bias", "strength")):
         return 0.0
@@ -101,7 +101,7 @@ class Generator(base.Generator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -124,8 +124,8 @@ class Generator(base.Generator):
         noisy = [side for side in NOISY if side <= settings.size]
         return {f"noise_{side}_{k}": normal(rng, n, 1, side, side) for side in noisy for k in range(2)}
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         maps = {4: self.first(code[:, :, None, None], condition)}
@@ -188,13 +188,13 @@ def quadrant(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
 class Discriminator(base.Discriminator):
     """Pictures to logits, and back: it rebuilds them from its feature maps, so that these describe them (§3.2, fig. 4).
 
-    From the 8 x 8 map the whole picture is rebuilt at half its side, from a quadrant of the 16 x 16 map that quadrant.
+    The whole image is rebuilt at half its side from the 8 x 8 map, and a quadrant of it from that of the 16 x 16 map.
     The decoders keep their BatchNorm without `d_batch_norm`.
     """
 
-    rebuilds = True
+    reconstructs = True
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -214,7 +214,7 @@ class Discriminator(base.Discriminator):
         self.decode_whole = Decoder(width[8], settings)
         self.decode_part = Decoder(width[16], settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = pack(x, self.settings.pack)
         maps = {self.settings.size: self.first(x)}
@@ -224,6 +224,6 @@ class Discriminator(base.Discriminator):
         features = self.mix(minibatch_std(maps[8], self.settings.mbstd_group))
         # A linear layer on this is the mean over the 5 x 5 logits of a 4 x 4 convolution with the same weights.
         windows = F.avg_pool2d(features, 5, stride=1)
-        judgement: Judgement = self.head(windows.flatten(1), label)
+        output: DiscriminatorOutput = self.head(windows.flatten(1), label)
         whole, part = self.decode_whole(maps[8]), self.decode_part(quadrant(maps[16]))
-        return judgement._replace(rebuilt=(whole, F.avg_pool2d(x, 2), part, quadrant(x)))
+        return output._replace(reconstructions=(whole, F.avg_pool2d(x, 2), part, quadrant(x)))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
-from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
 
@@ -40,7 +40,7 @@ def group_channels(channels: int) -> int:
     return 16 if channels <= 768 else 32
 
 
-def initial(stages: int, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights:
+def initial_value(stages: int, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights:
     """Draw weights by their fan-in (He et al. 2015), those of residual blocks as Fixup does (Zhang et al. 2019).
 
     Each block's last convolution begins at zero, its others are scaled by L^(-1/4) for L blocks in the network. The
@@ -123,14 +123,14 @@ class Generator(base.Generator):
         self.layers = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(channels[-1], 3, 1, bias=False)
 
-    def initial(  # type: ignore[override]  # not static: it is one of a network of so many stages
+    def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
     ) -> Weights | None:
         """Draw a parameter's first value; it depends on how many stages there are."""
-        return initial(self.stages, name, shape, rng)
+        return initial_value(self.stages, name, shape, rng)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures, about [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate pictures, about [-1, 1]."""
         if self.embed is not None:
             classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
             code = torch.cat([code, self.embed(classes)], 1)
@@ -167,18 +167,18 @@ class Discriminator(base.Discriminator):
             self.classify = nn.Linear(last, settings.classes)
         self.real = nn.Linear(last, channels[-1] if settings.d_head == "projection" else 1, bias=False)
 
-    def initial(  # type: ignore[override]  # not static: it is one of a network of so many stages
+    def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
     ) -> Weights | None:
         """Draw a parameter's first value; it depends on how many stages there are."""
-        drawn = initial(self.stages, name, shape, rng)
+        drawn = initial_value(self.stages, name, shape, rng)
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.layers(self.from_rgb(pack(x, self.settings.pack)))
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group)).flatten(1)
         real = self.real(x)
         if self.settings.d_head == "projection":
-            return Judgement((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))
-        return Judgement(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)
+            return DiscriminatorOutput((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))
+        return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import Head, Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -43,7 +43,7 @@ def widths(base_width: int, settings: NetworkSettings) -> list[int]:
     return [min(base_width * factor, settings.max_channels) for factor in factors]
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights as Glorot and Bengio (2010) do, those of a block's 3 x 3 convolutions sqrt(2) times as large.
 
     This is the initialisation of WGAN-GP's and SNGAN's code. Gains start at 1 and shifts at 0 for every class, and
@@ -138,7 +138,7 @@ class ResidualGenerator(base.Generator):
         self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1] from the linear layer's input and a condition for each block."""
+        """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
         x = self.first(first).unflatten(1, (-1, 4, 4))
         for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
             x = attention(block(x, condition))
@@ -152,15 +152,15 @@ class ClassGenerator(ResidualGenerator):
     Not told the class, it has plain BatchNorm.
     """
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings, attention: int = 0) -> None:
         channels = widths(settings.g_channels, settings)[::-1]
         condition_dim = settings.g_classes + 1 if settings.g_classes else 0
         super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
 
-    def paint(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         return self.grow(code, [condition] * len(self.blocks))
@@ -179,7 +179,7 @@ class ResidualDiscriminator(base.Discriminator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(
         self,
@@ -201,11 +201,11 @@ class ResidualDiscriminator(base.Discriminator):
         self.last = layers[-1]
         self.head = Head(channels[-1], settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.blocks(pack(x, self.settings.pack))
         x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
-        out: Judgement = self.head(self.pool(x), label)
+        out: DiscriminatorOutput = self.head(self.pool(x), label)
         return out
 
     def pool(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import Judgement, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
 from trainer.networks.equalized import Conv2d, Linear, lrelu
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
@@ -43,7 +43,7 @@ def style_layers(settings: NetworkSettings) -> int:
     return 2 * len(sides(settings))
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights and the constant from N(0, 1), those of mapping networks over their learning rate's factor.
 
     Styles begin at one; other biases and the strengths of noise at zero.
@@ -180,8 +180,8 @@ class SynthesisBlock(nn.Module):
 class Generator(base.Generator):
     """z to styles w, and styles to pictures; the class is mapped beside z."""
 
-    linear_code = True
-    initial = staticmethod(initial)
+    interpolates_linearly = True
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -218,7 +218,7 @@ class Generator(base.Generator):
             draws["crossover"] = torch.from_numpy(np.where(mixed, rng.integers(1, layers, n), layers))
         return draws
 
-    def code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
+    def latent_code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
         """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
         layers = style_layers(self.settings)
         w: Tensor = self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)
@@ -228,8 +228,8 @@ class Generator(base.Generator):
         first = torch.arange(layers, device=w.device) < latent.extra["crossover"][:, None]
         return torch.where(first[:, :, None], w, second)
 
-    def paint(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures, about [-1, 1]."""
+    def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+        """Generate pictures, about [-1, 1]."""
         w, noise = code.unbind(1), latent.extra
         x = self.first(self.constant.expand(len(code), -1, -1, -1), w[0], noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, w[1])
@@ -261,7 +261,7 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(base.Discriminator):
     """Pictures to logits by residual blocks; the logit of a class is a product with its mapped direction (ADA)."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -282,12 +282,12 @@ class Discriminator(base.Discriminator):
             self.classify = Linear(last, classes)
         self.real = Linear(last, last if settings.d_head == "projection" else 1)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> Judgement:
+    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.blocks(lrelu(self.from_rgb(pack(x, self.settings.pack))))
         x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
         x = lrelu(self.dense(x.flatten(1)))
         real = self.real(x)
         if self.settings.d_head == "projection":
-            return Judgement((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
-        return Judgement(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)
+            return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
+        return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

@@ -24,7 +24,7 @@ from trainer.core.aliases import todays_settings
 from trainer.core.fields import Missing, Refused, from_json, identity_settings, overlay, to_json
 from trainer.core.migration import load, numbered
 from trainer.distributed.numerical_environment import best_precision
-from trainer.runs.init_from import find_initial, keep_initial
+from trainer.runs.init_from import find_pretrained, keep_pretrained
 from trainer.runs.run_folder import RunFolder
 
 DEFAULT_RECIPE = "dcgan-64"
@@ -106,7 +106,7 @@ def check_length(run: RunFolder, config: Config) -> None:
     if (total := config.images_to_see(samples)) < newest[0]:
         raise Refused(
             f"{run.path} has seen {newest[0]:,} images already, and is to end at {total:,}: name a larger total, or "
-            f"none to leave it as it is; as it was at an earlier checkpoint, it can be painted with --checkpoint"
+            f"none to leave it as it is; as it was at an earlier checkpoint, it can be sampled with --checkpoint"
         )
 
 
@@ -171,7 +171,7 @@ def settle_initial(run: RunFolder, asked: Config) -> Config:
     stored = read_config(run) if run.config.exists() else None
     if stored and config.init_from in (None, stored.init_from):
         return replace(config, init_from=stored.init_from, init_hash=stored.init_hash)
-    config = replace(config, init_hash=find_initial(config).hash if config.init_from else "")
+    config = replace(config, init_hash=find_pretrained(config).hash if config.init_from else "")
     if stored and config.init_hash != stored.init_hash:
         raise Refused(
             f"{run.path} did not begin with the weights of {asked.init_from}; begin a new run with them: {anew(stored)}"
@@ -188,7 +188,7 @@ def write_config(run: RunFolder, config: Config) -> None:
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         if config.init_hash and not run.config.exists():
-            keep_initial(run, config)
+            keep_pretrained(run, config)
         write_atomically(run.config, (json.dumps(numbered(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

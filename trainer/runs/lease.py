@@ -161,12 +161,12 @@ class Lease:
                     os.link(draft, self.path)
                     return
                 except FileExistsError:
-                    self.clear_the_way()
+                    self.break_stale()
         finally:
             with suppress(OSError):
                 draft.unlink()
 
-    def clear_the_way(self) -> None:
+    def break_stale(self) -> None:
         """Break the lease that is there if its holder is gone.
 
         Raises:

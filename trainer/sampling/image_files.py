@@ -10,7 +10,7 @@ from trainer.core.fields import Refused
 
 
 def check_parent(file: Path) -> None:
-    """Refuse a file whose folder is not there, before anything is painted for it.
+    """Refuse a file whose folder is not there, before anything is generated for it.
 
     Raises:
         Refused: naming the folder.

@@ -1,7 +1,7 @@
-"""Painting: from the averaged generator to pictures.
+"""Sampling: from the averaged generator to images.
 
 The moving average has weights but no buffers of its own, and those of the raw weights do not fit it. So they are
-computed for it whenever it paints: BatchNorm's statistics from keyed noise ("standing statistics", Brock et al. 2019,
+computed when the average is loaded: BatchNorm's statistics from keyed noise ("standing statistics", Brock et al. 2019,
 arXiv:1809.11096), and spectral norm's vectors by power iteration.
 """
 
@@ -29,10 +29,10 @@ from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import start_spectral_norm
 
-Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3)
+Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
 Key = tuple[int | str, ...]
-Coded = tuple[Float[Tensor, "1 ..."], Latent]
-"""What one picture is painted from: a code on the device, and the latent whose class and other draws go with it."""
+LatentCode = tuple[Float[Tensor, "1 ..."], Latent]
+"""One image: its latent code on the device, and the latent whose class and other draws go with it."""
 T = TypeVar("T")
 
 STATISTICS_BATCHES = 16
@@ -41,12 +41,12 @@ MEAN_CODES = 4096  # whose average is the middle of w
 GAP = 4  # pixels between the reals and the fakes of a grid
 
 
-class Painter:
-    """The generator as it is used after training: averaged weights, evaluation mode, one style a picture.
+class Sampler:
+    """The generator as it is used after training: averaged weights, evaluation mode, no style mixing.
 
     Args:
         config: of the run.
-        device: where to paint.
+        device: where to generate.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -88,7 +88,7 @@ class Painter:
     def truncate(self, latent: Latent, rng: np.random.Generator, truncation: float | None) -> Latent:
         """Draw z again wherever it is further from 0 than a truncation (Brock et al. 2019, §3.1), if the code is z."""
         z = latent.z
-        if truncation is not None and not self.generator.linear_code:
+        if truncation is not None and not self.generator.interpolates_linearly:
             while bool((far := z.abs() > truncation).any()):
                 z = torch.where(far, normal(rng, *z.shape), z)
         return replace(latent, z=z)
@@ -97,66 +97,66 @@ class Painter:
         """Bring a latent to the device."""
         return latent.map(lambda tensor: tensor.to(self.device))
 
-    def code(self, latent: Latent, truncation: float | None = None) -> Float[Tensor, "n ..."]:
+    def latent_code(self, latent: Latent, truncation: float | None = None) -> Float[Tensor, "n ..."]:
         """Return codes; a truncation pulls those of w towards their mean (Karras et al. 2019, appendix B)."""
-        code = self.generator.code(latent)
-        if truncation is None or not self.generator.linear_code:
+        code = self.generator.latent_code(latent)
+        if truncation is None or not self.generator.interpolates_linearly:
             return code
         if self.middle is None:
             z = normal(philox(self.config.seed, "middle"), MEAN_CODES, self.settings.z_dim)
             many = Latent(z, self.labels(range(MEAN_CODES)))  # w needs no other draws, such as maps of noise
-            self.middle = self.generator.code(self.bring(many)).mean(0)
+            self.middle = self.generator.latent_code(self.bring(many)).mean(0)
         return self.middle.lerp(code, truncation)
 
-    def paint(
+    def generate(
         self, num: int, *key: int | str, labels: Sequence[int] | None = None, truncation: float | None = None
-    ) -> Pictures:
-        """Paint `num` pictures; picture i is a function of the weights, the key, its class and i alone."""
+    ) -> Images:
+        """Generate `num` images; image i is a function of the weights, the key, its class and i alone."""
         chosen = [None if labels is None else labels[i] for i in range(num)]
         latents = (self.latent(i, key, chosen[i], truncation) for i in range(num))
-        return np.concatenate(list(self.paint_all(latents, truncation)))
+        return np.concatenate(list(self.generate_from(latents, truncation)))
 
-    def paint_all(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Pictures]:
-        """Paint latents of one picture each."""
-        return self.paint_codes(self.codes(latents, truncation))
+    def generate_from(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Images]:
+        """Generate from latents of one image each, a micro-batch at a time."""
+        return self.synthesize(self.latent_codes(latents, truncation))
 
-    def codes(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Coded]:
-        """Yield the code of each latent, beside it."""
+    def latent_codes(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[LatentCode]:
+        """Yield the latent code of each latent, with the latent."""
         for group in batched(latents, self.config.micro_batch_size):
-            codes = self.code(self.bring(Latent.cat(self.filled(group))), truncation)
+            codes = self.latent_code(self.bring(Latent.cat(self.padded(group))), truncation)
             yield from zip(codes.split(1), group, strict=False)
 
-    def paint_codes(self, coded: Iterable[Coded]) -> Iterator[Pictures]:
-        """Paint codes of one picture each, as many at a time as a micro-batch has."""
+    def synthesize(self, coded: Iterable[LatentCode]) -> Iterator[Images]:
+        """Generate from latent codes of one image each, a micro-batch at a time."""
         for group in batched(coded, self.config.micro_batch_size):
-            codes, latents = zip(*self.filled(group), strict=True)
-            pictures = self.generator.paint(torch.cat(codes), self.bring(Latent.cat(latents)))
-            yield to_pictures(pictures[: len(group)])
+            codes, latents = zip(*self.padded(group), strict=True)
+            pictures = self.generator.synthesize(torch.cat(codes), self.bring(Latent.cat(latents)))
+            yield to_images(pictures[: len(group)])
 
-    def filled(self, group: list[T]) -> list[T]:
-        """Fill a batch up: a kernel may round otherwise where fewer pictures are painted beside."""
+    def padded(self, group: list[T]) -> list[T]:
+        """Pad a batch to its full size: for smaller batches a kernel may round differently."""
         return group + group[-1:] * (self.config.micro_batch_size - len(group))
 
-    def way(
+    def interpolate(
         self, stops: Sequence[Latent], steps: int, loop: bool = False, truncation: float | None = None
-    ) -> Iterator[Pictures]:
-        """Paint the way through latents of one picture each, `steps` pictures from each to the next.
+    ) -> Iterator[Images]:
+        """Interpolate through latents of one image each, `steps` images from each to the next.
 
-        A loop leads back to the first one; any other way ends with the picture of the last.
+        A loop leads back to the first one; without it the last image is that of the last latent.
         """
-        coded = list(self.codes(stops, truncation))
+        coded = list(self.latent_codes(stops, truncation))
         legs = pairwise([*coded, coded[0]] if loop else coded)
-        moving = (self.between(*leg, k / steps) for leg in legs for k in range(steps))
-        return self.paint_codes(chain(moving, coded[:0] if loop else coded[-1:]))
+        moving = (self.interpolated(*leg, k / steps) for leg in legs for k in range(steps))
+        return self.synthesize(chain(moving, coded[:0] if loop else coded[-1:]))
 
-    def between(self, first: Coded, last: Coded, t: float) -> Coded:
-        """Return the point at t in [0, 1] of the way between two pictures.
+    def interpolated(self, first: LatentCode, last: LatentCode, t: float) -> LatentCode:
+        """Return the point at t in [0, 1] between two images.
 
         Codes move along a straight line in w, and on the sphere in z, as do the other draws. The class
         changes half way.
         """
         (start, a), (end, b) = first, last
-        move = torch.lerp if self.generator.linear_code else slerp
+        move = torch.lerp if self.generator.interpolates_linearly else slerp
         extra = {name: slerp(value, b.extra[name], t) for name, value in a.extra.items()}
         return move(start, end, t), Latent(a.z, a.label if t < 0.5 else b.label, extra)
 
@@ -173,7 +173,7 @@ def slerp(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."], t: float) -> Flo
     return torch.sin((1 - t) * angle) / torch.sin(angle) * a + torch.sin(t * angle) / torch.sin(angle) * b
 
 
-def to_pictures(x: Tensor) -> Pictures:
+def to_images(x: Tensor) -> Images:
     """Turn (n, 3, h, w) in [-1, 1] into bytes, rounding to the nearest."""
     return x.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
@@ -184,7 +184,7 @@ def real_samples(reader: Reader, num: int, seed: int) -> Samples:
     return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
 
 
-def grid(pictures: Pictures, columns: int) -> Pictures:
+def grid(pictures: Images, columns: int) -> Images:
     """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
     n, h, w, c = pictures.shape
     rows = -(-n // columns)
@@ -193,7 +193,7 @@ def grid(pictures: Pictures, columns: int) -> Pictures:
     return padded.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
 
 
-def beside(real: Pictures, fake: Pictures, columns: int) -> Image.Image:
+def real_and_fake_grid(real: Images, fake: Images, columns: int) -> Image.Image:
     """Return one picture: reals on the left, fakes on the right."""
     left, right = grid(real, columns), grid(fake, columns)
     return Image.fromarray(np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1))

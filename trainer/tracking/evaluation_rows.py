@@ -18,7 +18,7 @@ from trainer.runs.run_folder import RunFolder
 AXIS = "evaluation/images_seen"
 
 
-class Riders:
+class EvaluationRows:
     """The evaluations that one W&B run lacks.
 
     Args:

@@ -1,52 +1,110 @@
-"""What only the main process does: it keeps the run folder."""
+"""What rank 0 does besides training: it keeps the run folder. On the other ranks the same calls do nothing."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from shards.dataset.stream import Reader, Samples
-from trainer.collapse.monitor_state import Record, State, reasons
+from shards.dataset.stream import Reader
+from trainer.collapse.monitor_state import Health, MonitorState, reasons
 from trainer.config.config import Config
 from trainer.core.stopping import Outcome
+from trainer.distributed.collective import on_main
 from trainer.distributed.numerical_environment import differences
+from trainer.distributed.world import World
+from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
 from trainer.launch.job_context import Cluster
 from trainer.runs import journal
-from trainer.runs.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, set_aside
 from trainer.runs.config_loading import write_config
-from trainer.runs.init_from import Initial, begins_at
+from trainer.runs.init_from import PretrainedWeights
+from trainer.runs.journal import Journal, event
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Painter, Pictures, beside, real_samples
 from trainer.tracking.console import Reporter
 from trainer.tracking.tracker import Tracker
-from trainer.training.background_evaluation import Evaluations
-
-if TYPE_CHECKING:
-    from trainer.collapse.collapse_metrics import Witness
-    from trainer.metrics.sliced_wasserstein import SlicedWasserstein
+from trainer.training.sample_grids import SampleGrids
+from trainer.training.saving import Saving
 
 log = logging.getLogger(__name__)
 
-GRID = 64  # pictures on each side of the sample grid
-FAREWELL_S, HASTE_S = 30.0, 5.0  # that W&B has to take the last rows
-DISTANCE = 512  # pictures on each side of the sliced Wasserstein distance
+LAST_ROWS_S, INTERRUPTED_ROWS_S = 30.0, 5.0  # that W&B has to take the last rows
 
 
-class Desk:
+class Recorder:
+    """What the loop calls on every rank; it does nothing. Rank 0 has a RankZero in its place."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def newest_checkpoint(self) -> Path | None:
+        """Return the newest whole checkpoint; asked of rank 0 only."""
+        return None
+
+    def last_anchor(self, healthy: bool) -> Path | None:
+        """Return the checkpoint that a rollback goes to; asked of rank 0 only."""
+        return None
+
+    def begin(
+        self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
+    ) -> None:
+        """Start this attempt.
+
+        Args:
+            state: that it begins with.
+            environments: the numerical environment of each rank.
+            pretrained: what a new run has taken over from another one.
+        """
+
+    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
+        """Record the steps whose scalars have arrived, and sample grids that are due.
+
+        Args:
+            state: after the last step.
+            rows: of the steps.
+            collapse: columns that the collapse monitor has measured after the last step, if it has.
+        """
+
+    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
+        """Return what the collapse monitor measures; asked of rank 0 only."""
+        return {}
+
+    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
+        """Say that the run has become worse, and show the images that tell."""
+
+    def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
+        """Record, once for each, which samples are damaged; a mapping of each rank."""
+
+    def report_stall(self, what: str, places: list[str]) -> None:
+        """Record that training stands still: whichever rank has found it writes the event itself."""
+        Journal(self.run.events).append(event("stalled", problem=what, places=places))
+
+    def save(self, state: TrainState, wait: bool = False) -> bool:
+        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
+        return True
+
+    def wait_for_checkpoint(self) -> None:
+        """Wait until the last save is durable, or has failed."""
+
+    def rolled_back(self, state: TrainState) -> bool:
+        """Record the rollback that `state` has just made, before training goes on; False if it is not durable."""
+        return True
+
+    def end(self, outcome: str, signal: str | None, **facts: object) -> None:
+        """Close everything; `facts` are recorded besides."""
+
+
+class RankZero(Recorder):
     """The run folder in the hands of one process: lease, journals, checkpoints, sample grids.
 
     Args:
         config, run: of the run.
         reader: of the training split.
-        device: where samples are painted.
+        device: where images are generated.
         cluster: the job that this process belongs to.
 
     Raises:
@@ -54,85 +112,29 @@ class Desk:
     """
 
     def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device, cluster: Cluster) -> None:
-        self.config, self.run = config, run
-        self.lease = Lease(run, cluster.owner, cluster.attempt, self.lose)
+        super().__init__(run)
+        self.config = config
+        self.lease = Lease(run, cluster.owner, cluster.attempt, self.on_lease_lost)
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
-        self.reporter = Reporter(self.tracker, config.images_to_see(reader.split.samples), reader.split.samples)
-        self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.promise)
-        self.evaluations = Evaluations(run, config.metrics, self.tracker)
-        self.checkpoints.kept = self.evaluations.kept
-        self.checkpoints.spared = self.is_anchor, self.is_healthy_anchor
-        self.reader, self.device = reader, device
+        self.total = config.images_to_see(reader.split.samples)
+        self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
+        self.saving = Saving(config, run, self.tracker, self.before_manifest)
+        self.grids = SampleGrids(config, run, reader, device)
         self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
-        self.saved: tuple[int, int] | None = None  # the last state whose saving began
-        self.seen: Pictures  # at the sentinel's last look
 
-    @cached_property
-    def painter(self) -> Painter:
-        """Paints; made when first needed, as are the reals beside, so that a resumed run trains at once."""
-        return Painter(self.config, self.device)
+    def newest_checkpoint(self) -> Path | None:
+        """Return the newest whole checkpoint."""
+        return self.saving.newest()
 
-    @cached_property
-    def real(self) -> Samples:
-        """The same real pictures in every grid; the painted ones are of their classes."""
-        return real_samples(self.reader, DISTANCE, self.config.seed)
-
-    @cached_property
-    def witness(self) -> Witness:
-        """Compares what is painted with pictures of the data, all of them different ones."""
-        from trainer.collapse.collapse_metrics import MOST, Witness  # as below
-
-        number = min(MOST, self.reader.split.samples // 2)
-        real = real_samples(self.reader, 2 * number, self.config.seed)
-        return Witness(real.images, real.labels)
-
-    @cached_property
-    def distance(self) -> SlicedWasserstein:
-        """Measures against the reals."""
-        from trainer.metrics.sliced_wasserstein import SlicedWasserstein  # a second of imports, when first needed
-
-        return SlicedWasserstein(self.real.images)
-
-    def newest(self, wanted: Callable[[Checkpoint], bool] = lambda _: True) -> Path | None:
-        """Return the newest whole checkpoint that is wanted, having set aside the damaged ones that are newer."""
-
-        def aside(checkpoint: Checkpoint, problem: str) -> None:
-            moved = set_aside(checkpoint)
-            log.warning("checkpoint %s is damaged: %s; set aside as %s", checkpoint.path.name, problem, moved.name)
-            self.tracker.event("damaged checkpoint", name=checkpoint.path.name, problem=problem, moved_to=moved.name)
-
-        found = newest_whole(self.run.checkpoints, aside, wanted)
-        return found.path if found else None
-
-    def anchor(self, healthy: bool) -> Path | None:
-        """Return the last anchor, or healthy one: neither stops nor operational settings decide where it lies."""
-        return self.newest(self.is_healthy_anchor if healthy else self.is_anchor)
-
-    def is_anchor(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether each run of these settings has saved here."""
-        seen = checkpoint.images_seen
-        return seen == self.first_images or self.config.due(self.config.anchor_every_images, seen)
-
-    @cached_property
-    def first_images(self) -> int:
-        """The images seen at the state that the run began with."""
-        return begins_at(self.run)
-
-    def is_healthy_anchor(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether the sentinel had seen nothing bad there, besides."""
-        return self.is_anchor(checkpoint) and checkpoint.healthy()
+    def last_anchor(self, healthy: bool) -> Path | None:
+        """Return the checkpoint that a rollback goes to."""
+        return self.saving.last_anchor(healthy)
 
     def begin(
-        self, state: TrainState, environments: Sequence[Mapping[str, object]], initial: Initial | None = None
+        self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
     ) -> None:
-        """Start this attempt: compare the numerical environment with the last one, and open the journals.
-
-        Args:
-            state: that it begins with.
-            environments: of all ranks.
-            initial: what a new run has taken over from another one.
-        """
+        """Compare the numerical environment with that of the last attempt, and open the journals."""
         reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
         before = [row for row in journal.rows(self.run.events) if row.get("kind") == "environment"]
         for rank, other in enumerate(environments[1:], 1):
@@ -145,101 +147,68 @@ class Desk:
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
         self.tracker.event("environment", **environments[0], processes=len(environments))
-        if initial:
-            self.report_initial(initial)
+        if pretrained:
+            log.info("%s", pretrained.words())
+            taken, left = pretrained.taken(), pretrained.left
+            self.tracker.event("initialised", source=pretrained.source, taken=taken, left=left)
 
-    def report_initial(self, initial: Initial) -> None:
-        """Say what was taken over from another run, and what was not."""
-        log.info("%s", initial.words())
-        self.tracker.event("initialised", source=initial.source, taken=initial.taken(), left=initial.left)
+    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
+        """Record steps, and write the sample grid if it is due."""
+        self.saving.collect()
+        self.reporter.stall_s = self.saving.stall_s
+        measured = dict(collapse)
+        if self.config.passed(self.config.sample_every_images, state.images_seen) or state.images_seen >= self.total:
+            measured |= self.grids.write(state)
+        for images_seen, scalars in rows:
+            besides = measured if images_seen == state.images_seen else {}
+            if besides or self.config.passed(self.config.log_every_images, images_seen):
+                self.reporter.log(images_seen, scalars | besides)
 
-    def report(self, images_seen: int, scalars: Mapping[str, float]) -> None:
-        """Record a step."""
-        self.reporter.log(images_seen, scalars)
+    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
+        """Compare images of the generator with the data."""
+        return self.grids.measure_collapse(state)
 
-    def paint(self, state: TrainState) -> dict[str, float]:
-        """Write the sample grid, and return the distance between real and painted pictures."""
-        self.painter.load(state.ema)
-        labels = self.real.labels.tolist() if self.config.network.g_conditional else None
-        fake = self.painter.paint(DISTANCE, self.config.seed, "sample", labels=labels)
-        self.show(self.run.sample(state.images_seen), fake)
-        return {f"swd_{DISTANCE}": self.distance(fake)}
+    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
+        """Say that the run has become worse, and write the images that tell."""
+        what = Health(health.health).name.lower()
+        why = "; ".join(reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
+        path = self.grids.write_alarm(state)
+        log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
+        facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
+        self.tracker.event("collapse alarm", state=what, problem=why, **facts)
 
-    def show(self, target: Path, fake: Pictures) -> None:
-        """Write a picture: reals beside painted ones."""
-        picture = beside(self.real.images[:GRID], fake[:GRID], columns=8)
-        try:
-            target.parent.mkdir(exist_ok=True)
-            picture.save(target.with_suffix(".tmp"), format="png")
-            target.with_suffix(".tmp").rename(target)
-        except OSError as error:
-            log.error("%s was not written: %s", target, error.strerror)
-
-    def look(self, state: TrainState) -> dict[str, float]:
-        """Return what can be seen of collapse in what the generator paints now: not its average, which hides it."""
-        self.painter.load({name: p.detach() for name, p in state.generator.named_parameters()})
-        labels = self.witness.own_labels.tolist() if self.config.network.g_conditional else None
-        self.seen = self.painter.paint(self.witness.number, self.config.seed, "sentinel", labels=labels)
-        return self.witness(self.seen)
-
-    def alarm(self, state: TrainState, record: Record, evidence: Mapping[str, float]) -> None:
-        """Say that the run has become worse, and show what was seen."""
-        what = State(record.state).name.lower()
-        why = "; ".join(reasons(evidence, state.images_seen, record.best.get("diversity", 0.0)))
-        seen = self.run.alarm(state.images_seen, len(state.rollbacks))
-        self.show(seen, self.seen)
-        log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, seen)
-        facts = {"images_seen": state.images_seen, "picture": seen.name, "evidence": dict(evidence)}
-        self.tracker.event("sentinel", state=what, problem=why, **facts)
-
-    def report_damage(self, damage: Mapping[int, str]) -> None:
-        """Say, once for each, which samples are damaged."""
-        for sample, problem in damage.items():
+    def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
+        """Record which samples are damaged."""
+        for sample, problem in (item for of_rank in damage for item in of_rank.items()):
             if sample not in self.known_damage:
                 self.known_damage.add(sample)
                 log.warning("sample %d is damaged and replaced by the next one: %s", sample, problem)
                 self.tracker.event("damaged sample", sample=sample, problem=problem)
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
-        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
-        key = (state.images_seen, len(state.rollbacks))
-        durable = self.collect(wait=True)  # one at a time: the snapshot's memory is reused
-        if key != self.saved or not durable:
-            self.checkpoints.save(state.tensors(), state.scalars())
-            self.saved = key
-        return self.collect(wait=True) if wait else True
+        """Save the state."""
+        return self.saving.save(state, wait)
 
-    def collect(self, wait: bool = False) -> bool:
-        """Record what became of the last save; False if it failed."""
-        self.evaluations.collect()
-        result = self.checkpoints.result(wait)
-        if isinstance(result, Saved):
-            self.reporter.stall_s = result.stall_s
-            seconds = {"stall_s": round(result.stall_s, 4), "write_s": round(result.write_s, 4)}
-            self.tracker.event("checkpoint", images_seen=result.images_seen, **seconds)
-            self.evaluations.saved()
-        elif isinstance(result, OSError):
-            log.error("THE CHECKPOINT WAS NOT WRITTEN: %s; training goes on, the last one stays", reason(result))
-            self.tracker.event("checkpoint failed", problem=reason(result))
-            return False
-        return True
+    def wait_for_checkpoint(self) -> None:
+        """Wait for the last save."""
+        self.saving.collect(wait=True)
 
-    def roll_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just made, before training goes on; False if it is not durable."""
+    def rolled_back(self, state: TrainState) -> bool:
+        """Record a rollback, and save."""
         made = state.rollbacks[-1]
         besides = f" and another {made['change']}" if "change" in made else ""
         log.warning("%s at %d images: back to %d, with other draws%s", made["why"], made["from"], made["to"], besides)
         self.tracker.new_segment(state.images_seen, "rollback")
         self.tracker.event("rollback", **made)
-        return self.save(state, wait=True)
+        return self.saving.save(state, wait=True)
 
-    def promise(self) -> None:
+    def before_manifest(self) -> None:
         """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
         self.tracker.sync()
         if lost := self.lease.loss():
             raise OSError(lost.why)
 
-    def lose(self, lost: Loss) -> None:
+    def on_lease_lost(self, lost: Loss) -> None:
         """End this process: another one trains here, or the folder was moved, and its paths lead nowhere."""
         log.error("%s; this process ends", lost.why)
         if lost.moved:  # the journal is open, wherever it lies; if the run is another's, so is its journal
@@ -247,14 +216,21 @@ class Desk:
         os._exit(Outcome.FAILED)
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
-        """Close everything; `facts` are recorded besides."""
-        self.checkpoints.close()
-        self.evaluations.close(outcome == "finished")
-        # Who was asked to stop has little time; what W&B lacks then is sent by the next start.
-        self.tracker.close(outcome, signal, FAREWELL_S if outcome == "finished" else HASTE_S, **facts)
+        """Close everything, and release the lease."""
+        self.saving.close(outcome == "finished")
+        # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
+        self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
         self.lease.release()
 
 
-def reason(error: OSError) -> str:
-    """Return what an error says of itself, in words."""
-    return error.strerror or str(error)
+def record_on(
+    world: World, config: Config, run: RunFolder, reader: Reader, device: torch.device, cluster: Cluster
+) -> Recorder:
+    """Return this rank's recorder; the arguments are those of RankZero.
+
+    Raises:
+        Refused: on every rank, if rank 0 was refused.
+    """
+    opened: list[Recorder] = []
+    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, cluster)))
+    return opened[0] if opened else Recorder(run)

@@ -12,14 +12,14 @@ from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.core.stopping import Outcome
+from trainer.core.stopping import Diverged, Failed, Outcome
 from trainer.distributed.world import World
 from trainer.gan.assembly import set_up_device, world_of
 from trainer.launch.job_context import Cluster
 from trainer.runs.journal import Journal, event
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import set_up_logging
-from trainer.training.loop import Diverged, Failed, Training
+from trainer.training.loop import Training
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     outcome, facts = Outcome.FAILED, dict[str, object]()
     try:
         outcome = training.train()
-        log.info(farewell(outcome, training.state.images_seen, run))
+        log.info(exit_message(outcome, training.replica.state.images_seen, run))
     except Failed as error:
         facts = {"problem": str(error), "diverged": isinstance(error, Diverged)}
         log.error("%s", error)
@@ -53,8 +53,7 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
         log.error("another process is gone: %s", facts["problem"])
     finally:
         training.watchdog.close()
-        if training.desk:
-            training.desk.end(outcome.name.lower(), cluster.stop.received, **facts)
+        training.recorder.end(outcome.name.lower(), cluster.stop.received, **facts)
     if outcome is not Outcome.FAILED and dist.is_initialized():
         dist.destroy_process_group()
     return outcome
@@ -81,11 +80,11 @@ def lost_peers(error: RuntimeError) -> bool:
     )
 
 
-def farewell(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
+def exit_message(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
     """Return the last line of a run's log."""
     if outcome is Outcome.FINISHED:
-        paint = command("trainer", "sample", run.path, "--out", "grid.png")
-        return f"finished: {images_seen:,} images seen; paint with: {paint}"
+        sample = command("trainer", "sample", run.path, "--out", "grid.png")
+        return f"finished: {images_seen:,} images seen; sample with: {sample}"
     return f"interrupted and saved at {images_seen:,} images; go on with: {command('launcher', 'resume', run.path)}"
 
 

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainer.core.fields import identity
-from trainer.core.running_scalars import Memory
-from trainer.losses.discriminator_pass import Round
+from trainer.core.running_scalars import RunningScalars
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 
 Drawn = Mapping[str, Tensor]
@@ -35,7 +35,7 @@ class Weighted:
 class Penalty(ABC):
     """A term of one network's loss."""
 
-    player: Literal["g", "d"] = "d"
+    network_name: Literal["g", "d"] = "d"
     against: frozenset[Literal["real", "fake"]] = frozenset()
     """The pictures against which it takes gradients."""
     differentiates_twice = False
@@ -44,7 +44,7 @@ class Penalty(ABC):
     """D must guess classes."""
     measures: tuple[str, ...] = ()
     """Scalars that it measures besides its own value, which is measured under its name."""
-    memory: Mapping[str, float] = {}
+    running_scalars: Mapping[str, float] = {}
     """First values of what it remembers."""
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
@@ -52,20 +52,20 @@ class Penalty(ABC):
         return {}
 
     @abstractmethod
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return its value for a micro-batch, and what it measures besides."""
 
-    def remember(self, memory: Memory, means: Mapping[str, Tensor]) -> None:
+    def update_scalars(self, running_scalars: RunningScalars, means: Mapping[str, Tensor]) -> None:
         """Update the memory from the means over all micro-batches, after an update of the network that computed it."""
         return
 
 
-def squared_norm(gradient: Float[Tensor, "n ..."], judgements: int) -> Float[Tensor, " m"]:
-    """Return the squared length of the gradient of each judgement: over a picture, or over all pictures of a pack."""
-    return gradient.reshape(judgements, -1).square().sum(1)
+def squared_norm(gradient: Float[Tensor, "n ..."], outputs: int) -> Float[Tensor, " m"]:
+    """Return the squared length of the gradient of each output: over a picture, or over all pictures of a pack."""
+    return gradient.reshape(outputs, -1).square().sum(1)
 
 
-def picture_shape(size: int) -> tuple[int, ...]:
+def image_shape(size: int) -> tuple[int, ...]:
     """Return the shape of one picture, or of one point for size 0."""
     return (3, size, size) if size else (2,)
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
-from trainer.networks.base import Judgement, wide
+from trainer.networks.base import DiscriminatorOutput, to_float32
 
 
-def guesses(judgement: Judgement) -> Tensor:
+def guesses(output: DiscriminatorOutput) -> Tensor:
     """Return the logits of the classes (n, k), in float32."""
-    assert judgement.classes is not None  # Config.check
-    return wide(judgement.classes)
+    assert output.classes is not None  # Config.check
+    return to_float32(output.classes)
 
 
-def cross_entropy(judgement: Judgement, label: Tensor) -> Loss:
+def cross_entropy(output: DiscriminatorOutput, label: Tensor) -> Loss:
     """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
     known = label >= 0
-    entropy = F.cross_entropy(guesses(judgement), label.clamp(min=0), reduction="none")
+    entropy = F.cross_entropy(guesses(output), label.clamp(min=0), reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
@@ -29,20 +29,20 @@ class DiscriminatorClasses(Penalty):
 
     wants_classes = True
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(seen.on_real, seen.batch.label) + cross_entropy(seen.on_fake, seen.batch.label), {}
+        return cross_entropy(d_pass.d_real, d_pass.batch.label) + cross_entropy(d_pass.d_fake, d_pass.batch.label), {}
 
 
 class GeneratorClasses(Penalty):
     """AC-GAN's L_C for G: fakes that D finds to be of their class."""
 
     wants_classes = True
-    player = "g"
+    network_name = "g"
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(seen.on_fake, seen.batch.label), {}
+        return cross_entropy(d_pass.d_fake, d_pass.batch.label), {}
 
 
 class Style(Penalty):
@@ -50,9 +50,9 @@ class Style(Penalty):
 
     wants_classes = True
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(seen.on_real, seen.batch.label), {}
+        return cross_entropy(d_pass.d_real, d_pass.batch.label), {}
 
 
 class StyleAmbiguity(Penalty):
@@ -63,11 +63,11 @@ class StyleAmbiguity(Penalty):
     """
 
     wants_classes = True
-    player = "g"
+    network_name = "g"
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        logits = guesses(seen.on_fake)
+        logits = guesses(d_pass.d_fake)
         k = logits.shape[1]
         log_p = F.log_softmax(logits, 1)
         log_rest = (-log_p.exp()).clamp(min=-1 + 1e-6).log1p()

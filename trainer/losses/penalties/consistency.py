@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
-from trainer.networks.base import wide
+from trainer.networks.base import to_float32
 
 SHIFT = 4  # pixels
 
@@ -25,12 +25,16 @@ class Consistency(Penalty):
             "shift": torch.from_numpy(rng.integers(-SHIFT, SHIFT + 1, (n, 2, 2))),
         }
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
         differences = []
-        for k, (x, judged) in enumerate(((seen.shown_real, seen.on_real), (seen.shown_fake, seen.on_fake))):
+        for k, (x, judged) in enumerate(
+            ((d_pass.augmented_real, d_pass.d_real), (d_pass.augmented_fake, d_pass.d_fake))
+        ):
             moved = move(x.detach(), draws["flip"][:, k], draws["shift"][:, k])
-            differences.append(wide(seen.game.discriminator(moved, seen.batch.label).logits) - judged.logits)
+            differences.append(
+                to_float32(d_pass.models.discriminator(moved, d_pass.batch.label).logits) - judged.logits
+            )
         return torch.stack(differences).square().mean(1).sum(), {}
 
 

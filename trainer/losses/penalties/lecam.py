@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from trainer.core.running_scalars import Memory
-from trainer.losses.discriminator_pass import Round
+from trainer.core.running_scalars import RunningScalars
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
 
@@ -23,18 +23,18 @@ class LeCam(Penalty):
     means begin as plain means (theirs: after 1,000 steps), and before the first update nothing counts.
     """
 
-    memory = {"lecam_real": 0.0, "lecam_fake": 0.0, "lecam_updates": 0.0}  # noqa: RUF012  # read only
+    running_scalars = {"lecam_real": 0.0, "lecam_fake": 0.0, "lecam_updates": 0.0}  # noqa: RUF012  # read only
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        real, fake, memory = seen.on_real.logits, seen.on_fake.logits, seen.game.memory
-        beyond = relu(real - memory["lecam_fake"]).square().mean() + relu(memory["lecam_real"] - fake).square().mean()
-        return beyond * memory["lecam_updates"].clamp(max=1), {}
+        real, fake, means = d_pass.d_real.logits, d_pass.d_fake.logits, d_pass.models.running_scalars
+        beyond = relu(real - means["lecam_fake"]).square().mean() + relu(means["lecam_real"] - fake).square().mean()
+        return beyond * means["lecam_updates"].clamp(max=1), {}
 
-    def remember(self, memory: Memory, means: Mapping[str, Tensor]) -> None:
+    def update_scalars(self, running_scalars: RunningScalars, means: Mapping[str, Tensor]) -> None:
         """Move the running means."""
         # An update whose logits are not finite is not counted: its means are not kept either.
-        memory["lecam_updates"].add_(torch.isfinite(means["logits_real"] + means["logits_fake"]))
-        weight = (1 / memory["lecam_updates"]).clamp(min=1 - DECAY)
-        memory["lecam_real"].lerp_(means["logits_real"], weight)
-        memory["lecam_fake"].lerp_(means["logits_fake"], weight)
+        running_scalars["lecam_updates"].add_(torch.isfinite(means["logits_real"] + means["logits_fake"]))
+        weight = (1 / running_scalars["lecam_updates"]).clamp(min=1 - DECAY)
+        running_scalars["lecam_real"].lerp_(means["logits_real"], weight)
+        running_scalars["lecam_fake"].lerp_(means["logits_fake"], weight)

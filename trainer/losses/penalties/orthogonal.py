@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
 
@@ -19,12 +19,12 @@ class Orthogonal(Penalty):
     is the paper's formula: their code adds half of its gradient.
     """
 
-    def __init__(self, player: Literal["g", "d"]) -> None:
-        self.player = player
+    def __init__(self, network_name: Literal["g", "d"]) -> None:
+        self.network_name = network_name
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        network = seen.game.generator if self.player == "g" else seen.game.discriminator
+        network = d_pass.models.generator if self.network_name == "g" else d_pass.models.discriminator
         return torch.stack([off_diagonal(w) for w in weights(network)]).sum(), {}
 
 

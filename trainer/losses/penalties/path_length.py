@@ -8,10 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from trainer.core.randomness import normal
-from trainer.core.running_scalars import Memory
-from trainer.losses.discriminator_pass import Round
+from trainer.core.running_scalars import RunningScalars
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, picture_shape
+from trainer.losses.penalties.base import Drawn, Penalty, image_shape
 
 DECAY = 0.01  # of the running mean, as in the authors' code
 SHRINK = 2  # it looks at every second picture only, as in the authors' code
@@ -25,27 +25,28 @@ class PathLength(Penalty):
     into it, with weight 0.01.
     """
 
-    player = "g"
+    network_name = "g"
     differentiates_twice = True
     measures = ("path_length_now",)
-    memory = {"path_length_mean": 0.0}  # noqa: RUF012  # read only
+    running_scalars = {"path_length_mean": 0.0}  # noqa: RUF012  # read only
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw the directions in the space of pictures."""
-        shape = picture_shape(size)
+        shape = image_shape(size)
         return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(max(size, 1))}
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty and the mean length."""
-        n = max(1, len(seen.batch.label) // SHRINK)
-        latent = seen.batch.latent.map(lambda t: t[:n])
-        code = seen.game.generator.code(latent)
-        if not code.requires_grad:  # z itself
-            code = code.detach().requires_grad_()
-        moved = seen.gradient(seen.game.generator.paint(code, latent) * draws["y"], code)
-        lengths = moved.square().flatten(1).sum(1).div(code[0].numel() / code.shape[-1]).add(1e-12).sqrt()
-        return (lengths - seen.game.memory["path_length_mean"]).square().mean(), {"path_length_now": lengths.mean()}
+        n = max(1, len(d_pass.batch.label) // SHRINK)
+        latent = d_pass.batch.latent.map(lambda t: t[:n])
+        w = d_pass.models.generator.latent_code(latent)
+        if not w.requires_grad:  # z itself
+            w = w.detach().requires_grad_()
+        moved = d_pass.gradient(d_pass.models.generator.synthesize(w, latent) * draws["y"], w)
+        lengths = moved.square().flatten(1).sum(1).div(w[0].numel() / w.shape[-1]).add(1e-12).sqrt()
+        mean = d_pass.models.running_scalars["path_length_mean"]
+        return (lengths - mean).square().mean(), {"path_length_now": lengths.mean()}
 
-    def remember(self, memory: Memory, means: Mapping[str, Tensor]) -> None:
+    def update_scalars(self, running_scalars: RunningScalars, means: Mapping[str, Tensor]) -> None:
         """Move the running mean."""
-        memory["path_length_mean"].lerp_(means["path_length_now"], DECAY)
+        running_scalars["path_length_mean"].lerp_(means["path_length_now"], DECAY)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
-from trainer.networks.base import wide
+from trainer.networks.base import to_float32
 
 
 class Reconstruction(Penalty):
@@ -18,8 +18,8 @@ class Reconstruction(Penalty):
     Mean squared error, as in lightweight-gan; the paper's is a perceptual loss, which wants pretrained weights.
     """
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        rebuilt = seen.on_real.rebuilt
-        pairs = zip(rebuilt[::2], rebuilt[1::2], strict=True)
-        return torch.stack([mse_loss(wide(ours), wide(theirs)) for ours, theirs in pairs]).sum(), {}
+        reconstructions = d_pass.d_real.reconstructions
+        pairs = zip(reconstructions[::2], reconstructions[1::2], strict=True)
+        return torch.stack([mse_loss(to_float32(ours), to_float32(theirs)) for ours, theirs in pairs]).sum(), {}

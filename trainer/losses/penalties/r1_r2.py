@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty, squared_norm
 
@@ -18,10 +18,10 @@ class R1(Penalty):
     against = frozenset(("real",))
     differentiates_twice = True
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        logits = seen.on_real.logits
-        return 0.5 * squared_norm(seen.gradient(logits, seen.real), len(logits)).mean(), {}
+        logits = d_pass.d_real.logits
+        return 0.5 * squared_norm(d_pass.gradient(logits, d_pass.real), len(logits)).mean(), {}
 
 
 class R2(Penalty):
@@ -30,7 +30,7 @@ class R2(Penalty):
     against = frozenset(("fake",))
     differentiates_twice = True
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        logits = seen.on_fake.logits
-        return 0.5 * squared_norm(seen.gradient(logits, seen.fake), len(logits)).mean(), {}
+        logits = d_pass.d_fake.logits
+        return 0.5 * squared_norm(d_pass.gradient(logits, d_pass.fake), len(logits)).mean(), {}

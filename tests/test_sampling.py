@@ -19,8 +19,8 @@ from trainer.core.iteration import batched
 from trainer.core.randomness import normal, philox
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
-from trainer.runs.trained_generator import Brush, Studio, parse_seeds
-from trainer.sampling.sampler import Painter, slerp
+from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, parse_seeds
+from trainer.sampling.sampler import Sampler, slerp
 
 SIZE = 32
 STYLES = ("--generator", "stylegan2", "--network.mapping-layers", "2", "--network.max-channels", "16")
@@ -132,10 +132,10 @@ def test_classes_have_only_numbers_when_the_data_is_gone(
 
 
 def test_truncation_of_z_keeps_the_noise_near(plain: Path, tmp_path: Path) -> None:
-    studio = Studio(plain, Brush(truncation=0.5))
-    z = torch.cat([studio.latent(seed).z for seed in range(20)])
+    trained = TrainedGenerator(plain, SamplingOptions(truncation=0.5))
+    z = torch.cat([trained.latent(seed).z for seed in range(20)])
     assert 0.4 < z.abs().max() <= 0.5
-    near = z == torch.cat([Studio(plain, Brush()).latent(seed).z for seed in range(20)])
+    near = z == torch.cat([TrainedGenerator(plain, SamplingOptions()).latent(seed).z for seed in range(20)])
     assert 0.3 < near.float().mean() < 0.5, "what was near has stayed: P(|z| < 0.5) = 0.38"
     wide = cells(paint(plain, tmp_path / "wide.png", "--num", "9"))
     assert (wide == cells(paint(plain, tmp_path / "all.png", "--num", "9", "--truncation", "99"))).all()
@@ -143,14 +143,16 @@ def test_truncation_of_z_keeps_the_noise_near(plain: Path, tmp_path: Path) -> No
 
 
 def test_truncation_of_w_pulls_towards_the_mean(styled: Path) -> None:
-    whole, half, none = (Studio(styled, Brush(truncation=share)) for share in (1.0, 0.5, 0.0))
+    whole, half, none = (TrainedGenerator(styled, SamplingOptions(truncation=share)) for share in (1.0, 0.5, 0.0))
     latents = [whole.latent(seed) for seed in range(6)]
-    codes = [torch.cat([code for code, _ in s.painter.codes(latents, s.truncation)]) for s in (whole, half, none)]
+    codes = [
+        torch.cat([code for code, _ in s.sampler.latent_codes(latents, s.truncation)]) for s in (whole, half, none)
+    ]
     assert (codes[2] == codes[2][:1]).all()
     torch.testing.assert_close(codes[1], (codes[0] + codes[2]) / 2)
-    plain = torch.cat([code for code, _ in whole.painter.codes(latents)])
+    plain = torch.cat([code for code, _ in whole.sampler.latent_codes(latents)])
     torch.testing.assert_close(codes[0], plain)
-    many = torch.cat([code for code, _ in whole.painter.codes(map(whole.latent, range(400)))])
+    many = torch.cat([code for code, _ in whole.sampler.latent_codes(map(whole.latent, range(400)))])
     torch.testing.assert_close(codes[2][0], many.mean(0), atol=5 / 400**0.5, rtol=0)
 
 
@@ -275,8 +277,8 @@ def test_a_way_that_does_not_loop_ends_with_its_last_picture(plain: Path, tmp_pa
 
 def test_ways_are_smooth(styled: Path) -> None:
     """No jump at the stops, nor half way: noise moves with the styles."""
-    studio = Studio(styled, Brush(label="0"))
-    way = studio.way([0, 1], 32, loop=True).astype(float)
+    trained = TrainedGenerator(styled, SamplingOptions(label="0"))
+    way = trained.way([0, 1], 32, loop=True).astype(float)
     steps = abs(np.diff(way, axis=0, append=way[:1])).mean((1, 2, 3))
     assert steps.max() < 4 * steps.mean()
 
@@ -305,6 +307,6 @@ def test_other_lists_of_seeds_are_refused(text: str) -> None:
 
 
 def test_batches_are_of_one_size(plain: Path) -> None:
-    painter = Painter(read_config(RunFolder(plain)), torch.device("cpu"))
+    sampler = Sampler(read_config(RunFolder(plain)), torch.device("cpu"))
     assert [*batched("abcde", 2)] == [["a", "b"], ["c", "d"], ["e"]]
-    assert painter.filled([1, 2]) == [1] + [2] * 7
+    assert sampler.padded([1, 2]) == [1] + [2] * 7

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from tests.made_batches import made_batches
 from trainer.augment.base import AugmentSettings
-from trainer.augment.pipeline import SIGNS, Disguise, P
+from trainer.augment.pipeline import SIGNS, AugmentPipeline, P
 from trainer.config.config import Config
 from trainer.core.randomness import philox
-from trainer.core.running_scalars import Memory, finite_only
+from trainer.core.running_scalars import RunningScalars, finite_only
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, reduce_exactly
-from trainer.gan.state import TrainState, fingerprint
+from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.fingerprint import fingerprint
+from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.networks.network_settings import NetworkSettings
 
@@ -27,21 +28,21 @@ BATCH = 4
 ADA = AugmentSettings(kind="ada", target=0.5, speed_images=1024, interval=4)
 
 
-def disguise(settings: AugmentSettings, decay_images: int = 0) -> Disguise:
-    return Disguise(settings, 8, decay_images, BATCH)
+def disguise(settings: AugmentSettings, decay_images: int = 0) -> AugmentPipeline:
+    return AugmentPipeline(settings, 8, decay_images, BATCH)
 
 
-def memory_of(shown: Disguise) -> Memory:
-    return {name: torch.tensor(value) for name, value in shown.first_memory().items()}
+def memory_of(shown: AugmentPipeline) -> RunningScalars:
+    return {name: torch.tensor(value) for name, value in shown.initial_scalars().items()}
 
 
 def path(settings: AugmentSettings, signs: list[float], decay_images: int = 0) -> list[float]:
     """p after each update."""
     shown = disguise(settings, decay_images)
-    memory, values = memory_of(shown), []
+    running_scalars, values = memory_of(shown), []
     for k, sign in enumerate(signs):
-        shown.adapt(memory, torch.tensor(sign), k * BATCH)
-        values.append(memory[P].item())
+        shown.update_p(running_scalars, torch.tensor(sign), k * BATCH)
+        values.append(running_scalars[P].item())
     return values
 
 
@@ -73,16 +74,16 @@ def test_p_goes_from_zero_to_one_in_exactly_speed_images() -> None:
 
 
 def test_p_goes_on_after_a_resume_as_if_there_were_none() -> None:
-    """What it needs besides the memory is the number of pictures seen: here in the midst of an interval."""
+    """What it needs besides the running_scalars is the number of pictures seen: here in the midst of an interval."""
     signs = [0.9, -0.2, 1.0, 0.8] * 3
     shown = disguise(ADA)
-    memory = memory_of(shown)
+    running_scalars = memory_of(shown)
     for k in range(6):
-        shown.adapt(memory, torch.tensor(signs[k]), k * BATCH)
+        shown.update_p(running_scalars, torch.tensor(signs[k]), k * BATCH)
     again = disguise(ADA)
     for k in range(6, 12):
-        again.adapt(memory, torch.tensor(signs[k]), k * BATCH)
-    assert memory[P].item() == path(ADA, signs)[-1] == 3 / 64
+        again.update_p(running_scalars, torch.tensor(signs[k]), k * BATCH)
+    assert running_scalars[P].item() == path(ADA, signs)[-1] == 3 / 64
 
 
 def test_a_sign_that_is_not_a_number_does_not_poison() -> None:
@@ -105,15 +106,15 @@ def test_without_adaptation_p_follows_half_a_cosine() -> None:
 @pytest.mark.parametrize("kind", ["none", "diffaugment"])
 def test_what_does_not_follow_p_has_none(kind: str) -> None:
     shown = disguise(AugmentSettings(kind=kind))
-    assert shown.first_memory() == {}
-    assert shown.measured({}) == {}
-    shown.adapt({}, torch.tensor(1.0), 0)
+    assert shown.initial_scalars() == {}
+    assert shown.logged({}) == {}
+    shown.update_p({}, torch.tensor(1.0), 0)
 
 
 # APA
 
 
-def apa(p: float, kind: str = "none") -> tuple[Disguise, Memory]:
+def apa(p: float, kind: str = "none") -> tuple[AugmentPipeline, RunningScalars]:
     shown = disguise(AugmentSettings(kind=kind, apa=True, p=p))
     return shown, memory_of(shown)
 
@@ -123,34 +124,36 @@ def apa(p: float, kind: str = "none") -> tuple[Disguise, Memory]:
 def test_apa_shows_fakes_as_reals_with_probability_p(p: float, shape: tuple[int, ...]) -> None:
     """Whole pictures, or points; and only as reals."""
     n = 10_000
-    shown, memory = apa(p)
+    shown, running_scalars = apa(p)
     real, fake = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0)), -torch.ones(n, *shape)
     draws = shown.draw(philox("deceive", str(p)), n)
-    seen = shown.deceive(real, fake, draws, memory)
+    seen = shown.apa_replace(real, fake, draws, running_scalars)
     assert seen.shape == real.shape
     deceived = (seen == fake).flatten(1).all(1)
     assert torch.equal(seen[deceived], fake[deceived])
     assert torch.equal(seen[~deceived], real[~deceived])
     assert abs(int(deceived.sum()) - n * p) <= 5 * math.sqrt(n * p * (1 - p))
-    assert torch.equal(shown.show(fake, draws, memory), fake)
+    assert torch.equal(shown(fake, draws, running_scalars), fake)
 
 
 @pytest.mark.parametrize("kind", ["none", "ada"])
 def test_at_p_zero_pictures_are_shown_to_the_bit(kind: str) -> None:
-    shown, memory = apa(0.0, kind)
+    shown, running_scalars = apa(0.0, kind)
     x = torch.from_numpy(philox("pictures").uniform(-1, 1, (16, 3, 8, 8))).float()
     draws = shown.draw(philox("zero"), 16)
-    assert torch.equal(shown.deceive(x, -x, draws, memory), x)
-    assert torch.equal(shown.show(x, draws, memory), x)
-    memory[P].fill_(1.0)
-    assert not torch.equal(shown.deceive(x, -x, draws, memory), x)
+    assert torch.equal(shown.apa_replace(x, -x, draws, running_scalars), x)
+    assert torch.equal(shown(x, draws, running_scalars), x)
+    running_scalars[P].fill_(1.0)
+    assert not torch.equal(shown.apa_replace(x, -x, draws, running_scalars), x)
 
 
 def test_without_apa_no_fake_is_shown_as_real() -> None:
     shown = disguise(ADA)
     assert "deceive" not in shown.draw(philox("none"), 4)
     nan = torch.full((4, 3, 8, 8), math.nan)
-    assert shown.deceive(torch.zeros_like(nan), nan, shown.draw(philox("none"), 4), memory_of(shown)).isfinite().all()
+    assert (
+        shown.apa_replace(torch.zeros_like(nan), nan, shown.draw(philox("none"), 4), memory_of(shown)).isfinite().all()
+    )
 
 
 # In training
@@ -166,7 +169,7 @@ CONFIG = Config(
 
 
 def make(config: Config = CONFIG) -> tuple[TrainState, GanStep]:
-    state = TrainState.create(config, "data", torch.device("cpu"))
+    state = create_state(config, "data", torch.device("cpu"))
     return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
 
 
@@ -176,17 +179,19 @@ def never() -> bool:
 
 def test_p_is_part_of_the_state() -> None:
     state, step = make()
-    assert {name: value.item() for name, value in state.memory.items()} == {P: 0.25, SIGNS: 0.0}
+    assert {name: value.item() for name, value in state.running_scalars.items()} == {P: 0.25, SIGNS: 0.0}
     scalars = step([made_batches(CONFIG)], never)
-    assert scalars[P].item() == state.memory[P].item() == 0.75  # half of the way from 0 to 1 in half of the pictures
+    assert (
+        scalars[P].item() == state.running_scalars[P].item() == 0.75
+    )  # half of the way from 0 to 1 in half of the pictures
     tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
     for name in (f"memory.{P}", f"memory.{SIGNS}"):
         changed = tensors | {name: tensors[name] + 1}
         assert fingerprint(changed, {}) != fingerprint(tensors, {})
     other, _ = make()
-    live = other.memory[P]
+    live = other.running_scalars[P]
     other.load(tensors, state.scalars(), "here")
-    assert other.memory[P] is live
+    assert other.running_scalars[P] is live
     assert live.item() == 0.75
     assert fingerprint(other.tensors(), {}) == fingerprint(tensors, {})
 
@@ -198,7 +203,7 @@ def test_the_step_hands_over_the_mean_sign_of_the_reals() -> None:
     with torch.no_grad():
         sign = torch.stack([state.discriminator(b.real, b.label).logits.sign().mean() for b in share]).mean()
     scalars = step([share], never)
-    torch.testing.assert_close(state.memory[SIGNS], sign)
+    torch.testing.assert_close(state.running_scalars[SIGNS], sign)
     assert "sign_real" not in scalars
     assert 0 < abs(sign) < 1
 
@@ -208,15 +213,15 @@ def test_a_nan_in_training_leaves_p_alone() -> None:
     broken = [replace(b, real=b.real * math.nan) for b in made_batches(CONFIG)]
     scalars, _ = step.update_discriminator(broken)
     assert scalars[P] == 0.25
-    assert state.memory[SIGNS].isfinite()
+    assert state.running_scalars[SIGNS].isfinite()
 
 
 def test_memory_undoes_what_is_not_finite() -> None:
-    memory: dict[str, Tensor] = {"a": torch.tensor(1.0), "b": torch.tensor(2.0), "c": torch.tensor(3.0)}
-    live = dict(memory)
-    with finite_only(memory):
-        memory["a"].fill_(math.nan)
-        memory["b"].fill_(-math.inf)
-        memory["c"].fill_(4.0)
-    assert {name: value.item() for name, value in memory.items()} == {"a": 1.0, "b": 2.0, "c": 4.0}
-    assert all(memory[name] is live[name] for name in memory)
+    running_scalars: dict[str, Tensor] = {"a": torch.tensor(1.0), "b": torch.tensor(2.0), "c": torch.tensor(3.0)}
+    live = dict(running_scalars)
+    with finite_only(running_scalars):
+        running_scalars["a"].fill_(math.nan)
+        running_scalars["b"].fill_(-math.inf)
+        running_scalars["c"].fill_(4.0)
+    assert {name: value.item() for name, value in running_scalars.items()} == {"a": 1.0, "b": 2.0, "c": 4.0}
+    assert all(running_scalars[name] is live[name] for name in running_scalars)

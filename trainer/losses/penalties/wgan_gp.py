@@ -6,17 +6,17 @@ import numpy as np
 from torch import Tensor
 
 from trainer.core.randomness import uniform
-from trainer.losses.discriminator_pass import Round
+from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, picture_shape, squared_norm
-from trainer.networks.base import wide
+from trainer.losses.penalties.base import Drawn, Penalty, image_shape, squared_norm
+from trainer.networks.base import to_float32
 
 
-def penalty_at(seen: Round, x: Tensor) -> Loss:
+def penalty_at(d_pass: DiscriminatorPass, x: Tensor) -> Loss:
     """Return E (|grad D(x)| - 1)²."""
     x = x.detach().requires_grad_()
-    logits = seen.game.discriminator(x, seen.batch.label).logits
-    return (squared_norm(seen.gradient(logits, x), len(logits)).add(1e-12).sqrt() - 1).square().mean()
+    logits = d_pass.models.discriminator(x, d_pass.batch.label).logits
+    return (squared_norm(d_pass.gradient(logits, x), len(logits)).add(1e-12).sqrt() - 1).square().mean()
 
 
 class WganGp(Penalty):
@@ -26,11 +26,11 @@ class WganGp(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw where between real and fake: one number a picture."""
-        return {"alpha": uniform(rng, n, *(1 for _ in picture_shape(size)))}
+        return {"alpha": uniform(rng, n, *(1 for _ in image_shape(size)))}
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        return penalty_at(seen, wide(seen.shown_fake).lerp(seen.shown_real, draws["alpha"])), {}
+        return penalty_at(d_pass, to_float32(d_pass.augmented_fake).lerp(d_pass.augmented_real, draws["alpha"])), {}
 
 
 class Dragan(Penalty):
@@ -43,10 +43,10 @@ class Dragan(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw how far from each real, and in which direction."""
-        shape = picture_shape(size)
+        shape = image_shape(size)
         return {"alpha": uniform(rng, n, *(1 for _ in shape)), "u": uniform(rng, n, *shape)}
 
-    def __call__(self, seen: Round, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
+    def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
-        real = seen.shown_real.detach()
-        return penalty_at(seen, real + draws["alpha"] * 0.5 * real.std() * draws["u"]), {}
+        real = d_pass.augmented_real.detach()
+        return penalty_at(d_pass, real + draws["alpha"] * 0.5 * real.std() * draws["u"]), {}

@@ -1,0 +1,44 @@
+"""The tree in whose order all sums over micro-batches are added, whatever the number of ranks.
+
+Floating-point addition is not associative. So the order of the additions is fixed by the micro-batches alone: a binary
+tree over them. A rank that owns a contiguous share computes the subtrees that lie inside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+Node = tuple[int, int]  # the micro-batches first..last-1 below a node of the tree
+
+
+def split(node: Node) -> tuple[Node, Node]:
+    """Return a node's children: the left one has the largest power of two of leaves that leaves the right one some."""
+    first, last = node
+    middle = first + (1 << ((last - first - 1).bit_length() - 1))
+    return (first, middle), (middle, last)
+
+
+def subtrees(node: Node, share: range) -> list[Node]:
+    """Return the largest subtrees below `node` that lie inside `share`, from left to right."""
+    first, last = node
+    if share.start <= first and last <= share.stop:
+        return [node]
+    if last <= share.start or share.stop <= first:
+        return []
+    left, right = split(node)
+    return subtrees(left, share) + subtrees(right, share)
+
+
+def in_tree(node: Node, root: Node) -> bool:
+    """Tell whether a node is one of the tree's below `root`."""
+    return subtrees(root, range(*node)) == [node]
+
+
+def tree_sum(node: Node, partial: Mapping[Node, Tensor]) -> Tensor:
+    """Add up `partial` (sums of the subtrees that tile `node`) in the tree's order, into the leftmost of them."""
+    if node in partial:
+        return partial[node]
+    left, right = split(node)
+    return tree_sum(left, partial).add_(tree_sum(right, partial))

@@ -1,0 +1,99 @@
+"""Images on rank 0: sample grids, their distance to the data, and what the collapse monitor measures."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from shards.dataset.stream import Reader, Samples
+from trainer.config.config import Config
+from trainer.gan.state import TrainState
+from trainer.runs.run_folder import RunFolder
+from trainer.sampling.sampler import Images, Sampler, real_and_fake_grid, real_samples
+
+if TYPE_CHECKING:
+    from trainer.collapse.collapse_metrics import CollapseMetrics
+    from trainer.metrics.sliced_wasserstein import SlicedWasserstein
+
+log = logging.getLogger(__name__)
+
+GRID = 64  # images on each side of the sample grid
+DISTANCE = 512  # images on each side of the sliced Wasserstein distance
+
+
+class SampleGrids:
+    """Generates images for people to look at and for the collapse monitor.
+
+    Sampler, reals and metrics are made when they are first needed, so that a resumed run trains at once.
+
+    Args:
+        config, run: of the run.
+        reader: of the training split.
+        device: where images are generated.
+    """
+
+    def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device) -> None:
+        self.config, self.run, self.reader, self.device = config, run, reader, device
+        self.measured: Images  # at the collapse monitor's last measurement
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Generates images."""
+        return Sampler(self.config, self.device)
+
+    @cached_property
+    def real(self) -> Samples:
+        """The same real images in every grid; the generated ones are of their classes."""
+        return real_samples(self.reader, DISTANCE, self.config.seed)
+
+    @cached_property
+    def collapse_metrics(self) -> CollapseMetrics:
+        """Compares generated images with images of the data, all of them different ones."""
+        from trainer.collapse.collapse_metrics import MOST_IMAGES, CollapseMetrics  # as below
+
+        number = min(MOST_IMAGES, self.reader.split.samples // 2)
+        real = real_samples(self.reader, 2 * number, self.config.seed)
+        return CollapseMetrics(real.images, real.labels)
+
+    @cached_property
+    def distance(self) -> SlicedWasserstein:
+        """Measures the distance of generated images to the reals."""
+        from trainer.metrics.sliced_wasserstein import SlicedWasserstein  # a second of imports, when first needed
+
+        return SlicedWasserstein(self.real.images)
+
+    def write(self, state: TrainState) -> dict[str, float]:
+        """Write the sample grid of the averaged generator; return its distance to the data, by name."""
+        self.sampler.load(state.ema)
+        labels = self.real.labels.tolist() if self.config.network.g_conditional else None
+        fake = self.sampler.generate(DISTANCE, self.config.seed, "sample", labels=labels)
+        self.write_grid(self.run.sample(state.images_seen), fake)
+        return {f"swd_{DISTANCE}": self.distance(fake)}
+
+    def write_grid(self, target: Path, fake: Images) -> None:
+        """Write one picture: reals beside generated images. A full disk is logged, and training goes on."""
+        picture = real_and_fake_grid(self.real.images[:GRID], fake[:GRID], columns=8)
+        try:
+            target.parent.mkdir(exist_ok=True)
+            picture.save(target.with_suffix(".tmp"), format="png")
+            target.with_suffix(".tmp").rename(target)
+        except OSError as error:
+            log.error("%s was not written: %s", target, error.strerror)
+
+    def measure_collapse(self, state: TrainState) -> dict[str, float]:
+        """Measure the generator's present weights: their average would hide a collapse."""
+        self.sampler.load({name: p.detach() for name, p in state.generator.named_parameters()})
+        labels = self.collapse_metrics.own_labels.tolist() if self.config.network.g_conditional else None
+        number = self.collapse_metrics.number
+        self.measured = self.sampler.generate(number, self.config.seed, "sentinel", labels=labels)
+        return self.collapse_metrics(self.measured)
+
+    def write_alarm(self, state: TrainState) -> Path:
+        """Write the images of the last measurement, and return the picture's path."""
+        path = self.run.alarm_images(state.images_seen, len(state.rollbacks))
+        self.write_grid(path, self.measured)
+        return path

@@ -69,7 +69,7 @@ def lost_average() -> None:
 
 def lost_memory() -> None:
     """Forget on resume what penalties and augmentation remember."""
-    forget(lambda name: name.startswith("memory."))
+    forget(lambda name: name.startswith("running_scalars."))
 
 
 def vectors_by_passes() -> None:

@@ -11,7 +11,7 @@ from tests.conftest import train
 from trainer.config.config import Config
 from trainer.config.groups import CheckpointSettings, MetricsSettings, TrackingSettings
 from trainer.core.fields import Refused
-from trainer.evaluation.best_record import Best
+from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
 from trainer.runs.checkpoint import find
@@ -35,7 +35,7 @@ def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path,
     rows = list(journal.rows(run.evaluations))
     assert {row["checkpoint"] for row in rows} == {event["checkpoint"] for event in done}
     assert {row["seed_set"] for row in rows} == {"select"}
-    best = Best.of(run)
+    best = BestCheckpoint.of(run)
     assert best
     assert best.checkpoint in {checkpoint.path.name for checkpoint in find(run.checkpoints)}
 

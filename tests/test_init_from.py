@@ -17,7 +17,7 @@ from tests.conftest import TINY, fingerprint, train
 from trainer.__main__ import main
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.gan import state as state_module
+from trainer.gan import assembly
 from trainer.gan.assembly import create_state
 from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
@@ -239,7 +239,9 @@ def test_no_weights_are_drawn_where_a_checkpoint_is_read(monkeypatch: pytest.Mon
     network = NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6, d_spectral_norm=True)
     config = Config(mixed_precision="no", network=network)
     state = create_state(config, "data", CPU)
-    monkeypatch.setattr(state_module, "initialise", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(assembly, "initialise", lambda *_: pytest.fail("drawn"))
+    with pytest.raises(pytest.fail.Exception, match="drawn"):
+        create_state(config, "data", CPU)
     resumed = create_state(config, "data", CPU, draw=False)
     resumed.load(state.tensors(), state.scalars(), "here")
     assert hash_of(resumed.tensors(), resumed.scalars()) == hash_of(state.tensors(), state.scalars())

@@ -27,7 +27,7 @@ from shards.dataset.index import DataError, Index
 from tests.zygote import Zygote
 from trainer.core.fields import Refused
 from trainer.core.migration import COLUMNS, FIRST, SCHEMA, inverse, renamed
-from trainer.evaluation.best_record import Best
+from trainer.evaluation.best_record import BestCheckpoint
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs import journal
 from trainer.runs.checkpoint import Checkpoint, newest_or_refuse
@@ -144,7 +144,7 @@ def test_a_run_is_evaluated_and_its_best_checkpoint_known(old: Path, trainer: Tr
     numbers = ("--metrics", "fid", "--num-samples", 32, "--cache", tmp_path / "cache", "--processes", 1)
     trainer("evaluate", run.path, *asked, *numbers, "--json", out)
     assert json.loads(out.read_text())["figures"] == before["figures"]
-    best = Best.of(run)
+    best = BestCheckpoint.of(run)
     assert best
     assert best.images_seen == 128
 
@@ -213,7 +213,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "events": ("runs/finished/events.jsonl", lambda path: list(journal.rows(path))),
     "times": ("runs/finished/system.jsonl", journal.last),
     "evaluations": ("runs/finished/evaluations.jsonl", lambda path: Follower(path).read()),
-    "best": ("runs/finished/best.json", lambda path: Best.of(RunFolder(path.parent))),
+    "best": ("runs/finished/best.json", lambda path: BestCheckpoint.of(RunFolder(path.parent))),
     "wandb": ("runs/finished/wandb.json", Identity.load),
     "job": ("runs/cluster/job.json", lambda path: JobRecord.load(RunFolder(path.parent))),
     "attempts": ("runs/cluster/attempts.jsonl", lambda path: attempts.read(RunFolder(path.parent))),

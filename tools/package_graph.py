@@ -119,7 +119,8 @@ def draw(out: Path) -> None:
         (f"{number}. {module.partition('.')[2]}", summary(module, known)) for number, module in enumerate(DATA_PATH, 1)
     ]
     column(0, left, "The way of a picture, into weights and out again", way)
-    axes.text(1.02, -31.5, "In each box a room may import those below it. All may import command_line/.", style="italic")
+    note = "In each box a room may import those below it. All may import command_line/."
+    axes.text(1.02, -31.5, note, style="italic")
     figure.savefig(out, format="svg", metadata={"Date": None})
     plt.close(figure)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from command_line.arguments import said
+from command_line.arguments import flag_given
 from slurm import control
 from trainer.core.fields import Refused
 
@@ -78,7 +78,7 @@ def refuse_processes(arguments: Sequence[str], job_has_gpus: bool) -> None:
     Raises:
         Refused: the command line does.
     """
-    if said(arguments, "processes"):
+    if flag_given(arguments, "processes"):
         what = "GPU: use --gpus-per-node" if job_has_gpus else "core, and at most one a micro-batch: use --nodes"
         raise Refused(f"--processes is of this machine, as with --cluster local; on Slurm there is one a {what}")
 

@@ -13,9 +13,9 @@ from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import ResourceRequest, node_range
 from slurm import control
 from slurm import profile as profiles
+from slurm.errors import SlurmUsageError
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
-from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.runs.config_loading import read_project_file, write_config
@@ -85,7 +85,7 @@ def fitted(run: RunFolder, wanted: ResourceRequest, name: str, parts: int) -> Pr
         checks.fits(wanted.nodes, time_min, gpus, where)
         checks.folder(run, [node for node in control.nodes() if node.name in where.nodes])
         checks.mounted(run, site)
-    except (control.SlurmError, SlurmRefused) as error:
+    except (control.SlurmError, SlurmUsageError) as error:
         raise Refused(str(error)) from error
     _, most = node_range(wanted.nodes)
     request = Request(
@@ -104,7 +104,7 @@ def fitted(run: RunFolder, wanted: ResourceRequest, name: str, parts: int) -> Pr
 def site_profile(wanted: ResourceRequest) -> Profile:
     """Return the profile of the command line, else that of lienzo.toml, else an empty one, and sbatch's variables."""
     named = wanted.profile or read_project_file().get("profile")
-    return with_site_defaults(profiles.load(str(named)) if named else Profile(), os.environ)
+    return with_site_defaults(profiles.load_profile(str(named)) if named else Profile(), os.environ)
 
 
 def time_limit(asked: str | None, profile: str, where: Partition) -> int:

@@ -17,7 +17,7 @@ from launcher.study.plan import StudyPlan
 from launcher.study.prepare import with_settings
 from launcher.study.publish import report
 from launcher.study.run_progress import pending, stages
-from slurm.settings import ClusterRefused as SlurmRefused
+from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
 
 
@@ -42,5 +42,5 @@ def advance(folder: StudyFolder) -> None:
 if __name__ == "__main__":
     try:
         advance(StudyFolder(Path(sys.argv[1])))
-    except (Refused, SlurmRefused) as error:
+    except (Refused, SlurmUsageError) as error:
         sys.exit(f"the study does not go on: {error}")

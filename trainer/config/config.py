@@ -125,6 +125,7 @@ class Config:
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""
         wanted = self.total_images if self.epochs is None else self.epochs * samples
+        # Rounded up: the last step is a whole one.
         return -(-wanted // self.step_images) * self.step_images
 
     def check(self) -> None:

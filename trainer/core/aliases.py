@@ -41,7 +41,7 @@ def todays_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for old, new in SETTINGS[SCHEMA].items():
         if holds(values, old):
             if holds(values, new):
-                raise Refused(f"{where}: {old} is now {new}, and both are there: keep {new}")
+                raise Refused(f"{where}: {old} is called {new} now, and both are there: keep {new}")
             hint(f"{where}: {old}", new)
     return moved(values, SETTINGS[SCHEMA])
 
@@ -55,4 +55,4 @@ def holds(values: Mapping[str, Any], name: str) -> bool:
 @cache  # said once, however often the same is read
 def hint(old: str, new: str) -> None:
     """Say that a name is to be replaced."""
-    print(f"{old} is now {new}", file=sys.stderr)
+    print(f"note: {old} is called {new} now; the next version will not know the old name", file=sys.stderr)

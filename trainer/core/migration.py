@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,7 +123,13 @@ def plan_step(values: dict[str, Any], schema: int) -> dict[str, Any]:
 
 def metrics_step(row: dict[str, Any], schema: int) -> dict[str, Any]:
     """metrics.jsonl: the columns of a row."""
-    return {renamed(name, COLUMNS[schema], "/"): value for name, value in row.items()}
+    return {column(name, schema): value for name, value in row.items()}
+
+
+@cache  # files have many rows of the same columns
+def column(name: str, schema: int) -> str:
+    """Return what a format calls a column of the one before."""
+    return renamed(name, COLUMNS[schema], "/")
 
 
 def event_step(row: dict[str, Any], schema: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> st
     """
     values = {key: value for key, value in with_first_names(scalars).items() if key not in ("dataset", "identity")}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    # Type and shape are hashed too: equal bytes of another type are another state.
     for name, tensor in sorted((first_tensor_name(name), tensor) for name, tensor in tensors.items()):
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -37,13 +37,13 @@ class Flops(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if packet is torch.ops.aten.convolution_backward:
+        operator = func.overloadpacket
+        if operator is torch.ops.aten.convolution_backward:
             *rest, groups, (of_x, of_weight, _) = args
-            self.total += flop_registry[packet](*rest, groups, (of_x, False, False), out_val=out)
-            self.total += flop_registry[packet](*rest, groups, (False, of_weight, False), out_val=out) // groups
-        elif packet in flop_registry:
-            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+            self.total += flop_registry[operator](*rest, groups, (of_x, False, False), out_val=out)
+            self.total += flop_registry[operator](*rest, groups, (False, of_weight, False), out_val=out) // groups
+        elif operator in flop_registry:
+            self.total += flop_registry[operator](*args, **(kwargs or {}), out_val=out)
         return out
 
 

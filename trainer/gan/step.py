@@ -37,20 +37,14 @@ class GanStep:
         models: Models,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.g, self.d, self.objective, self.top_k, self.models, self.autocast = (
-            g,
-            d,
-            objective,
-            top_k,
-            models,
-            autocast,
-        )
+        self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
+        self.models, self.autocast = models, autocast
 
     def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
-        Returns: means over the micro-batches, of D's last update and of G's, on the device; `stop` is positive when
-        any rank was asked to stop.
+        Returns: means over the micro-batches, of D's last update and of G's, and norms of the gradients, on the
+        device. `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
         """
         d_scalars: Scalars = {}
         for k, share in enumerate(updates, 1):

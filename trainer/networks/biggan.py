@@ -85,6 +85,7 @@ class Generator(ResidualGenerator):
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Generate pictures in [-1, 1]."""
+        # Skip-z: each block sees a part of z of its own, so it can shape its own level of detail.
         first, *conditions = code.chunk(len(self.blocks) + 1, 1)
         if classes := self.settings.g_classes:
             embedding = one_hot(latent.label, classes).to(code.dtype) @ self.embedding

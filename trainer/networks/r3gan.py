@@ -78,6 +78,7 @@ class ResidualBlock(nn.Module):
         wide = EXPANSION * channels
         self.expand = nn.Conv2d(channels, wide, 1)
         self.grouped = nn.Conv2d(wide, wide, 3, padding=1, groups=wide // group_channels(channels))
+        # Begins at zero: at first each block is the identity, and the network is as deep as it can learn to be.
         self.contract = nn.Conv2d(wide, channels, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -134,6 +135,7 @@ class Generator(base.Generator):
         if self.embed is not None:
             classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
             code = torch.cat([code, self.embed(classes)], 1)
+        # z enters here only: there are no styles and no noise further up.
         x = self.constant * self.modulate(code)[:, :, None, None]
         out: Tensor = self.to_rgb(self.layers(x))
         return out
@@ -160,6 +162,7 @@ class Discriminator(base.Discriminator):
             layers += [*stage(before), Downsample(), *change(before, after)]
         self.layers = nn.Sequential(*layers, *stage(channels[-1]))
         last = channels[-1] + bool(settings.mbstd_group)
+        # A depthwise convolution over all 4 x 4 places: each channel learns where to look.
         self.weigh = nn.Conv2d(last, last, 4, groups=last, bias=False)
         if settings.d_head == "projection":
             self.embed = nn.Linear(settings.classes + 1, channels[-1], bias=False)

@@ -98,6 +98,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, before: int, after: int, hidden: int, down: bool, first: bool, layer_norm: bool) -> None:
         super().__init__()
+        # A ReLU on the image itself would throw away all that is darker than grey.
         self.activation1 = nn.Identity() if first else activation(before, layer_norm)
         self.conv1 = nn.Conv2d(before, hidden, 3, padding=1)
         self.activation2 = activation(hidden, layer_norm)
@@ -108,6 +109,7 @@ class DownBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n a h w"]) -> Float[Tensor, "n b h2 w2"]:
         """Change the channels and halve height and width, or keep them."""
         h = self.conv2(self.activation2(self.conv1(self.activation1(x))))
+        # Pooling and a 1 x 1 convolution commute: pooled first, the shortcut costs a quarter.
         out: Tensor = self.pool(h) + self.shortcut(self.pool(x))
         return out
 
@@ -193,8 +195,10 @@ class ResidualDiscriminator(base.Discriminator):
         halvings = 2 if settings.size == 32 else len(channels) - 1
         layers: list[nn.Module] = [DownBlock(settings.channels, channels[0], channels[0], True, True, False)]
         for i, (before, after) in enumerate(pairwise(channels), 1):
+            # Attention costs the square of the number of places: only one height can afford it.
             if settings.size >> i == attention and i <= halvings:
                 layers.append(SelfAttention(before))
+            # The last block sees one more map: the deviation over a group of images.
             seen = before + bool(settings.mbstd_group) if i == len(channels) - 1 else before
             layers.append(DownBlock(seen, after, after if wide else before, i < halvings, False, layer_norm))
         self.blocks = nn.Sequential(*layers[:-1])

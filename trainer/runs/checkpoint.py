@@ -65,6 +65,7 @@ class Checkpoint:
             for name in (TENSORS, VALUES):
                 expected = manifest["files"][name]
                 file = self.path / name
+                # The size first: it costs nothing, and a torn write shows in it.
                 if file.stat().st_size != expected["bytes"]:
                     raise Damaged(f"{name} has {file.stat().st_size} bytes in place of {expected['bytes']}")
                 if sha256(file) != expected["sha256"]:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
 from trainer.core.migration import in_metadata, numbered
 from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find, sha256
@@ -35,6 +35,7 @@ class Snapshot:
                 name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
                 for name, tensor in tensors.items()
             }
+        # One launch for all tensors: training stands still meanwhile.
         torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
@@ -89,6 +90,7 @@ class Checkpoints:
         started = time.perf_counter()
         images_seen, rollbacks = values["images_seen"], len(values["rollbacks"])
         final = self.folder / f"{images_seen:012d}-r{rollbacks:02d}"
+        # A name that no reader takes for a checkpoint, in the same folder, so that the rename is atomic.
         temporary = self.folder / f".writing-{final.name}"
         self.folder.mkdir(exist_ok=True)  # in a run folder that is there: one that was moved is not made again
         shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +103,7 @@ class Checkpoints:
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        flush(self.folder)
+        fsync(self.folder)
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
@@ -112,12 +114,13 @@ class Checkpoints:
         (folder / VALUES).write_text(json.dumps(numbered(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):
-            flush(folder / name)
+            fsync(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        # Without a manifest the checkpoint is not valid: rows that it promises must be durable first.
         self.before_manifest()
         (folder / MANIFEST).write_text(json.dumps(numbered({"files": files}), indent=1))
-        flush(folder / MANIFEST)
-        flush(folder)
+        fsync(folder / MANIFEST)
+        fsync(folder)
 
     def prune(self) -> None:
         """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""

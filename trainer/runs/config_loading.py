@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from command_line.arguments import said
+from command_line.arguments import flag_given
 from shards.atomic_files import write_atomically
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
@@ -88,9 +88,9 @@ def settle_length(asked: Config, arguments: Sequence[str]) -> Config:
     Raises:
         Refused: it names both.
     """
-    if said(arguments, "epochs") and said(arguments, "total_images"):
+    if flag_given(arguments, "epochs") and flag_given(arguments, "total_images"):
         raise Refused("--epochs and --total-images both tell how long to train: name one of them")
-    return replace(asked, epochs=None) if said(arguments, "total_images") else asked
+    return replace(asked, epochs=None) if flag_given(arguments, "total_images") else asked
 
 
 def check_length(run: RunFolder, config: Config) -> None:

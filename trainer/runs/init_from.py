@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import in_metadata, load, schema_of, upgraded
@@ -145,19 +145,23 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
         Refused: it is not what it was when the settings were resolved.
         OSError: it cannot be written.
     """
-    initial = find_pretrained(config)
-    if initial.hash != config.init_hash:
+    pretrained = find_pretrained(config)
+    if pretrained.hash != config.init_hash:
         raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
     temporary = run.initial_weights.with_suffix(".tmp")
     try:
-        about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
-        save_file(initial.weights, temporary, about | in_metadata())
+        about = {
+            "source": pretrained.source,
+            "left": json.dumps(pretrained.left),
+            "values": json.dumps(pretrained.values),
+        }
+        save_file(pretrained.weights, temporary, about | in_metadata())
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
-    flush(temporary)
+    fsync(temporary)
     temporary.replace(run.initial_weights)
-    flush(run.path)
+    fsync(run.path)
 
 
 def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
@@ -171,10 +175,10 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
         about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
     stored = json.loads(about["values"]) | {"schema": schema_of(about, str(run.initial_weights))}
     values = upgraded(VALUES, stored, str(run.initial_weights))
-    initial = PretrainedWeights(about["source"], weights, json.loads(about["left"]), values)
-    if initial.hash != expected:
+    pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), values)
+    if pretrained.hash != expected:
         raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")
-    return initial
+    return pretrained
 
 
 def begins_at(run: RunFolder) -> int:
@@ -187,13 +191,13 @@ def begins_at(run: RunFolder) -> int:
 
 
 @torch.no_grad()
-def take_over(state: TrainState, initial: PretrainedWeights, seed: int) -> None:
+def take_over(state: TrainState, pretrained: PretrainedWeights, seed: int) -> None:
     """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
     mine = state.tensors()
-    for name, tensor in initial.weights.items():
+    for name, tensor in pretrained.weights.items():
         mine[name].copy_(tensor)
-    if initial.values:
-        state.load_scalars(initial.values)
+    if pretrained.values:
+        state.load_scalars(pretrained.values)
     else:
         start_spectral_norm(state.generator, seed, "generator")
         start_spectral_norm(state.discriminator, seed, "discriminator")

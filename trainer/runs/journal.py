@@ -40,6 +40,7 @@ class Journal:
     def append(self, row: Mapping[str, object]) -> None:
         """Add one line. Never raises because of the disk."""
         with self._lock:
+            # Encoded now: the row may change before the disk takes it.
             self._unwritten += encode(row)
             try:
                 self._write()
@@ -102,6 +103,7 @@ class Follower:
         data = self._torn
         while block := os.read(self._file, 1 << 20):
             data += block
+        # What follows the last newline is a line that is still being written.
         *lines, self._torn = data.split(b"\n")
         return [upgraded(self.path.name, row, str(self.path)) for line in lines if (row := decode(line))]
 
@@ -123,6 +125,7 @@ def rows(path: Path) -> Iterator[Row]:
 
 def last(path: Path) -> Row:
     """The last row of a journal; empty if there is none. Only that one is decoded."""
+    # Read through once; only the last line is kept.
     lines = deque(whole_lines(path), maxlen=1)
     return upgraded(path.name, decode(lines[0]), str(path)) if lines else {}
 

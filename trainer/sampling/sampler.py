@@ -51,6 +51,7 @@ class Sampler:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
+        # Style mixing is a regulariser of training; a sample has one style.
         self.settings = replace(config.network, style_mixing=0.0)
         self.generator = build_generator(config.generator, config.network).to(device)
         self.generator.requires_grad_(False)
@@ -62,6 +63,7 @@ class Sampler:
         for name, parameter in self.generator.named_parameters():
             parameter.copy_(ema[name])
         self.middle = None
+        # Many iterations: the average has weights of its own, and no vectors that followed them.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
         if self.statistics.layers:
             self.generator.train()

@@ -142,7 +142,7 @@ class Tracker:
             file.close()
         if self._uploader is not None and not stop_uploader(self._uploader, outcome, timeout_s):
             log.warning(
-                "W&B has not taken everything in %g s; the next start sends the rest, or: %s",
+                "W&B has not taken everything in %g s; the next attempt sends the rest, or: %s",
                 timeout_s,
                 command("launcher", "sync", self.run.path),
             )

@@ -43,6 +43,7 @@ class Replica:
         """Create a state, and a step that trains it, for these settings."""
         self.in_force = in_force
         self.state = create_state(in_force, dataset, self.accelerator.device, draw)
+        # A rollback may change settings in force, but the run keeps the identity that it began with.
         self.state.identities = identities(self.config)
         reduce = reduce_as_asked(in_force, self.accelerator)
         self.gan_step = assemble(in_force, self.state, reduce, self.accelerator.autocast)
@@ -52,6 +53,7 @@ class Replica:
         scalars = self.gan_step(updates, stop)
         state, settings, images = self.state, self.config.optimizer, self.config.step_images
         state.images_seen += images
+        # Of the new weights, with the half-life counted in images: the batch size does not change the average.
         weights = [p.detach() for p in state.generator.parameters()]
         update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
         return scalars

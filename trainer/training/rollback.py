@@ -37,6 +37,7 @@ def roll_back(replica: Replica, recorder: Recorder, world: World, images_seen: i
     if len(before) >= config.max_rollbacks:
         ways = ways_on(recorder.run, replica)
         raise Diverged(f"{why} at {images_seen:,} images, after {len(before)} rollbacks. {ways}")
+    # The newest checkpoint may still be in the writer's hands, and may be the anchor.
     recorder.wait_for_checkpoint()
     path = on_main(world, lambda: recorder.last_anchor(healthy=why != NOT_FINITE))
     if path is None:

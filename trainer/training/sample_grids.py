@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from shards.atomic_files import write_atomically
 from shards.dataset.stream import Reader, Samples
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
@@ -79,8 +81,9 @@ class SampleGrids:
         picture = real_and_fake_grid(self.real.images[:GRID], fake[:GRID], columns=8)
         try:
             target.parent.mkdir(exist_ok=True)
-            picture.save(target.with_suffix(".tmp"), format="png")
-            target.with_suffix(".tmp").rename(target)
+            content = io.BytesIO()
+            picture.save(content, format="png")
+            write_atomically(target, content.getvalue(), durable=False)
         except OSError as error:
             log.error("%s was not written: %s", target, error.strerror)
 

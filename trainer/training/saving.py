@@ -36,6 +36,7 @@ class Saving:
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, before_manifest)
         self.evaluations = Evaluations(run, config.metrics, tracker)
         self.checkpoints.kept = self.evaluations.kept
+        # Pruning must not remove what a rollback would go to.
         self.checkpoints.keep_newest_of = self.is_anchor, self.is_healthy_anchor
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
         self.stall_s = 0.0  # how long the last save held up training

@@ -37,6 +37,7 @@ class PathLength(Penalty):
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty and the mean length."""
+        # Half the batch: the penalty differentiates through the whole generator twice.
         n = max(1, len(d_pass.batch.label) // SHRINK)
         latent = d_pass.batch.latent.map(lambda t: t[:n])
         w = d_pass.models.generator.latent_code(latent)
@@ -44,6 +45,7 @@ class PathLength(Penalty):
             w = w.detach().requires_grad_()
         moved = d_pass.gradient(d_pass.models.generator.synthesize(w, latent) * draws["y"], w)
         lengths = moved.square().flatten(1).sum(1).div(w[0].numel() / w.shape[-1]).add(1e-12).sqrt()
+        # Of earlier steps: with the present lengths in it, the mean would depend on who computes which micro-batch.
         mean = d_pass.models.running_scalars["path_length_mean"]
         return (lengths - mean).square().mean(), {"path_length_now": lengths.mean()}
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import cancel, demo_data
+from launcher.cli import cancel
 from launcher.cli.init import TEMPLATE
 from launcher.doctor import links, timing
 from launcher.doctor.run_facts import RunFacts
+from launcher.jobs import demo_data
 from slurm import control
 from slurm import profile as profiles
 from slurm.profile import Profile

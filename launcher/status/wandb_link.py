@@ -6,11 +6,10 @@ import json
 import os
 from dataclasses import dataclass
 
+from trainer.config.wandb_environment import CLOUD
 from trainer.core.advice import command
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
-
-CLOUD = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)

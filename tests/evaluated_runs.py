@@ -17,7 +17,8 @@ from trainer.config.recipes import recipe
 from trainer.core.fields import overlay
 from trainer.gan.assembly import create_state
 from trainer.runs.checkpoint import Checkpoints
-from trainer.runs.config_loading import resolve_config, write_config
+from trainer.runs.config_loading import write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}

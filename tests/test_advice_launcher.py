@@ -26,7 +26,7 @@ from tests.fake_slurm import CPU, FakeSlurm, fake_slurm, live_job
 from tests.made_runs import MadeRun, job, slurm_says
 from tests.test_doctor_judgement import FACTS, nodes
 from trainer.distributed.rank_environment import COUNTED_BY
-from trainer.runs.config_loading import PROJECT_FILE
+from trainer.runs.config_defaults import PROJECT_FILE
 from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]

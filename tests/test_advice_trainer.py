@@ -29,7 +29,8 @@ from trainer.distributed import rank_environment
 from trainer.distributed.world import World
 from trainer.runs import init_from
 from trainer.runs.checkpoint import Checkpoints, find
-from trainer.runs.config_loading import read_config, resolve_config, write_config
+from trainer.runs.config_loading import read_config, write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained
 from trainer.runs.run_folder import RunFolder
 from trainer.training import worker

@@ -22,7 +22,8 @@ from trainer.gan.assembly import create_state
 from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import normalised
-from trainer.runs.config_loading import read_config, resolve_config, write_config
+from trainer.runs.config_loading import read_config, write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.submit import make_fresh_folder
 from launcher.jobs import demo_data
+from launcher.jobs.fresh_folder import make_fresh_folder
 from tests.conftest import HOME, TINY
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
-from trainer.launch import local_training
+from trainer.launch import local_processes
+from trainer.launch.prepared_training import prepare_training
 from trainer.networks.network_settings import NetworkSettings
 from trainer.runs.lease import HANDED_OVER, Lease, held
 from trainer.runs.run_folder import RunFolder
@@ -92,10 +93,10 @@ def test_a_folder_is_held_while_its_processes_begin(
             pass
         return Outcome.FINISHED
 
-    monkeypatch.setattr(local_training, "run_processes", begin_processes)
+    monkeypatch.setattr(local_processes, "run_processes", begin_processes)
     config = Config(data=shards32, network=NetworkSettings(size=32), processes=1)
-    training = local_training.prepare_training(RunFolder(tmp_path / "run"), config)
-    assert local_training.train_here(training) is Outcome.FINISHED
+    training = prepare_training(RunFolder(tmp_path / "run"), config)
+    assert local_processes.train_here(training) is Outcome.FINISHED
     assert not (tmp_path / "run" / "lease.json").exists()
 
 

@@ -13,7 +13,8 @@ from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
 from trainer.config.wandb_environment import overridden
 from trainer.core.fields import Refused
-from trainer.runs.config_loading import load_defaults, resolve_length, write_config
+from trainer.runs.config_defaults import load_defaults, resolve_length
+from trainer.runs.config_loading import write_config
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 

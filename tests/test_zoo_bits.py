@@ -18,7 +18,8 @@ from tests.zygote import Zygote
 from trainer.config.config import Config
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs.checkpoint import newest_whole
-from trainer.runs.config_loading import resolve_config, write_config
+from trainer.runs.config_loading import write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
 ENOUGH = 10**6  # pictures, before which the kill comes

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.submit import describe_job
+from launcher.cli.training_plan import describe_job
 from launcher.jobs.preparation import PreparedJob
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, use_slurm
 from launcher.study import array
@@ -26,7 +26,7 @@ from launcher.study.settings import StudySettings, read_settings
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
-from trainer.runs.config_loading import read_project_file
+from trainer.runs.config_defaults import read_project_file
 
 WIDTH = 1000  # where there is no terminal
 

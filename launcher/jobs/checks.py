@@ -8,10 +8,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.jobs import runs
+from launcher.jobs import job_record, runs
 from launcher.jobs.file_systems import file_system, here, is_local
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import node_range
+from slurm.control import SlurmError
 from slurm.profile import Profile
 from slurm.records import Node, Partition
 from trainer.config.config import Config
@@ -133,15 +134,20 @@ def wandb_key(config: Config) -> None:
         )
 
 
-def no_live_job(run: RunFolder, record: JobRecord) -> None:
-    """Refuse a run whose job waits or runs.
+def refuse_live_job(run: RunFolder) -> JobRecord | None:
+    """Refuse a run whose job waits or runs; return what was submitted for it before.
 
     Raises:
-        Refused: naming the job.
+        Refused: naming the job; or Slurm cannot be asked.
     """
-    found = runs.job_of(record)
-    if found and runs.live(found):
+    record = job_record.find(run)
+    try:
+        job = runs.job_of(record) if record else None
+    except SlurmError as error:
+        raise Refused(str(error)) from error
+    if record and job and runs.live(job):
         raise Refused(
-            f"{run.path} has job {record.job} already, which is {found.state.lower()}: watch it with "
+            f"{run.path} has job {record.job} already, which is {job.state.lower()}: watch it with "
             f"`{command('launcher', 'status', run.path)}`, or end it with `{command('launcher', 'cancel', run.path)}`"
         )
+    return record

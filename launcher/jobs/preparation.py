@@ -22,8 +22,8 @@ from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import refuse_crowd
-from trainer.launch.local_training import PreparedTraining, prepare_training
-from trainer.runs.config_loading import read_project_file
+from trainer.launch.prepared_training import PreparedTraining, prepare_training
+from trainer.runs.config_defaults import read_project_file
 from trainer.runs.run_folder import RunFolder
 
 DEFAULT_TIME_MIN = 24 * 60
@@ -103,22 +103,9 @@ def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> P
         Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
     """
     job = fit_job(run, resources, run.path.resolve().name, config.micro_batches)
-    refuse_live_job(run)
+    checks.refuse_live_job(run)
     checks.wandb_key(config)
     return job
-
-
-def refuse_live_job(run: RunFolder) -> None:
-    """Refuse a run whose job waits or runs.
-
-    Raises:
-        Refused: naming the job; or Slurm cannot be asked.
-    """
-    try:
-        if record := job_record.find(run):
-            checks.no_live_job(run, record)
-    except control.SlurmError as error:
-        raise Refused(str(error)) from error
 
 
 def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -> PreparedJob:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +13,7 @@ from launcher.jobs import batch_script, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, RunExecutor
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.preparation import PreparedJob, prepare_job
+from launcher.jobs.submission import recorded
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import load_arms, resolve_task, task_config
 from trainer.config.config import Config
@@ -84,7 +84,8 @@ def submit_array(prepared: PreparedArray) -> int:
         if target := plan.target(task):
             target.save(task.run)
         identity_of(task.run, config.tracking).save(task.run.wandb_identity)
-    with job_records([task for task, _ in tasks], request, job.partition.name) as submitted:
+    submitted = job_records([task for task, _ in tasks], request, job.partition.name)
+    with recorded({task.run: record for task, record in submitted.items()}):
         array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
             if job_record.find(task.run) == record:  # else it has begun already, and knows its own number
@@ -99,26 +100,15 @@ def array_script(prepared: PreparedArray) -> str:
     return made.text()
 
 
-@contextmanager
-def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) -> Iterator[dict[StudyTask, JobRecord]]:
-    """Note in each run what is being submitted for it; if it is not, all is as it was before."""
-    before = {task: job_record.find(task.run) for task in tasks}
+def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) -> dict[StudyTask, JobRecord]:
+    """Return what is recorded in each run as submitted for it."""
+    asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
     made = {}
-    for place, (task, old) in enumerate(before.items()):
-        asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
-        made[task] = JobRecord(
-            0, (old.submission if old else 0) + 1, *asked, now(), partition, request.token, task=place
-        )
-        made[task].save(task.run)
-    try:
-        yield made
-    except BaseException:
-        for task, old in before.items():
-            if old:
-                old.save(task.run)
-            else:
-                task.run.job.unlink(missing_ok=True)
-        raise
+    for place, task in enumerate(tasks):
+        old = job_record.find(task.run)
+        submission = old.submission + 1 if old else 1
+        made[task] = JobRecord(0, submission, *asked, now(), partition, request.token, task=place)
+    return made
 
 
 def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:

@@ -21,7 +21,7 @@ from launcher.study.run_progress import note_broken
 from trainer.config.config import Config
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
-from trainer.launch.local_processes import default_processes
+from trainer.launch.prepared_training import default_processes
 from trainer.runs import lease
 from trainer.runs.config_loading import write_config
 

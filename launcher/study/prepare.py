@@ -19,7 +19,9 @@ from trainer.config.groups import TrackingSettings
 from trainer.config.recipes import recipe
 from trainer.core.fields import Refused, overlay
 from trainer.gan.flops import flops_per_image
-from trainer.runs.config_loading import PROJECT_FILE, read_config, resolve_config
+from trainer.runs.config_defaults import PROJECT_FILE
+from trainer.runs.config_loading import read_config
+from trainer.runs.config_resolution import resolve_config
 
 
 class ArmConfig(NamedTuple):

@@ -17,10 +17,11 @@ from trainer.core.stopping import Outcome
 from trainer.distributed.rank_environment import is_rank, refuse_crowd
 from trainer.gan.fingerprint import fingerprint
 from trainer.launch.job_context import OWNER, Cluster
-from trainer.launch.local_processes import end_with_parent
-from trainer.launch.local_training import prepare_training, train_here
+from trainer.launch.local_processes import end_with_parent, train_here
+from trainer.launch.prepared_training import prepare_training
 from trainer.runs.checkpoint import newest_or_refuse
-from trainer.runs.config_loading import load_defaults, resolve_config, resolve_length
+from trainer.runs.config_defaults import load_defaults, resolve_length
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 from trainer.training.worker import run_rank
 

@@ -39,6 +39,8 @@ OVERRIDDEN = {
 """Variables of which wandb would take what is decided otherwise, and by what."""
 
 CLOUD = "https://api.wandb.ai"
+CLOUD_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""Names of W&B's own server: wandb takes a key that netrc has for either."""
 
 ALIASES = ("WANDB_RUN_NAME", "WANDB_RUN_NOTES", "WANDB_RUN_TAGS", "WANDB_RUN_JOB_TYPE", "WANDB_ROOT_DIR")
 
@@ -88,7 +90,7 @@ def server_url() -> str:
 
 def url_in(settings: Path) -> str | None:
     """Return the server that a settings file of wandb's names; None: none, or it cannot be read."""
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(settings.read_text())
     except (OSError, ValueError, configparser.Error):
@@ -100,11 +102,12 @@ def has_key() -> bool:
     """Whether W&B would find a key: in the environment, or in netrc for the server in use."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    path, host = Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), urlsplit(server_url()).netloc
     try:
-        return path.exists() and netrc.netrc(path).authenticators(urlsplit(server_url()).netloc) is not None
+        keys = netrc.netrc(path).hosts
     except (OSError, netrc.NetrcParseError):
         return False
+    return "default" in keys or any(name in keys for name in (CLOUD_HOSTS if host in CLOUD_HOSTS else (host,)))
 
 
 def resolve_mode(mode: str) -> str:

@@ -1,26 +1,22 @@
-"""A training run that is checked and resolved, and its training with processes of this machine."""
+"""A training that is checked and resolved: whoever carries it out, here or in a job, only reads it."""
 
 from __future__ import annotations
 
-import sys
+import os
 from dataclasses import dataclass
-from uuid import uuid4
 
 import torch
 
 from shards.dataset.index import Index
 from trainer.config.config import Config
-from trainer.core.stopping import Outcome
 from trainer.gan.assembly import refuse_fp16
-from trainer.launch.local_processes import default_processes, run_processes
-from trainer.runs.config_loading import check_identity, resolve_config, write_config
-from trainer.runs.lease import HANDED_OVER, HERE, held
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class PreparedTraining:
-    """All that a training needs, checked: whoever carries it out only reads it."""
+    """All that a training needs."""
 
     run: RunFolder
     config: Config
@@ -28,6 +24,12 @@ class PreparedTraining:
     dataset: Index
     processes: int
     """That train; of a job, when all nodes asked for are there."""
+
+
+def default_processes(config: Config) -> int:
+    """Return one process a GPU, or one a core, and at most one a micro-batch."""
+    devices = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    return max(1, min(devices, config.micro_batches))
 
 
 def prepare_training(run: RunFolder, asked: Config, processes: int | None = None) -> PreparedTraining:
@@ -49,20 +51,3 @@ def prepare_training(run: RunFolder, asked: Config, processes: int | None = None
             refuse_fp16()
     config.check_world(processes)
     return PreparedTraining(run, config, dataset, processes)
-
-
-def train_here(training: PreparedTraining) -> Outcome:
-    """Train with processes of this machine.
-
-    Raises:
-        Refused: another process trains in the run folder, or another run has begun there since.
-    """
-    run, config = training.run, training.config
-    total = config.images_to_see(training.dataset.splits["train"].samples)
-    if config.epochs is None and total != config.total_images:
-        print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
-    owner = f"{HERE}, {uuid4().hex[:8]}"
-    with held(run, owner, HANDED_OVER):
-        check_identity(run, config)  # once more: before the folder was held, another run may have begun in it
-        write_config(run, config)
-        return run_processes(run, training.processes, owner)

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo zoo collapse sentinel test lint bench chaos chaos-all chaos-local clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -32,10 +32,14 @@ zoo: setup
 collapse: setup
 	$(RUN) -m trainer benchmark ring grid digits --seeds 10 --out runs/collapse --markdown docs/collapse.md
 
-# Does the sentinel notice provoked collapses, and does it cry wolf? An hour on two cores.
-sentinel: setup
+# Does the collapse monitor notice provoked collapses, and does it cry wolf? An hour on two cores.
+collapse-monitor: setup
 	@tools/install-debian openclipart-png
-	$(RUN) -m bench.sentinel --out runs/sentinel
+	$(RUN) -m bench.collapse_monitor --out runs/collapse-monitor
+
+# The packages and the way of a picture, from the code, into docs/packages.svg.
+diagram: setup
+	$(RUN) tools/package_graph.py
 
 test: setup-dev
 	$(RUN) -m pytest

@@ -19,12 +19,12 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]  # re-expo
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
 from trainer.config.recipes import recipe
 from trainer.gan.assembly import create_state
 from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoints, Saved
+from trainer.runs.checkpoint_writer import Checkpoints, Saved
 
 OURS, COPY, TORCH, DCP, WRITE = "ours", "copy", "torch", "dcp", "write"
 NAMES = {
@@ -71,7 +71,7 @@ class Candidates:
 
         def save(tensors: dict[str, Tensor], path: Path) -> None:
             torch.save(tensors, path)
-            flush(path)
+            fsync(path)
 
         return seconds(partial(save, self.state.tensors(), self.folder / "state.pt"))
 

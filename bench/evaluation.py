@@ -25,10 +25,10 @@ from safetensors.torch import save_file
 from bench.measure import machine, ratios, run_module, seconds, spread, table, take_turns
 from shards.building.build import run_build
 from shards.building.options import Build
-from trainer.extractors import EXTRACTORS, Options
+from trainer.extractors import EXTRACTORS, ExtractorOptions
 from trainer.extractors.base import BATCH
 from trainer.extractors.dinov2 import DinoV2
-from trainer.extractors.weights import drawn
+from trainer.extractors.weights import random_weights
 
 SIDES = 3  # sets of pictures that are looked at: the fakes, the reals, and as many reals for the floor
 
@@ -55,7 +55,7 @@ def weights(extractor: str, folder: Path) -> Path | None:
     if extractor != "dinov2":
         return None
     path = folder / "dinov2.safetensors"
-    save_file(drawn(lambda: DinoV2(384, 12), "bench evaluation"), path)
+    save_file(random_weights(lambda: DinoV2(384, 12), "bench evaluation"), path)
     return path
 
 
@@ -63,7 +63,7 @@ def weights(extractor: str, folder: Path) -> Path | None:
 def bare(extractor: str, batches: int, file: Path | None) -> float:
     """Return the seconds of so many batches through the network alone."""
     torch.set_num_threads(1)
-    network = EXTRACTORS[extractor](Options(file)).network
+    network = EXTRACTORS[extractor](ExtractorOptions(file)).network
     x = torch.full((BATCH, 3, network.size, network.size), 127.0)
     network(x)
     return seconds(lambda: [network(x) for _ in range(batches)])

@@ -31,7 +31,7 @@ from shards.building.build import run_build
 from shards.building.options import Build
 from shards.dataset.index import Index
 from shards.dataset.order import Order
-from shards.dataset.stream import Reader, stream
+from shards.dataset.stream import Reader, stream_samples
 from shards.images.encode import ENCODINGS
 from trainer.gan.batches import to_device
 
@@ -69,7 +69,7 @@ def ours(folder: Path, floats: bool) -> Iterator[object]:
     index = Index.open(folder)
     reader = Reader(index, "train", damaged)
     order = Order([shard.samples for shard in reader.split.shards], seed=0, window=0)
-    for samples in stream(reader, (order(np.arange(i, i + BATCH)) for i in count(0, BATCH)), workers=0):
+    for samples in stream_samples(reader, (order(np.arange(i, i + BATCH)) for i in count(0, BATCH)), workers=0):
         yield to_device(samples.images, CPU) if floats else samples
 
 

@@ -1,8 +1,8 @@
-"""A collapse that nobody watches, with and without the sentinel: `python -m bench.rescue --out OUT`.
+"""A collapse that nobody watches, with and without the collapse monitor: `python -m bench.rescue --out OUT`.
 
 NVlabs/stylegan2-ada-pytorch#159 lost weeks of GPU time to one. Here runs that were healthy halfway go on with learning
-rates that break them, once with the policy `tell` and once with `roll-back`, which may change what the sentinel's
-default says. What they come to is judged without the sentinel, as in bench.sentinel.
+rates that break them, once with the policy `tell` and once with `roll-back`, with the
+default changes. What they come to is judged without the collapse monitor, as in bench.collapse_monitor.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import tyro
 
+from bench.collapse_monitor import SETS, Nested, Set, Trial, carry_out_all, coverage, rates
 from bench.measure import table
-from bench.sentinel import SETS, Nested, Set, Trial, carry_out_all, coverage, rates
 from trainer.runs import journal
 
 NAME = "rescue"
 BROKEN = {"G 50 times as fast": rates(5e-2, 1e-3), "both 50 times as fast": rates(5e-2, 5e-2)}
-POLICIES: dict[str, Nested] = {"tell": {}, "roll-back": {"max_rollbacks": 12, "sentinel": {"policy": "roll-back"}}}
+POLICIES: dict[str, Nested] = {"tell": {}, "roll-back": {"max_rollbacks": 12, "collapse": {"policy": "roll-back"}}}
 SETS[NAME] = Set(
     SETS["second"].data,
     range(30, 31),
@@ -36,7 +36,7 @@ def row(trial: Trial, covered: float) -> list[str]:
     changes = [str(event.get("change", "")) for event in back]
     spent = sum(event["from"] - event["to"] for event in back)
     what = ", ".join(f"{changes.count(name)} × {name}" for name in dict.fromkeys(changes)) or "–"
-    states = [r["sentinel/state"] for r in journal.rows(trial.run.metrics) if "sentinel/state" in r]
+    states = [r["collapse/health"] for r in journal.rows(trial.run.metrics) if "collapse/health" in r]
     return [trial.network, str(trial.seed), trial.provocation, what, f"{spent:,}", f"{states[-1]:g}", f"{covered:.2f}"]
 
 

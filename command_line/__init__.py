@@ -1,1 +1,1 @@
-"""What the command lines of all four packages share. It imports none of them, so that slurm too may use it."""
+"""What the command lines of all packages share: parsing, signals and standard streams. It imports none of them."""

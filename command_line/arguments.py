@@ -1,7 +1,12 @@
-"""Reading a command line: tyro, with `~` for home in every path, which a shell leaves as it is in --run=~/x."""
+"""Parse a command line with tyro, with two additions.
+
+- `~` means the home folder in every path: a shell does not expand it in --run=~/x.
+- Flags that were renamed are still understood, with a hint.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +15,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 
-def expand(text: str) -> Path:
-    """Return a path, with the home that a leading `~` or `~user` stands for; ./~ is a folder of that name.
+def expand_user(text: str) -> Path:
+    """Return a path with a leading `~` or `~user` replaced by that home folder; ./~ is a folder of that name.
 
     Raises:
         ValueError: there is no such user.
@@ -26,17 +31,21 @@ def expand(text: str) -> Path:
 
 
 def path_rule(kind: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
-    """Tell tyro how a path is read."""
+    """Return how tyro parses a path; None: `kind` is no path."""
     if kind.type is not Path:
         return None
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
-        instance_from_str=lambda words: expand(words[0]),
+        instance_from_str=lambda words: expand_user(words[0]),
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     )
 
+
+RENAMED_FLAGS = {  # old -> new; a line is removed one version after it was added
+    "--like": "--reference-convention",
+}
 
 PATHS = ConstructorRegistry()
 PATHS.primitive_rule(path_rule)
@@ -50,15 +59,22 @@ def parse(
     description: str | None = None,
     config: tuple[Any, ...] = (),
 ) -> Any:
-    """Read a command line into `kind`; on --help or a mistake, say what it takes, and exit.
+    """Parse a command line; on --help or a mistake, print what it takes, and exit.
 
     Args:
-        kind: a dataclass, or a union of them.
-        default: an instance, for all that is not said.
+        kind: a dataclass, or a union of them as subcommands.
+        arguments: without the program; None: those of this process.
+        prog: the command, for messages.
+        default: an instance with the values of flags that are not given.
+        description: of the command, for --help.
+        config: markers of tyro.
+
+    Returns:
+        An instance of `kind`.
     """
     return tyro.cli(
         kind,
-        args=None if arguments is None else list(arguments),
+        args=rename_flags(sys.argv[1:] if arguments is None else arguments),
         default=default,
         prog=prog,
         description=description,
@@ -67,6 +83,18 @@ def parse(
     )
 
 
-def said(arguments: Sequence[str], setting: str) -> bool:
-    """Tell whether a command line names a setting."""
+def rename_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with renamed flags replaced by the new ones; a line on standard error says so for each."""
+    renamed = []
+    for word in arguments:
+        flag, sign, value = word.partition("=")
+        if new := RENAMED_FLAGS.get(flag.replace("_", "-")):
+            print(f"note: {flag} is called {new} now; the next version will not know the old name", file=sys.stderr)
+            word = f"{new}{sign}{value}"
+        renamed.append(word)
+    return renamed
+
+
+def flag_given(arguments: Sequence[str], setting: str) -> bool:
+    """Return whether a command line has the flag of a setting, as --some-setting or --some_setting."""
     return any(word.partition("=")[0].replace("_", "-") == f"--{setting.replace('_', '-')}" for word in arguments)

@@ -1,4 +1,4 @@
-"""Signals that a command answers in its own way."""
+"""Which signals a command handles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import signal
 from collections.abc import Iterable
 
 
-def answerable(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """Return those to handle: not SIGHUP where it is ignored, for that is what nohup is asked for."""
+def signals_to_handle(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Return the signals to handle: all but SIGHUP where it is ignored, because nohup ignores it on purpose."""
     return [n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]

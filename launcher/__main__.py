@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 from command_line import arguments as command_line
 from command_line.streams import run
 from shards.dataset.index import DataError
-from slurm.settings import ClusterRefused as SlurmRefused
+from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command(arguments)
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         raise Refused(f"there is no command {name!r}; {f'did you mean {near[0]!r}?' if near else 'see: --help'}")
-    except (Refused, SlurmRefused, DataError) as error:
+    except (Refused, SlurmUsageError, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Show what a folder of shards holds: counts, settings, exclusions, sizes of the originals, and a sheet of pictures."""
+"""`python -m shards inspect`: show counts, settings, exclusions, sizes of the originals, and a grid of pictures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from shards.dataset.index import INDEX, DataError, Index
-from shards.images.exclusion import REASONS
+from shards.exclusion import REASONS
 
-BAR = 40  # characters of the longest bar
-CLASSES = 20  # lines of classes
+BAR_WIDTH = 40  # characters of the longest bar
+MAX_CLASSES = 20  # lines of classes
 QUANTITIES = {"samples", "shards", "MB", "pictures", "files"}  # titles of columns of numbers
-GAP = 2  # pixels between the pictures of a sheet
+GAP = 2  # pixels between the pictures of the grid
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Inspect:
     path: Positional[Path]
     """The folder of shards."""
     out: Path | None = None
-    """Also write a sheet of training pictures: a PNG file."""
+    """Also write a grid of training pictures: a PNG file."""
     num: int = 64
-    """Pictures on the sheet."""
+    """Pictures in the grid."""
     seed: int = 0
-    """Names the choice of the pictures on the sheet."""
+    """Names the choice of the pictures in the grid."""
 
 
 def run_inspect(args: Inspect) -> int:
-    """Print the tables, write the sheet, and return the exit code."""
+    """Run the command: print the tables, write the grid, and return the exit code."""
     try:
         if args.num < 1:
-            raise DataError(f"--num {args.num}: a sheet has at least one picture")
+            raise DataError(f"--num {args.num}: a grid has at least one picture")
         if args.seed < 0:
             raise DataError(f"--seed must not be negative, but is {args.seed}")
         index = Index.open(args.path)
@@ -51,7 +51,7 @@ def run_inspect(args: Inspect) -> int:
         for shown in describe(index):
             console.print(shown)
         if args.out:
-            pictures = draw_sheet(index, args.num, args.seed)
+            pictures = draw_grid(index, args.num, args.seed)
             pictures.save(args.out, "PNG")
             print(f"{args.out}: {pictures.width} x {pictures.height} pixels")
     except DataError as error:
@@ -70,12 +70,12 @@ def run_inspect(args: Inspect) -> int:
 
 
 def describe(index: Index) -> Iterator[Table | str]:
-    """Yield what is to be printed."""
+    """Yield the tables and lines to print."""
     content, statistics = index.content, index.content["statistics"]
     yield table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
     yield "settings: " + ", ".join(f"{name} {value}" for name, value in content["settings"].items())
     yield "originals: " + ", ".join(
-        [*counted(statistics["formats"]), *counted(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
+        [*count_texts(statistics["formats"]), *count_texts(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
     )
     if duplicates := statistics.get("duplicates"):  # not in the index of older builds
         yield (
@@ -92,7 +92,7 @@ def describe(index: Index) -> Iterator[Table | str]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table, numbers on the right."""
+    """Return a table; columns of numbers are aligned to the right."""
     shown = Table(title=title, title_justify="left")
     for column in columns:
         shown.add_column(column, justify="right" if column in QUANTITIES else "left")
@@ -108,8 +108,8 @@ def split_rows(index: Index) -> Iterator[Sequence[str]]:
         yield split.name, f"{split.samples:,}", f"{len(split.shards):,}", f"{size:,.1f}"
 
 
-def counted(counts: Mapping[str, int]) -> Iterator[str]:
-    """Yield each count with what was counted, the largest first."""
+def count_texts(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield "count name" of each, the largest first."""
     for name, count in sorted(counts.items(), key=lambda item: -item[1]):
         yield f"{count:,} {name}"
 
@@ -117,23 +117,23 @@ def counted(counts: Mapping[str, int]) -> Iterator[str]:
 def class_rows(classes: Sequence[str], counts: Sequence[int]) -> Iterator[Sequence[str]]:
     """Yield a row for each of the largest classes, and one for all others."""
     ranked = sorted(zip(classes, counts, strict=True), key=lambda item: -item[1])
-    for name, count in ranked[:CLASSES]:
+    for name, count in ranked[:MAX_CLASSES]:
         yield name, f"{count:,}"
-    if len(ranked) > CLASSES:
-        yield f"{len(ranked) - CLASSES:,} others", f"{sum(count for _, count in ranked[CLASSES:]):,}"
+    if len(ranked) > MAX_CLASSES:
+        yield f"{len(ranked) - MAX_CLASSES:,} others", f"{sum(count for _, count in ranked[MAX_CLASSES:]):,}"
 
 
 def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
-    """Yield a row for each bin, but for the empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
+    """Yield a row for each bin, without empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
     used = [i for i, count in enumerate(counts) if count]
     bounds: list[Any] = [0, *edges, None]
     for i in range(used[0], used[-1] + 1) if used else ():
         label = f"{bounds[i]:,} and more" if bounds[i + 1] is None else f"{bounds[i]:,} to {bounds[i + 1] - 1:,}"
-        yield label, f"{counts[i]:,}", "█" * math.ceil(counts[i] * BAR / max(counts))
+        yield label, f"{counts[i]:,}", "█" * math.ceil(counts[i] * BAR_WIDTH / max(counts))
 
 
-def draw_sheet(index: Index, num: int, seed: int) -> Image.Image:
-    """Return a grid of pictures, the same ones for the same seed, in the order in which they are stored."""
+def draw_grid(index: Index, num: int, seed: int) -> Image.Image:
+    """Return a grid of pictures, in the order in which they are stored; the same seed gives the same pictures."""
     from shards.dataset.stream import Reader  # brings webdataset and with it torch, which take seconds to import
 
     samples = index.splits["train"].samples

@@ -1,4 +1,4 @@
-"""Find each byte of a folder of shards that is not the one that was written, and name the sample that it belongs to.
+"""`python -m shards verify`: find each changed byte in a folder of shards, and name the sample that it belongs to.
 
 Every file is compared with its SHA-256 in index.json; in a shard that differs, each sample's bytes (its tar headers,
 image, json and padding) are compared with their hash in the table.
@@ -21,11 +21,21 @@ import numpy.typing as npt
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from shards.building.options import MOST_WORKERS
-from shards.dataset.corruption import Part, locate
-from shards.dataset.index import BUILD_AGAIN, EXCLUDED, INDEX, TABLE, DataError, decode, open_table, read, read_splits
+from shards.building.options import MAX_WORKERS
+from shards.dataset.corruption import ShardRows, locate_corruption
+from shards.dataset.index import (
+    BUILD_AGAIN,
+    EXCLUDED,
+    INDEX,
+    TABLE,
+    DataError,
+    map_table,
+    parse_index,
+    read_index,
+    read_splits,
+)
 
-PLAIN_EVERY_S = 10.0  # between lines of progress where there is no terminal
+LINE_INTERVAL_S = 10.0  # between lines of progress where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -39,20 +49,20 @@ class Verify:
 
 
 def run_verify(args: Verify) -> int:
-    """Print every damage in the folder and a summary, and return the exit code."""
+    """Run the command: print every damage and a summary, and return the exit code."""
     started, damages, parts = time.monotonic(), 0, []
     try:
-        if not 1 <= args.workers <= MOST_WORKERS:
-            raise DataError(f"--workers must be from 1 to {MOST_WORKERS}, but is {args.workers}")
-        raw = read(args.path)
+        if not 1 <= args.workers <= MAX_WORKERS:
+            raise DataError(f"--workers must be from 1 to {MAX_WORKERS}, but is {args.workers}")
+        raw = read_index(args.path)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        content = decode(args.path, raw)
+        content = parse_index(args.path, raw)
         check_index(raw, content["index_sha256"])
-        table = whole_table(args.path, content)
-        parts = list(split_parts(args.path, content, table))
+        table = read_table(args.path, content)
+        parts = list(shards_of(args.path, content, table))
         found = check_files(args.path, content, {part.shard.name for part in parts})
     except DataError as error:
         found = [str(error)]
@@ -72,7 +82,7 @@ def run_verify(args: Verify) -> int:
 
 
 def check_index(raw: bytes, sha256: str) -> None:
-    """Compare index.json with the SHA-256 that it states of itself: of its text with zeros in that place.
+    """Compare index.json with its own SHA-256, which is that of its text with zeros in its place.
 
     Raises:
         ValueError: they differ.
@@ -81,8 +91,8 @@ def check_index(raw: bytes, sha256: str) -> None:
         raise ValueError("its bytes are not those that were written")
 
 
-def split_parts(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[Part]:
-    """Yield the shards that the index names.
+def shards_of(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[ShardRows]:
+    """Yield the shards that the index names, with their rows of the table.
 
     Raises:
         ValueError: the counts in the index contradict each other.
@@ -91,21 +101,21 @@ def split_parts(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.vo
         first = 0
         for shard in split.shards:
             rows = None if table is None else table[split.first + first : split.first + first + shard.samples]
-            yield Part(path / shard.name, shard, name, first, rows)
+            yield ShardRows(path / shard.name, shard, name, first, rows)
             first += shard.samples
         if first != split.samples:
             raise ValueError(f"the shards of {name} have {first} samples, not {split.samples}")
 
 
-def whole_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:
-    """Return the table, or None where it is missing or not the one that was written."""
+def read_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:
+    """Return the table; None: it is missing or damaged, which `check_files` reports."""
     if check_file(path / TABLE, content["table_sha256"]):
         return None
-    return open_table(path, sum(split["samples"] for split in content["splits"].values()))
+    return map_table(path, sum(split["samples"] for split in content["splits"].values()))
 
 
 def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> list[str]:
-    """Check everything but the shards: the files beside them, and that there are no others."""
+    """Return what is wrong with the files beside the shards: damaged, missing, or unknown ones."""
     known = {TABLE: content["table_sha256"], EXCLUDED: content["excluded_sha256"]}
     found = [damage for name, sha256 in known.items() if (damage := check_file(path / name, sha256))]
     present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
@@ -114,7 +124,7 @@ def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> lis
 
 
 def check_file(path: Path, sha256: str) -> str | None:
-    """Return what is wrong with a file, None: nothing."""
+    """Return what is wrong with a file; None: nothing."""
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
@@ -126,21 +136,21 @@ def check_file(path: Path, sha256: str) -> str | None:
     return f"{path.name}: its bytes are not those that {INDEX} knows"
 
 
-def check_shards(parts: list[Part], threads: ThreadPoolExecutor) -> Iterator[str]:
-    """Check the shards side by side and yield their damages in order, while the progress is shown."""
+def check_shards(parts: list[ShardRows], threads: ThreadPoolExecutor) -> Iterator[str]:
+    """Check the shards in parallel, show the progress, and yield the damages in the order of the shards."""
     said = time.monotonic()
     size = sum(part.shard.bytes for part in parts)
     terminal = sys.stderr.isatty()
     with tqdm(total=size, unit="B", unit_scale=True, disable=not terminal, leave=False, desc="verify") as bar:
         for done, (part, found) in enumerate(zip(parts, threads.map(check_shard, parts), strict=True), 1):
             bar.update(part.shard.bytes)
-            if not terminal and time.monotonic() > said + PLAIN_EVERY_S:
+            if not terminal and time.monotonic() > said + LINE_INTERVAL_S:
                 said = time.monotonic()
                 print(f"{done} of {len(parts)} shards checked", file=sys.stderr)
             yield from found
 
 
-def check_shard(part: Part) -> list[str]:
+def check_shard(part: ShardRows) -> list[str]:
     """Return what is wrong with a shard."""
     name = part.shard.name
     damage = check_file(part.path, part.shard.sha256)
@@ -153,7 +163,7 @@ def check_shard(part: Part) -> list[str]:
         return [f"{damage}; {TABLE} is damaged too, so its samples cannot be told apart"]
     try:
         with part.path.open("rb") as file:
-            found = list(locate(file, part, part.rows))
+            found = list(locate_corruption(file, part, part.rows))
     except OSError as error:
         found = [f"cannot be read: {error.strerror}"]
     return [

@@ -1,4 +1,4 @@
-"""python -m slurm up | down | status | fail | heal | drain."""
+"""`python -m slurm up | down | status | fail | heal | drain`: a development cluster."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import tyro
 
 from command_line.arguments import parse
 from command_line.streams import run
-from slurm.commands import SlurmError
 from slurm.dev_cluster import FOLDER, DevCluster
-from slurm.overview import show
-from slurm.settings import ClusterRefused, Settings
+from slurm.dev_settings import DevClusterSettings
+from slurm.errors import SlurmError, SlurmUsageError
+from slurm.status_tables import print_status
 
 DESCRIPTION = """A real Slurm with several nodes on this one machine, to try jobs and disasters on.
 
@@ -33,7 +33,7 @@ class Up:
 
     folder: Path = Path(FOLDER)
     """Where all of it lives."""
-    settings: Annotated[Settings, tyro.conf.arg(name="")] = Settings()
+    settings: Annotated[DevClusterSettings, tyro.conf.arg(name="")] = DevClusterSettings()
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parsed: Command = parse(Command, argv, "python -m slurm", description=DESCRIPTION)
     try:
-        carry_out(parsed, DevCluster(parsed.folder))
-    except ClusterRefused as error:
+        run_command(parsed, DevCluster(parsed.folder))
+    except SlurmUsageError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     except (SlurmError, OSError) as error:
@@ -99,8 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def carry_out(command: Command, cluster: DevCluster) -> None:
-    """Do it and say so."""
+def run_command(command: Command, cluster: DevCluster) -> None:
+    """Run a command and print what it did.
+
+    Raises:
+        SlurmUsageError: it is refused.
+        SlurmError: it failed.
+    """
     match command:
         case Up():
             started = cluster.up(command.settings)
@@ -112,8 +117,8 @@ def carry_out(command: Command, cluster: DevCluster) -> None:
             cluster.down()
             print(f"down: {cluster.folder}")
         case Status():
-            cluster.must_be_up()
-            show(cluster.nodes(), cluster.jobs())
+            cluster.require_up()
+            print_status(cluster.nodes(), cluster.jobs())
         case Fail():
             cluster.fail(command.node)
             heal = cluster.command("heal", command.node)

@@ -1,45 +1,54 @@
-"""What slurmdbd remembers of a job that the controller has forgotten; nothing where there is no accounting."""
+"""Ask sacct for a job that the controller has forgotten.
+
+The controller forgets a job MinJobAge after its end; slurmdbd keeps it. Clusters without accounting have no answer.
+"""
 
 from __future__ import annotations
 
-from slurm.commands import SlurmError, ask
-from slurm.parsing import expand, moment, text
-from slurm.records import Job
+from slurm.client import run_slurm
+from slurm.errors import SlurmError
+from slurm.parsing import expand, text_field, time_field
+from slurm.records import SlurmJob
 
-LIVE = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING")
+LIVE_STATES = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING")
 FIELDS = ("JobID", "JobName", "State", "Reason", "NodeList", "Submit", "Start", "End", "Comment")
 
 
-def ended_job(id: str) -> Job | None:
-    """A job of the past, with what sacct keeps of it; None for a runaway, whose end slurmdbd has never heard of."""
+def find_ended_job(id: str) -> SlurmJob | None:
+    """Return an ended job as sacct keeps it.
+
+    None: there is no accounting, no such job, or a runaway job, whose end slurmdbd never received.
+    """
     columns = ",".join(f"{name}%1000" if name in ("JobName", "NodeList", "Comment") else name for name in FIELDS)
     try:
-        said = ask("sacct", "--jobs", id, "--allocations", "--parsable2", "--noheader", "--format", columns, tries=2)
+        said = run_slurm(
+            "sacct", "--jobs", id, "--allocations", "--parsable2", "--noheader", "--format", columns, tries=2
+        )
     except SlurmError:
         return None
     lines = (line for line in said.splitlines() if line.count("|") >= len(FIELDS) - 1)
     job = next(map(as_ended_job, lines), None)
-    return None if job and job.state in LIVE else job
+    return None if job and job.state in LIVE_STATES else job
 
 
-def as_ended_job(line: str) -> Job:
-    """The job of a line of sacct's. A name may hold the sign between columns: what is over belongs to it."""
+def as_ended_job(line: str) -> SlurmJob:
+    """Parse a line of sacct. A job's name may contain the separator: surplus columns belong to it."""
     parts = line.split("|")
     over = len(parts) - len(FIELDS)
     parts[1 : 2 + over] = ["|".join(parts[1 : 2 + over])]
     row = dict(zip(FIELDS, parts, strict=True))
     node_list = row["NodeList"] if row["NodeList"] != "None assigned" else ""
-    return Job(
+    return SlurmJob(
         id=row["JobID"],
         name=row["JobName"],
         state=row["State"].partition(" ")[0],  # CANCELLED by 1000
-        reason=text(row, "Reason"),
+        reason=text_field(row, "Reason"),
         node_list=node_list,
         nodes=expand(node_list),
         restarts=0,
-        submit_time=moment(row, "Submit"),
-        start_time=moment(row, "Start"),
-        end_time=moment(row, "End"),
+        submit_time=time_field(row, "Submit"),
+        start_time=time_field(row, "Start"),
+        end_time=time_field(row, "End"),
         preempt_time=None,
         comment=row["Comment"],
     )

@@ -1,4 +1,4 @@
-"""What a development cluster is made of: its folder, its ports, and the text of its slurm.conf."""
+"""The folder, the ports and the slurm.conf of a development cluster."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 import socket
 from pathlib import Path
 
-from slurm.settings import CLUSTER_NAME, ClusterRefused, Settings
+from slurm.dev_settings import CLUSTER_NAME, DevClusterSettings
+from slurm.errors import SlurmUsageError
 
-# A unix socket's path has 107 characters; the longest of ours is FOLDER/spool/n1234/n1234_12345678.4294967295.
+# The path of a unix socket has at most 107 characters; our longest is FOLDER/spool/n1234/n1234_12345678.4294967295.
 LONGEST_FOLDER = 107 - len("/spool/n1234/n1234_12345678.4294967295")
 
 TEMPLATE = """\
@@ -55,7 +56,7 @@ GraceTime={settings.grace_s} State=UP
 PartitionName=urgent Nodes=ALL MaxTime=UNLIMITED PriorityTier=10 PreemptMode=OFF State=UP
 """
 
-# What a site does that forbids requeueing: JobRequeue=0 alone is but a default that sbatch --requeue overrides.
+# How a site forbids requeueing: JobRequeue=0 alone is only a default, which sbatch --requeue overrides.
 NEVER_REQUEUE = """\
 function slurm_job_submit(job, partitions, user)
   job.requeue = 0
@@ -68,26 +69,30 @@ end
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that Slurm could not live in.
+    """Check that Slurm can use a folder.
 
     Raises:
-        Refused: its path is too long for sockets, has characters that slurm.conf cannot hold, or is something else's.
+        SlurmUsageError: its path is too long for sockets or has characters that slurm.conf cannot hold, or it holds
+            something else.
     """
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
     if "settings.json" not in there and there - {"lock"}:
-        raise ClusterRefused(f"{folder} holds something else: give another --folder")
+        raise SlurmUsageError(f"{folder} holds something else: give another --folder")
     if len(str(folder)) > LONGEST_FOLDER:
-        raise ClusterRefused(
+        raise SlurmUsageError(
             f"{folder}: {len(str(folder))} characters; give a --folder of at most {LONGEST_FOLDER} (sockets)"
         )
     if odd := re.sub(r"[\w./+-]", "", str(folder)):
-        raise ClusterRefused(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
+        raise SlurmUsageError(f"{folder}: slurm.conf cannot hold {odd!r} in a path; give another --folder")
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports that nothing listens on.
+    """Return distinct ports that nothing listens on.
 
-    From below those that the kernel gives to outgoing connections: none of these may take the port of a dead node.
+    They lie below the range of outgoing connections: none of these may take the port of a node that is down for now.
+
+    Raises:
+        SlurmUsageError: there are too few.
     """
     first_taken = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     candidates = random.sample(range(10_000, max(first_taken, 20_000)), k=10 * count + 50)
@@ -101,11 +106,11 @@ def free_ports(count: int) -> list[int]:
         ports.append(port)
         if len(ports) == count:
             return ports
-    raise ClusterRefused("there are not enough free ports on this machine")
+    raise SlurmUsageError("there are not enough free ports on this machine")
 
 
-def write_configuration(folder: Path, settings: Settings) -> None:
-    """Write what the daemons read, and make the folders that they write to."""
+def write_configuration(folder: Path, settings: DevClusterSettings) -> None:
+    """Write the files that the daemons read, and make the folders that they write to."""
     for name in ("logs", "munge", "pids", "spool", "state"):
         (folder / name).mkdir(exist_ok=True)
     for node in settings.names:
@@ -118,8 +123,8 @@ def write_configuration(folder: Path, settings: Settings) -> None:
     (folder / "slurm.conf").write_text(slurm_conf(folder, settings, free_ports(1 + settings.nodes)))
 
 
-def slurm_conf(folder: Path, settings: Settings, ports: list[int]) -> str:
-    """The text of slurm.conf; the first port is the controller's, each other one a node's."""
+def slurm_conf(folder: Path, settings: DevClusterSettings, ports: list[int]) -> str:
+    """Return the text of slurm.conf; the first port is the controller's, the others are the nodes'."""
     styles = {"term": "", "user": "SlurmctldParameters=preempt_send_user_signal\n"}
     never = "JobSubmitPlugins=lua\n" if settings.requeue == "no" else ""
     return (
@@ -139,14 +144,14 @@ def slurm_conf(folder: Path, settings: Settings, ports: list[int]) -> str:
 
 
 def user_name() -> str:
-    """Who runs the daemons.
+    """Return the name of the user, who runs the daemons.
 
     Raises:
-        Refused: the user has no name here, as in some containers.
+        SlurmUsageError: the user has no name here, as in some containers.
     """
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        raise ClusterRefused(
+        raise SlurmUsageError(
             f"user {os.getuid()} has no name on this machine (/etc/passwd), and Slurm needs one"
         ) from None

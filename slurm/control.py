@@ -1,4 +1,7 @@
-"""Facts of a cluster, and what can be asked of it, through Slurm's own commands; no slurmdbd is needed."""
+"""The interface to a cluster: read its jobs, nodes and partitions, and control jobs, as scontrol and scancel do.
+
+Everything goes through Slurm's own commands. slurmdbd is not needed: it only answers for jobs that ended long ago.
+"""
 
 from __future__ import annotations
 
@@ -7,26 +10,27 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from slurm.accounting import ended_job
-from slurm.commands import NoAnswer, SlurmError, ask
+from slurm.accounting import find_ended_job
+from slurm.client import run_slurm
 from slurm.dev_cluster import FOLDER, DevCluster
-from slurm.parsing import as_job, as_node, as_partition, expand, records
-from slurm.reasons import in_words
-from slurm.records import Job, Node, Partition
+from slurm.errors import NoAnswer, SlurmError
+from slurm.parsing import as_job, as_node, as_partition, expand, parse_records
+from slurm.reason_codes import describe_reason
+from slurm.records import Node, Partition, SlurmJob
 
 __all__ = [
-    "Job", "NoAnswer", "Node", "Partition", "SlurmError", "cancel", "exclude", "expand", "find_cluster", "in_words",
-    "job", "node", "nodes", "partitions", "requeue", "send_signal",
+    "NoAnswer", "Node", "Partition", "SlurmError", "SlurmJob", "cancel", "describe_reason", "exclude", "expand",
+    "find_cluster", "job", "node", "nodes", "partitions", "requeue", "send_signal",
 ]  # fmt: skip
 
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
 
 
 def find_cluster(folder: Path | str = ".") -> str | None:
-    """Which configuration Slurm's commands use here; None if there is no Slurm.
+    """Return the configuration that Slurm's commands use here; None: there is no Slurm.
 
     In this order: SLURM_CONF, the system's, one that sbatch fetches by itself ("configless"), and a development
-    cluster that is up in `folder`/.slurm-dev, for which SLURM_CONF is set.
+    cluster that is up in `folder`/.slurm-dev; for that one, SLURM_CONF is set in this process.
 
     Raises:
         SlurmError: SLURM_CONF names a file that is not there.
@@ -41,7 +45,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         if path.is_file():
             return str(path)
     try:
-        ask("sbatch", "--version", tries=1)
+        run_slurm("sbatch", "--version", tries=1)
     except SlurmError:
         pass
     else:
@@ -53,62 +57,62 @@ def find_cluster(folder: Path | str = ".") -> str | None:
     return str(cluster.conf)
 
 
-def job(id: str | int) -> Job | None:
-    """A job, or the task of an array; None if Slurm no longer knows it, neither its controller nor its accounting."""
+def job(id: str | int) -> SlurmJob | None:
+    """Return a job, or a task of an array; None: neither the controller nor the accounting knows it any more."""
     try:
-        shown = ask("scontrol", "show", "job", str(id))
+        shown = run_slurm("scontrol", "show", "job", str(id))
     except SlurmError as error:
         if "invalid job id" not in str(error).lower():
             raise
-        return ended_job(str(id))
-    found = [as_job(fields) for fields in records(shown)]
+        return find_ended_job(str(id))
+    found = [as_job(fields) for fields in parse_records(shown)]
     return next((job for job in found if job.id == str(id)), found[0] if found else None)
 
 
 def nodes() -> list[Node]:
-    """The cluster's nodes."""
-    return [as_node(fields) for fields in records(ask("scontrol", "show", "node")) if "NodeName" in fields]
+    """Return all nodes of the cluster."""
+    return [as_node(fields) for fields in parse_records(run_slurm("scontrol", "show", "node")) if "NodeName" in fields]
 
 
 def node(name: str) -> Node:
-    """One node.
+    """Return one node.
 
     Raises:
         SlurmError: there is none of that name.
     """
-    shown = ask("scontrol", "show", "node", name)
-    for fields in records(shown):
+    shown = run_slurm("scontrol", "show", "node", name)
+    for fields in parse_records(shown):
         if fields.get("NodeName") == name:
             return as_node(fields)
     raise SlurmError(f"scontrol show node {name}: {shown.strip()}")
 
 
 def partitions() -> list[Partition]:
-    """The cluster's partitions."""
+    """Return all partitions of the cluster."""
     known = {one.name: one for one in nodes()}
-    shown = ask("scontrol", "show", "partition")
-    return [as_partition(fields, known) for fields in records(shown) if "PartitionName" in fields]
+    shown = run_slurm("scontrol", "show", "partition")
+    return [as_partition(fields, known) for fields in parse_records(shown) if "PartitionName" in fields]
 
 
 def requeue(id: str | int) -> None:
-    """End a job and let it wait again.
+    """End a job, and put it back into the queue.
 
     Raises:
         SlurmError: it may not be requeued, or has ended.
     """
-    ask("scontrol", "requeue", str(id))
+    run_slurm("scontrol", "requeue", str(id))
 
 
 def cancel(id: str | int) -> None:
-    """End a job for good; one that has ended stays as it is."""
-    ask("scancel", str(id))
+    """End a job for good; a job that has ended is left as it is."""
+    run_slurm("scancel", str(id))
 
 
 def send_signal(id: str | int, name: str) -> None:
     """Send a signal, such as USR2, to a job's tasks."""
-    ask("scancel", f"--signal={name}", str(id))
+    run_slurm("scancel", f"--signal={name}", str(id))
 
 
 def exclude(id: str | int, names: Iterable[str]) -> None:
-    """Let a waiting job not run on some nodes, in place of those excluded before."""
-    ask("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")
+    """Exclude nodes from a pending job; this replaces the nodes that were excluded before."""
+    run_slurm("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")

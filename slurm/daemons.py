@@ -1,4 +1,4 @@
-"""Starting and stopping the daemons of a development cluster."""
+"""Start and stop the daemons of a development cluster."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import subprocess
 from collections.abc import Collection
 from pathlib import Path
 
-from slurm.commands import SlurmError
-from slurm.environment import without_options
-from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find, stop
-from slurm.programs import program
-from slurm.readiness import end_of, wait_until_ready
+from slurm.command_environment import without_options
+from slurm.errors import SlurmError
+from slurm.node_readiness import log_tail, wait_until_ready
+from slurm.processes import CLUSTER_MARK, NODE_MARK, ClusterProcess, Kind, find_processes, stop_processes
+from slurm.programs import find_program
 
 
 class Daemons:
-    """The daemons of the cluster in a folder, and what they have started."""
+    """The daemons of the cluster in a folder, and the processes that they have started."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = str(folder / "slurm.conf")
 
     def running(self, *kinds: Kind, node: str | None = None) -> list[ClusterProcess]:
-        """Live processes of some kinds (default: all) and of one node (default: all)."""
-        found = find(self.folder)
+        """Return the live processes of some kinds (default: all) and of one node (default: all)."""
+        found = find_processes(self.folder)
         return [one for one in found if (not kinds or one.kind in kinds) and node in (None, one.node)]
 
     def start_all(self, nodes: Collection[str]) -> None:
         """Start everything and wait until the nodes are ready; on any failure nothing is left running.
 
         Raises:
-            SlurmError: it does not come up; the message has the end of the log that tells why.
+            SlurmError: it does not start; the message ends with the log that says why.
         """
         try:
             munge = self.folder / "munge"
-            # --force: it would refuse a folder below one that others may write to; the key guards only this toy.
+            # --force: munged refuses a folder below one that others may write to; this key protects nothing else.
             self.start(
                 "munged",
                 "--force",
@@ -54,7 +54,7 @@ class Daemons:
             raise
 
     def start_controller(self) -> None:
-        """Start slurmctld, which takes up the state that it has saved."""
+        """Start slurmctld, which loads the state that it has saved."""
         self.start("slurmctld", "-f", self.conf)
 
     def stop_controller(self) -> None:
@@ -63,7 +63,7 @@ class Daemons:
         Raises:
             SlurmError: it survived.
         """
-        self.must_end(stop(lambda: self.running("controller"), gently=True))
+        self.require_ended(stop_processes(lambda: self.running("controller"), gently=True))
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd."""
@@ -75,7 +75,7 @@ class Daemons:
         Raises:
             SlurmError: it refused to start.
         """
-        # A cluster brought up from within a job of another one does not belong to that job.
+        # Started inside a job of another cluster, the daemons must not count as processes of that job.
         environment = {
             name: value for name, value in without_options(os.environ).items() if not name.startswith("LIENZO_DEV")
         }
@@ -83,7 +83,7 @@ class Daemons:
         log = self.folder / "logs" / f"{node or name}.log"
         with log.open("a") as said:
             done = subprocess.run(
-                [program(name), *arguments],
+                [find_program(name), *arguments],
                 env=environment,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -93,7 +93,7 @@ class Daemons:
                 check=False,
             )
         if done.returncode:
-            raise SlurmError(f"{name} did not start; {end_of(log)}")
+            raise SlurmError(f"{name} did not start; {log_tail(log)}")
 
     def stop_node(self, node: str) -> None:
         """Kill everything on a node.
@@ -101,19 +101,19 @@ class Daemons:
         Raises:
             SlurmError: something survived.
         """
-        self.must_end(stop(lambda: self.running("slurmd", "job", node=node)))
+        self.require_ended(stop_processes(lambda: self.running("slurmd", "job", node=node)))
 
     def stop_all(self) -> None:
-        """Stop everything: first the controller, which saves its state, so that nothing new is started.
+        """Stop everything; the controller first, so that it saves its state and starts no more jobs.
 
         Raises:
             SlurmError: something survived.
         """
         self.stop_controller()
-        self.must_end(stop(lambda: self.running("slurmd", "job")))
-        self.must_end(stop(lambda: self.running("munged"), gently=True))
+        self.require_ended(stop_processes(lambda: self.running("slurmd", "job")))
+        self.require_ended(stop_processes(lambda: self.running("munged"), gently=True))
 
-    def must_end(self, ended: bool) -> None:
-        """Say what survived."""
+    def require_ended(self, ended: bool) -> None:
+        """Raise SlurmError with the processes that survived."""
         if not ended:
             raise SlurmError(f"these do not end: {', '.join(str(one.pid) for one in self.running())}")

@@ -1,4 +1,4 @@
-"""What `scontrol show` prints, as values."""
+"""Parse what `scontrol show` prints."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 
-from slurm.records import Job, Node, Partition
+from slurm.records import Node, Partition, SlurmJob
 
 Fields = dict[str, str]
 
-# Text that people wrote, with any spaces and signs: it reaches to the end of its line.
+# Text that people wrote, with any characters: it reaches to the end of its line.
 FREE_TEXT = {"JobName", "Comment", "AdminComment", "SystemComment", "Command", "WorkDir", "StdErr", "StdIn", "StdOut"}
 FREE_TEXT |= {"Reason", "OS", "Extra"}
 KEY = re.compile(r"(?:^|\s+)([A-Za-z][\w/:]*)=")
 NOTHING = {"", "(null)", "None", "N/A", "Unknown", "NONE", "n/a"}
 
 
-def records(text: str) -> Iterator[Fields]:
-    """The records of `scontrol show`, without --oneliner: free text is told from fields by the ends of the lines."""
+def parse_records(text: str) -> Iterator[Fields]:
+    """Yield the records of `scontrol show` without --oneliner, in which a line's end also ends free text."""
     for block in re.split(r"\n\s*\n", text):
         fields: Fields = {}
         for line in block.splitlines():
-            for key, value in pairs(line.strip()):
+            for key, value in parse_line(line.strip()):
                 fields.setdefault(key, value)
         if fields:
             yield fields
 
 
-def pairs(line: str) -> Iterator[tuple[str, str]]:
-    """The fields of one line."""
+def parse_line(line: str) -> Iterator[tuple[str, str]]:
+    """Yield the fields of one line."""
     keys = list(KEY.finditer(line))
     for index, match in enumerate(keys):
         if match[1] in FREE_TEXT and not (match[1] == "Reason" and match.start()):
@@ -39,26 +39,26 @@ def pairs(line: str) -> Iterator[tuple[str, str]]:
         yield match[1], line[match.end() : end].strip()
 
 
-def text(fields: Fields, key: str) -> str:
-    """A field, empty where Slurm writes that there is nothing."""
+def text_field(fields: Fields, key: str) -> str:
+    """Return a field; empty where Slurm writes that there is nothing."""
     value = fields.get(key, "")
     return "" if value in NOTHING else value
 
 
-def number(fields: Fields, key: str, default: int = 0) -> int:
-    """The number that a field begins with."""
+def number_field(fields: Fields, key: str, default: int = 0) -> int:
+    """Return the number that a field begins with."""
     match = re.match(r"-?\d+", fields.get(key, ""))
     return int(match[0]) if match else default
 
 
-def moment(fields: Fields, key: str) -> float | None:
-    """A time, as SLURM_TIME_FORMAT=%s has it printed."""
+def time_field(fields: Fields, key: str) -> float | None:
+    """Return a time in seconds since 1970, as SLURM_TIME_FORMAT=%s prints it; None: there is none."""
     value = fields.get(key, "")
     return float(value) if value.isdigit() else None
 
 
-def minutes(value: str) -> int | None:
-    """[days-]hours:minutes:seconds as minutes, rounded down; None where there is no limit."""
+def limit_minutes(value: str) -> int | None:
+    """Return [days-]hours:minutes:seconds in minutes, rounded down; None: there is no limit."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", value)
     if not match:
         return None
@@ -67,17 +67,17 @@ def minutes(value: str) -> int | None:
 
 
 def expand(node_list: str) -> tuple[str, ...]:
-    """The names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` would print them."""
+    """Return the names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` prints them."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", node_list):
         pieces = re.split(r"\[([^\]]*)\]", part)  # text and ranges in turn
-        choices = [span(piece) if index % 2 else [piece] for index, piece in enumerate(pieces)]
+        choices = [expand_range(piece) if index % 2 else [piece] for index, piece in enumerate(pieces)]
         names += map("".join, itertools.product(*choices))
     return tuple(names)
 
 
-def span(ranges: str) -> list[str]:
-    """The numbers in 1-3,07, with their leading zeros."""
+def expand_range(ranges: str) -> list[str]:
+    """Return the numbers in 1-3,07, with their leading zeros."""
     numbers = []
     for part in ranges.split(","):
         first, _, last = part.partition("-")
@@ -85,63 +85,64 @@ def span(ranges: str) -> list[str]:
     return numbers
 
 
-def as_job(fields: Fields) -> Job:
-    """The job of a record."""
-    node_list = text(fields, "NodeList")
-    return Job(
+def as_job(fields: Fields) -> SlurmJob:
+    """Return the job of a record."""
+    node_list = text_field(fields, "NodeList")
+    return SlurmJob(
         id=fields["JobId"],
         name=fields.get("JobName", ""),
         state=fields.get("JobState", ""),
-        reason=text(fields, "Reason"),
+        reason=text_field(fields, "Reason"),
         node_list=node_list,
         nodes=expand(node_list),
-        restarts=number(fields, "Restarts"),
-        submit_time=moment(fields, "SubmitTime"),
-        start_time=moment(fields, "StartTime"),
-        end_time=moment(fields, "EndTime"),
-        preempt_time=moment(fields, "PreemptTime"),
-        comment=text(fields, "Comment"),
+        restarts=number_field(fields, "Restarts"),
+        submit_time=time_field(fields, "SubmitTime"),
+        start_time=time_field(fields, "StartTime"),
+        end_time=time_field(fields, "EndTime"),
+        preempt_time=time_field(fields, "PreemptTime"),
+        comment=text_field(fields, "Comment"),
         task=f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}" if fields.get("ArrayTaskId", "").isdigit() else "",
-        partition=text(fields, "Partition"),
-        nodes_asked=text(fields, "NumNodes"),
-        time_min=minutes(fields.get("TimeLimit", "")),
+        partition=text_field(fields, "Partition"),
+        nodes_asked=text_field(fields, "NumNodes"),
+        time_min=limit_minutes(fields.get("TimeLimit", "")),
         requeues=fields.get("Requeue") != "0",
     )
 
 
 def as_node(fields: Fields) -> Node:
-    """The node of a record."""
+    """Return the node of a record."""
     return Node(
         name=fields["NodeName"],
-        address=text(fields, "NodeAddr") or fields["NodeName"],
+        address=text_field(fields, "NodeAddr") or fields["NodeName"],
         state=fields.get("State", ""),
-        cpus=number(fields, "CPUEfctv") or number(fields, "CPUTot"),  # the site may keep some for itself
-        memory_mb=number(fields, "RealMemory"),
-        gres=text(fields, "Gres"),
-        reason=text(fields, "Reason").rpartition(" [")[0] or text(fields, "Reason"),
-        port=number(fields, "Port", 6818),
-        slurmd_start_time=moment(fields, "SlurmdStartTime"),
+        cpus=number_field(fields, "CPUEfctv")
+        or number_field(fields, "CPUTot"),  # CPUEfctv: without cores that the site reserves for the system
+        memory_mb=number_field(fields, "RealMemory"),
+        gres=text_field(fields, "Gres"),
+        reason=text_field(fields, "Reason").rpartition(" [")[0] or text_field(fields, "Reason"),
+        port=number_field(fields, "Port", 6818),
+        slurmd_start_time=time_field(fields, "SlurmdStartTime"),
     )
 
 
 def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
-    """The partition of a record; `known`: the cluster's nodes."""
-    names = expand(text(fields, "Nodes"))
+    """Return the partition of a record; `known` are the nodes of the cluster, by name."""
+    names = expand(text_field(fields, "Nodes"))
     nodes = [known[name] for name in names if name in known]
-    nodes = [node for node in nodes if node.gpus] or nodes  # where some have GPUs, these are meant
+    nodes = [node for node in nodes if node.gpus] or nodes  # in a mixed partition, jobs of ours want the GPU nodes
     return Partition(
         name=fields["PartitionName"],
         default=fields.get("Default") == "YES",
         state=fields.get("State", ""),
-        max_time_min=minutes(fields.get("MaxTime", "")),
-        default_time_min=minutes(fields.get("DefaultTime", "")),
-        max_nodes=number(fields, "MaxNodes", -1) if fields.get("MaxNodes", "").isdigit() else None,
-        total_nodes=number(fields, "TotalNodes"),
+        max_time_min=limit_minutes(fields.get("MaxTime", "")),
+        default_time_min=limit_minutes(fields.get("DefaultTime", "")),
+        max_nodes=number_field(fields, "MaxNodes", -1) if fields.get("MaxNodes", "").isdigit() else None,
+        total_nodes=number_field(fields, "TotalNodes"),
         nodes=names,
         cores_per_node=min((node.cpus for node in nodes), default=0),
         memory_mb_per_node=min((node.memory_mb for node in nodes), default=0),
         gpus_per_node=max((node.gpus for node in nodes), default=0),
         gres_per_node=nodes[0].gres if len({node.gres for node in nodes}) == 1 else "",
-        preempt_mode=text(fields, "PreemptMode"),
-        grace_s=number(fields, "GraceTime"),
+        preempt_mode=text_field(fields, "PreemptMode"),
+        grace_s=number_field(fields, "GraceTime"),
     )

@@ -1,4 +1,4 @@
-"""The processes of a development cluster, found by what they carry and not by their names alone."""
+"""Find and stop the processes of a development cluster: by their environment, as names would match other clusters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from slurm.settings import CLUSTER_NAME
+from slurm.dev_settings import CLUSTER_NAME
 
-# Set in the environment of each daemon that we start.
+# Set in the environment of each daemon that `Daemons` starts; their children inherit it.
 CLUSTER_MARK, NODE_MARK = "LIENZO_DEV_CLUSTER", "LIENZO_DEV_NODE"
 
 Kind = Literal["munged", "controller", "slurmd", "job"]
@@ -32,30 +32,30 @@ class ClusterProcess(NamedTuple):
     """Seconds since 1970, as the kernel counts them: with the pid, what tells it from any other process."""
 
 
-def find(folder: Path) -> list[ClusterProcess]:
-    """Every live process of the cluster in `folder`."""
+def find_processes(folder: Path) -> list[ClusterProcess]:
+    """Return every live process of the cluster in `folder`."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            if place := recognise(process, folder):
+            if place := classify_process(process, folder):
                 kind, node = place
                 command = " ".join(process.cmdline()).rstrip(": ") or process.name()
                 found.append(ClusterProcess(process.pid, node, command, kind, process.create_time()))
     return found
 
 
-def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
-    """What a process is to the cluster in `folder`, and on which node; None if it has nothing to do with it."""
+def classify_process(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
+    """Return the kind and the node of a process of the cluster in `folder`; None: it is none of its processes."""
     carried = process.environ()
     if carried.get(CLUSTER_MARK) == str(folder):
         if node := carried.get(NODE_MARK):
             return "slurmd", node
         return ("munged" if process.name() == "munged" else "controller"), ""
-    if is_of_a_job(carried, folder):
+    if belongs_to_job(carried, folder):
         return "job", carried["SLURMD_NODENAME"]
-    # These write their titles over their environment, but keep the log open that their daemon had opened.
+    # These overwrite their environment with their title, but keep the log of their daemon open.
     if process.name() in ("slurmstepd", "slurmscriptd"):
         for link in Path(f"/proc/{process.pid}/fd").iterdir():
             log = Path(os.readlink(link).removesuffix(" (deleted)"))
@@ -64,20 +64,25 @@ def recognise(process: psutil.Process, folder: Path) -> tuple[Kind, str] | None:
     return None
 
 
-def is_of_a_job(carried: Mapping[str, str], folder: Path) -> bool:
-    """Whether a process with this environment belongs to a job of the cluster in `folder`.
+def belongs_to_job(carried: Mapping[str, str], folder: Path) -> bool:
+    """Return whether a process with this environment belongs to a job of the cluster in `folder`.
 
-    Its SLURM_CONF alone does not tell: a user may export it within a job of the site's own Slurm.
+    SLURM_CONF alone does not prove it: a user may export it inside a job of the site's own Slurm.
     """
     node = carried.get("SLURMD_NODENAME", "")
     named = (carried.get("SLURM_CONF"), carried.get("SLURM_CLUSTER_NAME")) == (f"{folder}/slurm.conf", CLUSTER_NAME)
     return named and node != "" and (folder / "spool" / node).is_dir()
 
 
-def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15) -> bool:
-    """SIGKILL what is found until nothing is found any more, with a SIGTERM and some seconds before if `gently`.
+def stop_processes(
+    found: Callable[[], Collection[ClusterProcess]], gently: bool = False, timeout_s: float = 15
+) -> bool:
+    """Kill processes until none is found any more, and return whether all are gone.
 
-    Returns whether all are gone.
+    Args:
+        found: finds them; called again and again, as they may start others.
+        gently: SIGTERM first, and SIGKILL only after half of the time.
+        timeout_s: after which it gives up.
     """
     start = time.monotonic()
     asked: set[tuple[int, float]] = set()
@@ -85,7 +90,7 @@ def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, 
         waited_s = time.monotonic() - start
         if waited_s > timeout_s:
             return False
-        for one in sorted(left, key=order_of_death):
+        for one in sorted(left, key=kill_order):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(one.pid)
                 if process.create_time() != one.started:
@@ -99,6 +104,6 @@ def stop(found: Callable[[], Collection[ClusterProcess]], gently: bool = False, 
     return True
 
 
-def order_of_death(one: ClusterProcess) -> int:
-    """A node's daemons before its tasks: none of them may live to report what became of the others."""
+def kill_order(one: ClusterProcess) -> int:
+    """Sort key: slurmd and slurmstepd die before the tasks, so that none of them can report how the tasks ended."""
     return 0 if one.kind == "slurmd" else 1 if one.command.startswith("slurmstepd") else 2

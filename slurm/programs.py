@@ -1,4 +1,4 @@
-"""Slurm's programs on this machine."""
+"""Find Slurm's programs on this machine, and install what is missing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from slurm.settings import ClusterRefused
+from slurm.errors import SlurmUsageError
 
 # What a development cluster needs, and the Debian packages that have it.
 PROGRAMS = ("munged", "slurmctld", "slurmd", "slurmstepd", "scontrol", "sbatch", "srun")
@@ -15,25 +15,25 @@ PACKAGES = ("slurm-wlm", "munge")
 INSTALL = Path(__file__).parent.parent / "tools" / "install-debian"
 
 
-def program(name: str) -> str:
-    """The path of a program; daemons lie where a user's PATH does not lead. The name itself if it is nowhere."""
+def find_program(name: str) -> str:
+    """Return the path of a program; the name itself if there is none. Daemons lie outside of a user's PATH."""
     path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin:/usr/local/sbin"
     return shutil.which(name, path=path) or name
 
 
 def missing_programs() -> list[str]:
-    """The programs that are not there."""
-    return [name for name in PROGRAMS if program(name) == name]
+    """Return the names of missing programs."""
+    return [name for name in PROGRAMS if find_program(name) == name]
 
 
-def see_to_programs() -> None:
-    """Install what is missing if we may, else say what is missing.
+def ensure_programs() -> None:
+    """Install missing programs if this is possible: as root, on Debian.
 
     Raises:
-        Refused: something is missing.
+        SlurmUsageError: some are still missing; the message says how to install them.
     """
     if missing_programs() and os.geteuid() == 0 and shutil.which("apt-get") and INSTALL.exists():
         print(f"installing {' and '.join(PACKAGES)} …")
         subprocess.run([str(INSTALL), *PACKAGES], check=False)
     if missing := missing_programs():
-        raise ClusterRefused(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")
+        raise SlurmUsageError(f"missing: {', '.join(missing)} (Debian, as root: apt-get install {' '.join(PACKAGES)})")

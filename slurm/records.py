@@ -1,4 +1,4 @@
-"""A job, a node and a partition, as Slurm describes them."""
+"""The records of a job, a node and a partition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """What Slurm says of a job. Times are seconds since 1970."""
 
     id: str
@@ -15,30 +15,30 @@ class Job:
     state: str
     """PENDING, RUNNING, COMPLETING, COMPLETED, FAILED, TIMEOUT, CANCELLED, PREEMPTED, NODE_FAIL, …"""
     reason: str
-    """Why it waits or how it ended, in Slurm's word; see control.in_words."""
+    """Slurm's reason code: why it is pending, or how it ended; see control.describe_reason."""
     node_list: str
-    """As Slurm writes it, such as n[1-4]; empty while it waits."""
+    """In Slurm's shorthand, such as n[1-4]; empty while it is pending."""
     nodes: tuple[str, ...]
     restarts: int
     submit_time: float | None
     start_time: float | None
-    """While it waits: when Slurm expects to start it, if it does."""
+    """While it is pending: when Slurm expects to start it, if known."""
     end_time: float | None
     preempt_time: float | None
     comment: str
     task: str = ""
-    """ARRAY_NUMBER, if it is a task of an array."""
+    """ARRAY_INDEX if it is a task of an array; else empty."""
     partition: str = ""
     nodes_asked: str = ""
-    """4, or 2-4; once it runs, how many it has."""
+    """Such as 4 or 2-4; once it runs, how many it has."""
     time_min: int | None = None
     """Time limit; None: there is none."""
     requeues: bool = True
-    """Whether it may be started again."""
+    """Whether Slurm may requeue it."""
 
     @property
-    def own_name(self) -> str:
-        """What names it and no other: the number of an array's last task names the whole array as well."""
+    def unique_id(self) -> str:
+        """An id that names only this job: the number of an array's last task also names the whole array."""
         return self.task or self.id
 
 
@@ -48,7 +48,7 @@ class Node:
 
     name: str
     address: str
-    """NodeAddr: where to reach it, when its name means nothing to DNS."""
+    """NodeAddr: its address, because its name need not resolve in DNS."""
     state: str
     """IDLE, ALLOCATED, MIXED or DOWN, with +DRAIN, +COMPLETING, +NOT_RESPONDING, …"""
     cpus: int
@@ -56,19 +56,19 @@ class Node:
     gres: str
     reason: str
     port: int = 6818
-    """Where its slurmd listens."""
+    """The port of its slurmd."""
     slurmd_start_time: float | None = None
-    """When the slurmd that it last heard of was started."""
+    """When the slurmd that last registered with the controller was started."""
 
     @property
     def gpus(self) -> int:
-        """How many GPUs it has."""
-        return gpus(self.gres)
+        """The number of its GPUs."""
+        return count_gpus(self.gres)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What Slurm says of a partition. What its nodes have is what the smallest has, of those with GPUs if any have."""
+    """What Slurm says of a partition. Figures per node are those of its smallest node; only GPU nodes count, if any."""
 
     name: str
     default: bool
@@ -89,11 +89,11 @@ class Partition:
     grace_s: int
 
     @property
-    def preempts(self) -> bool:
-        """Whether its jobs may have to give way to others."""
+    def preemptible(self) -> bool:
+        """Whether its jobs can be preempted."""
         return self.preempt_mode not in ("", "OFF")
 
 
-def gpus(gres: str) -> int:
-    """How many GPUs `gpu:a100:4(S:0-1),shard:8` has: 4."""
+def count_gpus(gres: str) -> int:
+    """Return the number of GPUs in a GRES string: 4 in `gpu:a100:4(S:0-1),shard:8`."""
     return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,(]+)*?:(\d+)(?=[,(]|$)", gres))

@@ -65,7 +65,7 @@ def no_longer_given(given: Sequence[str], parts: Collection[str]) -> list[str]:
 
 
 def named_test(name: str) -> Callable[..., Any]:
-    """Return the test function of a name such as test_painting.test_ways_are_smooth."""
+    """Return the test function of a name such as test_sampling.test_ways_are_smooth."""
     module, _, function = name.rpartition(".")
     found: Callable[..., Any] = getattr(importlib.import_module(f"tests.{module}"), function)
     return found

@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 
 from slurm.dev_cluster import DevCluster
-from slurm.settings import Settings
+from slurm.dev_settings import DevClusterSettings
 from tests.conftest import run
 from tests.faults import FAULTS, OWN_SETTINGS
 from tests.ordeal import Ordeal, undisturbed_run
@@ -72,10 +72,10 @@ def main() -> int:
     assert built.returncode == 0, built.stderr
     undisturbed = undisturbed_run(home / "undisturbed", data)
     os.environ |= cluster.environment
-    settings: Settings | None = None
+    settings: DevClusterSettings | None = None
     try:
         for number, name in enumerate(schedule(args, chance)):
-            if (wanted := OWN_SETTINGS.get(name, Settings(requeue_delay_s=5))) != settings:
+            if (wanted := OWN_SETTINGS.get(name, DevClusterSettings(requeue_delay_s=5))) != settings:
                 if settings:
                     cluster.down()
                     shutil.rmtree(cluster.folder)

@@ -16,7 +16,7 @@ from trainer.config.config import Config
 from trainer.config.recipes import recipe
 from trainer.core.fields import overlay
 from trainer.gan.assembly import create_state
-from trainer.runs.checkpoint import Checkpoints
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import write_config
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder

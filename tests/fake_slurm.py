@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm import control
-from slurm.records import Job, Node, Partition
+from slurm.records import Node, Partition, SlurmJob
 
 SBATCH = """\
 #!/bin/bash
@@ -76,9 +76,9 @@ class FakeSlurm:
         return (self.folder / "script").read_text()
 
 
-def live_job(id: str | int, state: str = "RUNNING") -> Job:
+def live_job(id: str | int, state: str = "RUNNING") -> SlurmJob:
     """A job in a state."""
-    return Job(
+    return SlurmJob(
         id=str(id),
         name="run",
         state=state,

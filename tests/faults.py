@@ -12,7 +12,7 @@ import psutil
 
 from launcher.jobs.attempts import Cause, Decision
 from slurm import control
-from slurm.settings import Settings
+from slurm.dev_settings import DevClusterSettings
 from tests.conftest import fingerprint
 from tests.ordeal import TOTAL, Fault, Ordeal
 from tests.slurm_cluster import wait_for
@@ -373,7 +373,7 @@ FAULTS: dict[str, Fault] = {
 
 # Faults that want a cluster of their own kind.
 OWN_SETTINGS = {
-    "preempted_by_user_signal": Settings(requeue_delay_s=5, signal_style="user"),
-    "preempted_at_once": Settings(requeue_delay_s=5, grace_s=0),
-    "requeue_refused": Settings(requeue_delay_s=5, requeue="no"),
+    "preempted_by_user_signal": DevClusterSettings(requeue_delay_s=5, signal_style="user"),
+    "preempted_at_once": DevClusterSettings(requeue_delay_s=5, grace_s=0),
+    "requeue_refused": DevClusterSettings(requeue_delay_s=5, requeue="no"),
 }

@@ -15,7 +15,7 @@ from launcher.jobs.attempts import Attempt, Cause, Decision, close
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.parsing import as_job
-from slurm.records import Job
+from slurm.records import SlurmJob
 from trainer.runs.journal import encode
 from trainer.runs.lease import Holder
 from trainer.runs.run_folder import RunFolder
@@ -82,16 +82,16 @@ class MadeRun:
         self.run.lease.write_text(json.dumps(asdict(holder)))
 
 
-def job(state: str, reason: str = "None", **fields: str) -> Job:
+def job(state: str, reason: str = "None", **fields: str) -> SlurmJob:
     """What Slurm says of the job."""
     return as_job({"JobId": str(JOB), "JobState": state, "Reason": reason, "NodeList": "n[1-2]", **fields})
 
 
-def slurm_says(monkeypatch: pytest.MonkeyPatch, answer: Job | str | None, found: bool = True) -> list[int | str]:
+def slurm_says(monkeypatch: pytest.MonkeyPatch, answer: SlurmJob | str | None, found: bool = True) -> list[int | str]:
     """Let Slurm answer so about any job; text: it does not answer, for that reason. Returns what it is asked for."""
     asked: list[int | str] = []
 
-    def answering(number: int | str) -> Job | None:
+    def answering(number: int | str) -> SlurmJob | None:
         asked.append(number)
         if isinstance(answer, str):
             raise control.SlurmError(answer)

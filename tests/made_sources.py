@@ -20,7 +20,7 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.dataset.index import Index
-from shards.images.exclusion import REASONS
+from shards.exclusion import REASONS
 
 
 def jpeg(seed: int, size: tuple[int, int] = (60, 40)) -> bytes:

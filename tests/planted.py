@@ -67,7 +67,7 @@ def lost_average() -> None:
 
 def lost_memory() -> None:
     """Forget on resume what penalties and augmentation remember."""
-    forget(lambda name: name.startswith("memory."))
+    forget(lambda name: name.startswith("running_scalars."))
 
 
 def vectors_by_passes() -> None:
@@ -111,12 +111,12 @@ def nan_once() -> None:
     RandomInputs.__call__ = poisoned  # type: ignore[method-assign]
 
 
-COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "strangeness": 1.0}
-HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "strangeness": 1.0}
+COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "distance_to_data": 1.0}
+HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "distance_to_data": 1.0}
 
 
 def collapse_once() -> None:
-    """Let the sentinel see a collapse from 160 images on, in a run that has not rolled back yet."""
+    """Let the collapse monitor see a collapse from 160 images on, in a run that has not rolled back yet."""
 
     def measure(self: SampleGrids, state: TrainState) -> dict[str, float]:
         self.measured = self.real.images
@@ -126,13 +126,13 @@ def collapse_once() -> None:
 
 
 def collapse_and_forget() -> None:
-    """The same, and lose what the sentinel remembers on resume."""
+    """The same, and lose what the collapse monitor remembers on resume."""
     collapse_once()
     load = TrainState.load
 
     def forgetful(self: TrainState, *rest: object) -> None:
         load(self, *rest)  # type: ignore[arg-type]
-        self.sentinel = MonitorState()
+        self.monitor = MonitorState()
 
     TrainState.load = forgetful  # type: ignore[assignment,method-assign]
 

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 import pytest
 
-from slurm.commands import SlurmError
 from slurm.dev_cluster import DevCluster
-from slurm.settings import Settings
+from slurm.dev_settings import DevClusterSettings
+from slurm.errors import SlurmError
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def dev_cluster() -> Iterator[DevCluster]:
     """A cluster of four nodes, which preempts with SIGTERM and lets requeued jobs start soon."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: sockets lie in it
     cluster = DevCluster(folder)
-    cluster.up(Settings(nodes=4, requeue_delay_s=5))
+    cluster.up(DevClusterSettings(nodes=4, requeue_delay_s=5))
     yield cluster
     cluster.down()
     shutil.rmtree(folder)

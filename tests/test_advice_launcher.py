@@ -17,8 +17,8 @@ from launcher.doctor.run_facts import RunFacts
 from launcher.jobs import demo_data
 from slurm import control
 from slurm import profile as profiles
+from slurm.errors import SlurmUsageError
 from slurm.profile import Profile
-from slurm.settings import ClusterRefused
 from tests.advice import do, refusal, told
 from tests.conftest import HOME, TINY
 from tests.evaluated_runs import blots, made_run
@@ -143,11 +143,11 @@ def test_a_profile_that_is_written(fake_slurm: FakeSlurm, data: Path, capsys: py
 
 
 def test_profiles_that_are_named() -> None:
-    with pytest.raises(ClusterRefused) as error:
-        profiles.load("moon")
+    with pytest.raises(SlurmUsageError) as error:
+        profiles.load_profile("moon")
     names = told(str(error.value), "name a .toml file, or one of ").split(", ")
     for name in (*names, str(profiles.PROFILES / f"{names[0]}.toml")):
-        profiles.load(name)
+        profiles.load_profile(name)
 
 
 def test_processes_that_the_nodes_decide(

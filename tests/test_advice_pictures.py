@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_empty(run: RunFolder, tmp_path: Path, capsys: pyte
 
 
 def test_more_pictures_than_at_once() -> None:
-    with pytest.raises(Refused, match="more than 1,000,000: paint them in several goes"):
+    with pytest.raises(Refused, match="more than 1,000,000: sample them in several goes"):
         parse_seeds("0-1999999")
     assert sum(len(parse_seeds(part)) for part in ("0-999999", "1000000-1999999")) == 2_000_000
 
@@ -89,9 +89,9 @@ def test_a_convention_has_its_own_extractor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("LIENZO_WEIGHTS", str(tmp_path))
-    said = refusal(capsys, EVALUATE, str(run.path), *few, "--like", "stylegan3")
-    assert said == "--like stylegan3 is with inception-2015: leave --extractor random-vgg out"
-    said = refusal(capsys, EVALUATE, str(run.path), *few[:-2], "--like", "stylegan3")
+    said = refusal(capsys, EVALUATE, str(run.path), *few, "--reference-convention", "stylegan3")
+    assert said == "--reference-convention stylegan3 is with inception-2015: leave --extractor random-vgg out"
+    said = refusal(capsys, EVALUATE, str(run.path), *few[:-2], "--reference-convention", "stylegan3")
     assert said.startswith("inception-2015 needs pt_inception"), "the extractor is accepted; its weights are not here"
 
 
@@ -163,11 +163,11 @@ def test_a_cache_that_cannot_be_written(
 def test_an_evaluation_that_is_stopped(
     data: Path, few: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(store, "GROUP", 8)
+    monkeypatch.setattr(store, "GROUP_SIZE", 8)
     computed: list[int] = []
     compute = ExtractionTask.compute
 
-    def counted(task: ExtractionTask, group: store.Group) -> store.Arrays:
+    def counted(task: ExtractionTask, group: store.ImageGroup) -> store.Arrays:
         computed.append(group.start)
         if len(computed) == 4:
             raise KeyboardInterrupt

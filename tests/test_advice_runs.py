@@ -54,7 +54,7 @@ def test_a_run_from_its_begin_to_its_end(
     done = run(*shlex.split(go_on)[2:], *usual, "--total-images", str(seen))
     assert done.returncode == 0, done.stderr
     assert fingerprint(folder.path)[0] == seen
-    paint = told(done.stderr, "; paint with: ")
+    paint = told(done.stderr, "; sample with: ")
     monkeypatch.chdir(tmp_path)
     assert do(paint) == 0
     assert (tmp_path / "grid.png").exists()

@@ -148,7 +148,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "finish", interrupt)
+        patch.setattr(building, "finalize", interrupt)
         assert main(arguments) == 75
     return arguments
 
@@ -181,7 +181,7 @@ def test_other_settings_or_pictures(tmp_path: Path, source: Path) -> None:
 
 def test_another_build(tmp_path: Path, source: Path) -> None:
     arguments = begin(source, tmp_path / "out")
-    with building.locked(tmp_path / "out" / ".build"):
+    with building.lock_folder(tmp_path / "out" / ".build"):
         assert "wait for it, or end it" in said_by(*arguments, "--resume")
     assert main([*arguments, "--resume"]) == 0
 

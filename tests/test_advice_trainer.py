@@ -19,8 +19,8 @@ from tests.advice import do, refusal, told
 from tests.conftest import TINY
 from tests.evaluated_runs import blots, made_run
 from trainer.benchmark.arguments import Benchmark
-from trainer.benchmark.command import plan
-from trainer.benchmark.results import Trial, read
+from trainer.benchmark.command import plan_trials
+from trainer.benchmark.results import Trial, read_result
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.recipes import RECIPES, recipe
@@ -28,7 +28,8 @@ from trainer.core.fields import Refused
 from trainer.distributed import rank_environment
 from trainer.distributed.world import World
 from trainer.runs import init_from
-from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import read_config, write_config
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained
@@ -190,7 +191,7 @@ def test_a_total_that_is_passed(run: RunFolder, tmp_path: Path, capsys: pytest.C
     assert "name a larger total, or none to leave it as it is" in said
     for works in ("--total-images", "64"), ():
         assert do(RESUME, str(run.path), *works, *HERE) == 0
-    option = told(said, "it can be painted with ")
+    option = told(said, "it can be sampled with ")
     assert do("python -m trainer sample", str(run.path), option, "16", "--out", str(tmp_path / "grid.png")) == 0
 
 
@@ -298,15 +299,19 @@ def test_a_result_of_other_settings(tmp_path: Path) -> None:
     for content, advised in (json.dumps(kept), "name another --out, or remove the f"), ("{", "remove it, and its"):
         job.file(tmp_path).write_text(content)
         with pytest.raises(Refused, match=advised):
-            read(job, tmp_path, "b")
-        assert read(job, tmp_path / "another", "b") is None
+            read_result(job, tmp_path, "b")
+        assert read_result(job, tmp_path / "another", "b") is None
         job.file(tmp_path).unlink()
-        assert read(job, tmp_path, "b") is None
+        assert read_result(job, tmp_path, "b") is None
 
 
 def test_a_benchmark_of_nothing() -> None:
     with pytest.raises(Refused) as error:
-        plan(Benchmark((), Path()))
+        plan_trials(Benchmark((), Path()))
     names = told(str(error.value), "name what to learn: ").split(", ")
     assert names == ["ring", "grid", "digits"]
-    assert len(plan(Benchmark(("ring", "grid", "digits"), Path()))) > len(plan(Benchmark(("ring",), Path()))) > 0
+    assert (
+        len(plan_trials(Benchmark(("ring", "grid", "digits"), Path())))
+        > len(plan_trials(Benchmark(("ring",), Path())))
+        > 0
+    )

@@ -14,7 +14,7 @@ from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK
 from launcher.jobs.job_record import JobRecord
 from slurm import control
-from slurm.records import Job, Node
+from slurm.records import Node, SlurmJob
 from tests.fake_slurm import CPU, live_job
 from trainer.runs.journal import Journal, event, now
 from trainer.runs.run_folder import RunFolder
@@ -84,7 +84,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     return found
 
 
-def job(**changes: Any) -> Job:
+def job(**changes: Any) -> SlurmJob:
     usual: dict[str, Any] = {
         "state": "RUNNING",
         "reason": "",
@@ -118,7 +118,7 @@ LATER = time.time() + 60
         (1, None, None, Cause.CRASHED),  # Slurm does not answer for the job
     ],
 )
-def test_causes(run: RunFolder, code: int, seen: Job | None, end: dict[str, object] | None, cause: Cause) -> None:
+def test_causes(run: RunFolder, code: int, seen: SlurmJob | None, end: dict[str, object] | None, cause: Cause) -> None:
     if end:
         append(run, event("end", **end))
     found = exit_cause.explain(run, FIRST, code, seen)
@@ -233,7 +233,7 @@ def test_the_newest_checkpoint_is_that_of_the_last_rollback(tmp_path: Path) -> N
     ],
 )
 def test_slurm_is_asked_to_start_again_only_where_that_is_meant(
-    run: RunFolder, cause: Cause, found: Job, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
+    run: RunFolder, cause: Cause, found: SlurmJob, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requeued: list[int] = []
     monkeypatch.setattr(control, "job", lambda number: found)

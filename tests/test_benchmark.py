@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from trainer.benchmark.digits import StackedDigits
-from trainer.benchmark.figures import reverse_kl
 from trainer.benchmark.mixtures import GRID, RING, Mixture
-from trainer.benchmark.protocol import Samples
-from trainer.benchmark.recipes import DIGITS, NEWEST, POINTS, Trial
-from trainer.benchmark.registry import PROTOCOLS, RECIPES
-from trainer.benchmark.training import paint, real, train, updates
+from trainer.benchmark.protocol import Samples, reverse_kl
+from trainer.benchmark.recipes import DIGITS, NEWEST, POINTS, PROTOCOLS, RECIPES, BenchmarkRecipe
+from trainer.benchmark.training import draw_real, generate_samples, train, updates
 from trainer.config.config import Config
 from trainer.core.randomness import normal, philox
 from trainer.gan.fingerprint import fingerprint
@@ -48,7 +46,9 @@ def test_high_quality_ends_at_three_standard_deviations(mixture: Mixture) -> Non
     """The distance is that in the plane, not the larger coordinate's."""
     (x, y), std = mixture.centres[3], mixture.std
     near, far = (d * std / math.sqrt(2) for d in (2.98, 3.02))
-    found = mixture.judge(points((x, y), (x + near, y - near), (x + far, y + far), (math.nan, 0), (1e9, math.inf)))
+    found = mixture.count_modes(
+        points((x, y), (x + near, y - near), (x + far, y + far), (math.nan, 0), (1e9, math.inf))
+    )
     assert (found.modes, found.high_quality) == (1, 0.4)
     assert found.reverse_kl == pytest.approx(math.log(mixture.modes))
 
@@ -56,7 +56,7 @@ def test_high_quality_ends_at_three_standard_deviations(mixture: Mixture) -> Non
 def test_only_points_of_high_quality_count_for_modes_and_evenness() -> None:
     first, second, third = (tuple(RING.centres[k]) for k in (0, 1, 2))
     beyond = (third[0] + 0.05, third[1])  # the third mode is nearest, but too far
-    found = RING.judge(points(first, first, first, second, beyond, beyond))
+    found = RING.count_modes(points(first, first, first, second, beyond, beyond))
     assert found.modes == 2
     assert found.high_quality == pytest.approx(4 / 6)
     assert found.reverse_kl == pytest.approx(math.log(8) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25))
@@ -72,7 +72,7 @@ def test_reverse_kl_of_all_of_some_and_of_no_modes() -> None:
 def test_the_data_itself_is_as_good_as_its_distribution(mixture: Mixture) -> None:
     """A share of 1 - exp(-9/2) of a Gaussian in the plane lies within three deviations; 5 standard errors of slack."""
     n, share = 40_000, 1 - math.exp(-4.5)
-    found = mixture.judge(mixture.draw(philox("test"), n).numpy())
+    found = mixture.count_modes(mixture.draw(philox("test"), n).numpy())
     assert found.modes == mixture.modes
     assert found.high_quality == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / n))
     assert found.reverse_kl == pytest.approx((mixture.modes - 1) / 2 / n, abs=2e-3)
@@ -82,12 +82,12 @@ def test_the_data_itself_is_as_good_as_its_distribution(mixture: Mixture) -> Non
 def test_reals_follow_from_seed_and_place_alone(name: str) -> None:
     protocol = PROTOCOLS[name]
     config = replace(next(iter(RECIPES[name].values())).config, seed=3)
-    expected = real(protocol, config, 200, 1)
-    real(protocol, config, 0, 0)
-    assert torch.equal(real(protocol, config, 200, 1), expected)
-    for other in (real(protocol, config, 300, 1), real(protocol, config, 200, 0)):
+    expected = draw_real(protocol, config, 200, 1)
+    draw_real(protocol, config, 0, 0)
+    assert torch.equal(draw_real(protocol, config, 200, 1), expected)
+    for other in (draw_real(protocol, config, 300, 1), draw_real(protocol, config, 200, 0)):
         assert not torch.equal(other, expected)
-    assert not torch.equal(real(protocol, replace(config, seed=4), 200, 1), expected)
+    assert not torch.equal(draw_real(protocol, replace(config, seed=4), 200, 1), expected)
 
 
 def test_every_update_of_d_has_reals_of_its_own() -> None:
@@ -97,7 +97,7 @@ def test_every_update_of_d_has_reals_of_its_own() -> None:
     batches = [batch for _ in range(2) for update in next(steps) for batch in update]
     assert [(b.images_seen, b.micro_batch) for b in batches] == [(8 * (i // 2), i % 2) for i in range(12)]
     for batch in batches:
-        assert torch.equal(batch.real, real(RING, config, batch.images_seen, batch.micro_batch))
+        assert torch.equal(batch.real, draw_real(RING, config, batch.images_seen, batch.micro_batch))
     assert len({tuple(b.real.flatten().tolist()) for b in batches}) == 12
 
 
@@ -116,9 +116,9 @@ def test_a_sample_does_not_depend_on_those_beside_it() -> None:
     for name in ("gan", "disconnected"):
         config = settings(1, name)
         state = train(RING, config, 1)
-        many = paint(config, state, config.micro_batch_size + 7)
+        many = generate_samples(config, state, config.micro_batch_size + 7)
         assert many.shape == (config.micro_batch_size + 7, 2)
-        assert np.array_equal(paint(config, state, 5), many[:5])
+        assert np.array_equal(generate_samples(config, state, 5), many[:5])
         assert len(np.unique(many, axis=0)) > config.micro_batch_size
 
 
@@ -158,7 +158,7 @@ def test_packs_leave_as_many_judgements_a_batch() -> None:
 def test_a_short_training_captures_the_ring() -> None:
     """The recipe that beats the published values, for an eighth of its steps: all modes, though not as narrow."""
     config = settings(1_000)
-    found = RING.judge(paint(config, train(RING, config, 1_000), RING.samples))
+    found = RING.count_modes(generate_samples(config, train(RING, config, 1_000), RING.samples))
     assert found.modes == 8
     assert found.high_quality is not None
     assert found.high_quality > 0.5
@@ -177,21 +177,21 @@ def test_all_triples_of_digits_are_a_thousand_modes() -> None:
     kept = labels[torch.arange(len(labels)) % 5 > 0]
     ten = torch.stack([STACKED.training[kept == digit][0] for digit in range(10)])
     triples = torch.cartesian_prod(*(torch.arange(10) for _ in range(3)))
-    found = STACKED.judge(ten[triples].numpy())
+    found = STACKED.count_modes(ten[triples].numpy())
     assert (found.modes, found.high_quality) == (1_000, None)
     assert found.reverse_kl == pytest.approx(0, abs=1e-9)
     assert pixels.min() >= -1
     assert pixels.max() <= 1
-    same = STACKED.judge(ten[triples[123]].expand(50, 3, 16, 16).numpy())
+    same = STACKED.count_modes(ten[triples[123]].expand(50, 3, 16, 16).numpy())
     assert same.modes == 1
     assert same.reverse_kl == pytest.approx(math.log(1_000))
 
 
 def test_pictures_that_are_not_finite_are_of_no_mode() -> None:
     broken = np.full((3, 3, 16, 16), np.nan, dtype=np.float32)
-    assert STACKED.judge(broken).modes == 0
+    assert STACKED.count_modes(broken).modes == 0
     broken[1] = -1
-    assert STACKED.judge(broken).modes == 1
+    assert STACKED.count_modes(broken).modes == 1
 
 
 def test_sides_are_steps_and_waves_are_waves() -> None:
@@ -213,6 +213,6 @@ def test_sides_are_steps_and_waves_are_waves() -> None:
 
 def test_a_trial_names_its_source() -> None:
     for trial in (*POINTS.values(), *DIGITS.values()):
-        assert isinstance(trial, Trial)
+        assert isinstance(trial, BenchmarkRecipe)
         assert "arXiv" in trial.paper
         assert trial.expect

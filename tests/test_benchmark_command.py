@@ -17,10 +17,9 @@ from PIL import Image
 
 from tests.conftest import HOME, run
 from trainer.__main__ import main
-from trainer.benchmark import work
-from trainer.benchmark.figures import Figures
+from trainer.benchmark import run_trials
 from trainer.benchmark.mixtures import RING
-from trainer.benchmark.protocol import Published
+from trainer.benchmark.protocol import Figures, Published
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Result, Trial
 from trainer.core.stopping import Outcome
@@ -74,17 +73,17 @@ def test_a_killed_benchmark_does_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second training; more seeds can be asked for later."""
-    original = work.train_one
+    original = run_trials.run_trial
     done: list[Trial] = []
 
-    def stopped(job: Trial, out: Path) -> Trial:
+    def stopped(trial: Trial, out: Path) -> Trial:
         if done:
             raise KeyboardInterrupt
-        done.append(job)
-        return original(job, out)
+        done.append(trial)
+        return original(trial, out)
 
     with monkeypatch.context() as patched:
-        patched.setattr(work, "train_one", stopped)
+        patched.setattr(run_trials, "run_trial", stopped)
         assert benchmark(tmp_path) == Outcome.INTERRUPTED
     assert list(lasting(tmp_path)) == ["ring/disconnected/seed-000.json"]
     assert not (tmp_path / "summary.json").exists()
@@ -103,10 +102,10 @@ def test_a_stop_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_killed_training_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def killed(job: Trial, out: Path) -> Trial:
+    def killed(trial: Trial, out: Path) -> Trial:
         raise BrokenProcessPool
 
-    monkeypatch.setattr(work, "train_one", killed)
+    monkeypatch.setattr(run_trials, "run_trial", killed)
     assert benchmark(tmp_path) == Outcome.FAILED
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, Decision
 from launcher.jobs.job_record import JobRecord
 from slurm import control
-from slurm.records import Job
+from slurm.records import SlurmJob
 from tests.conftest import fingerprint, run, trains_here
 from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
@@ -71,7 +71,7 @@ def test_now_does_not_wait_for_a_save(trained: tuple[RunFolder, subprocess.Popen
 class FakeSlurm:
     """A job that ends when it is asked to, and what it was asked."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Job | None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: SlurmJob | None) -> None:
         self.answers, self.asked = [*answers], list[str]()
         slurm_says(monkeypatch, None)
         monkeypatch.setattr(control, "job", lambda number: self.answers.pop(0) if self.answers[1:] else self.answers[0])

@@ -12,7 +12,8 @@ import torch
 
 from tests.conftest import TINY, run
 from trainer.config.groups import CheckpointSettings
-from trainer.runs.checkpoint import Checkpoint, Checkpoints, Damaged, Saved, Snapshot, find, newest_whole, quarantine
+from trainer.runs.checkpoint import Checkpoint, Damaged, find, newest_whole, quarantine
+from trainer.runs.checkpoint_writer import Checkpoints, Saved, Snapshot
 
 Tensors = dict[str, torch.Tensor]
 

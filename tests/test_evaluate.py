@@ -27,21 +27,21 @@ from trainer.core.stopping import Outcome
 from trainer.distributed.world import World
 from trainer.evaluation import store
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.command import evaluate, evaluate_here, run_evaluate, take_gpu
+from trainer.evaluation.command import evaluate_as_rank, evaluate_locally, run_evaluate, select_gpu
 from trainer.evaluation.extraction import ExtractionTask
-from trainer.evaluation.generated_source import Painted
+from trainer.evaluation.generated_source import GeneratedImages
 from trainer.evaluation.plan import EvaluationPlan
-from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
 from trainer.evaluation.report import Evaluation
-from trainer.evaluation.source import Folder, Shards
-from trainer.evaluation.store import Group, Store, groups
-from trainer.extractors import EXTRACTORS, Extractor, Options
+from trainer.evaluation.source import FolderImages, ShardImages
+from trainer.evaluation.store import FeatureStore, ImageGroup, split_groups
+from trainer.extractors import EXTRACTORS, Extractor, ExtractorOptions
 from trainer.launch import local_processes
 from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Key, Pictures
+from trainer.sampling.sampler import Images, Key
 
 ROWS = np.arange(40)
 
@@ -72,7 +72,7 @@ def asked(made: RunFolder, tmp_path: Path) -> Callable[..., Evaluate]:
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 16 pictures, so that few pictures make many."""
-    monkeypatch.setattr(store, "GROUP", 16)
+    monkeypatch.setattr(store, "GROUP_SIZE", 16)
 
 
 def figures(path: Path) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def test_any_number_of_processes_gives_the_same_bytes(asked: Callable[..., Evalu
     """Each takes its parts in turn; the main process, which comes last here, finds what the others have left."""
     found = set()
     for size in (1, 2, 3):
-        args = settled(asked(json=tmp_path / f"{size}.json", cache=tmp_path / f"cache {size}"))
+        args = with_checkpoint_name(asked(json=tmp_path / f"{size}.json", cache=tmp_path / f"cache {size}"))
         for rank in range(1, size):
-            assert evaluate(args, World(rank, size)) is Outcome.FINISHED
-        assert evaluate(args, World(0, size)) is Outcome.FINISHED
+            assert evaluate_as_rank(args, World(rank, size)) is Outcome.FINISHED
+        assert evaluate_as_rank(args, World(0, size)) is Outcome.FINISHED
         found.add((tmp_path / f"{size}.json").read_bytes())
     assert len(found) == 1
 
@@ -97,18 +97,20 @@ def test_any_number_of_processes_gives_the_same_bytes(asked: Callable[..., Evalu
 @pytest.mark.usefixtures("small_groups")
 def test_the_main_process_waits_for_nobody(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
     """Two of three processes never come."""
-    usual = settled(asked(metrics=("fid",)))
+    usual = with_checkpoint_name(asked(metrics=("fid",)))
     whole, alone = (replace(usual, json=tmp_path / name, cache=tmp_path / f"{name} cache") for name in "ab")
-    evaluate(whole, World())
-    evaluate(alone, World(0, 3))
+    evaluate_as_rank(whole, World())
+    evaluate_as_rank(alone, World(0, 3))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_rank_that_others_have_started_finds_the_checkpoint(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
     """As torchrun starts it: nobody has looked for the newest one before."""
-    assert evaluate(asked(metrics=("fid",), json=tmp_path / "a"), World(0, 2)) is Outcome.FINISHED
+    assert evaluate_as_rank(asked(metrics=("fid",), json=tmp_path / "a"), World(0, 2)) is Outcome.FINISHED
     assert json.loads((tmp_path / "a").read_text())["checkpoint"] == "000000000032-r00"
-    assert evaluate(asked(checkpoint="7"), World(1, 2)) is Outcome.FINISHED, "the main process says what is wrong"
+    assert evaluate_as_rank(asked(checkpoint="7"), World(1, 2)) is Outcome.FINISHED, (
+        "the main process says what is wrong"
+    )
 
 
 def test_accelerate_tells_a_process_that_is_alone_no_rank(
@@ -128,15 +130,15 @@ def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     for there in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         for rank in range(3):
-            take_gpu(rank)
+            select_gpu(rank)
     assert taken == [0, 1, 0]
 
 
 def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
     monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
-    monkeypatch.setattr("trainer.evaluation.command.take_gpu", seen.append)
-    monkeypatch.setattr("trainer.evaluation.command.evaluate", lambda args, world: seen.append(world))
+    monkeypatch.setattr("trainer.evaluation.command.select_gpu", seen.append)
+    monkeypatch.setattr("trainer.evaluation.command.evaluate_as_rank", lambda args, world: seen.append(world))
     for variable, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(variable, value)
     run_evaluate(asked())
@@ -164,7 +166,7 @@ def test_the_main_process_says_how_it_ended(
     monkeypatch.setattr(local_processes, "start", start)
     monkeypatch.setattr(local_processes, "LINGER_S", 0)
     monkeypatch.setattr("trainer.launch.local_processes.signal.signal", lambda *_: None)
-    assert evaluate_here(asked(processes=3)) is outcome
+    assert evaluate_locally(asked(processes=3)) is outcome
 
 
 def test_real_processes(shards32: Path, tmp_path: Path) -> None:
@@ -181,17 +183,17 @@ def test_real_processes(shards32: Path, tmp_path: Path) -> None:
 
 def test_pictures_go_by_their_numbers(asked: Callable[..., Evaluate]) -> None:
     """Whatever is painted beside them, and by whom."""
-    source = prepare(settled(asked())).fake.source
-    whole = source.pictures(ROWS)
-    assert np.array_equal(source.pictures(ROWS[7:19]), whole[7:19])
-    assert np.array_equal(source.pictures(ROWS[::-1])[::-1], whole)
-    other = prepare(settled(asked(seed_set="select"))).fake.source
-    assert not np.array_equal(other.pictures(ROWS[:8]), whole[:8])
+    source = plan_evaluation(with_checkpoint_name(asked())).fake.source
+    whole = source.images(ROWS)
+    assert np.array_equal(source.images(ROWS[7:19]), whole[7:19])
+    assert np.array_equal(source.images(ROWS[::-1])[::-1], whole)
+    other = plan_evaluation(with_checkpoint_name(asked(seed_set="select"))).fake.source
+    assert not np.array_equal(other.images(ROWS[:8]), whole[:8])
 
 
 def test_painted_classes_have_the_frequencies_of_the_data(labelled32: Path, tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", labelled32, 16, g_conditional=True)
-    plan = prepare(settled(Evaluate(run.path, metrics=("swd",), cache=tmp_path)))
+    plan = plan_evaluation(with_checkpoint_name(Evaluate(run.path, metrics=("swd",), cache=tmp_path)))
     count = plan.count
     fake, real = plan.fake.source.labels(np.arange(count)), plan.real.source.labels(np.arange(count))
     assert count == Index.open(labelled32).splits["train"].samples
@@ -219,13 +221,13 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     """Of other shards, which have two of the three: green is 0 there, and 1 to the generator."""
     run = made_run(tmp_path / "run", labelled32, 16, g_conditional=True)
     against = built(tmp_path, "green", "red")
-    plan = prepare(settled(Evaluate(run.path, against, metrics=("swd",), cache=tmp_path)))
+    plan = plan_evaluation(with_checkpoint_name(Evaluate(run.path, against, metrics=("swd",), cache=tmp_path)))
     fake, real = plan.fake.source, plan.real.source
     rows = np.arange(plan.count)
     assert plan.count == 30
     assert fake.classes == real.classes == ("green", "red")
     assert np.array_equal(fake.labels(rows), real.labels(rows))  # type: ignore[arg-type]
-    assert isinstance(fake, Painted)
+    assert isinstance(fake, GeneratedImages)
     told: list[int | None] = []
     latent = fake.trained.sampler.latent
 
@@ -234,12 +236,16 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
         return latent(i, key, label)
 
     monkeypatch.setattr(fake.trained.sampler, "latent", watched)
-    fake.pictures(rows)
+    fake.images(rows)
     known = Index.open(labelled32).classes
     names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
     assert [known[index] for index in told if index is not None] == names
-    with pytest.raises(Refused, match=r"was not told the class 'pink' of .*, but blue, green, red"):
-        prepare(settled(Evaluate(run.path, built(tmp_path / "b", "green", "pink"), metrics=("swd",), cache=tmp_path)))
+    with pytest.raises(Refused, match=r"was not trained with the class 'pink' of .*, but with blue, green, red"):
+        plan_evaluation(
+            with_checkpoint_name(
+                Evaluate(run.path, built(tmp_path / "b", "green", "pink"), metrics=("swd",), cache=tmp_path)
+            )
+        )
 
 
 def test_classes_with_other_names_are_not_compared(
@@ -251,7 +257,7 @@ def test_classes_with_other_names_are_not_compared(
 
 
 def test_a_sample_of_a_set_is_random_and_without_repetition(labelled32: Path) -> None:
-    shards = Shards(Index.open(labelled32), "train")
+    shards = ShardImages(Index.open(labelled32), "train")
     used = shards.reader(np.arange(0)).used
     assert used.size == 0
     labels = shards.labels(np.arange(shards.count))
@@ -266,9 +272,9 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
 ) -> None:
     """All of both sets are compared with the same pictures, so their order does not matter but for rounding."""
     index = Index.open(labelled32)
-    shards = Shards(index, "train")
+    shards = ShardImages(index, "train")
     (tmp_path / "plain" / "deeper").mkdir(parents=True)
-    for number, picture in enumerate(shards.pictures(np.arange(shards.count))):
+    for number, picture in enumerate(shards.images(np.arange(shards.count))):
         Image.fromarray(picture).save(tmp_path / "plain" / ("deeper" if number % 2 else "") / f"{number:04d}.png")
     for name, subject in (("folder", tmp_path / "plain"), ("shards", labelled32)):
         args = asked(subject=subject, against=labelled32, metrics=("fid",), num_samples=1000, json=tmp_path / name)
@@ -279,10 +285,10 @@ def test_a_folder_is_measured_like_the_shards_of_its_pictures(
     assert same["value"] == pytest.approx(0, abs=1e-6 * abs(folder["floor"]["value"]))
 
 
-def saved(pictures: Pictures, folder: Path) -> Path:
+def saved(images: Images, folder: Path) -> Path:
     """Write pictures into a new folder, by number."""
     folder.mkdir()
-    for number, picture in enumerate(pictures):
+    for number, picture in enumerate(images):
         Image.fromarray(picture).save(folder / f"{number:04d}.png")
     return folder
 
@@ -291,8 +297,8 @@ def test_a_copy_of_the_data_is_not_measured_against_the_same_sample(
     labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path
 ) -> None:
     """Another sample of the same pictures is: a distance of 0 would be of the order, not of the pictures."""
-    shards = Shards(Index.open(labelled32), "train")
-    real, copy = (saved(shards.pictures(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
+    shards = ShardImages(Index.open(labelled32), "train")
+    real, copy = (saved(shards.images(np.arange(80)), tmp_path / name) for name in ("real", "copy"))
     run_evaluate(asked(subject=copy, against=real, metrics=("fid",), num_samples=40, json=tmp_path / "a"))
     (figure,) = figures(tmp_path / "a").values()
     assert figure["value"] > 0.1 * figure["floor"]["value"] > 0
@@ -302,8 +308,8 @@ def test_copies_are_looked_for_in_the_whole_training_set(
     labelled32: Path, asked: Callable[..., Evaluate], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those fakes are the last pictures of it; other metrics compare as many reals as fakes."""
-    shards = Shards(Index.open(labelled32), "train")
-    copies = saved(shards.pictures(np.arange(shards.count - 20, shards.count)), tmp_path / "copies")
+    shards = ShardImages(Index.open(labelled32), "train")
+    copies = saved(shards.images(np.arange(shards.count - 20, shards.count)), tmp_path / "copies")
     metrics = ("fid", "authpct", "memorisation")
     run_evaluate(asked(subject=copies, against=labelled32, metrics=metrics, json=tmp_path / "a"))
     found = figures(tmp_path / "a")
@@ -343,8 +349,8 @@ def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path
     for number, (width, height) in enumerate([(40, 20), (20, 20), (10, 30)]):
         pixels = np.full((height, width, 3), 10 * number + 10, np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    assert Folder(tmp_path).size == 20
-    seen = Folder(tmp_path, 16).pictures(np.arange(3))
+    assert FolderImages(tmp_path).size == 20
+    seen = FolderImages(tmp_path, 16).images(np.arange(3))
     assert seen.shape == (3, 16, 16, 3)
     assert sorted(np.unique(seen)) == [10, 20, 30]
 
@@ -355,7 +361,7 @@ def test_features_of_data_are_kept_and_those_of_paintings_are_not(
     computed: list[str] = []
     compute = ExtractionTask.compute
 
-    def watched(self: ExtractionTask, group: Group) -> store.Arrays:
+    def watched(self: ExtractionTask, group: ImageGroup) -> store.Arrays:
         computed.append(self.source.key[0])
         return compute(self, group)
 
@@ -387,13 +393,13 @@ def painted_parts(folder: Path) -> set[Path]:
 
 def test_painted_features_belong_to_one_evaluation(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
     """One with other metrics takes nothing of them away; the same command goes on from them, then they go."""
-    args = settled(asked(metrics=("fid",)))
-    prepare(args).extract(World())  # and is killed
+    args = with_checkpoint_name(asked(metrics=("fid",)))
+    plan_evaluation(args).extract(World())  # and is killed
     (part,) = painted_parts(tmp_path / "cache")
     before = part.stat().st_ino
     run_evaluate(asked(metrics=("fid", "kid")))
     assert painted_parts(tmp_path / "cache") == {part}
-    prepare(replace(args, processes=7)).extract(World())
+    plan_evaluation(replace(args, processes=7)).extract(World())
     assert painted_parts(tmp_path / "cache") == {part}
     assert part.stat().st_ino == before, "it is not computed again"
     run_evaluate(asked(metrics=("fid",)))
@@ -402,7 +408,7 @@ def test_painted_features_belong_to_one_evaluation(asked: Callable[..., Evaluate
 
 def test_what_killed_evaluations_have_left_goes_after_a_day(asked: Callable[..., Evaluate], tmp_path: Path) -> None:
     for metrics in (("fid", "swd"), ("kid",)):
-        prepare(settled(asked(metrics=metrics))).extract(World())
+        plan_evaluation(with_checkpoint_name(asked(metrics=metrics))).extract(World())
     old, new = painted_parts(tmp_path / "cache")
     yesterday = old.stat().st_mtime - 25 * 3600
     os.utime(old.parent, (yesterday, yesterday))
@@ -417,13 +423,13 @@ def test_a_process_that_is_late_does_not_begin_again(
 ) -> None:
     """One of the same launch, that is; the next launch shares its work again."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    args = settled(asked(metrics=("fid",)))
-    evaluate(args, World(0, 2))
-    evaluate(args, World(1, 2))
-    prepare(args).extract(World(1, 2))
+    args = with_checkpoint_name(asked(metrics=("fid",)))
+    evaluate_as_rank(args, World(0, 2))
+    evaluate_as_rank(args, World(1, 2))
+    plan_evaluation(args).extract(World(1, 2))
     assert not painted_parts(tmp_path / "cache")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    prepare(args).extract(World(1, 2))
+    plan_evaluation(args).extract(World(1, 2))
     assert painted_parts(tmp_path / "cache")
 
 
@@ -432,9 +438,9 @@ def test_a_main_process_begins_whatever_was_before(
 ) -> None:
     """A launch may look like one before, such as two of torchrun."""
     monkeypatch.setenv("MASTER_PORT", "29500")
-    args = settled(asked(metrics=("fid",)))
-    evaluate(args, World(0, 2))
-    prepare(args).extract(World(0, 2))
+    args = with_checkpoint_name(asked(metrics=("fid",)))
+    evaluate_as_rank(args, World(0, 2))
+    plan_evaluation(args).extract(World(0, 2))
     assert painted_parts(tmp_path / "cache")
 
 
@@ -442,7 +448,7 @@ def test_features_of_another_machine_are_others(
     asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their bits may differ with the processor and with Pillow."""
-    task = prepare(settled(asked())).real
+    task = plan_evaluation(with_checkpoint_name(asked())).real
     folders = {replace(task).store.folder}
     with monkeypatch.context() as patch:
         patch.setattr("trainer.distributed.numerical_environment.cpu_model", lambda: "another one")
@@ -453,17 +459,17 @@ def test_features_of_another_machine_are_others(
 
 
 def test_parts_are_whole_or_not_there(tmp_path: Path) -> None:
-    kept, group = Store(tmp_path, "a", "b"), Group(256, 300)
+    kept, group = FeatureStore(tmp_path, "a", "b"), ImageGroup(256, 300)
     assert kept.read(group) is None
     kept.write(group, {"features": np.ones((44, 2), np.float32)})
     assert np.array_equal(kept.read(group)["features"], np.ones((44, 2)))  # type: ignore[index]
-    assert Store(tmp_path, "a b").read(group) is None, "another key"
-    assert kept.read(Group(256, 301)) is None, "another number of pictures"
+    assert FeatureStore(tmp_path, "a b").read(group) is None, "another key"
+    assert kept.read(ImageGroup(256, 301)) is None, "another number of pictures"
     whole = kept.path(group).read_bytes()
     for length in (0, 10, 20, len(whole) - 1):
         kept.path(group).write_bytes(whole[:length])
         assert kept.read(group) is None
-    assert [g.stop - g.start for g in groups(600)] == [256, 256, 88]
+    assert [g.stop - g.start for g in split_groups(600)] == [256, 256, 88]
 
 
 def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
@@ -544,9 +550,12 @@ def test_a_run_with_better_pictures_is_better(labelled32: Path, asked: Callable[
     [
         ({"metrics": ("fidd",)}, "no metric 'fidd'; did you mean 'fid'"),
         ({"extractor": "random-vg"}, "no extractor 'random-vg'; did you mean 'random-vgg'"),
-        ({"like": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
-        ({"like": "stylegan3", "extractor": "clip"}, "--like stylegan3 is with inception-2015"),
-        ({"like": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
+        ({"reference_convention": "stylegan"}, "no convention 'stylegan'; did you mean 'stylegan3'"),
+        (
+            {"reference_convention": "stylegan3", "extractor": "clip"},
+            "--reference-convention stylegan3 is with inception-2015",
+        ),
+        ({"reference_convention": "stylegan3", "weights": Path("nowhere.pth")}, "nowhere.pth"),
         ({"metrics": ()}, "--metrics names none; there are fid, "),
         ({"metrics": ("swd",), "out": Path("looks")}, "--out shows the nearest pictures .* add fid"),
         ({"num_samples": 1}, "--num-samples must be at least 2"),
@@ -601,8 +610,8 @@ def test_what_a_metric_lacks_is_said(
 def test_the_nearest_real_pictures_are_shown(labelled32: Path, tmp_path: Path) -> None:
     """Pictures of the data itself are their own nearest ones."""
     (tmp_path / "copies").mkdir()
-    shards = Shards(Index.open(labelled32), "train")
-    for number, picture in enumerate(shards.pictures(np.arange(20))):
+    shards = ShardImages(Index.open(labelled32), "train")
+    for number, picture in enumerate(shards.images(np.arange(20))):
         Image.fromarray(picture).save(tmp_path / "copies" / f"{number}.png")
     args = Evaluate(tmp_path / "copies", labelled32, ("memorisation",), out=tmp_path / "out", processes=1)
     assert run_evaluate(replace(args, cache=tmp_path)) is Outcome.FINISHED
@@ -626,20 +635,20 @@ def test_the_main_process_alone_learns_the_classifier(
 ) -> None:
     seen: list[str] = []
 
-    def opened(options: Options) -> Extractor:
+    def opened(options: ExtractorOptions) -> Extractor:
         seen.append(options.missing)
         raise Refused("enough")
 
     monkeypatch.setattr("trainer.evaluation.prepare.EXTRACTORS", EXTRACTORS | {"classifier": opened})
     args = asked(metrics=("is",), extractor="classifier")
-    evaluate(args, World(1, 2))
+    evaluate_as_rank(args, World(1, 2))
     with pytest.raises(Refused, match="enough"):
-        evaluate(args, World(0, 2))
+        evaluate_as_rank(args, World(0, 2))
     assert seen == ["wait", "learn"]
 
 
 def test_a_command_line_says_the_same_again(asked: Callable[..., Evaluate]) -> None:
-    args = settled(asked(json=Path("a.json"), checkpoint="16"))
+    args = with_checkpoint_name(asked(json=Path("a.json"), checkpoint="16"))
     assert command_line(args) == [
         "evaluate",
         str(args.subject.resolve()),

@@ -11,10 +11,11 @@ from tests.conftest import train
 from trainer.config.config import Config
 from trainer.config.groups import CheckpointSettings, MetricsSettings, TrackingSettings
 from trainer.core.fields import Refused
-from trainer.evaluation.best_record import Best
+from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
-from trainer.runs.checkpoint import Checkpoints, find
+from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
 from trainer.training.background_evaluation import Evaluations
@@ -34,7 +35,7 @@ def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path,
     rows = list(journal.rows(run.evaluations))
     assert {row["checkpoint"] for row in rows} == {event["checkpoint"] for event in done}
     assert {row["seed_set"] for row in rows} == {"select"}
-    best = Best.of(run)
+    best = BestCheckpoint.of(run)
     assert best
     assert best.checkpoint in {checkpoint.path.name for checkpoint in find(run.checkpoints)}
 

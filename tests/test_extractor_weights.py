@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trainer.core.fields import Refused
-from trainer.extractors import EXTRACTORS, Options, clip, dinov2, inception
+from trainer.extractors import EXTRACTORS, ExtractorOptions, clip, dinov2, inception
 from trainer.extractors.base import Network
-from trainer.extractors.weights import Weights, drawn, filled, fingerprint
+from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def random(build: Callable[[], Network], *key: str) -> Weights:
     """Return weights none of which is 0, so that each counts."""
-    weights = drawn(build, *key)
+    weights = random_weights(build, *key)
     moved = {n: t + 0.01 * (i % 7 + 1) if t.dim() == 1 else t for i, (n, t) in enumerate(weights.items())}
     return moved | {name: tensor + 1 for name, tensor in moved.items() if name.endswith("running_var")}
 
@@ -57,7 +57,7 @@ def test_tensors_have_the_names_and_shapes_of_the_published_file(name: str, buil
 @pytest.fixture(scope="module")
 def network() -> inception.Inception:
     """Inception-2015 with random weights."""
-    return filled(inception.Inception, random(inception.Inception, "test"), "here").eval()
+    return build_with_weights(inception.Inception, random(inception.Inception, "test"), "here").eval()
 
 
 @torch.inference_mode()
@@ -105,12 +105,12 @@ def test_inception_is_opened_from_the_file(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / inception.FILE.published[0].name
     torch.save(weights, path)
     with pytest.raises(Refused, match=r"and is damaged or not pt_inception-2015-12-05-6726825d.pth"):
-        EXTRACTORS["inception-2015"](Options(path))
+        EXTRACTORS["inception-2015"](ExtractorOptions(path))
     published = replace(inception.FILE.published[0], sha256=hash_of(path))
     monkeypatch.setattr(inception, "FILE", replace(inception.FILE, published=[published]))
     monkeypatch.setenv("LIENZO_WEIGHTS", str(tmp_path))
     for resize, grey in (("tf-bilinear", 128), ("clean", 128), ("torch-bilinear", 127.5)):
-        extractor = EXTRACTORS["inception-2015"](Options(resize=resize))
+        extractor = EXTRACTORS["inception-2015"](ExtractorOptions(resize=resize))
         assert extractor.label == f"inception-2015-{hash_of(path)[:8]}/{resize}-299/uint8"
         assert isinstance(extractor.network, inception.Inception)
         assert extractor.network.grey == grey
@@ -134,7 +134,7 @@ def test_a_missing_file_is_told_once(name: str, tmp_path: Path, monkeypatch: pyt
     if name == "inception-2015":
         assert "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2" in message
     with pytest.raises(Refused, match=r"there is no file nowhere.pth"):
-        EXTRACTORS[name](Options(Path("nowhere.pth")))
+        EXTRACTORS[name](ExtractorOptions(Path("nowhere.pth")))
 
 
 class Code:
@@ -154,7 +154,7 @@ def test_what_holds_no_tensors_is_refused(tmp_path: Path) -> None:
     torch.save({"a": Code(tmp_path / "run")}, script)
     for path, message in ((script, "no plain tensors"), (text, "no plain tensors"), (nested, "no tensors by name")):
         with pytest.raises(Refused, match=message):
-            EXTRACTORS["dinov2"](Options(path))
+            EXTRACTORS["dinov2"](ExtractorOptions(path))
     assert not (tmp_path / "run").exists(), "no code of a file is run"
 
 
@@ -176,22 +176,22 @@ def test_wrong_tensors_are_named(tmp_path: Path, change: dict[str, Tensor | None
     weights = {name: tensor for name, tensor in (random(small_dino) | change).items() if tensor is not None}
     save_file(weights, tmp_path / "a.safetensors")
     with pytest.raises(Refused, match=f"a.safetensors does not fit: {message}"):
-        EXTRACTORS["dinov2"](Options(tmp_path / "a.safetensors"))
+        EXTRACTORS["dinov2"](ExtractorOptions(tmp_path / "a.safetensors"))
 
 
 def test_dinov2_is_opened_from_any_file_but_a_wrong_one_of_a_known_name(tmp_path: Path) -> None:
     weights = random(small_dino) | {"mask_token": torch.zeros(1, 64)}
     save_file(weights, tmp_path / "mine.safetensors")
-    extractor = EXTRACTORS["dinov2"](Options(tmp_path / "mine.safetensors"))
+    extractor = EXTRACTORS["dinov2"](ExtractorOptions(tmp_path / "mine.safetensors"))
     assert extractor.label == f"dinov2-{hash_of(tmp_path / 'mine.safetensors')[:8]}/clean-224/uint8"
-    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
-    seen = extractor(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    seen = extractor(images)
     assert seen.features.shape == (3, 64) == (3, extractor.dim)
     assert seen.probabilities is None
-    assert np.array_equal(extractor(pictures[1:2]).features, seen.features[1:2])
+    assert np.array_equal(extractor(images[1:2]).features, seen.features[1:2])
     torch.save(weights, tmp_path / "dinov2_vitl14_pretrain.pth")
     with pytest.raises(Refused, match=r"is damaged or not dinov2_vitl14_pretrain.pth"):
-        EXTRACTORS["dinov2"](Options(tmp_path / "dinov2_vitl14_pretrain.pth"))
+        EXTRACTORS["dinov2"](ExtractorOptions(tmp_path / "dinov2_vitl14_pretrain.pth"))
 
 
 @torch.inference_mode()
@@ -199,7 +199,7 @@ def test_the_class_token_is_the_answer_after_the_last_norm() -> None:
     """With blocks that add nothing, it depends on no picture."""
     weights = random(small_dino)
     weights |= {name: torch.zeros_like(tensor) for name, tensor in weights.items() if "gamma" in name}
-    network = filled(small_dino, weights, "here")
+    network = build_with_weights(small_dino, weights, "here")
     token = weights["cls_token"][0, 0] + weights["pos_embed"][0, 0]
     expected = nn.functional.layer_norm(token, (64,), weights["norm.weight"], weights["norm.bias"], 1e-6)
     features, logits = network(pixels(2, 224))
@@ -209,7 +209,7 @@ def test_the_class_token_is_the_answer_after_the_last_norm() -> None:
 
 def test_positions_are_interpolated_between_those_that_were_learnt() -> None:
     """A plane stays one, as nearly as this bicubic keeps planes, away from the border; the class token's is no part."""
-    network = filled(small_dino, random(small_dino), "here")
+    network = build_with_weights(small_dino, random(small_dino), "here")
     rows, columns = torch.meshgrid(torch.arange(37.0), torch.arange(37.0), indexing="ij")
     plane = (rows + 2 * columns).flatten()[None, :, None].expand(1, -1, 64)
     network.pos_embed.data = torch.cat([torch.full((1, 1, 64), 7.0), plane], 1)
@@ -300,12 +300,12 @@ def test_clip_reads_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     torch.save({f"visual.{name}": tensor.half() for name, tensor in weights.items()} | captions, tmp_path / "a.pth")
     of_captions = {"text_model.final_layer_norm.weight": torch.zeros(3)}
     save_file(hugging_face(weights) | of_captions, tmp_path / "b.safetensors")
-    found = [EXTRACTORS["clip"](Options(tmp_path / name)) for name in ("a.pth", "b.safetensors")]
+    found = [EXTRACTORS["clip"](ExtractorOptions(tmp_path / name)) for name in ("a.pth", "b.safetensors")]
     assert {fingerprint(extractor.network.state_dict()) for extractor in found} == {fingerprint(weights)}
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
-    seen = found[0](pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    seen = found[0](images)
     assert seen.features.shape == (2, 512)
-    assert np.array_equal(found[1](pictures).features, seen.features)
+    assert np.array_equal(found[1](images).features, seen.features)
     save_file({"visual_projection.weight": torch.zeros(1)} | captions, tmp_path / "c.safetensors")
     with pytest.raises(Refused, match=r"c.safetensors does not fit: it has no tensor visual.conv1.weight"):
-        EXTRACTORS["clip"](Options(tmp_path / "c.safetensors"))
+        EXTRACTORS["clip"](ExtractorOptions(tmp_path / "c.safetensors"))

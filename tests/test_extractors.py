@@ -17,27 +17,27 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.core.fields import Refused
-from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
-from trainer.extractors.base import exact
+from trainer.evaluation.reference_conventions import CONVENTIONS
+from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
+from trainer.extractors.base import exact_kernels
 from trainer.extractors.classifier import PATIENCE_S
-from trainer.extractors.conventions import CONVENTIONS
-from trainer.extractors.resize import FILTERS, Pictures, clean, tf_bilinear, torch_bilinear
+from trainer.extractors.resize import FILTERS, Images, clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
 
 COUNT = 150
 
 
-def noise(count: int, size: int = 32, seed: int = 0) -> Pictures:
+def noise(count: int, size: int = 32, seed: int = 0) -> Images:
     """Return pictures of independent bytes."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
-def coloured(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+def coloured(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
     """Return dark noise that is brighter in one channel, which is the class: a function of each number alone."""
-    pictures = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
+    images = np.stack([noise(1, 32, int(row))[0] // 2 for row in rows])
     labels = rows % 3
-    pictures[np.arange(len(rows)), 8:24, 8:24, labels] += 100
-    return pictures, labels
+    images[np.arange(len(rows)), 8:24, 8:24, labels] += 100
+    return images, labels
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +47,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data() -> Labelled:
+def data() -> LabelledImages:
     """Pictures of three classes."""
-    return Labelled("the colours", ("colours", "1"), ("red", "green", "blue"), COUNT, coloured)
+    return LabelledImages("the colours", ("colours", "1"), ("red", "green", "blue"), COUNT, coloured)
 
 
 @pytest.fixture(scope="module")
-def classifier(cache: Path, data: Labelled) -> Extractor:
+def classifier(cache: Path, data: LabelledImages) -> Extractor:
     """The classifier that has learnt them."""
-    return EXTRACTORS["classifier"](Options(data=data, cache=cache))
+    return EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=cache))
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +69,13 @@ def random_vgg() -> Extractor:
 def test_features_do_not_depend_on_the_pictures_beside(name: str, size: int, request: pytest.FixtureRequest) -> None:
     """To the bit: alone, in batches cut elsewhere, in another order."""
     extractor: Extractor = request.getfixturevalue(name)
-    pictures = noise(37, size)
-    whole = extractor(pictures).features
+    images = noise(37, size)
+    whole = extractor(images).features
     assert whole.shape == (37, extractor.dim)
     assert whole.dtype == np.float32
-    cut = [extractor(part).features for part in np.split(pictures, [1, 6, 20])]
+    cut = [extractor(part).features for part in np.split(images, [1, 6, 20])]
     assert np.array_equal(np.concatenate(cut), whole)
-    assert np.array_equal(extractor(pictures[::-1]).features[::-1], whole)
+    assert np.array_equal(extractor(images[::-1]).features[::-1], whole)
     assert len(np.unique(whole, axis=0)) == 37
 
 
@@ -92,8 +92,8 @@ def test_random_vgg_is_one_network(random_vgg: Extractor) -> None:
 
 def test_random_features_keep_their_scale(random_vgg: Extractor) -> None:
     """He's weights: whatever the depth, squares of features are on average about twice those of what comes in."""
-    pictures = noise(64, 64)
-    squares = np.square(random_vgg(pictures).features).mean() / np.square(pictures / 127.5 - 1).mean()
+    images = noise(64, 64)
+    squares = np.square(random_vgg(images).features).mean() / np.square(images / 127.5 - 1).mean()
     assert 0.5 < squares < 8
 
 
@@ -110,10 +110,10 @@ def test_random_vgg_tells_distortions_apart(random_vgg: Extractor) -> None:
 
 
 def test_whatever_is_set_around_changes_nothing(random_vgg: Extractor) -> None:
-    pictures = noise(3)
+    images = noise(3)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = random_vgg(pictures).features
-    assert np.array_equal(inside, random_vgg(pictures).features)
+        inside = random_vgg(images).features
+    assert np.array_equal(inside, random_vgg(images).features)
 
 
 def test_matrices_are_multiplied_in_float32_too() -> None:
@@ -121,7 +121,7 @@ def test_matrices_are_multiplied_in_float32_too() -> None:
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, True
     try:
-        with suppress(ZeroDivisionError), exact(torch.device("cpu")):
+        with suppress(ZeroDivisionError), exact_kernels(torch.device("cpu")):
             assert not matmul.allow_tf32
             raise ZeroDivisionError
         assert matmul.allow_tf32
@@ -130,11 +130,11 @@ def test_matrices_are_multiplied_in_float32_too() -> None:
 
 
 def test_a_filter_is_chosen_by_its_name() -> None:
-    extractor = EXTRACTORS["random-vgg"](Options(resize="tf-bilinear"))
+    extractor = EXTRACTORS["random-vgg"](ExtractorOptions(resize="tf-bilinear"))
     assert "/tf-bilinear-64/" in extractor.label
     assert not np.array_equal(extractor(noise(1)).features, EXTRACTORS["random-vgg"]()(noise(1)).features)
     with pytest.raises(Refused, match="no filter 'tf-bilinar'; did you mean 'tf-bilinear'"):
-        EXTRACTORS["random-vgg"](Options(resize="tf-bilinar"))
+        EXTRACTORS["random-vgg"](ExtractorOptions(resize="tf-bilinar"))
 
 
 def test_conventions_name_what_there_is() -> None:
@@ -171,26 +171,26 @@ def test_filters_differ() -> None:
 
 def test_clean_is_pillows_bicubic_without_bytes_between() -> None:
     """Each plane by itself, in float32; what overshoots is cut off, as in clean-fid, and nothing is rounded."""
-    pictures = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
-    found = clean(pictures, 20).numpy()
-    for picture, planes in zip(pictures, found, strict=True):
+    images = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
+    found = clean(images, 20).numpy()
+    for picture, planes in zip(images, found, strict=True):
         for channel in range(3):
             plane = Image.fromarray(picture[:, :, channel].astype(np.float32))
             expected = np.asarray(plane.resize((20, 20), Image.Resampling.BICUBIC))
             assert np.array_equal(planes[channel], expected.clip(0, 255))
     assert np.any(found % 1 != 0)
-    assert clean(pictures, 100).max() == 255, "an overshoot is cut off"
+    assert clean(images, 100).max() == 255, "an overshoot is cut off"
 
 
 def test_the_right_size_stays_as_it_is() -> None:
-    pictures = noise(2)
-    for filtered in (clean(pictures, 32), tf_bilinear(pictures, 32), torch_bilinear(pictures, 32)):
-        assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), pictures)
+    images = noise(2)
+    for filtered in (clean(images, 32), tf_bilinear(images, 32), torch_bilinear(images, 32)):
+        assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), images)
 
 
 def test_a_classifier_learns_the_classes(classifier: Extractor) -> None:
-    pictures, labels = coloured(np.arange(COUNT, COUNT + 60))  # of which it has seen none
-    seen = classifier(pictures)
+    images, labels = coloured(np.arange(COUNT, COUNT + 60))  # of which it has seen none
+    seen = classifier(images)
     assert seen.probabilities is not None
     assert seen.probabilities.shape == (60, 3) == (60, classifier.classes)
     assert seen.probabilities.sum(1) == pytest.approx(1, abs=1e-5)
@@ -199,27 +199,27 @@ def test_a_classifier_learns_the_classes(classifier: Extractor) -> None:
     assert classifier.label.startswith(f"classifier-{classifier.version}/clean-32/")
 
 
-def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: Labelled) -> None:
+def test_a_classifier_is_learnt_once(classifier: Extractor, cache: Path, data: LabelledImages) -> None:
     """A damaged one is learnt again, to the same bits; one of other data is another."""
     (path,) = (cache / "classifiers").iterdir()
     raw = path.read_bytes()
 
-    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("no picture is read")
 
-    again = EXTRACTORS["classifier"](Options(data=replace(data, read=refuse), cache=cache))
+    again = EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, read=refuse), cache=cache))
     assert (again.label, again.note) == (classifier.label, classifier.note)
     path.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
     before = torch.get_rng_state()
-    again = EXTRACTORS["classifier"](Options(data=data, cache=cache))
+    again = EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=cache))
     assert again.label == classifier.label
     assert path.read_bytes() == raw
     assert torch.equal(torch.get_rng_state(), before), "no global generator is touched"
     with pytest.raises(AssertionError):
-        EXTRACTORS["classifier"](Options(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, key=("colours", "2"), read=refuse), cache=cache))
 
 
-def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_others_wait_while_one_learns(data: LabelledImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As long as that one lives: its signs, which stand still between the first two looks here, put off the end."""
     few, now, looks = replace(data, count=20), [0.0], [0]
 
@@ -227,7 +227,7 @@ def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.Monkey
         now[0] += 0.9 * PATIENCE_S
         looks[0] += 1
         if looks[0] == 3:
-            EXTRACTORS["classifier"](Options(data=few, cache=tmp_path))
+            EXTRACTORS["classifier"](ExtractorOptions(data=few, cache=tmp_path))
         else:
             (tmp_path / "classifiers").mkdir(exist_ok=True)
             sign.touch()
@@ -235,42 +235,44 @@ def test_others_wait_while_one_learns(data: Labelled, monkeypatch: pytest.Monkey
 
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=sleep)
     monkeypatch.setattr("trainer.extractors.classifier.time", clock)
-    EXTRACTORS["classifier"](Options(data=few, cache=tmp_path / "here"))
+    EXTRACTORS["classifier"](ExtractorOptions(data=few, cache=tmp_path / "here"))
     (path,) = (tmp_path / "here" / "classifiers").iterdir()
     sign = tmp_path / "classifiers" / path.with_suffix(".learning").name
 
-    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def refuse(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         raise AssertionError("it learns as well")
 
-    waiting = Options(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
+    waiting = ExtractorOptions(data=replace(few, read=refuse), cache=tmp_path, missing="wait")
     assert EXTRACTORS["classifier"](waiting).note
     assert looks == [3]
 
 
-def test_who_waits_for_the_dead_learns_itself(data: Labelled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_who_waits_for_the_dead_learns_itself(
+    data: LabelledImages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda seconds: now.append(now.pop() + PATIENCE_S))
     monkeypatch.setattr("trainer.extractors.classifier.time", clock)
-    made = EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path, missing="wait"))
+    made = EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path, missing="wait"))
     assert made.note
     assert [path.suffix for path in (tmp_path / "classifiers").iterdir()] == [".part"], "no sign of life is left"
 
 
-def test_it_shows_that_it_learns(data: Labelled, tmp_path: Path) -> None:
+def test_it_shows_that_it_learns(data: LabelledImages, tmp_path: Path) -> None:
     signs: set[int] = set()
 
-    def read(rows: npt.NDArray[np.int64]) -> tuple[Pictures, npt.NDArray[np.int64]]:
+    def read(rows: npt.NDArray[np.int64]) -> tuple[Images, npt.NDArray[np.int64]]:
         (sign,) = (tmp_path / "classifiers").iterdir()
         signs.add(sign.stat().st_mtime_ns)
         return coloured(rows)
 
-    EXTRACTORS["classifier"](Options(data=replace(data, count=20, read=read), cache=tmp_path))
+    EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20, read=read), cache=tmp_path))
     assert len(signs) > 1
 
 
-def test_a_classifier_can_be_left_for_later(data: Labelled, tmp_path: Path) -> None:
+def test_a_classifier_can_be_left_for_later(data: LabelledImages, tmp_path: Path) -> None:
     """Its classes are known; nothing is learnt, and nothing written."""
-    made = EXTRACTORS["classifier"](Options(data=data, cache=tmp_path / "cache", missing="leave"))
+    made = EXTRACTORS["classifier"](ExtractorOptions(data=data, cache=tmp_path / "cache", missing="leave"))
     assert (made.classes, made.note) == (3, "")
     assert not (tmp_path / "cache").exists()
 
@@ -284,16 +286,16 @@ def test_a_classifier_can_be_left_for_later(data: Labelled, tmp_path: Path) -> N
     ],
 )
 def test_a_classifier_needs_classes(
-    data: Labelled, tmp_path: Path, classes: tuple[str, ...], count: int, message: str
+    data: LabelledImages, tmp_path: Path, classes: tuple[str, ...], count: int, message: str
 ) -> None:
     with pytest.raises(Refused, match=message):
-        EXTRACTORS["classifier"](Options(data=replace(data, classes=classes, count=count), cache=tmp_path))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, classes=classes, count=count), cache=tmp_path))
 
 
-def test_a_classifier_needs_data_and_a_place(data: Labelled, tmp_path: Path) -> None:
+def test_a_classifier_needs_data_and_a_place(data: LabelledImages, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="there is no labelled data"):
         EXTRACTORS["classifier"]()
     (tmp_path / "file").write_text("")
     with pytest.raises(Refused, match=r"cannot be kept in .*; name a --cache"):
-        EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "file"))
-    assert EXTRACTORS["classifier"](Options(data=replace(data, count=20), cache=tmp_path / "another"))
+        EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path / "file"))
+    assert EXTRACTORS["classifier"](ExtractorOptions(data=replace(data, count=20), cache=tmp_path / "another"))

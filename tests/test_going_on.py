@@ -70,7 +70,7 @@ def test_it_goes_on_from_the_whole_state(source: Path, tmp_path: Path) -> None:
     began = load_file(tmp_path / "new" / "checkpoints" / "000000000128-r00" / "state.safetensors")
     assert theirs.keys() == began.keys()
     assert all(bool((theirs[name] == began[name]).all()) for name in theirs)
-    assert any(name.startswith("memory.") and bool(tensor.any()) for name, tensor in began.items())
+    assert any(name.startswith("running_scalars.") and bool(tensor.any()) for name, tensor in began.items())
     assert fingerprint(tmp_path / "new")[0] == 160
     rows = list(journal.rows(RunFolder(tmp_path / "new").metrics))
     assert [row["images_seen"] for row in rows] == [160]

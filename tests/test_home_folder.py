@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line.arguments import expand, parse
+from command_line.arguments import expand_user, parse
 from launcher.study import settings as study
 from shards.building.options import Build
 from slurm import profile
@@ -51,20 +51,20 @@ def test_study_file(home: Path) -> None:
 
 def test_site_profile(home: Path) -> None:
     (home / "site.toml").write_text('image = "~/image.sif"\nmounts = ["~/data:/data"]\ncontainer = "apptainer"\n')
-    loaded = profile.load("~/site.toml")
+    loaded = profile.load_profile("~/site.toml")
     assert (loaded.image, loaded.mounts) == (f"{home}/image.sif", (f"{home}/data:/data",))
 
 
 def test_an_unknown_user_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no user 'nobody-here'; .* write \./~nobody-here/x"):
-        expand("~nobody-here/x")
+        expand_user("~nobody-here/x")
     with pytest.raises(Refused, match=r"lienzo\.toml: data: there is no user"):
         overlay(Config(), {"data": "~nobody-here/x"}, "lienzo.toml")
     done = run("trainer", "fingerprint", "~nobody-here/x")
     assert done.returncode == 2
     assert "there is no user" in done.stderr
     assert "Traceback" not in done.stderr
-    assert expand("./~nobody-here/x") == Path("./~nobody-here/x")
+    assert expand_user("./~nobody-here/x") == Path("./~nobody-here/x")
 
 
 def test_a_run_begins_and_goes_on_under_home(home: Path, shards32: Path) -> None:

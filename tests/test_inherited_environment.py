@@ -17,7 +17,7 @@ from launcher.jobs.environment_reset import stays_behind, without_inherited
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
-from slurm.job import TaskPlace
+from slurm.job_environment import TaskInfo
 from slurm.profile import Profile, with_site_defaults
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.fake_slurm import live_job
@@ -218,8 +218,8 @@ def test_what_slurm_has_taken_is_held_against_the_plan() -> None:
 
 
 def test_each_start_holds_its_world_against_what_was_asked() -> None:
-    def place(size: int) -> TaskPlace:
-        return TaskPlace(7, 0, 0, size, 0, 2, "n1")
+    def place(size: int) -> TaskInfo:
+        return TaskInfo(7, 0, 0, size, 0, 2, "n1")
 
     record = JobRecord(7, 1, "2-4", 2, 120, now())
     assert other_world(place(6), 3, record) is None
@@ -250,9 +250,18 @@ def test_scancel_does_not_ask(on_slurm: DevCluster, monkeypatch: pytest.MonkeyPa
 
 def test_the_documentation_lists_what_is_decided() -> None:
     from launcher.jobs.environment_reset import GPUS, SHELL
-    from slurm.environment import CLUSTER, OPTIONS, PAYS
+    from slurm.command_environment import CLUSTER_VARIABLES, OPTION_PREFIXES, PASSED_ON
     from trainer.distributed.rank_environment import CHANGES_BITS, FOREIGN, FOREIGN_PREFIXES
 
     text = (HOME / "docs" / "cluster.md").read_text()
-    named = {*FOREIGN, *FOREIGN_PREFIXES, *CHANGES_BITS, *OPTIONS, *CLUSTER, *PAYS, *SHELL, *GPUS}
+    named = {
+        *FOREIGN,
+        *FOREIGN_PREFIXES,
+        *CHANGES_BITS,
+        *OPTION_PREFIXES,
+        *CLUSTER_VARIABLES,
+        *PASSED_ON,
+        *SHELL,
+        *GPUS,
+    }
     assert not sorted(name for name in named if name not in text)

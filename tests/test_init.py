@@ -12,7 +12,7 @@ import pytest
 from launcher.__main__ import main
 from launcher.cli import site_profile
 from slurm import control
-from slurm.profile import Profile, load
+from slurm.profile import Profile, load_profile
 from tests.fake_slurm import GPU, FakeSlurm, fake_slurm
 from trainer.runs.config_defaults import read_project_file
 
@@ -29,7 +29,7 @@ def accounting(fake: FakeSlurm, says: str) -> None:
 def test_a_profile_says_what_the_cluster_says(fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
     accounting(fake_slurm, "echo art")
     assert main(["init", "--profile", "site.toml"]) == 0
-    assert load("site.toml") == Profile(partition="cpu", account="art", time="1-00:00:00")
+    assert load_profile("site.toml") == Profile(partition="cpu", account="art", time="1-00:00:00")
     text = Path("site.toml").read_text()
     assert "#   gpu: 8 nodes with 96 CPUs, 8 GPUs and 500 GB each, at most 2-00:00:00" in text
     assert 'time = "1-00:00:00"  # the partition gives at most 2-00:00:00' in text
@@ -53,7 +53,7 @@ def test_every_setting_is_explained_and_can_be_switched_on(fake_slurm: FakeSlurm
     switched_on = tomllib.loads("\n".join([*commented, *(line for line in text.splitlines() if line[:1] != "#")]))
     assert set(switched_on) == set(names)
     Path("all.toml").write_text("\n".join(commented))
-    load("all.toml")
+    load_profile("all.toml")
     for name, meaning, _ in site_profile.settings():
         assert f"# {meaning}\n" in text, name
 
@@ -64,7 +64,7 @@ def test_an_existing_project_file_is_left_alone(fake_slurm: FakeSlurm, capsys: p
     assert main(["init", "--profile", "site.toml"]) == 0
     assert 'put this line above its first [table]: profile = "site.toml"' in capsys.readouterr().out
     assert Path("lienzo.toml").read_text() == "seed = 3\n"
-    assert load("site.toml").account == ""
+    assert load_profile("site.toml").account == ""
     assert main(["init"]) == 2
     assert "lienzo.toml exists already" in capsys.readouterr().err
 

@@ -17,7 +17,7 @@ from tests.conftest import TINY, fingerprint, train
 from trainer.__main__ import main
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.gan import state as state_module
+from trainer.gan import assembly
 from trainer.gan.assembly import create_state
 from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
@@ -93,13 +93,13 @@ def test_a_run_that_takes_everything_paints_what_its_source_does(source: Path, s
 def test_weights_that_changed_since_the_run_was_made_are_refused(source: Path, shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     write_config(run, resolve_config(run, from_source(source)).config)
-    weights = load_file(run.initial)
+    weights = load_file(run.initial_weights)
     weights["ema.last.weight"][0, 0, 0, 0] += 1
-    save_file(weights, run.initial)
+    save_file(weights, run.initial_weights)
     said = train(run.path, shards32, processes=2, expect=2)
-    assert f"{run.initial} is not what the run was made with" in said
+    assert f"{run.initial_weights} is not what the run was made with" in said
     assert "Traceback" not in said
-    run.initial.unlink()
+    run.initial_weights.unlink()
     with pytest.raises(Refused, match="cannot be read as a safetensors file"):
         read_pretrained(run, "")
 
@@ -240,7 +240,9 @@ def test_no_weights_are_drawn_where_a_checkpoint_is_read(monkeypatch: pytest.Mon
     network = NetworkSettings(size=16, z_dim=8, g_channels=6, d_channels=6, d_spectral_norm=True)
     config = Config(mixed_precision="no", network=network)
     state = create_state(config, "data", CPU)
-    monkeypatch.setattr(state_module, "initialise", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr(assembly, "initialise", lambda *_: pytest.fail("drawn"))
+    with pytest.raises(pytest.fail.Exception, match="drawn"):
+        create_state(config, "data", CPU)
     resumed = create_state(config, "data", CPU, draw=False)
     resumed.load(state.tensors(), state.scalars(), "here")
     assert hash_of(resumed.tensors(), resumed.scalars()) == hash_of(state.tensors(), state.scalars())

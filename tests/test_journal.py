@@ -50,7 +50,7 @@ def test_rows_come_back_as_they_were(path: Path) -> None:
 
 def test_numbers_that_json_lacks_may_be_nested(path: Path) -> None:
     journal = Journal(path)
-    journal.append({"kind": "sentinel", "evidence": {"growth": math.inf, "gap": math.nan, "size": 1.5}})
+    journal.append({"kind": "collapse alarm", "evidence": {"growth": math.inf, "gap": math.nan, "size": 1.5}})
     journal.close()
     assert last(path)["evidence"] == {"growth": "Infinity", "gap": "NaN", "size": 1.5}
 

@@ -54,7 +54,7 @@ def test_a_grid_is_the_same_whoever_asks(shards32: Path, tmp_path: Path) -> None
         out = str(tmp_path / f"{name}.png")
         done = run("trainer", "sample", str(tmp_path / "r"), "--num", str(num), "--out", out, "--seed", str(seed))
         assert done.returncode == 0, done.stderr
-        assert "painted at 32 images seen" in done.stdout
+        assert "generated at 32 images seen" in done.stdout
     a, b, c, d = (np.asarray(Image.open(tmp_path / f"{name}.png")) for name in "abcd")
     assert a.shape == (256, 256, 3)
     assert c.shape == (128, 128, 3)

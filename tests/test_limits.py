@@ -25,7 +25,7 @@ ABSURD: dict[type, tuple[Any, ...]] = {
 FREE: dict[str, set[str]] = {
     "0": {
         *("seed", "order_window", "network.classes", "network.attention", "network.mbstd_group", "workers"),
-        *("optimizer.warmup_images", "optimizer.decay_images", "sentinel.every_images", "max_rollbacks"),
+        *("optimizer.warmup_images", "optimizer.decay_images", "collapse.every_images", "max_rollbacks"),
         *("checkpoint.keep_every_images", "metrics.every_images"),
     },
     "0.0": {"network.style_mixing", "penalties", "augment.p", "augment.target", "optimizer.beta1", "optimizer.beta2"}

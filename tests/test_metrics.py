@@ -13,23 +13,23 @@ from scipy.linalg import sqrtm
 from trainer.core.randomness import philox
 from trainer.metrics import METRICS, frechet_distance, kernel_distance, prdc
 from trainer.metrics import arrays as pieces_of
-from trainer.metrics.base import Doubles, Sample
-from trainer.metrics.frechet import Gaussian, leave_out_each
+from trainer.metrics.base import Float64Array, Sample
+from trainer.metrics.frechet import Gaussian, leave_out_blocks
 from trainer.metrics.frechet_infinity import estimate
 from trainer.metrics.inception_score import inception_score
 from trainer.metrics.intervals import blocks
 from trainer.metrics.kernel import KernelSums
-from trainer.metrics.memorisation import authentic, nearer
+from trainer.metrics.memorisation import authentic_fakes, probability_nearer
 from trainer.metrics.moments import Moments
 from trainer.metrics.vendi import vendi_score
 
 
-def rows(name: str, n: int, d: int) -> Doubles:
+def rows(name: str, n: int, d: int) -> Float64Array:
     """Draw (n, d) standard normal rows."""
     return philox("test metrics", name).standard_normal((n, d))
 
 
-def white(name: str, n: int, d: int) -> Doubles:
+def white(name: str, n: int, d: int) -> Float64Array:
     """Draw rows whose mean is 0 and whose unbiased covariance is 1, exactly."""
     x = rows(name, n, d)
     x -= x.mean(0)
@@ -85,7 +85,7 @@ def test_moments_are_those_of_all_rows_in_any_parts(sizes: list[int], seed: int)
 def test_a_block_left_out_is_as_if_it_had_never_been(d: int) -> None:
     x, other = rows("blocks", 60, d), Gaussian.of(rows("other", 50, d))
     without = [Gaussian.of(np.delete(x, block, axis=0)) for block in blocks(60, 5)]
-    for found, expected in zip(leave_out_each(x, 5), without, strict=True):
+    for found, expected in zip(leave_out_blocks(x, 5), without, strict=True):
         assert found.distance(other) == pytest.approx(expected.distance(other), rel=1e-10)
 
 
@@ -100,7 +100,7 @@ def test_fid_infinity_has_no_bias() -> None:
     assert abs(np.mean(infinity)) < 3 * np.std(infinity, ddof=1) / 24**0.5
 
 
-def infinity(real: Doubles, fake: Doubles, left_out: int) -> float:
+def infinity(real: Float64Array, fake: Float64Array, left_out: int) -> float:
     """Return FID∞ by its definition, of all rows but a block; -1 leaves out none."""
     means = []
     gone = [blocks(len(x), 20)[left_out] if left_out >= 0 else slice(len(x), len(x)) for x in (real, fake)]
@@ -160,7 +160,7 @@ def test_pieces_and_order_of_rows_change_no_more_than_the_last_digits(monkeypatc
     shuffled = x[order], y[::-1]
     sums = [[f(x, y), f(*shuffled)] for f in (frechet_distance, kernel_distance)]
     exact = [prdc(x, y), prdc(*shuffled)]
-    monkeypatch.setattr(pieces_of, "ROWS", 7)
+    monkeypatch.setattr(pieces_of, "ROWS_PER_PIECE", 7)
     for found, f in zip(sums, (frechet_distance, kernel_distance), strict=True):
         assert [*found, f(x, y)] == pytest.approx([found[0]] * 3, rel=1e-10)
     assert exact == [prdc(x, y)] * 2
@@ -203,7 +203,7 @@ def test_intra_fid_is_the_mean_over_classes_and_says_which_it_leaves_out() -> No
 def test_copies_are_not_authentic() -> None:
     """A fake at 1.4 is nearer to 1 than 2 is, one at 3.5 farther from 2 than 1 is; on the border it is no copy."""
     real, fake = np.array([[0.0], [1], [2]]), np.array([[1.4], [3.5], [3], [2]])
-    assert authentic(real, fake).tolist() == [0, 1, 0, 0]
+    assert authentic_fakes(real, fake).tolist() == [0, 1, 0, 0]
 
 
 def test_a_generator_that_copies_is_found_out() -> None:
@@ -214,7 +214,7 @@ def test_a_generator_that_copies_is_found_out() -> None:
     copied = METRICS["memorisation"](Sample(real), Sample(real + 0.1 * fake), Sample(held_out))
     assert copied["memorisation_p"].value < 1e-20
     assert copied["nearer"].low > 0.9
-    assert nearer(np.array([1.0, 2]), np.array([2.0, 3]))[0] == 3.5 / 4
+    assert probability_nearer(np.array([1.0, 2]), np.array([2.0, 3]))[0] == 3.5 / 4
 
 
 BAD = [
@@ -226,7 +226,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("case", "f"), list(itertools.product(BAD, (frechet_distance, kernel_distance, prdc))))
-def test_what_cannot_be_compared_is_refused(case: tuple[Doubles, Doubles, str], f: object) -> None:
+def test_what_cannot_be_compared_is_refused(case: tuple[Float64Array, Float64Array, str], f: object) -> None:
     with pytest.raises(ValueError, match=case[2]):
         f(*case[:2])  # type: ignore[operator]
 

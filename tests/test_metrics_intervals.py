@@ -10,10 +10,9 @@ import pytest
 from scipy.stats import binomtest, norm
 
 from trainer.core.randomness import philox
-from trainer.evaluation.reference_conventions import like
-from trainer.extractors.conventions import CONVENTIONS
+from trainer.evaluation.reference_conventions import CONVENTIONS, metric_by_convention
 from trainer.metrics import METRICS, Metric, frechet_distance
-from trainer.metrics.base import Doubles, Estimate, Sample
+from trainer.metrics.base import Estimate, Float64Array, Sample
 from trainer.metrics.intervals import Variance, blocks
 
 N, D = 200, 8
@@ -41,7 +40,7 @@ def judge(estimates: list[Estimate], truth: float | None = None) -> Found:
     return Found(held, len(value), float((high - low).mean() / 2 / (1.96 * value.std())))
 
 
-def repeat(metric: Metric, repeats: int, training: Doubles | None = None) -> Mapping[str, list[Estimate]]:
+def repeat(metric: Metric, repeats: int, training: Float64Array | None = None) -> Mapping[str, list[Estimate]]:
     """Evaluate fakes that are 1.2 times as wide and moved, again and again with new samples of both sides.
 
     Args:
@@ -91,7 +90,7 @@ def cubic_distance(mean: float, std: float) -> float:
     return total
 
 
-@pytest.mark.parametrize("metric", [METRICS["prdc"], like(METRICS["prdc"], CONVENTIONS["stylegan3"])])
+@pytest.mark.parametrize("metric", [METRICS["prdc"], metric_by_convention(METRICS["prdc"], CONVENTIONS["stylegan3"])])
 def test_intervals_of_prdc_are_wide_enough_and_no_more_than_twice_as_wide(metric: Metric) -> None:
     """A ball depends on its neighbours as well as on its centre, and the jackknife counts what they share twice."""
     for estimates in repeat(metric, 120).values():

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from trainer.core.randomness import philox
 from trainer.metrics import arrays, balls, nearest, neighbours, prdc
-from trainer.metrics.base import Doubles
-from trainer.metrics.neighbours import Squares, search
-from trainer.metrics.prdc import FIGURES, count
+from trainer.metrics.base import Float64Array
+from trainer.metrics.neighbours import SquaredDistances, search
+from trainer.metrics.prdc import FIGURES, count_prdc
 
 Points = list[tuple[int, int]]
 
@@ -22,12 +22,12 @@ Points = list[tuple[int, int]]
 points = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=4, max_size=24)
 
 
-def squared(x: Doubles, y: Doubles) -> Doubles:
+def squared(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return all squared distances by the direct formula."""
     return np.asarray(np.square(x[:, None] - y[None]).sum(2))
 
 
-def brute(real: Doubles, fake: Doubles, k: int, closed: bool = False) -> dict[str, float]:
+def brute(real: Float64Array, fake: Float64Array, k: int, closed: bool = False) -> dict[str, float]:
     """Return the figures by their definitions."""
     radii = [np.sort(squared(x, x), axis=1)[:, k] for x in (real, fake)]  # the first is the row itself
     between, inside = squared(real, fake), np.less_equal if closed else np.less
@@ -69,8 +69,8 @@ def test_the_nearest_are_those_of_brute_force(queries: Points, reference: Points
     """In order, the first of equals first, whatever the pieces."""
     x, y = np.array(queries, float), np.array(reference, float)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrays, "ROWS", rows)
-        patch.setattr(neighbours, "SPARE", 0)
+        patch.setattr(arrays, "ROWS_PER_PIECE", rows)
+        patch.setattr(neighbours, "SPARE_CANDIDATES", 0)
         distances, places = nearest(x, y, k)
         own = search(x, x, min(k, len(x) - 1), itself=True)
     exact = squared(x, y)
@@ -86,7 +86,7 @@ def test_the_nearest_are_those_of_brute_force(queries: Points, reference: Points
 def test_computed_distances_are_as_wrong_as_is_said_at_most() -> None:
     for name, d, far in (("near", 3, 0.0), ("far", 50, 1e5), ("wide", 900, 10.0)):
         x, y = (far + philox(name, side).standard_normal((40, d)) for side in "xy")
-        squares = Squares(x, y)
+        squares = SquaredDistances(x, y)
         found = np.concatenate([piece for _, piece in squares(slice(0, 40))], axis=1)
         assert 0 < abs(found - squared(x, y)).max() <= squares.error
 
@@ -94,15 +94,15 @@ def test_computed_distances_are_as_wrong_as_is_said_at_most() -> None:
 def test_a_block_left_out_is_as_if_it_had_never_been() -> None:
     """Exactly: the neighbours beyond k that are known take the places of those that left."""
     x, y = (philox("blocks", side).standard_normal((80, 4)) for side in "xy")
-    whole, *without = count(x, y, 3, 8)
+    whole, *without = count_prdc(x, y, 3, 8)
     assert whole == prdc(x, y, 3)
-    assert balls.SPARE >= 10
+    assert balls.SPARE_NEIGHBOURS >= 10
     for i, found in enumerate(without):
         block = slice(10 * i, 10 * i + 10)
         assert found == prdc(np.delete(x, block, 0), np.delete(y, block, 0), 3)
 
 
-FAKES: dict[str, Callable[[Doubles], Doubles]] = {
+FAKES: dict[str, Callable[[Float64Array], Float64Array]] = {
     "alike": lambda x: x,
     "far apart": lambda x: 30 * x,
     "all but one place": lambda x: 0.01 * x,
@@ -117,12 +117,12 @@ def test_pairs_that_are_inside_whatever_is_left_out_count_for_every_block(
     name: str, closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the bits of the definitions, in pieces of any size, where balls hold nothing and where they hold all."""
-    monkeypatch.setattr(balls, "PAIRS", 100)
-    monkeypatch.setattr(arrays, "ROWS", 33)
+    monkeypatch.setattr(balls, "PAIRS_PER_PIECE", 100)
+    monkeypatch.setattr(arrays, "ROWS_PER_PIECE", 33)
     x = philox("replicas x").standard_normal((70, 2))
     y = FAKES[name](philox("replicas y").standard_normal((50, 2)))
     x = np.round(x) if name == "on a lattice" else x
-    whole, *without = count(x, y, 3, 10, closed)
+    whole, *without = count_prdc(x, y, 3, 10, closed)
     assert whole == brute(x, y, 3, closed)
     for i, found in enumerate(without):
         left = np.delete(x, slice(7 * i, 7 * i + 7), 0), np.delete(y, slice(5 * i, 5 * i + 5), 0)
@@ -131,7 +131,7 @@ def test_pairs_that_are_inside_whatever_is_left_out_count_for_every_block(
 
 def test_a_closed_ball_holds_its_surface() -> None:
     line = np.arange(4.0)[:, None] * 3
-    found = [count(line, np.array([[-3.0], [-30.0]]), 1, 0, closed)[0]["precision"] for closed in (True, False)]
+    found = [count_prdc(line, np.array([[-3.0], [-30.0]]), 1, 0, closed)[0]["precision"] for closed in (True, False)]
     assert found == [0.5, 0.0]
 
 
@@ -140,7 +140,7 @@ def test_memory_is_bounded_where_every_ball_holds_everything(scale: float) -> No
     """Of 1,536² pairs and 20 blocks: less than a tenth of one float64 for each pair and block."""
     x, y = (philox("memory", side).standard_normal((1536, 3)) for side in "xy")
     tracemalloc.start()
-    found = count(x, scale * y, 5, 20)[0]
+    found = count_prdc(x, scale * y, 5, 20)[0]
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert 1 in (found["precision"], found["recall"])

@@ -9,7 +9,7 @@ import torch
 
 from trainer.core.randomness import philox
 from trainer.metrics import METRICS, ms_ssim, sliced_wasserstein
-from trainer.metrics.base import Doubles, Sample
+from trainer.metrics.base import Float64Array, Sample
 from trainer.metrics.ms_ssim import C1, C2, pair_similarities, scales
 from trainer.metrics.sliced_wasserstein import PATCHES, SlicedWasserstein, all_patches, distances, moments, project
 
@@ -21,7 +21,7 @@ def noise(name: str, n: int, size: int, least: int = 0, most: int = 256) -> Pict
     return philox("test pictures", name).integers(least, most, (n, size, size, 3), dtype=np.uint8)
 
 
-def window_by_window(x: Doubles, y: Doubles) -> tuple[float, float]:
+def window_by_window(x: Float64Array, y: Float64Array) -> tuple[float, float]:
     """Return the mean SSIM of one channel, (h, w), and that of its contrast and structure, by the formula."""
     bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     weights, found = np.outer(bell, bell) / bell.sum() ** 2, []
@@ -66,7 +66,7 @@ def test_similarity_is_the_same_in_any_batch(monkeypatch: pytest.MonkeyPatch) ->
     """The same bits; equal pictures have 1, and a negative has 0."""
     x, y = noise("x", 7, 33), noise("y", 7, 33)
     together = ms_ssim.ms_ssim(x, y)
-    monkeypatch.setattr(ms_ssim, "VALUES", 1)
+    monkeypatch.setattr(ms_ssim, "VALUES_PER_PIECE", 1)
     np.testing.assert_array_equal(ms_ssim.ms_ssim(x, y), together)
     assert ms_ssim.ms_ssim(x, x) == pytest.approx(1, abs=1e-12)
     assert not ms_ssim.ms_ssim(x, 255 - x).any()
@@ -92,10 +92,10 @@ def test_collapsed_pictures_are_more_alike_than_the_data() -> None:
 
 
 def test_pictures_of_no_class_are_not_a_class() -> None:
-    pictures, labels = noise("labelled", 24, 16), np.repeat([0, 1, -1], 8)
-    pictures[16:] = 7
+    images, labels = noise("labelled", 24, 16), np.repeat([0, 1, -1], 8)
+    images[16:] = 7
     both, known = (
-        METRICS["intra_ms_ssim"](Sample(), Sample(None, None, pictures[:n], labels[:n]))["intra_ms_ssim"]
+        METRICS["intra_ms_ssim"](Sample(), Sample(None, None, images[:n], labels[:n]))["intra_ms_ssim"]
         for n in (24, 16)
     )
     assert both.value == known.value
@@ -116,7 +116,7 @@ def test_equal_pictures_have_no_sliced_wasserstein_distance() -> None:
     assert distance(x) == 0 < distance(y)
     assert distances(x, y, 3)[0] == pytest.approx(distance(y), rel=1e-5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sliced_wasserstein, "VALUES", 1)
+        patch.setattr(sliced_wasserstein, "VALUES_PER_PIECE", 1)
         assert SlicedWasserstein(x)(y) == distance(y)
 
 
@@ -138,6 +138,6 @@ def test_the_interval_of_the_sliced_wasserstein_distance_is_as_wide_as_its_sprea
     found = []
     for i in range(24):
         real, fake = (noise(f"{side}{i}", 24, 16) // 2 + noise(f"{side}{i} tone", 24, 1, 0, 128) for side in "xy")
-        found.append(METRICS["swd"](Sample(pictures=real), Sample(pictures=fake))["swd"])
+        found.append(METRICS["swd"](Sample(images=real), Sample(images=fake))["swd"])
     half = np.mean([e.high - e.low for e in found]) / 2
     assert 1 < half / (1.96 * np.std([e.value for e in found], ddof=1)) < 2

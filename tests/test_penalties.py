@@ -35,11 +35,11 @@ from trainer.losses.penalties.base import Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency, move
 from trainer.losses.penalties.lecam import LeCam
-from trainer.losses.penalties.one_centred import Dragan, WganGp
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
-from trainer.losses.penalties.zero_centred import R1, R2
+from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 from trainer.networks import DISCRIMINATORS, GENERATORS
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Weights, pack
 from trainer.networks.batch_norm import BatchNorm2d
@@ -58,14 +58,14 @@ def close(a: Tensor, b: Tensor | float) -> None:
     torch.testing.assert_close(a.detach(), torch.as_tensor(b, dtype=a.dtype).detach(), rtol=1e-10, atol=1e-10)
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     return rng.normal(0, 0.3, shape)
 
 
 class Linear(Discriminator):
     """D(x) = <w, x>, over packs of pictures."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, m: int = 1) -> None:
         super().__init__(SETTINGS)
@@ -79,7 +79,7 @@ class Linear(Discriminator):
 class Quadratic(Discriminator):
     """D(x) = x' A x / 2, with A symmetric."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
@@ -93,7 +93,7 @@ class Quadratic(Discriminator):
 class Mean(Discriminator):
     """The root mean square of each channel: mirroring does not change it."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self) -> None:
         super().__init__(SETTINGS)
@@ -106,7 +106,7 @@ class Mean(Discriminator):
 class Smooth(Discriminator):
     """A convolution, softplus, and on them a logit, guesses of three classes, and a picture reconstructions."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
     reconstructs = True
 
     def __init__(self, settings: NetworkSettings = SETTINGS) -> None:
@@ -125,7 +125,7 @@ class Smooth(Discriminator):
 class Painter(Generator):
     """G(z) = M z."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings = SETTINGS) -> None:
         super().__init__(settings)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,14 @@ import pytest
 from launcher.__main__ import COMMANDS
 from launcher.jobs.code_snapshot import PACKAGES
 from tests.conftest import HOME
+from tools import package_graph
 
 # Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
 LAYERS = {
     "command_line": "signals streams arguments",
-    "shards": "atomic_files images dataset sources building verify inspect __main__",
-    "slurm": "environment commands records parsing settings processes readiness programs configuration daemons "
-    "dev_cluster accounting reasons overview profile control job __main__",
+    "shards": "atomic_files exclusion images dataset sources building verify inspect __main__",
+    "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
+    "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
     "gan runs benchmark launch tracking evaluation training commands __main__",
     "launcher": "jobs status study.analysis study.report study doctor cli __main__",
@@ -30,53 +29,43 @@ MAY_IMPORT = {
     "slurm": {"slurm", "command_line"},
     "launcher": {"launcher", "trainer", "shards", "slurm", "command_line"},
 }
-SOURCES = sorted(path for package in MAY_IMPORT for path in (HOME / package).rglob("*.py"))
-MODULES = {".".join(path.relative_to(HOME).with_suffix("").parts).removesuffix(".__init__"): path for path in SOURCES}
+MODULES = package_graph.modules()
+SOURCES = sorted(MODULES.values())
 DOCUMENTS = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md"))]
-
-
-def imports(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield (module of ours, name taken from it or "") of each import, wherever it stands; under TYPE_CHECKING too."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names if alias.name in MODULES)
-        elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
-            for alias in node.names:
-                full = f"{node.module}.{alias.name}"
-                yield (full, "") if full in MODULES else (node.module, alias.name)
-
-
-def room(module: str) -> str:
-    """Return the package that a module lies in; one directly under a top package stands for itself."""
-    if MODULES[module].name == "__init__.py":
-        return module
-    package = module.rpartition(".")[0]
-    return package if "." in package else module
 
 
 def test_imports_point_one_way() -> None:
     assert len(SOURCES) > 40
     for path in SOURCES:
         package = path.relative_to(HOME).parts[0]
-        assert {module.partition(".")[0] for module, _ in imports(path)} <= MAY_IMPORT[package], path
+        assert {module.partition(".")[0] for module, _ in package_graph.imports(path, MODULES)} <= MAY_IMPORT[
+            package
+        ], path
 
 
 def test_packages_inside_the_packages_import_one_way() -> None:
     rank = {f"{top}.{name}": n for top, names in LAYERS.items() for n, name in enumerate(names.split())}
-    assert {room(module) for module in MODULES} - MAY_IMPORT.keys() == rank.keys()
+    assert {package_graph.room(module, MODULES) for module in MODULES} - MAY_IMPORT.keys() == rank.keys()
     for module, path in MODULES.items():
-        here = room(module)
-        for other, _ in imports(path):
-            there = room(other)
+        here = package_graph.room(module, MODULES)
+        for other, _ in package_graph.imports(path, MODULES):
+            there = package_graph.room(other, MODULES)
             if here != there and there.partition(".")[0] == here.partition(".")[0] and there in rank:
                 assert rank[there] < rank[here], f"{module} imports {other}"
 
 
+def test_the_diagram_is_that_of_the_code(tmp_path: Path) -> None:
+    package_graph.draw(tmp_path / "packages.svg")
+    drawn, kept = (path / "packages.svg" for path in (tmp_path, HOME / "docs"))
+    assert drawn.read_text() == kept.read_text(), "draw it anew: make diagram"
+
+
 def test_what_is_private_is_not_imported() -> None:
     for module, path in MODULES.items():
-        for other, name in imports(path):
+        for other, name in package_graph.imports(path, MODULES):
             private = [part for part in (*other.split("."), name) if part.startswith("_") and part != "__main__"]
-            assert not private or room(other) == room(module), f"{module} imports {other}.{name}"
+            inside = package_graph.room(other, MODULES) == package_graph.room(module, MODULES)
+            assert inside or not private, f"{module} imports {other}.{name}"
 
 
 def test_a_job_gets_every_package() -> None:
@@ -108,7 +97,7 @@ def test_commands_in_documents_exist(document: Path) -> None:
     verbs = {"shards": {"build", "verify", "inspect"}}
     verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"}}
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
-    for module, verb in re.findall(r"python -m ([a-z.]+) ?([a-z]*)", document.read_text()):
+    for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):
         if module in verbs:
             assert verb in verbs[module], f"{document.name}: python -m {module} {verb}"
         elif module.startswith("bench"):

@@ -326,8 +326,8 @@ def test_biggans_weights_are_orthogonal() -> None:
 
 def test_weights_are_drawn_as_wgan_gps_code_does() -> None:
     rng = philox(0)
-    convolution = residual.initial("blocks.0.conv1.weight", (64, 32, 3, 3), rng)
-    shortcut = residual.initial("blocks.0.shortcut.weight", (64, 32, 1, 1), rng)
+    convolution = residual.initial_value("blocks.0.conv1.weight", (64, 32, 3, 3), rng)
+    shortcut = residual.initial_value("blocks.0.shortcut.weight", (64, 32, 1, 1), rng)
     assert np.std(convolution) == pytest.approx((4 / (9 * 96)) ** 0.5, rel=0.02)  # type: ignore[arg-type]
     assert np.std(shortcut) == pytest.approx((2 / 96) ** 0.5, rel=0.05)  # type: ignore[arg-type]
     for name in (
@@ -336,8 +336,8 @@ def test_weights_are_drawn_as_wgan_gps_code_does() -> None:
         "blocks.0.norm1.shift.weight",
         "attentions.1.gamma",
     ):
-        assert residual.initial(name, (3, 4), rng) == 0
-    assert residual.initial("norm.weight", (3,), rng) == 1
+        assert residual.initial_value(name, (3, 4), rng) == 0
+    assert residual.initial_value("norm.weight", (3,), rng) == 1
 
 
 def test_what_cannot_be_built_is_refused() -> None:

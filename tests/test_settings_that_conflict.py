@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line.arguments import said
+from command_line.arguments import flag_given
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
@@ -52,8 +52,8 @@ def test_lengths_that_contradict_each_other(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_setting_is_said_in_any_spelling() -> None:
     for word in ("--total-images", "--total_images", "--total-images=3"):
-        assert said(["x", word], "total_images")
-    assert not said(["--total-images-more", "total-images"], "total_images")
+        assert flag_given(["x", word], "total_images")
+    assert not flag_given(["--total-images-more", "total-images"], "total_images")
 
 
 def test_wishes_of_slurm_are_named_where_there_is_none() -> None:

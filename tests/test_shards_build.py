@@ -21,7 +21,7 @@ import webdataset
 
 from shards.__main__ import main
 from shards.dataset.index import Index
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 from shards.sources.folder import FolderSource
 from shards.sources.listing import is_held_out
 from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, said_by, samples
@@ -346,8 +346,8 @@ def test_zip(tmp_path: Path) -> None:
         archive.mkdir("empty folder")
     data = bytearray(path.read_bytes())
     directory = data.index(b"PK\x01\x02")
-    locked = data.index(b"a/locked.jpg", directory) - 46
-    data[locked + 8] |= 1
+    lock_folder = data.index(b"a/locked.jpg", directory) - 46
+    data[lock_folder + 8] |= 1
     damaged = data.index(b"a/damaged.jpg") + 200
     data[damaged] ^= 1
     boasting = data.index(b"a/boasting.jpg", directory) - 46
@@ -487,7 +487,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
 def test_resuming_checks_source_and_settings(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finish", interrupted)
+        patch.setattr("shards.building.build.finalize", interrupted)
         arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", "--shard-samples", "3"]
         assert main(arguments) == 75
     refuse(source, out, "holds an unfinished build", *arguments[4:])
@@ -517,10 +517,10 @@ def interrupted(*args: object) -> None:
 
 def test_two_builds_do_not_meet(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
-    from shards.building.build import locked
+    from shards.building.build import lock_folder
 
     (out / ".build").mkdir(parents=True)
-    with locked(out / ".build"):
+    with lock_folder(out / ".build"):
         (out / ".build" / "listing.new").touch()
         refuse(source, out, "another build is at work", "--resume")
         assert (out / ".build" / "listing.new").exists()  # what the other one has begun
@@ -558,16 +558,16 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path: Path) -> Non
     program = """
 import resource, sys
 from pathlib import Path
-from shards.sources.source_entry import Found
-from shards.building.build_db import Ledger
+from shards.sources.source_entry import SourceEntry
+from shards.building.build_db import BuildDb
 from shards.sources.listing import write_listing
 class Many:
     def scan(self):
-        return (Found(b"folder/picture %d.jpg" % (i * 7919 % count), "1:2") for i in range(count))
+        return (SourceEntry(b"folder/picture %d.jpg" % (i * 7919 % count), "1:2") for i in range(count))
 count = int(sys.argv[1])
 write_listing(Path(sys.argv[2]), Many(), "none", {"seed": 0, "holdout": 0.02}, lambda n: None)
-ledger = Ledger(Path(sys.argv[2]))
-assert sum(len(job.pictures) for job in ledger.open_jobs(1000)) == count
+build_db = BuildDb(Path(sys.argv[2]))
+assert sum(len(task.pictures) for task in build_db.open_tasks(1000)) == count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     peaks = []

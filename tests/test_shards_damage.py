@@ -17,8 +17,8 @@ import simplejpeg
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from shards.exclusion import NOTES, REASONS, Excluded
 from shards.images.decode import decode
-from shards.images.exclusion import NOTES, REASONS, Excluded
 from tests.test_shards_decode import PLAIN, photograph, reason, saved
 
 END = b"\xff\xd9"
@@ -160,7 +160,7 @@ def test_good_jpegs_have_the_bits_of_pillow(
         replace(PLAIN, scaled_decode=scaled_decode, size=size, fit=fit) for size in (1, 40) for fit in ("crop", "pad")
     ]
     ours = [decode(data, each).pixels for data in files for each in settings]
-    monkeypatch.setattr("shards.images.jpeg.LARGE", 0)
+    monkeypatch.setattr("shards.images.jpeg.MAX_COPIED_PIXELS", 0)
     not_copied = [decode(data, each).pixels for data in files for each in settings]
     monkeypatch.setattr("shards.images.decode.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
     pillow = [decode(data, each).pixels for data in files for each in settings]

@@ -26,7 +26,7 @@ PLANTED = """
 import os, signal, sys
 from pathlib import Path
 import shards.building.shard, shards.building.workers
-real_decode, real_work = shards.building.shard.decode, shards.building.workers.work
+real_decode, real_work = shards.building.shard.decode, shards.building.workers.run_worker
 folder = Path(sys.argv[0]).parent
 
 def first(name):
@@ -60,16 +60,16 @@ def decode(data, settings):
         os.kill(os.getpid(), signal.SIGKILL)
     return real_decode(data, settings)
 
-def work(connection, recipe, done):
+def run_worker(connection, options, done):
     shards.building.shard.decode = decode
     if (folder / "no start").exists():
         os._exit(1)
-    real_work(connection, recipe, done)
+    real_work(connection, options, done)
 
-shards.building.workers.work, shards.building.workers.MOST_CPU_S = work, 1.0
+shards.building.workers.run_worker, shards.building.workers.MAX_CPU_S = run_worker, 1.0
 if (folder / "few").exists():
-    import shards.building.making
-    shards.building.making.MOST_LEFT_OUT = 3, 0.01
+    import shards.building.make_shards
+    shards.building.make_shards.MAX_LEFT_OUT = 3, 0.01
 if __name__ == "__main__":
     from shards.__main__ import main
     sys.exit(main(sys.argv[1:]))

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageCms, features
 
+from shards.exclusion import REASONS, Excluded
 from shards.images.decode import Decoding, Fit, Picture, decode
-from shards.images.exclusion import REASONS, Excluded
-from shards.images.pillow import formats
+from shards.images.pillow import decodable_formats
 
 PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -180,7 +180,7 @@ def test_many_formats() -> None:
         assert picture.format == format
         assert np.abs(picture.pixels[0, 0].astype(int) - (240, 16, 32)).max() <= 2, format
     assert features.check("avif")
-    assert "EPS" not in formats()
+    assert "EPS" not in decodable_formats()
     assert reason(saved(Image.new("RGB", (20, 20)), "EPS")) == "unsupported"
 
 

@@ -37,7 +37,7 @@ def truth(index: Index) -> dict[str, int]:
 
 @pytest.mark.parametrize("at_once", [1 << 20, 7])  # in one pass, and in many
 def test_both_kinds_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
-    monkeypatch.setattr(duplicates, "AT_ONCE", at_once)
+    monkeypatch.setattr(duplicates, "HASHES_PER_PASS", at_once)
     source = pictures(tmp_path / "source", *range(30), *range(15), *range(5))
     index = build(source, tmp_path / "out", "--holdout", "0.3", "--shard-samples", "9")
     counted = index.content["statistics"]["duplicates"]

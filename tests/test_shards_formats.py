@@ -17,8 +17,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from shards.__main__ import main
+from shards.exclusion import NOTES, Excluded
 from shards.images.decode import decode
-from shards.images.exclusion import NOTES, Excluded
 from tests.test_shards_damage import chunk, with_chunks
 from tests.test_shards_decode import PLAIN, photograph, saved
 

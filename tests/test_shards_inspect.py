@@ -76,15 +76,15 @@ def test_many_classes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("num", [1, 5, 10_000])
-def test_sheet_shows_the_pictures(num: int, data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "sheet.png"
+def test_grid_shows_the_pictures(num: int, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
     assert run_inspect(Inspect(data, out=out, num=num)) == 0
     index = Index.open(data)
     samples = index.splits["train"].samples
     columns, lines = {1: (1, 1), 5: (3, 2)}.get(num, (-(-samples // 6), 6))
-    with Image.open(out) as sheet:
-        assert sheet.format == "PNG"
-        pixels = np.asarray(sheet)
+    with Image.open(out) as grid:
+        assert grid.format == "PNG"
+        pixels = np.asarray(grid)
     pitch = SIZE + GAP
     assert pixels.shape[1] == columns * pitch + GAP
     assert num > samples or pixels.shape[0] == lines * pitch + GAP
@@ -99,11 +99,11 @@ def test_sheet_shows_the_pictures(num: int, data: Path, tmp_path: Path) -> None:
 
 
 def test_the_seed_names_the_choice(data: Path, tmp_path: Path) -> None:
-    sheets = []
+    grids = []
     for i, seed in enumerate([0, 0, 1]):
         assert run_inspect(Inspect(data, out=tmp_path / f"{i}.png", num=9, seed=seed)) == 0
-        sheets.append((tmp_path / f"{i}.png").read_bytes())
-    assert sheets[0] == sheets[1] != sheets[2]
+        grids.append((tmp_path / f"{i}.png").read_bytes())
+    assert grids[0] == grids[1] != grids[2]
 
 
 def test_damaged_samples_are_told_of(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_damaged_samples_are_told_of(data: Path, tmp_path: Path, capsys: pytest.
     content = bytearray(shard.read_bytes())
     content[int(index.table["offset"][2])] ^= 1
     shard.write_bytes(content)
-    assert run_inspect(Inspect(copy, out=tmp_path / "sheet.png", num=10_000)) == 0
+    assert run_inspect(Inspect(copy, out=tmp_path / "grid.png", num=10_000)) == 0
     assert capsys.readouterr().err.startswith(f"sample 2: {shard.name}")
 
 
@@ -123,9 +123,9 @@ def command(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_command(data: Path, tmp_path: Path) -> None:
-    done = command(data, "--out", tmp_path / "sheet.png", "--num", 4)
+    done = command(data, "--out", tmp_path / "grid.png", "--num", 4)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"sheet\.png: \d+ x \d+ pixels\n$", done.stdout)
+    assert re.search(r"grid\.png: \d+ x \d+ pixels\n$", done.stdout)
     refused = command(tmp_path / "nothing")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "does not exist" in refused.stderr
@@ -138,7 +138,7 @@ def test_refusals(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for args, what in [
         (Inspect(tmp_path), "holds no finished shards"),
         (Inspect(data, num=0), "--num 0"),
-        (Inspect(data, out=tmp_path / "no folder" / "sheet.png"), "No such file or directory"),
+        (Inspect(data, out=tmp_path / "no folder" / "grid.png"), "No such file or directory"),
         (Inspect(copy), "is damaged; run: python -m shards verify"),
     ]:
         assert run_inspect(args) == 2

@@ -70,12 +70,12 @@ def test_archives_in_a_folder_are_named(tmp_path: Path) -> None:
 
 def test_no_message_is_longer_than_a_screen(tmp_path: Path) -> None:
     """All reasons at once, each with a name and a detail as long as they come."""
-    from shards.building.build_db import Exclusions, Reason
-    from shards.building.summary import tell_exclusions
-    from shards.images.exclusion import REASONS
+    from shards.building.build_db import ExcludedForReason, Exclusions
+    from shards.building.summary import describe_exclusions
+    from shards.exclusion import REASONS
 
-    many = {reason: Reason(10**6, "x" * 4000, "y" * 4000) for reason in REASONS}
-    lines = [*tell_exclusions(Exclusions(many, 1, "z" * 4000))]
+    many = {reason: ExcludedForReason(10**6, "x" * 4000, "y" * 4000) for reason in REASONS}
+    lines = [*describe_exclusions(Exclusions(many, 1, "z" * 4000))]
     assert len(lines) < 20
     assert max(map(len, lines)) < 400
 
@@ -85,7 +85,7 @@ def test_a_long_name_is_cut_wherever_it_is_told(tmp_path: Path) -> None:
     deep = source / "/".join(["f" * 200] * 15)
     deep.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finish", interrupt)
+        patch.setattr("shards.building.build.finalize", interrupt)
         assert main(["build", str(source), "--out", str(out), "--size", "16"]) == 75
     (deep / LONG).write_bytes(jpeg(0))
     for args in (["--resume", "--size", "16"], ["--resume", "--size", "16", "--labels", table(tmp_path, "x")]):

@@ -10,9 +10,10 @@ import pytest
 
 from slurm import control
 from slurm.accounting import as_ended_job
-from slurm.commands import SlurmError, ask
-from slurm.parsing import as_job, as_node, as_partition, minutes, records
-from slurm.records import Node, gpus
+from slurm.client import run_slurm
+from slurm.errors import SlurmError
+from slurm.parsing import as_job, as_node, as_partition, limit_minutes, parse_records
+from slurm.records import Node, count_gpus
 
 HELD = """\
 JobId=11 JobName=two words UserId=me
@@ -96,7 +97,7 @@ PartitionName=main
 
 
 def test_a_job_whose_name_and_comment_look_like_fields() -> None:
-    (fields,) = records(HELD)
+    (fields,) = parse_records(HELD)
     job = as_job(fields)
     assert (job.id, job.name, job.comment) == ("11", "two words UserId=me", "JobState=FAILED of my own")
     assert (job.state, job.reason, job.restarts, job.nodes) == ("PENDING", "JobHeldUser", 0, ())
@@ -104,17 +105,17 @@ def test_a_job_whose_name_and_comment_look_like_fields() -> None:
 
 
 def test_a_job_that_is_being_preempted() -> None:
-    (fields,) = records(PREEMPTED)
+    (fields,) = parse_records(PREEMPTED)
     job = as_job(fields)
     assert (job.reason, job.restarts, job.nodes) == ("", 2, ("n1", "n2"))
     assert (job.start_time, job.preempt_time, job.end_time) == (1795557439, 1795557440, 1795557460)
 
 
 def test_nodes_and_a_partition_of_them() -> None:
-    n3, n4 = (as_node(fields) for fields in records(NODES))
+    n3, n4 = (as_node(fields) for fields in parse_records(NODES))
     assert (n3.name, n3.address, n3.state, n3.reason) == ("n3", "10.0.0.3", "IDLE+DRAIN", "two words")
     assert (n3.cpus, n3.memory_mb, n3.gpus, n4.gpus) == (2, 4096, 4, 0)
-    (fields,) = records(PARTITION)
+    (fields,) = parse_records(PARTITION)
     main = as_partition(fields, {"n3": n3, "n4": n4})
     assert (main.name, main.default, main.state, main.nodes) == ("main", True, "UP", ("n3", "n4"))
     assert (main.max_time_min, main.default_time_min, main.max_nodes) == (120, None, None)
@@ -129,14 +130,14 @@ def test_nodes_and_a_partition_of_them() -> None:
     [("", 0), ("gpu:2", 2), ("gpu:a100:4(S:0-1)", 4), ("gpu:a100:4(S:0,1),gpu:t4:1,shard:8", 5), ("mps:100", 0)],
 )
 def test_gpus_are_counted(gres: str, count: int) -> None:
-    assert gpus(gres) == count
+    assert count_gpus(gres) == count
 
 
 @pytest.mark.parametrize(
     ("written", "count"), [("UNLIMITED", None), ("Partition_Limit", None), ("00:30:59", 30), ("2-01:00:00", 2940)]
 )
 def test_time_limits_are_minutes(written: str, count: int | None) -> None:
-    assert minutes(written) == count
+    assert limit_minutes(written) == count
 
 
 def test_node_lists_are_expanded() -> None:
@@ -169,7 +170,7 @@ def test_a_line_of_accounting() -> None:
     ],
 )
 def test_reasons_in_words(reason: str, words: str) -> None:
-    assert control.in_words(reason) == words
+    assert control.describe_reason(reason) == words
 
 
 def command(folder: Path, name: str, script: str) -> None:
@@ -191,7 +192,7 @@ def test_a_busy_controller_is_asked_again(programs: Path) -> None:
         "scontrol",
         f'[ -e {programs}/asked ] && echo here && exit; touch {programs}/asked; echo "{busy}" >&2; exit 1',
     )
-    assert ask("scontrol", "show", "job", "1") == "here\n"
+    assert run_slurm("scontrol", "show", "job", "1") == "here\n"
 
 
 def test_an_error_names_the_command_and_what_it_said(programs: Path) -> None:
@@ -202,9 +203,9 @@ def test_an_error_names_the_command_and_what_it_said(programs: Path) -> None:
     assert (programs / "calls").read_text() == "asked\n", "not a matter of trying again"
     command(programs, "scontrol", "sleep 5")
     with pytest.raises(SlurmError, match="no answer within"):
-        ask("scontrol", "ping", timeout_s=0.2, tries=1)
+        run_slurm("scontrol", "ping", timeout_s=0.2, tries=1)
     with pytest.raises(SlurmError, match="nowhere: No such file"):
-        ask("nowhere")
+        run_slurm("nowhere")
 
 
 def test_a_forgotten_job(programs: Path) -> None:

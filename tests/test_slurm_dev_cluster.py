@@ -17,8 +17,9 @@ from slurm import control, programs
 from slurm.__main__ import main
 from slurm.configuration import LONGEST_FOLDER, check_folder, user_name
 from slurm.dev_cluster import DevCluster
-from slurm.processes import find
-from slurm.settings import CLUSTER_NAME, ClusterRefused, Settings
+from slurm.dev_settings import CLUSTER_NAME, DevClusterSettings
+from slurm.errors import SlurmUsageError
+from slurm.processes import find_processes
 from tests.conftest import run
 from tests.slurm_cluster import clear, wait_for
 
@@ -64,7 +65,7 @@ class Logged:
     def started(self, attempt: int = 0) -> bool:
         return sum(line.startswith(f"{attempt} task") and line.endswith("started") for line in self.lines()) == 2
 
-    def now(self) -> control.Job:
+    def now(self) -> control.SlurmJob:
         job = control.job(self.id)
         assert job is not None
         return job
@@ -78,7 +79,7 @@ def other_cluster() -> Iterator[DevCluster]:
     """A second cluster beside the first: two nodes, and it preempts with the job's own signal."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     cluster = DevCluster(folder)
-    cluster.up(Settings(nodes=2, signal_style="user", requeue_delay_s=5))
+    cluster.up(DevClusterSettings(nodes=2, signal_style="user", requeue_delay_s=5))
     yield cluster
     cluster.down()
     shutil.rmtree(folder)
@@ -132,7 +133,7 @@ def test_a_dead_node_and_what_ran_on_it(on_slurm: DevCluster, tmp_path: Path) ->
     assert wait_for(job.started)
     on_slurm.fail("n2")
     assert on_slurm.processes("n2") == []
-    with pytest.raises(ClusterRefused, match="dead already"):
+    with pytest.raises(SlurmUsageError, match="dead already"):
         on_slurm.fail("n2")
     assert wait_for(lambda: job.now().restarts == 1, timeout_s=60)
     assert "DOWN" in control.node("n2").state
@@ -232,7 +233,7 @@ def printed(said: str, before: str = "") -> list[str]:
 
 def test_a_cluster_whose_processes_died_comes_up_again(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
-    cluster, settings = DevCluster(folder), Settings(nodes=1)
+    cluster, settings = DevCluster(folder), DevClusterSettings(nodes=1)
     try:
         assert cluster.up(settings)
         cluster.ask("sbatch", "--no-requeue", "--output=/dev/null", "--wrap", "sleep 99")
@@ -258,7 +259,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         folder = Path(name) / "dev"
         for _ in range(2):  # and once more, when somebody has waited for the lock of the first
             with pytest.raises(
-                ClusterRefused, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"
+                SlurmUsageError, match=r"missing: slurmctld-of-tomorrow \(.*apt-get install slurm-wlm munge\)"
             ):
                 DevCluster(folder).up()
             assert not (folder / "settings.json").exists()
@@ -269,7 +270,7 @@ def test_missing_programs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_user_without_a_name_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs as any number."""
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
-    with pytest.raises(ClusterRefused, match="user 4000000000 has no name"):
+    with pytest.raises(SlurmUsageError, match="user 4000000000 has no name"):
         user_name()
 
 
@@ -281,15 +282,15 @@ def test_a_cluster_of_another_version_goes_down_and_comes_up_again(told: str) ->
     (folder / "logs").mkdir()
     cluster.down()
     try:
-        assert cluster.up(Settings(nodes=1))
+        assert cluster.up(DevClusterSettings(nodes=1))
         (folder / "settings.json").write_text(told)
-        with pytest.raises(ClusterRefused, match="other settings is up"):
-            cluster.up(Settings(nodes=1))
-        with pytest.raises(ClusterRefused, match="another version has brought up") as error:
+        with pytest.raises(SlurmUsageError, match="other settings is up"):
+            cluster.up(DevClusterSettings(nodes=1))
+        with pytest.raises(SlurmUsageError, match="another version has brought up") as error:
             cluster.fail("n1")
         for command in str(error.value).partition("; renew it with: ")[2].split(" && "):
             assert main(printed(command)[1:]) == 0
-        assert cluster.must_be_up() == Settings()
+        assert cluster.require_up() == DevClusterSettings()
     finally:
         cluster.down()
     assert cluster.daemons.running() == []
@@ -309,17 +310,17 @@ def test_a_job_of_another_slurm_is_none_of_the_clusters(tmp_path: Path) -> None:
     found = []
     for change in changes:
         with subprocess.Popen(["sleep", "60"], env=os.environ | mine | change) as process:
-            found.append(process.pid in {one.pid for one in find(tmp_path)})
+            found.append(process.pid in {one.pid for one in find_processes(tmp_path)})
             process.kill()
     assert found == [True, False, False, False, False]
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ClusterRefused, match="holds something else: give another --folder"):
+    with pytest.raises(SlurmUsageError, match="holds something else: give another --folder"):
         DevCluster(tmp_path).up()
-    with pytest.raises(ClusterRefused, match=rf"give a --folder of at most {LONGEST_FOLDER} \(sockets\)"):
+    with pytest.raises(SlurmUsageError, match=rf"give a --folder of at most {LONGEST_FOLDER} \(sockets\)"):
         DevCluster(tmp_path / ("x" * 100)).up()
-    with pytest.raises(ClusterRefused, match="cannot hold ' ' in a path; give another --folder"):
+    with pytest.raises(SlurmUsageError, match="cannot hold ' ' in a path; give another --folder"):
         DevCluster("/a b").up()
     check_folder(Path("/" + "x" * (LONGEST_FOLDER - 1)))  # another one, of that length

@@ -22,7 +22,7 @@ from launcher.jobs.runs import Queue
 from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus, gather
 from launcher.status.view import details, table
-from slurm.records import Job
+from slurm.records import SlurmJob
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.config.config import Config
@@ -81,11 +81,11 @@ def silent(made: MadeRun) -> None:
     training(made)
 
 
-def preempted_now() -> Job:
+def preempted_now() -> SlurmJob:
     return job("RUNNING", PreemptTime=str(int(time.time())))
 
 
-ON_SLURM: list[tuple[str, Prepare, Job | str | Callable[[], Job] | None, RunState, str]] = [
+ON_SLURM: list[tuple[str, Prepare, SlurmJob | str | Callable[[], SlurmJob] | None, RunState, str]] = [
     ("queued", never_begun, job("PENDING", "Resources"), RunState.QUEUED, "waiting for free nodes"),
     ("queued, unknown why", never_begun, job("PENDING"), RunState.QUEUED, "has not said why"),
     ("held", never_begun, job("PENDING", "JobHeldUser"), RunState.QUEUED, "scontrol release"),
@@ -127,7 +127,7 @@ ON_SLURM: list[tuple[str, Prepare, Job | str | Callable[[], Job] | None, RunStat
 def test_each_state_of_a_job(
     name: str,
     prepare: Prepare,
-    answer: Job | str | Callable[[], Job] | None,
+    answer: SlurmJob | str | Callable[[], SlurmJob] | None,
     state: RunState,
     reason: str,
     tmp_path: Path,
@@ -279,7 +279,7 @@ def test_a_last_row_after_the_end_of_the_job_is_no_run_on_this_machine(
     ],
 )
 def test_while_nothing_trains_there_is_no_speed_and_nothing_to_lose(
-    answer: Job, under_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: SlurmJob, under_way: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the last end has cost is lost already."""
     made = MadeRun(tmp_path / "r")
@@ -342,15 +342,20 @@ def test_after_a_rollback_its_own_checkpoint_is_the_newest(tmp_path: Path) -> No
     assert look(made).progress.checkpoint_images == 128
 
 
-def test_what_the_sentinel_holds_against_a_run(tmp_path: Path) -> None:
+def test_what_the_collapse_monitor_holds_against_a_run(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "run")
     training(made)
     made.steps((64, 4.0, 16.0))
-    for state, words in ((0.0, None), (2.0, "sentinel: collapsed"), ("much", None), (1.0, "sentinel: warning")):
+    for state, words in (
+        (0.0, None),
+        (2.0, "collapse monitor: collapsed"),
+        ("much", None),
+        (1.0, "collapse monitor: warning"),
+    ):
         with made.run.metrics.open("ab") as file:
-            file.write(json.dumps({"images_seen": 64, "sentinel/state": state}).encode() + b"\n")
+            file.write(json.dumps({"images_seen": 64, "collapse/health": state}).encode() + b"\n")
         said = shown(look(made))
-        assert words in said if words else "sentinel:" not in said
+        assert words in said if words else "collapse monitor:" not in said
 
 
 def test_the_end_is_where_the_trainer_ends(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_collapse_is_alerted_once_with_its_picture(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
-    settings = (*ONLINE, "--run", str(folder), "--data", str(shards32), "--sentinel.every-images", "32")
+    settings = (*ONLINE, "--run", str(folder), "--data", str(shards32), "--collapse.every-images", "32")
     with WandbServer() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
@@ -64,10 +64,10 @@ def test_a_collapse_is_alerted_once_with_its_picture(
     assert (alert["title"], alert["severity"]) == ("The generator has collapsed", "ERROR")
     assert "of its own best variety" in alert["text"]
     assert "after 192 images" in alert["text"]
-    pictures = [json.loads(line) for line in stored.lines["wandb-history.jsonl"] if "sentinel/picture" in line]
-    assert [row["sentinel/state"] for row in pictures] == [2]
-    assert (folder / "samples" / "sentinel-000000000192-r00.png").read_bytes() == stored.media[
-        pictures[0]["sentinel/picture"]["path"]
+    pictures = [json.loads(line) for line in stored.lines["wandb-history.jsonl"] if "collapse/picture" in line]
+    assert [row["collapse/health"] for row in pictures] == [2]
+    assert (folder / "samples" / "alarm-000000000192-r00.png").read_bytes() == stored.media[
+        pictures[0]["collapse/picture"]["path"]
     ]
 
 

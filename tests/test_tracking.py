@@ -237,7 +237,7 @@ def fragment_rows(run: RunFolder) -> list[list[int]]:
 def test_server_dead_at_the_start_comes_up(server: WandbServer, run: RunFolder) -> None:
     server.stop()
     trainer = play(run, stop=10_000, row_s=0.05)
-    wait_until(lambda: "next try" in (run.wandb / "mirror.log").read_text() if run.wandb.exists() else False)
+    wait_until(lambda: "next try" in (run.wandb / "uploader.log").read_text() if run.wandb.exists() else False)
     server.start()
     wait_for_more(server, run, 1)
     assert_complete_after_kill(server, run, trainer)

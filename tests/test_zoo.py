@@ -26,7 +26,8 @@ from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 from trainer.networks.spectral_norm import start_spectral_norm
-from trainer.runs.checkpoint import Checkpoint, Checkpoints
+from trainer.runs.checkpoint import Checkpoint
+from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.sampling.sampler import Sampler
 
 GOLDEN = Path(__file__).parent / "golden" / "zoo.json"

@@ -15,7 +15,7 @@ from command_line.streams import run
 from trainer.distributed.rank_environment import is_rank
 from trainer.launch.job_context import Cluster
 
-DESCRIPTION = """Train a generative adversarial network, paint with it, compare runs to the bit.
+DESCRIPTION = """Train a generative adversarial network, generate with it, compare runs to the bit.
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (the same command goes on),
 130 stopped at once by a second Ctrl-C."""

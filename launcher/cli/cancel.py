@@ -93,9 +93,9 @@ def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
             if time.monotonic() >= asked_at + AGAIN_S:
                 asked_at = time.monotonic()
                 if at_once or runs.waits(job):
-                    control.cancel(job.own_name)
+                    control.cancel(job.unique_id)
                 elif job.state != "COMPLETING":
-                    control.send_signal(job.own_name, "TERM")
+                    control.send_signal(job.unique_id, "TERM")
         except control.SlurmError:  # the job ended in this moment, or Slurm is not there for a while: look again
             pass
         return False

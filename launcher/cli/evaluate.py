@@ -14,8 +14,8 @@ from launcher.jobs.preparation import fit_job
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, node_range, use_slurm
 from trainer.evaluation.arguments import Evaluate as Measured
 from trainer.evaluation.arguments import command_line
-from trainer.evaluation.command import evaluate_here
-from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.command import evaluate_locally
+from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
 from trainer.extractors.base import CACHE
 
 
@@ -38,11 +38,11 @@ def run_evaluate(args: Evaluate) -> int:
     run = runs.existing(args.measured.subject)
     node_range(args.resources.nodes)
     if not use_slurm(args.resources):
-        return show_here(args) if args.dry_run else evaluate_here(args.measured)
+        return show_here(args) if args.dry_run else evaluate_locally(args.measured)
     # Other nodes may not see the home folder of this one, but they see the run's.
     shared = run.cache.resolve() if args.measured.cache == CACHE else args.measured.cache
-    measured = settled(replace(args.measured, cache=shared))
-    parts = prepare(measured, "leave").parts
+    measured = with_checkpoint_name(replace(args.measured, cache=shared))
+    parts = plan_evaluation(measured, "leave").parts
     request = fit_job(run, args.resources, f"{run.path.resolve().name}-evaluate", parts).request
     folder = run.logs.resolve() / f"evaluation-{uuid4().hex[:8]}"
     code = folder / "code"
@@ -62,7 +62,7 @@ def run_evaluate(args: Evaluate) -> int:
 
 def show_here(args: Evaluate) -> int:
     """Check everything, and say what would be measured on this machine."""
-    plan = prepare(settled(args.measured), "leave")
+    plan = plan_evaluation(with_checkpoint_name(args.measured), "leave")
     metrics = ", ".join(metric.name for metric in plan.metrics)
     print(f"{describe_this_machine(args.resources)}: {metrics} of {plan.fake.source.name}, {plan.count:,} pictures")
     return 0

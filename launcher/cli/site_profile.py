@@ -15,7 +15,7 @@ from launcher.jobs import checks
 from launcher.jobs.preparation import time_limit
 from slurm import control
 from slurm import profile as profiles
-from slurm.commands import ask
+from slurm.client import run_slurm
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.core.advice import command
@@ -53,7 +53,7 @@ def write(path: Path) -> None:
             file.write(content)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
-    profiles.load(str(path))
+    profiles.load_profile(str(path))
 
 
 def text(path: Path, known: Sequence[Partition], account: str) -> str:
@@ -67,7 +67,7 @@ def text(path: Path, known: Sequence[Partition], account: str) -> str:
         "time": f"the partition gives at most {slurm_time(where.max_time_min)}" if where.max_time_min else "",
         "gpus_per_node": where.gres_per_node,
         "memory_gb": f"its nodes have {where.memory_mb_per_node // 1024}",
-        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preempts else "",
+        "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preemptible else "",
     }
     submit, partitions = command("launcher", "submit", "--profile", path), "\n".join(map(describe, known))
     lines = [HEAD.format(submit=submit, quoted=json.dumps(str(path)), partitions=partitions)]
@@ -95,7 +95,7 @@ def settings() -> Iterator[tuple[str, str, Any]]:
 def account() -> str:
     """Return the account that the cluster's accounting has for this user; empty where it has none."""
     try:
-        said = ask(
+        said = run_slurm(
             *("sacctmgr", "--noheader", "--parsable2", "show", "user", getpass.getuser(), "format=DefaultAccount"),
             tries=1,
         )

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tyro
 
-from command_line.arguments import parse, said
+from command_line.arguments import flag_given, parse
 from launcher.cli.training_plan import carry_out
 from launcher.jobs.fresh_folder import run_folder
 from launcher.jobs.preparation import TrainingRequest, prepare_run
@@ -68,7 +68,7 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     args: Submit = parse(Submit, arguments, "python -m launcher submit", defaults)
     config = resolve_length(args.config, arguments)
     with run_folder(args.run, config.recipe) as run:
-        asked = TrainingRequest(run, config, args.resources, not args.keep_batch, said(arguments, "processes"))
+        asked = TrainingRequest(run, config, args.resources, not args.keep_batch, flag_given(arguments, "processes"))
         return carry_out(prepare_run(asked), args.dry_run)
 
 
@@ -88,5 +88,5 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
         if run.config.exists():
             again = command("launcher", "resume", run.path)
             raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
-    asked = TrainingRequest(run, config, args.resources, False, said(arguments, "processes"))
+    asked = TrainingRequest(run, config, args.resources, False, flag_given(arguments, "processes"))
     return carry_out(prepare_run(asked), args.dry_run)

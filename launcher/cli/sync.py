@@ -14,7 +14,7 @@ from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_run import WandbRun
-from trainer.tracking.wandb_uploader import Mirror, abandon_service, explain, sole_sender
+from trainer.tracking.wandb_uploader import Uploader, abandon_service, explain, sole_sender
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def sync(path: Path, follow: bool) -> int:
 
 def send(run: RunFolder, follow: bool) -> int:
     """Send the rows, tell how many went where, and ask W&B whether it kept them."""
-    mirror = Mirror(run, online=True)
+    mirror = Uploader(run, online=True)
 
     def ended() -> bool:
         mirror.outcome = outcome(run) or "interrupted"
@@ -72,7 +72,7 @@ def send(run: RunFolder, follow: bool) -> int:
     return max((confirm(mirror, number) for number in {opened.number for opened in mirror.opened}), default=0)
 
 
-def confirm(mirror: Mirror, number: int) -> int:
+def confirm(mirror: Uploader, number: int) -> int:
     """Report on one segment. W&B's client does not tell of rows that the server has refused, so ask the server."""
     opened = [opened for opened in mirror.opened if opened.number == number]
     sent, last = sum(one.sent for one in opened), opened[-1].last

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.doctor.measured import WAIT_S, Disk, Meeting
 from launcher.jobs.file_systems import file_system
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 
 FSYNCS = 10
 LARGE_MB = 64
@@ -64,7 +64,7 @@ def write_durably(path: Path, content: bytes) -> float:
     """Return the seconds that it takes until a file is on the disk."""
     began = time.perf_counter()
     path.write_bytes(content)
-    flush(path)
+    fsync(path)
     took = time.perf_counter() - began
     path.unlink()
     return took

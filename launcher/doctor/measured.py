@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shards.atomic_files import write_atomically
+
 WAIT_S = 120.0  # network file systems remember for up to a minute that a file was not there
 POLL_S = 0.01
 
@@ -89,10 +91,8 @@ class Meeting:
 
     def tell(self, topic: str, value: Any) -> None:
         """Say something under a topic; a later value replaces it."""
-        path = self.folder / f"{topic}-{self.rank}.json"
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(value))
-        draft.rename(path)
+        content = json.dumps(value).encode()
+        write_atomically(self.folder / f"{topic}-{self.rank}.json", content, durable=False)
 
     def heard(self, topic: str, rank: int) -> Any:
         """What a rank says under a topic now; None: nothing."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.jobs.batch_script import binds
 from launcher.jobs.environment_reset import stays_behind
-from slurm.environment import PAYS
+from slurm.command_environment import PASSED_ON
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.distributed.rank_environment import is_foreign
@@ -57,7 +57,7 @@ class ProbePlan:
         """Return the probes' environment; a job that this command itself runs in stays out of it."""
         left_out = stays_behind if self.where else is_foreign
         kept = {name: value for name, value in os.environ.items() if not left_out(name)}
-        kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PAYS if name in os.environ}
+        kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PASSED_ON if name in os.environ}
         kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if self.profile.interface:
             kept |= {f"{library}_SOCKET_IFNAME": self.profile.interface for library in ("GLOO", "NCCL")}

@@ -19,7 +19,7 @@ import psutil
 
 from launcher.doctor import disk, network
 from launcher.doctor.measured import Meeting, Probe
-from slurm import job
+from slurm import job_environment
 from trainer.runs.lease import boot
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ class Examination:
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
         visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
         first, reached, all_met = visited or ("", [], False)
-        interface = job.interface_towards(first) if first else None
+        interface = job_environment.interface_towards(first) if first else None
         for library in ("GLOO", "NCCL") if interface else ():
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
         began = time.perf_counter()
@@ -109,7 +109,7 @@ class Examination:
 
 def main() -> None:
     """Measure, tell it, and leave."""
-    folder, node = Path(sys.argv[1]), job.node_name()
+    folder, node = Path(sys.argv[1]), job_environment.node_name()
     try:
         plan = json.loads((folder / "plan.json").read_text())
     except OSError as error:

@@ -28,7 +28,7 @@ def needed_s(facts: RunFacts) -> float | None:
 def grace(facts: RunFacts, where: Partition) -> Finding:
     """Judge the grace time of preempted jobs against the time that a save takes."""
     mode, needed = where.preempt_mode, needed_s(facts)
-    if not where.preempts:
+    if not where.preemptible:
         return Finding("grace time", "ok", f"jobs in partition {where.name} are not preempted")
     measured = f"partition {where.name}: {mode}, {where.grace_s} s"
     if "SUSPEND" in mode or "GANG" in mode:

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import node_range
-from slurm.job import TaskPlace
-from slurm.records import Job
+from slurm.job_environment import TaskInfo
+from slurm.records import SlurmJob
 
 
-def other_nodes(asked: str, taken: Job) -> str | None:
+def other_nodes(asked: str, taken: SlurmJob) -> str | None:
     """Say that a job was taken with another number of nodes than asked for; None: it was not, or Slurm does not say."""
     if not taken.nodes_asked:
         return None
@@ -25,7 +25,7 @@ def other_nodes(asked: str, taken: Job) -> str | None:
     return f"Slurm has taken the job with {taken.nodes_asked} nodes in place of {asked}"
 
 
-def other_terms(partition: str, time_min: int, taken: Job) -> Iterator[str]:
+def other_terms(partition: str, time_min: int, taken: SlurmJob) -> Iterator[str]:
     """Say what else is not as planned, and harms no run."""
     if taken.partition not in ("", partition):
         yield f"Slurm has put the job into partition {taken.partition} in place of {partition}"
@@ -36,7 +36,7 @@ def other_terms(partition: str, time_min: int, taken: Job) -> Iterator[str]:
         yield "Slurm will not start the job again: after an interruption, resume it"
 
 
-def other_world(place: TaskPlace, nodes: int, record: JobRecord) -> str | None:
+def other_world(place: TaskInfo, nodes: int, record: JobRecord) -> str | None:
     """Say that a start has another number of processes than its job asked for; None: it has that number.
 
     Args:

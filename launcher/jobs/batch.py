@@ -21,7 +21,7 @@ from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK, explain_silence
 from launcher.jobs.exit_handler import can_do_without, ended, record, retry_until_answer, start_again, this_start
 from launcher.jobs.job_record import JobRecord, find
-from slurm import control, job
+from slurm import control, job_environment
 from trainer.runs.run_folder import RunFolder
 
 POLL_S = 0.25
@@ -33,10 +33,10 @@ def begin(run: RunFolder) -> int:
     """Record this start, then serve the store where its ranks meet; print where that is."""
     known = close_silent(run)
     submitted = adopt(run)
-    if submitted and submitted.cancelled and submitted.job in (0, job.job_id()):
+    if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
         record(run, replace(attempts.close(this_start(run), Cause.CANCELLED, "", 0), decision=Decision.END))
         return 1
-    if known and known[-1].decision is Decision.STOP and known[-1].job == job.job_id():
+    if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
         return 1
     print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
     mine = this_start(run)
@@ -46,7 +46,7 @@ def begin(run: RunFolder) -> int:
         record(run, start_again(run, closed, bad))
         return 1
     record(run, mine)
-    address = retry_until_answer(partial(control.node, job.node_name())).address
+    address = retry_until_answer(partial(control.node, job_environment.node_name())).address
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
     serve(run, listener, address)
@@ -56,8 +56,8 @@ def begin(run: RunFolder) -> int:
 def adopt(run: RunFolder) -> JobRecord | None:
     """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
     submitted = find(run)
-    if submitted and submitted.task is not None and submitted.job in (0, job.array()):
-        submitted = replace(submitted, job=job.job_id(), task=None)
+    if submitted and submitted.task is not None and submitted.job in (0, job_environment.array_job_id()):
+        submitted = replace(submitted, job=job_environment.job_id(), task=None)
         try:
             submitted.save(run)
         except OSError as error:
@@ -78,7 +78,7 @@ def close_silent(run: RunFolder) -> list[Attempt]:
 
 def gone(before: Attempt) -> bool:
     """Tell whether a start without an end is over: this job's own is, another job's if Slurm does not run it."""
-    if before.job == job.job_id():
+    if before.job == job_environment.job_id():
         return True
     other = retry_until_answer(partial(control.job, before.job))
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
@@ -98,7 +98,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
-            now = retry_until_answer(partial(control.job, job.job_id()))
+            now = retry_until_answer(partial(control.job, job_environment.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
                 ended(run, KILLED)
             terminated.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from slurm.environment import is_option
+from slurm.command_environment import is_option
 from trainer.distributed.rank_environment import is_foreign
 
 SHELL = ("SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from slurm import job
+from slurm import job_environment
 from trainer.core.stopping import REQUESTS
 from trainer.distributed.rank_environment import become_rank
 
@@ -18,7 +18,7 @@ def main() -> int:
     """Run a command of the trainer as one of the job's tasks."""
     for number in REQUESTS:
         signal.signal(number, signal.SIG_IGN)
-    place = job.place()
+    place = job_environment.task_info()
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
     from trainer.__main__ import main as trainer
 

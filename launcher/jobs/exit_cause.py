@@ -15,7 +15,7 @@ from launcher.jobs.attempts import Attempt, Cause, close, durable_images, second
 from launcher.jobs.evaluation_target import EvaluationTarget
 from launcher.jobs.job_record import find
 from slurm import control
-from slurm.records import Job, Node
+from slurm.records import Node, SlurmJob
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 
@@ -27,7 +27,7 @@ COMPLAINT = re.compile(r"srun: error: (.+)")
 DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 
-def explain(run: RunFolder, attempt: Attempt, code: int, now: Job | None) -> Attempt:
+def explain(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -> Attempt:
     """Close a start whose ranks have ended with `code`, the greatest of theirs."""
     events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = why(run, attempt, code, now, events)
@@ -35,7 +35,7 @@ def explain(run: RunFolder, attempt: Attempt, code: int, now: Job | None) -> Att
 
 
 def why(
-    run: RunFolder, attempt: Attempt, code: int, now: Job | None, events: list[dict[str, Any]]
+    run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause, what else is known, and the nodes to blame."""
     ends = [row for row in events if row["kind"] == "end"]
@@ -80,7 +80,7 @@ def why_broken(
     return Cause.CRASHED, detail or describe(code), [node] if node else []
 
 
-def why_requeued(run: RunFolder, attempt: Attempt, now: Job, saved: str) -> tuple[Cause, str, list[str]]:
+def why_requeued(run: RunFolder, attempt: Attempt, now: SlurmJob, saved: str) -> tuple[Cause, str, list[str]]:
     """Return why Slurm starts a job again of its own accord, or at an administrator's word."""
     if preempted(now, attempt) or verdict(run, attempt.job) == "PREEMPTION":
         return Cause.PREEMPTED, saved, []
@@ -101,7 +101,7 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
     return close(silent, cause, detail, durable_images(run), nodes)
 
 
-def preempted(now: Job, attempt: Attempt) -> bool:
+def preempted(now: SlurmJob, attempt: Attempt) -> bool:
     """Tell whether a job of higher priority took the nodes in this start."""
     return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
 

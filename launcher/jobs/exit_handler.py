@@ -13,7 +13,7 @@ from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import describe, explain
 from launcher.jobs.job_record import find
-from slurm import control, job
+from slurm import control, job_environment
 from trainer.runs.journal import now
 from trainer.runs.run_folder import RunFolder
 
@@ -25,9 +25,9 @@ PAUSE_S = 5.0
 def ended(run: RunFolder, code: int) -> int:
     """Record how this start ended, have the job started again if it should go on, and return the job's exit code."""
     known = attempts.read(run)
-    mine = next((a for a in known if a.key == (job.job_id(), job.restart())), None)
+    mine = next((a for a in known if a.key == (job_environment.job_id(), job_environment.restart_count())), None)
     if mine is None:
-        if known and known[-1].decision is Decision.STOP and known[-1].job == job.job_id():
+        if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
             return code
         mine = this_start(run)  # its beginning could not be written: the disk was full
     elif mine.ended is not None:  # by `serve`, when the ranks had not saved yet, or by `begin`
@@ -44,7 +44,7 @@ def ended(run: RunFolder, code: int) -> int:
         if again != mine:
             record(run, again)
     elif starting_again(mine):  # Slurm would, of its own accord
-        control.cancel(job.own_name(mine.job))
+        control.cancel(job_environment.unique_job_id(mine.job))
     return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
 
 
@@ -65,7 +65,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
         return replace(mine, cause=Cause.CANCELLED, decision=Decision.END, detail="with scancel")
     try:
         if not under_way:
-            retry_until_answer(partial(control.requeue, job.own_name(mine.job)))
+            retry_until_answer(partial(control.requeue, job_environment.unique_job_id(mine.job)))
     except control.SlurmError as error:
         if not starting_again(mine):  # it may have been heard in spite of what it said
             print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
@@ -75,7 +75,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     note = f"{', '.join(bad)} failed {attempts.NODE_FAILURES} times, but the job cannot do without"
     if can_do_without(run, bad):
         try:
-            control.exclude(job.own_name(mine.job), bad)
+            control.exclude(job_environment.unique_job_id(mine.job), bad)
             note = f"{', '.join(bad)} left out from now on"
         except control.SlurmError as error:
             note += f": {error}"
@@ -117,5 +117,7 @@ def record(run: RunFolder, attempt: Attempt) -> None:
 
 def this_start(run: RunFolder) -> Attempt:
     """Return what is known of this start when it begins."""
-    nodes = tuple(control.expand(job.node_list()))
-    return Attempt(job.job_id(), job.restart(), now(), nodes, attempts.durable_images(run))
+    nodes = tuple(control.expand(job_environment.node_list()))
+    return Attempt(
+        job_environment.job_id(), job_environment.restart_count(), now(), nodes, attempts.durable_images(run)
+    )

@@ -16,9 +16,9 @@ from launcher.jobs.demo_data import demo_shards
 from launcher.jobs.resource_request import ResourceRequest, node_range, refuse_processes, use_slurm
 from slurm import control
 from slurm import profile as profiles
+from slurm.errors import SlurmUsageError
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
-from slurm.settings import ClusterRefused as SlurmRefused
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import refuse_crowd
@@ -129,7 +129,7 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
         checks.fits_partition(resources.nodes, time_min, gpus, partition)
         checks.run_folder(run, [node for node in control.nodes() if node.name in partition.nodes])
         checks.container_mounts(run, site)
-    except (control.SlurmError, SlurmRefused) as error:
+    except (control.SlurmError, SlurmUsageError) as error:
         raise Refused(str(error)) from error
     _, most = node_range(resources.nodes)
     request = Request(
@@ -148,7 +148,7 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
 def site_profile(resources: ResourceRequest) -> Profile:
     """Return the profile of the command line, else that of lienzo.toml, else an empty one, and sbatch's variables."""
     named = resources.profile or read_project_file().get("profile")
-    return with_site_defaults(profiles.load(str(named)) if named else Profile(), os.environ)
+    return with_site_defaults(profiles.load_profile(str(named)) if named else Profile(), os.environ)
 
 
 def time_limit(asked: str | None, profile: str, partition: Partition) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path  # noqa: E402
 
 from launcher.jobs import job_record  # noqa: E402
 from launcher.jobs.allocation import other_world  # noqa: E402
-from slurm import job  # noqa: E402
+from slurm import job_environment  # noqa: E402
 from trainer.distributed.rank_environment import become_rank  # noqa: E402
 from trainer.launch.job_context import Cluster  # noqa: E402
 from trainer.runs.journal import Journal, event  # noqa: E402
@@ -34,21 +34,21 @@ def redirect_output(path: Path) -> None:
     os.close(log)
 
 
-def join(place: job.TaskPlace) -> None:
+def join(place: job_environment.TaskInfo) -> None:
     """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
-    if interface := job.interface_towards(os.environ["MASTER_ADDR"]):
+    if interface := job_environment.interface_towards(os.environ["MASTER_ADDR"]):
         for library in ("GLOO", "NCCL"):
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
 
 
 def main() -> None:
     """Train, and end with 0 where the job's end is in order: srun kills the other ranks at any other code."""
-    run, place = RunFolder(Path(sys.argv[1])), job.place()
+    run, place = RunFolder(Path(sys.argv[1])), job_environment.task_info()
     if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
         sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
-    redirect_output(run.log(place.job, place.restart, place.rank))
-    if (submitted := job_record.find(run)) and (problem := other_world(place, job.num_nodes(), submitted)):
+    redirect_output(run.log(place.job, place.restart_count, place.rank))
+    if (submitted := job_record.find(run)) and (problem := other_world(place, job_environment.num_nodes(), submitted)):
         print(f"refused: {problem}", flush=True)
         if place.rank == 0:
             Journal(run.events).append(event("refused", problem=problem))
@@ -57,7 +57,7 @@ def main() -> None:
     from trainer.runs.config_loading import read_config
     from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
 
-    cluster = Cluster(f"Slurm job {place.job}", place.restart, place.node, own_log=True, stop=stop)
+    cluster = Cluster(f"Slurm job {place.job}", place.restart_count, place.node, own_log=True, stop=stop)
     outcome = run_rank(read_config(run), run, cluster)
     logging.shutdown()
     os._exit(0 if outcome in (Outcome.FINISHED, Outcome.INTERRUPTED) else outcome)

@@ -8,7 +8,7 @@ from launcher.jobs import attempts, job_record
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
 from slurm import control
-from slurm.records import Job
+from slurm.records import SlurmJob
 from trainer.core.fields import Refused
 from trainer.runs import journal
 from trainer.runs.journal import Row
@@ -35,7 +35,7 @@ class Queue:
         if self.absent:
             self.problem = "there is no Slurm here"
 
-    def job(self, record: JobRecord) -> Job | None:
+    def job(self, record: JobRecord) -> SlurmJob | None:
         """Return a run's job; None: Slurm no longer knows it, or did not answer."""
         if self.problem:
             return None
@@ -46,7 +46,7 @@ class Queue:
             return None
 
 
-def job_of(record: JobRecord) -> Job | None:
+def job_of(record: JobRecord) -> SlurmJob | None:
     """Return the job that was submitted for a run; None: there is none. Another one may have its number by now.
 
     Raises:
@@ -57,12 +57,12 @@ def job_of(record: JobRecord) -> Job | None:
     return found if mine else None
 
 
-def live(job: Job | None) -> bool:
+def live(job: SlurmJob | None) -> bool:
     """Tell whether a job waits, runs or is just ending."""
     return job is not None and job.state.split(" ")[0].rstrip("+") not in OVER
 
 
-def waits(job: Job) -> bool:
+def waits(job: SlurmJob) -> bool:
     """Tell whether a job is in the queue and has no nodes."""
     return job.state in WAITING
 

@@ -12,7 +12,7 @@ from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import Queue, live
 from launcher.status.attempts import on_one_machine
-from slurm.records import Job
+from slurm.records import SlurmJob
 from trainer.runs import lease
 from trainer.runs.journal import Row
 from trainer.runs.lease import Holder, boot
@@ -73,7 +73,7 @@ class Facts:
     """Who holds the lease, and is not known to be dead."""
     silent_s: float
     """How long the holder has not touched it."""
-    job: Job | None
+    job: SlurmJob | None
     problem: str | None
     """Why Slurm was not asked, or did not answer."""
     copied_from: str | None = None

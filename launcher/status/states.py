@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from launcher.jobs.attempts import Attempt, Cause, Decision, seconds
 from launcher.jobs.runs import live, waits
 from launcher.status.facts import Facts, RunState
-from slurm.control import in_words
-from slurm.records import Job
+from slurm.control import describe_reason
+from slurm.records import SlurmJob
 from trainer.runs.journal import Row
 from trainer.runs.lease import Holder, boot
 
@@ -70,11 +70,11 @@ def problem(events: Sequence[Row]) -> str:
     return str(what) if kind == "end" else f"{kind}: {what}"
 
 
-def in_job(facts: Facts, job: Job) -> tuple[RunState, str]:
+def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
     """Judge a run whose job waits or runs."""
     attempt = facts.attempt
     if waits(job):
-        queued = in_words(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
+        queued = describe_reason(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
         if attempt is None:
             return RunState.QUEUED, queued
         last = attempt.cause or "its last start ended without a word: killed, or its node failed"
@@ -132,10 +132,10 @@ def words(attempt: Attempt) -> str:
     return f"{attempt.cause} ({attempt.detail})" if attempt.detail else str(attempt.cause)
 
 
-def knows(job: Job | None) -> str:
+def knows(job: SlurmJob | None) -> str:
     """Say what Slurm knows of a job that is over."""
     if job is None:
         return "no longer knows it"
-    why = f": {in_words(job.reason)}" if job.reason and job.reason != "None" else ""
+    why = f": {describe_reason(job.reason)}" if job.reason and job.reason != "None" else ""
     ended = f" at {time.strftime('%Y-%m-%d %H:%M', time.localtime(job.end_time))}" if job.end_time else ""
     return f"calls it {job.state}{why}{ended}"

@@ -21,13 +21,13 @@ def state(status: RunStatus, separator: str = "\n") -> Text:
     why = [status.reason] if status.reason else []
     if status.expected_start and status.expected_start > time.time():
         why.append(f"expected to start {clock(status.expected_start)}")
-    bad = [Text(f"sentinel: {ill}", "red")] if (ill := health(status)) else []
+    bad = [Text(f"collapse monitor: {ill}", "red")] if (ill := health(status)) else []
     return Text(separator).join([Text(str(status.state), style), *bad, *(Text(line) for line in why)])
 
 
 def health(status: RunStatus) -> str:
-    """Return what the sentinel holds against a run, if anything."""
-    found = status.progress.metrics.get("sentinel/state")
+    """Return what the collapse monitor holds against a run, if anything."""
+    found = status.progress.metrics.get("collapse/health")
     ills = {float(state): state.name.lower() for state in Health if state}
     return ills.get(found, "") if isinstance(found, float) else ""
 

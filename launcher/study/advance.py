@@ -16,7 +16,7 @@ from launcher.study.folder import WAIT_S, StudyFolder
 from launcher.study.plan import StudyPlan
 from launcher.study.publish import report
 from launcher.study.run_progress import pending, stages
-from slurm.settings import ClusterRefused as SlurmRefused
+from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
 
 
@@ -39,5 +39,5 @@ def advance(folder: StudyFolder) -> None:
 if __name__ == "__main__":
     try:
         advance(StudyFolder(Path(sys.argv[1])))
-    except (Refused, SlurmRefused) as error:
+    except (Refused, SlurmUsageError) as error:
         sys.exit(f"the study does not go on: {error}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import tyro
 
 from launcher.jobs.evaluation_target import EvaluationTarget
-from slurm import job
+from slurm import job_environment
 from trainer.distributed.rank_environment import become_rank
 from trainer.runs.run_folder import RunFolder
 
@@ -42,7 +42,7 @@ def main(args: Measure) -> int:
         return 0 if due else 1
     if target and due:
         if args.task:
-            place = job.place()
+            place = job_environment.task_info()
             become_rank(place.rank, place.local_rank, place.size, place.local_size)
         os.execv(sys.executable, [sys.executable, "-m", "trainer", *target.command(run, args.processes)])
     return 0

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.run_progress import note_broken
 from trainer.config.config import Config
@@ -46,7 +46,7 @@ class LocalRunner:
 
     def train_and_measure(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
-        before = {number: signal.signal(number, self.stop) for number in answerable(REQUESTS)}
+        before = {number: signal.signal(number, self.stop) for number in signals_to_handle(REQUESTS)}
         suspend_together(self.children)
         try:
             with ThreadPoolExecutor(self.at_once) as pool:

@@ -1,4 +1,7 @@
-"""The record of a build in progress: its listing, and what became of each finished shard, in one database on disk."""
+"""The database of a build in progress: the listed pictures, and the result of each finished shard.
+
+SQLite keeps memory constant for any number of pictures, and its transactions survive any kill.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.building.shard import Listed, ShardResult, ShardTask
-from shards.building.statistics import Tally
+from shards.building.shard import ListedPicture, ShardResult, ShardTask
+from shards.building.statistics import Statistics
 from shards.sources.listing import SPLITS
-from shards.sources.source_entry import to_bytes, to_text
+from shards.sources.source_entry import decode_name, encode_name
 
-DEADLY = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+# Names of tables and keys are those of earlier versions, so that their unfinished builds can be resumed.
+CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
-class Reason:
-    """How many files were excluded for it, and the first of them."""
+class ExcludedForReason:
+    """How many files were excluded for one reason, and the first of them as an example."""
 
     count: int
     name: str
@@ -29,55 +33,55 @@ class Reason:
 
 @dataclass(frozen=True)
 class Exclusions:
-    """What was excluded."""
+    """All excluded files, summarized."""
 
-    reasons: Mapping[str, Reason]
+    reasons: Mapping[str, ExcludedForReason]
     archives: int
-    """Those of them with the name of an archive."""
+    """Excluded files with the name of an archive."""
     archive: str
-    """The first of these."""
+    """The first of these archives; empty: there is none."""
 
     @property
     def count(self) -> int:
-        """All of them."""
+        """Excluded files in all."""
         return sum(reason.count for reason in self.reasons.values())
 
 
 class BuildDb:
-    """A build's database: what `record` was given survives any kill.
+    """The open database of a build.
 
     Args:
-        path: of the database that `write_listing` wrote.
+        path: of the database that `sources.listing.write_listing` wrote.
     """
 
     def __init__(self, path: Path) -> None:
         self.database = sqlite3.connect(path, isolation_level=None)
-        self.database.execute("PRAGMA synchronous = FULL")
-        self.database.execute(DEADLY)
+        self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
+        self.database.execute(CREATE_CRASHES)
         query = "SELECT split, count(*) FROM listing GROUP BY split"
         self.pictures = {split: count for split, count in self.database.execute(query)}
-        self.labels = [to_text(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
+        self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
 
     def close(self) -> None:
-        """Let others open it."""
+        """Close the database."""
         self.database.close()
 
-    def fact(self, name: str) -> Any:
-        """Return what the listing noted: "settings" or "matching"."""
+    def read_fact(self, name: str) -> Any:
+        """Return a fact that the listing stored, by its name: "settings" or "matching"."""
         return json.loads(self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
-    def to_do(self, shard_samples: int) -> tuple[int, int, int]:
-        """Return the number of all pictures, of those still to look at, and of the jobs that these are in."""
-        sizes = [len(job) for *_, job in self.open_ranges(shard_samples)]
+    def count_open(self, shard_samples: int) -> tuple[int, int, int]:
+        """Return the numbers of all pictures, of pictures in open tasks, and of open tasks."""
+        sizes = [len(task) for *_, task in self.open_ranges(shard_samples)]
         return sum(self.pictures.values()), sum(sizes), len(sizes)
 
-    def open_jobs(self, shard_samples: int) -> Iterator[ShardTask]:
-        """Yield the jobs that are still to do."""
+    def open_tasks(self, shard_samples: int) -> Iterator[ShardTask]:
+        """Yield the tasks without a result."""
         for split, number, rows in self.open_ranges(shard_samples):
-            yield ShardTask(split, number, [*self.listed(rows)])
+            yield ShardTask(split, number, [*self.read_listing(rows)])
 
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, int, range]]:
-        """Yield split, number and rows of the listing of each job that is still to do."""
+        """Yield split, shard number and listing rows (from 0) of each task without a result."""
         done = set(self.database.execute("SELECT split, number FROM piece"))
         end = 0
         for split in range(len(SPLITS)):  # the listing is sorted by split
@@ -86,51 +90,62 @@ class BuildDb:
                 if (split, number) not in done:
                     yield split, number, range(first, min(first + shard_samples, end))
 
-    def listed(self, rows: range) -> Iterator[Listed]:
-        """Yield rows of the listing, which it counts from 1."""
+    def read_listing(self, rows: range) -> Iterator[ListedPicture]:
+        """Yield the pictures of these rows, counted from 0."""
+        # listing.id counts from 1, so rows start to stop - 1 have the ids start + 1 to stop.
         query = """
             SELECT position, name, place, class.id - 1, class.label, reason, detail FROM listing
             LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly USING (position)
             WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        for position, name, place, label, label_name, *verdict in self.database.execute(query, (rows.start, rows.stop)):
-            label_text = None if label_name is None else to_text(label_name)
-            yield Listed(position, name, place, label, label_text, tuple(verdict) if verdict[0] else None)
+        for position, name, place, label, label_name, *exclusion in self.database.execute(
+            query, (rows.start, rows.stop)
+        ):
+            label_text = None if label_name is None else decode_name(label_name)
+            yield ListedPicture(position, name, place, label, label_text, tuple(exclusion) if exclusion[0] else None)
 
-    def leave_out(self, picture: Listed, reason: str, detail: str) -> None:
-        """Keep, durably, that a picture ends the process that decodes it: it is not opened again."""
+    def record_crash(self, picture: ListedPicture, reason: str, detail: str) -> None:
+        """Store, durably, that decoding a picture crashes the process: it is never opened again."""
         self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
-    def record(self, job: ShardTask, piece: ShardResult) -> None:
-        """Keep what became of a job, durably."""
-        record = {"samples": piece.samples, "bytes": piece.length, "sha256": piece.sha256, "tally": piece.tally}
-        excluded = [(to_bytes(name), reason, detail) for name, reason, detail in piece.excluded]
-        row = (job.split, job.number, json.dumps(record), piece.rows)
+    def record_result(self, task: ShardTask, result: ShardResult) -> None:
+        """Store the result of a task and its exclusions, durably and in one transaction."""
+        record = {
+            "samples": result.samples,
+            "bytes": result.length,
+            "sha256": result.sha256,
+            "tally": result.statistics,
+        }
+        excluded = [(encode_name(name), reason, detail) for name, reason, detail in result.excluded]
+        row = (task.split, task.number, json.dumps(record), result.rows)
         self.database.execute("BEGIN")
         self.database.executemany("INSERT INTO excluded VALUES (?, ?, ?)", excluded)
         self.database.execute("INSERT INTO piece VALUES (?, ?, ?, ?)", row)
         self.database.execute("COMMIT")
 
-    def pieces(self) -> Iterator[tuple[int, int, ShardResult]]:
-        """Yield what became of all jobs so far: split, number, piece (its exclusions are in `excluded`)."""
+    def results(self) -> Iterator[tuple[int, int, ShardResult]]:
+        """Yield split, shard number and result of all finished tasks; `excluded` has their exclusions."""
         for split, number, record, rows in self.database.execute("SELECT * FROM piece ORDER BY split, number"):
             facts = json.loads(record)
-            piece = ShardResult(facts["samples"], facts["bytes"], facts["sha256"], rows, [], Tally(facts["tally"]))
-            yield split, number, piece
+            result = ShardResult(
+                facts["samples"], facts["bytes"], facts["sha256"], rows, [], Statistics(facts["tally"])
+            )
+            yield split, number, result
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:
-        """Yield name, reason and detail of all files that were excluded so far, sorted."""
+        """Yield name, reason and detail of all excluded files, sorted."""
         query = "SELECT name, reason, detail FROM excluded ORDER BY name, reason, detail"
         for name, reason, detail in self.database.execute(query):
-            yield to_text(name), reason, detail
+            yield decode_name(name), reason, detail
 
-    def exclusions(self) -> Exclusions:
-        """Return a survey of the excluded files."""
+    def count_exclusions(self) -> Exclusions:
+        """Count the excluded files by reason."""
         query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
         reasons = {
-            reason: Reason(count, to_text(name), detail) for reason, count, name, detail in self.database.execute(query)
+            reason: ExcludedForReason(count, decode_name(name), detail)
+            for reason, count, name, detail in self.database.execute(query)
         }
-        like = " OR ".join(f"CAST(name AS TEXT) LIKE '%{ending}'" for ending in ARCHIVES)
+        like = " OR ".join(f"CAST(name AS TEXT) LIKE '%{ending}'" for ending in ARCHIVE_SUFFIXES)
         query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
         archives, name = self.database.execute(query).fetchone()
-        return Exclusions(reasons, archives, to_text(name or b""))
+        return Exclusions(reasons, archives, decode_name(name or b""))

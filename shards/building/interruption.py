@@ -1,5 +1,8 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a build between two steps: never inside a library that would make of them another
-error."""
+"""Ctrl-C, SIGTERM and SIGHUP end a build between two steps.
+
+The handlers only set a flag. An exception raised inside a library (Pillow, SQLite) may be caught there and turned into
+another error, such as a damaged picture.
+"""
 
 from __future__ import annotations
 
@@ -7,49 +10,50 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 
+INTERRUPTED = 75  # exit code EX_TEMPFAIL: the same command with --resume goes on
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-class Stopped(Exception):
+class BuildStopped(Exception):
     """The build cannot go on, and can be resumed: the message says why it stopped."""
 
 
 class Interruption:
-    """Notes that the build is to end; a second Ctrl-C or SIGTERM ends the process at once.
+    """Remembers that a signal asked the build to end; a second Ctrl-C or SIGTERM ends the process at once.
 
-    A second SIGHUP does not: a terminal that closes sends one, and its shell another.
+    A second SIGHUP does not: when a terminal closes, the kernel sends one and the shell another.
     """
 
-    noted = False
+    signalled = False
 
-    def note(self, signum: int, frame: object) -> None:
-        """Note the first signal; what signals handlers do."""
-        self.noted = True
+    def on_signal(self, signum: int, frame: object) -> None:
+        """Remember the first signal: the handler of all SIGNALS."""
+        self.signalled = True
         if signum != signal.SIGHUP:
             signal.signal(signum, signal.SIG_DFL)
 
-    def between(self, tell: Callable[[int], None]) -> Callable[[int], None]:
-        """Return `tell` with a look for signals; it raises Stopped after one."""
+    def check_before(self, tell: Callable[[int], None]) -> Callable[[int], None]:
+        """Return a function that calls `tell`, but raises BuildStopped once there was a signal."""
 
-        def look_and_tell(number: int) -> None:
-            if self.noted:
-                raise Stopped("interrupted")
+        def check_and_tell(number: int) -> None:
+            if self.signalled:
+                raise BuildStopped("interrupted")
             tell(number)
 
-        return look_and_tell
+        return check_and_tell
 
 
 @contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Note the signals from here on."""
+    """Handle the signals until the end of the `with` block."""
     interruption = Interruption()
-    before = {signum: signal.signal(signum, interruption.note) for signum in answerable(SIGNALS)}
+    before = {signum: signal.signal(signum, interruption.on_signal) for signum in signals_to_handle(SIGNALS)}
     try:
         yield interruption
     finally:
         for signum, handler in before.items():
-            # A terminal's second SIGHUP can come while the interrupted process ends: it must not change the exit code.
-            interrupted = interruption.noted and signum == signal.SIGHUP
+            # A closing terminal's second SIGHUP may arrive while the process ends: it must not change the exit code.
+            interrupted = interruption.signalled and signum == signal.SIGHUP
             signal.signal(signum, signal.SIG_IGN if interrupted else handler)

@@ -1,4 +1,4 @@
-"""What `shards build` is told: its command line, checked, and what of it shapes the result."""
+"""The options of `shards build`: the command line, its checks, and the settings that determine the result."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tyro.conf import Positional
 
 from shards.dataset.index import DataError
 from shards.images.decode import Decoding, Fit
-from shards.sources.label_table import Csv
+from shards.sources.label_table import LabelTable
 
-MOST_WORKERS = 1024
-MOST_SAMPLES, LEAST_SAMPLES, ENOUGH_SHARDS = 1000, 32, 32
+MAX_WORKERS = 1024
+MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ class Build:
     """Take files outside of the source that links in it lead to, as in the Hugging Face hub's cache."""
 
 
-def check(args: Build) -> None:
-    """Refuse impossible values.
+def check_options(args: Build) -> None:
+    """Check all values.
 
     Raises:
-        DataError: names the first one.
+        DataError: naming the first one that is impossible.
     """
     least = {"size": 1, "workers": 1, "scaled_decode": 0, "max_pixels": 1, "max_bytes": 1, "min_size": 1}
     for name, low in least.items():
         if getattr(args, name) < low:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
-    if args.workers > MOST_WORKERS:
-        raise DataError(f"--workers must be at most {MOST_WORKERS}, but got {args.workers}")
+    if args.workers > MAX_WORKERS:
+        raise DataError(f"--workers must be at most {MAX_WORKERS}, but got {args.workers}")
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     if not 0 <= args.holdout < 1:
@@ -89,7 +89,11 @@ def check(args: Build) -> None:
 
 
 def background_of(args: Build) -> tuple[int, int, int]:
-    """Return the background as RGB."""
+    """Return the background as RGB, 0 to 255.
+
+    Raises:
+        DataError: it is no colour.
+    """
     try:
         red, green, blue, *_ = ImageColor.getrgb(args.background)
     except ValueError:
@@ -97,8 +101,12 @@ def background_of(args: Build) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def labels_of(args: Build) -> Literal["none", "folders"] | Csv:
-    """Return where labels come from."""
+def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
+    """Return the source of the labels.
+
+    Raises:
+        DataError: there is no such file.
+    """
     match args.labels:
         case "none" | "folders" as known:
             return known
@@ -106,19 +114,21 @@ def labels_of(args: Build) -> Literal["none", "folders"] | Csv:
         raise DataError(
             f"--labels must be none, folders or a CSV file, but got {args.labels!r}, and there is no such file"
         )
-    return Csv(Path(args.labels), args.file_column, args.label_column)
+    return LabelTable(Path(args.labels), args.file_column, args.label_column)
 
 
 def decoding_of(args: Build) -> Decoding:
-    """Return what the pictures become."""
+    """Return how pictures are decoded."""
     background = background_of(args)
     return Decoding(args.size, args.fit, background, args.scaled_decode, args.max_pixels, args.min_size)
 
 
 def settings_of(args: Build) -> dict[str, Any]:
-    """Return everything that shapes the shards, for the index: neither paths nor the number of workers."""
+    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
     labels = labels_of(args)
-    taken = {"follow_links": True} if args.follow_links else {}  # so that it changes no index that is without it
+    taken = (
+        {"follow_links": True} if args.follow_links else {}
+    )  # absent by default, so that indexes of before this option stay the same
     return taken | {
         "size": args.size,
         "encode": args.encode,
@@ -140,5 +150,5 @@ def settings_of(args: Build) -> dict[str, Any]:
 
 
 def shard_samples_of(args: Build, pictures: int) -> int:
-    """Return the source pictures per shard: small sets are cut finer, so that all workers have something to do."""
-    return args.shard_samples or min(MOST_SAMPLES, max(LEAST_SAMPLES, -(-pictures // ENOUGH_SHARDS)))
+    """Return the source pictures per shard: small sets get smaller shards, so that there is work for many workers."""
+    return args.shard_samples or min(MAX_SHARD_SAMPLES, max(MIN_SHARD_SAMPLES, -(-pictures // MIN_SHARDS)))

@@ -1,4 +1,4 @@
-"""How far a build is: a bar on a terminal, a line every few seconds elsewhere."""
+"""The progress of a build on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 
 from tqdm import tqdm
 
-LINE_EVERY_S = 5.0
+LINE_INTERVAL_S = 5.0
 
 
 class Progress:
-    """Tells on standard error how many of `total` pictures are done.
+    """Shows how many of `total` pictures are done.
 
     Args:
-        total: pictures, those of an earlier attempt included.
-        before: pictures that an earlier attempt has done.
+        total: pictures of the build, including those of earlier attempts.
+        before: pictures that earlier attempts have finished; they do not count for the speed.
     """
 
     def __init__(self, total: int, before: int) -> None:
@@ -25,37 +25,37 @@ class Progress:
         self.bar = tqdm(total=total, initial=before, unit=" pictures", disable=not self.terminal, smoothing=0.1)
 
     def add(self, pictures: int) -> None:
-        """Count the pictures of a finished shard."""
+        """Add the pictures of a finished shard."""
         self.done += pictures
 
     def show(self, ahead: int) -> None:
-        """Tell where things stand, with so many pictures done of unfinished shards."""
+        """Show the progress; `ahead` pictures of unfinished shards are done as well."""
         done = self.done + ahead
         self.bar.update(done - self.bar.n)
         now = time.monotonic()
-        if not self.terminal and now > self.said + LINE_EVERY_S:
+        if not self.terminal and now > self.said + LINE_INTERVAL_S:
             self.said = now
             speed = (done - self.before) / (now - self.started)
             left = f", {(self.total - done) / speed:,.0f} s left" if speed else ""
             print(f"{done:,} of {self.total:,} pictures, {speed:,.0f}/s{left}", file=sys.stderr, flush=True)
 
-    def say(self, text: str) -> None:
-        """Write a line above the bar."""
+    def print_line(self, text: str) -> None:
+        """Print a line above the bar."""
         self.bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
-        """Leave the last state of the bar on the terminal."""
+        """End the bar, which stays on the terminal."""
         self.bar.close()
 
 
 class ListingProgress:
-    """Tells on standard error how many files a source listed."""
+    """Shows how many files of the source are listed so far."""
 
     def __init__(self) -> None:
         self.said = time.monotonic()
 
-    def __call__(self, found: int) -> None:
-        """Tell that so many files were found."""
-        if found % 1024 == 0 and time.monotonic() > self.said + LINE_EVERY_S:
+    def __call__(self, listed: int) -> None:
+        """Show that so many files were listed, if it is time for a line."""
+        if listed % 1024 == 0 and time.monotonic() > self.said + LINE_INTERVAL_S:
             self.said = time.monotonic()
-            print(f"listing the source: {found:,} files", file=sys.stderr, flush=True)
+            print(f"listing the source: {listed:,} files", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""One shard: a run of listed pictures becomes a tar, and everything that the index has to know of it."""
+"""Write one shard: consecutive listed pictures become a tar, and all that the index must know of it is collected."""
 
 from __future__ import annotations
 
@@ -14,66 +14,66 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import xxhash
 
-from shards.building.statistics import Tally, tally_picture
+from shards.building.statistics import Statistics, count_picture
 from shards.dataset.index import ROW
+from shards.exclusion import Excluded
 from shards.images.decode import Decoding, Picture, decode
 from shards.images.encode import ENCODINGS
-from shards.images.exclusion import Excluded
 from shards.sources.source import Source
-from shards.sources.source_entry import to_text
+from shards.sources.source_entry import decode_name
 
 BLOCK = 512  # bytes; what tars are made of
 
 
 @dataclass(frozen=True)
-class Listed:
-    """One picture to shard."""
+class ListedPicture:
+    """One picture of the listing."""
 
-    position: int  # among all listed files, sorted
+    position: int  # among all listed files, sorted by name; the key of its sample
     name: bytes
     place: str
     label: int | None
     label_name: str | None
-    verdict: tuple[str, str] | None = None
-    """Reason and detail, when it is known to end its process and is not to be opened again."""
+    known_exclusion: tuple[str, str] | None = None
+    """Reason and detail if it is known to crash its process and must not be opened again."""
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """The pictures of one shard."""
+    """One shard to make."""
 
     split: int
     number: int
-    pictures: list[Listed]
+    pictures: list[ListedPicture]
     trial: bool = False
-    """Whether it is only to be seen if its pictures can be decoded: no shard is left."""
+    """Only find out whether the pictures can be decoded; the shard is removed."""
 
 
 @dataclass(frozen=True)
 class ShardOptions:
-    """How shards are made of pictures; the same for all shards of a build."""
+    """What is the same for all shards of a build."""
 
     source: Source
     decoding: Decoding
     encode: str
     max_bytes: int
     folder: Path
-    """Where finished shards go."""
+    """The folder of finished shards until they get their final names."""
 
 
 @dataclass
 class ShardResult:
-    """What became of a job."""
+    """What a task produced."""
 
     samples: int = 0
     length: int = 0
     """Bytes of the shard."""
     sha256: str = ""
     rows: bytes = b""
-    """An array of index.ROW; labels are those of the listing."""
+    """The bytes of an array of index.ROW; labels are those of the listing."""
     excluded: list[tuple[str, str, str]] = field(default_factory=list)
-    """Name, reason, detail."""
-    tally: Tally = field(default_factory=Counter)
+    """Name, reason and detail of each excluded picture."""
+    statistics: Statistics = field(default_factory=Counter)
 
 
 class MemberPlace(NamedTuple):
@@ -86,88 +86,91 @@ class MemberPlace(NamedTuple):
     label: int
 
 
-def shard_file(folder: Path, split: int, number: int) -> Path:
-    """Return where a finished shard waits for its final name."""
+def shard_path(folder: Path, split: int, number: int) -> Path:
+    """Return the path of a finished shard before it gets its final name."""
     return folder / f"{split}-{number:06d}.tar"
 
 
-def unfinished_file(folder: Path, job: ShardTask, pid: int) -> Path:
-    """Return where a process writes the shard of a job."""
-    return shard_file(folder, job.split, job.number).with_suffix(f".{pid}")
+def unfinished_path(folder: Path, task: ShardTask, pid: int) -> Path:
+    """Return the path at which a process writes the shard of a task; the pid keeps two attempts apart."""
+    return shard_path(folder, task.split, task.number).with_suffix(f".{pid}")
 
 
-def write_shard(job: ShardTask, recipe: ShardOptions, on_picture: Callable[[int], None]) -> ShardResult:
-    """Write the shard of a job, durably and under its name only when it is whole; there is none without any picture.
+def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[int], None]) -> ShardResult:
+    """Write the shard of a task, durably; it gets its name when it is complete. Without usable pictures there is none.
 
     Args:
-        job: what to write.
-        recipe: how.
-        on_picture: told the number of pictures done so far, before each and at the end.
+        task: the pictures.
+        options: of the build.
+        on_picture: called with the number of finished pictures, before each picture and at the end.
 
     Raises:
         OSError: the shard cannot be written.
     """
-    piece = ShardResult()
-    path = shard_file(recipe.folder, job.split, job.number)
-    unfinished = unfinished_file(recipe.folder, job, os.getpid())
+    result = ShardResult()
+    path = shard_path(options.folder, task.split, task.number)
+    unfinished = unfinished_path(options.folder, task, os.getpid())
     with unfinished.open("w+b") as file:
-        places = write_samples(file, decoded(job, recipe, piece, on_picture), recipe.encode)
+        places = write_samples(file, decode_pictures(task, options, result, on_picture), options.encode)
         if places:
-            survey(file, places, piece)
+            hash_shard(file, places, result)
             file.flush()
             os.fsync(file.fileno())
-    if places and not job.trial:
+    if places and not task.trial:
         unfinished.replace(path)
     else:
         unfinished.unlink()
-    return piece
+    return result
 
 
-def decoded(
-    job: ShardTask, recipe: ShardOptions, piece: ShardResult, on_picture: Callable[[int], None]
-) -> Iterator[tuple[Listed, Picture]]:
-    """Yield the pictures that can be used, and note the others in the piece."""
-    for number, listed in enumerate(job.pictures):
+def decode_pictures(
+    task: ShardTask, options: ShardOptions, result: ShardResult, on_picture: Callable[[int], None]
+) -> Iterator[tuple[ListedPicture, Picture]]:
+    """Yield the usable pictures, and add the others to `result.excluded`."""
+    for number, listed in enumerate(task.pictures):
         on_picture(number)
         try:
-            if listed.verdict:
-                raise Excluded(*listed.verdict)
-            picture = decode(recipe.source.read(listed.name, listed.place, recipe.max_bytes), recipe.decoding)
+            if listed.known_exclusion:
+                raise Excluded(*listed.known_exclusion)
+            picture = decode(options.source.read(listed.name, listed.place, options.max_bytes), options.decoding)
         except Excluded as error:
-            piece.excluded.append((to_text(listed.name), error.reason, error.detail))
+            result.excluded.append((decode_name(listed.name), error.reason, error.detail))
             continue
-        tally_picture(piece.tally, picture, listed.label)
+        count_picture(result.statistics, picture, listed.label)
         yield listed, picture
-    on_picture(len(job.pictures))
+    on_picture(len(task.pictures))
 
 
-def write_samples(file: BinaryIO, samples: Iterable[tuple[Listed, Picture]], encode: str) -> list[MemberPlace]:
-    """Write a tar and return where its samples lie."""
-    from webdataset import TarWriter  # takes long to import, and only the processes that write need it
+def write_samples(file: BinaryIO, samples: Iterable[tuple[ListedPicture, Picture]], encode: str) -> list[MemberPlace]:
+    """Write a tar, and return the place of each sample in it."""
+    from webdataset import TarWriter  # slow to import, and only the processes that write need it
 
     encoding, places = ENCODINGS[encode], []
     with TarWriter(file, encoder=False, user="lienzo", group="lienzo", mode=0o644, mtime=0) as writer:
         for listed, picture in samples:
-            image, text = encoding.encode(picture.pixels), describe(listed, picture)
+            image, text = encoding.encode(picture.pixels), sample_json(listed, picture)
             start = writer.tarstream.offset
             writer.write({"__key__": f"{listed.position:09d}", encoding.extension: image, "json": text})
-            offset = start + BLOCK  # the writer sorts a sample's members by extension
-            if encoding.extension > "json":
+            offset = start + BLOCK  # after the tar header; the writer sorts a sample's members by extension
+            if encoding.extension > "json":  # the json member comes first: its header and its padded content
                 offset += BLOCK + -(-len(text) // BLOCK) * BLOCK
             label = -1 if listed.label is None else listed.label
             places.append(MemberPlace(start, writer.tarstream.offset, offset, len(image), label))
     return places
 
 
-def describe(listed: Listed, picture: Picture) -> bytes:
-    """Return the json member of a sample."""
+def sample_json(listed: ListedPicture, picture: Picture) -> bytes:
+    """Return the content of the json member of a sample."""
     return json.dumps(
-        {"file": to_text(listed.name), "label": listed.label_name, "width": picture.width, "height": picture.height}
+        {"file": decode_name(listed.name), "label": listed.label_name, "width": picture.width, "height": picture.height}
     ).encode("ascii")
 
 
-def survey(file: BinaryIO, places: list[MemberPlace], piece: ShardResult) -> None:
-    """Read the shard back: hash it, and each sample's region and image as they lie in the file."""
+def hash_shard(file: BinaryIO, places: list[MemberPlace], result: ShardResult) -> None:
+    """Read the shard back, and put its hashes and the table rows of its samples into the result.
+
+    The bytes are read from the file, not taken from memory, so that an error while writing does not get a valid hash.
+    """
     rows = np.zeros(len(places), dtype=ROW)
     sha256 = hashlib.sha256()
     file.seek(0)
@@ -178,4 +181,9 @@ def survey(file: BinaryIO, places: list[MemberPlace], piece: ShardResult) -> Non
         hashes = xxhash.xxh3_64_intdigest(image), xxhash.xxh3_64_intdigest(region)
         rows[i] = (place.start, place.offset, place.size, place.label, *hashes)
     sha256.update(file.read())
-    piece.samples, piece.length, piece.sha256, piece.rows = len(rows), file.tell(), sha256.hexdigest(), rows.tobytes()
+    result.samples, result.length, result.sha256, result.rows = (
+        len(rows),
+        file.tell(),
+        sha256.hexdigest(),
+        rows.tobytes(),
+    )

@@ -1,4 +1,4 @@
-"""What `shards build` prints of its result."""
+"""The summary that `shards build` prints."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from shards.building.build_db import Exclusions
-from shards.building.duplicates import Duplicates, files_of
+from shards.building.duplicates import Duplicates, find_files
 from shards.dataset.index import EXCLUDED, Index
-from shards.images.exclusion import NOTES, REASONS
+from shards.exclusion import NOTES, REASONS
 from shards.sources.listing import SPLITS
-from shards.sources.source_entry import to_show
+from shards.sources.source_entry import quote_name
 
-MOST_REASONS = 12  # lines
-EXAMPLE = 100  # characters of a name, and of a detail
+MAX_REASONS = 12  # lines of reasons
+EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
 def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
-    """Yield the lines that tell what was built.
+    """Yield the lines of the summary.
 
     Args:
         content: of the index.
         out: the folder.
-        exclusions: what is not in it.
-        duplicates: what is in it twice.
+        exclusions: of the build.
+        duplicates: of the build.
     """
     train, holdout = (content["splits"][split] for split in SPLITS)
     sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
@@ -41,18 +41,18 @@ def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplic
         yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"
     if content["labels"]:
         yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
-    yield from tell_duplicates(out, duplicates)
+    yield from describe_duplicates(out, duplicates)
     if exclusions.count:
         yield f"excluded: {exclusions.count:,}, listed in {out / EXCLUDED}"
-        yield from tell_exclusions(exclusions)
+        yield from describe_exclusions(exclusions)
 
 
-def tell_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
-    """Yield what there is to say of pictures that are there twice."""
+def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
+    """Yield a line for each kind of repeated pictures."""
     if duplicates.train:
         yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
-    if duplicates.shared is not None:
-        trained, held_out = map(to_show, files_of(Index.open(out), duplicates.shared))
+    if duplicates.shared_hash is not None:
+        trained, held_out = map(quote_name, find_files(Index.open(out), duplicates.shared_hash))
         yield (
             f"on both sides: {duplicates.holdout_in_train:,} held-out pictures have the pixels of one to train on, as "
             f"{held_out} those of {trained}: what is measured against the hold-out looks better than it is. Remove the "
@@ -60,22 +60,23 @@ def tell_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
         )
 
 
-def tell_exclusions(exclusions: Exclusions) -> Iterator[str]:
-    """Yield a line for each reason, the most frequent first, with an example."""
+def describe_exclusions(exclusions: Exclusions) -> Iterator[str]:
+    """Yield a line for each reason, the most frequent first, with an example; more than MAX_REASONS are summed."""
     ranked = sorted(exclusions.reasons.items(), key=lambda item: (-item[1].count, item[0]))
-    for reason, found in ranked[:MOST_REASONS]:
-        example = f"{to_show(found.name, EXAMPLE)}: {shorten(found.detail)}"
-        yield f"  {found.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
-    if len(ranked) > MOST_REASONS:
-        yield f"  {sum(found.count for _, found in ranked[MOST_REASONS:]):8,}  for other reasons"
+    for reason, files in ranked[:MAX_REASONS]:
+        example = f"{quote_name(files.name, EXAMPLE_LENGTH)}: {shorten(files.detail)}"
+        yield f"  {files.count:8,}  {reason}: {REASONS[reason]}; such as {example}"
+    if len(ranked) > MAX_REASONS:
+        yield f"  {sum(files.count for _, files in ranked[MAX_REASONS:]):8,}  for other reasons"
     if exclusions.archives:
         yield (
-            f"  {exclusions.archives:,} of them have names of archives, as {to_show(exclusions.archive, EXAMPLE)}; "
-            "archives in a source are not looked into: unpack them, or build from one"
+            f"  {exclusions.archives:,} of them have names of archives, as "
+            f"{quote_name(exclusions.archive, EXAMPLE_LENGTH)}; archives "
+            "in a source are not looked into: unpack them, or build from one"
         )
 
 
 def shorten(text: str) -> str:
-    """Return a text as one line that is not too long."""
+    """Return a text as one line of at most EXAMPLE_LENGTH characters."""
     text = " ".join(text.split())
-    return text if len(text) <= EXAMPLE else text[: EXAMPLE - 1] + "…"
+    return text if len(text) <= EXAMPLE_LENGTH else text[: EXAMPLE_LENGTH - 1] + "…"

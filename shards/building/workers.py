@@ -1,4 +1,8 @@
-"""The processes that make shards: each takes one job after the other, and its death is noticed and explained."""
+"""The worker processes that make shards: each runs one task after the other, and a crash is noticed and explained.
+
+multiprocessing.Pool and concurrent.futures do not say at which task, and at which picture, a process died; a decoder
+that segfaults on hostile bytes makes that necessary.
+"""
 
 from __future__ import annotations
 
@@ -14,112 +18,113 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from shards.building.interruption import SIGNALS, Stopped
-from shards.building.shard import Listed, ShardOptions, ShardResult, ShardTask, unfinished_file, write_shard
-from shards.sources.source_entry import to_text
+from shards.building.interruption import INTERRUPTED, SIGNALS, BuildStopped
+from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask, unfinished_path, write_shard
+from shards.sources.source_entry import decode_name
 
-INTERRUPTED = 75  # EX_TEMPFAIL: the same command with --resume goes on
 OUT_OF_MEMORY = 12  # exit code of a worker: ENOMEM
-TICK_S = 0.5  # between looks at the progress
-MOST_CPU_S = 600.0  # of computing for one picture: none of --max-pixels comes near, and a decoder that hangs ends
-NOT_BEGUN = -1
-# By what a picture may end its process. The others come from elsewhere: a terminal that closes, a person.
-BY_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
+POLL_S = 0.5  # between updates of the progress
+MAX_CPU_S = 600.0  # CPU time for one picture: the largest allowed one needs far less, so more means a decoder hangs
+NOT_STARTED = -1
+# Signals by which a picture can end its process. Others come from elsewhere: a terminal that closes, a person.
+SIGNALS_OF_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
                signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Death:
-    """A worker process that ended before its job was done."""
+class WorkerCrash:
+    """A worker process that ended before its task was finished."""
 
     pid: int
     how: str
-    """ "it was ended by SIGSEGV" and the like."""
+    """Such as "was ended by SIGSEGV"."""
     reason: str | None
-    """Why its picture is to be left out, should it be the cause: a key of REASONS. None: it cannot be."""
-    picture: Listed | None
-    """The one that it was at."""
+    """The key of REASONS under which the picture is excluded if it is the cause; None: it cannot be the cause."""
+    picture: ListedPicture | None
+    """The one that was being decoded; None: the worker had not started or had finished decoding."""
 
     def __str__(self) -> str:
-        at = f" at {to_text(self.picture.name)!r}" if self.picture else ""
+        at = f" at {decode_name(self.picture.name)!r}" if self.picture else ""
         return f"worker process {self.pid} {self.how}{at}"
 
 
 @dataclass
 class Worker:
-    """A process and what it does now."""
+    """A process, and the task that it runs now."""
 
     process: BaseProcess
     connection: Connection
     done: ctypes.c_int64
-    """In shared memory: the pictures of its job that are done, or NOT_BEGUN."""
-    job: ShardTask | None = None
+    """Pictures of its task that are done, or NOT_STARTED; in shared memory, so that it outlives the process."""
+    task: ShardTask | None = None
 
-    def give(self, job: ShardTask) -> None:
-        """Send it a job; should it have died meanwhile, `take` says so."""
-        self.job, self.done.value = job, NOT_BEGUN
+    def send_task(self, task: ShardTask) -> None:
+        """Send it a task; if it has died meanwhile, `receive_result` reports that."""
+        self.task, self.done.value = task, NOT_STARTED
         try:
-            self.connection.send(job)
+            self.connection.send(task)
         except OSError:
             return
 
-    def take(self) -> tuple[ShardTask, ShardResult | Death]:
-        """Return its job, and what became of it.
+    def receive_result(self) -> tuple[ShardTask, ShardResult | WorkerCrash]:
+        """Return its task, with the result or the crash.
 
         Raises:
-            Stopped: it cannot write.
+            BuildStopped: it cannot write the shard.
         """
-        assert self.job is not None, "only workers with a job are waited for"
-        job, self.job = self.job, None
+        assert self.task is not None, "only workers with a task are waited for"
+        task, self.task = self.task, None
         try:
             answer: ShardResult | str = self.connection.recv()
         except (EOFError, OSError):
-            return job, self.exit_reason(job)
+            return task, self.exit_reason(task)
         if isinstance(answer, str):
-            raise Stopped(answer)
-        return job, answer
+            raise BuildStopped(answer)
+        return task, answer
 
-    def exit_reason(self, job: ShardTask) -> Death:
-        """Say how the process ended, and at which picture."""
+    def exit_reason(self, task: ShardTask) -> WorkerCrash:
+        """Wait for the process, which has closed its connection, and return how it ended and at which picture."""
         self.process.join()
-        how, reason = cause(self.process.exitcode or 0)
-        begun = 0 <= self.done.value < len(job.pictures)
-        return Death(self.process.pid or 0, how, reason, job.pictures[self.done.value] if begun else None)
+        how, reason = describe_exit(self.process.exitcode or 0)
+        begun = 0 <= self.done.value < len(task.pictures)
+        return WorkerCrash(self.process.pid or 0, how, reason, task.pictures[self.done.value] if begun else None)
 
 
-def cause(code: int) -> tuple[str, str | None]:
-    """Return how a process ended, in words, and the reason to exclude its picture, if that did it."""
+def describe_exit(code: int) -> tuple[str, str | None]:
+    """Return in words how a process with this exit code ended, and the reason to exclude its picture."""
     if code == OUT_OF_MEMORY:
         return "ran out of memory", "out_of_memory"
     if code >= 0:
         return f"ended with exit code {code}", "kills_worker"
     number = signal.Signals(-code)
     if number == signal.SIGPROF:
-        return f"had computed for {MOST_CPU_S:g} s", "too_slow"
+        return f"had computed for {MAX_CPU_S:g} s", "too_slow"
     why = ", as when memory runs out" if number == signal.SIGKILL else ""
-    return f"was ended by {number.name}{why}", "kills_worker" if number in BY_PICTURES else None
+    return f"was ended by {number.name}{why}", "kills_worker" if number in SIGNALS_OF_PICTURES else None
 
 
 class Workers:
-    """Processes that are there from `with` to its end.
+    """Worker processes that live as long as the `with` block.
 
     Args:
         count: how many.
-        recipe: of all shards.
+        options: of the build.
     """
 
-    def __init__(self, count: int, recipe: ShardOptions) -> None:
-        self.count, self.recipe = count, recipe
+    def __init__(self, count: int, options: ShardOptions) -> None:
+        self.count, self.options = count, options
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
-        resource_tracker.ensure_running()  # its own start unblocks the signals
+        resource_tracker.ensure_running()  # first: its start unblocks the signals that start_blocked blocks
         self.workers = [self.start_blocked() for _ in range(self.count)]
         return self
 
     def start_blocked(self) -> Worker:
-        """Start a process with blocked signals: Ctrl-C, a closing terminal's SIGHUP and a scheduler's SIGTERM reach all
-        processes; for the workers, the parent decides."""
+        """Start a process that ignores Ctrl-C, SIGHUP and SIGTERM.
+
+        A terminal and a scheduler send these to all processes; the parent answers, and ends the workers itself.
+        """
         unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             return self.start()
@@ -128,80 +133,80 @@ class Workers:
 
     def start(self) -> Worker:
         """Start a process, which inherits the blocked signals."""
-        context = multiprocessing.get_context("spawn")  # no threads or locks of the parent come along
+        context = multiprocessing.get_context("spawn")  # fork would copy locks that other threads of the parent hold
         here, there = context.Pipe()
         done = context.RawValue(ctypes.c_int64)
-        process = context.Process(target=work, args=(there, self.recipe, done), daemon=True)
+        process = context.Process(target=run_worker, args=(there, self.options, done), daemon=True)
         process.start()
-        there.close()  # so that the death of the process ends the connection
+        there.close()  # else the connection would stay open when the process dies
         return Worker(process, here, done)
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
-            worker.process.kill()  # what is not finished has a temporary name, and is written again
+            worker.process.kill()  # an unfinished shard has a temporary name, and is written again
         for worker in self.workers:
             worker.process.join()
-            worker.connection.close()  # not before: a worker that was just to answer would complain
+            worker.connection.close()  # after the join: a worker that is answering would print a traceback
 
     def run(
-        self, jobs: Iterator[ShardTask], on_tick: Callable[[int], None]
-    ) -> Iterator[tuple[ShardTask, ShardResult | Death]]:
-        """Yield each job with what became of it, in the order in which they end.
+        self, tasks: Iterator[ShardTask], on_tick: Callable[[int], None]
+    ) -> Iterator[tuple[ShardTask, ShardResult | WorkerCrash]]:
+        """Yield each task with its result or its crash, in the order in which they end.
 
         Args:
-            jobs: what to do; drawn from as workers become free.
-            on_tick: told now and then how many pictures of unfinished jobs are done.
+            tasks: what to run; the next one is taken when a worker is free.
+            on_tick: called about every POLL_S with the number of finished pictures of unfinished tasks.
 
         Raises:
-            Stopped: a worker cannot write.
+            BuildStopped: a worker cannot write a shard.
         """
         for place in range(len(self.workers)):
-            self.give_next(place, jobs)
-        while busy := {worker.connection: place for place, worker in enumerate(self.workers) if worker.job}:
-            for connection in wait(list(busy), TICK_S):
+            self.send_next_task(place, tasks)
+        while busy := {worker.connection: place for place, worker in enumerate(self.workers) if worker.task}:
+            for connection in wait(list(busy), POLL_S):
                 place = next(place for known, place in busy.items() if known is connection)
-                job, result = self.workers[place].take()
-                if isinstance(result, Death):
-                    unfinished_file(self.recipe.folder, job, result.pid).unlink(missing_ok=True)
-                self.give_next(place, jobs)
-                yield job, result
-            on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.job))
+                task, result = self.workers[place].receive_result()
+                if isinstance(result, WorkerCrash):
+                    unfinished_path(self.options.folder, task, result.pid).unlink(missing_ok=True)
+                self.send_next_task(place, tasks)
+                yield task, result
+            on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.task))
 
-    def give_next(self, place: int, jobs: Iterator[ShardTask]) -> None:
-        """Give a free worker the next job, if there is one, and a dead one's to another process in its place."""
-        if job := next(jobs, None):
+    def send_next_task(self, place: int, tasks: Iterator[ShardTask]) -> None:
+        """Send the next task, if there is one, to a free worker; a dead worker is replaced first."""
+        if task := next(tasks, None):
             if not self.workers[place].process.is_alive():
                 self.workers[place].connection.close()
                 self.workers[place] = self.start_blocked()
-            self.workers[place].give(job)
+            self.workers[place].send_task(task)
 
 
-def work(connection: Connection, recipe: ShardOptions, done: ctypes.c_int64) -> None:
-    """Do one job after the other: what a worker process runs."""
+def run_worker(connection: Connection, options: ShardOptions, done: ctypes.c_int64) -> None:
+    """Run one task after the other: the main function of a worker process."""
     threading.Thread(target=end_with_parent, daemon=True).start()
-    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does without, and loads fast
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does not need torch, which takes seconds to import
 
     def on_picture(number: int) -> None:
         done.value = number
-        signal.setitimer(signal.ITIMER_PROF, MOST_CPU_S)  # at its end SIGPROF ends the process, whatever that is at
+        signal.setitimer(signal.ITIMER_PROF, MAX_CPU_S)  # SIGPROF then ends the process, even inside C code
 
     while True:
         try:
-            job: ShardTask = connection.recv()
+            task: ShardTask = connection.recv()
         except EOFError:
             return
         answer: ShardResult | str
         try:
-            answer = write_shard(job, recipe, on_picture)
+            answer = write_shard(task, options, on_picture)
         except OSError as error:
-            answer = f"cannot write to {recipe.folder.parent}: {error.strerror or error}"
+            answer = f"cannot write to {options.folder.parent}: {error.strerror or error}"
         except MemoryError:
-            os._exit(OUT_OF_MEMORY)  # what is left of the process may be short of memory for ever
+            os._exit(OUT_OF_MEMORY)  # memory that is fragmented or leaked would fail the next pictures too
         connection.send(answer)
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent is gone, killed perhaps, so that it cannot meet a resumed build."""
+    """End this process when its parent is gone, perhaps killed: it must not write beside a resumed build."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,1 +1,2 @@
-"""Shards as a dataset: the index, the order of the samples, and their stream."""
+"""A folder of shards as a dataset: `Index` (index.py) opens it, `Order` (order.py) plans the order of the samples,
+`Reader` and `stream_samples` (stream.py) read them, and corruption.py finds damaged ones."""

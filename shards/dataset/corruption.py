@@ -1,4 +1,4 @@
-"""Which samples of a shard are damaged, and what they were made from, as far as the damage leaves it to be read."""
+"""Find the damaged samples of a shard, and name the files that they were made from if that can still be read."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from shards.dataset.index import Shard
 
 
 @dataclass(frozen=True)
-class Part:
-    """A shard and its place in the dataset."""
+class ShardRows:
+    """A shard, its place in the dataset, and its rows of the table."""
 
     path: Path
     shard: Shard
@@ -28,8 +28,8 @@ class Part:
     rows: npt.NDArray[np.void] | None  # None: the table is damaged
 
 
-def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[str]:
-    """Yield the damaged places of a shard."""
+def locate_corruption(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void]) -> Iterator[str]:
+    """Yield a description of each damaged sample of a shard, and of damage outside of samples."""
     size, end, last = os.fstat(file.fileno()).st_size, 0, len(rows) - 1
     bounds = [*rows["start"].tolist(), part.shard.bytes]
     for i, expected in enumerate(rows["region_hash"].tolist()):
@@ -40,21 +40,21 @@ def locate(file: BinaryIO, part: Part, rows: npt.NDArray[np.void]) -> Iterator[s
         end = bounds[i] + len(data)
         if xxhash.xxh3_64_intdigest(data) == expected:
             continue
-        sample = f"sample {part.first + i} of {part.split}{name_of(data)}"
+        sample = f"sample {part.first + i} of {part.split}{describe_sample(data)}"
         if end == size < bounds[i + 1]:
             others = f", and all that follow up to {part.first + last}" if i < last else ""
             yield f"ends {part.shard.bytes - size} bytes early: {sample} is damaged{others}"
             return
         yield f"{sample} is damaged"
         if i == last:
-            return  # where a damaged sample ends cannot be told
+            return  # its end is unknown, so what follows it cannot be checked
     file.seek(end)
     if size != part.shard.bytes or any(file.read()):
         yield f"bytes outside any sample, from {end} on, are damaged ({size - part.shard.bytes:+d} bytes)"
 
 
 def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
-    """Yield the whole tar headers, wherever they are: one that is damaged hides none of the others."""
+    """Yield the intact tar headers at any block: unlike with tarfile, a damaged one does not hide those after it."""
     for position in range(0, len(data) - tarfile.BLOCKSIZE + 1, tarfile.BLOCKSIZE):
         block = data[position : position + tarfile.BLOCKSIZE]
         try:
@@ -66,14 +66,14 @@ def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
 
 
 def samples_end(data: bytes) -> int:
-    """Return where the last member ends, its padding included; what follows ends the archive."""
+    """Return where the last member ends, with its padding; the end mark of the archive follows."""
     for header in reversed(list(tar_headers(data))):
         return header.offset_data + -(-header.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
     return len(data)
 
 
-def name_of(data: bytes) -> str:
-    """Return a sample's key and the picture it was made from, as far as they can be read."""
+def describe_sample(data: bytes) -> str:
+    """Return a sample's key and source file in brackets, as far as they can be read."""
     known = []
     for header in tar_headers(data):
         key, _, kind = header.name.partition(".")
@@ -82,5 +82,5 @@ def name_of(data: bytes) -> str:
             try:
                 known.append(str(json.loads(data[header.offset_data :][: header.size])["file"]))
             except (ValueError, LookupError, TypeError):
-                continue  # this is where the damage is
+                continue  # the json member is the damaged part
     return f" ({', '.join(dict.fromkeys(known))})" if known else ""

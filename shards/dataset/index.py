@@ -1,4 +1,4 @@
-"""The index of a folder of shards: what is in them, and where each sample lies.
+"""Open a folder of shards: its index says what is in it, and where each sample lies.
 
 index.json      schema, settings, classes, shards with their SHA-256, statistics; written last
 table.npy       one row per sample, memory-mapped: any sample is one positioned read
@@ -36,7 +36,7 @@ ROW = np.dtype(
 
 
 class DataError(Exception):
-    """Bad input data: the message says what is wrong, where, and what to do."""
+    """Bad input data: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ def shard_name(split: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """The shards of the training set, or of the hold-out set.
+    """The shards of the training set ("train"), or of the hold-out set ("holdout").
 
-    There may be very many, so they become objects only when `shards` is asked for.
+    There may be millions, so `Shard` objects are made only when `shards` is read.
     """
 
     name: str
@@ -84,10 +84,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Index:
-    """A complete folder of shards."""
+    """The index of a complete folder of shards."""
 
     path: Path
-    hash: str  # SHA-256 of index.json, which holds those of everything else
+    hash: str  # SHA-256 of index.json, which holds the hashes of all other files: it names the whole dataset
     size: int  # height and width of the pictures
     encoding: str
     classes: tuple[str, ...]
@@ -97,19 +97,19 @@ class Index:
 
     @classmethod
     def open(cls, path: Path) -> Index:
-        """Open a folder of shards; nothing is hashed, and the table stays on disk until it is used.
+        """Open a folder of shards. It is quick for any size: nothing is hashed, and the table is mapped, not read.
 
         Raises:
-            DataError: there is no complete index, or its parts do not fit each other.
+            DataError: there is no complete index, or it does not fit the table.
         """
-        raw = read(path)
-        content = decode(path, raw)
+        raw = read_index(path)
+        content = parse_index(path, raw)
         try:
             splits, classes = dict(read_splits(content)), tuple(content["classes"])
             size, encoding = content["settings"]["size"], content["settings"]["encode"]
         except (LookupError, TypeError, AttributeError):
             raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
-        table = open_table(path, sum(split.samples for split in splits.values()))
+        table = map_table(path, sum(split.samples for split in splits.values()))
         return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content)
 
 
@@ -121,18 +121,25 @@ def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
         first += described["samples"]
 
 
-def read(path: Path) -> bytes:
-    """Read index.json."""
+def read_index(path: Path) -> bytes:
+    """Return the bytes of index.json.
+
+    Raises:
+        DataError: there is none, or it cannot be read; the message says what to do.
+    """
     try:
         return (path / INDEX).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path} {why_no_index(path)}") from None
+        raise DataError(f"{path} {explain_no_index(path)}") from None
     except OSError as error:
         raise DataError(f"{path / INDEX} cannot be read: {error.strerror}") from error
 
 
-def why_no_index(path: Path) -> str:
-    """Return why a path has no index, and what to do, as the end of a message."""
+def explain_no_index(path: Path) -> str:
+    """Return why a path has no index, and what to do, as the end of a message.
+
+    A path of pictures is a usual mistake: the message then names their shards, or the command that builds them.
+    """
     if (path / ".build").exists():
         return "holds an unfinished build: go on with the command that began it and --resume"
     what = "holds no finished shards" if path.exists() else "does not exist"
@@ -150,8 +157,12 @@ def why_no_index(path: Path) -> str:
     )
 
 
-def decode(path: Path, raw: bytes) -> dict[str, Any]:
-    """Parse index.json and check that this version can read it."""
+def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
+    """Parse index.json, and check that this version can read it.
+
+    Raises:
+        DataError: it is damaged, or of another schema.
+    """
     try:
         content: dict[str, Any] = json.loads(raw)
         schema = content["schema"]
@@ -165,8 +176,12 @@ def decode(path: Path, raw: bytes) -> dict[str, Any]:
     return content
 
 
-def open_table(path: Path, samples: int) -> npt.NDArray[np.void]:
-    """Map the table into memory and check its length."""
+def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
+    """Map the table into memory, and check its length: (samples,) of ROW.
+
+    Raises:
+        DataError: it cannot be read, or belongs to another index.
+    """
     try:
         table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:

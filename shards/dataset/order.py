@@ -23,7 +23,7 @@ ROUNDS = 8  # four are enough for Luby and Rackoff's bound; small domains mix be
 
 @lru_cache(maxsize=1024)
 def round_keys(*key: int | str) -> tuple[int, ...]:
-    """Return one 64-bit word per round, derived from the key's parts."""
+    """Return one 64-bit word per round, derived from the parts of the key."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=64).digest()
     return tuple(int.from_bytes(digest[i : i + 8], "little") for i in range(0, 8 * ROUNDS, 8))
 
@@ -39,8 +39,8 @@ def mix(words: Words, key: int) -> Words:
 def permute(positions: Positions, n: int, *key: int | str) -> Positions:
     """Send each position in [0, n) to its place under the permutation of [0, n) that `key` names.
 
-    A generalised Feistel network on [0, a) x [0, b) with a·b just above n (Black and Rogaway 2002); what lands at n or
-    beyond walks on along its cycle until it is inside, which keeps the map a permutation of [0, n).
+    A generalized Feistel network on [0, a) x [0, b) with a·b just above n (Black and Rogaway 2002). A result of n or
+    more is permuted again until it is below n (cycle walking), which keeps the map a permutation of [0, n).
     """
     keys = round_keys(*key)
     a = isqrt(n - 1) + 1
@@ -61,7 +61,7 @@ def permute(positions: Positions, n: int, *key: int | str) -> Positions:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's shards in their order: which they are, and where the samples of each start, in both orders."""
+    """The order of the shards in one epoch."""
 
     shards: Positions  # (shards,) the permutation
     starts: Positions  # (shards + 1,) position in the epoch at which each permuted shard's block starts
@@ -90,7 +90,9 @@ class Order:
             raise ValueError(f"order_window must be 0 (all shards) or positive, but got {window}")
         self.seed = seed
         self.window = window or len(self.shard_samples)
-        self.epoch = lru_cache(maxsize=2)(self.plan_epoch)  # a batch touches two epochs at most, unless N is tiny
+        self.epoch = lru_cache(maxsize=2)(
+            self.plan_epoch
+        )  # a batch crosses at most one end of an epoch, unless N is tiny
 
     def plan_epoch(self, epoch: int) -> Epoch:
         """Permute the shards for one epoch; memory and time grow with the shards, never with the samples."""

@@ -1,7 +1,8 @@
-"""From planned positions to decoded samples: a webdataset pipeline whose source is the planned order.
+"""Read samples by number, and stream them in a planned order through a webdataset pipeline.
 
-Each sample is one positioned read, checked against its hash in the index. A sample that cannot be read is replaced by
-the next one of its split that can: a choice that depends on nothing but the index and the damage.
+Each sample is one positioned read, checked against its hash in the index. A damaged sample is replaced by the next
+intact one of its split. That choice depends only on the index and the damage, so every rank and every resumed run
+makes the same one.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ import xxhash
 from shards.dataset.index import DataError, Index, shard_name
 from shards.images.encode import ENCODINGS
 
-OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process may have files open
-AHEAD = 4  # micro-batches that each worker thread prepares ahead
+OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process can open
+PREFETCH = 4  # micro-batches per worker thread that are prepared ahead
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,18 @@ class Samples:
 
     images: npt.NDArray[np.uint8]  # (n, h, w, 3)
     labels: npt.NDArray[np.int64]  # (n,), -1: none
-    planned: npt.NDArray[np.int64]  # (n,) what the order asked for
-    used: npt.NDArray[np.int64]  # (n,) what was read: another one where the planned one is damaged
+    planned: npt.NDArray[np.int64]  # (n,) the numbers that the order asked for
+    used: npt.NDArray[np.int64]  # (n,) the numbers that were read: differ where the planned sample is damaged
 
 
 class OpenFiles(threading.local):
-    """The shards that one thread has open: descriptors, the one used last at the end."""
+    """The descriptors of the shards that a thread has open, in the order of their last use."""
 
     def __init__(self) -> None:
         self.descriptors: OrderedDict[int, int] = OrderedDict()
 
     def __call__(self, shard: int, path_of: Callable[[int], Path]) -> int:
-        """Return a descriptor of a shard, closing the one that was used longest ago when there are too many."""
+        """Return a descriptor of a shard; if too many are open, the least recently used one is closed."""
         if shard in self.descriptors:
             self.descriptors.move_to_end(shard)
             return self.descriptors[shard]
@@ -65,7 +66,7 @@ class Reader:
     Args:
         index: the dataset.
         split: "train" or "holdout".
-        on_damage: told of each damaged sample when it is first met: its number, and what is wrong with it.
+        on_damage: called once for each damaged sample, with its number and what is wrong with it.
     """
 
     def __init__(self, index: Index, split: str, on_damage: Callable[[int, str], None]) -> None:
@@ -76,7 +77,11 @@ class Reader:
         self.damaged: set[int] = set()
 
     def __call__(self, planned: npt.NDArray[np.int64]) -> Samples:
-        """Read the samples with these numbers."""
+        """Read the samples with these numbers, (n,) from 0.
+
+        Raises:
+            DataError: no sample of the split can be read.
+        """
         size = self.index.size
         images = np.empty((len(planned), size, size, 3), dtype=np.uint8)
         used = planned.copy()
@@ -92,7 +97,7 @@ class Reader:
     def read(
         self, out: npt.NDArray[np.uint8], sample: int, shard: int, offset: int, size: int, image_hash: int
     ) -> bool:
-        """Read one sample into `out`; False when it is damaged."""
+        """Read one sample into `out`, and return whether it is intact."""
         if sample in self.damaged:
             return False
         try:
@@ -109,11 +114,11 @@ class Reader:
             return False
 
     def path_of(self, shard: int) -> Path:
-        """Return where a shard of the split lies."""
+        """Return the path of a shard of the split."""
         return self.index.path / shard_name(self.split.name, shard)
 
     def replace(self, sample: int, out: npt.NDArray[np.uint8]) -> int:
-        """Read the next whole sample into `out` and return its number.
+        """Read the next intact sample into `out`, and return its number.
 
         Raises:
             DataError: there is none.
@@ -128,13 +133,13 @@ class Reader:
         raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
 
 
-def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
+def stream_samples(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
     """Return the pipeline that yields the `Samples` of each planned micro-batch, in the plan's order.
 
     Args:
         reader: of the split.
-        plan: the numbers of the samples of one micro-batch after the other, perhaps without end.
-        workers: threads that read and decode ahead; 0: in line.
+        plan: the numbers of the samples of each micro-batch, (n,); it may be endless.
+        workers: threads that read and decode ahead; 0: the caller's thread reads when a micro-batch is needed.
     """
 
     def read(micro_batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[Samples]:
@@ -142,7 +147,7 @@ def stream(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) 
             yield from map(reader, micro_batches)
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as threads:
-            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, AHEAD * workers))
+            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, PREFETCH * workers))
             while ahead:
                 yield ahead.popleft().result()
                 ahead.extend(threads.submit(reader, planned) for planned in islice(micro_batches, 1))

@@ -1,1 +1,4 @@
-"""From the bytes of a picture to pixels, or to the reason why it is left out."""
+"""Decode pictures of any format to pixels, or say why not: `decode` (decode.py); `ENCODINGS` (encode.py) stores them.
+
+The other files correct what Pillow gets wrong, by format, and explain what it cannot read.
+"""

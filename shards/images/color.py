@@ -1,4 +1,4 @@
-"""From any of Pillow's modes, with or without a profile, to sRGB over a background."""
+"""Convert pixels of any of Pillow's modes, with or without a colour profile, to sRGB over a background."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ Flatten = Callable[[Image.Image], Image.Image]
 RGB = tuple[int, int, int]
 
 PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # colour space of a profile -> mode of its pixels
-RANGES = {"F": ((0.0, 1.0), (0.0, 255.0)), "I": ((0.0, 65535.0),)}  # what values mean, if they all lie within
+# The usual ranges of float and integer pixels; a picture has the first one that holds all of its values.
+RANGES = {"F": ((0.0, 1.0), (0.0, 255.0)), "I": ((0.0, 65535.0),)}
 
 
 def to_eight_bits(image: Image.Image, notes: set[str]) -> Image.Image:
-    """Return pictures of 16 or 32 bits a pixel as "L", scaled, never clipped; others as they are.
+    """Return pictures of 16 or 32 bits a pixel in mode "L", scaled and never clipped; others unchanged.
 
-    Integers are taken as 0…65535 and floats as 0…1, else 0…255, when all values fit; else least to greatest is spread.
+    Integers are taken as 0 to 65535, floats as 0 to 1 or else 0 to 255, if all values lie within; else the least value
+    becomes 0 and the greatest 255.
 
     Raises:
-        ValueError: a pixel is no number.
+        ValueError: a pixel is NaN or infinite.
     """
     if not image.mode.startswith(("I", "F")):
         return image
@@ -48,7 +50,7 @@ def to_eight_bits(image: Image.Image, notes: set[str]) -> Image.Image:
 def value_range(
     values: npt.NDArray[np.float64], ranges: tuple[tuple[float, float], ...], notes: set[str]
 ) -> tuple[float, float]:
-    """Return the first range that holds all values, else the least and greatest."""
+    """Return the first of the ranges that holds all values, else the least and the greatest value."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("pixels that are not numbers")
@@ -58,7 +60,10 @@ def value_range(
 
 
 def flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
-    """Return what turns pieces of this picture (after `to_eight_bits`) to sRGB over the background; None: nothing."""
+    """Return the function that converts pieces of this picture (after `to_eight_bits`) to sRGB over the background.
+
+    None: it is plain RGB already.
+    """
     profile = image.info.get("icc_profile")
     transform = None
     if image.mode == "LAB":
@@ -92,7 +97,7 @@ def with_transform(image: Image.Image, transform: ImageCms.ImageCmsTransform | N
         image = image.convert("L" if image.mode == "1" else "RGB")
     if transform is None:
         return image if image.mode == "RGB" else image.convert("RGB")
-    if image.mode != transform.input_mode:  # a grey picture with an RGB profile, and the like
+    if image.mode != transform.input_mode:  # such as a grey picture with an RGB profile
         image = image.convert(transform.input_mode)
     return transform.apply(image)
 
@@ -118,6 +123,6 @@ def lab_transform() -> ImageCms.ImageCmsTransform:
 
 
 def to_srgb(profile: ImageCms.ImageCmsProfile, mode: str) -> ImageCms.ImageCmsTransform:
-    """Build a transform, by relative colorimetry with black point compensation, as most programs do."""
+    """Build a transform: relative colorimetric with black point compensation, as most programs do."""
     intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
     return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags)

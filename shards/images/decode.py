@@ -1,4 +1,4 @@
-"""From the bytes of any picture to `size` x `size` sRGB pixels: `decode` is the whole path, in its order."""
+"""Decode any picture to `size` x `size` sRGB pixels: `decode` runs all steps, in the order of this file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from shards.exclusion import Excluded
 from shards.images.color import Flatten, flattener, to_eight_bits
-from shards.images.exclusion import Excluded
-from shards.images.foreign import why_not
+from shards.images.foreign import explain_unreadable
 from shards.images.jpeg import load_jpeg
-from shards.images.pillow import explained, formats, has_more_frames, limits, orientation
+from shards.images.pillow import decodable_formats, explain_error, has_more_frames, orientation, pillow_limits
 from shards.images.png import correct_transparency, without_extras
 from shards.images.tiff import load_tiff
 
 Fit = Literal["crop", "pad", "stretch"]
 Box = tuple[float, float, float, float]
 
-STRIP_PIXELS = 1 << 22  # of a large picture so many pixels are converted at a time
-UPRIGHT = {
+STRIP_PIXELS = 1 << 22  # converted at a time, so that a large picture is in memory once and not several times
+UPRIGHT = {  # EXIF orientation -> what makes the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -39,7 +39,7 @@ UPRIGHT = {
 
 @dataclass(frozen=True)
 class Decoding:
-    """What pictures become."""
+    """How pictures are decoded."""
 
     size: int
     """Height and width of the result."""
@@ -47,25 +47,27 @@ class Decoding:
     background: tuple[int, int, int]
     """RGB, behind transparent pixels and beside padded pictures."""
     scaled_decode: int
-    """Shrink cheaply (JPEG's own scaling, boxes) to no less than so many times `size` before filtering; 0: never."""
+    """Before filtering, shrink cheaply (JPEG's own scaling, boxes) to at least so many times `size`; 0: never."""
     max_pixels: int
     min_size: int
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture and what it was."""
+    """A decoded picture, and facts about the original."""
 
     pixels: npt.NDArray[np.uint8]  # (size, size, 3)
-    width: int  # as it was, upright
+    width: int  # of the original, upright
     height: int
-    mode: str  # of Pillow
+    mode: str  # of the original, in Pillow's names
     format: str
-    notes: frozenset[str] = frozenset()  # keys of exclusion.NOTES: what was guessed or left out
+    notes: frozenset[str] = frozenset()  # keys of exclusion.NOTES
 
 
 def decode(data: bytes, settings: Decoding) -> Picture:
     """Decode, make upright, convert to sRGB over the background, and fit.
+
+    A PNG that cannot be decoded is tried again without its optional chunks, which are often all that is damaged.
 
     Raises:
         Excluded: the picture cannot be used.
@@ -73,8 +75,8 @@ def decode(data: bytes, settings: Decoding) -> Picture:
     """
     if not data:
         raise Excluded("empty", "0 bytes")
-    with warnings.catch_warnings(), limits(settings.max_pixels):
-        warnings.simplefilter("ignore")  # what matters of a picture's oddities raises, or is of no interest
+    with warnings.catch_warnings(), pillow_limits(settings.max_pixels):
+        warnings.simplefilter("ignore")  # Pillow warns of what is harmless; what matters raises
         try:
             return decode_frame(data, settings)
         except (Excluded, MemoryError):
@@ -82,22 +84,24 @@ def decode(data: bytes, settings: Decoding) -> Picture:
         except Image.DecompressionBombError as error:
             raise Excluded("too_many_pixels", f"{error} (--max-pixels)") from error
         except Exception as error:  # hostile bytes raise anything: SyntaxError, struct.error, IndexError...
-            failure = why_not(data) if isinstance(error, UnidentifiedImageError) else explained(data, error)
+            failure = (
+                explain_unreadable(data) if isinstance(error, UnidentifiedImageError) else explain_error(data, error)
+            )
         for bare in without_extras(data):
             try:
                 picture = decode_frame(bare, settings)
             except (Excluded, MemoryError):
                 raise
-            except Exception:  # the first failure is the one to tell
+            except Exception:  # the first failure describes the file better
                 continue
             return replace(picture, notes=picture.notes | {"extras_ignored"})
         raise failure
 
 
 def decode_frame(data: bytes, settings: Decoding) -> Picture:
-    """Do what `decode` does; errors are those of Pillow's plugins."""
+    """Decode without a second try; errors are those of Pillow's plugins."""
     notes: set[str] = set()
-    with Image.open(io.BytesIO(data), formats=formats()) as image:
+    with Image.open(io.BytesIO(data), formats=decodable_formats()) as image:
         width, height = image.size
         if width * height > settings.max_pixels:
             detail = f"{width} x {height} is more than {settings.max_pixels} pixels (--max-pixels)"
@@ -120,10 +124,10 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
 def load(
     image: Image.Image, data: bytes, settings: Decoding, notes: set[str]
 ) -> tuple[Image.Image, tuple[float, float]]:
-    """Decode, a JPEG perhaps at 1/2, 1/4 or 1/8 of its size, and return the pixels, and what their size should be.
+    """Load the pixels, of a JPEG perhaps at 1/2, 1/4 or 1/8 of its size; return them and their exact extent.
 
-    That is fractions of a pixel shorter than `image.size`, which libjpeg rounds up. Taking the latter for the picture's
-    size would shift and stretch it by part of a pixel, and cost more than the scaled decoding itself: 10 to 15 dB.
+    The extent is up to one pixel shorter than `image.size`, which libjpeg rounds up. Using the rounded size would shift
+    and stretch the picture by part of a pixel, which costs more fidelity than scaled decoding itself: 10 to 15 dB.
     """
     scaled = None
     if settings.scaled_decode:
@@ -146,7 +150,7 @@ def load(
 
 
 def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, int]:
-    """Return the size that the whole picture, before it is cropped or padded, is scaled to."""
+    """Return the size to which the whole picture is scaled before it is cropped or padded."""
     size = settings.size
     if settings.fit == "stretch":
         return size, size
@@ -157,7 +161,7 @@ def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, i
 def resize(
     image: Image.Image, flatten: Flatten | None, extent: tuple[float, float], settings: Decoding, notes: set[str]
 ) -> Image.Image:
-    """Convert to sRGB and filter to the final size (of the longer side, when the picture is to be padded)."""
+    """Convert to sRGB, and filter to the final size; a picture that will be padded keeps its aspect ratio."""
     width, height = extent
     target = fitted_size(width, height, settings)
     gap = settings.scaled_decode
@@ -172,8 +176,10 @@ def resize(
 
 
 def shrink(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:
-    """Flatten, and average each block of factor x factor pixels, strip by strip: the decoded picture stays the only
-    large thing in memory."""
+    """Flatten, and average each block of factor x factor pixels.
+
+    This goes strip by strip, so that the decoded picture stays the only large object in memory.
+    """
     if flatten is None:
         return image.reduce(factor) if factor > 1 else image
     width, height = image.size

@@ -1,4 +1,4 @@
-"""What a file is that Pillow does not open: the reason names it, so that nobody has to guess from its first bytes."""
+"""Explain why Pillow opens no picture: the reason names the format, so that nobody has to look at the bytes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from PIL import Image, TiffImagePlugin
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 
-# First bytes -> what it is; a picture of a kind that Pillow does not read, and what is no picture.
-PICTURES = {
+# First bytes -> format: pictures that Pillow does not read, and files that are not pictures (OTHER_MAGIC).
+PICTURE_MAGIC = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"FUJIFILMCCD-RAW": "a camera's raw file (Fujifilm)",
@@ -33,7 +33,7 @@ PICTURES = {
     b"\x89HDF": "an HDF5 file",
 }
 ARCHIVE = "an archive ({}), which is not looked into: unpack it"
-OTHERS = {
+OTHER_MAGIC = {
     b"PK\x03\x04": ARCHIVE.format("zip"),
     b"\x1f\x8b": ARCHIVE.format("gzip"),
     b"7z\xbc\xaf\x27\x1c": ARCHIVE.format("7z"),
@@ -45,46 +45,62 @@ OTHERS = {
     b"\x1aE\xdf\xa3": "a film (Matroska, WebM)",
     b"SQLite format 3": "a database",
 }
-BRANDS = {"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"}  # of HEIF; its pictures are mostly HEVC
+BRANDS = {
+    "heic",
+    "heix",
+    "heim",
+    "heis",
+    "hevc",
+    "hevx",
+    "mif1",
+    "msf1",
+}  # of HEIF containers, mostly with HEVC pictures
 UNSUPPORTED = ("unsupported", "not supported", "not yet supported", "unimplemented", "not implemented", "cannot handle",
                "not configured", "unknown", "unable to determine", "wrong mode", "not enough channels")  # fmt: skip
-EARLY = ("truncated", "end of file", "not enough", "unpack requires", "buffer is not large enough", "incomplete")
-BIG, WIDTH, HEIGHT = 43, 256, 257  # the version of a BigTIFF; tags
-NO_DECODER = ("EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF")  # EPS: a program, for an interpreter that is no decoder
-TEXT = 512  # bytes, from which text is told
+ENDS_EARLY = ("truncated", "end of file", "not enough", "unpack requires", "buffer is not large enough", "incomplete")
+BIG_TIFF, WIDTH, HEIGHT = 43, 256, 257  # the version of a BigTIFF; tags
+NO_DECODER = (
+    "EPS",
+    "BUFR",
+    "GRIB",
+    "HDF5",
+    "MPEG",
+    "WMF",
+)  # formats that Pillow recognizes and cannot decode by itself
+TEXT_BYTES = 512  # by which text is recognized
 
 
-def why_not(data: bytes) -> Excluded:
-    """Return the reason why Pillow opens no picture here."""
+def explain_unreadable(data: bytes) -> Excluded:
+    """Return the reason why Pillow opens no picture in these bytes."""
     if not any(data):
         return Excluded("damaged", f"nothing but {len(data)} zero bytes")
-    if what := beginning(data, PICTURES) or container(data):
+    if what := match_magic(data, PICTURE_MAGIC) or match_container(data):
         return Excluded("unsupported", what)
-    if what := beginning(data, OTHERS) or text(data):
+    if what := match_magic(data, OTHER_MAGIC) or describe_text(data):
         return Excluded("unsupported" if what.startswith("SVG") else "not_an_image", what)
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return why_no_tiff(data)
-    for name, error in refusals(data):
+        return explain_tiff(data)
+    for name, error in pillow_errors(data):
         return Excluded(reason_of(error), f"{name}: {error}")
     return Excluded("not_an_image", f"starts with {data[:16]!r}")
 
 
 def reason_of(error: Exception) -> str:
-    """Tell a variant that Pillow does not read, a file that ends too early, and one that is damaged."""
+    """Return the key of REASONS for an error of Pillow: "unsupported", "truncated" or "damaged"."""
     words = str(error).lower()
     if isinstance(error, NotImplementedError) or any(known in words for known in UNSUPPORTED):
         return "unsupported"
     early = isinstance(error.__cause__ or error, EOFError | IndexError | struct.error)  # Pillow wraps them
-    return "truncated" if early or any(known in words for known in EARLY) else "damaged"
+    return "truncated" if early or any(known in words for known in ENDS_EARLY) else "damaged"
 
 
-def beginning(data: bytes, known: dict[bytes, str]) -> str:
-    """Return what begins like this file."""
+def match_magic(data: bytes, known: dict[bytes, str]) -> str:
+    """Return the format whose first bytes the file has; empty: none of `known`."""
     return next((what for magic, what in known.items() if data.startswith(magic)), "")
 
 
-def container(data: bytes) -> str:
-    """Return what is told by a mark that is not at the very beginning."""
+def match_container(data: bytes) -> str:
+    """Return the format by a mark that is not at the very beginning; empty: unknown."""
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1")
         if brand in BRANDS:
@@ -95,13 +111,13 @@ def container(data: bytes) -> str:
     return "DICOM" if data[128:132] == b"DICM" else ""
 
 
-def text(data: bytes) -> str:
-    """Return what kind of text it is, if it is one."""
+def describe_text(data: bytes) -> str:
+    """Return what kind of text the file is; empty: it is not text."""
     if data[257:262] == b"ustar":
         return ARCHIVE.format("tar")
-    start = data[:TEXT].lstrip(b"\xef\xbb\xbf").lstrip()
+    start = data[:TEXT_BYTES].lstrip(b"\xef\xbb\xbf").lstrip()
     try:
-        words = start.decode("utf-8", "strict" if len(data) <= TEXT else "ignore")
+        words = start.decode("utf-8", "strict" if len(data) <= TEXT_BYTES else "ignore")
     except UnicodeDecodeError:
         return ""
     if not words or any(not (letter.isprintable() or letter.isspace()) for letter in words):
@@ -114,8 +130,8 @@ def text(data: bytes) -> str:
     return f"a text: {words[:40]!r}"
 
 
-def refusals(data: bytes) -> Iterator[tuple[str, Exception]]:
-    """Yield each format of Pillow that claims this file by its first bytes, and why it does not open it."""
+def pillow_errors(data: bytes) -> Iterator[tuple[str, Exception]]:
+    """Yield the name and the error of each format of Pillow that accepts the first bytes and then fails."""
     for name, (factory, accept) in Image.OPEN.items():
         if accept is None or accept(data[:16]) is not True:
             continue
@@ -130,13 +146,13 @@ def refusals(data: bytes) -> Iterator[tuple[str, Exception]]:
             yield name, error
 
 
-def why_no_tiff(data: bytes) -> Excluded:
-    """Tell a variant that Pillow does not read from a file whose tags are not whole."""
+def explain_tiff(data: bytes) -> Excluded:
+    """Return why a TIFF is not opened: an unsupported variant, or damaged tags."""
     if data.startswith(b"MM\0+"):
         return Excluded("unsupported", "TIFF: BigTIFF in big-endian order")
     header = io.BytesIO(data)
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header.read(16 if data[2] == BIG else 8))
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header.read(16 if data[2] == BIG_TIFF else 8))
         header.seek(tags.next)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # Pillow warns where a tag lies beyond the end
@@ -148,7 +164,7 @@ def why_no_tiff(data: bytes) -> Excluded:
 
 
 def describe_tags(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str:
-    """Return what decides whether Pillow reads a TIFF, in the words of the standard."""
+    """Return the tags that decide whether Pillow reads a TIFF, by their names in the standard."""
     numbers = {"Compression": 259, "PhotometricInterpretation": 262, "SamplesPerPixel": 277, "BitsPerSample": 258,
                "SampleFormat": 339, "PlanarConfiguration": 284, "ExtraSamples": 338}  # fmt: skip
     return ", ".join(f"{name} {tags[number]}" for name, number in numbers.items() if number in tags)

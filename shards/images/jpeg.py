@@ -1,6 +1,6 @@
-"""Decode a JPEG so that damage inside is noticed: the decoder warns of it, and Pillow does not pass its warnings on.
+"""Decode a JPEG strictly, so that damage is noticed: libjpeg only warns of it, and Pillow drops the warnings.
 
-simplejpeg gives the same pixels as Pillow, bit by bit, in nearly the same time: both are libjpeg-turbo.
+simplejpeg returns the warnings. It gives the same pixels as Pillow, bit by bit, and is as fast: both use libjpeg-turbo.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 
 Pixels = npt.NDArray[np.uint8]  # (height, width, channels)
 
 COLORS = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # Pillow's mode -> simplejpeg's name
-LARGE = 1 << 24  # pixels: those of larger pictures are not copied, as RGBX has the 4 bytes a pixel that Pillow needs
+MAX_COPIED_PIXELS = (
+    1 << 24
+)  # pixels: those of larger pictures are not copied, as RGBX has the 4 bytes a pixel that Pillow needs
 NOT_SUPPORTED = ("Could not determine subsampling", "Unsupported color conversion")  # by simplejpeg; Pillow reads these
 HARMLESS = (
     "unknown JFIF revision",
@@ -26,42 +28,50 @@ HARMLESS = (
     "Inconsistent progression",
     "Invalid SOS parameters",
 )
-STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+STRAY_BYTES = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 SOS, END = 0xDA, b"\xff\xd9"
-TABLES = {0xDB, 0xDD, *range(0xC0, 0xD0)}  # quantization, restarts, frames and Huffman
-FEW, SHADES = 32, 4  # stray bytes that may be anything; values of more than so many, which are filling
+NEEDED_MARKERS = {0xDB, 0xDD, *range(0xC0, 0xD0)}  # quantization, restarts, frames and Huffman
+FEW_STRAY_BYTES, FEW_BYTE_VALUES = (
+    32,
+    4,
+)  # stray bytes that may be anything; values of more than so many, which are filling
 READ_AHEAD = 8  # bytes; the decoder does not count as stray what it has read in advance
 
 
-class Warned(Exception):
-    """The decoder is not content: the message is its own."""
+class DecoderWarning(Exception):
+    """A warning or an error of the decoder, with its message."""
 
 
 def load_jpeg(data: bytes, mode: str, size: tuple[int, int]) -> tuple[Image.Image | None, str | None]:
-    """Decode to a size that is 1, 1/2, 1/4 or 1/8 of the picture's, rounded up.
+    """Decode a JPEG at 1, 1/2, 1/4 or 1/8 of its size, rounded up.
+
+    Args:
+        data: the file.
+        mode: Pillow's mode of its pixels, a key of COLORS.
+        size: width and height of the result.
 
     Returns:
-        The pixels, or None: Pillow has to decode them, because of a warning, or a kind that only it reads; and the
-        warning, which is harmless.
+        The pixels; None: Pillow has to decode it, as there was a harmless warning, or simplejpeg does not support its
+        kind. And the harmless warning; None: there was none.
 
     Raises:
         Excluded: the picture is damaged.
         MemoryError: the machine has too little memory for it.
     """
     colors = COLORS[mode]
-    shared = "RGBX" if mode == "RGB" and size[0] * size[1] > LARGE else mode
+    shared = "RGBX" if mode == "RGB" and size[0] * size[1] > MAX_COPIED_PIXELS else mode
     try:
-        pixels = decoded(data, colors if shared == mode else shared, size)
-    except Warned as error:
-        return None, None if str(error).startswith(NOT_SUPPORTED) else harmless(data, str(error), colors)
+        pixels = decode_strictly(data, colors if shared == mode else shared, size)
+    except DecoderWarning as error:
+        return None, None if str(error).startswith(NOT_SUPPORTED) else check_harmless(data, str(error), colors)
     if mode == "CMYK":
-        np.bitwise_not(pixels, out=pixels)  # as Pillow does: Adobe's programs store the inverse
+        np.bitwise_not(pixels, out=pixels)  # as Pillow does: Adobe's programs store inverted CMYK
     height, width, _ = pixels.shape
     return Image.frombuffer(shared, (width, height), pixels, "raw", shared, 0, 1), None
 
 
 def check_jpeg(data: bytes, channels: int) -> None:
-    """Decode a JPEG that is part of another file, and forget it.
+    """Check a JPEG that is part of another file, such as a tile of a TIFF.
 
     Raises:
         Excluded: it is damaged.
@@ -70,14 +80,14 @@ def check_jpeg(data: bytes, channels: int) -> None:
     if colors is None:
         return
     try:
-        decoded(data + END, colors)
-    except Warned as error:
+        decode_strictly(data + END, colors)
+    except DecoderWarning as error:
         if not str(error).startswith(NOT_SUPPORTED):
-            harmless(data + END, str(error), colors)
+            check_harmless(data + END, str(error), colors)
 
 
-def decoded(data: bytes, colors: str, size: tuple[int, int] = (0, 0)) -> Pixels:
-    """Decode, and stop at the first warning.
+def decode_strictly(data: bytes, colors: str, size: tuple[int, int] = (0, 0)) -> Pixels:
+    """Decode, and raise at the first warning.
 
     Raises:
         Warned: there was one, or an error.
@@ -89,36 +99,40 @@ def decoded(data: bytes, colors: str, size: tuple[int, int] = (0, 0)) -> Pixels:
         text = str(error).strip().rpartition("(): ")[2]
         if "memory" in text:
             raise MemoryError(text) from error
-        raise Warned(text) from None
+        raise DecoderWarning(text) from None
     return pixels
 
 
-def harmless(data: bytes, text: str, colors: str) -> str:
-    """Return a warning that says nothing against the pixels.
+def check_harmless(data: bytes, text: str, colors: str) -> str:
+    """Return the text of a warning if it is harmless: the pixels are all right.
 
     Raises:
-        Excluded: it does.
+        Excluded: the picture is damaged.
     """
     bare = data if header_is_clean(data) else without_extras(data)
-    if bare != data:  # the decoder stopped before the pixels
+    if bare != data:  # the warning was about the header, so the pixels are not checked yet
         try:
-            decoded(bare, colors)
-        except Warned as error:
-            judge(bare, str(error), colors)
+            decode_strictly(bare, colors)
+        except DecoderWarning as error:
+            exclude_unless_harmless(bare, str(error), colors)
     else:
-        judge(data, text, colors)
+        exclude_unless_harmless(data, text, colors)
     return text
 
 
-def judge(data: bytes, text: str, colors: str) -> None:
-    """Raise Excluded unless a warning is harmless."""
-    stray = STRAY.search(text)
+def exclude_unless_harmless(data: bytes, text: str, colors: str) -> None:
+    """Check one warning.
+
+    Raises:
+        Excluded: it is not harmless.
+    """
+    stray = STRAY_BYTES.search(text)
     if not (any(known in text for known in HARMLESS) or (stray and ends_well(data, int(stray[1]), colors))):
         raise Excluded("truncated" if text.startswith("Premature end of JPEG") else "damaged", text)
 
 
 def header_is_clean(data: bytes) -> bool:
-    """Tell whether the decoder has nothing to say of what stands before the first scan."""
+    """Return whether the decoder reads everything before the first scan without a warning."""
     try:
         simplejpeg.decode_jpeg_header(data)
     except ValueError:
@@ -127,12 +141,12 @@ def header_is_clean(data: bytes) -> bool:
 
 
 def without_extras(data: bytes) -> bytes:
-    """Leave out whatever stands before the first scan and is not needed to decode it."""
-    return b"\xff\xd8" + b"".join(needed(data))
+    """Return the JPEG without the segments before the first scan that decoding does not need."""
+    return b"\xff\xd8" + b"".join(needed_segments(data))
 
 
-def needed(data: bytes) -> Iterator[bytes]:
-    """Yield the segments of the header that the pixels depend on, and all from the first scan on."""
+def needed_segments(data: bytes) -> Iterator[bytes]:
+    """Yield the header segments that decoding needs, and everything from the first scan on."""
     place = 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]
@@ -143,43 +157,46 @@ def needed(data: bytes) -> Iterator[bytes]:
             place += 1
             continue
         end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if marker in TABLES:
+        if marker in NEEDED_MARKERS:
             yield data[place:end]
         place = end
 
 
 def ends_well(data: bytes, stray: int, colors: str) -> bool:
-    """Tell whether bytes between the picture and its end mark are only stray, and not a part that was not decoded.
+    """Return whether extra bytes before the end mark are only filling, and not pixels that were not decoded.
 
-    An encoder fills the last byte of a picture with ones. Where damage made the decoder lose its place it stops
-    anywhere: the bits that it leaves in its last byte are seldom all ones. And many bytes that differ look like pixels.
+    Two signs tell them apart. An encoder pads the last byte of a picture with ones; a decoder that lost its place
+    because of damage stops anywhere, and the unused bits of its last byte are seldom all ones. And many bytes with many
+    different values look like pixels.
     """
-    for mark in re.finditer(END, data):  # a thumbnail has one too, and what follows the picture
+    for mark in re.finditer(END, data):  # a thumbnail has an end mark too, and so may what follows the picture
         picture = data[: mark.start() - stray]
-        if (pixels := whole(picture, colors)) is not None:
+        if (pixels := decode_without_end(picture, colors)) is not None:
             break
     else:
         return False
-    if stray > FEW and len(set(data[len(picture) : mark.start()])) > SHADES:
+    if stray > FEW_STRAY_BYTES and len(set(data[len(picture) : mark.start()])) > FEW_BYTE_VALUES:
         return False
     for _ in range(READ_AHEAD):
-        if not same(whole(picture[:-1], colors), pixels):
+        if not equal_pixels(decode_without_end(picture[:-1], colors), pixels):
             break
         picture = picture[:-1]
     last = picture[-1]
-    lowest_zero = ~last & (last + 1) & 0xFF  # the bits below are ones, so the filling unless this one is unused too
+    lowest_zero = ~last & (last + 1) & 0xFF  # below it are only ones: padding, unless this bit is padding too
     changed = bytes([last | lowest_zero])
-    return not lowest_zero or not same(whole(picture[:-1] + changed + b"\x00" * (changed == b"\xff"), colors), pixels)
+    return not lowest_zero or not equal_pixels(
+        decode_without_end(picture[:-1] + changed + b"\x00" * (changed == b"\xff"), colors), pixels
+    )
 
 
-def whole(picture: bytes, colors: str) -> Pixels | None:
-    """Decode a JPEG that lacks its end mark; None: it is not whole."""
+def decode_without_end(picture: bytes, colors: str) -> Pixels | None:
+    """Decode a JPEG that lacks its end mark; None: the decoder warns."""
     try:
-        return decoded(picture + END, colors)
-    except Warned:
+        return decode_strictly(picture + END, colors)
+    except DecoderWarning:
         return None
 
 
-def same(a: Pixels | None, b: Pixels) -> bool:
-    """Tell whether pixels are equal."""
+def equal_pixels(a: Pixels | None, b: Pixels) -> bool:
+    """Return whether pixels are equal; None equals nothing."""
     return a is not None and np.array_equal(a, b)

@@ -1,5 +1,4 @@
-"""What Pillow leaves to be seen to in a PNG: it refuses a whole picture for the sake of a damaged comment, and takes a
-transparent colour for another one."""
+"""Correct faults of Pillow with PNGs: a damaged comment fails the whole picture, transparent colours are wrong."""
 
 from __future__ import annotations
 
@@ -9,13 +8,13 @@ from collections.abc import Iterator
 from PIL.PngImagePlugin import PngImageFile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-USEFUL, NONE = frozenset({b"tRNS", b"iCCP", b"eXIf"}), frozenset[bytes]()
-BITS, KIND, GREY = 24, 25, 0  # bytes of the file: bits a channel, kind of pixels; one of these
+REQUIRED_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+USEFUL_CHUNKS, NO_CHUNKS = frozenset({b"tRNS", b"iCCP", b"eXIf"}), frozenset[bytes]()
+BITS, KIND, GREY = 24, 25, 0  # places in the file of bits a channel and of the kind of pixels; the kind of grey
 
 
 def correct_transparency(image: PngImageFile, data: bytes) -> None:
-    """Scale the transparent colour as Pillow scales the pixels; grey of 16 bits stays as it is for now."""
+    """Scale the transparent colour as Pillow scales the pixels; of 16-bit grey `to_eight_bits` scales it."""
     color, bits = image.info.get("transparency"), data[BITS]
     if isinstance(color, int) and bits in (2, 4) and data[KIND] == GREY:
         image.info["transparency"] = color * 255 // ((1 << bits) - 1)
@@ -24,21 +23,22 @@ def correct_transparency(image: PngImageFile, data: bytes) -> None:
 
 
 def without_extras(data: bytes) -> Iterator[bytes]:
-    """Yield the file without texts, animation and what is damaged but not needed, and then without all that is not
-    needed; nothing when it is no PNG.
+    """Yield the PNG without texts, animation and damaged optional chunks, then without all optional chunks.
+
+    Nothing is yielded if it is no PNG.
     """
     if data.startswith(SIGNATURE):
-        for useful in USEFUL, NONE:
-            yield SIGNATURE + b"".join(kept(data, useful))
+        for useful in USEFUL_CHUNKS, NO_CHUNKS:
+            yield SIGNATURE + b"".join(kept_chunks(data, useful))
 
 
-def kept(data: bytes, useful: frozenset[bytes]) -> Iterator[bytes]:
-    """Yield the chunks that are needed, and the useful ones that are whole, in their order."""
+def kept_chunks(data: bytes, useful: frozenset[bytes]) -> Iterator[bytes]:
+    """Yield the required chunks, and the useful ones that are intact, in their order."""
     place = len(SIGNATURE)
     while place + 8 <= len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
         kind, whole = data[place + 4 : place + 8], data[place:end]
         intact = zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
-        if kind in NEEDED or (kind in useful and intact):
+        if kind in REQUIRED_CHUNKS or (kind in useful and intact):
             yield whole
         place = end

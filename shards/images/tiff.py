@@ -1,4 +1,4 @@
-"""What Pillow leaves to be seen to in a TIFF: damage that it passes over, and values that it takes for others."""
+"""Correct faults of Pillow with TIFFs: damage that it ignores, and values that it misreads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL.TiffImagePlugin import TiffImageFile
 
-from shards.images.exclusion import Excluded
+from shards.exclusion import Excluded
 from shards.images.foreign import describe_tags
 from shards.images.jpeg import check_jpeg
 
@@ -20,23 +20,23 @@ BITS, PHOTOMETRIC, SAMPLES, PLANAR, FORMAT = 258, 262, 277, 284, 339
 SUBSAMPLING, REDUCED, SUB_IFDS, JPEG_TABLES, DNG_VERSION = 530, 254, 330, 347, 50706
 STRIPS, TILES = (273, 279), (324, 325)  # offsets, byte counts
 WHITE_IS_ZERO, SEPARATE, UNSIGNED, SIGNED = 0, 2, 1, 2
-BLOCK = 1 << 20  # bytes that are unpacked at a time
-MOST_WORDS = 200  # bytes
-TWELVE_BITS = 4095.0
+BLOCK = 1 << 20  # bytes that are inflated at a time
+MAX_ERROR_BYTES = 200  # bytes
+MAX_TWELVE_BITS = 4095.0
 
 
 def load_tiff(image: TiffImageFile, data: bytes, notes: set[str]) -> None:
-    """Decode, unless the pixels would be others than the tags say.
+    """Load the pixels.
 
     Raises:
-        Excluded: that is so, or a strip or tile is damaged.
-        OSError: Pillow cannot decode it; with the words of libtiff, which it writes to standard error.
+        Excluded: Pillow would give other pixels than the tags say, or a strip or tile is damaged.
+        OSError: Pillow cannot decode it; the message includes what libtiff wrote to standard error.
     """
     check_kind(image)
     if image.tag_v2.get(SAMPLES, 1) > len(image.getbands()):
         notes.add("extra_channels")
     check_pieces(image, data)
-    with words_of_libtiff() as words:
+    with capture_libtiff_errors() as words:
         try:
             image.load()
         except OSError as error:
@@ -46,7 +46,7 @@ def load_tiff(image: TiffImageFile, data: bytes, notes: set[str]) -> None:
 
 
 def check_kind(image: TiffImageFile) -> None:
-    """Refuse what Pillow would read wrongly.
+    """Check that Pillow reads this kind of TIFF correctly.
 
     Raises:
         Excluded: it is a raw file with a small preview, or has values that Pillow takes for others.
@@ -62,13 +62,12 @@ def check_kind(image: TiffImageFile) -> None:
 
 
 def is_nearly_black(image: TiffImageFile) -> bool:
-    """Tell whether a picture of 16 bits has no value above 4095, of which 8 bits are left, and is not all black."""
+    """Return whether a picture that Pillow cut from 16 to 8 bits had no value above 4095, and is not all black."""
     return 0 < max(int(np.asarray(image.getchannel(band)).max()) for band in "RGB") <= 15
 
 
 def check_pieces(image: TiffImageFile, data: bytes) -> None:
-    """Check the strips or tiles that have a checksum, or a decoder that warns: libtiff stops before it sees the former,
-    and keeps silent about the latter.
+    """Check the strips or tiles that are deflated or JPEGs: libtiff stops before the checksum, and drops warnings.
 
     Raises:
         Excluded: one is damaged.
@@ -88,7 +87,7 @@ def check_pieces(image: TiffImageFile, data: bytes) -> None:
 
 
 def check_deflate(piece: bytes) -> None:
-    """Unpack to the end and forget it, a block at a time.
+    """Inflate a strip or tile to its end, so that the checksum is compared.
 
     Raises:
         Excluded: it is damaged.
@@ -103,13 +102,16 @@ def check_deflate(piece: bytes) -> None:
 
 
 @contextmanager
-def words_of_libtiff() -> Iterator[Callable[[], str]]:
-    """Take what is written to standard error meanwhile: libtiff has no other way to say what is wrong."""
+def capture_libtiff_errors() -> Iterator[Callable[[], str]]:
+    """Redirect standard error for the `with` block, and yield a function that returns what was written.
+
+    libtiff reports errors only there.
+    """
     sys.stderr.flush()
     before, words = os.dup(2), os.memfd_create("libtiff")
     os.dup2(words, 2)
     try:
-        yield lambda: " ".join(os.pread(words, MOST_WORDS, 0).decode("latin-1").split())
+        yield lambda: " ".join(os.pread(words, MAX_ERROR_BYTES, 0).decode("latin-1").split())
     finally:
         os.dup2(before, 2)
         os.close(before)
@@ -117,17 +119,17 @@ def words_of_libtiff() -> Iterator[Callable[[], str]]:
 
 
 def tiff_values(image: TiffImageFile, notes: set[str]) -> tuple[npt.NDArray[np.float64], tuple[float, float] | None]:
-    """Return the values of one channel of more than 8 bits, and what is black and white of them, if that is known."""
+    """Return the values of a picture with more than 8 bits, (h, w), and those of black and white, if known."""
     values = np.asarray(image, dtype=np.float64)
     if image.mode == "I" and tuple(image.tag_v2.get(FORMAT, (UNSIGNED,))) == (UNSIGNED,):
-        values = np.where(values < 0, values + 2.0**32, values)  # Pillow takes them for signed
-    if not image.mode.startswith("I;16") or not 0 < values.max() <= TWELVE_BITS:
+        values = np.where(values < 0, values + 2.0**32, values)  # Pillow reads unsigned values as signed
+    if not image.mode.startswith("I;16") or not 0 < values.max() <= MAX_TWELVE_BITS:
         return values, None
     if max(image.tag_v2.get(BITS, (1,))) != 12:
         notes.add("twelve_bits")
-    return values, (0.0, TWELVE_BITS)
+    return values, (0.0, MAX_TWELVE_BITS)
 
 
 def is_inverted(image: TiffImageFile) -> bool:
-    """Tell whether zero is white: Pillow sees to it only for 8 bits and less."""
+    """Return whether zero is white, which Pillow handles only for 8 bits and less."""
     return image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO

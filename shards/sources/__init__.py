@@ -1,1 +1,1 @@
-"""Folders, zip and tar files of pictures, and tables of labels."""
+"""List and read folders, zips and tars of pictures: `open_source` (source.py); label and sort them: listing.py."""

@@ -8,10 +8,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from shards.images.exclusion import Excluded
-from shards.sources.source_entry import Found
+from shards.exclusion import Excluded
+from shards.sources.source_entry import SourceEntry
 
-OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe that took a file's place since must not make us wait
+# O_NONBLOCK: opening a pipe that has replaced a listed file would wait for a writer for ever.
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class FolderSource:
@@ -19,7 +20,7 @@ class FolderSource:
 
     Args:
         path: of the folder.
-        follow_links: whether files outside of it are taken where links lead to them.
+        follow_links: also take files outside of the folder to which links lead.
     """
 
     def __init__(self, path: Path, follow_links: bool = False) -> None:
@@ -27,8 +28,8 @@ class FolderSource:
         self.root = os.fsencode(os.path.realpath(path))
         self.notes: list[str] = []
 
-    def scan(self) -> Iterator[Found]:
-        """Yield all files; the folders still to visit are the only ones in memory."""
+    def scan(self) -> Iterator[SourceEntry]:
+        """Yield all files; only the names of folders still to visit are in memory."""
         folders = [b""]
         while folders:
             folder = folders.pop()
@@ -36,52 +37,58 @@ class FolderSource:
                 with os.scandir(os.path.join(self.root, folder)) as entries:
                     for entry in entries:
                         name = os.path.join(folder, entry.name)
-                        found = self.look_at(name, entry)
-                        if found is None:
+                        file = self.entry_of(name, entry)
+                        if file is None:
                             folders.append(name)
                         else:
-                            yield found
+                            yield file
             except OSError as error:
-                yield Found(folder or b".", reason="unreadable", detail=f"folder: {error.strerror}")
+                yield SourceEntry(folder or b".", reason="unreadable", detail=f"folder: {error.strerror}")
 
-    def look_at(self, name: bytes, entry: os.DirEntry[bytes]) -> Found | None:
-        """Return what an entry is; None for a folder to visit."""
+    def entry_of(self, name: bytes, entry: os.DirEntry[bytes]) -> SourceEntry | None:
+        """Return the entry of a file; None: it is a folder, which is to be visited."""
         try:
             if entry.name.startswith(b"."):
-                return Found(name, reason="hidden", detail="folder" if entry.is_dir(follow_symlinks=False) else "file")
+                return SourceEntry(
+                    name, reason="hidden", detail="folder" if entry.is_dir(follow_symlinks=False) else "file"
+                )
             if entry.is_symlink():
                 return self.follow(name)
             if entry.is_dir(follow_symlinks=False):
                 return None
-            return regular(name, entry.stat(follow_symlinks=False))
+            return regular_file_entry(name, entry.stat(follow_symlinks=False))
         except OSError as error:
-            return Found(name, reason="unreadable", detail=error.strerror or str(error))
+            return SourceEntry(name, reason="unreadable", detail=error.strerror or str(error))
 
-    def follow(self, name: bytes) -> Found:
-        """Return what a link leads to: a file of the source is taken, one outside if it may be, a folder never."""
+    def follow(self, name: bytes) -> SourceEntry:
+        """Return the entry of a link: inside the source a file is taken, outside with follow_links, a folder never."""
         path = os.path.join(self.root, name)
         link = os.fsdecode(os.readlink(path))
         try:
             target = os.path.realpath(path, strict=True)
         except OSError as error:
             reason = "symlink_loop" if error.errno == errno.ELOOP else "dangling_link"
-            return Found(name, reason=reason, detail=f"to {link!r}")
+            return SourceEntry(name, reason=reason, detail=f"to {link!r}")
         is_folder = os.path.isdir(target)
         outside = os.path.commonpath([target, self.root]) != self.root
         if outside and (is_folder or not self.follow_links):
             copied = is_folder and os.path.commonpath([target, self.root]) != target  # not one around the source
             remedy = "; it is a folder: copy it into the source" if copied else ""
-            return Found(name, reason="outside_source", detail=f"to {link!r}{remedy}")
+            return SourceEntry(name, reason="outside_source", detail=f"to {link!r}{remedy}")
         if is_folder:
             above = os.path.commonpath([target, path]) == target
-            return Found(name, reason="symlink_loop" if above else "linked_folder", detail=f"to {link!r}")
-        # Relative also from outside, so that links to one file share its side of the hold-out wherever all of it lies.
-        return regular(name, os.stat(target), os.path.relpath(target, self.root))
+            return SourceEntry(name, reason="symlink_loop" if above else "linked_folder", detail=f"to {link!r}")
+        # A relative path, also for a file outside: the hold-out is drawn by it, and must not change when all moves.
+        return regular_file_entry(name, os.stat(target), os.path.relpath(target, self.root))
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
-        """Return the content of one file."""
+        """Return the content of one file.
+
+        Raises:
+            Excluded: it cannot be read, is no regular file any more, or is longer than `max_bytes`.
+        """
         try:
-            descriptor = os.open(os.path.join(self.root, name), OPEN)
+            descriptor = os.open(os.path.join(self.root, name), OPEN_FLAGS)
             with open(descriptor, "rb", buffering=0) as file:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
@@ -93,8 +100,8 @@ class FolderSource:
             raise Excluded("unreadable", error.strerror or str(error)) from error
 
 
-def regular(name: bytes, status: os.stat_result, target: bytes | None = None) -> Found:
-    """Return a file as it is now; anything else that can be opened is excluded."""
+def regular_file_entry(name: bytes, status: os.stat_result, target: bytes | None = None) -> SourceEntry:
+    """Return the entry of a regular file with its size and time; pipes, sockets and devices are excluded."""
     if not stat.S_ISREG(status.st_mode):
-        return Found(name, reason="special_file", detail=stat.filemode(status.st_mode))
-    return Found(name, f"{status.st_size}:{status.st_mtime_ns}", target)
+        return SourceEntry(name, reason="special_file", detail=stat.filemode(status.st_mode))
+    return SourceEntry(name, f"{status.st_size}:{status.st_mtime_ns}", target)

@@ -1,4 +1,4 @@
-"""A table of labels as people have them: CSV, separated by commas or otherwise, in UTF-8 or UTF-16."""
+"""A table of labels: CSV with any usual separator, in UTF-8 or, as spreadsheets export it, in UTF-16."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TextIO
 
 from shards.dataset.index import DataError
-from shards.sources.source_entry import to_bytes, to_show
+from shards.sources.source_entry import encode_name, quote_name
 
 SEPARATORS = (",", ";", "\t", "|")  # tried in this order
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # how texts in UTF-16 begin
-KINDS = {  # first bytes of files that are no CSV
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
+OTHER_FORMATS = {  # first bytes of files that are not CSV -> their format
     b"PK\x03\x04": "a spreadsheet or a zip",
     b"\xd0\xcf\x11\xe0": "a spreadsheet",
     b"PAR1": "Parquet",
@@ -26,13 +26,13 @@ KINDS = {  # first bytes of files that are no CSV
 FROM_JSON = """python -c '
 import csv, json, sys
 csv.writer(sys.stdout).writerows([("file", "label"), *json.load(open(sys.argv[1]))["labels"]])' {} > labels.csv"""
-MOST_COLUMNS = 20  # in a message
-START = 1 << 12  # bytes that tell what a file is
+MAX_COLUMNS = 20  # in a message
+HEADER_BYTES = 1 << 12  # by which the format is recognized
 
 
 @dataclass(frozen=True)
-class Csv:
-    """A table of labels."""
+class LabelTable:
+    """A CSV file with a column of files and a column of labels."""
 
     path: Path
     file_column: str
@@ -54,24 +54,24 @@ class Csv:
                 for row in reader:
                     line = reader.line_num
                     if name := row[self.file_column]:
-                        yield to_bytes(name), to_bytes(row[self.label_column] or "") or None
+                        yield encode_name(name), encode_name(row[self.label_column] or "") or None
         except OSError as error:
             raise DataError(f"{self.path}, the labels, cannot be read: {error.strerror}") from error
         except (csv.Error, UnicodeError) as error:
             raise DataError(f"{self.path} is no CSV: behind line {line}: {error}") from error
 
     def encoding(self) -> str:
-        """Return the encoding that the file's start tells of.
+        """Return the text encoding, by the first bytes.
 
         Raises:
-            DataError: it is no text, or JSON: the message says what to do.
+            DataError: it is not text, or it is JSON; the message says how to convert it.
         """
         with self.path.open("rb") as file:
-            start = file.read(START)
+            start = file.read(HEADER_BYTES)
         if start.startswith(UTF_16):
             return "utf-16"
         text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-        kind = next((name for magic, name in KINDS.items() if text.startswith(magic)), None)
+        kind = next((name for magic, name in OTHER_FORMATS.items() if text.startswith(magic)), None)
         if kind == "JSON":
             command = FROM_JSON.format(shlex.quote(str(self.path)))
             raise DataError(
@@ -86,30 +86,30 @@ class Csv:
         return "utf-8-sig"
 
     def separator(self, file: TextIO) -> str:
-        """Return what separates the columns: the first that makes both names of the header.
+        """Return the separator of the columns: the first one with which the header has both names.
 
         Raises:
-            DataError: a column is missing; the message names those that there are.
+            DataError: a column is missing; the message lists the columns.
         """
-        headers = {separator: header(file, separator) for separator in SEPARATORS}
+        headers = {separator: read_header(file, separator) for separator in SEPARATORS}
         wanted = (self.file_column, self.label_column)
         for separator, columns in headers.items():
             if all(column in columns for column in wanted):
                 return separator
         columns = max(headers.values(), key=len)
         missing = next((column for column in wanted if column not in columns), wanted[0])
-        more = f" and {len(columns) - MOST_COLUMNS:,} more" if len(columns) > MOST_COLUMNS else ""
+        more = f" and {len(columns) - MAX_COLUMNS:,} more" if len(columns) > MAX_COLUMNS else ""
         raise DataError(
             f"{self.path} has no column {missing!r}; it has: "
-            f"{', '.join(map(to_show, columns[:MOST_COLUMNS])) or 'nothing'}{more}: name two of them with "
+            f"{', '.join(map(quote_name, columns[:MAX_COLUMNS])) or 'nothing'}{more}: name two of them with "
             "--file-column and --label-column"
         )
 
 
-def header(file: TextIO, separator: str) -> list[str]:
-    """Return the names of the columns, if this separates them."""
+def read_header(file: TextIO, separator: str) -> list[str]:
+    """Return the names of the columns if `separator` separates them."""
     file.seek(0)
     try:
         return next(csv.reader(file, delimiter=separator), [])
-    except csv.Error:  # quotes that never end, for one
+    except csv.Error:  # such as a quote that is never closed
         return []

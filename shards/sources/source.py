@@ -1,7 +1,7 @@
-"""Where pictures come from: a folder, a zip or a tar. Each lists its files without opening them, and reads one of them.
+"""The interface of sources, and `open_source`. A source lists its files without opening them, and reads one by name.
 
 Names are bytes, as file systems have them. A file's `place` tells its source where the file lies and which version of
-it was listed; to everyone else it is an opaque string.
+it was listed; to everybody else it is an opaque string.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Protocol
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.folder import FolderSource
-from shards.sources.source_entry import Found
+from shards.sources.source_entry import SourceEntry
 from shards.sources.tar_source import TarSource
 from shards.sources.zip_source import ZipSource
 
 
 class Source(Protocol):
-    """A set of files; it can be sent to another process, and opens what it needs there."""
+    """A set of files. It can be pickled and sent to a worker process, which opens its own file descriptors."""
 
     notes: list[str]
-    """What the user should know of the source as a whole, once it has been scanned."""
+    """What the user should know of the source as a whole; complete after `scan`."""
 
-    def scan(self) -> Iterator[Found]:
-        """Yield everything that there is, in any order.
+    def scan(self) -> Iterator[SourceEntry]:
+        """Yield every file, in any order.
 
         Raises:
             DataError: the source is damaged.
@@ -40,10 +40,14 @@ class Source(Protocol):
 
 
 def open_source(path: Path, follow_links: bool) -> Source:
-    """Return the source at this path; of a folder, `follow_links` takes files outside of it that links lead to.
+    """Open the source at a path.
+
+    Args:
+        path: of a folder, a zip or a tar.
+        follow_links: in a folder, also take files outside of it to which links lead.
 
     Raises:
-        DataError: there is none.
+        DataError: there is no such source.
     """
     if path.is_dir():
         return FolderSource(path, follow_links)

@@ -1,4 +1,4 @@
-"""What a source lists."""
+"""What a source lists, and the names of files: bytes, as file systems have them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Found:
-    """One file of a source: perhaps a picture, or excluded from the start."""
+class SourceEntry:
+    """One file of a source: a candidate for a picture, or excluded already."""
 
     name: bytes
-    """Relative to the source."""
+    """Relative to the source, with slashes."""
     place: str = ""
-    """Where it lies and which version was seen; only its source understands it."""
+    """Where it lies and which version was listed, such as size and time; only its source reads it."""
     target: bytes | None = None
-    """For a link, the name of the file that it leads to."""
+    """For a link, the file that it leads to; links to one file share its side of the hold-out."""
     reason: str | None = None
     """Why it is excluded: a key of exclusion.REASONS."""
     detail: str = ""
 
 
-def to_text(name: bytes) -> str:
-    """Return a name for people and JSON; bytes that are no UTF-8 become lone surrogates, and `to_bytes` undoes it."""
+def decode_name(name: bytes) -> str:
+    """Return a name as text, for people and JSON; bytes that are not UTF-8 become lone surrogates."""
     return name.decode("utf-8", "surrogateescape")
 
 
-def to_bytes(text: str) -> bytes:
-    """Return the bytes of a name."""
+def encode_name(text: str) -> bytes:
+    """Return the bytes of a name: the inverse of `decode_name`."""
     return text.encode("utf-8", "surrogateescape")
 
 
-def to_show(name: bytes | str, most: int = 80) -> str:
-    """Return a name for a message: in quotes, and cut in the middle if it is long."""
-    text = repr(to_text(name) if isinstance(name, bytes) else name)
+def quote_name(name: bytes | str, most: int = 80) -> str:
+    """Return a name for a message: in quotes, with the middle left out if it is longer than `most` characters."""
+    text = repr(decode_name(name) if isinstance(name, bytes) else name)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"

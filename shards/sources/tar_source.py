@@ -1,4 +1,4 @@
-"""Pictures in a tar, or in several that lie behind one another in one file."""
+"""Pictures in a tar, or in several that are concatenated in one file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Generator, Iterator
 from typing import BinaryIO
 
 from shards.dataset.index import DataError
-from shards.images.exclusion import Excluded
-from shards.sources.archive import ArchiveSource, checked, is_tar, skip_zeros
-from shards.sources.source_entry import Found, to_bytes
+from shards.exclusion import Excluded
+from shards.sources.archive import ArchiveSource, checked_entry, is_tar, skip_zeros
+from shards.sources.source_entry import SourceEntry, encode_name
 
 BLOCK = tarfile.BLOCKSIZE
 
 
 class TarSource(ArchiveSource):
-    """The members of a tar; a place is "offset:size:time"."""
+    """The members of a tar; a place is "offset of the content:size:time"."""
 
-    def scan(self) -> Iterator[Found]:
-        """Yield all members, those behind an end mark too (`cat a.tar b.tar`); one is in memory at a time.
+    def scan(self) -> Iterator[SourceEntry]:
+        """Yield all members, also those behind an end mark (`cat a.tar b.tar`); one is in memory at a time.
 
         Raises:
-            DataError: the tar ends too early, a header is damaged, or something else lies behind the end: it would be
-                missing.
+            DataError: the tar ends too early, a header is damaged, or something that is no member lies behind the end:
+                its pictures would be missing without a word.
         """
         self.notes = []
         try:
@@ -36,23 +36,23 @@ class TarSource(ArchiveSource):
         except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
             raise DataError(f"{self.path} is damaged ({error}): get it again") from error
 
-    def members(self, file: BinaryIO, start: int) -> Generator[Found, None, int]:
-        """Yield the members from a header on, and return where no other header follows."""
+    def members(self, file: BinaryIO, start: int) -> Generator[SourceEntry, None, int]:
+        """Yield the members from the header at `start` on, and return the place where no header follows."""
         file.seek(start)
         with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-                if member.size < 0:  # the next one would lie before it, for ever
+                archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members, and memory would grow
+                if member.size < 0:  # the next header would lie before it: an endless loop
                     raise tarfile.ReadError("a member of negative size")
                 if not member.isdir():
-                    yield self.look_at(member)
+                    yield self.entry_of(member)
             return archive.offset
 
     def next_start(self, file: BinaryIO, end: int) -> int | None:
-        """Return where the next member lies behind an end mark; None: there are only zeros, or nothing.
+        """Return the place of the next member behind an end mark; None: only zeros follow, or nothing.
 
         Raises:
-            DataError: there is something else.
+            DataError: something else follows.
         """
         if not os.pread(file.fileno(), 1, end):
             self.notes.append(f"{self.path} has no end mark: what was cut off behind its last member cannot be told")
@@ -70,21 +70,25 @@ class TarSource(ArchiveSource):
             f"left out: if it is of no use, cut it off with: head -c {place} {shlex.quote(str(self.path))} > NEW.tar"
         )
 
-    def look_at(self, member: tarfile.TarInfo) -> Found:
-        """Return what a member is."""
-        name = to_bytes(member.name)
+    def entry_of(self, member: tarfile.TarInfo) -> SourceEntry:
+        """Return the entry of a member."""
+        name = encode_name(member.name)
         if member.issym() or member.islnk():
-            return Found(name, reason="link_in_archive", detail=f"to {member.linkname!r}")
+            return SourceEntry(name, reason="link_in_archive", detail=f"to {member.linkname!r}")
         if not member.isreg() or member.issparse():
-            return Found(name, reason="special_file", detail=f"tar member of type {member.type!r}")
-        return checked(name, f"{member.offset_data}:{member.size}:{member.mtime}")
+            return SourceEntry(name, reason="special_file", detail=f"tar member of type {member.type!r}")
+        return checked_entry(name, f"{member.offset_data}:{member.size}:{member.mtime}")
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
-        """Return the content of one member."""
+        """Return the content of one member.
+
+        Raises:
+            Excluded: it is longer than `max_bytes`, or the tar has become shorter.
+        """
         offset, size = map(int, place.split(":")[:2])
         if size > max_bytes:
             raise Excluded("too_many_bytes", f"{size} bytes")
-        data = os.pread(self.opened().fileno(), size, offset)
+        data = os.pread(self.open_archive().fileno(), size, offset)
         if len(data) != size:
             raise Excluded("truncated", f"tar member: {len(data)} of {size} bytes")
         return data

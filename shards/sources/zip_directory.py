@@ -1,5 +1,8 @@
-"""Whether a zip's directory tells everything. A zip is read by the directory at its end, and each program has its own
-idea of what to do with members that are not in it; here they would be left out without a word, so it is refused."""
+"""Check that the directory of a zip lists everything in the file.
+
+A zip is read by the directory at its end. Members that the directory does not list would be left out without a word, so
+such a zip is refused.
+"""
 
 from __future__ import annotations
 
@@ -17,28 +20,30 @@ from shards.sources.archive import CHUNK, skip_zeros
 LOCAL_MAGIC, END_MAGIC, LOCATOR_MAGIC = b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x07"
 LOCAL = struct.Struct("<4sHHH16xHH")  # signature, version, flags, method … length of the name, of the extra field
 END = struct.Struct("<4s4H2LH")  # signature, disk, disk of directory, members here, members, size, offset, comment
-LOCATOR_SIZE, MEMBERS_64 = 20, struct.Struct("<32xQ16x")  # of a large zip, which has its counts in a record before it
-MOST_COMMENT = MANY = 0xFFFF
+# A large zip (zip64) has its counts in a record before the locator, which is before the end record.
+LOCATOR_SIZE, ZIP64_MEMBERS = 20, struct.Struct("<32xQ16x")
+MAX_COMMENT = MAX_UINT16 = 0xFFFF
 UTF_8 = 0x800  # a bit of a member's flags
-NEWEST, LAST_METHOD = 100, 99  # no version of the format (6.3 is written as 63) or packing method is above these
+MAX_VERSION, MAX_METHOD = 100, 99  # of the format (6.3 is written as 63), and of compression; none is above these
 
 
 def check_directory(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> None:
-    """Check that all of a zip is in its directory.
+    """Check that the directory lists all members, and that nothing else is in the file.
 
     Raises:
-        DataError: something is not: the message says what, where, and what to do.
+        DataError: the message says what is wrong, where, and what to do.
     """
     size, copy = os.fstat(file.fileno()).st_size, shlex.quote(str(path))
-    first = max(size - END.size - MOST_COMMENT, 0)
+    first = max(size - END.size - MAX_COMMENT, 0)
     place = first + os.pread(file.fileno(), size - first, first).rfind(END_MAGIC)
     _, disk, _, _, stated, _, directory, comment = END.unpack(os.pread(file.fileno(), END.size, place))
-    if 0 < disk < MANY:
+    if 0 < disk < MAX_UINT16:
         raise DataError(
             f"{path} is the last of {disk + 1} parts of a split archive: join them with: zip -s 0 {copy} --out NEW.zip"
         )
     listed = archive.infolist()
-    if (len(listed) - large_count(file, place, stated)) % (MANY + 1):  # programs without the large format count so far
+    # Modulo, because programs that do not know zip64 let the 16-bit count overflow.
+    if (len(listed) - stated_members(file, place, stated)) % (MAX_UINT16 + 1):
         raise DataError(
             f"{path} is damaged: its end tells of {stated} members, its directory lists {len(listed)}: get it again"
         )
@@ -62,61 +67,64 @@ def check_directory(path: Path, file: BinaryIO, archive: zipfile.ZipFile) -> Non
         )
 
 
-def large_count(file: BinaryIO, place: int, stated: int) -> int:
-    """Return the number of members that a zip states of itself: in its end record at `place`, or in one before that."""
+def stated_members(file: BinaryIO, place: int, stated: int) -> int:
+    """Return the number of members that the zip states: in its end record at `place`, or in its zip64 record."""
     locator = place - LOCATOR_SIZE
-    if stated < MANY or os.pread(file.fileno(), 4, locator) != LOCATOR_MAGIC:
+    if stated < MAX_UINT16 or os.pread(file.fileno(), 4, locator) != LOCATOR_MAGIC:
         return stated
-    record = os.pread(file.fileno(), MEMBERS_64.size, locator - MEMBERS_64.size)
-    return int(MEMBERS_64.unpack(record)[0])
+    record = os.pread(file.fileno(), ZIP64_MEMBERS.size, locator - ZIP64_MEMBERS.size)
+    return int(ZIP64_MEMBERS.unpack(record)[0])
 
 
 def unlisted_member(file: BinaryIO, listed: Iterable[zipfile.ZipInfo], end: int) -> int | None:
-    """Return where the first member lies that the directory, which begins at `end`, does not list.
+    """Return the place of the first member that the directory, which begins at `end`, does not list; None: none.
 
-    Only where more lies between two members than the header of a third is anything read.
+    The file is read only where a gap between two listed members has room for the header of another one.
     """
-    covered, widest = 0, None  # the bytes so far that belong to members, and the one that reaches there
+    covered, widest = 0, None  # where the bytes of listed members end so far, and the member that ends there
     for member in [*sorted(listed, key=lambda member: member.header_offset), None]:
         start = end if member is None else member.header_offset
         if start - covered > LOCAL.size:
-            exactly = covered if widest is None else content_of(file, widest) + widest.compress_size
+            exactly = covered if widest is None else content_start(file, widest) + widest.compress_size
             found = find_member(file, exactly, start)
             if found is not None:
                 return found
-        if member is not None and (reached := least_end(member)) >= covered:
+        if member is not None and (reached := minimal_end(member)) >= covered:
             covered, widest = reached, member
     return None
 
 
-def least_end(member: zipfile.ZipInfo) -> int:
-    """Return where a member ends, but for its extra field, which may differ from that in the directory."""
+def minimal_end(member: zipfile.ZipInfo) -> int:
+    """Return where a member ends if it has no extra field; its length may differ from that in the directory."""
     name = member.orig_filename.encode("utf-8" if member.flag_bits & UTF_8 else "cp437")
     return member.header_offset + LOCAL.size + len(name) + member.compress_size
 
 
-def content_of(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Return where a member's packed content begins."""
+def content_start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Return where a member's compressed content begins."""
     *_, name, extra = LOCAL.unpack(os.pread(file.fileno(), LOCAL.size, member.header_offset))
     return member.header_offset + LOCAL.size + int(name) + int(extra)
 
 
 def find_member(file: BinaryIO, start: int, stop: int) -> int | None:
-    """Return where between two bytes the first header of a member lies; a program that unpacks may hold its magic."""
+    """Return the place of the first header of a member between two places; None: there is none.
+
+    The magic number alone is not enough: a self-extracting zip begins with a program that contains it.
+    """
     while start < stop:
         data = os.pread(file.fileno(), min(CHUNK, stop - start), start)
         place = data.find(LOCAL_MAGIC)
         while place >= 0:
-            if is_header(os.pread(file.fileno(), LOCAL.size, start + place), stop - start - place):
+            if is_local_header(os.pread(file.fileno(), LOCAL.size, start + place), stop - start - place):
                 return start + place
             place = data.find(LOCAL_MAGIC, place + 1)
         start += max(len(data) - len(LOCAL_MAGIC) + 1, 1)
     return None
 
 
-def is_header(data: bytes, room: int) -> bool:
-    """Return whether some bytes are a member's header with its name, no longer than the room that there is."""
+def is_local_header(data: bytes, room: int) -> bool:
+    """Return whether bytes are the header of a member whose name and extra field fit into `room` bytes."""
     if len(data) < LOCAL.size:
         return False
     _, version, _, method, name, extra = LOCAL.unpack(data)
-    return bool(version & 0xFF <= NEWEST and method <= LAST_METHOD and 0 < name <= room - LOCAL.size - extra)
+    return bool(version & 0xFF <= MAX_VERSION and method <= MAX_METHOD and 0 < name <= room - LOCAL.size - extra)

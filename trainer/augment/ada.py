@@ -105,6 +105,7 @@ class Ada(Augmentation):
     ) -> tuple[dict[str, Float[Tensor, "n ..."]], Bool[Tensor, " n"]]:
         """Return the parameters by name, neutral where their transformation does not happen, and where any happens."""
         gates = draws["gate"].split([t.gates for t in self.transformations], 1)
+        # p stays on the device: each gate is a comparison there, and no branch of the host depends on it.
         happens = [gate < t.chance(p) for gate, t in zip(gates, self.transformations, strict=True)]
         values: dict[str, Tensor] = {}
         for law in ("uniform", "normal"):
@@ -120,6 +121,7 @@ class Ada(Augmentation):
         """Transform pictures."""
         pipe = self.settings.pipe
         with torch.autocast(x.device.type, enabled=False):
+            # float64 is for tests of gradients by finite differences.
             x = y = x if x.dtype == torch.float64 else x.float()
             draws = {name: tensor.to(x.dtype) for name, tensor in draws.items()}
             t, happens = self.parameters(draws, p)
@@ -134,6 +136,7 @@ class Ada(Augmentation):
                 y = y + t["sigma"][:, None, None, None] * draws["noise"]
             if "o" in pipe:
                 y = cutout(y, t["centre"])
+            # A picture that nothing happened to must come back to the bit, whatever the arithmetic above rounds.
             return torch.where(happens[:, None, None, None], y, x)
 
     def inverse(self, t: Mapping[str, Tensor]) -> Float[Tensor, "n 3 3"]:

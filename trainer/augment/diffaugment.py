@@ -41,6 +41,7 @@ class DiffAugment(Augmentation):
         self, x: Float[Tensor, "n 3 s s"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
     ) -> Float[Tensor, "n 3 s s"]:
         """Transform pictures; p has no part in it."""
+        # In bf16 neighbouring shades would become equal, and contrast would be computed from few digits.
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype == torch.float64 else x.float()
             for part in self.policy:
@@ -59,6 +60,7 @@ def color(x: Float[Tensor, "n 3 s s"], u: Float[Tensor, "n 3"]) -> Float[Tensor,
 def translation(x: Float[Tensor, "n 3 s s"], shift: Int[Tensor, "n 2"]) -> Float[Tensor, "n 3 s s"]:
     """Move pictures by whole pixels, down and to the right; what comes in is zero."""
     size = x.shape[-1]
+    # By gathers, not by padding and slicing: each image has a shift of its own, and the host knows none of them.
     source = torch.arange(size, device=x.device) - shift[:, :, None]
     inside = (source >= 0) & (source < size)
     rows, columns = source.clamp(0, size - 1).unbind(1)

@@ -46,14 +46,17 @@ def warp(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) -> Float[
     across, along = place[None, None, :], place[None, :, None]
     a, b, tx, c, d, ty = inverse[:, :2].flatten(1)[:, :, None, None].unbind(1)
     points = torch.stack([a * across + b * along + tx, c * across + d * along + ty], -1)
+    # Period 4 * edge: there and back once. Further out the image goes on as in two facing mirrors.
     mirrored = edge - ((points + edge).remainder(4 * edge) - 2 * edge).abs()
     points = torch.where(points.abs() <= reach, points, mirrored)
+    # Between the two the resolution is doubled, so that a rotated picture has no jagged edges.
     up, down = upsampling(size, x.device, x.dtype), downsampling(size, x.device, x.dtype)
     return down @ bilinear(up @ x @ up.T, points / reach) @ down.T
 
 
 def bilinear(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"]) -> Float[Tensor, "n c i j"]:
     """Sample pictures at (x, y), where -1 and 1 are the centres of the outermost pixels."""
+    # grid_sample adds up its gradients in whatever order the threads come by.
     if x.is_cuda and torch.are_deterministic_algorithms_enabled():
         return bilinear_by_gathers(x, grid)
     sampled: Tensor = F.grid_sample(x, grid, align_corners=True)

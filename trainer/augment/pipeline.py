@@ -71,6 +71,7 @@ class AugmentPipeline:
             end = images_seen + self.batch_size
             running_scalars[P].fill_(half_cosine(self.settings.p, self.settings.p_final, end, self.decay_images))
             return
+        # Signs are averaged over `interval` updates: of one update they are too noisy to steer by.
         running_scalars[SIGNS].add_(sign_real.nan_to_num(0.0))
         if (images_seen // self.batch_size + 1) % self.settings.interval == 0:
             over = (running_scalars[SIGNS] / self.settings.interval - self.settings.target).sign()

@@ -48,6 +48,7 @@ def band_filters() -> Array:
     low = np.convolve(SYM2, SYM2[::-1]) / 2  # H(z) H(1/z) / 2
     high = low * (-1.0) ** np.arange(-3, 4)  # H(-z) H(-1/z) / 2
     bands = np.ones((1, 1))
+    # Each round moves the bands so far into the lower half of the spectrum, and adds the upper half as a new one.
     for _ in range(3):
         doubled = np.zeros((len(bands), 2 * bands.shape[1] - 1))
         doubled[:, ::2] = bands
@@ -71,6 +72,7 @@ def upsampling(size: int, device: torch.device, dtype: torch.dtype) -> Float[Ten
 
     It is the adjoint of `downsampling`, so that one after the other is the identity: the wavelet is orthogonal.
     """
+    # Half the filter: the reflection continues the row as far as the filter reaches.
     margin = 6
     adjoint = correlation(SYM6 * np.sqrt(2), size + 2 * margin, 2).T @ reflection(size, margin)
     return torch.tensor(adjoint[10:-11], device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What `trainer benchmark` is told."""
+"""The options of `trainer benchmark`."""
 
 from __future__ import annotations
 

@@ -20,14 +20,13 @@ from sklearn.svm import SVC
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.benchmark.figures import Figures, reverse_kl
-from trainer.benchmark.protocol import Protocol, Published, Samples
+from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 from trainer.core.randomness import philox
-from trainer.sampling.sampler import grid, to_pictures
+from trainer.sampling.sampler import grid, to_images
 
 SIZE = 16
 LARGEST = 16.0  # value of a pixel in scikit-learn's digits
-HELD_OUT = 5  # one digit in so many
+HELD_OUT = 5  # one of so many digits tests the classifier
 COLUMNS = 8
 
 
@@ -55,7 +54,7 @@ class StackedDigits(Protocol):
 
     @cached_property
     def digits(self) -> tuple[Float[Tensor, "n 8 8"], Int[Tensor, " n"]]:
-        """All digits in [-1, 1] with their labels, in an order of chance that is always the same."""
+        """All digits in [-1, 1] with their labels, in a random order that is always the same."""
         found = load_digits()
         order = philox("digits", "order").permutation(len(found.target))
         pixels = torch.from_numpy(found.images[order] / LARGEST * 2 - 1).float()
@@ -63,48 +62,48 @@ class StackedDigits(Protocol):
 
     @cached_property
     def training(self) -> Float[Tensor, "n 16 16"]:
-        """The digits that reals are made of, enlarged."""
+        """The digits that reals are made of, resized to 16 x 16."""
         pixels = self.digits[0]
         kept = pixels[torch.arange(len(pixels)) % HELD_OUT > 0]
         return F.interpolate(kept[:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
 
     @cached_property
     def classifier(self) -> SVC:
-        """What names a digit: (n, 64) in [-1, 1] to 0…9."""
+        """The classifier of single digits: (n, 64) in [-1, 1] to 0…9."""
         labels = self.digits[1]
         kept = torch.arange(len(labels)) % HELD_OUT > 0
-        return SVC(gamma="scale", C=10.0).fit(shrunk(self.training), labels[kept].numpy())
+        return SVC(gamma="scale", C=10.0).fit(classifier_input(self.training), labels[kept].numpy())
 
     def accuracy(self) -> float:
-        """Return the share of the held-out digits that the classifier names rightly, enlarged as the reals are."""
+        """Return the classifier's accuracy on the held-out digits, resized as the reals are."""
         pixels, labels = self.digits
         held = torch.arange(len(labels)) % HELD_OUT == 0
         seen = F.interpolate(pixels[held][:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
-        return float((self.classifier.predict(shrunk(seen)) == labels[held].numpy()).mean())
+        return float((self.classifier.predict(classifier_input(seen)) == labels[held].numpy()).mean())
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[Tensor, "n 3 16 16"]:
         """Draw pictures in [-1, 1]."""
         return self.training[torch.from_numpy(rng.integers(0, len(self.training), (n, 3)))]
 
-    def judge(self, samples: Samples) -> Figures:
-        """Count the combinations of three digits; every finite picture is of one of them."""
+    def count_modes(self, samples: Samples) -> Figures:
+        """Count the combinations of three digits; every finite image is one of the 1,000."""
         finite = samples[np.isfinite(samples).all((1, 2, 3))]
         if not len(finite):
             return Figures(0, reverse_kl(np.zeros(self.modes, dtype=np.int64)))
-        named = self.classifier.predict(shrunk(torch.from_numpy(finite).flatten(0, 1))).reshape(-1, 3)
+        named = self.classifier.predict(classifier_input(torch.from_numpy(finite).flatten(0, 1))).reshape(-1, 3)
         counts = np.bincount(named @ np.array([100, 10, 1]), minlength=self.modes)
         return Figures(int((counts > 0).sum()), reverse_kl(counts))
 
-    def picture(self, samples: Samples, title: str) -> Image.Image:
-        """Show the first pictures, enlarged."""
-        shown = grid(to_pictures(torch.from_numpy(samples)), COLUMNS)
+    def draw_samples(self, samples: Samples, title: str) -> Image.Image:
+        """Draw the images as a grid, at twice their size."""
+        shown = grid(to_images(torch.from_numpy(samples)), COLUMNS)
         return Image.fromarray(shown).resize((2 * shown.shape[1], 2 * shown.shape[0]), Image.Resampling.NEAREST)
 
     def note(self) -> str:
-        """Say how good the classifier is."""
+        """Return the accuracy of the classifier, in words."""
         return f"The classifier names {100 * self.accuracy():.1f} % of the held-out digits rightly."
 
 
-def shrunk(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
-    """Return single channels as the classifier sees them: (n, 64)."""
+def classifier_input(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
+    """Return single channels as the classifier takes them: (n, 64)."""
     return F.avg_pool2d(channels[:, None], 2).flatten(1).numpy()

@@ -15,29 +15,28 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from trainer.benchmark.figures import Figures, reverse_kl
-from trainer.benchmark.protocol import Protocol, Published, Samples
+from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 
 Points = npt.NDArray[np.float64]  # (n, 2)
-WITHIN = 3.0  # standard deviations
+MAX_DEVIATIONS = 3.0  # of a point of high quality from the nearest centre, in standard deviations
 INCHES, DOTS = 3.2, 100
-BEYOND = 0.4  # of the data's extent, that a picture shows around it
+MARGIN = 0.4  # of the data's extent, that a picture shows around it
 
 
 def ring(count: int = 8, radius: float = 1.0) -> Points:
-    """Return centres on a circle, evenly: the first one is not the last one again."""
+    """Return evenly spaced centres on a circle: (count, 2)."""
     angles = 2 * np.pi * np.arange(count) / count
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def grid(side: int = 5, spacing: float = 2.0) -> Points:
-    """Return centres on a square around the origin."""
+    """Return centres on a square grid around the origin: (side², 2)."""
     steps = spacing * (np.arange(side) - (side - 1) / 2)
     return np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 class Mixture(Protocol):
-    """Equal Gaussians.
+    """A mixture of Gaussians with equal weights.
 
     Args:
         centres: (K, 2), their means.
@@ -58,22 +57,22 @@ class Mixture(Protocol):
         centres = self.centres[rng.integers(0, self.modes, n)]
         return torch.from_numpy((centres + self.std * rng.standard_normal((n, 2))).astype(np.float32))
 
-    def judge(self, samples: Samples) -> Figures:
-        """Count the modes that a point of high quality belongs to."""
+    def count_modes(self, samples: Samples) -> Figures:
+        """Count the modes that have a point of high quality."""
         squares = np.square(samples[:, None].astype(np.float64) - self.centres).sum(2)  # (n, K)
-        counted = np.sqrt(squares.min(1)) / self.std < WITHIN  # False for NaN
+        counted = np.sqrt(squares.min(1)) / self.std < MAX_DEVIATIONS  # False for NaN
         counts = np.bincount(squares[counted].argmin(1), minlength=self.modes)
         return Figures(int((counts > 0).sum()), reverse_kl(counts), float(counted.mean()))
 
-    def picture(self, samples: Samples, title: str) -> Image.Image:
-        """Show points, and circles where the modes are."""
+    def draw_samples(self, samples: Samples, title: str) -> Image.Image:
+        """Draw the points, and circles around the modes."""
         figure = Figure(figsize=(INCHES, INCHES), dpi=DOTS, layout="constrained")
         axes = figure.add_subplot()
         axes.scatter(
             self.centres[:, 0], self.centres[:, 1], s=60, facecolors="none", edgecolors="tab:orange", linewidths=0.8
         )
         axes.scatter(samples[:, 0], samples[:, 1], s=2, c="tab:blue", alpha=0.4, linewidths=0)
-        extent = float(np.abs(self.centres).max()) * (1 + BEYOND)
+        extent = float(np.abs(self.centres).max()) * (1 + MARGIN)
         axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=title)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()

@@ -1,4 +1,5 @@
-"""What a protocol is: data of known modes, and a judge of samples."""
+"""What a protocol is: data with known modes, and a count of the modes in samples (Lin et al. 2018, PacGAN,
+arXiv:1712.04086, section 4.1, after Srivastava et al. 2017, VEEGAN, arXiv:1705.07761, section 4.1)."""
 
 from __future__ import annotations
 
@@ -11,10 +12,28 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from trainer.benchmark.figures import Figures
-
 Samples = npt.NDArray[np.float32]
-"""(n, 2) points, or (n, 3, h, w) pictures in [-1, 1]."""
+"""(n, 2) points, or (n, 3, h, w) images in [-1, 1]."""
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was counted in the samples of one trial."""
+
+    modes: int
+    """Modes with at least one counted point."""
+    reverse_kl: float
+    """KL(histogram of the counted points || uniform), in nats: log K minus the entropy; log K, its largest value, if
+    no point counts."""
+    high_quality: float | None = None
+    """Share of the points that count, in [0, 1]; None: the protocol counts all."""
+
+
+def reverse_kl(counts: Indices) -> float:
+    """Return KL(p || uniform) in nats of the histogram p over K modes; log K for an empty one."""
+    p = counts[counts > 0] / max(1, counts.sum())
+    return float(np.log(len(counts)) + (p * np.log(p)).sum())
 
 
 @dataclass(frozen=True)
@@ -28,17 +47,17 @@ class Published:
 
 
 class Protocol(ABC):
-    """Endless data of known modes, and the judge of samples.
+    """Endless data with known modes, and a count of the modes in samples.
 
-    A real sample is a function of the seed, the pictures seen before its update, and its micro-batch: of nothing else.
+    A real sample depends only on the seed, the images seen before its update, and its micro-batch.
     """
 
     modes: int
-    """K."""
+    """The number of modes, K."""
     samples: int
-    """How many are judged."""
+    """How many samples are generated and counted."""
     shown: int
-    """How many of them a picture shows."""
+    """How many of them the picture shows."""
     steps: int
     """Updates of the generator in the published protocol."""
     source: str
@@ -51,13 +70,13 @@ class Protocol(ABC):
         """Draw n real samples, as float32 on the CPU."""
 
     @abstractmethod
-    def judge(self, samples: Samples) -> Figures:
-        """Count the modes of a sample; what is not finite belongs to none."""
+    def count_modes(self, samples: Samples) -> Figures:
+        """Count the modes in samples; NaN and infinite ones belong to none."""
 
     @abstractmethod
-    def picture(self, samples: Samples, title: str) -> Image.Image:
-        """Show a sample."""
+    def draw_samples(self, samples: Samples, title: str) -> Image.Image:
+        """Draw samples as a picture with a title."""
 
     def note(self) -> str:
-        """Say what a table of results must say besides; empty: nothing."""
+        """Return a remark for below the table of results; empty: none."""
         return ""

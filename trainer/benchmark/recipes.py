@@ -1,4 +1,4 @@
-"""The recipes that the protocols are tried with, in the manner of trainer/config/recipes.py.
+"""The protocols by name, and the recipes that are trained on them, in the manner of trainer/config/recipes.py.
 
 Of ring and grid, networks, batch and optimizer are those of PacGAN's code unless a recipe says otherwise: fully
 connected networks, z of two dimensions, batches of 100, Adam at 1e-4 with beta1 0.8, the newest weights in place of
@@ -8,8 +8,12 @@ every figure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from trainer.benchmark.digits import StackedDigits
+from trainer.benchmark.mixtures import GRID, RING
+from trainer.benchmark.protocol import Protocol
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
 from trainer.config.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
@@ -17,18 +21,18 @@ from trainer.losses.penalties import Penalties
 from trainer.networks.network_settings import NetworkSettings as Net
 
 R1 = "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406"
-NEWEST = 1.0  # pictures: with such a half-life, the average of the weights is the newest ones
+NEWEST = 1.0  # images: with so short a half-life the averaged weights are the newest ones
 
 
 @dataclass(frozen=True)
-class Trial(Recipe):
-    """A recipe, and how long it is trained."""
+class BenchmarkRecipe(Recipe):
+    """A recipe, and how long it is trained by default."""
 
     steps: int = 4_000
-    """Updates of the generator; the settings' schedules are for so many."""
+    """Updates of the generator for which the schedules of the settings are made."""
 
     def settings(self, name: str, seed: int, steps: int) -> Config:
-        """Return the settings of one training; schedules and the average's half-life stretch with the steps."""
+        """Return the settings of one trial; schedules and the half-life of the average are scaled with the steps."""
         adam, stretch = self.config.optimizer, steps / self.steps
         half_life = adam.ema_half_life_images
         adam = replace(
@@ -40,7 +44,7 @@ class Trial(Recipe):
 
 
 def packed(config: Config, pack: int) -> Config:
-    """Return settings with packs of so many (Lin et al. 2018, §3): as many packs a batch as there were pictures."""
+    """Return settings with packs of `pack` samples (Lin et al. 2018, §3), and as many packs per batch as samples."""
     return replace(
         config,
         batch_size=pack * config.batch_size,
@@ -92,45 +96,48 @@ pairing = replace(
 # One line a field would hide the table.
 # fmt: off
 POINTS = {
-    "gan": Trial(
+    "gan": BenchmarkRecipe(
         points,
         GOODFELLOW, "the protocol's own baseline"),
-    "pacgan2": Trial(
+    "pacgan2": BenchmarkRecipe(
         packed(points, 2),
         PACGAN, "D judges packs of two, so that a lack of variety shows"),
-    "pacgan3": Trial(
+    "pacgan3": BenchmarkRecipe(
         packed(points, 3),
         PACGAN, "packs of three"),
-    "pacgan4": Trial(
+    "pacgan4": BenchmarkRecipe(
         packed(points, 4),
         PACGAN, "packs of four"),
-    "r1": Trial(
+    "r1": BenchmarkRecipe(
         replace(points, penalties=Penalties(r1=w(0.1))),
         R1, "D's gradients vanish on reals"),
-    "wgan-gp": Trial(
+    "wgan-gp": BenchmarkRecipe(
         replace(points, objective="wasserstein", d_steps=5, penalties=Penalties(wgan_gp=w(0.1)),
                 optimizer=replace(points.optimizer, beta1=0.5, beta2=0.9)),
         WGAN_GP, "the authors' toy settings: five updates of D, weight 0.1", steps=1_000),
-    "r3gan": Trial(
+    "r3gan": BenchmarkRecipe(
         replace(points, objective="relativistic-pairing", penalties=Penalties(r1=w(0.1), r2=w(0.1))),
         R3GAN, "the loss alone, on the protocol's networks: D compares pairs, R1 and R2"),
-    "disconnected": Trial(
+    "disconnected": BenchmarkRecipe(
         disconnected,
         R3GAN, "its loss and its falling penalties, rates that fall to zero, an average of the weights, and "
         "networks for data in pieces (trainer/networks/disconnected.py)", steps=8_000),
 }
 DIGITS = {
-    "dcgan": Trial(
+    "dcgan": BenchmarkRecipe(
         digits,
         DCGAN, "the protocol's own baseline, at 16 pixels", steps=3_000),
-    "pacdcgan2": Trial(
+    "pacdcgan2": BenchmarkRecipe(
         packed(digits, 2),
         PACGAN, "D judges packs of two", steps=3_000),
-    "pacdcgan4": Trial(
+    "pacdcgan4": BenchmarkRecipe(
         packed(digits, 4),
         PACGAN, "packs of four", steps=3_000),
-    "r3gan": Trial(
+    "r3gan": BenchmarkRecipe(
         pairing,
         R3GAN, "its loss and its schedules on DCGAN's networks, without BatchNorm in D", steps=3_000),
 }
 # fmt: on
+
+PROTOCOLS: dict[str, Protocol] = {"ring": RING, "grid": GRID, "digits": StackedDigits()}
+RECIPES: dict[str, Mapping[str, BenchmarkRecipe]] = {"ring": POINTS, "grid": POINTS, "digits": DIGITS}

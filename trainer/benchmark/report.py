@@ -1,4 +1,4 @@
-"""The table of a benchmark: what was measured, beside what the literature reports."""
+"""The table of a benchmark: the measured figures, and those of the literature."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.benchmark.figures import Figures
-from trainer.benchmark.protocol import Protocol
+from trainer.benchmark.protocol import Figures, Protocol
 from trainer.benchmark.results import Result
 
 HEADER = (
@@ -27,41 +26,41 @@ DIGITS = {"modes": 1, "high_quality": 2, "reverse_kl": 4, "cpu_s": 0}  # after t
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over trainings with its standard error; None: one training tells no error."""
+    """A mean over trials with its standard error; None: of one trial there is none."""
 
     mean: float
     error: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """Estimate from independent trainings."""
+        """Estimate from independent trials."""
         error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         return cls(float(np.mean(values)), error)
 
     def text(self, digits: int) -> str:
-        """Write it with so many digits after the point."""
+        """Return it with so many digits after the point."""
         return f"{self.mean:.{digits}f}" + ("" if self.error is None else f" ± {self.error:.{digits}f}")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the trainings of one recipe came to."""
+    """The results of one recipe over its seeds."""
 
     seeds: int
     steps: int
     modes: Estimate
     complete: int
-    """Trainings that hold all modes."""
+    """Trials that have all modes."""
     high_quality: Estimate | None
     """In percent."""
     worst: float | None
-    """The high-quality share of the worst training, in percent."""
+    """The high-quality share of the worst trial, in percent."""
     reverse_kl: Estimate
     cpu_s: Estimate
 
     @classmethod
     def of(cls, results: Sequence[Result], modes: int) -> Summary:
-        """Summarise the trainings of one recipe on a protocol of so many modes."""
+        """Summarize the trials of one recipe on a protocol with so many modes."""
         figures = [result.figures for result in results]
         shares = [100 * f.high_quality for f in figures if f.high_quality is not None]
         return cls(
@@ -76,7 +75,7 @@ class Summary:
         )
 
     def cells(self) -> tuple[str, ...]:
-        """Write it as a table has it, without the recipe's name."""
+        """Return its row of the table, without the name of the recipe."""
         written = {name: e.text(n) if (e := getattr(self, name)) else "" for name, n in DIGITS.items()}
         return (
             f"{self.steps:,}",
@@ -91,7 +90,7 @@ class Summary:
 
 
 def table(protocol: Protocol, summaries: Mapping[str, Summary], data: Figures) -> str:
-    """Return the results as Markdown: the data's own figures first, the literature's last."""
+    """Return a Markdown table: the figures of the data itself, of the recipes, and of the literature."""
     own = "" if data.high_quality is None else f"{100 * data.high_quality:.2f}"
     lines = [HEADER, ("---",) * len(HEADER)]
     lines += [("the data itself", "", "", str(data.modes), "", own, "", f"{data.reverse_kl:.4f}", "")]
@@ -104,5 +103,5 @@ def table(protocol: Protocol, summaries: Mapping[str, Summary], data: Figures) -
 
 
 def as_line(cells: Iterable[str]) -> str:
-    """Write one row of a table."""
+    """Return one row of a Markdown table."""
     return "| " + " | ".join(cells) + " |"

@@ -1,7 +1,7 @@
-"""What is kept of each training, so that a benchmark that was killed goes on with the trainings that it lacks.
+"""The stored result of each trial, so that a benchmark that was killed runs only the trials without a result.
 
-OUT/<protocol>/<recipe>/seed-003.json   the figures, and what they are figures of; written last
-OUT/<protocol>/<recipe>/seed-003.npy    the samples that a picture shows
+OUT/<protocol>/<recipe>/seed-003.json   the figures, and the settings that they are valid for; written last
+OUT/<protocol>/<recipe>/seed-003.npy    the samples of the picture
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from shards.atomic_files import write_atomically
-from trainer.benchmark.figures import Figures
-from trainer.benchmark.protocol import Samples
+from trainer.benchmark.protocol import Figures, Samples
 from trainer.core.fields import Refused
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training."""
+    """One training of a recipe on a protocol with a seed."""
 
     protocol: str
     recipe: str
@@ -30,16 +29,16 @@ class Trial:
     steps: int
 
     def file(self, out: Path, suffix: str = ".json") -> Path:
-        """Return where its results lie."""
+        """Return the file of its results."""
         return out / self.protocol / self.recipe / f"seed-{self.seed:03d}{suffix}"
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one training."""
+    """The result of one trial."""
 
     identity: str
-    """Hash of the settings."""
+    """Hash of the settings: a result of other settings is refused."""
     steps: int
     """Updates of G."""
     weights: str
@@ -49,22 +48,22 @@ class Result:
     """Seconds of one core; the only number here that another run of the same seed may change."""
 
 
-def write(job: Trial, out: Path, result: Result, samples: Samples) -> None:
-    """Keep a result, and the samples before it."""
-    job.file(out).parent.mkdir(parents=True, exist_ok=True)
+def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> None:
+    """Store the samples, then the result, which marks the trial as done."""
+    trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
-    write_atomically(job.file(out, ".npy"), content.getvalue())
-    write_atomically(job.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+    write_atomically(trial.file(out, ".npy"), content.getvalue())
+    write_atomically(trial.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
 
 
-def read(job: Trial, out: Path, identity: str) -> Result | None:
-    """Return what is kept of a training; None: nothing.
+def read_result(trial: Trial, out: Path, identity: str) -> Result | None:
+    """Return the stored result of a trial; None: there is none.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
     """
-    path = job.file(out)
+    path = trial.file(out)
     try:
         values: dict[str, Any] = json.loads(path.read_text())
         result = Result(**values | {"figures": Figures(**values["figures"])})
@@ -72,15 +71,15 @@ def read(job: Trial, out: Path, identity: str) -> Result | None:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
-    if (result.identity, result.steps) != (identity, job.steps):
+    if (result.identity, result.steps) != (identity, trial.steps):
         raise Refused(
-            f"{path} holds a training of {result.steps:,} steps, and the one asked for has {job.steps:,} or other "
+            f"{path} holds a training of {result.steps:,} steps, and the one asked for has {trial.steps:,} or other "
             "settings: name another --out, or remove the file"
         )
     return result
 
 
-def read_samples(job: Trial, out: Path) -> Samples:
-    """Return the samples that are kept of a finished training."""
-    samples: Samples = np.load(job.file(out, ".npy"))
+def read_samples(trial: Trial, out: Path) -> Samples:
+    """Return the stored samples of a finished trial."""
+    samples: Samples = np.load(trial.file(out, ".npy"))
     return samples

@@ -1,4 +1,4 @@
-"""One training of a benchmark: the trainer's own step, on data that is drawn in place of read."""
+"""Train one trial: the trainer's own step, on data that is drawn instead of read from shards."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from trainer.sampling.sampler import Sampler
 CPU = torch.device("cpu")
 
 
-def real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
-    """Draw the reals of one micro-batch: a function of the seed and of where they stand."""
+def draw_real(protocol: Protocol, config: Config, images_seen: int, micro_batch: int) -> torch.Tensor:
+    """Draw the reals of one micro-batch, which depend only on the seed and their place."""
     return protocol.draw(philox(config.seed, "real", images_seen, micro_batch), config.micro_batch_size)
 
 
 def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     """Yield for each step the micro-batches of each of D's updates, without end."""
-    drawer, draws = RandomInputs(config), Draws(config.seed, 0)
+    random_inputs, draws = RandomInputs(config), Draws(config.seed, 0)
     unknown = torch.full((config.micro_batch_size,), -1)
 
     def batch(images_seen: int, j: int) -> Batch:
-        latent, extra = drawer(draws, unknown, images_seen, j)
-        return Batch(j, images_seen, real(protocol, config, images_seen, j), latent, extra, 0)
+        latent, extra = random_inputs(draws, unknown, images_seen, j)
+        return Batch(j, images_seen, draw_real(protocol, config, images_seen, j), latent, extra, 0)
 
     first = 0
     while True:
@@ -46,31 +46,31 @@ def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
         first += config.step_images
 
 
-def never() -> bool:
-    """Ask for no stop: a training that is killed begins again."""
+def never_stop() -> bool:
+    """Return False: a trial is never stopped to save; a killed one begins again."""
     return False
 
 
 def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
-    """Train for so many updates of G; every bit of the state follows from the arguments."""
+    """Train for so many updates of G; the arguments determine every bit of the state."""
     state = create_state(config, "", CPU)
     step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
     for batches in islice(updates(protocol, config), steps):
-        step(batches, never)
+        step(batches, never_stop)
         state.images_seen += config.step_images
         update_average(list(state.ema.values()), weights, config.step_images, state.images_seen, config.optimizer)
     return state
 
 
 @torch.no_grad()
-def paint(config: Config, state: TrainState, num: int) -> Samples:
-    """Paint with the averaged generator; sample i is a function of the weights, the seed and i alone."""
+def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
+    """Generate samples with the averaged generator; sample i depends only on the weights, the seed and i."""
     sampler = Sampler(config, CPU)
     sampler.load(state.ema)
     latents = (sampler.latent(i, (config.seed, "benchmark")) for i in range(num))
-    painted = [
+    generated = [
         sampler.generator(sampler.bring(Latent.cat(sampler.padded(group))))[: len(group)]
         for group in batched(latents, config.micro_batch_size)
     ]
-    return torch.cat(painted).numpy().astype(np.float32)
+    return torch.cat(generated).numpy().astype(np.float32)

@@ -1,1 +1,1 @@
-"""The sentinel: it looks at what the generator paints while it trains, says whether it has collapsed, and why."""
+"""The collapse monitor: it measures images of the generator during training, and says how healthy the run is."""

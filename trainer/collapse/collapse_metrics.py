@@ -1,4 +1,4 @@
-"""What can be seen of collapse in painted pictures: their diversity against the data's own.
+"""Signs of collapse in generated images: their diversity against the data's own.
 
 No file and no extractor is needed: pictures are described by colour, contrast and fine texture on a grid of 8 × 8
 cells. That is cheap, the same for any data, and enough to tell many pictures from variations of a few.
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
 from trainer.metrics.ms_ssim import WINDOW, pair_similarities
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
-MOST = 256  # pictures at each look
+MOST_IMAGES = 256  # pictures at each look
 CELLS = 8
 SIDE = 64  # larger pictures are made smaller first: the eye that tells many from few needs no more, and a look is quick
 NEIGHBOURS = 5
@@ -25,16 +25,16 @@ Features = Float[Tensor, "n d"]
 
 
 class CollapseMetrics:
-    """Compares any painted pictures with the data.
+    """Compares generated images with the data.
 
     Args:
         pictures: of the data, (2 n, h, w, 3) bytes: the first half is the reference, the second half stands beside the
-            painted ones, as what a perfect generator would paint.
+            generated ones, as what a perfect generator would give.
         labels: (2 n,) their classes.
     """
 
-    def __init__(self, pictures: Pictures, labels: npt.NDArray[np.int64]) -> None:
-        pictures = small(pictures)
+    def __init__(self, pictures: Images, labels: npt.NDArray[np.int64]) -> None:
+        pictures = shrink(pictures)
         self.number = len(pictures) // 2
         self.labels, self.own_labels = labels[: self.number], labels[self.number :]
         parts = describe(pictures[: self.number])
@@ -44,31 +44,31 @@ class CollapseMetrics:
         self.own_variety, self.own_similarity = self.variety(own), similarity(pictures[self.number :])
         self.own_coverage, self.own_distance = self.coverage(own), self.distance(own) or 1.0
 
-    def __call__(self, fake: Pictures) -> dict[str, float]:
-        """Return the evidence; a generator that paints as the data are has about the values in brackets.
+    def __call__(self, fake: Images) -> dict[str, float]:
+        """Return the evidence; a generator that matches the data has about the values in brackets.
 
         diversity (1): how many different pictures there are, the data's own being 1: Vendi scores (Friedman and Dieng
         2023) with a Gaussian kernel half as wide as the data is. similarity (0): mean MS-SSIM between pairs, less the
-        data's own (Odena et al. 2017). coverage (1): the share of reals with a painted picture among their neighbours
-        (Naeem et al. 2020), against the data's own. strangeness (1): the median distance to the nearest real, against
-        the data's own. classes (0): the total variation between the classes of the nearest reals and the data's.
+        data's own (Odena et al. 2017). coverage (1): the share of reals with a generated image among their neighbours
+        (Naeem et al. 2020), against the data's own. distance_to_data (1): the median distance to the nearest real,
+        against the data's own. classes (0): the total variation between the classes of the nearest reals and the data.
 
         Args:
             fake: (n, h, w, 3) bytes, as many as `number`.
         """
-        fake = small(fake)
+        fake = shrink(fake)
         features = self.features(fake)
         evidence = {
             "diversity": self.variety(features) / self.own_variety,
             "similarity": similarity(fake) - self.own_similarity,
             "coverage": self.coverage(features) / self.own_coverage if self.own_coverage else 1.0,
-            "strangeness": self.distance(features) / self.own_distance,
+            "distance_to_data": self.distance(features) / self.own_distance,
         }
         if len(set(self.labels.tolist())) > 1:
             evidence["classes"] = self.class_distance(features)
         return evidence
 
-    def features(self, pictures: Pictures) -> Features:
+    def features(self, pictures: Images) -> Features:
         """Describe pictures, each part in units of its spread over the reference."""
         parts = zip(describe(pictures), self.scales, strict=True)
         return torch.cat([part / scale for part, scale in parts], 1)
@@ -89,10 +89,10 @@ class CollapseMetrics:
         return float(distances(features, self.reference).amin(1).median())
 
     def class_distance(self, features: Features) -> float:
-        """Return the total variation between the classes that are painted and those that the data has."""
-        painted = self.labels[distances(features, self.reference).argmin(1).numpy()]
+        """Return the total variation between the classes of the generated images and those of the data."""
+        generated = self.labels[distances(features, self.reference).argmin(1).numpy()]
         kinds = np.unique(self.labels)
-        shares = [(labels[:, None] == kinds).mean(0) for labels in (painted, self.labels)]
+        shares = [(labels[:, None] == kinds).mean(0) for labels in (generated, self.labels)]
         return 0.5 * float(np.abs(shares[0] - shares[1]).sum())
 
 
@@ -101,7 +101,7 @@ def distances(a: Features, b: Features) -> Float[Tensor, "n m"]:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def small(pictures: Pictures) -> Pictures:
+def shrink(pictures: Images) -> Images:
     """Bring pictures to no more than SIDE pixels of height and width, by the means of areas."""
     if pictures.shape[1] <= SIDE:
         return pictures
@@ -109,7 +109,7 @@ def small(pictures: Pictures) -> Pictures:
     return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def describe(pictures: Pictures) -> list[Features]:
+def describe(pictures: Images) -> list[Features]:
     """Describe cells in float64 by their colours (n, 192), contrasts (n, 64) and fine textures (n, 64)."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 127.5 - 1
     colour = adaptive_avg_pool2d(x, CELLS)
@@ -119,6 +119,6 @@ def describe(pictures: Pictures) -> list[Features]:
     return [part.flatten(1) for part in (colour, contrast, texture)]
 
 
-def similarity(pictures: Pictures) -> float:
+def similarity(pictures: Images) -> float:
     """Return the mean MS-SSIM of pairs of pictures; 0 where they are too small for it."""
     return float(pair_similarities(pictures).mean()) if pictures.shape[1] >= WINDOW else 0.0

@@ -29,19 +29,19 @@ class CollapseMonitor:
 
     def __call__(self, state: MonitorState, images_seen: int) -> tuple[MonitorState, dict[str, float]]:
         """Measure and judge; return the state from here on, and the columns of a row."""
-        seen = on_main(self.world, self.measure)
+        measured = on_main(self.world, self.measure)
         logistic = OBJECTIVES[self.config.objective].logistic
-        following, evidence = state.look(seen, images_seen, logistic)
-        if following.state > following.before:
+        following, evidence = state.add_measurement(measured, images_seen, logistic)
+        if following.health > following.previous_health:
             self.alert(following, evidence)
-        columns = {f"sentinel/{name}": value for name, value in evidence.items()}
-        return following, columns | {"sentinel/state": float(following.state)}
+        columns = {f"collapse/{name}": value for name, value in evidence.items()}
+        return following, columns | {"collapse/health": float(following.health)}
 
     def policy(self, state: MonitorState) -> Policy:
         """Return what is to be done about a run: no more than to tell, while it has not collapsed or diverged."""
-        return self.config.sentinel.policy if state.state >= Health.COLLAPSED else "tell"
+        return self.config.collapse.policy if state.health >= Health.COLLAPSED else "tell"
 
 
 def in_words(state: MonitorState) -> str:
-    """Return what the sentinel holds of a run."""
-    return Health(state.state).name.lower()
+    """Return what the collapse monitor holds of a run."""
+    return Health(state.health).name.lower()

@@ -95,7 +95,7 @@ def next_change(config: Config, changes: str, before: int) -> str:
     Args:
         config: the settings in force.
         changes: of the settings.
-        before: roll-backs that the sentinel has asked for before.
+        before: roll-backs that the collapse monitor has asked for before.
     """
     names = parse_changes(changes)
     turn = [names[(before + k) % len(names)] for k in range(len(names))]

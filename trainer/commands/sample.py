@@ -1,4 +1,4 @@
-"""`sample` paints pictures with a trained generator, `interpolate` the way from one to the next."""
+"""`sample` generates pictures with a trained generator, `interpolate` the way from one to the next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
 from trainer.sampling.image_files import check_parent, write
-from trainer.sampling.sampler import Pictures, grid
+from trainer.sampling.sampler import Images, grid
 
 NUM = 64
 PALETTE_PIXELS = 1 << 20  # from which the colours of a GIF are chosen
@@ -28,7 +28,7 @@ MOST_FPS = 50  # what browsers show of a GIF
 
 @dataclass(frozen=True)
 class Sample:
-    """Paint pictures with a checkpoint's averaged generator: one grid, or a file each."""
+    """Generate pictures with a checkpoint's averaged generator: one grid, or a file each."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -39,12 +39,12 @@ class Sample:
     seed: int | None = None
     """Names the noise; picture i is the same whatever --num; default: 0."""
     seeds: str | None = None
-    """In place of --num and --seed: such as 0-15,42. Picture s is the same whatever else is painted."""
+    """In place of --num and --seed: such as 0-15,42. Picture s is the same whatever else is generated."""
     files: bool = False
     """Write seed0042.png and so on into the folder --out; without --seeds: of the seeds from 0 to --num - 1."""
     force: bool = False
     """Replace pictures that are there, and write into a folder that holds other things."""
-    brush: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
+    options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Interpolate:
     out: Path
     """The film to write: way.gif (256 colours in all) or way.webp."""
     seeds: str = "0-3"
-    """The pictures to pass, such as 1,2,3 or 0-15,42; they are those that `sample --seeds` paints."""
+    """The pictures to pass, such as 1,2,3 or 0-15,42; they are those that `sample --seeds` generates."""
     steps: int = 30
     """Pictures from each to the next."""
     fps: float = 20.0
@@ -67,14 +67,14 @@ class Interpolate:
     """Show so many ways across and down; each passes seeds of its own, that follow those of the way before."""
     quality: int | None = None
     """Of a .webp, from 1 to 100; default: lossless."""
-    brush: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
+    options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
 
 
 def run_sample(args: Sample) -> Outcome:
-    """Paint pictures.
+    """Generate pictures.
 
     Raises:
-        Refused: it cannot be done; nothing was painted.
+        Refused: it cannot be done; nothing was generated.
     """
     if args.seeds is not None and (args.num, args.seed) != (None, None):
         raise Refused("--seeds says which pictures, and how many: leave --num and --seed out")
@@ -91,30 +91,30 @@ def run_sample(args: Sample) -> Outcome:
         raise Refused(f"--out must be a picture such as grid.png, but is {args.out}; with --files it is a folder")
     check_parent(args.out)
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
-    trained = TrainedGenerator(args.run, args.brush)
+    trained = TrainedGenerator(args.run, args.options)
     pictures = trained.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*trained.seeded(seeds)])
-    write(args.out, picture_file(grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
-    print(f"{len(pictures)} pictures painted at {trained.images_seen:,} images seen: {args.out}")
+    write(args.out, encode_image(grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
+    print(f"{len(pictures)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
 
 def sample_files(args: Sample, seeds: Sequence[int]) -> Outcome:
-    """Paint each seed's picture into a file of its own."""
+    """Generate each seed's picture into a file of its own."""
     seeds = list(dict.fromkeys(seeds))  # one file each
     paths = [args.out / f"seed{seed:04d}.png" for seed in seeds]
     if args.out.is_file():
         raise Refused(f"--out must be a folder with --files, but {args.out} is a file")
     if not args.force:
         check_folder(args.out, paths)
-    trained = TrainedGenerator(args.run, args.brush)
+    trained = TrainedGenerator(args.run, args.options)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"the folder {args.out} cannot be made: {error.strerror}") from error
     pictures = (picture for some in trained.seeded(seeds) for picture in some)
     for path, picture in zip(paths, pictures, strict=True):
-        write(path, picture_file(picture, path))
-    print(f"{len(paths)} pictures painted at {trained.images_seen:,} images seen, in {args.out}")
+        write(path, encode_image(picture, path))
+    print(f"{len(paths)} pictures generated at {trained.images_seen:,} images seen, in {args.out}")
     return Outcome.FINISHED
 
 
@@ -134,10 +134,10 @@ def check_folder(folder: Path, paths: Sequence[Path]) -> None:
 
 
 def run_interpolate(args: Interpolate) -> Outcome:
-    """Paint a film.
+    """Generate a film.
 
     Raises:
-        Refused: it cannot be done; nothing was painted.
+        Refused: it cannot be done; nothing was generated.
     """
     kind, seeds = args.out.suffix.lower(), parse_seeds(args.seeds)
     if kind not in (".gif", ".webp"):
@@ -152,7 +152,7 @@ def run_interpolate(args: Interpolate) -> Outcome:
         raise Refused(f"--fps must be from 0.1 to {MOST_FPS}, but is {args.fps:g}")
     if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
         raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
-    trained = TrainedGenerator(args.run, args.brush)
+    trained = TrainedGenerator(args.run, args.options)
     span = max(seeds) - min(seeds) + 1
     stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
     ways = np.stack([trained.way(stop, args.steps, args.loop) for stop in stops], axis=1)
@@ -161,11 +161,11 @@ def run_interpolate(args: Interpolate) -> Outcome:
         write(args.out, gif(frames, args.fps, args.loop))
     else:
         write(args.out, webp(frames, args.fps, args.loop, args.quality))
-    print(f"{len(frames)} pictures painted at {trained.images_seen:,} images seen: {args.out}")
+    print(f"{len(frames)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
 
-def picture_file(picture: Pictures, path: Path) -> bytes:
+def encode_image(picture: Images, path: Path) -> bytes:
     """Encode a picture (h, w, 3) as the suffix of its path says."""
     file = io.BytesIO()
     try:
@@ -175,7 +175,7 @@ def picture_file(picture: Pictures, path: Path) -> bytes:
     return file.getvalue()
 
 
-def gif(frames: Pictures, fps: float, loop: bool) -> bytes:
+def gif(frames: Images, fps: float, loop: bool) -> bytes:
     """Encode a film with the 256 colours that fit all of it best, so that nothing flickers."""
     pixels = frames.reshape(1, -1, 3)
     palette = Image.fromarray(pixels[:, :: -(-pixels.shape[1] // PALETTE_PIXELS)]).quantize(256)
@@ -186,7 +186,7 @@ def gif(frames: Pictures, fps: float, loop: bool) -> bytes:
     return file.getvalue()
 
 
-def webp(frames: Pictures, fps: float, loop: bool, quality: int | None) -> bytes:
+def webp(frames: Images, fps: float, loop: bool, quality: int | None) -> bytes:
     """Encode a film, without loss if no quality is given."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = io.BytesIO()

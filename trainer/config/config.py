@@ -13,9 +13,9 @@ from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.compatibility import problems
 from trainer.config.groups import (
     CheckpointSettings,
+    CollapseSettings,
     MetricsSettings,
     OptimizerSettings,
-    SentinelSettings,
     TrackingSettings,
 )
 from trainer.core.fields import Refused, check_limits, group, identity, operational
@@ -62,7 +62,7 @@ class Config:
     penalties: Penalties = group(Penalties)
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
-    sentinel: SentinelSettings = group(SentinelSettings)
+    collapse: CollapseSettings = group(CollapseSettings)
     anchor_every_images: int = identity(64_000, "[1, inf)")
     """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
     init_from: Path | None = operational(None)
@@ -95,13 +95,13 @@ class Config:
     log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
     sample_every_images: int = operational(64_000, "[1, inf)")
-    """Paint the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
+    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
     checkpoint_every_images: int = operational(64_000, "[1, inf)")
     """Save the state each time so many pictures were seen."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
-    """Roll back so often after NaN or Inf, or a collapse if sentinel.policy says so; then stop."""
+    """Roll back so often after NaN or Inf, or a collapse if collapse.policy says so; then stop."""
     stall_after_s: float = operational(300.0, "[1, inf)")
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
@@ -125,6 +125,7 @@ class Config:
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""
         wanted = self.total_images if self.epochs is None else self.epochs * samples
+        # Rounded up: the last step is a whole one.
         return -(-wanted // self.step_images) * self.step_images
 
     def check(self) -> None:
@@ -139,7 +140,7 @@ class Config:
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}; "
                 f"try --batch-size {-(-self.batch_size // self.micro_batch_size) * self.micro_batch_size}"
             )
-        for part in (self.network, self.sentinel, self.metrics, self.tracking):
+        for part in (self.network, self.collapse, self.metrics, self.tracking):
             if problem := part.check():
                 raise Refused(problem)
         for problem in problems(self):

@@ -7,9 +7,9 @@ from typing import Literal
 
 from trainer.core.fields import identity, operational
 
-NOT_IN_PROJECTS = "/\\#?%:"
+FORBIDDEN_IN_PROJECT = "/\\#?%:"
 MOST_LETTERS = 128
-LEAST = 32  # training pictures: of fewer, nothing can be said
+LEAST_IMAGES = 32  # training pictures: of fewer, nothing can be said
 CHANGES = "learning-rate", "penalty", "augmentation", "packing", "draws"
 Policy = Literal["tell", "stop", "roll-back"]
 
@@ -108,18 +108,18 @@ class TrackingSettings:
 
     def check(self) -> str | None:
         """Return what W&B would refuse, which would keep every row from it, or None."""
-        if odd := sorted({*self.project} & {*NOT_IN_PROJECTS}):
+        if odd := sorted({*self.project} & {*FORBIDDEN_IN_PROJECT}):
             return f"tracking.project must not hold {' '.join(odd)}, but is {self.project!r}"
         long = [name for name in ("project", "name", "group") if len(getattr(self, name) or "") > MOST_LETTERS]
         return f"tracking.{long[0]} must have at most {MOST_LETTERS} letters" if long else None
 
 
 @dataclass(frozen=True)
-class SentinelSettings:
+class CollapseSettings:
     """How the run is watched for collapse, and what happens then."""
 
     every_images: int = identity(32_000, "[0, inf)")
-    """Look at what the generator paints each time so many pictures were seen; 0, or fewer than 32 pictures: never."""
+    """Measure images of the generator each time so many pictures were seen; 0, or fewer than 32 pictures: never."""
     policy: Policy = operational("tell")
     """tell: alert, and train on; stop: save, and end; roll-back: go back to the last healthy anchor, and go on from
     there with other draws and with what the changes say, max_rollbacks times in all."""
@@ -130,8 +130,8 @@ class SentinelSettings:
         """Return what is wrong with these settings, or None."""
         names = parse_changes(self.changes)
         if odd := [name for name in names if name not in CHANGES]:
-            return f"sentinel.changes: there is no change {odd[0]!r}; there are {', '.join(CHANGES)}"
-        return None if names else f"sentinel.changes names none: at least one of {', '.join(CHANGES)}"
+            return f"collapse.changes: there is no change {odd[0]!r}; there are {', '.join(CHANGES)}"
+        return None if names else f"collapse.changes names none: at least one of {', '.join(CHANGES)}"
 
 
 def parse_changes(changes: str) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import MISSING, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
-from command_line.arguments import expand
+from command_line.arguments import expand_user
 from trainer.core.limits import Limits
 
 T = TypeVar("T")
@@ -79,6 +79,7 @@ def identity_settings(settings: Any) -> dict[str, Any]:
 
 def identity_hash(settings: Any) -> str:
     """Return the SHA-256 of the identity settings, as hex digits."""
+    # Sorted by name: the order of declaration is no setting.
     canonical = json.dumps(identity_settings(settings), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -158,9 +159,10 @@ def convert(value: Any, hint: Any, where: str) -> Any:
             return float(value)
         elif option is Path and isinstance(value, str):
             try:
-                return expand(value)
+                return expand_user(value)
             except ValueError as error:
                 raise Refused(f"{where}: {error}") from None
+        # Not isinstance: True is an int to Python, and would pass for 1.
         elif type(value) is option:
             return value
     expected = " or ".join(describe(option) for option in options)

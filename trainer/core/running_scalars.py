@@ -13,9 +13,10 @@ RunningScalars = dict[str, Tensor]
 
 
 @contextmanager
-def finite_only(memory: RunningScalars) -> Iterator[None]:
+def finite_only(scalars: RunningScalars) -> Iterator[None]:
     """Undo what becomes of a scalar inside if it is not finite, as after an fp16 overflow in a forward pass."""
-    before = {name: value.clone() for name, value in memory.items()}
+    before = {name: value.clone() for name, value in scalars.items()}
     yield
-    for name, value in memory.items():
+    for name, value in scalars.items():
+        # On the device, without asking the host, which would wait for it.
         value.copy_(torch.where(torch.isfinite(value), value, before[name]))

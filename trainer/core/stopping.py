@@ -8,7 +8,7 @@ import signal
 from enum import IntEnum
 from types import FrameType
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 
 # By people, schedulers and shells; SIGHUP comes when a terminal is closed, SIGXCPU at a limit of CPU time, SIGALRM from
 # what limits time otherwise, SIGPWR when power fails or a container is halted.
@@ -54,7 +54,7 @@ class StopRequest:
 
     def install(self) -> None:
         """Handle the signals from here on."""
-        for number in answerable(REQUESTS):
+        for number in signals_to_handle(REQUESTS):
             signal.signal(number, self.receive)
         faulthandler.register(signal.SIGQUIT, file=2, all_threads=True, chain=True)
 

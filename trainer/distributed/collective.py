@@ -20,6 +20,7 @@ def on_main(world: World, act: Callable[[], T] | None) -> T:
     Raises:
         Refused: on every process, if the main process was refused.
     """
+    # Result and refusal travel together: if rank 0 is refused, no rank waits for a result for ever.
     box: list[Any] = [None, None]
     if world.main:
         assert act is not None

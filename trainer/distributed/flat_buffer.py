@@ -20,6 +20,7 @@ class FlatLayout:
         self.network = network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device, self.dtype = self.parameters[0].device, self.parameters[0].dtype
+        # BatchNorm layers write into this object's tensor during forward passes; `finish` copies it from there.
         self.statistics = BatchStatistics(network, self.device)
         self.scalars = scalars
         self.with_gradients = with_gradients
@@ -39,11 +40,13 @@ class FlatBuffer:
         if layout.with_gradients:
             offset = 0
             for p in layout.parameters:
+                # channels_last weights have channels_last gradients, else the optimizer would copy them at each step.
                 self.views.append(torch.as_strided(self.flat, p.size(), p.stride(), offset))
                 offset += p.numel()
 
     def attach(self) -> None:
         """Let this buffer's gradients be the `.grad` of the network's parameters."""
+        # Views are empty where DDP carries the gradients: then `.grad` is left alone.
         for parameter, view in zip(self.layout.parameters, self.views, strict=False):
             parameter.grad = view
 

@@ -49,6 +49,7 @@ class ExactReduction:
         ranks = range(world.size)
         self.subtrees_of = [subtrees(self.root, world.share_of(rank, micro_batches)) for rank in ranks]
         self.slice_of = [slice(s.start, s.stop) for s in (world.share_of(rank, layout.numel) for rank in ranks)]
+        # Every rank completes 1/N of the buffer: no rank is a bottleneck, and the traffic is that of a ring all-reduce.
         mine = self.slice_of[world.rank]
         self.received = {
             node: torch.empty(mine.stop - mine.start, device=layout.device, dtype=layout.dtype)
@@ -76,7 +77,7 @@ class ExactReduction:
             if last == node[0] and split(parent) == ((left, last), node) and in_tree(parent, self.root):
                 sibling = self.partial_sums.pop((left, last))
                 self.partial_sums.pop(node)
-                sibling.flat.add_(buffer.flat)
+                sibling.flat.add_(buffer.flat)  # left + right, in the order of the tree
                 self.free.append(buffer)
                 self.add(parent, sibling)
                 return

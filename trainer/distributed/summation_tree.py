@@ -16,6 +16,8 @@ Node = tuple[int, int]  # the micro-batches first..last-1 below a node of the tr
 def split(node: Node) -> tuple[Node, Node]:
     """Return a node's children: the left one has the largest power of two of leaves that leaves the right one some."""
     first, last = node
+    # Any fixed tree would do. This one makes equal shares of 2, 4, 8 … ranks whole subtrees, which need no exchange
+    # but one: the partial sums.
     middle = first + (1 << ((last - first - 1).bit_length() - 1))
     return (first, middle), (middle, last)
 

@@ -1,4 +1,4 @@
-"""What `trainer evaluate` is told."""
+"""The options of `trainer evaluate`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import tyro
 
 from trainer.core.fields import Refused
 from trainer.core.registry import choose, one_of
+from trainer.evaluation.reference_conventions import CONVENTIONS
 from trainer.extractors import EXTRACTORS
 from trainer.extractors.base import CACHE
-from trainer.extractors.conventions import CONVENTIONS
 from trainer.metrics import METRICS
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure painted pictures against real ones, with intervals, and with real against real beside them."""
+    """Measure generated pictures against real ones, with intervals, and with real against real for comparison."""
 
     subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
     """What is measured: a run, a folder of shards, or a plain folder of pictures."""
@@ -33,23 +33,23 @@ class Evaluate:
     """What turns pictures into features; default: random-vgg, which needs no file."""
     weights: Path | None = None
     """The extractor's file of weights."""
-    like: Annotated[str | None, one_of(CONVENTIONS)] = None
-    """Compute as this other program does, to compare with its numbers."""
+    reference_convention: Annotated[str | None, one_of(CONVENTIONS)] = None
+    """Compute as this other program does, to compare with its published numbers."""
     checkpoint: str | None = None
     """Of the run: its folder's name, its pictures seen, or "best"; default: the newest whole one."""
     seed_set: Literal["report", "select"] = "report"
-    """The noise that is painted from: choose a checkpoint by one set, and report it by the other."""
+    """The noise that pictures are generated from: choose a checkpoint by "select", and report it by "report"."""
     processes: int | None = None
     """Processes on this machine, for the same bits; default: one a GPU, or one a core."""
     json: Path | None = None
     """Write the figures into this file."""
     out: Path | None = None
-    """Write nearest.png into this folder: the painted pictures that lie nearest to real ones, and those beside them."""
+    """Write nearest.png into this folder: the generated pictures nearest to real ones, each beside those."""
     cache: Path = CACHE
     """Where features are kept: those of the data for the next time."""
 
     def check(self) -> None:
-        """Check what needs no look at any picture.
+        """Check what can be checked without opening any picture.
 
         Raises:
             Refused: naming what is wrong.
@@ -62,12 +62,12 @@ class Evaluate:
 
 
 def command_line(args: Evaluate) -> list[str]:
-    """Return the arguments of `python -m trainer` for the same evaluation, wherever it is started."""
-    return ["evaluate", str(args.subject.resolve()), *options(args)]
+    """Return the arguments of `python -m trainer` for the same evaluation, valid in any working folder."""
+    return ["evaluate", str(args.subject.resolve()), *option_words(args)]
 
 
-def options(args: Evaluate) -> Iterator[str]:
-    """Yield the options that are not left to their defaults; paths are absolute."""
+def option_words(args: Evaluate) -> Iterator[str]:
+    """Yield flags and values of all options but the subject that differ from their defaults; paths are absolute."""
     for field in fields(args)[1:]:
         value = getattr(args, field.name)
         if value == field.default:

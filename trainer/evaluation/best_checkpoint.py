@@ -1,4 +1,4 @@
-"""The choice of the best checkpoint, from the figures of the seed set "select" alone."""
+"""Choose the best checkpoint of a run, only from figures on the seed set "select"."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.evaluation.best_record import Best
+from trainer.evaluation.best_record import BestCheckpoint
 from trainer.evaluation.report import Evaluation
-from trainer.evaluation.source import Shards
+from trainer.evaluation.source import ShardImages
 from trainer.runs import journal
 from trainer.runs.checkpoint import find
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 
 
-def choose_best(run: RunFolder, newest: Evaluation) -> Best | None:
-    """Name the best of the checkpoints that are still there, by their figures on the seed set "select".
+def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
+    """Choose and record the best of the checkpoints that still exist, by their figures on the seed set "select".
 
     Args:
         run: with its evaluations.
-        newest: of them; the others are compared in the same column, if they are against the training data as well.
+        newest: the newest evaluation; earlier ones are compared if they have the same column and the same real data.
 
     Returns:
-        None: the run's settings choose by a figure that it does not have, or by none; it is against other data; or no
-            checkpoint that was measured is there any more.
+        None: `newest` lacks the figure that the run's settings choose by, or is against other data than the training
+            data; or no measured checkpoint exists any more.
     """
     config = read_config(run)
+    # Each choice looks at all rows: a better checkpoint may have been pruned since it was recorded as the best.
     wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
-    real = training_data(config)
+    real = training_data_key(config)
     if wanted is None or newest.facts["real"] != real:
         return None
     there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
     candidates = [
-        (distance(wanted.better, row["figures"][wanted.column]), row)
+        (distance_from_best(wanted.better, row["figures"][wanted.column]), row)
         for row in journal.rows(run.evaluations)
         if (row["seed_set"], row["real"]) == ("select", real)
         and row["checkpoint"] in there
@@ -50,21 +51,21 @@ def choose_best(run: RunFolder, newest: Evaluation) -> Best | None:
         return None
     _, row = min(candidates, key=lambda candidate: candidate[0])
     value = float(row["figures"][wanted.column]["value"])
-    best = Best(row["checkpoint"], row["images_seen"], wanted.column, value)
+    best = BestCheckpoint(row["checkpoint"], row["images_seen"], wanted.column, value)
     write_atomically(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
     return best
 
 
-def training_data(config: Config) -> str | None:
-    """Return what evaluations against the run's own data have as "real"; None: that data is gone."""
+def training_data_key(config: Config) -> str | None:
+    """Return the "real" of evaluations against the training data; None: that data is gone."""
     try:
-        return "/".join(Shards(Index.open(config.data), "train").key) if config.data else None
+        return "/".join(ShardImages(Index.open(config.data), "train").key) if config.data else None
     except DataError:
         return None
 
 
-def distance(better: str, figure: Mapping[str, Any]) -> float:
-    """Return how far a figure is from the best: a number that is lower for a better one."""
+def distance_from_best(better: str, figure: Mapping[str, Any]) -> float:
+    """Return a number that is lower for a better figure; infinite for NaN."""
     value, floor = float(figure["value"]), figure["floor"]
     if better == "data":
         return abs(value - float(floor["value"])) if floor else math.inf
@@ -72,13 +73,13 @@ def distance(better: str, figure: Mapping[str, Any]) -> float:
     return math.inf if math.isnan(found) else found
 
 
-def best_checkpoint(run: RunFolder) -> str:
+def best_checkpoint_name(run: RunFolder) -> str:
     """Return the name of the best checkpoint.
 
     Raises:
         Refused: none was chosen.
     """
-    best = Best.of(run)
+    best = BestCheckpoint.of(run)
     if best is None:
         measure = command("trainer", "evaluate", run.path, "--seed-set", "select", "--checkpoint", "NAME")
         raise Refused(

@@ -1,6 +1,7 @@
-"""The best checkpoint of a run, chosen on one seed set so that it can be reported on another: RUN/best.json.
+"""RUN/best.json: the best checkpoint of a run, chosen on one seed set so that it can be reported on another.
 
-The best of many noisy figures looks better than it is: whoever reports must measure it again, with other noise.
+The best of many noisy figures looks better than it is (selection bias), so a report measures it again with other noise.
+This file is apart from best_checkpoint.py because a training reads it, and must not import all metrics for that.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from trainer.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Best:
-    """Which checkpoint, and why."""
+class BestCheckpoint:
+    """The chosen checkpoint, and the figure that it was chosen by."""
 
     checkpoint: str
     images_seen: int
@@ -21,8 +22,8 @@ class Best:
     value: float
 
     @classmethod
-    def of(cls, run: RunFolder) -> Best | None:
-        """Read best.json; None: nothing was chosen yet."""
+    def of(cls, run: RunFolder) -> BestCheckpoint | None:
+        """Read best.json; None: none is chosen yet."""
         try:
             return cls(**json.loads(run.best.read_text()))
         except (FileNotFoundError, ValueError, TypeError):

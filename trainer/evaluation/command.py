@@ -1,4 +1,4 @@
-"""`trainer evaluate`: how good are the pictures of a run, or of a folder?"""
+"""Run `trainer evaluate`, as one process or as a group of ranks that share the extraction of features."""
 
 from __future__ import annotations
 
@@ -15,64 +15,64 @@ from trainer.distributed.world import World
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.best_checkpoint import choose_best
 from trainer.evaluation.plan import EvaluationPlan
-from trainer.evaluation.prepare import prepare, settled
+from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
 from trainer.launch.local_processes import common, end_with_parent, run_group, wait_for_main
 
 
 def run_evaluate(args: Evaluate) -> Outcome:
-    """Carry out `evaluate`: as one of a group if somebody has started one, else with processes of our own.
+    """Run the command: as a rank if a launcher has started this process as one, else with processes of its own.
 
     Raises:
-        Refused: it cannot be done; nothing was written but features.
+        Refused: it cannot be done; only features in the cache were written.
     """
     end_with_parent()
     try:
         if is_rank():
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            take_gpu(place("LOCAL_RANK", 0))
-            return evaluate(args, World(place("RANK", 0), place("WORLD_SIZE", 1)))
+            select_gpu(rank_variable("LOCAL_RANK", 0))
+            return evaluate_as_rank(args, World(rank_variable("RANK", 0), rank_variable("WORLD_SIZE", 1)))
         refuse_crowd("trainer evaluate")
-        return evaluate_here(args)
+        return evaluate_locally(args)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the features that are there", file=sys.stderr)
         return Outcome.KILLED
 
 
-def place(variable: str, alone: int) -> int:
-    """Return what this process was told of its place; accelerate tells nothing to a process that is alone."""
+def rank_variable(variable: str, alone: int) -> int:
+    """Return a variable of this rank, such as RANK; `alone` where accelerate sets none, for a single process."""
     return int(os.environ.get(variable, alone))
 
 
-def take_gpu(local_rank: int) -> None:
-    """Have "cuda" mean the GPU of this rank, of those that the machine has."""
+def select_gpu(local_rank: int) -> None:
+    """Make "cuda" mean the GPU of this rank."""
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
 
 
-def evaluate_here(args: Evaluate) -> Outcome:
-    """Evaluate with processes of this machine."""
-    args = settled(args)
+def evaluate_locally(args: Evaluate) -> Outcome:
+    """Evaluate with new processes on this machine, or in this one if one is enough."""
+    args = with_checkpoint_name(args)
     size = default_processes() if args.processes is None else args.processes
     if size < 1:
         raise Refused(f"--processes must be positive, but is {size}")
-    plan = prepare(args)
+    plan = plan_evaluation(args)
     size = min(size, plan.parts)
     if size == 1:
-        return conclude(args, plan, World())
-    del plan
+        return finish_evaluation(args, plan, World())
+    del plan  # frees the generator and the extractor: the processes load their own
     return common(run_group(command_line(args), size, wait_for_main)[:1])
 
 
-def evaluate(args: Evaluate, world: World) -> Outcome:
-    """Do one process's part; the main process, which meets all refusals itself, makes the figures of it.
+def evaluate_as_rank(args: Evaluate, world: World) -> Outcome:
+    """Do the part of one rank; rank 0 then measures.
 
-    Whoever is told no checkpoint by its name finds one itself; the main process does what others have not.
+    Rank 0 raises every refusal itself, so the other ranks end quietly: the user gets one message.
     """
     try:
-        args = settled(args)
-        plan = prepare(args, "learn" if world.main else "wait")
+        args = with_checkpoint_name(args)
+        plan = plan_evaluation(args, "learn" if world.main else "wait")
         if world.main:
-            return conclude(args, plan, world)
+            return finish_evaluation(args, plan, world)
         plan.extract(world)
     except Refused:
         if world.main:
@@ -80,8 +80,8 @@ def evaluate(args: Evaluate, world: World) -> Outcome:
     return Outcome.FINISHED
 
 
-def conclude(args: Evaluate, plan: EvaluationPlan, world: World) -> Outcome:
-    """Extract with the others, and measure, show and write."""
+def finish_evaluation(args: Evaluate, plan: EvaluationPlan, world: World) -> Outcome:
+    """Extract with the other ranks, then measure, print and write: what rank 0 does."""
     plan.extract(world)
     evaluation = plan.measure()
     evaluation.show()
@@ -90,15 +90,15 @@ def conclude(args: Evaluate, plan: EvaluationPlan, world: World) -> Outcome:
     if args.json:
         evaluation.write(args.json)
     if args.out:
-        print(f"the nearest real pictures of painted ones: {plan.show_nearest(args.out)}")
+        print(f"the nearest real pictures of generated ones: {plan.write_nearest(args.out)}")
     if plan.run:
         evaluation.record(plan.run)
         if args.seed_set == "select" and (best := choose_best(plan.run, evaluation)):
             print(f"best checkpoint by {best.column}: {best.checkpoint}")
-    plan.forget()
+    plan.remove_generated_features()
     return Outcome.FINISHED
 
 
 def default_processes() -> int:
-    """Return one process a GPU, or one a core."""
+    """Return the number of GPUs, or of cores if there is none."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""From pictures to features, shared among processes by fixed groups."""
+"""Extract features of images; processes share the work by groups of fixed size."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tqdm import tqdm
 from trainer.distributed.numerical_environment import environment
 from trainer.distributed.world import World
 from trainer.evaluation.source import ImageSource, Labels
-from trainer.evaluation.store import Arrays, Group, Store, groups
+from trainer.evaluation.store import Arrays, FeatureStore, ImageGroup, split_groups
 from trainer.extractors import Extractor
-from trainer.extractors.base import usual_device
-from trainer.sampling.sampler import Pictures
+from trainer.extractors.base import default_device
+from trainer.sampling.sampler import Images
 
 SCHEMA = "1"
 
 
 @dataclass(frozen=True)
 class ExtractionTask:
-    """The first `count` pictures of a source, as an extractor sees them.
+    """Extract features of the first `count` images of a source.
 
     Args:
-        source: the pictures.
-        extractor: what turns them into features; None: nothing does, and only pictures are wanted.
-        count: how many.
-        kept: so many of the first ones are wanted as pictures, too.
+        source: of the images.
+        extractor: None: only images are needed, no features.
+        count: how many images.
+        kept: so many of the first images are needed themselves, too.
         cache: the folder of all features.
-        evaluation: that features of painted pictures belong to.
+        evaluation: names the evaluation that features of generated images belong to.
     """
 
     source: ImageSource
@@ -44,56 +44,60 @@ class ExtractionTask:
 
     @property
     def stored(self) -> int:
-        """Pictures that lie beside the features: only those that are dear to make again."""
+        """How many images are stored beside the features: only generated ones, which are expensive to make again."""
         return self.kept if self.source.count is None else 0
 
     @cached_property
-    def store(self) -> Store:
-        """Where the features lie. Bits hold for one environment, so what they depend on of it is in the key."""
+    def store(self) -> FeatureStore:
+        """The store of the features. Its key includes the numerical environment, because the bits depend on it."""
         label = self.extractor.label if self.extractor else "pictures"
-        here = environment(usual_device())
+        here = environment(default_device())
         place = (PIL.__version__, *(str(here[name]) for name in ("device", "instructions", "torch", "cudnn")))
         evaluation = self.evaluation if self.source.count is None else ""
         key = (SCHEMA, *self.source.key, label, str(self.stored), *place)
-        return Store(self.cache, *key, evaluation=evaluation)
+        return FeatureStore(self.cache, *key, evaluation=evaluation)
 
-    def compute(self, group: Group) -> Arrays:
-        """Compute one part.
+    def compute(self, group: ImageGroup) -> Arrays:
+        """Compute one group.
 
         Raises:
-            Refused: a picture cannot be had.
+            Refused: an image cannot be read.
         """
-        pictures = self.source.pictures(group.rows)
-        arrays: Arrays = {"pictures": pictures[: max(0, self.stored - group.start)]}
+        images = self.source.images(group.rows)
+        arrays: Arrays = {"pictures": images[: max(0, self.stored - group.start)]}
         if self.extractor:
-            seen = self.extractor(pictures)
+            seen = self.extractor(images)
             arrays["features"] = seen.features
             if seen.probabilities is not None:
                 arrays["probabilities"] = seen.probabilities
         return arrays
 
     def extract(self, world: World) -> None:
-        """Compute this process's parts. The main process then takes over those that others have not come to.
+        """Compute the groups of this rank; rank 0 then computes those that other ranks have not finished.
 
-        So it waits for nobody, ends even if it is the only one left, and meets every refusal itself. Who comes when it
-        has ended already does nothing.
+        So rank 0 waits for nobody, finishes even if all others die, and raises every refusal itself. A rank that starts
+        after rank 0 has finished does nothing.
 
         Raises:
-            Refused: a picture cannot be had, or a part cannot be written.
+            Refused: an image cannot be read, or a group cannot be written.
         """
-        everything = groups(self.count)
+        everything = split_groups(self.count)
         order = everything[world.rank :: world.size]
-        if world.main:  # from the last one on: so it meets whoever is still at work only at the end
+        if world.main:  # backwards, so that it reaches the groups that other ranks are computing last
             order += [group for group in reversed(everything) if group not in order]
             self.store.begin()
         for group in tqdm(order, desc=self.source.name, unit="part", disable=None if world.main else True, leave=False):
             if not self.store.has(group) and not self.store.done.exists():
                 self.store.write(group, self.compute(group))
 
-    def gather(self) -> Seen:
-        """Bring all parts together in the order of numbers; damaged ones are computed again."""
+    def gather(self) -> ExtractedSamples:
+        """Concatenate all groups in order; damaged ones are computed again.
+
+        Raises:
+            Refused: an image cannot be read, or a group cannot be written.
+        """
         whole: Arrays = {}
-        for group in groups(self.count):
+        for group in split_groups(self.count):
             part = self.store.read(group)
             if part is None:
                 part = self.compute(group)
@@ -102,16 +106,16 @@ class ExtractionTask:
                 rows = self.stored if name == "pictures" else self.count
                 target = whole.setdefault(name, np.empty((rows, *array.shape[1:]), array.dtype))
                 target[group.start : group.start + len(array)] = array
-        pictures = [whole["pictures"]] + [self.source.pictures(g.rows) for g in groups(self.kept - self.stored)]
+        images = [whole["pictures"]] + [self.source.images(g.rows) for g in split_groups(self.kept - self.stored)]
         labels = self.source.labels(np.arange(self.count))
-        return Seen(whole.get("features"), whole.get("probabilities"), np.concatenate(pictures), labels)
+        return ExtractedSamples(whole.get("features"), whole.get("probabilities"), np.concatenate(images), labels)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What is known of the pictures of a source."""
+class ExtractedSamples:
+    """Features, classes and images of a source."""
 
     features: npt.NDArray[np.float32] | None  # (n, d)
     probabilities: npt.NDArray[np.float32] | None  # (n, C)
-    pictures: Pictures  # of the first ones only
+    images: Images  # only of the first `kept` ones
     labels: Labels | None  # (n,)

@@ -1,4 +1,4 @@
-"""From what is known of the pictures to figures with names, intervals and floors."""
+"""Measure figures with names, confidence intervals and floors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trainer.evaluation.extraction import Seen
+from trainer.evaluation.extraction import ExtractedSamples
 from trainer.metrics.base import Estimate, Metric, Sample
 
-PICTURES = 4096  # of each side at most, for metrics that look at the pictures themselves
-LEAST_FLOOR = 16  # pictures in place of the fakes
-FIELDS = ("features", "probabilities", "pictures", "labels")  # of a sample
+MAX_IMAGES = 4096  # per side, for metrics of the images themselves, which need them in memory
+MIN_FLOOR_IMAGES = 16  # real images in place of the fakes; a floor of fewer says nothing
+FIELDS = ("features", "probabilities", "images", "labels")  # of Sample
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Figure:
     name: str
     """Such as "precision"."""
     column: str
-    """Such as "precision_5k/<extractor>": what has another name is not comparable."""
+    """Such as "precision_5k/<extractor>": figures in different columns must not be compared."""
     better: str
-    """"lower", "higher", or "data": the nearer to the floor."""
+    """"lower", "higher", or "data": the closer to the floor, the better."""
     estimate: Estimate
     floor: Estimate | None
-    """The same of real pictures in place of the fakes; None: there are too few."""
+    """The same figure of real images in place of the fakes; None: there are too few."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -34,67 +34,69 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Sides:
-    """What is compared: all of the fakes with as many reals, or with all or none of them, as the metric has it."""
+class Comparison:
+    """Fakes, reals and held-out images. A metric decides how many reals the fakes are compared with."""
 
-    fake: Seen
-    real: Seen
-    held_out: Seen | None
+    fake: ExtractedSamples
+    real: ExtractedSamples
+    held_out: ExtractedSamples | None
 
     def figures(self, metric: Metric, extractor: str) -> list[Figure]:
-        """Measure, and measure the floor.
+        """Compute the figures of a metric, and their floors.
 
         Args:
             metric: one that the extractor serves.
-            extractor: its label, for the columns.
+            extractor: its label, for the names of columns.
 
         Raises:
             ValueError: the metric cannot be computed of these pictures; the message says why.
         """
-        fake, real = sample(self.fake, metric), sample(self.real, metric)
-        held_out = sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
-        found = metric(real if metric.against == "all" else part(real, 0, fake.count), fake, held_out)
-        floors = floor(metric, real, fake.count, held_out)
+        fake, real = as_sample(self.fake, metric), as_sample(self.real, metric)
+        held_out = as_sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
+        found = metric(real if metric.against == "all" else slice_sample(real, 0, fake.count), fake, held_out)
+        floors = measure_floor(metric, real, fake.count, held_out)
         label = extractor if {"features", "probabilities"} & {*metric.needs} else "pictures"
         return [
-            Figure(name, column(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
+            Figure(name, column_name(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
             for name, estimate in found.items()
         ]
 
 
-def floor(metric: Metric, real: Sample, count: int, held_out: Sample | None) -> Mapping[str, Estimate]:
-    """Measure real pictures in place of the fakes: as many, or half of those there are if they need others beside them.
+def measure_floor(metric: Metric, real: Sample, count: int, held_out: Sample | None) -> Mapping[str, Estimate]:
+    """Compute the figures of real images in place of the fakes: as many, or half of the reals if there are fewer.
 
-    Those that follow the others stand in for the fakes, and are compared with as many before them, or with all others.
+    They are compared with real images that come before them, as many or all: no image is on both sides.
     """
     size = min(count, real.count if metric.against == "none" else real.count // 2)
-    if size < LEAST_FLOOR:
+    if size < MIN_FLOOR_IMAGES:
         return {}
     reals = {"none": 0, "as many": size, "all": real.count - size}[metric.against]
     try:
-        return metric(part(real, 0, reals), part(real, reals, reals + size), held_out)
-    except ValueError:  # enough for the fakes, too few for halves
+        return metric(slice_sample(real, 0, reals), slice_sample(real, reals, reals + size), held_out)
+    except ValueError:  # enough reals to compare with the fakes, too few to be cut in two
         return {}
 
 
-def sample(seen: Seen, metric: Metric) -> Sample:
-    """Return what a metric needs, of all pictures of which it is all known."""
+def as_sample(seen: ExtractedSamples, metric: Metric) -> Sample:
+    """Return what a metric needs, of all images for which all of it is known."""
     known = {name: getattr(seen, name) for name in FIELDS if name in metric.needs}
     whole = Sample(**known)
-    return part(whole, 0, min((len(array) for array in known.values() if array is not None), default=0))
+    return slice_sample(whole, 0, min((len(array) for array in known.values() if array is not None), default=0))
 
 
-def part(whole: Sample, start: int, stop: int) -> Sample:
-    """Return the pictures start to stop - 1."""
+def slice_sample(whole: Sample, start: int, stop: int) -> Sample:
+    """Return the images start to stop - 1."""
     return Sample(*(None if array is None else array[start:stop] for array in (getattr(whole, f) for f in FIELDS)))
 
 
-def column(name: str, estimate: Estimate, label: str) -> str:
-    """Name a figure so that only those that can be compared share a name."""
+def column_name(name: str, estimate: Estimate, label: str) -> str:
+    """Return the column of a figure: only comparable figures share one."""
     same = estimate.reals in (None, estimate.count)
-    return f"{name}_{short(estimate.count)}/{label}" + ("" if same else f"/of-{short(estimate.reals or 0)}-reals")
+    return f"{name}_{short_count(estimate.count)}/{label}" + (
+        "" if same else f"/of-{short_count(estimate.reals or 0)}-reals"
+    )
 
 
-def short(count: int) -> str:
-    """Write 50000 as 50k, and 1234 as it is."""
+def short_count(count: int) -> str:
+    """Return 50000 as "50k", and 1234 as it is."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)

@@ -1,4 +1,4 @@
-"""Painted pictures beside the nearest real ones: what a generator has learnt by heart shows here."""
+"""Draw generated images beside the nearest real ones, which shows what a generator has memorized."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from PIL import Image
 
 from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
-from trainer.sampling.sampler import GAP, Pictures
+from trainer.sampling.sampler import GAP, Images
 
-NEIGHBOURS = 5
-SHOWN = 16  # painted pictures: those nearest to a real one
+SHOWN_NEAREST = 5  # real images in each row
+ROWS = 16  # generated images: those nearest to a real one
 
 Features = npt.NDArray[np.floating]
 
 
-def nearest_pictures(
+def nearest_images_png(
     fake: ExtractionTask, real: ExtractionTask, fake_features: Features, real_features: Features
 ) -> bytes:
-    """Return a PNG: one line for each of the fakes nearest to a real picture, itself and then its neighbours.
+    """Return a PNG with a row for each of the fakes that are nearest to a real image: the fake, then its nearest reals.
 
     Args:
-        fake, real: whose pictures are shown.
+        fake, real: tasks whose sources have the images.
         fake_features: (n, d), of the first n fakes.
         real_features: (m, d), of the first m reals.
     """
-    distances, indices = nearest(fake_features, real_features, min(NEIGHBOURS, len(real_features)))
-    chosen = np.argsort(distances[:, 0], kind="stable")[:SHOWN]
-    painted = fake.source.pictures(chosen)
-    near = real.source.pictures(indices[chosen].ravel()).reshape(*indices[chosen].shape, *painted.shape[1:])
-    lines = [np.concatenate([wide(fake), *row], axis=1) for fake, row in zip(painted, near, strict=True)]
+    distances, indices = nearest(fake_features, real_features, min(SHOWN_NEAREST, len(real_features)))
+    chosen = np.argsort(distances[:, 0], kind="stable")[:ROWS]
+    generated = fake.source.images(chosen)
+    near = real.source.images(indices[chosen].ravel()).reshape(*indices[chosen].shape, *generated.shape[1:])
+    lines = [np.concatenate([with_gap(fake), *row], axis=1) for fake, row in zip(generated, near, strict=True)]
     file = io.BytesIO()
     Image.fromarray(np.concatenate(lines)).save(file, "png")
     return file.getvalue()
 
 
-def wide(picture: npt.NDArray[np.uint8]) -> Pictures:
-    """Set a picture (h, w, 3) off from what follows on its right."""
+def with_gap(picture: npt.NDArray[np.uint8]) -> Images:
+    """Return an image, (h, w, 3), with a white gap on its right."""
     return np.pad(picture, ((0, 0), (0, GAP), (0, 0)), constant_values=255)

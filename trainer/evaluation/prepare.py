@@ -1,4 +1,4 @@
-"""From a command line to a plan: everything that can be wrong with one is found here."""
+"""Make the plan of an evaluation from its arguments; everything that can be wrong with them is found here."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ from pathlib import Path
 from trainer.core.fields import Refused
 from trainer.core.registry import choose
 from trainer.evaluation.arguments import Evaluate, command_line
-from trainer.evaluation.best_checkpoint import best_checkpoint
+from trainer.evaluation.best_checkpoint import best_checkpoint_name
 from trainer.evaluation.extraction import ExtractionTask
-from trainer.evaluation.figures import PICTURES
-from trainer.evaluation.generated_source import Painted
-from trainer.evaluation.plan import EvaluationPlan, none_left
-from trainer.evaluation.reference_conventions import like
-from trainer.evaluation.source import OF_FAKES, Folder, ImageSource, Labels, Rows, Shards, open_fixed
-from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, Labelled, Options
+from trainer.evaluation.figures import MAX_IMAGES
+from trainer.evaluation.generated_source import GeneratedImages
+from trainer.evaluation.plan import EvaluationPlan, explain_no_metrics
+from trainer.evaluation.reference_conventions import CONVENTIONS, Convention, metric_by_convention
+from trainer.evaluation.source import ORDER_OF_FAKES, FolderImages, ImageSource, Labels, Rows, ShardImages, open_images
+from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
 from trainer.extractors.base import Missing
-from trainer.extractors.conventions import CONVENTIONS, Convention
 from trainer.metrics import METRICS, Metric
 from trainer.runs.checkpoint import newest_or_refuse
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import named_checkpoint
 from trainer.sampling.image_files import check_parent
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
-LEAST = 2  # pictures of each side
+MIN_IMAGES = 2  # per side; a covariance needs two
 
 
-def run_of(path: Path) -> RunFolder | None:
-    """Return the run in a folder, if it holds one."""
+def find_run(path: Path) -> RunFolder | None:
+    """Return the run in a folder; None: it holds none."""
     return RunFolder(path) if RunFolder(path).config.exists() else None
 
 
-def settled(args: Evaluate) -> Evaluate:
-    """Return the same with the checkpoint by its name, for all processes: while a run trains, the newest one changes.
+def with_checkpoint_name(args: Evaluate) -> Evaluate:
+    """Return the arguments with the checkpoint by its name, so that all processes use the same one.
+
+    While a run trains, the newest checkpoint changes.
 
     Raises:
         Refused: there is none, or the arguments do not fit together.
     """
     args.check()
     args = replace(args, cache=args.cache.expanduser())
-    run = run_of(args.subject)
+    run = find_run(args.subject)
     if run is None:
         if args.checkpoint is not None:
             raise Refused(f"--checkpoint is of a run, and {args.subject} holds none")
         return args
-    asked = best_checkpoint(run) if args.checkpoint == "best" else args.checkpoint
+    asked = best_checkpoint_name(run) if args.checkpoint == "best" else args.checkpoint
     found = newest_or_refuse(run) if asked is None else named_checkpoint(run, asked)
     return replace(args, checkpoint=found.path.name)
 
 
-def sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Shards | Folder]:
-    """Open the pictures that are measured, and the real ones.
+def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, ShardImages | FolderImages]:
+    """Open the images to measure, and the real ones.
 
     Raises:
         Refused: there are none, or their sizes or their classes do not fit together.
@@ -61,60 +62,60 @@ def sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Shards 
     if run is None:
         if args.against is None:
             raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
-        real = open_fixed(args.against, None)
-        return open_fixed(args.subject, real.size, OF_FAKES), real
+        real = open_images(args.against, None)
+        return open_images(args.subject, real.size, ORDER_OF_FAKES), real
     config = read_config(run)
     against = args.against or config.data
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
     checkpoint = named_checkpoint(run, str(args.checkpoint))
-    real = open_fixed(against, config.network.size)
-    return Painted(run.path, config, checkpoint, args.seed_set, real), real
+    real = open_images(against, config.network.size)
+    return GeneratedImages(run.path, config, checkpoint, args.seed_set, real), real
 
 
-def prepare(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
-    """Return what the evaluation compares, ready to be computed.
+def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
+    """Check the arguments, and return the plan.
 
     Args:
         args: with the checkpoint by its name.
-        classifier: what is done about one that is wanted and not there, as in `Options`.
+        classifier: what to do if the classifier is asked for and does not exist yet, as in `ExtractorOptions`.
 
     Raises:
         Refused: it cannot be done.
     """
-    run = run_of(args.subject)
+    run = find_run(args.subject)
     metrics = [choose(METRICS, name, "metric") for name in dict.fromkeys(args.metrics)]
-    convention = choose(CONVENTIONS, args.like, "convention") if args.like else None
-    if args.num_samples < LEAST:
-        raise Refused(f"--num-samples must be at least {LEAST}, but is {args.num_samples}")
+    convention = choose(CONVENTIONS, args.reference_convention, "convention") if args.reference_convention else None
+    if args.num_samples < MIN_IMAGES:
+        raise Refused(f"--num-samples must be at least {MIN_IMAGES}, but is {args.num_samples}")
     for file in (args.json, args.out):
         if file:
             check_parent(file)
-    fake, real = sources(args, run)
+    fake, real = open_sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None
-    most = args.num_samples if convention else real.count  # other programs compare any number of fakes with all reals
+    most = args.num_samples if convention else real.count  # other programs compare more fakes than reals, too
     count = min(args.num_samples, fake.count or args.num_samples, most)
-    if min(count, real.count) < LEAST:
+    if min(count, real.count) < MIN_IMAGES:
         raise Refused(f"one picture is too few: {fake.name} or {real.name} has no more")
     extractor = open_extractor(args, convention, real, classifier) if wanted & {"features", "probabilities"} else None
-    missing = missing_needs(fake, real, held_out, extractor)
+    missing = unmet_needs(fake, real, held_out, extractor)
     left_out = {metric.name: missing[need] for metric in metrics for need in sorted(metric.needs) if need in missing}
     if convention:
-        unknown = [metric.name for metric in metrics if not like(metric, convention)]
-        left_out |= dict.fromkeys(unknown, f"{args.like} has no such figure")
-    measured = tuple(as_asked(metric, convention) for metric in metrics if metric.name not in left_out)
+        unknown = [metric.name for metric in metrics if not metric_by_convention(metric, convention)]
+        left_out |= dict.fromkeys(unknown, f"{args.reference_convention} has no such figure")
+    measured = tuple(apply_convention(metric, convention) for metric in metrics if metric.name not in left_out)
     if not measured:
-        raise Refused(none_left(left_out))
+        raise Refused(explain_no_metrics(left_out))
     whole = any(metric.against == "all" for metric in measured)
-    reals = real.count if whole else min(2 * count, real.count)  # the second half of them is for the floor
-    kept, cache = PICTURES if "pictures" in wanted else 0, args.cache.expanduser()
+    reals = real.count if whole else min(2 * count, real.count)  # the second half stands in for the fakes in the floor
+    kept, cache = MAX_IMAGES if "images" in wanted else 0, args.cache.expanduser()
     return EvaluationPlan(
         run,
-        facts(args, fake, real, count, extractor),
+        evaluation_facts(args, fake, real, count, extractor),
         measured,
         left_out,
-        "/".join(filter(None, (extractor.label if extractor else "", args.like and f"like-{args.like}"))),
+        column_label(extractor, args.reference_convention),
         ExtractionTask(
             fake, extractor, count, min(kept, count), cache, repr(command_line(replace(args, processes=None)))
         ),
@@ -123,42 +124,50 @@ def prepare(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
     )
 
 
-def as_asked(metric: Metric, convention: Convention | None) -> Metric:
-    """Return a metric by its own definition, or as a convention that has it does."""
-    return (like(metric, convention) if convention else None) or metric
+def column_label(extractor: Extractor | None, convention: str | None) -> str:
+    """Return what columns are labelled with: figures by another extractor or convention must not share a column."""
+    return "/".join([*([extractor.label] if extractor else []), *([f"like-{convention}"] if convention else [])])
+
+
+def apply_convention(metric: Metric, convention: Convention | None) -> Metric:
+    """Return a metric by its own definition, or by that of a convention that has it."""
+    return (metric_by_convention(metric, convention) if convention else None) or metric
 
 
 def open_extractor(
-    args: Evaluate, convention: Convention | None, real: Shards | Folder, classifier: Missing
+    args: Evaluate, convention: Convention | None, real: ShardImages | FolderImages, classifier: Missing
 ) -> Extractor:
-    """Open the extractor that is asked for: by its name, or by the convention's.
+    """Open the extractor that is named, or that of the convention.
 
     Raises:
         Refused: its file is missing, or it learns classes and the data has none.
     """
     if convention and args.extractor not in (None, convention.extractor):
-        raise Refused(f"--like {args.like} is with {convention.extractor}: leave --extractor {args.extractor} out")
+        raise Refused(
+            f"--reference-convention {args.reference_convention} is with {convention.extractor}: "
+            f"leave --extractor {args.extractor} out"
+        )
     name = convention.extractor if convention else args.extractor or DEFAULT
     resize = convention.resize if convention else None
     opener = choose(EXTRACTORS, name, "extractor")
-    return opener(Options(args.weights, resize, labelled(real), args.cache.expanduser(), classifier))
+    return opener(ExtractorOptions(args.weights, resize, labelled_images(real), args.cache.expanduser(), classifier))
 
 
-def labelled(real: Shards | Folder) -> Labelled:
-    """Return the real pictures with their classes, for a classifier of them."""
+def labelled_images(real: ShardImages | FolderImages) -> LabelledImages:
+    """Return the real images with their classes, for training a classifier."""
 
-    def read(rows: Rows) -> tuple[Pictures, Labels]:
+    def read(rows: Rows) -> tuple[Images, Labels]:
         labels = real.labels(rows)
         assert labels is not None
-        return real.pictures(rows), labels
+        return real.images(rows), labels
 
-    return Labelled(real.name, real.key, real.classes, real.count, read)
+    return LabelledImages(real.name, real.key, real.classes, real.count, read)
 
 
-def missing_needs(
+def unmet_needs(
     fake: ImageSource, real: ImageSource, held_out: ImageSource | None, extractor: Extractor | None
 ) -> dict[str, str]:
-    """Return what metrics may need and is not to be had here, with the reason in words."""
+    """Return what metrics may need and these sources lack, with the reasons."""
     missing = {}
     if held_out is None:
         missing["held out"] = f"{real.name} has no held-out share; shards build --holdout makes one"
@@ -172,18 +181,18 @@ def missing_needs(
     return missing
 
 
-def facts(
+def evaluation_facts(
     args: Evaluate, fake: ImageSource, real: ImageSource, count: int, extractor: Extractor | None
 ) -> dict[str, object]:
-    """Return what the figures hold for."""
+    """Return what the figures hold for: the head of an evaluation in JSON."""
     return {
-        "images_seen": fake.checkpoint.images_seen if isinstance(fake, Painted) else None,
+        "images_seen": fake.checkpoint.images_seen if isinstance(fake, GeneratedImages) else None,
         "checkpoint": args.checkpoint,
-        "seed_set": args.seed_set if isinstance(fake, Painted) else None,
+        "seed_set": args.seed_set if isinstance(fake, GeneratedImages) else None,
         "fake": "/".join(fake.key),
         "real": "/".join(real.key),
         "count": count,
         "extractor": extractor.label if extractor else None,
         "extractor_note": (extractor and extractor.note) or None,
-        "like": args.like,
+        "like": args.reference_convention,  # this key and like- in columns are in files of earlier versions
     }

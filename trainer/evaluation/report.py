@@ -1,4 +1,4 @@
-"""An evaluation as people and programs read it: a table, a JSON file, a row in the run folder."""
+"""An evaluation as a table for people, as a JSON file, and as a row in the run folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARROWS = {"lower": "↓", "higher": "↑", "data": "→ floor"}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured, of what, against what: a function of these alone, not of who measured it how fast."""
+    """The result of an evaluation: it does not depend on the number of processes, so it can be compared as bytes."""
 
     facts: Mapping[str, object]
     """What the figures hold for, such as the checkpoint and the seed set."""
@@ -37,14 +37,14 @@ class Evaluation:
     """Metrics that could not be computed, and why."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; numbers that JSON lacks become their names."""
+        """Return plain values for JSON; NaN and infinities, which JSON lacks, become their names."""
         figures = {figure.column: figure.to_json() for figure in self.figures}
         made = {"lienzo": version("lienzo"), "torch": torch.__version__, "definitions": DEFINITIONS}
         plain = {"schema": SCHEMA, **self.facts, "made_with": made, "figures": figures, "left_out": dict(self.left_out)}
-        return finite(plain)  # type: ignore[no-any-return]
+        return json_values(plain)  # type: ignore[no-any-return]
 
     def write(self, path: Path) -> None:
-        """Write a JSON file that is whole or not there.
+        """Write a JSON file, atomically.
 
         Raises:
             Refused: it cannot be written.
@@ -55,7 +55,7 @@ class Evaluation:
             raise Refused(f"{path} cannot be written: {error.strerror}") from error
 
     def record(self, run: RunFolder) -> None:
-        """Add a row to the run's evaluations, unless it is there already."""
+        """Append a row to the run's evaluations, unless it has the same row already."""
         row = self.to_json()
         if row not in journal.rows(run.evaluations):
             file = Journal(run.evaluations)
@@ -70,14 +70,14 @@ class Evaluation:
             table.add_column(name, justify="right")
         for figure in self.figures:
             estimate = figure.estimate
-            interval = f"{number(estimate.low)} to {number(estimate.high)}"
+            interval = f"{format_number(estimate.low)} to {format_number(estimate.high)}"
             table.add_row(
                 figure.column,
                 ARROWS[figure.better],
-                number(estimate.value),
+                format_number(estimate.value),
                 "none" if estimate.low == estimate.high else interval,
-                floor_words(figure.floor, estimate),
-                sizes(estimate),
+                describe_floor(figure.floor, estimate),
+                describe_sizes(estimate),
             )
         width = None if os.isatty(1) else 200
         console = Console(highlight=False, width=width)
@@ -86,29 +86,31 @@ class Evaluation:
             console.print(f"{name} is left out: {why}", soft_wrap=True, markup=False)
 
 
-def floor_words(floor: Estimate | None, estimate: Estimate) -> str:
-    """Say what real pictures get, and of how many if they are not the same numbers."""
+def describe_floor(floor: Estimate | None, estimate: Estimate) -> str:
+    """Return the floor as text, with its numbers of images if they differ from the estimate's."""
     if floor is None:
         return "too few reals"
-    return number(floor.value) + ("" if sizes(floor) == sizes(estimate) else f" (of {sizes(floor)})")
+    return format_number(floor.value) + (
+        "" if describe_sizes(floor) == describe_sizes(estimate) else f" (of {describe_sizes(floor)})"
+    )
 
 
-def sizes(estimate: Estimate) -> str:
-    """Say how many pictures were measured, and against how many where it is not the same number."""
+def describe_sizes(estimate: Estimate) -> str:
+    """Return how many images were measured, and against how many if that is not the same number."""
     same = estimate.reals in (None, estimate.count)
     words = f"{estimate.count:,}" + ("" if same else f" against {estimate.reals:,}")
     return words if estimate.held_out is None else f"{words} and {estimate.held_out:,} held out"
 
 
-def number(value: float) -> str:
-    """Write a figure with four digits that count."""
+def format_number(value: float) -> str:
+    """Return a number with four significant digits."""
     return f"{value:.4g}"
 
 
-def finite(value: Any) -> Any:
-    """Return plain values with NaN and infinities by their names, at any depth."""
+def json_values(value: Any) -> Any:
+    """Return plain values with NaN and infinities replaced by their names, at any depth."""
     if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
+        return {key: json_values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
+        return [json_values(inner) for inner in value]
     return name_of(value) if isinstance(value, float) else value

@@ -1,8 +1,8 @@
-"""Where pictures come from. Each source gives its pictures by number, so that anybody may compute any of them.
+"""Sources of images. A source returns images by number, so that any process may compute any of them.
 
-A source of a fixed set numbers its pictures by a keyed permutation: the first n are a random sample without
-replacement, which is the same for every n, process and machine. What is measured has another order than what it is
-measured against: in the same one, the first n of a copy of the reals would be the very pictures they are compared with.
+A source of a fixed set numbers its images by a keyed permutation: the first n are a random sample without replacement,
+the same for every process and machine. The images that are measured have another order than the reals: otherwise the
+first n of a copy of the reals would be exactly the images they are compared with.
 """
 
 from __future__ import annotations
@@ -17,73 +17,73 @@ import xxhash
 from shards.dataset.index import INDEX, Index
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
+from shards.exclusion import REASONS, Excluded
 from shards.images.decode import Decoding, Picture, decode
-from shards.images.exclusion import REASONS, Excluded
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 Rows = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int64]  # (n,)
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-MOST_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
+MAX_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
 HOLDOUT = "holdout"  # the split's name
 WHITE = (255, 255, 255)
 
-Order = tuple[str, ...]  # what is added to the key of the permutation
-OF_REALS: Order = ()
-OF_FAKES: Order = ("fakes",)
+Order = tuple[str, ...]  # added to the key of the permutation
+ORDER_OF_REALS: Order = ()
+ORDER_OF_FAKES: Order = ("fakes",)
 
 
 class ImageSource(Protocol):
-    """A set of pictures of one size."""
+    """A set of images of one size."""
 
     @property
     def name(self) -> str:
-        """Says in words what it is."""
+        """What it is, for messages."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """Names the content: equal keys, equal pictures."""
+        """Names the content: equal keys mean equal images."""
 
     @property
     def count(self) -> int | None:
-        """How many pictures there are; None: as many as are asked for."""
+        """The number of images; None: unlimited, as they are generated."""
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; empty: the pictures have no labels."""
+        """Names of the classes; empty: the images have no labels."""
 
-    def pictures(self, rows: Rows) -> Pictures:
-        """Return the pictures of these numbers: (n, h, w, 3)."""
+    def images(self, rows: Rows) -> Images:
+        """Return the images of these numbers: (n, h, w, 3)."""
 
     def labels(self, rows: Rows) -> Labels | None:
-        """Return the classes of the pictures of these numbers; None: they have none."""
+        """Return the classes of these images, (n,) indices of `classes`; None: they have none."""
 
 
 def shuffled(rows: Rows, count: int, order: Order) -> Rows:
-    """Send numbers to places in a set of `count` pictures."""
+    """Return the place of each number in a set of `count` images."""
     return permute(rows, count, "evaluation", *order)
 
 
-class Shards:
-    """A split of a folder of shards.
+class ShardImages:
+    """The images of a split of a folder of shards.
 
     Args:
         index: of the folder.
         split: "train" or "holdout".
-        order: of its pictures.
+        order: of its images.
     """
 
-    def __init__(self, index: Index, split: str, order: Order = OF_REALS) -> None:
+    def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
         self.index, self.split, self.order = index, index.splits[split], order
         self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
         self.count, self.classes, self.size = self.split.samples, index.classes, index.size
-        self.reader = Reader(index, split, self.refuse)
+        self.reader = Reader(index, split, self.refuse_damage)
 
-    def refuse(self, sample: int, problem: str) -> NoReturn:
-        """Refuse to measure against damaged data: what replaces a picture would change the numbers.
+    def refuse_damage(self, sample: int, problem: str) -> NoReturn:
+        """Refuse damaged data: the image that replaces a damaged one in training would change the figures.
 
         Raises:
             Refused: always.
@@ -93,25 +93,25 @@ class Shards:
             f"run: {command('shards', 'verify', self.index.path)}, and build the shards again, into a new folder"
         )
 
-    def held_out(self) -> Shards | None:
-        """Return the pictures that were kept out of the training, if any were."""
-        return Shards(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
+    def held_out(self) -> ShardImages | None:
+        """Return the images that were held out from training; None: there are none."""
+        return ShardImages(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
 
-    def pictures(self, rows: Rows) -> Pictures:
-        """Read pictures."""
+    def images(self, rows: Rows) -> Images:
+        """Read the images of these numbers: (n, h, w, 3)."""
         return self.reader(shuffled(rows, self.count, self.order)).images
 
     def labels(self, rows: Rows) -> Labels | None:
-        """Return labels, from the index alone."""
+        """Return the classes of these images, (n,), from the index alone; None: they have none."""
         places = self.split.first + shuffled(rows, self.count, self.order)
         return self.index.table["label"][places].astype(np.int64) if self.classes else None
 
 
-class Folder:
-    """The pictures of a plain folder and of all folders in it, sorted by name.
+class FolderImages:
+    """The images of a plain folder and of all folders below it, sorted by name.
 
-    Each is decoded as `shards build` does it: upright, sRGB, over white; then the centre square is cropped and, unless
-    it has the size already, filtered with Lanczos.
+    Each is decoded as `shards build` does it: upright, sRGB, over white; the centre square is cropped and resized with
+    Lanczos, unless it has the size already.
 
     Args:
         path: the folder.
@@ -124,7 +124,7 @@ class Folder:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, size: int | None = None, order: Order = OF_REALS) -> None:
+    def __init__(self, path: Path, size: int | None = None, order: Order = ORDER_OF_REALS) -> None:
         found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         self.path, self.files = path, sorted(found, key=lambda file: file.relative_to(path).as_posix())
         if not self.files:
@@ -135,7 +135,7 @@ class Folder:
 
     def first_size(self) -> int:
         """Return the shorter side of the first picture."""
-        first = decoded(self.files[0], Decoding(1, "crop", WHITE, 0, MOST_PIXELS, 1))
+        first = decode_file(self.files[0], Decoding(1, "crop", WHITE, 0, MAX_PIXELS, 1))
         return min(first.width, first.height)
 
     def hash(self) -> str:
@@ -143,27 +143,27 @@ class Folder:
         total = xxhash.xxh3_128()
         for file in self.files:
             total.update(file.relative_to(self.path).as_posix().encode("utf-8", "surrogateescape") + b"\0")
-            total.update(xxhash.xxh3_128_digest(read(file)))
+            total.update(xxhash.xxh3_128_digest(read_file(file)))
         return total.hexdigest()
 
-    def pictures(self, rows: Rows) -> Pictures:
-        """Decode pictures.
+    def images(self, rows: Rows) -> Images:
+        """Decode the images of these numbers: (n, h, w, 3).
 
         Raises:
             Refused: one cannot be decoded.
         """
-        settings = Decoding(self.size, "crop", WHITE, 0, MOST_PIXELS, 1)
+        settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
         places = shuffled(rows, self.count, self.order).tolist()
-        return np.stack([decoded(self.files[place], settings).pixels for place in places])
+        return np.stack([decode_file(self.files[place], settings).pixels for place in places])
 
     def labels(self, rows: Rows) -> None:
         """Return None: a plain folder has no labels."""
 
     def held_out(self) -> None:
-        """Return None: nobody has kept any of them out."""
+        """Return None: a plain folder has no held-out images."""
 
 
-def read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
     """Read a file.
 
     Raises:
@@ -175,25 +175,25 @@ def read(file: Path) -> bytes:
         raise Refused(f"{file} cannot be read: {error.strerror}") from error
 
 
-def decoded(file: Path, settings: Decoding) -> Picture:
+def decode_file(file: Path, settings: Decoding) -> Picture:
     """Decode a picture.
 
     Raises:
         Refused: it cannot be used.
     """
     try:
-        return decode(read(file), settings)
+        return decode(read_file(file), settings)
     except Excluded as error:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 
 
-def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards | Folder:
-    """Open a set of pictures that is there: shards, or a plain folder.
+def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
+    """Open a fixed set of images: shards, or a plain folder.
 
     Args:
         path: of the folder.
-        size: height and width that the pictures must have, or be brought to; None: their own.
-        order: of the pictures.
+        size: height and width that shards must have, and that images of a plain folder are resized to; None: their own.
+        order: of the images.
 
     Raises:
         Refused: there is none, or shards have another size.
@@ -201,11 +201,11 @@ def open_fixed(path: Path, size: int | None, order: Order = OF_REALS) -> Shards 
     if not path.is_dir():
         raise Refused(f"{path} is no folder: name a run, a folder of shards or a folder of pictures")
     if not (path / INDEX).exists():
-        return Folder(path, size, order)
+        return FolderImages(path, size, order)
     index = Index.open(path)
     if size is not None and index.size != size:
         raise Refused(
             f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build others with: "
             f"python -m shards build PICTURES --out NEW --size {size}; or name PICTURES, which are resized"
         )
-    return Shards(index, "train", order)
+    return ShardImages(index, "train", order)

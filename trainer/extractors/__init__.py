@@ -1,8 +1,11 @@
-"""Networks that turn pictures into features, for the metrics that compare features. One file each."""
+"""Feature extractors: frozen networks that turn images into features, for metrics that compare features.
+
+One file per network; EXTRACTORS opens them by name.
+"""
 
 from __future__ import annotations
 
-from trainer.extractors.base import Extractor, Features, Labelled, Opener, Options
+from trainer.extractors.base import Extractor, ExtractorOptions, Features, LabelledImages, Opener
 from trainer.extractors.classifier import open_classifier
 from trainer.extractors.clip import open_clip
 from trainer.extractors.dinov2 import open_dinov2
@@ -18,4 +21,4 @@ EXTRACTORS: dict[str, Opener] = {
     "clip": open_clip,
 }
 
-__all__ = ["DEFAULT", "EXTRACTORS", "Extractor", "Features", "Labelled", "Opener", "Options"]
+__all__ = ["DEFAULT", "EXTRACTORS", "Extractor", "ExtractorOptions", "Features", "LabelledImages", "Opener"]

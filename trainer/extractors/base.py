@@ -1,4 +1,4 @@
-"""What turns pictures into features: a frozen network behind a filter that brings pictures to its size."""
+"""The Extractor: a filter that resizes images to the size of a network, and the frozen network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from trainer.core.iteration import batched
 from trainer.core.registry import choose
-from trainer.extractors.resize import FILTERS, Pictures
+from trainer.extractors.resize import FILTERS, Images
 
 BATCH = 32
-DIGITS = 8  # of a hash, in a label
+HASH_DIGITS = 8  # of a hash, in a label
 CACHE = Path("~/.cache/lienzo")
 
+Triple = tuple[float, float, float]
 Missing = Literal["learn", "wait", "leave"]
 
 Outputs = tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | None]
@@ -30,24 +31,24 @@ Outputs = tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | None]
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor says of n pictures."""
+    """The output of an extractor for n images."""
 
     features: npt.NDArray[np.float32]  # (n, d)
-    probabilities: npt.NDArray[np.float32] | None  # (n, classes), rows add up to 1; None: it tells no classes
+    probabilities: npt.NDArray[np.float32] | None  # (n, classes), rows sum to 1; None: it has no classes
 
 
 class Network(nn.Module):
-    """A network that sees pictures, with all that belongs to it but its weights.
+    """The architecture of an extractor, without weights.
 
-    Its forward takes (n, 3, size, size) in [0, 255] and scales them itself.
+    Its forward takes (n, 3, size, size) in [0, 255], and normalizes them itself.
     """
 
     size: int
-    """Height and width of the pictures that it sees."""
+    """Height and width of its input."""
     dim: int
-    """Features of a picture."""
+    """Number of features per image."""
     classes: int = 0
-    """How many classes its logits are of; 0: it gives none."""
+    """Number of logits; 0: it has none."""
 
     def forward(self, x: Float[Tensor, "n 3 h w"]) -> Outputs:
         """Return features and logits."""
@@ -55,8 +56,8 @@ class Network(nn.Module):
 
 
 @contextmanager
-def exact(device: torch.device) -> Iterator[None]:
-    """Compute in float32 by kernels that repeat, whatever is set around."""
+def exact_kernels(device: torch.device) -> Iterator[None]:
+    """Compute in float32 with deterministic kernels, whatever the caller has set."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, False
@@ -67,22 +68,27 @@ def exact(device: torch.device) -> Iterator[None]:
         matmul.allow_tf32 = before
 
 
-def usual_device() -> torch.device:
-    """Return a GPU if there is one."""
+def normalize(x: Float[Tensor, "n 3 h w"], mean: Triple, deviation: Triple) -> Float[Tensor, "n 3 h w"]:
+    """Bring images in [0, 255] to [0, 1], and subtract the mean and divide by the deviation of the training images."""
+    return (x / 255 - x.new_tensor(mean).reshape(3, 1, 1)) / x.new_tensor(deviation).reshape(3, 1, 1)
+
+
+def default_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Extractor:
-    """A frozen network: equal pictures give equal bits, whatever pictures are measured beside them.
+    """A frozen network: equal images give equal bits, whatever other images are in the batch.
 
-    Batches have one fixed size, because a kernel may round otherwise where fewer pictures are computed at a time.
+    Batches have one fixed size, because kernels may round differently for another size.
 
     Args:
         name: in the registry.
-        version: tells its weights from any others; a prefix of a hash.
+        version: names its weights: a prefix of their hash.
         network: with its weights.
         resize: the filter, one of FILTERS.
-        note: what else is to be known of it, in words.
+        note: a remark for the user, such as the accuracy of a classifier.
 
     Raises:
         Refused: there is no such filter.
@@ -93,76 +99,76 @@ class Extractor:
         self.name, self.version, self.resize = name, version, resize
         self.dim, self.classes = network.dim, network.classes
         self.filter = choose(FILTERS, resize, "filter")
-        self.device = usual_device()
+        self.device = default_device()
         self.network = network.float().requires_grad_(False).to(self.device).eval()
 
     @property
     def label(self) -> str:
-        """Its name in columns of figures: what has another label is not comparable."""
+        """Its name in columns of figures: figures with different labels must not be compared."""
         return f"{self.name}-{self.version}/{self.resize}-{self.network.size}/uint8"
 
-    def __call__(self, pictures: Pictures) -> Features:
-        """Look at pictures.
+    def __call__(self, images: Images) -> Features:
+        """Return features and class probabilities of images.
 
         Args:
             pictures: (n, h, w, 3), n at least 1.
         """
-        seen = [self.see(pictures[rows]) for rows in batched(range(len(pictures)), BATCH)]
+        seen = [self.see(images[rows]) for rows in batched(range(len(images)), BATCH)]
         told = [probabilities for _, probabilities in seen if probabilities is not None]
         return Features(np.concatenate([features for features, _ in seen]), np.concatenate(told) if told else None)
 
     @torch.inference_mode()
-    def see(self, pictures: Pictures) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Look at no more than a batch, filled up with its last picture."""
-        count, size = len(pictures), self.network.size
-        x = self.filter(pictures, size)
+    def see(self, images: Images) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Return features and probabilities of at most a batch, which is padded with copies of its last image."""
+        count, size = len(images), self.network.size
+        x = self.filter(images, size)
         x = torch.cat([x, x[-1:].expand(BATCH - count, -1, -1, -1)])
-        with exact(self.device):
+        with exact_kernels(self.device):
             features, logits = self.network(x.to(self.device))
         told = None if logits is None else logits[:count].softmax(1).cpu().numpy()
         return features[:count].cpu().numpy(), told
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Pictures with classes, by number, for the classifier that learns them.
+class LabelledImages:
+    """Images with classes, by number: the training data of the classifier.
 
     Args:
-        name: says in words what they are.
-        key: names the content: equal keys, equal pictures.
+        name: what they are, for messages.
+        key: names the content: equal keys mean equal images.
         classes: names of the classes.
         count: how many there are.
-        read: returns the pictures and classes of these numbers: (n, h, w, 3) and (n,).
+        read: returns the images and classes of these numbers: (n, h, w, 3) and (n,).
     """
 
     name: str
     key: tuple[str, ...]
     classes: tuple[str, ...]
     count: int
-    read: Callable[[npt.NDArray[np.int64]], tuple[Pictures, npt.NDArray[np.int64]]]
+    read: Callable[[npt.NDArray[np.int64]], tuple[Images, npt.NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
-class Options:
-    """What may be said when an extractor is opened.
+class ExtractorOptions:
+    """Options with which an extractor is opened.
 
     Args:
-        weights: its file of weights, in place of the one in the folder of weights.
-        resize: a filter in place of its own.
-        data: what a classifier learns from.
-        cache: the folder of what is dear to make again.
-        missing: what is done about a classifier that is not there: "learn" it; "wait" for another process that does,
-            and learn it if that one gives no sign of life; "leave" it, and open one that knows nothing yet.
+        weights: its file of weights; None: the one in the folder of weights.
+        resize: the filter; None: its usual one.
+        data: the training data of a classifier.
+        cache: the folder of trained classifiers.
+        missing: what to do if the classifier is not trained yet. "learn": train it. "wait": wait for the process that
+            trains it, and train it if that one shows no heartbeat. "leave": open an untrained one, for a dry run.
     """
 
     weights: Path | None = None
     resize: str | None = None
-    data: Labelled | None = None
+    data: LabelledImages | None = None
     cache: Path = field(default_factory=CACHE.expanduser)
     missing: Missing = "learn"
 
 
-USUAL = Options()
+DEFAULT_OPTIONS = ExtractorOptions()
 
 
 class Opener(Protocol):
@@ -172,5 +178,5 @@ class Opener(Protocol):
         Refused: it cannot be opened; the message says what to do.
     """
 
-    def __call__(self, options: Options = ..., /) -> Extractor:
+    def __call__(self, options: ExtractorOptions = ..., /) -> Extractor:
         """Open the extractor."""

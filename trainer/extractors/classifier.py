@@ -1,20 +1,18 @@
-"""A classifier of the data's own labels: its features tell apart what tells the classes apart.
+"""A classifier of the data's own classes: its features are those that distinguish the classes.
 
-It needs no file, and its classes are those of the data, so that Inception Score and the like mean something there.
-Trained once from keyed weights in a keyed order, and kept under a hash of the data. A tenth of the pictures is not
-learnt from, to say how good it is. Who learns it touches a file beside it, so that others know how long to wait.
+It needs no file, and its classes are those of the data, so that the Inception Score is meaningful. It is trained once,
+from keyed random weights and in a keyed order, and stored under a hash of the data. A tenth of the images is held out
+to measure its accuracy. The process that trains it touches a heartbeat file, so that others know how long to wait.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +23,32 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, relu
 
+from shards.atomic_files import write_atomically
 from shards.dataset.order import permute
 from trainer.core.fields import Refused
-from trainer.extractors.base import USUAL, Extractor, Labelled, Network, Options, Outputs, exact, usual_device
-from trainer.extractors.resize import Pictures, clean
-from trainer.extractors.weights import Weights, drawn, filled, fingerprint
+from trainer.extractors.base import (
+    DEFAULT_OPTIONS,
+    Extractor,
+    ExtractorOptions,
+    LabelledImages,
+    Network,
+    Outputs,
+    default_device,
+    exact_kernels,
+)
+from trainer.extractors.resize import Images, clean
+from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
 
-SCHEMA = "1"  # of all that decides what is learnt: another one, another classifier
+SCHEMA = "1"  # of the training below: a change of it needs a new number, so that old classifiers are not used
 WIDTHS = (32, 64, 128)
 GROUPS = 8
 BATCH = 64
 EPOCHS = 10
-MOST = 60_000  # pictures that it sees in all
+MAX_IMAGES_SEEN = 60_000  # in all epochs together
 RATE = 2e-3
-PATIENCE_S = 120.0  # without a sign of life from who learns it; file systems of many nodes show one a minute late
-UNSEEN = 10  # one picture of so many is not learnt from
-LEARNING = "the extractor classifier learns the classes of the data, and"
+PATIENCE_S = 120.0  # without a heartbeat; network file systems may show one a minute late
+HELD_OUT = 10  # one image of so many measures the accuracy
+NEEDS_CLASSES = "the extractor classifier learns the classes of the data, and"
 
 Places = npt.NDArray[np.int64]
 Maps = Float[Tensor, "n c h w"]
@@ -63,7 +71,7 @@ class Residual(nn.Module):
 
 
 class Classifier(Network):
-    """A small residual network, whose norms couple no pictures.
+    """A small residual network with GroupNorm, which does not mix the images of a batch as BatchNorm does.
 
     Args:
         classes: how many.
@@ -86,32 +94,32 @@ class Classifier(Network):
         return features, self.last(features)
 
 
-def batches(count: int, seen: int) -> Iterator[Places]:
-    """Yield the numbers of pictures that are learnt from, `seen` in all: each once an epoch, in a keyed order."""
+def index_batches(count: int, seen: int) -> Iterator[Places]:
+    """Yield batches of indices below `count`, `seen` in all: each once per epoch, in a keyed order."""
     for start in range(0, seen, BATCH):
         at = np.arange(start, start + BATCH)
         orders = [permute(at[at // count == e] % count, count, "classifier", int(e)) for e in np.unique(at // count)]
         yield np.concatenate(orders).astype(np.int64)
 
 
-def learnt(data: Labelled) -> tuple[Weights, float]:
+def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
     """Train a classifier.
 
     Returns:
-        Its weights, and the share of the unseen pictures that it names rightly.
+        Its weights, and its accuracy on the held-out images.
     """
     shuffled = permute(np.arange(data.count), data.count, "classifier split").astype(np.int64)
-    unseen, seen = np.split(shuffled, [-(-data.count // UNSEEN)])
-    device, classes = usual_device(), len(data.classes)
-    weights = drawn(lambda: Classifier(classes), "classifier")
-    network = filled(lambda: Classifier(classes), weights, "classifier").to(device)
-    steps = max(1, min(EPOCHS * len(seen), MOST) // BATCH)
+    unseen, seen = np.split(shuffled, [-(-data.count // HELD_OUT)])
+    device, classes = default_device(), len(data.classes)
+    weights = random_weights(lambda: Classifier(classes), "classifier")
+    network = build_with_weights(lambda: Classifier(classes), weights, "classifier").to(device)
+    steps = max(1, min(EPOCHS * len(seen), MAX_IMAGES_SEEN) // BATCH)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    with exact(device), torch.enable_grad():
-        for rows in batches(len(seen), steps * BATCH):
-            pictures, labels = data.read(seen[rows])
-            logits = network(clean(pictures, network.size).to(device))[1]
+    with exact_kernels(device), torch.enable_grad():
+        for rows in index_batches(len(seen), steps * BATCH):
+            images, labels = data.read(seen[rows])
+            logits = network(clean(images, network.size).to(device))[1]
             loss = cross_entropy(logits, torch.from_numpy(labels).to(device), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
@@ -121,20 +129,20 @@ def learnt(data: Labelled) -> tuple[Weights, float]:
     return found, accuracy(Extractor("classifier", "", network, "clean"), data, unseen)
 
 
-def accuracy(extractor: Extractor, data: Labelled, rows: Places) -> float:
-    """Return the share of pictures that have a class whose most probable class is theirs."""
+def accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
+    """Return the accuracy on the images that have a class."""
     right = total = 0
     for start in range(0, len(rows), 256):
-        pictures, labels = data.read(rows[start : start + 256])
-        told = extractor(pictures).probabilities
+        images, labels = data.read(rows[start : start + 256])
+        told = extractor(images).probabilities
         assert told is not None
         right += int((told.argmax(1) == labels).sum())
         total += int((labels >= 0).sum())
     return right / max(1, total)
 
 
-def kept(path: Path) -> tuple[Weights, float] | None:
-    """Return what was learnt before; None: it is not there, or damaged."""
+def load_classifier(path: Path) -> tuple[Weights, float] | None:
+    """Return stored weights and accuracy; None: there are none, or they are damaged."""
     try:
         raw = path.read_bytes()
     except OSError:
@@ -145,80 +153,74 @@ def kept(path: Path) -> tuple[Weights, float] | None:
     return weights, float(weights.pop("accuracy"))
 
 
-def keep(path: Path, weights: Weights, share: float) -> None:
-    """Write what was learnt so that it is whole or not there.
+def save_classifier(path: Path, weights: Weights, share: float) -> None:
+    """Store weights and accuracy, atomically.
 
     Raises:
         Refused: it cannot be written.
     """
     raw = save(weights | {"accuracy": torch.tensor(share, dtype=torch.float64)})
-    temporary = path.with_suffix(f".{uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(xxhash.xxh3_128_digest(raw) + raw)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
+        write_atomically(path, xxhash.xxh3_128_digest(raw) + raw)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise Refused(f"the classifier cannot be kept in {path.parent}: {error.strerror}; name a --cache") from error
 
 
-def life(path: Path) -> Path:
-    """Return the file that is touched while the classifier that will be at `path` is being learnt."""
+def heartbeat_file(path: Path) -> Path:
+    """Return the file that is touched while the classifier of `path` is being trained."""
     return path.with_suffix(".learning")
 
 
-def awaited(path: Path) -> tuple[Weights, float] | None:
-    """Wait for what another process learns; None: it has given no sign of life for long."""
+def wait_for_classifier(path: Path) -> tuple[Weights, float] | None:
+    """Wait for the classifier that another process trains; None: it had no heartbeat for PATIENCE_S."""
     last, since = None, time.monotonic()
-    while (found := kept(path)) is None and time.monotonic() - since <= PATIENCE_S:
+    while (found := load_classifier(path)) is None and time.monotonic() - since <= PATIENCE_S:
         with suppress(FileNotFoundError):
-            if (sign := life(path).stat().st_mtime_ns) != last:  # by the clock of the file system, not by ours
-                last, since = sign, time.monotonic()
+            beat = heartbeat_file(path).stat().st_mtime_ns  # compared with the last one only: clocks of nodes differ
+            if beat != last:
+                last, since = beat, time.monotonic()
         time.sleep(1)
     return found
 
 
-def learnt_and_kept(path: Path, data: Labelled) -> tuple[Weights, float]:
-    """Train a classifier, show that it is being trained, and keep it.
+def train_and_save(path: Path, data: LabelledImages) -> tuple[Weights, float]:
+    """Train a classifier with a heartbeat, and store it.
 
     Raises:
-        Refused: it cannot be kept.
+        Refused: it cannot be stored.
     """
 
-    def read(rows: Places) -> tuple[Pictures, Places]:
-        with suppress(OSError):  # if it matters, `keep` says so
+    def read(rows: Places) -> tuple[Images, Places]:
+        with suppress(OSError):  # if the folder cannot be written, `save_classifier` says so
             path.parent.mkdir(parents=True, exist_ok=True)
-            life(path).touch()
+            heartbeat_file(path).touch()
         return data.read(rows)
 
     try:
-        found = learnt(replace(data, read=read))
-        keep(path, *found)
+        found = train_classifier(replace(data, read=read))
+        save_classifier(path, *found)
     finally:
         with suppress(OSError):
-            life(path).unlink()
+            heartbeat_file(path).unlink()
     return found
 
 
-def open_classifier(options: Options = USUAL, /) -> Extractor:
-    """Open the classifier of the data; if it is not there yet, `options.missing` says what is done."""
+def open_classifier(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
+    """Open the classifier of the data; `options.missing` says what to do if it is not trained yet."""
     data = options.data
     if data is None or len(data.classes) < 2:
         has = f"{data.name} has {len(data.classes) or 'none'}" if data else "there is no labelled data"
-        raise Refused(f"{LEARNING} {has}: shards build --labels makes some, and random-vgg needs none")
-    if data.count < 2 * UNSEEN:
-        raise Refused(f"{LEARNING} {data.name} has only {data.count} pictures: random-vgg needs none")
-    device = usual_device().type
+        raise Refused(f"{NEEDS_CLASSES} {has}: shards build --labels makes some, and random-vgg needs none")
+    if data.count < 2 * HELD_OUT:
+        raise Refused(f"{NEEDS_CLASSES} {data.name} has only {data.count} pictures: random-vgg needs none")
+    device = default_device().type
     key = repr((SCHEMA, *data.key, *data.classes, str(data.count), torch.__version__, device)).encode()
     path = options.cache / "classifiers" / f"{xxhash.xxh3_128_hexdigest(key)}.part"
-    found = awaited(path) if options.missing == "wait" else kept(path)
+    found = wait_for_classifier(path) if options.missing == "wait" else load_classifier(path)
     if found is None and options.missing == "leave":
-        return Extractor("classifier", "not-learnt", Classifier(len(data.classes)), options.resize or "clean")
-    weights, share = found or learnt_and_kept(path, data)
-    network = filled(lambda: Classifier(len(data.classes)), weights, path)
-    note = f"names {share:.1%} of {-(-data.count // UNSEEN)} unseen pictures rightly"
+        return Extractor("classifier", "untrained", Classifier(len(data.classes)), options.resize or "clean")
+    weights, share = found or train_and_save(path, data)
+    network = build_with_weights(lambda: Classifier(len(data.classes)), weights, path)
+    note = f"names {share:.1%} of {-(-data.count // HELD_OUT)} unseen pictures rightly"
     return Extractor("classifier", fingerprint(weights), network, options.resize or "clean", note)

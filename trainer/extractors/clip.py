@@ -1,4 +1,4 @@
-"""CLIP: the visual tower of ViT-B/32, which learnt pictures together with their captions.
+"""CLIP: the visual tower of ViT-B/32, which was trained on images with captions.
 
 Radford et al. 2021, arXiv:2103.00020; FID with its features: Kynkäänniemi et al. 2023, arXiv:2203.06026. Names of
 tensors are those of OpenAI, or of Hugging Face's safetensors, which are carried over.
@@ -13,9 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
-from trainer.extractors.vision import HEAD, SIZE, standardised
-from trainer.extractors.weights import Published, Weights, WeightsFile, filled
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.weights import Published, Weights, WeightsFile, build_with_weights
 
 FILE = WeightsFile(
     "clip",
@@ -26,6 +25,8 @@ FILE = WeightsFile(
     others=True,
 )
 WIDTH, DEPTH, PATCH = 768, 12, 32
+SIZE = 224  # pixels that it sees
+HEAD = 64  # features of each head of attention
 MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HUGGING_FACE = {  # their names of all but the blocks, and OpenAI's
     "vision_model.embeddings.class_embedding": "class_embedding",
@@ -112,13 +113,13 @@ class Clip(Network):
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the embeddings that are compared with captions, (n, 512), before they are brought to length 1."""
-        patches = self.conv1(standardised(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
+        patches = self.conv1(normalize(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(x), 1, -1), patches], 1)
         tokens = self.transformer(self.ln_pre(tokens + self.positional_embedding))
         return self.ln_post(tokens[:, 0]) @ self.proj, None
 
 
-def visual(weights: Weights) -> Weights:
+def visual_tower(weights: Weights) -> Weights:
     """Return the tensors of the visual tower, by OpenAI's names without their prefix; what is unknown keeps its own."""
     if not any(name.startswith("vision_model.") for name in weights):
         return {name.removeprefix("visual."): tensor for name, tensor in weights.items() if name.startswith("visual.")}
@@ -133,11 +134,11 @@ def visual(weights: Weights) -> Weights:
         start = next((start for start in HUGGING_FACE if name.startswith(start)), None)
         renamed = name if start is None else HUGGING_FACE[start] + name.removeprefix(start)
         tower[renamed] = tensor.T if renamed == "proj" else tensor
-    return packed(tower)
+    return pack_attention(tower)
 
 
-def packed(tower: Weights) -> Weights:
-    """Put the three projections of each attention, which Hugging Face keeps apart, one under the other."""
+def pack_attention(tower: Weights) -> Weights:
+    """Concatenate the three projections of each attention, which Hugging Face stores apart."""
     for number in range(DEPTH):
         block = f"transformer.resblocks.{number}."
         for kind in ("weight", "bias"):
@@ -147,10 +148,10 @@ def packed(tower: Weights) -> Weights:
     return tower
 
 
-def open_clip(options: Options = USUAL, /) -> Extractor:
-    """Open CLIP, from a file of the user; the tower of captions may be there and is not read."""
+def open_clip(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
+    """Open CLIP from the user's file; tensors of the text tower are ignored."""
     weights, version, path = FILE.read(options.weights)
-    tower = visual(weights)
+    tower = visual_tower(weights)
     if not tower:
         raise Refused(f"{path} does not fit: it has no tensor visual.conv1.weight")
-    return Extractor("clip", version, filled(Clip, tower, path), options.resize or "clean")
+    return Extractor("clip", version, build_with_weights(Clip, tower, path), options.resize or "clean")

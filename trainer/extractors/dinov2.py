@@ -1,4 +1,4 @@
-"""DINOv2: features of a transformer that learnt from pictures alone, nearer to human judgement than Inception's.
+"""DINOv2: features of a transformer trained on images alone, closer to human judgement than Inception's.
 
 Oquab et al. 2023, arXiv:2304.07193; Stein et al. 2023, arXiv:2306.04675, who compare extractors, take ViT-L/14, the
 normalised class token and pictures of 224 pixels. Names of tensors are those of the published files; the width and the
@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
-from trainer.extractors.vision import HEAD, SIZE, standardised
-from trainer.extractors.weights import Published, WeightsFile, filled
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.weights import Published, WeightsFile, build_with_weights
 
 SOURCE = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{0}14/dinov2_vit{0}14_pretrain.pth"
 SHA256 = {
@@ -29,14 +28,16 @@ FILE = WeightsFile(
     others=True,
 )
 PATCH = 14
-TRAINED = 37  # patches along a side of the pictures that it was trained on
-OFFSET = 0.1  # in the scale of the positions' interpolation, where the authors have it
+TRAINED = 37  # patches along a side of its training images
+OFFSET = 0.1  # that the authors add when they scale the position embeddings
+SIZE = 224  # pixels that it sees
+HEAD = 64  # features of each head of attention
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Tokens = Float[Tensor, "n t d"]
 
 
 class Attention(nn.Module):
-    """Every token looks at all."""
+    """Self-attention."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -131,18 +132,18 @@ class DinoV2(Network):
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the class token after the last norm, (n, d)."""
-        patches = self.patch_embed(standardised(x, MEAN, DEVIATION))
+        patches = self.patch_embed(normalize(x, MEAN, DEVIATION))
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1)
         tokens = self.blocks(tokens + self.positions(self.size // PATCH))
         return self.norm(tokens)[:, 0], None
 
 
-def open_dinov2(options: Options = USUAL, /) -> Extractor:
-    """Open DINOv2, from a file of the user: ViT-L, B or S."""
+def open_dinov2(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
+    """Open DINOv2 from the user's file: ViT-L, B or S."""
     weights, version, path = FILE.read(options.weights)
     if "cls_token" not in weights:
         raise Refused(f"{path} does not fit: it has no tensor cls_token")
     weights.pop("mask_token", None)  # for training only
     depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
-    network = filled(lambda: DinoV2(weights["cls_token"].shape[-1], depth), weights, path)
+    network = build_with_weights(lambda: DinoV2(weights["cls_token"].shape[-1], depth), weights, path)
     return Extractor("dinov2", version, network, options.resize or "clean")

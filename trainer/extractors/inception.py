@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d, relu
 
-from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
-from trainer.extractors.weights import Published, WeightsFile, filled
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs
+from trainer.extractors.weights import Published, WeightsFile, build_with_weights
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 FILE = WeightsFile(
@@ -32,7 +32,7 @@ FILE = WeightsFile(
     ),
     others=False,
 )
-GREY = {"torch-bilinear": 127.5}  # after its filter, pytorch-fid scales otherwise than all others
+GREY = {"torch-bilinear": 127.5}  # the value that becomes 0: pytorch-fid, with this filter, scales to [-1, 1]
 Maps = Float[Tensor, "n c h w"]
 Kernel = int | tuple[int, int]
 
@@ -70,7 +70,7 @@ class Unit(nn.Module):
 
 
 def average(x: Maps) -> Maps:
-    """Average over 3 x 3, at the border over what is there."""
+    """Average over 3 x 3; at the border, over the values that exist."""
     return avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
 
@@ -172,10 +172,10 @@ class BlockE(nn.Module):
 
 
 class Inception(Network):
-    """All of it, up to the logits.
+    """The network, up to the logits.
 
     Args:
-        grey: becomes 0, and 0 becomes -1.
+        grey: the pixel value that is scaled to 0; 0 is scaled to -1.
     """
 
     size = 299
@@ -206,11 +206,11 @@ class Inception(Network):
         return features, features @ self.fc.weight.T
 
 
-def open_inception(options: Options = USUAL, /) -> Extractor:
-    """Open Inception-2015, from the file of the user."""
+def open_inception(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
+    """Open Inception-2015 from the user's file."""
     resize = options.resize or "tf-bilinear"
     weights, version, path = FILE.read(options.weights)
-    # Some writers of state dicts keep these counters, which mean nothing here.
+    # Some state dicts have these counters of BatchNorm, which evaluation does not use.
     weights = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
-    network = filled(lambda: Inception(GREY.get(resize, 128)), weights, path)
+    network = build_with_weights(lambda: Inception(GREY.get(resize, 128)), weights, path)
     return Extractor("inception-2015", version, network, resize)

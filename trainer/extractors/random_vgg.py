@@ -10,8 +10,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trainer.extractors.base import USUAL, Extractor, Network, Options, Outputs
-from trainer.extractors.weights import drawn, filled, fingerprint
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs
+from trainer.extractors.weights import build_with_weights, fingerprint, random_weights
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # between poolings
 WIDTHS = (16, 32, 64, 128, 128)
@@ -43,8 +43,8 @@ class RandomVgg(Network):
         return self.layers(x / 127.5 - 1), None
 
 
-def open_random_vgg(options: Options = USUAL, /) -> Extractor:
-    """Open random VGG; there is nothing to be read."""
-    weights = drawn(RandomVgg, "random-vgg")
-    network = filled(RandomVgg, weights, "random-vgg")
+def open_random_vgg(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
+    """Open random VGG; it needs no file."""
+    weights = random_weights(RandomVgg, "random-vgg")
+    network = build_with_weights(RandomVgg, weights, "random-vgg")
     return Extractor("random-vgg", fingerprint(weights), network, options.resize or "clean")

@@ -16,31 +16,31 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3)
+Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
 Planes = Float[Tensor, "n 3 size size"]
 
 
-def planes(pictures: Pictures) -> Float[Tensor, "n 3 h w"]:
+def planes(images: Images) -> Float[Tensor, "n 3 h w"]:
     """Return pictures as planes of float32 in [0, 255]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))).float()
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
 
 
-def torch_bilinear(pictures: Pictures, size: int) -> Planes:
+def torch_bilinear(images: Images, size: int) -> Planes:
     """Interpolate between centres of pixels, without antialiasing, as pytorch-fid does."""
-    return interpolate(planes(pictures), (size, size), mode="bilinear", align_corners=False)
+    return interpolate(planes(images), (size, size), mode="bilinear", align_corners=False)
 
 
-def tf_bilinear(pictures: Pictures, size: int) -> Planes:
+def tf_bilinear(images: Images, size: int) -> Planes:
     """Interpolate as TensorFlow 1 did: pixel i of the result lies at i · h / size of the picture, without antialiasing.
 
     The corners on the upper left fall together, those on the lower right do not. This is the filter inside the graph of
     Inception-2015, and so of torch-fidelity and of NVIDIA's metrics.
     """
-    x = planes(pictures)
-    return stretch(stretch(x, 3, size), 2, size)
+    x = planes(images)
+    return interpolate_axis(interpolate_axis(x, 3, size), 2, size)
 
 
-def stretch(x: Tensor, axis: int, size: int) -> Tensor:
+def interpolate_axis(x: Tensor, axis: int, size: int) -> Tensor:
     """Interpolate along one axis, as TensorFlow 1 did."""
     length = x.shape[axis]
     at = torch.arange(size, dtype=torch.float32) * torch.tensor(length / size, dtype=torch.float32)
@@ -50,9 +50,9 @@ def stretch(x: Tensor, axis: int, size: int) -> Tensor:
     return near + (far - near) * share
 
 
-def clean(pictures: Pictures, size: int) -> Planes:
+def clean(images: Images, size: int) -> Planes:
     """Filter each plane with Pillow's antialiased bicubic in float32, as clean-fid does; of the right size: nothing."""
-    x = planes(pictures)
+    x = planes(images)
     if x.shape[2:] == (size, size):
         return x
     whole = (Image.fromarray(plane) for plane in x.flatten(0, 1).numpy())
@@ -60,7 +60,7 @@ def clean(pictures: Pictures, size: int) -> Planes:
     return torch.from_numpy(np.stack(sized)).clamp(0, 255).reshape(-1, 3, size, size)
 
 
-FILTERS: dict[str, Callable[[Pictures, int], Planes]] = {
+FILTERS: dict[str, Callable[[Images, int], Planes]] = {
     "clean": clean,
     "torch-bilinear": torch_bilinear,
     "tf-bilinear": tf_bilinear,

@@ -1,4 +1,4 @@
-"""Weights that others have published: found, checked by their hash, and read without running anything of theirs.
+"""Find published weights, check their hash, and read them without running code of theirs.
 
 Nothing is ever downloaded. Files lie in the folder $LIENZO_WEIGHTS, or else ~/.cache/lienzo/weights.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from trainer.core.fields import Refused
 from trainer.core.randomness import normal, philox
-from trainer.extractors.base import CACHE, DIGITS, Network
+from trainer.extractors.base import CACHE, HASH_DIGITS, Network
 
 Weights = dict[str, Tensor]
 N = TypeVar("N", bound=Network)
@@ -52,8 +52,8 @@ class WeightsFile:
 
     Args:
         extractor: its name in the registry.
-        published: the files that serve, the usual one first.
-        others: whether files of other names and hashes serve as well.
+        published: the known files, the usual one first.
+        others: whether files with other names and hashes are accepted.
     """
 
     extractor: str
@@ -61,7 +61,7 @@ class WeightsFile:
     others: bool
 
     def find(self, chosen: Path | None) -> Path:
-        """Return where the file lies.
+        """Return the path of the file.
 
         Raises:
             Refused: there is none; the message says which one is needed, and what to use in its place.
@@ -88,7 +88,7 @@ class WeightsFile:
         wanted = [file for file in self.published if file.sha256 and (file.name == path.name or not self.others)]
         if wanted and found not in {file.sha256 for file in wanted}:
             raise Refused(f"{path} has the SHA-256 {found}, and is damaged or not {wanted[0]}: get it again")
-        return tensors(path), found[:DIGITS], path
+        return read_tensors(path), found[:HASH_DIGITS], path
 
 
 def sha256(path: Path) -> str:
@@ -104,7 +104,7 @@ def sha256(path: Path) -> str:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
 
 
-def tensors(path: Path) -> Weights:
+def read_tensors(path: Path) -> Weights:
     """Read safetensors, or what torch.save wrote of a state dict.
 
     Raises:
@@ -123,7 +123,7 @@ def tensors(path: Path) -> Weights:
     return {str(name): tensor.float() for name, tensor in held.items()}
 
 
-def filled(build: Callable[[], N], weights: Mapping[str, Tensor], where: object) -> N:
+def build_with_weights(build: Callable[[], N], weights: Mapping[str, Tensor], where: object) -> N:
     """Build a network with given weights, without drawing any.
 
     Args:
@@ -149,7 +149,7 @@ def filled(build: Callable[[], N], weights: Mapping[str, Tensor], where: object)
     return network
 
 
-def drawn(build: Callable[[], Network], *key: int | str) -> Weights:
+def random_weights(build: Callable[[], Network], *key: int | str) -> Weights:
     """Draw weights for ReLUs as in He et al. 2015, arXiv:1502.01852, equation 10; biases are 0, factors of norms 1."""
     with torch.device("meta"):
         wanted = build().state_dict()
@@ -167,4 +167,4 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         total.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor.contiguous().cpu().numpy().tobytes())
-    return total.hexdigest()[:DIGITS]
+    return total.hexdigest()[:HASH_DIGITS]

@@ -56,6 +56,7 @@ def set_up_device(config: Config) -> Accelerator:
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
     torch.backends.cudnn.deterministic = config.deterministic
+    # benchmark chooses kernels by timing, so two runs may choose differently.
     torch.backends.cudnn.benchmark = not config.deterministic
     return accelerator
 
@@ -110,6 +111,7 @@ def reduce_exactly(config: Config, world: World) -> Reduce:
     """Return the exact reduction for all micro-batches of the run."""
 
     def reduce(layout: FlatLayout) -> Reduction:
+        # Only this callable is compiled: penalties call the bare module, whose double backward inductor lacks.
         called = torch.compile(layout.network) if config.compile else layout.network
         return ExactReduction(layout, called, config.micro_batches, world)
 

@@ -23,6 +23,7 @@ class AsyncScalars:
 
     def push(self, images_seen: int, scalars: dict[str, Tensor], drain: bool) -> list[Row]:
         """Take in a step's scalars and return those that are due; with `drain` wait for all of them."""
+        # One transfer for all scalars of the step.
         values = torch.stack([value.float() for value in scalars.values()])
         copied = None
         if values.is_cuda:

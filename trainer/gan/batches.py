@@ -17,7 +17,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from shards.dataset.order import Order
-from shards.dataset.stream import Reader, Samples, stream
+from shards.dataset.stream import Reader, Samples, stream_samples
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
@@ -54,6 +54,7 @@ class BatchLoader:
     def plan(self, images_seen: int) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the planned samples of each of this process's micro-batches, without end."""
         size = self.config.micro_batch_size
+        # The order is a function of the position, so a resumed run starts here without reading what it has seen.
         for first in itertools.count(images_seen, self.config.batch_size):
             for j in self.share:
                 yield self.order(np.arange(first + j * size, first + (j + 1) * size))
@@ -67,20 +68,21 @@ class BatchLoader:
             draws: of the steps from there on.
         """
         self.random_inputs = RandomInputs(in_force)
-        made = self.build_steps(images_seen, draws)
-        for step, notes in prefetch(made) if self.config.workers else made:
+        steps = self.build_steps(images_seen, draws)
+        for step, lines in prefetch(steps) if self.config.workers else steps:
             if self.record:
-                self.record.writelines(notes)
+                self.record.writelines(lines)
             yield step
 
     def build_steps(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
-        """Make each step's micro-batches, and what is to be noted of them once they are used."""
-        samples = iter(stream(self.reader, self.plan(images_seen), self.config.workers))
+        """Yield the micro-batches of each step, and the lines to record of them once they are used."""
+        samples = iter(stream_samples(self.reader, self.plan(images_seen), self.config.workers))
         for first in itertools.count(images_seen, self.config.step_images):
             starts = range(first, first + self.config.step_images, self.config.batch_size)
+            # The stream is consumed in the order of `plan`: all updates of a step, and within one the micro-batches.
             taken = [[(next(samples), start, j) for j in self.share] for start in starts]
-            notes = [record_line(*one) for update in taken for one in update] if self.record else []
-            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], notes
+            lines = [record_line(*one) for update in taken for one in update] if self.record else []
+            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], lines
 
     def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
         """Bring one micro-batch to the device, as the update that starts at `images_seen` wants it."""
@@ -88,6 +90,7 @@ class BatchLoader:
         images = samples.images
         if config.flip:
             flips = draws.flips(images_seen, micro_batch, size).numpy()
+            # On the bytes, on the CPU: before they become floats they are a quarter of the size.
             images[flips] = images[flips, :, ::-1]
         latent, extra = self.random_inputs(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
         return Batch(
@@ -101,6 +104,7 @@ class BatchLoader:
 
     def bring(self, tensor: Tensor) -> Tensor:
         """Bring a draw to the device, without waiting for it there."""
+        # Only copies from pinned memory run beside the GPU's work.
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
@@ -114,6 +118,7 @@ def record_line(samples: Samples, images_seen: int, micro_batch: int) -> str:
 
 def prefetch(source: Iterator[T]) -> Iterator[T]:
     """Make the next item in a thread while the last one is used."""
+    # One item ahead is enough: a step takes longer than its batch, or nothing would help.
     with ThreadPoolExecutor(1, "ahead") as pool:
         coming = pool.submit(next, source)
         while True:
@@ -134,6 +139,7 @@ class RandomInputs:
         self, draws: Draws, label: Int[Tensor, " n"], images_seen: int, micro_batch: int
     ) -> tuple[Latent, dict[str, dict[str, Tensor]]]:
         """Return the latent, and the draws of augmentation and of the penalties that are due."""
+        # Each purpose has a key of its own, so a new penalty or augmentation shifts no other draw.
         rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
         n, size = len(label), self.network.size
         parts = {purpose: self.augment_pipeline.draw(rng(purpose), n) for purpose in ("show real", "show fake")}

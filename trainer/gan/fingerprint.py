@@ -18,6 +18,7 @@ def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> st
     """
     values = {key: value for key, value in scalars.items() if key not in ("dataset", "identity")}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    # Type and shape are hashed too: equal bytes of another type are another state.
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -37,13 +37,13 @@ class Flops(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        packet = func.overloadpacket
-        if packet is torch.ops.aten.convolution_backward:
+        operator = func.overloadpacket
+        if operator is torch.ops.aten.convolution_backward:
             *rest, groups, (of_x, of_weight, _) = args
-            self.total += flop_registry[packet](*rest, groups, (of_x, False, False), out_val=out)
-            self.total += flop_registry[packet](*rest, groups, (False, of_weight, False), out_val=out) // groups
-        elif packet in flop_registry:
-            self.total += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+            self.total += flop_registry[operator](*rest, groups, (of_x, False, False), out_val=out)
+            self.total += flop_registry[operator](*rest, groups, (False, of_weight, False), out_val=out) // groups
+        elif operator in flop_registry:
+            self.total += flop_registry[operator](*args, **(kwargs or {}), out_val=out)
         return out
 
 
@@ -95,10 +95,10 @@ def updates(config: Config, images_seen: int) -> list[list[Batch]]:
     n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
     real = torch.zeros(n, 3, size, size).contiguous(memory_format=torch.channels_last)
-    drawer = RandomInputs(config)
+    random_inputs = RandomInputs(config)
 
     def batch(start: int, micro_batch: int) -> Batch:
-        latent, draws = drawer(Draws(0, 0), label, start, micro_batch)
+        latent, draws = random_inputs(Draws(0, 0), label, start, micro_batch)
         return Batch(micro_batch, start, real, latent, draws, 0)
 
     starts = range(images_seen, images_seen + config.step_images, config.batch_size)

@@ -67,6 +67,7 @@ class NetworkUpdate:
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients with respect to this network's weights, and compute no others."""
         layout = self.reduction.layout
+        # `inputs` keeps the backward pass from computing gradients of the other network's weights.
         self.scaler.scale(loss).backward(inputs=layout.parameters if layout.with_gradients else None)
 
     @contextmanager
@@ -97,11 +98,13 @@ class NetworkUpdate:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.reduction.layout.parameters if p.grad is not None]
         means = mean.named_scalars()
+        # After unscaling, before the step: the norm that a paper would report. The host does not wait for it.
         norm = torch.nn.utils.get_total_norm(gradients)
         set_rates(self.optimizer, self.lr, images_seen, self.settings)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.statistics.update_running(mean.statistics)
+        # Once per step, from the new weights: if each forward pass advanced it, the number of ranks would show.
         advance_spectral_norm(self.network)
         return means | {f"grad_norm_{self.name}": norm} | self.update_scalars(means, images_seen)
 

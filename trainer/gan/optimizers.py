@@ -15,6 +15,7 @@ def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.op
     """Return a fused Adam whose state exists from the start, so that a checkpoint always has the same tensors."""
     betas = (settings.beta1, settings.beta2)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr, betas=betas, eps=settings.eps, fused=True)
+    # torch creates these at the first step; a checkpoint from before it would lack them.
     for parameter in network.parameters():
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=parameter.device),
@@ -37,5 +38,6 @@ def update_average(
     average: Sequence[Tensor], weights: Sequence[Tensor], step: int, seen: int, s: OptimizerSettings
 ) -> None:
     """Move the average towards the weights after a step of `step` pictures, `seen` pictures in all."""
+    # Early on the weights change fast, and a long average would keep showing noise.
     half_life = min(s.ema_half_life_images, s.ema_ramp * seen) if s.ema_ramp else s.ema_half_life_images
     torch._foreach_lerp_(list(average), list(weights), 1 - 0.5 ** (step / max(half_life, 1e-8)))

@@ -38,14 +38,14 @@ class TrainState:
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     """For each rollback the images seen before it (`from`) and after it (`to`), `why`, and, if the policy changes
     settings, which (`change`)."""
-    sentinel: MonitorState = MonitorState()
+    monitor: MonitorState = MonitorState()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the state by name; they are the live ones."""
         named = {f"generator.{k}": v for k, v in self.generator.state_dict().items()}
         named |= {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
         named |= {f"ema.{k}": v for k, v in self.ema.items()}
-        named |= {f"memory.{k}": v for k, v in self.running_scalars.items()}
+        named |= {f"running_scalars.{k}": v for k, v in self.running_scalars.items()}
         for name, network, optimizer in (
             ("g_optimizer", self.generator, self.g_optimizer),
             ("d_optimizer", self.discriminator, self.d_optimizer),
@@ -59,7 +59,7 @@ class TrainState:
         return {
             "images_seen": self.images_seen,
             "rollbacks": [dict(rollback) for rollback in self.rollbacks],
-            "sentinel": asdict(self.sentinel),
+            "collapse_monitor": asdict(self.monitor),
             "dataset": self.dataset,
             "identity": self.identity,
             "g_scaler": self.g_scaler.state_dict(),
@@ -90,7 +90,7 @@ class TrainState:
     def load_scalars(self, scalars: Mapping[str, Any]) -> None:
         """Take over progress, the collapse monitor's state, and fp16's scalers where both states have them."""
         self.images_seen = scalars["images_seen"]
-        self.sentinel = MonitorState(**scalars["sentinel"])
+        self.monitor = MonitorState(**scalars["collapse_monitor"])
         for scaler, saved in ((self.g_scaler, scalars["g_scaler"]), (self.d_scaler, scalars["d_scaler"])):
             if saved and scaler.is_enabled():
                 scaler.load_state_dict(saved)

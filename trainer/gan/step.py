@@ -37,25 +37,18 @@ class GanStep:
         models: Models,
         autocast: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self.g, self.d, self.objective, self.top_k, self.models, self.autocast = (
-            g,
-            d,
-            objective,
-            top_k,
-            models,
-            autocast,
-        )
+        self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
+        self.models, self.autocast = models, autocast
 
     def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
-        Returns: means over the micro-batches, of D's last update and of G's, and the norms of the gradients, on the
+        Returns: means over the micro-batches, of D's last update and of G's, and norms of the gradients, on the
         device. `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
         """
         d_scalars: Scalars = {}
         for k, share in enumerate(updates, 1):
-            # G reuses the graph of the fakes of D's last update. It is kept for a single micro-batch only: for more
-            # it would cost memory, so G runs again.
+            # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
             scalars, fake = self.update_discriminator(share, keep_graph=k == len(updates) and len(share) == 1)
             d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
         return d_scalars | self.update_generator(updates[-1], fake, stop)
@@ -64,8 +57,7 @@ class GanStep:
         """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments."""
         for batch in share:
             with self.d.micro_batch(batch.micro_batch) as buffer:
-                # Two contexts of autocast, since each caches its casts of the weights: a penalty that runs G again must
-                # cast them anew. One shared cast would sum its gradients in bf16, and only where G runs here.
+                # Two autocast contexts: a cast of G's weights shared with a penalty would sum their gradients in bf16.
                 with self.autocast(), torch.set_grad_enabled(keep_graph):
                     fake = self.generate(batch)
                 with self.autocast():

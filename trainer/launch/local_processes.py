@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
-from command_line.signals import answerable
+from command_line.signals import signals_to_handle
 from trainer.core.advice import command
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
@@ -122,7 +122,7 @@ def pass_signals_on(children: Children) -> None:
             if child.poll() is None:
                 child.send_signal(number)
 
-    for number in (*answerable(REQUESTS), signal.SIGQUIT):
+    for number in (*signals_to_handle(REQUESTS), signal.SIGQUIT):
         signal.signal(number, pass_on)
     suspend_together(children)
 

@@ -21,7 +21,7 @@ class Batch:
     real: Float[Tensor, "n 3 h w"]
     """Pictures in [-1, 1]."""
     latent: Latent
-    """What fakes are painted from; their classes are those of the reals."""
+    """What fakes are generated from; their classes are those of the reals."""
     draws: Mapping[str, Mapping[str, Tensor]]
     """Of augmentation and penalties: by purpose, then by name."""
     replaced: int

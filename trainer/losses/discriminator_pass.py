@@ -57,6 +57,7 @@ class DiscriminatorPass:
         """The reals as a leaf; with APA some of them are fakes."""
         fake, draws = self.fake.detach(), self.batch.draws["show real"]
         real = self.models.augment.apa_replace(self.batch.real, fake, draws, self.models.running_scalars)
+        # A leaf, so that R1 differentiates with respect to the image before augmentation.
         return real.detach().requires_grad_(self.real_requires_grad)
 
     @cached_property

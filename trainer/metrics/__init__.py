@@ -1,4 +1,4 @@
-"""Distances between real and painted pictures: the mathematics, which knows only arrays. One file per metric."""
+"""Metrics of real and generated images: mathematics on arrays alone, importable by others. One file per metric."""
 
 from __future__ import annotations
 

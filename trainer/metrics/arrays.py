@@ -1,4 +1,4 @@
-"""Arrays of features: checked before anything is computed, and read in pieces of bounded size."""
+"""Check arrays of features, and read them in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.metrics.base import Doubles, Features
+from trainer.metrics.base import Features, Float64Array
 
-ROWS = 1536  # of a piece: with as many on both sides, distances take 19 MB, and all that is held at once some 200
+ROWS_PER_PIECE = 1536  # distances of two pieces take 19 MB, and everything that is held at once about 200 MB
 
 
-def checked(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Features:
-    """Return an array that can be measured.
+def check_rows(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Features:
+    """Return the array if it can be measured.
 
     Raises:
         ValueError: it is not (n, d) with n ≥ `least` and d ≥ 1, or not finite.
@@ -31,28 +31,31 @@ def checked(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Feature
     return rows
 
 
-def checked_pair(
+def check_pair(
     real: npt.NDArray[Any] | None, fake: npt.NDArray[Any] | None, least: int = 2
 ) -> tuple[Features, Features]:
-    """Return two arrays that can be compared.
+    """Return the two arrays if they can be compared.
 
     Raises:
         ValueError: one cannot be measured, or they differ in d.
     """
-    real, fake = checked(real, "the features of the reals", least), checked(fake, "the features of the fakes", least)
+    real, fake = (
+        check_rows(real, "the features of the reals", least),
+        check_rows(fake, "the features of the fakes", least),
+    )
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"reals have {real.shape[1]} features and fakes {fake.shape[1]}: the extractors differ")
     return real, fake
 
 
-def pieces(rows: Features) -> Iterator[Doubles]:
-    """Yield the rows, some at a time, as float64 that may be written to."""
+def pieces(rows: Features) -> Iterator[Float64Array]:
+    """Yield the rows in pieces, as float64 copies that may be written to."""
     for span in spans(len(rows)):
         yield rows[span].astype(np.float64)
 
 
 def spans(count: int, size: int = 0) -> Iterator[slice]:
-    """Yield where the pieces of `count` rows lie; of `size` rows each, where they differ from the usual ones."""
-    step = size or ROWS
+    """Yield the slices of `count` rows that are the pieces; `size` rows each, 0: ROWS_PER_PIECE."""
+    step = size or ROWS_PER_PIECE
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

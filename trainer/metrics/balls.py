@@ -1,8 +1,8 @@
-"""Balls around rows that reach to their k-th nearest neighbour, and who lies in them: for all rows, and without each of
-some blocks of them.
+"""Balls around rows that reach to their k-th nearest neighbour, and which rows lie in them: for all rows, and for the
+jackknife without each of some blocks.
 
-A ball that loses a neighbour only grows. So what lies in the ball of a row when all are there lies in it whatever is
-left out, and such pairs need only be counted by their blocks. The others, which are few, are looked at for each block.
+A ball that loses a neighbour only grows. So a row that lies in a ball with all rows present lies in it whatever block
+is left out, and such pairs are only counted by block. The few other pairs are examined for each block.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.metrics.arrays import spans
-from trainer.metrics.base import Doubles, Features, Places
+from trainer.metrics.base import Features, Float64Array, Indices
 from trainer.metrics.intervals import blocks
-from trainer.metrics.neighbours import direct_at, search
+from trainer.metrics.neighbours import direct_distances_at, search
 
-SPARE = 10  # neighbours known beyond k, for when a block is left out
-PAIRS = 2**18  # at a time: with 20 blocks, what is held of them takes 50 MB each time they are compared
+SPARE_NEIGHBOURS = 10  # found beyond k, because a block that is left out may hold some of the first k
+PAIRS_PER_PIECE = 2**18  # with 20 blocks, comparing so many pairs takes 50 MB
 
 Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Balls:
-    """Around each of n rows in random order, cut into blocks.
+    """The balls around n rows, which are in random order and cut into blocks.
 
     Args:
         rows: (n, d).
-        k: the neighbour that they reach to.
+        k: balls reach to the k-th neighbour.
         number: of blocks that are left out in turn; 0: nothing is.
         block: (n,) of each row, from 0.
         squares: (1 + number, n) squared radii, the first for all rows. What is strictly nearer is inside.
@@ -38,12 +38,12 @@ class Balls:
     rows: Features
     k: int
     number: int
-    block: Places
-    squares: Doubles
+    block: Indices
+    squares: Float64Array
 
     @classmethod
     def of(cls, rows: Features, k: int, number: int, closed: bool = False) -> Balls:
-        """Measure those of (n, d) rows; closed ones hold their surface as well.
+        """Return the balls of (n, d) rows; closed ones include their surface.
 
         Raises:
             ValueError: there are not more than k rows.
@@ -51,7 +51,7 @@ class Balls:
         block = np.zeros(len(rows), np.int64)
         for i, span in enumerate(blocks(len(rows), number) if number else []):
             block[span] = i
-        known = min(k + SPARE if number else k, len(rows) - 1)
+        known = min(k + SPARE_NEIGHBOURS if number else k, len(rows) - 1)
         squares, places = search(rows, rows, max(k, known), itself=True)
         radii = [squares[:, k - 1]]
         for left_out in range(number):
@@ -61,17 +61,17 @@ class Balls:
         return cls(rows, k, number, block, np.nextafter(found, np.inf) if closed else found)
 
     def left(self, replica: int) -> Mask:
-        """Tell which rows are there when block `replica` - 1 is left out; 0: nothing is."""
+        """Return which rows are present, (n,), when block `replica` - 1 is left out; 0: none is left out."""
         return np.asarray(self.block != replica - 1) if replica else np.ones(len(self.block), np.bool_)
 
 
-class Held:
-    """Which rows lie in which balls, counted over pieces of all pairs.
+class BallMembership:
+    """Counts of which rows lie in which balls, added up over pieces of all pairs.
 
     Args:
         balls: around n rows.
-        others: around the m rows that lie in them or not; their blocks are left out together.
-        error: how wrong the distances may be.
+        others: around the m rows that are looked for in them; blocks of both sides are left out together.
+        error: bound of the rounding error of the distances; closer calls are computed exactly.
     """
 
     def __init__(self, balls: Balls, others: Balls, error: float) -> None:
@@ -82,10 +82,10 @@ class Held:
         self.grown_ball, self.grown_row = (np.zeros((1 + balls.number, count), np.bool_) for count in (n, m))
         self.grown_pairs = np.zeros(1 + balls.number, np.int64)
 
-    def add(self, squares: Doubles, balls: slice, others: slice) -> None:
+    def add(self, squares: Float64Array, balls: slice, others: slice) -> None:
         """Count the pairs of some balls and some rows at these squared distances, (balls, others)."""
         least, most = self.balls.squares[0, balls, None], self.balls.squares[:, balls].max(0)[:, None]
-        for part in spans(squares.shape[1], max(1, PAIRS // len(squares))):
+        for part in spans(squares.shape[1], max(1, PAIRS_PER_PIECE // len(squares))):
             found, start = squares[:, part], others.start + part.start
             always = found < least - self.error
             maybe = (found <= most + self.error) & ~always
@@ -94,19 +94,19 @@ class Held:
             rows, columns = np.nonzero(maybe)
             self.add_each(rows + balls.start, columns + start, found[rows, columns])
 
-    def add_always(self, rows: Places, columns: Places, balls: slice, others: slice) -> None:
-        """Count pairs that are inside whatever is left out, by their places in these slices."""
+    def add_always(self, rows: Indices, columns: Indices, balls: slice, others: slice) -> None:
+        """Count pairs that are inside whatever block is left out, by their indices in these slices."""
         number = self.of_ball.shape[1]
         of_ball = rows * number + self.others.block[others][columns]
         of_row = columns * number + self.balls.block[balls][rows]
         for total, keys in ((self.of_ball[balls], of_ball), (self.of_row[others], of_row)):
             total += np.bincount(keys, minlength=total.size).reshape(total.shape)
 
-    def add_each(self, rows: Places, columns: Places, squares: Doubles) -> None:
-        """Count pairs of balls and rows, by their numbers, for each block that is left out."""
+    def add_each(self, rows: Indices, columns: Indices, squares: Float64Array) -> None:
+        """Count other pairs, by their indices, for each block that is left out."""
         radii = self.balls.squares[:, rows]
         doubtful = np.any(abs(radii - squares) <= self.error, axis=0)
-        squares[doubtful] = direct_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
+        squares[doubtful] = direct_distances_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
         for i, radius in enumerate(radii):
             inside = (squares < radius) & self.balls.left(i)[rows] & self.others.left(i)[columns]
             self.grown_ball[i, rows[inside]] = True
@@ -114,9 +114,9 @@ class Held:
             self.grown_pairs[i] += np.count_nonzero(inside)
 
     def figures(self, replica: int) -> tuple[float, float, float]:
-        """Return the share of balls that hold a row, that of rows in a ball, and balls over k that hold a row."""
+        """Return coverage (share of balls with a row), precision (share of rows in a ball), density (balls/row/k)."""
         balls, rows = self.balls.left(replica), self.others.left(replica)
-        of_ball, of_row = (without(counts, replica) for counts in (self.of_ball, self.of_row))
+        of_ball, of_row = (sum_without(counts, replica) for counts in (self.of_ball, self.of_row))
         covered = (self.grown_ball[replica] | (of_ball > 0)) & balls
         inside = (self.grown_row[replica] | (of_row > 0)) & rows
         pairs = int(self.grown_pairs[replica] + of_ball[balls].sum())
@@ -124,7 +124,7 @@ class Held:
         return float(coverage), float(precision), float(pairs / (self.balls.k * rows.sum()))
 
 
-def without(counts: Places, replica: int) -> Places:
-    """Add up counts by blocks, but for the block that is left out."""
+def sum_without(counts: Indices, replica: int) -> Indices:
+    """Return the sums of counts over blocks, without the block that is left out."""
     total = counts.sum(1)
     return np.asarray(total - counts[:, replica - 1] if replica else total)

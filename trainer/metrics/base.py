@@ -1,4 +1,4 @@
-"""What every metric of two samples takes and gives: arrays in, estimates with intervals out."""
+"""The interface of all metrics: samples in, estimates with confidence intervals out."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ import numpy as np
 import numpy.typing as npt
 
 Features = npt.NDArray[np.floating[Any]]  # (n, d), of any precision: all that is computed of them is float64
-Doubles = npt.NDArray[np.float64]
-Places = npt.NDArray[np.int64]
+Float64Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
-Need = Literal["features", "probabilities", "pictures", "labels", "held out"]
+Need = Literal["features", "probabilities", "images", "labels", "held out"]
 Better = Literal["lower", "higher", "data"]
 Against = Literal["as many", "all", "none"]
 
-DEFINITIONS = 2  # what the metrics are; higher than before if one gives another figure for the same pictures
+DEFINITIONS = 2  # version of the metrics: increased when one gives another figure for the same images
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of n pictures, in random order; what a metric does not need is None."""
+    """What is known of n images, in random order; None: the metric does not need it."""
 
     features: Features | None = None
     """(n, d)."""
     probabilities: Features | None = None
     """(n, classes), each row a distribution."""
-    pictures: npt.NDArray[np.uint8] | None = None
+    images: npt.NDArray[np.uint8] | None = None
     """(n, h, w, 3)."""
-    labels: Places | None = None
+    labels: Indices | None = None
     """(n,)."""
 
     @property
     def count(self) -> int:
-        """How many pictures; 0: nothing is known of them."""
-        known = (self.features, self.probabilities, self.pictures, self.labels)
+        """The number of images; 0: nothing is known of them."""
+        known = (self.features, self.probabilities, self.images, self.labels)
         return next((len(array) for array in known if array is not None), 0)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval."""
+    """A figure with its confidence interval."""
 
     value: float
     low: float
     high: float
     count: int
-    """Pictures that were measured, fakes or what stands in for them."""
+    """Measured images: fakes, or reals in their place for a floor."""
     method: str
-    """Where the interval comes from."""
+    """How the interval was computed."""
     estimand: str
-    """What the interval is meant to hold."""
+    """What the interval estimates."""
     level: float = 0.95
     reals: int | None = None
-    """Real pictures that they were compared with; None: they were not."""
+    """Real images that they were compared with; None: the metric compares with none."""
     held_out: int | None = None
-    """Pictures that the generator never saw; None: they are not looked at."""
+    """Held-out images that were used; None: the metric uses none."""
 
     def within(self, low: float, high: float = math.inf) -> Estimate:
-        """Return the same with an interval that keeps to what is possible."""
+        """Return the estimate with its interval clipped to possible values."""
         return replace(self, low=max(self.low, low), high=min(self.high, high))
 
 
@@ -74,12 +74,11 @@ class Metric:
 
     Args:
         name: in the registry.
-        needs: what of the samples is looked at.
-        better: each figure that it gives, and whether lower or higher is better, or nearer to the data's own.
+        needs: the fields of the samples that it uses.
+        better: its figures, and whether lower or higher is better, or closer to the floor ("data").
         summary: what it is and where it is defined, in one line.
-        measure: the function of the reals, the fakes and reals that the generator never saw.
-        against: how many reals the fakes are compared with: as many as there are fakes, all that there are, or none,
-            where the figure is of the fakes alone.
+        measure: a function of the reals, the fakes, and held-out reals that the generator was not trained on.
+        against: how many reals the fakes are compared with: as many as fakes, all, or none if it measures fakes alone.
     """
 
     name: str
@@ -90,7 +89,7 @@ class Metric:
     against: Against = "as many"
 
     def __call__(self, real: Sample, fake: Sample, held_out: Sample | None = None) -> dict[str, Estimate]:
-        """Measure, and say of how many pictures.
+        """Return the estimates by name, with the numbers of images.
 
         Raises:
             ValueError: it cannot be computed of these samples; the message says why.
@@ -101,5 +100,5 @@ class Metric:
         return {name: replace(estimate, reals=reals, held_out=unseen) for name, estimate in found.items()}
 
     def better_of(self, figure: str) -> Better:
-        """Return which values of one of its figures are better."""
+        """Return which values of a figure are better."""
         return self.better[figure]

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from trainer.metrics.arrays import checked_pair
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_pair
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
 from trainer.metrics.moments import Moments
 
@@ -32,12 +32,12 @@ class Gaussian:
         factor: (r, d) of the covariance: FᵀF.
     """
 
-    mean: Doubles
-    factor: Doubles
+    mean: Float64Array
+    factor: Float64Array
 
     @classmethod
     def of(cls, rows: Features) -> Gaussian:
-        """Return the one with the moments of (n, d) rows: with no more rows than columns, they are their own factor."""
+        """Return the Gaussian of (n, d) rows; if n ≤ d, the centred rows themselves are the factor."""
         if len(rows) > rows.shape[1]:
             return cls.with_moments(Moments.of(rows))
         doubles = rows.astype(np.float64)
@@ -46,12 +46,12 @@ class Gaussian:
 
     @classmethod
     def with_moments(cls, moments: Moments) -> Gaussian:
-        """Return the one with these moments, with unbiased covariances."""
+        """Return the Gaussian with these moments; the covariance is unbiased."""
         covariance = torch.from_numpy(moments.covariance)
         lower, failed = torch.linalg.cholesky_ex(covariance)
         if not failed:
             return cls(moments.mean, lower.numpy().T)
-        values, vectors = torch.linalg.eigh(covariance)  # of less than full rank
+        values, vectors = torch.linalg.eigh(covariance)  # Cholesky fails for a covariance of less than full rank
         return cls(moments.mean, (vectors * values.clamp_min(0).sqrt()).numpy().T)
 
     def distance(self, other: Gaussian) -> float:
@@ -72,12 +72,12 @@ def frechet_distance(real: Features, fake: Features) -> float:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake)
+    real, fake = check_pair(real, fake)
     return Gaussian.of(real).distance(Gaussian.of(fake))
 
 
-def leave_out_each(rows: Features, number: int) -> Iterator[Gaussian]:
-    """Yield the Gaussian of all rows but a block, for each of `number` blocks."""
+def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
+    """Yield the Gaussian of all rows without a block, for each of `number` blocks."""
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
     for block in blocks(len(rows), number):
@@ -96,15 +96,15 @@ def frechet_estimate(real: Features, fake: Features) -> tuple[float, Variance]:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake, least=4)
+    real, fake = check_pair(real, fake, least=4)
     number = block_number(len(real), len(fake))
-    pairs = zip(leave_out_each(real, number), leave_out_each(fake, number), strict=True)
+    pairs = zip(leave_out_blocks(real, number), leave_out_blocks(fake, number), strict=True)
     return frechet_distance(real, fake), Variance.jackknife([a.distance(b) for a, b in pairs])
 
 
 def fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the Fréchet distance of features."""
-    features = checked_pair(real.features, fake.features, least=4)
+    features = check_pair(real.features, fake.features, least=4)
     value, variance = frechet_estimate(*features)
     method = BY_BLOCKS.format(block_number(*map(len, features)))
     return {"fid": variance.around(value, len(features[1]), method).within(0)}

@@ -14,7 +14,7 @@ from operator import add
 
 import numpy as np
 
-from trainer.metrics.arrays import checked_pair
+from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Features, Metric, Sample
 from trainer.metrics.frechet import Gaussian
 from trainer.metrics.intervals import BLOCKS, BY_BLOCKS, UNBIASED, Variance, blocks
@@ -25,19 +25,19 @@ QUARTERS = 4
 
 
 def distances(real: Sequence[Moments], fake: Sequence[Moments], parts: int) -> list[float]:
-    """Return the distance in each of the parts that the quarters are put together to."""
+    """Return the distance in each of 1, 2 or 4 parts, which are made of the quarters."""
     size = QUARTERS // parts
-    return [between(real[i : i + size], fake[i : i + size]) for i in range(0, QUARTERS, size)]
+    return [distance_between(real[i : i + size], fake[i : i + size]) for i in range(0, QUARTERS, size)]
 
 
-def between(real: Sequence[Moments], fake: Sequence[Moments]) -> float:
-    """Return the distance between what is put together on both sides."""
+def distance_between(real: Sequence[Moments], fake: Sequence[Moments]) -> float:
+    """Return the distance between the merged moments of both sides."""
     a, b = (Gaussian.with_moments(reduce(add, side)) for side in (real, fake))
     return a.distance(b)
 
 
 def extrapolate(means: Sequence[float]) -> float:
-    """Return where the line through the mean distances, of 1, 2 and 4 parts, meets 0 parts."""
+    """Return the value at 0 parts of the line through the mean distances of 1, 2 and 4 parts: 1 / n = 0."""
     return float(np.polynomial.Polynomial.fit(PARTS, means, 1)(0))
 
 
@@ -60,8 +60,8 @@ def estimate(real: Features, fake: Features) -> tuple[float, Variance]:
         means = []
         for parts in PARTS:
             size = QUARTERS // parts
-            part = quarter // size  # the only one that changes
-            changed = between(*(own[part * size : (part + 1) * size] for own in less))
+            part = quarter // size  # the only part that a left-out block changes
+            changed = distance_between(*(own[part * size : (part + 1) * size] for own in less))
             means.append((sum(whole[parts]) - whole[parts][part] + changed) / parts)
         replicas.append(extrapolate(means))
     return extrapolate([float(np.mean(whole[parts])) for parts in PARTS]), Variance.jackknife(replicas)
@@ -69,7 +69,7 @@ def estimate(real: Features, fake: Features) -> tuple[float, Variance]:
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the extrapolated distance of features."""
-    features = checked_pair(real.features, fake.features)
+    features = check_pair(real.features, fake.features)
     count, columns = min(map(len, features)), features[0].shape[1]
     least = max(QUARTERS * (columns + 2), 2 * BLOCKS)
     if count < least:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from trainer.metrics.arrays import checked
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_rows
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance, block_number, blocks
 
 
@@ -27,20 +27,20 @@ def inception_score(probabilities: Features) -> float:
     return information(rows.sum(0), float(scipy.special.entr(rows).sum()), len(rows))
 
 
-def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int = 1) -> Doubles:
+def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int = 1) -> Float64Array:
     """Return probabilities in float64, each row brought to the sum 1.
 
     Raises:
         ValueError: they are no probabilities.
     """
-    rows = checked(probabilities, what, least).astype(np.float64)
+    rows = check_rows(probabilities, what, least).astype(np.float64)
     totals = rows.sum(1, keepdims=True)
     if (rows < 0).any() or (abs(totals - 1) > 1e-3).any():
         raise ValueError(f"{what} must be at least 0 and sum to 1 in each row")
     return np.asarray(rows / totals)
 
 
-def information(total: Doubles, entropy: float, count: int) -> float:
+def information(total: Float64Array, entropy: float, count: int) -> float:
     """Return exp of the entropy of the mean less the mean entropy, from sums over `count` rows."""
     return float(np.exp(scipy.special.entr(np.clip(total / count, 0, 1)).sum() - entropy / count))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from trainer.metrics.base import Doubles, Estimate
+from trainer.metrics.base import Estimate, Float64Array
 
 BLOCKS = 20
 LEVEL = 0.95
@@ -33,41 +33,41 @@ def blocks(count: int, number: int) -> list[slice]:
 
 
 def block_number(*counts: int) -> int:
-    """Return how many blocks samples of these sizes are cut into: 20, or fewer so that each block holds two rows."""
+    """Return the number of blocks for samples of these sizes: 20, or fewer so that each block has two rows."""
     return max(2, min(BLOCKS, min(counts) // 2))
 
 
 @dataclass(frozen=True)
 class Variance:
-    """A variance that was estimated with some degrees of freedom."""
+    """An estimated variance and its degrees of freedom."""
 
     value: float
     freedom: float
 
     @classmethod
-    def jackknife(cls, replicas: Sequence[float] | Doubles) -> Variance:
-        """Return (g - 1) / g Σ (θ₍ⱼ₎ - mean)², from a figure computed g times with another g-th left out each time."""
+    def jackknife(cls, replicas: Sequence[float] | Float64Array) -> Variance:
+        """Return (g - 1) / g Σ (θ₍ⱼ₎ - mean)² of a figure that was computed g times, without another block each."""
         values = np.asarray(replicas, dtype=np.float64)
         g = len(values)
         return cls(float((g - 1) / g * np.square(values - values.mean()).sum()), g - 1)
 
     @classmethod
-    def of_mean(cls, values: Doubles) -> Variance:
+    def of_mean(cls, values: Float64Array) -> Variance:
         """Return the variance of the mean of independent values: s² / n."""
         return cls(float(values.var(ddof=1) / len(values)), len(values) - 1)
 
     def of_share(self, share: float, count: int) -> Variance:
-        """Return a variance that is at least that of a share of `count`, which is not 0 where all blocks agree.
+        """Return a variance that is at least that of a share of `count`: where all blocks agree, the jackknife gives 0.
 
-        With two successes and two failures more, as in Agresti and Coull 1998: what lies around their centre, and how
-        far that has moved.
+        The lower bound adds two successes and two failures (Agresti and Coull 1998): the variance around the moved
+        share, plus the square of the move.
         """
         moved = (share * count + 2) / (count + 4)
         least = moved * (1 - moved) / (count + 4) + (moved - share) ** 2
         return Variance(max(self.value, least), self.freedom)
 
     def __add__(self, other: Variance) -> Variance:
-        """Add that of something independent (Satterthwaite 1946)."""
+        """Return the variance of the sum with something independent (Satterthwaite 1946)."""
         total = self.value + other.value
         weights = self.value**2 / self.freedom + other.value**2 / other.freedom
         return Variance(total, total**2 / weights if weights > 0 else self.freedom + other.freedom)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.metrics.arrays import checked_pair
+from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Metric, Sample
 from trainer.metrics.frechet import frechet_estimate
 from trainer.metrics.intervals import Variance
 
-LEAST = 50  # pictures of a class on each side
+MIN_CLASS_IMAGES = 50  # per side
 
 
 def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure each class with 50 pictures or more on both sides; the others are named in the method.
+    """Measure each class with at least 50 images on both sides; `method` names the others.
 
-    Pictures of the class -1 have none, and are left out.
+    Images with the label -1 have no class, and are ignored.
     """
-    reals, fakes = checked_pair(real.features, fake.features)
+    reals, fakes = check_pair(real.features, fake.features)
     if real.labels is None or fake.labels is None:
         raise ValueError("labels are missing")
     found: list[tuple[float, Variance]] = []
@@ -25,17 +25,17 @@ def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, 
     labels = np.unique(np.concatenate([real.labels, fake.labels]))
     for label in labels[labels >= 0]:
         sides = reals[real.labels == label], fakes[fake.labels == label]
-        if min(map(len, sides)) < LEAST:
+        if min(map(len, sides)) < MIN_CLASS_IMAGES:
             left_out.append(str(label))
         else:
             found.append(frechet_estimate(*sides))
     if not found:
-        raise ValueError(f"no class has {LEAST} pictures on each side")
+        raise ValueError(f"no class has {MIN_CLASS_IMAGES} pictures on each side")
     values, variances = zip(*found, strict=True)
     total = sum(variances[1:], variances[0]) * (1 / len(found) ** 2)
     method = f"delete-block jackknife in each of {len(found)} classes"
     if left_out:
-        method += f"; fewer than {LEAST} pictures and left out: classes {', '.join(left_out)}"
+        method += f"; fewer than {MIN_CLASS_IMAGES} pictures and left out: classes {', '.join(left_out)}"
     return {"intra_fid": total.around(float(np.mean(values)), len(fakes), method).within(0)}
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.metrics.arrays import checked_pair, pieces, spans
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_pair, pieces, spans
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import UNBIASED, Variance
 
 
-def cubic(x: Doubles, y: Doubles) -> Doubles:
+def cubic(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return (x·y / d + 1)³ for all pairs."""
     base = x @ y.T
     base /= x.shape[1]
@@ -25,7 +25,7 @@ def cubic(x: Doubles, y: Doubles) -> Doubles:
     return cube
 
 
-def cross_sums(x: Features, y: Features) -> tuple[Doubles, Doubles]:
+def cross_sums(x: Features, y: Features) -> tuple[Float64Array, Float64Array]:
     """Return, for each row of x, the sum of the kernel with all of y, and for each row of y that with all of x."""
     of_x, of_y = np.zeros(len(x)), np.zeros(len(y))
     for here, piece in zip(spans(len(x)), pieces(x), strict=True):
@@ -36,7 +36,7 @@ def cross_sums(x: Features, y: Features) -> tuple[Doubles, Doubles]:
     return of_x, of_y
 
 
-def own_sums(x: Features) -> Doubles:
+def own_sums(x: Features) -> Float64Array:
     """Return, for each row, the sum of the kernel with all other rows; each pair is computed once."""
     sums = np.zeros(len(x))
     for here, piece in zip(spans(len(x)), pieces(x), strict=True):
@@ -51,17 +51,17 @@ def own_sums(x: Features) -> Doubles:
 
 @dataclass(frozen=True)
 class KernelSums:
-    """Sums of the kernel over pairs, from which the distance follows, and what it is without any one row.
+    """Sums of the kernel over pairs, which give the distance, and the distance without any one row.
 
     Args:
         real, fake: (n,) and (m,), of each row with all others on its side.
         real_cross, fake_cross: (n,) and (m,), of each row with all rows of the other side.
     """
 
-    real: Doubles
-    fake: Doubles
-    real_cross: Doubles
-    fake_cross: Doubles
+    real: Float64Array
+    fake: Float64Array
+    real_cross: Float64Array
+    fake_cross: Float64Array
 
     @classmethod
     def of(cls, real: Features, fake: Features) -> KernelSums:
@@ -76,15 +76,15 @@ class KernelSums:
 
     @property
     def variance(self) -> Variance:
-        """That of the distance, by leaving out one row at a time (Arvesen 1969)."""
+        """The variance of the distance, by leaving out one row at a time (Arvesen 1969)."""
         n, m, cross = len(self.real), len(self.fake), self.real_cross.sum()
         real = mean(self.real.sum() - 2 * self.real, n - 1) - 2 * (cross - self.real_cross) / ((n - 1) * m)
         fake = mean(self.fake.sum() - 2 * self.fake, m - 1) - 2 * (cross - self.fake_cross) / ((m - 1) * n)
         return Variance.jackknife(real) + Variance.jackknife(fake)
 
 
-def mean(total: Doubles, count: int) -> Doubles:
-    """Return the mean over pairs of different ones of `count`."""
+def mean(total: Float64Array, count: int) -> Float64Array:
+    """Return the mean over the count · (count - 1) ordered pairs of different rows."""
     return total / (count * (count - 1))
 
 
@@ -99,12 +99,12 @@ def kernel_distance(real: Features, fake: Features) -> float:
     Raises:
         ValueError: they cannot be compared.
     """
-    return KernelSums.of(*checked_pair(real, fake)).distance
+    return KernelSums.of(*check_pair(real, fake)).distance
 
 
 def kid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the kernel distance of features."""
-    features = checked_pair(real.features, fake.features, least=3)
+    features = check_pair(real.features, fake.features, least=3)
     sums = KernelSums.of(*features)
     return {"kid": sums.variance.around(sums.distance, len(sums.fake), "jackknife, one picture at a time", UNBIASED)}
 

@@ -1,29 +1,30 @@
-"""Has the generator learnt training pictures by heart?
+"""Has the generator memorized training images?
 
 `authpct`: Alaa et al. 2022, arXiv:2102.08921, §3.3: a fake is authentic if it lies farther from its nearest training
 picture than that one from its own nearest other training picture; the percentage of authentic fakes.
 
-`memorisation`: Meehan et al. 2020, arXiv:2004.05675, with one cell: are fakes nearer to the training set than pictures
-that the generator never saw? One-sided Mann-Whitney test of the distances to the nearest training picture. What is
-random in both are the fakes and the pictures never seen; the training set is what was memorised or not, and is fixed.
-It is searched as a whole: a copy of a picture that is not looked at would pass for the generator's own.
+`memorisation`: Meehan et al. 2020, arXiv:2004.05675, with one cell: are fakes nearer to the training set than held-out
+images? A one-sided Mann-Whitney test of the distances to the nearest training image.
+
+In both, the fakes and the held-out images are random, and the training set is fixed. All of it is searched: a copy of
+an image that is not searched would count as original.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import scipy  # its parts load when they are first used, so that a training does not wait for them
+import scipy  # scipy loads its parts on first use, so importing this module stays fast
 
-from trainer.metrics.arrays import checked, checked_pair
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_pair, check_rows
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance
 from trainer.metrics.neighbours import nearest, search
 
-GIVEN = "the expectation for this training set"
-ENDS = (-np.inf, np.inf)  # distances below and above all others
+FOR_TRAINING_SET = "the expectation for this training set"
+ENDS = (-np.inf, np.inf)  # one distance below and one above all others
 
 
-def authentic(real: Features, fake: Features) -> Doubles:
+def authentic_fakes(real: Features, fake: Features) -> Float64Array:
     """Return 1 for each fake that is authentic and 0 for each that is not: (m,).
 
     Args:
@@ -33,7 +34,7 @@ def authentic(real: Features, fake: Features) -> Doubles:
     Raises:
         ValueError: they cannot be compared.
     """
-    real, fake = checked_pair(real, fake)
+    real, fake = check_pair(real, fake)
     squares, places = search(fake, real, 1, itself=False)
     own, _ = search(real, real, 1, itself=True)
     return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)
@@ -41,19 +42,19 @@ def authentic(real: Features, fake: Features) -> Doubles:
 
 def authpct(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the percentage of authentic fakes."""
-    features = checked_pair(real.features, fake.features)
-    found = authentic(*features)
+    features = check_pair(real.features, fake.features)
+    found = authentic_fakes(*features)
     share, count = float(found.mean()), len(found)
     variance = Variance.of_mean(found).of_share(share, count) * 100**2
     method = "Student's interval of the mean over fakes, given the training set"
-    return {"authpct": variance.around(100 * share, count, method, GIVEN).within(0, 100)}
+    return {"authpct": variance.around(100 * share, count, method, FOR_TRAINING_SET).within(0, 100)}
 
 
-def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
-    """Return the probability that a fake is nearer than a picture never seen, ties counted half, and its variance.
+def probability_nearer(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
+    """Return the probability that a fake is nearer than a held-out image, ties counted half, and its variance.
 
-    The variance is at least that around the share which two pictures more on each side would give, one nearer and one
-    farther than all others, as Variance.of_share has it: where no fake is nearer, or each one, it is not 0.
+    DeLong's variance is 0 if no fake is nearer, or all are. So it is at least that with two more images per side, one
+    nearer and one farther than all others, as in Variance.of_share.
 
     Args:
         fake, held_out: (n,) and (m,) distances to the nearest training picture, at least 2 each.
@@ -64,8 +65,8 @@ def nearer(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
     return share, max(variance, least, key=lambda found: found.value)
 
 
-def delong(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
-    """Return the same by DeLong et al. 1988: from the share of the other side that each is nearer or farther than."""
+def delong(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]:
+    """Return both by DeLong et al. 1988: from the share of the other side that each image is nearer or farther than."""
     ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
     of_fake = 1 - (ranks[:n] - scipy.stats.rankdata(fake)) / m
@@ -75,16 +76,18 @@ def delong(fake: Doubles, held_out: Doubles) -> tuple[float, Variance]:
 
 def memorisation(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure whether fakes are nearer to the training set than pictures that the generator never saw."""
-    reals, fakes = checked_pair(real.features, fake.features)
+    reals, fakes = check_pair(real.features, fake.features)
     if held_out is None:
         raise ValueError("there are no pictures that the generator never saw")
-    _, unseen = checked_pair(reals, checked(held_out.features, "the features of pictures never seen"))
+    _, unseen = check_pair(reals, check_rows(held_out.features, "the features of pictures never seen"))
     distances = [nearest(rows, reals, 1)[0][:, 0] for rows in (fakes, unseen)]
     count = len(fakes)
-    share, variance = nearer(*distances)
+    share, variance = probability_nearer(*distances)
     p = float(scipy.stats.mannwhitneyu(*distances, alternative="less").pvalue)
     return {
-        "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", GIVEN).within(0, 1),
+        "nearer": variance.around(share, count, "DeLong et al. 1988, given the training set", FOR_TRAINING_SET).within(
+            0, 1
+        ),
         "memorisation_p": Estimate(p, p, p, count, "a p-value has no interval", "one-sided Mann-Whitney test"),
     }
 

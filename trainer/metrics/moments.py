@@ -1,4 +1,4 @@
-"""Mean and scatter of rows, in float64: they can be streamed, sent, added, and taken back."""
+"""Mean and scatter of rows in float64, which can be computed in pieces, added and subtracted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainer.metrics.arrays import pieces
-from trainer.metrics.base import Doubles, Features
+from trainer.metrics.base import Features, Float64Array
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Of `count` rows of d values (Chan, Golub and LeVeque 1983).
+    """Moments of `count` rows of d values (Chan, Golub and LeVeque 1983).
 
     Args:
         count: rows.
@@ -21,12 +21,12 @@ class Moments:
     """
 
     count: int
-    mean: Doubles
-    scatter: Doubles
+    mean: Float64Array
+    scatter: Float64Array
 
     @classmethod
     def of(cls, rows: Features) -> Moments:
-        """Compute those of (n, d) rows, n ≥ 1, piece by piece."""
+        """Compute the moments of (n, d) rows, n ≥ 1, piece by piece."""
         total = cls(0, np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1])))
         for piece in pieces(rows):
             mean = piece.mean(0)
@@ -35,8 +35,8 @@ class Moments:
         return total
 
     @property
-    def covariance(self) -> Doubles:
-        """The unbiased one; it needs two rows."""
+    def covariance(self) -> Float64Array:
+        """The unbiased covariance, (d, d); it needs two rows."""
         return self.scatter / (self.count - 1)
 
     def __add__(self, other: Moments) -> Moments:

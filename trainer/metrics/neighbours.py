@@ -1,7 +1,8 @@
 """Nearest neighbours in bounded memory, as exact as the formula Σ (x - y)² in float64.
 
-All pairs are first compared by |x|² + |y|² - 2 x·y, which is fast and may cancel. Its error is bounded, so the few
-pairs for which it matters are computed by the direct formula: results depend neither on the pieces nor on the BLAS.
+All pairs are first compared by |x|² + |y|² - 2 x·y, which is fast but loses digits to cancellation. Its error is
+bounded, so the few pairs for which the error matters are computed again by the direct formula. The results depend
+neither on the size of the pieces nor on the BLAS.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainer.metrics.arrays import ROWS, checked_pair, pieces, spans
-from trainer.metrics.base import Doubles, Features, Places
+from trainer.metrics.arrays import ROWS_PER_PIECE, check_pair, pieces, spans
+from trainer.metrics.base import Features, Float64Array, Indices
 
-SPARE = 8  # candidates beyond k
+SPARE_CANDIDATES = 8  # candidates beyond k
 PAIRS = 2**22  # features of each side at a time in the direct formula
 
 
-def direct(x: Features, y: Features) -> Doubles:
+def direct_distances(x: Features, y: Features) -> Float64Array:
     """Return Σ (x - y)² for each of n pairs of rows, (n, d) and (n, d)."""
     found = [
         np.square(x[span].astype(np.float64) - y[span]).sum(1) for span in spans(len(x), max(1, PAIRS // x.shape[1]))
@@ -25,16 +26,16 @@ def direct(x: Features, y: Features) -> Doubles:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def direct_at(x: Features, y: Features, rows: Places, columns: Places) -> Doubles:
+def direct_distances_at(x: Features, y: Features, rows: Indices, columns: Indices) -> Float64Array:
     """Return Σ (x - y)² between rows of x and rows of y, by their numbers."""
     found = np.zeros(len(rows))
     for span in spans(len(rows), max(1, PAIRS // x.shape[1])):
-        found[span] = direct(x[rows[span]], y[columns[span]])
+        found[span] = direct_distances(x[rows[span]], y[columns[span]])
     return found
 
 
-class Squares:
-    """Squared distances between all rows of two sets, piece by piece, and how wrong they may be.
+class SquaredDistances:
+    """Squared distances between all rows of two sets, piece by piece, and a bound of their error.
 
     Args:
         x, y: (n, d) and (m, d).
@@ -42,13 +43,13 @@ class Squares:
 
     def __init__(self, x: Features, y: Features) -> None:
         self.x, self.y = x, y
-        self.centre = y[:ROWS].mean(0, dtype=np.float64)
+        self.centre = y[:ROWS_PER_PIECE].mean(0, dtype=np.float64)
         norms = [np.square(piece - self.centre).sum(1) for rows in (x, y) for piece in pieces(rows)]
         reach, away = max(norm.max() for norm in norms) ** 0.5, np.linalg.norm(self.centre)
         # Higham 2002, §3.1, for the products; the centring rounds as well.
         self.error = float(np.finfo(np.float64).eps * 8 * (x.shape[1] + 8) * reach * (reach + away))
 
-    def __call__(self, of_x: slice) -> Iterator[tuple[slice, Doubles]]:
+    def __call__(self, of_x: slice) -> Iterator[tuple[slice, Float64Array]]:
         """Yield the distances of rows of x to the rows of y, one piece after the other."""
         here = self.x[of_x] - self.centre
         square = np.square(here).sum(1)
@@ -61,10 +62,10 @@ class Squares:
             yield there, found
 
 
-def nearest(queries: Features, reference: Features, k: int) -> tuple[Doubles, Places]:
-    """Return the distances to the k nearest rows, from near to far, and their numbers: (n, k) each.
+def nearest(queries: Features, reference: Features, k: int) -> tuple[Float64Array, Indices]:
+    """Return the distances to the k nearest rows, from near to far, and their indices: (n, k) each.
 
-    Of rows at the same distance the first one comes first.
+    Rows at the same distance are in the order of their indices.
 
     Args:
         queries: (n, d).
@@ -74,13 +75,13 @@ def nearest(queries: Features, reference: Features, k: int) -> tuple[Doubles, Pl
     Raises:
         ValueError: there are too few rows, or the shapes differ.
     """
-    reference, queries = checked_pair(reference, queries, least=1)
+    reference, queries = check_pair(reference, queries, least=1)
     squares, places = search(queries, reference, k, itself=False)
     return np.sqrt(squares), places
 
 
-def search(queries: Features, reference: Features, k: int, itself: bool) -> tuple[Doubles, Places]:
-    """Return the squared distances and numbers of the k nearest, (n, k) each.
+def search(queries: Features, reference: Features, k: int, itself: bool) -> tuple[Float64Array, Indices]:
+    """Return the squared distances and indices of the k nearest rows: (n, k) each.
 
     Args:
         queries: (n, d).
@@ -94,22 +95,22 @@ def search(queries: Features, reference: Features, k: int, itself: bool) -> tupl
     least = k + itself
     if not k >= 1 or len(reference) < least:
         raise ValueError(f"{k} neighbours need at least {least} rows to look among, and there are {len(reference)}")
-    squares = Squares(queries, reference)
+    squares = SquaredDistances(queries, reference)
     values, places = np.zeros((len(queries), k)), np.zeros((len(queries), k), np.int64)
     for span in spans(len(queries)):
-        bound, candidates = closest(squares, span, min(k + SPARE, len(reference) - itself), itself)
+        bound, candidates = closest(squares, span, min(k + SPARE_CANDIDATES, len(reference) - itself), itself)
         rows = np.repeat(np.arange(span.start, span.stop), candidates.shape[1])
-        exact = direct_at(queries, reference, rows, candidates.ravel()).reshape(candidates.shape)
+        exact = direct_distances_at(queries, reference, rows, candidates.ravel()).reshape(candidates.shape)
         order = np.lexsort((candidates, exact), axis=-1)[:, :k]
         values[span], places[span] = (np.take_along_axis(a, order, 1) for a in (exact, candidates))
-        if candidates.shape[1] < len(reference) - itself:  # a row that was no candidate might be as near
+        if candidates.shape[1] < len(reference) - itself:  # rounding may have hidden a neighbour among the other rows
             doubtful = np.nonzero(values[span][:, -1] >= bound - squares.error)[0] + span.start
             values[doubtful], places[doubtful] = search_directly(queries, reference, k, doubtful, itself)
     return values, places
 
 
-def closest(squares: Squares, span: slice, number: int, itself: bool) -> tuple[Doubles, Places]:
-    """Return the computed distance that no row but the candidates is below, (n,), and the candidates, (n, number)."""
+def closest(squares: SquaredDistances, span: slice, number: int, itself: bool) -> tuple[Float64Array, Indices]:
+    """Return the largest computed distance among the `number` nearest rows, (n,), and their indices, (n, number)."""
     count = span.stop - span.start
     best, places = np.full((count, number), np.inf), np.zeros((count, number), np.int64)
     for there, found in squares(span):
@@ -125,9 +126,9 @@ def closest(squares: Squares, span: slice, number: int, itself: bool) -> tuple[D
 
 
 def search_directly(
-    queries: Features, reference: Features, k: int, rows: Places, itself: bool
-) -> tuple[Doubles, Places]:
-    """Search by the direct formula alone for some rows of the queries; equal ones, of which there may be many, once."""
+    queries: Features, reference: Features, k: int, rows: Indices, itself: bool
+) -> tuple[Float64Array, Indices]:
+    """Search by the direct formula alone for some rows of the queries; each distinct query is computed once."""
     values, places = np.zeros((len(rows), k)), np.zeros((len(rows), k), np.int64)
     different, which = np.unique(queries[rows], axis=0, return_inverse=True)
     for number, query in enumerate(different):

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: whose pictures lie among the neighbours of whose.
+"""Precision, recall, density and coverage: which images lie among the nearest neighbours of the other side.
 
 Precision and recall: Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 2; density and coverage: Naeem et al. 2020,
 arXiv:2002.09797, equations 3 and 4. A ball around a picture reaches to its k-th nearest neighbour on its own side,
@@ -14,25 +14,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainer.metrics.arrays import checked_pair, spans
-from trainer.metrics.balls import Balls, Held
+from trainer.metrics.arrays import check_pair, spans
+from trainer.metrics.balls import BallMembership, Balls
 from trainer.metrics.base import Estimate, Features, Metric, Sample
 from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number
-from trainer.metrics.neighbours import Squares
+from trainer.metrics.neighbours import SquaredDistances
 
 K = 5
 FIGURES = ("precision", "recall", "density", "coverage")
 
 
-def count(real: Features, fake: Features, k: int, number: int, closed: bool = False) -> list[dict[str, float]]:
+def count_prdc(real: Features, fake: Features, k: int, number: int, closed: bool = False) -> list[dict[str, float]]:
     """Return the figures of all rows, and without each of `number` blocks of both sides.
 
     Raises:
         ValueError: there are too few rows.
     """
     reals, fakes = (Balls.of(rows, k, number, closed) for rows in (real, fake))
-    squares = Squares(real, fake)
-    of_reals, of_fakes = Held(reals, fakes, squares.error), Held(fakes, reals, squares.error)
+    squares = SquaredDistances(real, fake)
+    of_reals, of_fakes = BallMembership(reals, fakes, squares.error), BallMembership(fakes, reals, squares.error)
     for of_real in spans(len(real)):
         for of_fake, found in squares(of_real):
             of_reals.add(found, of_real, of_fake)
@@ -58,7 +58,7 @@ def prdc(real: Features, fake: Features, k: int = K) -> dict[str, float]:
     Raises:
         ValueError: they cannot be compared.
     """
-    return count(*checked_pair(real, fake, least=k + 1), k, 0)[0]
+    return count_prdc(*check_pair(real, fake, least=k + 1), k, 0)[0]
 
 
 def measure(
@@ -72,10 +72,10 @@ def measure(
         k: which neighbour a ball reaches to.
         closed: it holds its surface as well.
     """
-    features = checked_pair(real.features, fake.features, least=2 * k + 2)
+    features = check_pair(real.features, fake.features, least=2 * k + 2)
     reals, fakes = map(len, features)
     number = block_number(reals, fakes)
-    values, *replicas = count(*features, k, number, closed)
+    values, *replicas = count_prdc(*features, k, number, closed)
     method = BY_BLOCKS.format(number)
     variances = {name: Variance.jackknife([replica[name] for replica in replicas]) for name in FIGURES}
     shares = {

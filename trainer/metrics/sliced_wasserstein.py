@@ -21,29 +21,29 @@ from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
 PATCH = 7
 PATCHES = 32  # per picture and level
 DIRECTIONS = 128
-SMALLEST = 16  # pixels, from which on a level is not halved
-VALUES = 2**23  # of pictures at a time
+MIN_SIZE = 16  # pixels; a level of this size is not halved any more
+VALUES_PER_PIECE = 2**23  # of pictures at a time
 
-Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3); h = w, at least 16
+ByteImages = npt.NDArray[np.uint8]  # (n, h, w, 3); h = w, at least 16
 Images = Float[Tensor, "n 3 h w"]
 Patches = Float[Tensor, "patches 7 7 3"]
 Projected = tuple[Float[Tensor, "patches directions"], Int[Tensor, "patches directions"]]
 
 
 class SlicedWasserstein:
-    """The distance of any set of pictures to a fixed one of the same size.
+    """The distance of any set of images to a fixed set of the same size.
 
     Args:
         real: (n, h, w, 3) bytes; h = w, at least 16.
     """
 
-    def __init__(self, real: Pictures) -> None:
+    def __init__(self, real: ByteImages) -> None:
         self.real = []
         for number, patches in enumerate(all_patches(real)):
             mean, std = moments(patches)
             self.real.append((mean, std, project((patches - mean) / std, number)[0]))
 
-    def __call__(self, fake: Pictures) -> float:
+    def __call__(self, fake: ByteImages) -> float:
         """Return the distance, times 1000, averaged over the levels: 0 for the same pictures.
 
         Args:
@@ -51,32 +51,32 @@ class SlicedWasserstein:
         """
         distances = []
         for number, (patches, (mean, std, real)) in enumerate(zip(all_patches(fake), self.real, strict=True)):
-            # Whitened by the reals' moments, where Karras et al. take each set's own: a wrong colour counts.
-            painted, _ = project((patches - mean) / std, number)
-            distances.append((real - painted).abs().mean().item())
+            # Whitened by the moments of the reals; Karras et al. use each set's own, which hides a wrong colour.
+            generated, _ = project((patches - mean) / std, number)
+            distances.append((real - generated).abs().mean().item())
         return 1000 * float(np.mean(distances))
 
 
-def all_patches(pictures: Pictures) -> list[Patches]:
-    """Cut patches from each level of the pyramid, from fine to coarse, at keyed places, the same for any pictures."""
-    n, size = len(pictures), pictures.shape[1]
+def all_patches(images: ByteImages) -> list[Patches]:
+    """Cut patches from each level of the pyramid, fine to coarse, at keyed places, the same for all images."""
+    n, size = len(images), images.shape[1]
     found: list[list[Patches]] = []
-    for span in spans(n, max(1, VALUES // int(np.prod(pictures.shape[1:])))):
-        levels = pyramid(pictures[span])
+    for span in spans(n, max(1, VALUES_PER_PIECE // int(np.prod(images.shape[1:])))):
+        levels = pyramid(images[span])
         found.append([cut_patches(level, n, span, number) for number, level in enumerate(levels)])
-    if not found or size < SMALLEST:
-        raise ValueError(f"patches are cut from pictures of {SMALLEST} pixels or more, but {pictures.shape} is given")
+    if not found or size < MIN_SIZE:
+        raise ValueError(f"patches are cut from pictures of {MIN_SIZE} pixels or more, but {images.shape} is given")
     return [torch.cat(level) for level in zip(*found, strict=True)]
 
 
-def pyramid(pictures: Pictures) -> list[Images]:
+def pyramid(images: ByteImages) -> list[Images]:
     """Return the band-pass levels from fine to coarse, and the low-pass rest.
 
-    That has 16 pixels or fewer, or else an odd side, which cannot be halved: 25 of 100 pixels, on the third level.
+    The rest has at most 16 pixels a side, or an odd number, which cannot be halved: 25 on the third level of 100.
     """
-    image = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     levels = []
-    while image.shape[-1] > SMALLEST and image.shape[-1] % 2 == 0:
+    while image.shape[-1] > MIN_SIZE and image.shape[-1] % 2 == 0:
         smaller = F.avg_pool2d(image, 2)
         levels.append(image - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False))
         image = smaller
@@ -94,12 +94,12 @@ def cut_patches(level: Images, n: int, span: slice, number: int) -> Patches:
 
 
 def moments(patches: Patches) -> tuple[Float[Tensor, 3], Float[Tensor, 3]]:
-    """Return mean and spread of the channels, which is never 0."""
+    """Return mean and standard deviation of the channels; the latter is never 0."""
     return patches.mean((0, 1, 2)), patches.std((0, 1, 2)) + 1e-8
 
 
 def project(patches: Patches, number: int) -> Projected:
-    """Project patches on keyed directions and sort along each of them: what is there, and the patches' numbers."""
+    """Project patches on keyed directions, sort along each, and return the values and the order."""
     flat = patches.flatten(1)
     directions = normal(philox("sliced wasserstein directions", number), flat.shape[1], DIRECTIONS)
     projected: Tensor = flat @ (directions / torch.linalg.vector_norm(directions, dim=0))
@@ -107,10 +107,10 @@ def project(patches: Patches, number: int) -> Projected:
     return values, order
 
 
-def distances(real: Pictures, fake: Pictures, number: int) -> list[float]:
+def distances(real: ByteImages, fake: ByteImages, number: int) -> list[float]:
     """Return the distance between all pictures, then without each of `number` blocks of both sides.
 
-    What is left out of a sorted row leaves it sorted. Whitening and places stay those of all pictures.
+    A sorted row stays sorted when values are left out. Whitening and places are those of all images.
     """
     block = torch.zeros(len(real), dtype=torch.uint8)
     for i, span in enumerate(blocks(len(real), number), 1):
@@ -123,31 +123,31 @@ def distances(real: Pictures, fake: Pictures, number: int) -> list[float]:
         for patches in (reals, fakes):
             values, order = project((patches - mean) / std, level)
             sides.append((values.T.contiguous(), block[order.T]))
-        found.append([between(sides, left_out) for left_out in range(number + 1)])
+        found.append([level_distance(sides, left_out) for left_out in range(number + 1)])
     return [1000 * float(np.mean(column)) for column in zip(*found, strict=True)]
 
 
-def between(sides: list[tuple[Tensor, Tensor]], left_out: int) -> float:
-    """Return the distance on one level without the patches of a block; 0 is none."""
+def level_distance(sides: list[tuple[Tensor, Tensor]], left_out: int) -> float:
+    """Return the distance on one level without the patches of a block; 0: without none."""
     a, b = (values[block != left_out].view(DIRECTIONS, -1) for values, block in sides)
     return (a - b).abs().mean().item()
 
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure pictures, as many of each side."""
-    if real.pictures is None or fake.pictures is None:
+    """Measure as many images of each side."""
+    if real.images is None or fake.images is None:
         raise ValueError("pictures are missing")
-    count = min(len(real.pictures), len(fake.pictures))
+    count = min(len(real.images), len(fake.images))
     if count < 4:
         raise ValueError(f"the sliced Wasserstein distance needs 4 pictures of each side, and there are {count}")
     number = block_number(count)
-    value, *replicas = distances(real.pictures[:count], fake.pictures[:count], number)
+    value, *replicas = distances(real.images[:count], fake.images[:count], number)
     return {"swd": Variance.jackknife(replicas).around(value, count, BY_BLOCKS.format(number)).within(0)}
 
 
 SWD = Metric(
     "swd",
-    frozenset({"pictures"}),
+    frozenset({"images"}),
     {"swd": "lower"},
     "sliced Wasserstein distance of patches, mean over a Laplacian pyramid, × 1000 (Karras et al. 2018)",
     measure,

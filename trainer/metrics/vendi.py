@@ -1,4 +1,4 @@
-"""Vendi score: how many pictures that have nothing in common a sample is worth.
+"""Vendi score: the effective number of different images in a sample.
 
 Friedman and Dieng 2023, arXiv:2210.02410, definition 3.1, order 1: exp of the entropy of the eigenvalues of K / n, here
 with the cosine kernel. K / n = XXᵀ / n has the eigenvalues of the small matrix XᵀX / n, so no approximation is needed.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainer.metrics.arrays import checked, pieces
-from trainer.metrics.base import Doubles, Estimate, Features, Metric, Sample
+from trainer.metrics.arrays import check_rows, pieces
+from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance, block_number, blocks
 
 
 def vendi_score(rows: Features) -> float:
-    """Return the score of (n, d) rows: from 1, all point in one direction, to min(n, d).
+    """Return the score of (n, d) rows: from 1, if all have the same direction, to min(n, d).
 
     Raises:
         ValueError: the rows cannot be measured, or one is 0 and has no direction.
     """
-    rows = compact(checked(rows, "features", least=1))
+    rows = compact(check_rows(rows, "features", least=1))
     return effective_number(gram(rows), len(rows))
 
 
@@ -31,8 +31,8 @@ def compact(rows: Features) -> Features:
     return np.transpose(np.linalg.qr(rows.astype(np.float64).T, mode="r"))
 
 
-def gram(rows: Features) -> Doubles:
-    """Return XᵀX of the rows at length 1.
+def gram(rows: Features) -> Float64Array:
+    """Return XᵀX, (d, d), of the rows normalized to length 1.
 
     Raises:
         ValueError: one is 0.
@@ -47,7 +47,7 @@ def gram(rows: Features) -> Doubles:
     return total
 
 
-def effective_number(matrix: Doubles, count: int) -> float:
+def effective_number(matrix: Float64Array, count: int) -> float:
     """Return exp of the entropy of the eigenvalues of XᵀX / n."""
     eigenvalues = torch.linalg.eigvalsh(torch.from_numpy(matrix / count)).clamp_min(0)
     return float(torch.special.entr(eigenvalues).sum().exp())
@@ -55,7 +55,7 @@ def effective_number(matrix: Doubles, count: int) -> float:
 
 def vendi(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the features of the fakes."""
-    rows = compact(checked(fake.features, "the features of the fakes", least=4))
+    rows = compact(check_rows(fake.features, "the features of the fakes", least=4))
     total, number = gram(rows), block_number(len(rows))
     replicas = [
         effective_number(total - gram(rows[span]), len(rows) - len(rows[span])) for span in blocks(len(rows), number)

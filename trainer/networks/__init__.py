@@ -58,7 +58,7 @@ def initialise(network: Network, seed: int, role: str) -> None:
     """Draw the weights: each parameter's draw is keyed by the network's role and its own name."""
     for key, parameter in network.named_parameters():
         name = key.replace("parametrizations.", "").replace(".original", "")  # the same with spectral normalisation
-        value = network.initial(name, tuple(parameter.shape), philox(seed, "weights", role, name))
+        value = network.initial_value(name, tuple(parameter.shape), philox(seed, "weights", role, name))
         if value is not None:
             parameter.copy_(torch.as_tensor(value))
     start_spectral_norm(network, seed, role)

@@ -25,7 +25,7 @@ Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32] | float
 
 @dataclass(frozen=True)
 class Latent:
-    """All that a painted picture is a function of, besides the weights."""
+    """All that a generated image is a function of, besides the weights."""
 
     z: Float[Tensor, "n z"]
     """Noise, N(0, 1)."""
@@ -68,7 +68,7 @@ class Network(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+    def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
         """Draw a parameter's first value; None keeps what the constructor gave, which must not be drawn."""
 
     @staticmethod
@@ -88,7 +88,7 @@ class Generator(Network):
     """Codes are averaged and interpolated along straight lines (w), not on a sphere (z)."""
 
     def forward(self, latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1], or points (n, 2)."""
+        """Generate pictures in [-1, 1], or points (n, 2)."""
         return self.synthesize(self.latent_code(latent), latent)
 
     def latent_code(self, latent: Latent) -> Float[Tensor, "n ..."]:
@@ -97,7 +97,7 @@ class Generator(Network):
 
     @abstractmethod
     def synthesize(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint from codes; of the latent only the class and the extra draws are used."""
+        """Generate from codes; of the latent only the class and the extra draws are used."""
 
     @staticmethod
     def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class Generator(Network):
 
 
 class Discriminator(Network):
-    """From pictures in [-1, 1] and their classes to a judgement."""
+    """From pictures in [-1, 1] and their classes to its output."""
 
     reconstructs = False
     """It rebuilds pictures from its features."""
@@ -146,13 +146,14 @@ def minibatch_std(x: Float[Tensor, "n c h w"], group: int) -> Float[Tensor, "n c
     if group == 0:
         return x
     n, c, h, w = x.shape
+    # The largest group that divides the micro-batch, as every image must be in one.
     g = next(g for g in range(min(group, n), 0, -1) if n % g == 0)
     spread = to_float32(x).reshape(g, n // g, c, h, w).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
     return torch.cat([x, spread.to(x.dtype).repeat(g)[:, None, None, None].expand(n, 1, h, w)], 1)
 
 
 class Head(nn.Module):
-    """The discriminator's last layer: from pooled features to a judgement.
+    """The discriminator's last layer: from pooled features to its output.
 
     Args:
         features: dimensions of the features.

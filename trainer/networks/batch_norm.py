@@ -36,6 +36,7 @@ class BatchNorm2d(nn.Module):
         """Normalise each channel of x."""
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        # A penalty's extra pass: normalised like any other, but it must not count twice in the running statistics.
         if not self.counts:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
         self.passes += 1

@@ -39,7 +39,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return residual.problem(settings) or attention.problem(attention_height(settings), settings)
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw orthogonal weights (Saxe et al. 2014), each seen as a matrix (out, the rest); attention starts at 0."""
     if name.endswith(("bias", "gamma")):
         return 0.0
@@ -58,7 +58,7 @@ class Generator(ResidualGenerator):
     conditions one block's BatchNorm, beside the class embedding if the generator is told the class.
     """
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
     without_spectral_norm = ()  # the authors normalise these layers too
 
     @staticmethod
@@ -84,7 +84,8 @@ class Generator(ResidualGenerator):
             self.embedding = nn.Parameter(torch.zeros(settings.g_classes + 1, SHARED_DIM))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]."""
+        # Skip-z: each block sees a part of z of its own, so it can shape its own level of detail.
         first, *conditions = code.chunk(len(self.blocks) + 1, 1)
         if classes := self.settings.g_classes:
             embedding = one_hot(latent.label, classes).to(code.dtype) @ self.embedding
@@ -96,7 +97,7 @@ class Discriminator(ResidualDiscriminator):
     """Down-blocks that widen at once, with self-attention at one height; sum over places."""
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         channels = [settings.d_channels * width for width in D_WIDTHS[settings.size]]

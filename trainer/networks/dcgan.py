@@ -26,7 +26,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases are zero (§3)."""
     if name.endswith("bias"):
         return 0.0
@@ -40,7 +40,7 @@ class Generator(base.Generator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -54,7 +54,7 @@ class Generator(base.Generator):
         self.last = nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]."""
         condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
         x = code[:, :, None, None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
@@ -70,7 +70,7 @@ class Discriminator(base.Discriminator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)

@@ -36,7 +36,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 2 / inputs) (He et al. 2015), those of the last layer from N(0, 1 / inputs); no biases."""
     if name.endswith("bias"):
         return 0.0
@@ -102,7 +102,7 @@ class Generator(base.Generator):
     """z, and the class beside it, to points or pictures; tanh for pictures."""
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -112,7 +112,7 @@ class Generator(base.Generator):
         self.last = nn.Linear(settings.g_channels, dimensions(settings))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
+        """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)
         if self.settings.g_classes:
             x = torch.cat([x, one_hot(latent.label, self.settings.g_classes).to(x.dtype)], 1)
@@ -123,7 +123,7 @@ class Generator(base.Generator):
 class Discriminator(base.Discriminator):
     """Points or pictures to logits."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:

@@ -48,7 +48,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 0.02), BatchNorm's gains from N(1, 0.02); biases and strengths of noise are zero."""
     if name.endswith(("bias", "strength")):
         return 0.0
@@ -101,7 +101,7 @@ class Generator(base.Generator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -125,7 +125,7 @@ class Generator(base.Generator):
         return {f"noise_{side}_{k}": normal(rng, n, 1, side, side) for side in noisy for k in range(2)}
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         maps = {4: self.first(code[:, :, None, None], condition)}
@@ -194,7 +194,7 @@ class Discriminator(base.Discriminator):
 
     reconstructs = True
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -224,6 +224,6 @@ class Discriminator(base.Discriminator):
         features = self.mix(minibatch_std(maps[8], self.settings.mbstd_group))
         # A linear layer on this is the mean over the 5 x 5 logits of a 4 x 4 convolution with the same weights.
         windows = F.avg_pool2d(features, 5, stride=1)
-        judgement: DiscriminatorOutput = self.head(windows.flatten(1), label)
+        output: DiscriminatorOutput = self.head(windows.flatten(1), label)
         whole, part = self.decode_whole(maps[8]), self.decode_part(quadrant(maps[16]))
-        return judgement._replace(reconstructions=(whole, F.avg_pool2d(x, 2), part, quadrant(x)))
+        return output._replace(reconstructions=(whole, F.avg_pool2d(x, 2), part, quadrant(x)))

@@ -1,6 +1,6 @@
 """Fully connected networks: PacGAN's protocol for mixtures of Gaussians (Lin et al. 2018, arXiv:1712.04086).
 
-That is g_channels 400, d_channels 200, z_dim 2 and points in the plane (size 0). Small pictures are painted as well.
+That is g_channels 400, d_channels 200, z_dim 2 and points in the plane (size 0). Small pictures are generated as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def problem(settings: NetworkSettings) -> str | None:
     return None
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights from N(0, 0.02); BatchNorm's gains are one, biases zero."""
     if name.endswith("bias"):
         return 0.0
@@ -45,7 +45,7 @@ class Generator(base.Generator):
     """z, and the class beside it, to points or pictures: linear layers, BatchNorm and ReLU; tanh for pictures."""
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
@@ -57,7 +57,7 @@ class Generator(base.Generator):
         self.last = nn.Linear(settings.g_channels, dimensions(settings))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint points (n, 2), anywhere, or pictures in [-1, 1]."""
+        """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         if self.settings.g_classes:
             code = torch.cat([code, one_hot(latent.label, self.settings.g_classes).to(code.dtype)], 1)
         x: Tensor = self.last(self.layers(code))
@@ -80,7 +80,7 @@ class Maxout(nn.Module):
 class Discriminator(base.Discriminator):
     """Points or pictures to logits by layers of maxout units."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:

@@ -46,7 +46,7 @@ class NetworkSettings:
     mapping_layers: int = identity(8, "[1, 1024]")
     """Layers of StyleGAN2's mapping network, and of that of its discriminator's classes."""
     style_mixing: float = identity(0.9, "[0, 1]")
-    """Probability that StyleGAN2 paints a training picture from two styles."""
+    """Probability that StyleGAN2 generates a training picture from two styles."""
 
     def check(self) -> str | None:
         """Return what is wrong with these settings whatever the networks, or None."""

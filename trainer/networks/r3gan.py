@@ -40,7 +40,7 @@ def group_channels(channels: int) -> int:
     return 16 if channels <= 768 else 32
 
 
-def initial(stages: int, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights:
+def initial_value(stages: int, name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights:
     """Draw weights by their fan-in (He et al. 2015), those of residual blocks as Fixup does (Zhang et al. 2019).
 
     Each block's last convolution begins at zero, its others are scaled by L^(-1/4) for L blocks in the network. The
@@ -78,6 +78,7 @@ class ResidualBlock(nn.Module):
         wide = EXPANSION * channels
         self.expand = nn.Conv2d(channels, wide, 1)
         self.grouped = nn.Conv2d(wide, wide, 3, padding=1, groups=wide // group_channels(channels))
+        # Begins at zero: at first each block is the identity, and the network is as deep as it can learn to be.
         self.contract = nn.Conv2d(wide, channels, 1, bias=False)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -123,17 +124,18 @@ class Generator(base.Generator):
         self.layers = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(channels[-1], 3, 1, bias=False)
 
-    def initial(  # type: ignore[override]  # not static: it is one of a network of so many stages
+    def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
     ) -> Weights | None:
         """Draw a parameter's first value; it depends on how many stages there are."""
-        return initial(self.stages, name, shape, rng)
+        return initial_value(self.stages, name, shape, rng)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures, about [-1, 1]."""
+        """Generate pictures, about [-1, 1]."""
         if self.embed is not None:
             classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
             code = torch.cat([code, self.embed(classes)], 1)
+        # z enters here only: there are no styles and no noise further up.
         x = self.constant * self.modulate(code)[:, :, None, None]
         out: Tensor = self.to_rgb(self.layers(x))
         return out
@@ -160,6 +162,7 @@ class Discriminator(base.Discriminator):
             layers += [*stage(before), Downsample(), *change(before, after)]
         self.layers = nn.Sequential(*layers, *stage(channels[-1]))
         last = channels[-1] + bool(settings.mbstd_group)
+        # A depthwise convolution over all 4 x 4 places: each channel learns where to look.
         self.weigh = nn.Conv2d(last, last, 4, groups=last, bias=False)
         if settings.d_head == "projection":
             self.embed = nn.Linear(settings.classes + 1, channels[-1], bias=False)
@@ -167,11 +170,11 @@ class Discriminator(base.Discriminator):
             self.classify = nn.Linear(last, settings.classes)
         self.real = nn.Linear(last, channels[-1] if settings.d_head == "projection" else 1, bias=False)
 
-    def initial(  # type: ignore[override]  # not static: it is one of a network of so many stages
+    def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
     ) -> Weights | None:
         """Draw a parameter's first value; it depends on how many stages there are."""
-        drawn = initial(self.stages, name, shape, rng)
+        drawn = initial_value(self.stages, name, shape, rng)
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:

@@ -43,7 +43,7 @@ def widths(base_width: int, settings: NetworkSettings) -> list[int]:
     return [min(base_width * factor, settings.max_channels) for factor in factors]
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights as Glorot and Bengio (2010) do, those of a block's 3 x 3 convolutions sqrt(2) times as large.
 
     This is the initialisation of WGAN-GP's and SNGAN's code. Gains start at 1 and shifts at 0 for every class, and
@@ -98,6 +98,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, before: int, after: int, hidden: int, down: bool, first: bool, layer_norm: bool) -> None:
         super().__init__()
+        # A ReLU on the image itself would throw away all that is darker than grey.
         self.activation1 = nn.Identity() if first else activation(before, layer_norm)
         self.conv1 = nn.Conv2d(before, hidden, 3, padding=1)
         self.activation2 = activation(hidden, layer_norm)
@@ -108,6 +109,7 @@ class DownBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n a h w"]) -> Float[Tensor, "n b h2 w2"]:
         """Change the channels and halve height and width, or keep them."""
         h = self.conv2(self.activation2(self.conv1(self.activation1(x))))
+        # Pooling and a 1 x 1 convolution commute: pooled first, the shortcut costs a quarter.
         out: Tensor = self.pool(h) + self.shortcut(self.pool(x))
         return out
 
@@ -138,7 +140,7 @@ class ResidualGenerator(base.Generator):
         self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1] from the linear layer's input and a condition for each block."""
+        """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
         x = self.first(first).unflatten(1, (-1, 4, 4))
         for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
             x = attention(block(x, condition))
@@ -152,7 +154,7 @@ class ClassGenerator(ResidualGenerator):
     Not told the class, it has plain BatchNorm.
     """
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings, attention: int = 0) -> None:
         channels = widths(settings.g_channels, settings)[::-1]
@@ -160,7 +162,7 @@ class ClassGenerator(ResidualGenerator):
         super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         return self.grow(code, [condition] * len(self.blocks))
@@ -179,7 +181,7 @@ class ResidualDiscriminator(base.Discriminator):
     """
 
     problem = staticmethod(problem)
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     def __init__(
         self,
@@ -193,8 +195,10 @@ class ResidualDiscriminator(base.Discriminator):
         halvings = 2 if settings.size == 32 else len(channels) - 1
         layers: list[nn.Module] = [DownBlock(settings.channels, channels[0], channels[0], True, True, False)]
         for i, (before, after) in enumerate(pairwise(channels), 1):
+            # Attention costs the square of the number of places: only one height can afford it.
             if settings.size >> i == attention and i <= halvings:
                 layers.append(SelfAttention(before))
+            # The last block sees one more map: the deviation over a group of images.
             seen = before + bool(settings.mbstd_group) if i == len(channels) - 1 else before
             layers.append(DownBlock(seen, after, after if wide else before, i < halvings, False, layer_norm))
         self.blocks = nn.Sequential(*layers[:-1])

@@ -32,6 +32,7 @@ class SpectralNorm(nn.Module):
         super().__init__()
         self.out_dim = out_dim
         rows, columns = self.matrix(weight).shape
+        # Buffers, so that checkpoints hold them; `start_spectral_norm` draws them from a key.
         self.register_buffer("u", torch.full((rows,), rows**-0.5, device=weight.device))
         self.register_buffer("v", torch.full((columns,), columns**-0.5, device=weight.device))
 
@@ -69,6 +70,7 @@ def add_spectral_norm(network: nn.Module, without: tuple[str, ...] = ()) -> None
     for name, layer in list(network.named_modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not name.endswith(without):
             out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
+            # unsafe: torch would call the parametrization once to check it, and the vectors are not drawn yet.
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, out_dim), unsafe=True)
 
 
@@ -76,6 +78,7 @@ def start_spectral_norm(network: nn.Module, seed: int, name: str, iterations: in
     """Draw the vectors, and iterate until they fit the weights."""
     for k, (norm, weight) in enumerate(normalised(network)):
         u = torch.from_numpy(philox(seed, "spectral norm", name, k).standard_normal(len(norm.u), dtype="float32"))
+        # Enough iterations that the first forward passes do not depend on the draw.
         norm.u.copy_(normalize(u.to(norm.u), dim=0))
         norm.advance(weight, iterations)
 

@@ -43,7 +43,7 @@ def style_layers(settings: NetworkSettings) -> int:
     return 2 * len(sides(settings))
 
 
-def initial(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
+def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
     """Draw weights and the constant from N(0, 1), those of mapping networks over their learning rate's factor.
 
     Styles begin at one; other biases and the strengths of noise at zero.
@@ -60,6 +60,7 @@ def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
     """Return what StyleGAN2 cannot do with these settings, or None."""
     if settings.size < 8:
         return f"network.size must be a power of two from 8 for stylegan2, but is {settings.size}"
+    # Equalised learning rates and spectral norm both rescale the weights: together they undo one another.
     if spectral_norm:
         return "spectral normalisation does not go with stylegan2: its learning rates are equalised"
     return None
@@ -85,6 +86,7 @@ class Mapping(nn.Module):
 
     def forward(self, z: Float[Tensor, "n z"] | None, label: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
         """Map to w, or to a class's direction."""
+        # Every style follows from w: in bf16 its rounding would show in all of the picture.
         with torch.autocast(label.device.type, enabled=False):
             parts = [] if z is None else [z]
             if self.embed is not None:
@@ -115,10 +117,12 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n o p q"]:
         """Convolve x as the style says."""
+        # Equalised learning rate: weights are N(0, 1), and scaled as they are used (Karras et al. 2018, §4.1).
         weight = self.weight * self.gain
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(w)
             norm = F.linear(style.square(), weight.square().sum((2, 3))).add(EPS).rsqrt() if self.demodulate else None
+        # Scaling the input by the style equals scaling the weights' input channels; likewise for the output.
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.blur is None:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
@@ -141,6 +145,7 @@ class StyledConv(nn.Module):
     ) -> Float[Tensor, "n o p q"]:
         """Compute the next feature maps."""
         x = self.conv(x, w)
+        # The strength is learnt, and begins at zero: no noise until it helps.
         x = x + (self.strength * noise).to(x.dtype)
         return lrelu(x + self.bias.to(x.dtype)[:, None, None])
 
@@ -181,7 +186,7 @@ class Generator(base.Generator):
     """z to styles w, and styles to pictures; the class is mapped beside z."""
 
     interpolates_linearly = True
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -229,7 +234,7 @@ class Generator(base.Generator):
         return torch.where(first[:, :, None], w, second)
 
     def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
-        """Paint pictures, about [-1, 1]."""
+        """Generate pictures, about [-1, 1]."""
         w, noise = code.unbind(1), latent.extra
         x = self.first(self.constant.expand(len(code), -1, -1, -1), w[0], noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, w[1])
@@ -261,7 +266,7 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(base.Discriminator):
     """Pictures to logits by residual blocks; the logit of a class is a product with its mapped direction (ADA)."""
 
-    initial = staticmethod(initial)
+    initial_value = staticmethod(initial_value)
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:

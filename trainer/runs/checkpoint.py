@@ -13,22 +13,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
-import time
-from collections.abc import Callable, Container, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from shards.atomic_files import flush
-from trainer.config.groups import CheckpointSettings
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
 
@@ -70,6 +64,7 @@ class Checkpoint:
             for name in (TENSORS, VALUES):
                 expected = manifest["files"][name]
                 file = self.path / name
+                # The size first: it costs nothing, and a torn write shows in it.
                 if file.stat().st_size != expected["bytes"]:
                     raise Damaged(f"{name} has {file.stat().st_size} bytes in place of {expected['bytes']}")
                 if sha256(file) != expected["sha256"]:
@@ -91,9 +86,9 @@ class Checkpoint:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
-        """Tell whether the sentinel had seen no sign of collapse or divergence when the state was saved."""
+        """Tell whether the collapse monitor had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(json.loads((self.path / VALUES).read_text())["sentinel"]["sound"])
+            return bool(json.loads((self.path / VALUES).read_text())["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 
@@ -146,121 +141,3 @@ def quarantine(checkpoint: Checkpoint) -> Path:
         if not target.exists():
             return checkpoint.path.rename(target)
     raise FileExistsError(checkpoint.path)
-
-
-class Snapshot:
-    """A copy of the state in memory of its own, reused from one checkpoint to the next."""
-
-    def __init__(self) -> None:
-        self.copies: dict[str, Tensor] = {}
-
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors; on return they may change."""
-        if {name: copy.shape for name, copy in self.copies.items()} != {n: t.shape for n, t in tensors.items()}:
-            self.copies = {
-                name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
-                for name, tensor in tensors.items()
-            }
-        torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
-        if any(tensor.is_cuda for tensor in tensors.values()):
-            torch.cuda.synchronize()
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that is durable."""
-
-    images_seen: int
-    stall_s: float  # training stood still
-    write_s: float  # in the background
-
-
-class Checkpoints:
-    """Writes checkpoints in the background, one at a time, and prunes the old ones.
-
-    Args:
-        folder: where the checkpoints lie.
-        settings: which stay.
-        before_manifest: called in the background before a checkpoint becomes valid, to make durable what must
-            be so first.
-    """
-
-    def __init__(self, folder: Path, settings: CheckpointSettings, before_manifest: Callable[[], None]) -> None:
-        self.folder, self.settings, self.before_manifest = folder, settings, before_manifest
-        self.kept: Callable[[], Container[str]] = tuple  # names of checkpoints that somebody else wants to stay
-        self.keep_newest_of: Sequence[Callable[[Checkpoint], bool]] = ()  # of each of these, the newest stays
-        self.snapshot = Snapshot()
-        self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self.pending: Future[Saved] | None = None
-
-    def save(self, tensors: Mapping[str, Tensor], values: dict[str, Any]) -> None:
-        """Copy the state and write it in the background; `result` must have been asked for the one before."""
-        started = time.perf_counter()
-        self.snapshot.take(tensors)
-        stall = time.perf_counter() - started
-        self.pending = self.executor.submit(self.write, values, stall)
-
-    def result(self, wait: bool) -> Saved | OSError | None:
-        """Return what became of the last save, once; None while it is not done, or if there is none to tell of."""
-        if self.pending is None or not (wait or self.pending.done()):
-            return None
-        future, self.pending = self.pending, None
-        try:
-            return future.result()
-        except OSError as error:
-            return error
-
-    def write(self, values: dict[str, Any], stall: float) -> Saved:
-        """Write the snapshot so that it is whole or not there."""
-        started = time.perf_counter()
-        images_seen, rollbacks = values["images_seen"], len(values["rollbacks"])
-        final = self.folder / f"{images_seen:012d}-r{rollbacks:02d}"
-        temporary = self.folder / f".writing-{final.name}"
-        self.folder.mkdir(exist_ok=True)  # in a run folder that is there: one that was moved is not made again
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir()
-            self.write_files(temporary, values)
-            if final.exists():  # a run resumed from before it comes by again: what is there is the same or damaged
-                shutil.rmtree(final)
-            temporary.rename(final)
-        except (OSError, SafetensorError) as error:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        flush(self.folder)
-        self.prune()
-        return Saved(images_seen, stall, time.perf_counter() - started)
-
-    def write_files(self, folder: Path, values: dict[str, Any]) -> None:
-        """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
-        save_file({name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}, folder / TENSORS)
-        (folder / VALUES).write_text(json.dumps(values, indent=1))
-        files = {}
-        for name in (TENSORS, VALUES):
-            flush(folder / name)
-            files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
-        self.before_manifest()
-        (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
-        flush(folder / MANIFEST)
-        flush(folder)
-
-    def prune(self) -> None:
-        """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""
-        kept_interval = -1
-        checkpoints = find(self.folder)
-        try:
-            checkpoints[0].verify()
-        except Damaged as error:
-            raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
-        kept = self.kept()
-        newest = [next(filter(wanted, checkpoints), None) for wanted in self.keep_newest_of]
-        for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
-            interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
-            if self.settings.keep_every_images and interval > kept_interval:
-                kept_interval = interval
-            elif checkpoint not in newest and checkpoint.path.name not in kept:
-                shutil.rmtree(checkpoint.path)
-
-    def close(self) -> None:
-        """End the background thread."""
-        self.executor.shutdown()

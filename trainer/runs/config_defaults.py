@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from command_line.arguments import said
+from command_line.arguments import flag_given
 from trainer.config.config import Config
 from trainer.config.recipes import recipe
 from trainer.config.wandb_environment import from_environment
@@ -62,6 +62,6 @@ def resolve_length(asked: Config, arguments: Sequence[str]) -> Config:
     Raises:
         Refused: it names both.
     """
-    if said(arguments, "epochs") and said(arguments, "total_images"):
+    if flag_given(arguments, "epochs") and flag_given(arguments, "total_images"):
         raise Refused("--epochs and --total-images both tell how long to train: name one of them")
-    return replace(asked, epochs=None) if said(arguments, "total_images") else asked
+    return replace(asked, epochs=None) if flag_given(arguments, "total_images") else asked

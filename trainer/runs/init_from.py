@@ -1,14 +1,12 @@
 """Fine-tuning: a new run starts from another's weights, or goes on from its whole state with other settings.
 
-They are found and hashed when the settings are settled, and copied into the run folder when it is made; from then on
-the run needs nothing outside of it. With weights alone, optimizers, memory and progress begin anew.
+They are found and hashed when the settings are resolved, and copied into the run folder when it is made; from then on
+the run needs nothing outside of it. With weights alone, optimizers, running scalars and progress begin anew.
 """
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,22 +14,27 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from shards.atomic_files import flush
+from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
-from trainer.networks import build_discriminator, build_generator
-from trainer.networks.spectral_norm import SpectralNorm, start_spectral_norm
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, newest_whole
+from trainer.networks.spectral_norm import start_spectral_norm
+from trainer.runs.checkpoint import TENSORS, VALUES
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.weight_files import (
+    ALL_PREFIXES,
+    PREFIXES,
+    RUNNING_SCALARS,
+    network_shapes,
+    read_tensors,
+    substitute,
+    weights_file,
+)
 
-PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
-MEMORY = "memory."
-ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", MEMORY)
-TAKEN_VALUES = "images_seen", "sentinel", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
+TAKEN_VALUES = "images_seen", "collapse_monitor", "g_scaler", "d_scaler"  # a new run has no rollbacks yet
 SHOWN = 8  # tensors that were not taken, in the log; events.jsonl has them all
 
 
@@ -79,8 +82,8 @@ def find_pretrained(config: Config) -> PretrainedWeights:
         return find_state(config, file)
     theirs = read_tensors(file, PREFIXES)
     weights, left = {}, {}
-    for name, shape in wanted(config):
-        source = stand_in(name) if stand_in(name) in theirs and name not in theirs else name
+    for name, shape in network_shapes(config, with_vectors=False):
+        source = substitute(name) if substitute(name) in theirs and name not in theirs else name
         if source not in theirs:
             left[name] = "is missing there"
         elif tuple(theirs[source].shape) != shape:
@@ -114,8 +117,8 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
             f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
             f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
         )
-    mine = {MEMORY + name for name in config.initial_scalars()}
-    kept = {name for name in tensors if name.startswith(MEMORY)}
+    mine = {RUNNING_SCALARS + name for name in config.initial_scalars()}
+    kept = {name for name in tensors if name.startswith(RUNNING_SCALARS)}
     left = {name: "is missing there" for name in sorted(mine - kept)}
     taken = {name: tensor for name, tensor in tensors.items() if name not in kept - mine}
     refuse_infinite(config, file, taken)
@@ -134,95 +137,30 @@ def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> N
         raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name {instead}")
 
 
-def stand_in(name: str) -> str:
-    """Return what takes a generator's weight's place in a file that lacks it: its average, and the other way round."""
-    prefix, _, rest = name.partition(".")
-    return {"generator": AVERAGE, "ema": GENERATOR}.get(prefix, DISCRIMINATOR) + rest
-
-
-def weights_file(path: Path) -> Path:
-    """Return the file that holds the weights of a run's newest whole checkpoint, of a checkpoint, or the file itself.
-
-    Raises:
-        Refused: there is none.
-    """
-    if path.is_file():
-        return path
-    if (path / MANIFEST).exists():
-        try:
-            Checkpoint(path, 0, 0).verify()
-        except Damaged as error:
-            raise Refused(f"--init-from {path}: this checkpoint is damaged: {error}") from error
-        return path / TENSORS
-    if not RunFolder(path).config.exists():
-        raise Refused(f"--init-from {path} is no run folder, no checkpoint folder and no safetensors file")
-    found = newest_whole(
-        RunFolder(path).checkpoints,
-        lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
-    )
-    if found is None:
-        raise Refused(f"--init-from {path}: this run holds no whole checkpoint")
-    return found.path / TENSORS
-
-
-def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Read those tensors of a safetensors file whose names begin so.
-
-    Raises:
-        Refused: it cannot be read, or is no such file.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
-
-
-def wanted(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the name and shape of each tensor that a run can take over: of parameters and BatchNorm's statistics."""
-    yield from network_shapes(config, with_vectors=False)
-
-
-def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield the name and shape of each tensor of the networks and the average, with spectral norm's vectors or not."""
-    with torch.device("meta"):  # shapes alone: nothing is allocated
-        generator = build_generator(config.generator, config.network)
-        discriminator = build_discriminator(config.discriminator, config.network)
-    for prefix, network in ((GENERATOR, generator), (DISCRIMINATOR, discriminator)):
-        vectors = set() if with_vectors else spectral_vectors(network)
-        for name, tensor in network.state_dict().items():
-            if name not in vectors:
-                yield prefix + name, tuple(tensor.shape)
-    for name, parameter in generator.named_parameters():
-        yield AVERAGE + name, tuple(parameter.shape)
-
-
-def spectral_vectors(network: nn.Module) -> set[str]:
-    """Return the names of spectral norm's vectors, which follow from the weights."""
-    norms = [name for name, module in network.named_modules() if isinstance(module, SpectralNorm)]
-    return {f"{name}.{vector}" for name in norms for vector in ("u", "v")}
-
-
 def keep_pretrained(run: RunFolder, config: Config) -> None:
     """Copy what the run takes over into its folder.
 
     Raises:
-        Refused: it is not what it was when the settings were settled.
+        Refused: it is not what it was when the settings were resolved.
         OSError: it cannot be written.
     """
-    initial = find_pretrained(config)
-    if initial.hash != config.init_hash:
+    pretrained = find_pretrained(config)
+    if pretrained.hash != config.init_hash:
         raise Refused(f"--init-from {config.init_from} has changed just now, as a run that trains does; try again")
-    temporary = run.initial.with_suffix(".tmp")
+    temporary = run.initial_weights.with_suffix(".tmp")
     try:
-        about = {"source": initial.source, "left": json.dumps(initial.left), "values": json.dumps(initial.values)}
-        save_file(initial.weights, temporary, about)
+        about = {
+            "source": pretrained.source,
+            "left": json.dumps(pretrained.left),
+            "values": json.dumps(pretrained.values),
+        }
+        save_file(pretrained.weights, temporary, about)
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
-    flush(temporary)
-    temporary.replace(run.initial)
-    flush(run.path)
+    fsync(temporary)
+    temporary.replace(run.initial_weights)
+    fsync(run.path)
 
 
 def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
@@ -231,32 +169,32 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     Raises:
         Refused: it is not there, or not what the run was made with.
     """
-    weights = read_tensors(run.initial, ALL_PREFIXES)
-    with safe_open(run.initial, framework="pt") as file:
-        about = {"source": str(run.initial), "left": "{}", "values": "{}"} | (file.metadata() or {})
-    initial = PretrainedWeights(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
-    if initial.hash != expected:
-        raise Refused(f"{run.initial} is not what the run was made with; start a new run with --init-from")
-    return initial
+    weights = read_tensors(run.initial_weights, ALL_PREFIXES)
+    with safe_open(run.initial_weights, framework="pt") as file:
+        about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
+    pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
+    if pretrained.hash != expected:
+        raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")
+    return pretrained
 
 
 def begins_at(run: RunFolder) -> int:
     """Return the images that a run had seen when it began: those of the state that it goes on from, or 0."""
-    if not run.initial.exists():
+    if not run.initial_weights.exists():
         return 0
-    with safe_open(run.initial, framework="pt") as file:
+    with safe_open(run.initial_weights, framework="pt") as file:
         values = json.loads((file.metadata() or {}).get("values", "{}"))
     return int(values.get("images_seen", 0))
 
 
 @torch.no_grad()
-def take_over(state: TrainState, initial: PretrainedWeights, seed: int) -> None:
+def take_over(state: TrainState, pretrained: PretrainedWeights, seed: int) -> None:
     """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
     mine = state.tensors()
-    for name, tensor in initial.weights.items():
+    for name, tensor in pretrained.weights.items():
         mine[name].copy_(tensor)
-    if initial.values:
-        state.load_scalars(initial.values)
+    if pretrained.values:
+        state.load_scalars(pretrained.values)
     else:
         start_spectral_norm(state.generator, seed, "generator")
         start_spectral_norm(state.discriminator, seed, "discriminator")

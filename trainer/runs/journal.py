@@ -39,6 +39,7 @@ class Journal:
     def append(self, row: Mapping[str, object]) -> None:
         """Add one line. Never raises because of the disk."""
         with self._lock:
+            # Encoded now: the row may change before the disk takes it.
             self._unwritten += encode(row)
             try:
                 self._write()
@@ -101,6 +102,7 @@ class Follower:
         data = self._torn
         while block := os.read(self._file, 1 << 20):
             data += block
+        # What follows the last newline is a line that is still being written.
         *lines, self._torn = data.split(b"\n")
         return [row for line in lines if (row := decode(line))]
 
@@ -122,6 +124,7 @@ def rows(path: Path) -> Iterator[Row]:
 
 def last(path: Path) -> Row:
     """The last row of a journal; empty if there is none. Only that one is decoded."""
+    # Read through once; only the last line is kept.
     lines = deque(whole_lines(path), maxlen=1)
     return decode(lines[0]) if lines else {}
 

@@ -22,7 +22,7 @@ class RunFolder:
       wandb.json       the identity of the W&B run (no secrets)
       initial.safetensors  with --init-from: the weights that the run began with
       checkpoints/     one folder per checkpoint, see checkpoint.py
-      samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: sentinel-….png
+      samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: alarm-….png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       wandb/           wandb's own files
       lease.json       who trains here; touched every two seconds, removed in the end
@@ -41,7 +41,7 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
-    def initial(self) -> Path:
+    def initial_weights(self) -> Path:
         """The weights that a fine-tuned run began with."""
         return self.path / "initial.safetensors"
 
@@ -110,12 +110,12 @@ class RunFolder:
         return self.path / "samples"
 
     def sample(self, images_seen: int) -> Path:
-        """The grid painted when `images_seen` pictures had been seen."""
+        """The sample grid when `images_seen` pictures had been seen."""
         return self.samples / f"{images_seen:012d}.png"
 
-    def alarm(self, images_seen: int, rollbacks: int) -> Path:
-        """What the sentinel saw when it gave alarm."""
-        return self.samples / f"sentinel-{images_seen:012d}-r{rollbacks:02d}.png"
+    def alarm_images(self, images_seen: int, rollbacks: int) -> Path:
+        """What the collapse monitor saw when it gave alarm."""
+        return self.samples / f"alarm-{images_seen:012d}-r{rollbacks:02d}.png"
 
     @property
     def plan(self) -> Path:

@@ -1,4 +1,4 @@
-"""A trained generator, made ready to paint what is asked for: which checkpoint, which class, which seeds."""
+"""The generator of a run as commands use it: which checkpoint, which class, which seeds."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trainer.core.fields import Refused
 from trainer.networks.base import Latent
 from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, newest_or_refuse
 from trainer.runs.config_loading import read_config
-from trainer.runs.init_from import AVERAGE, read_tensors
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Pictures, Sampler
+from trainer.runs.weight_files import AVERAGE, read_tensors
+from trainer.sampling.sampler import Images, Sampler
 
 MOST_SEEDS = 1_000_000
 LEAST_TRUNCATION = 0.01  # of z: below, nearly every draw is drawn again
@@ -35,7 +35,7 @@ class SamplingOptions:
     checkpoint: str | None = None
     """The checkpoint: its folder's name or its pictures seen; default: the newest whole one."""
     label: Annotated[str | None, tyro.conf.arg(name="class", metavar="NAME|INDEX")] = None
-    """Paint this class only, of a run that was told classes; default: one after the other."""
+    """Generate this class only, of a run that was told classes; default: one after the other."""
     truncation: float | None = None
     """Trade variety for quality. Where the space is z (most networks), noise further from 0 than this is drawn again:
     0.5 is strict, 2 is mild. Where it is w (stylegan2), styles keep this share of their distance from the mean style:
@@ -43,48 +43,48 @@ class SamplingOptions:
 
 
 class TrainedGenerator:
-    """A run's sampler, ready to paint what a command asks for.
+    """Samples from a run as a command asks.
 
     Args:
         folder: of the run.
-        brush: what to paint with.
+        options: checkpoint, class and truncation.
 
     Raises:
         Refused: there is no such run, checkpoint, class or truncation.
     """
 
-    def __init__(self, folder: Path, brush: SamplingOptions) -> None:
+    def __init__(self, folder: Path, options: SamplingOptions) -> None:
         run = RunFolder(folder)
         config = read_config(run)
-        checkpoint = newest_or_refuse(run) if brush.checkpoint is None else named_checkpoint(run, brush.checkpoint)
-        self.images_seen, self.truncation = checkpoint.images_seen, brush.truncation
-        self.label = None if brush.label is None else class_of(config, checkpoint, brush.label)
+        checkpoint = newest_or_refuse(run) if options.checkpoint is None else named_checkpoint(run, options.checkpoint)
+        self.images_seen, self.truncation = checkpoint.images_seen, options.truncation
+        self.label = None if options.label is None else class_of(config, checkpoint, options.label)
         self.sampler = Sampler(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.check_truncation()
         ema = read_tensors(checkpoint.path / TENSORS, (AVERAGE,))
         self.sampler.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
 
     def check_truncation(self) -> None:
-        """Refuse what nothing can be painted with."""
+        """Refuse a truncation that leaves nothing to draw."""
         least = 0.0 if self.sampler.generator.interpolates_linearly else LEAST_TRUNCATION
         if self.truncation is not None and not least <= self.truncation < math.inf:
             raise Refused(f"--truncation must be at least {least:g} for this network, but is {self.truncation:g}")
 
-    def numbered(self, num: int, seed: int) -> Pictures:
-        """Paint pictures of one noise."""
+    def numbered(self, num: int, seed: int) -> Images:
+        """Return `num` images of one noise seed."""
         labels = None if self.label is None else [self.label] * num
         return self.sampler.generate(num, "sample", seed, labels=labels, truncation=self.truncation)
 
     def latent(self, seed: int) -> Latent:
-        """Draw what the picture of a seed is painted from."""
+        """Draw the latent of a seed's image."""
         return self.sampler.latent(seed, ("seed",), self.label, self.truncation)
 
-    def seeded(self, seeds: Sequence[int]) -> Iterator[Pictures]:
-        """Paint the pictures of seeds, some at a time."""
+    def seeded(self, seeds: Sequence[int]) -> Iterator[Images]:
+        """Generate the pictures of seeds, some at a time."""
         return self.sampler.generate_from(map(self.latent, seeds), self.truncation)
 
-    def way(self, seeds: Sequence[int], steps: int, loop: bool) -> Pictures:
-        """Paint the way through the pictures of seeds."""
+    def way(self, seeds: Sequence[int], steps: int, loop: bool) -> Images:
+        """Interpolate through the images of seeds."""
         return np.concatenate(list(self.sampler.interpolate([*map(self.latent, seeds)], steps, loop, self.truncation)))
 
 
@@ -146,6 +146,6 @@ def parse_seeds(text: str) -> list[int]:
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise Refused(f"--seeds must be a list such as 0-15,42, but is {text!r}")
         if (int(last) - int(first) if dash else 0) + len(seeds) >= MOST_SEEDS:
-            raise Refused(f"--seeds {text} are more than {MOST_SEEDS:,}: paint them in several goes")
+            raise Refused(f"--seeds {text} are more than {MOST_SEEDS:,}: sample them in several goes")
         seeds += range(int(first), int(last or first) + 1)
     return seeds

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
+from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
 
 
 def check_parent(file: Path) -> None:
-    """Refuse a file whose folder is not there, before anything is painted for it.
+    """Refuse a file whose folder is not there, before anything is generated for it.
 
     Raises:
         Refused: naming the folder.
@@ -25,11 +24,7 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         Refused: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_atomically(path, content, durable=False)  # the same command makes the pictures again, bit by bit
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         raise Refused(f"{path} cannot be written: {error.strerror}") from error

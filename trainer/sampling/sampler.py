@@ -29,7 +29,7 @@ from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import start_spectral_norm
 
-Pictures = npt.NDArray[np.uint8]  # (n, h, w, 3)
+Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
 Key = tuple[int | str, ...]
 LatentCode = tuple[Float[Tensor, "1 ..."], Latent]
 """One image: its latent code on the device, and the latent whose class and other draws go with it."""
@@ -51,6 +51,7 @@ class Sampler:
 
     def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
+        # Style mixing is a regulariser of training; a sample has one style.
         self.settings = replace(config.network, style_mixing=0.0)
         self.generator = build_generator(config.generator, config.network).to(device)
         self.generator.requires_grad_(False)
@@ -62,6 +63,7 @@ class Sampler:
         for name, parameter in self.generator.named_parameters():
             parameter.copy_(ema[name])
         self.middle = None
+        # Many iterations: the average has weights of its own, and no vectors that followed them.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
         if self.statistics.layers:
             self.generator.train()
@@ -110,13 +112,13 @@ class Sampler:
 
     def generate(
         self, num: int, *key: int | str, labels: Sequence[int] | None = None, truncation: float | None = None
-    ) -> Pictures:
+    ) -> Images:
         """Generate `num` images; image i is a function of the weights, the key, its class and i alone."""
         chosen = [None if labels is None else labels[i] for i in range(num)]
         latents = (self.latent(i, key, chosen[i], truncation) for i in range(num))
         return np.concatenate(list(self.generate_from(latents, truncation)))
 
-    def generate_from(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Pictures]:
+    def generate_from(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Images]:
         """Generate from latents of one image each, a micro-batch at a time."""
         return self.synthesize(self.latent_codes(latents, truncation))
 
@@ -126,12 +128,12 @@ class Sampler:
             codes = self.latent_code(self.bring(Latent.cat(self.padded(group))), truncation)
             yield from zip(codes.split(1), group, strict=False)
 
-    def synthesize(self, coded: Iterable[LatentCode]) -> Iterator[Pictures]:
+    def synthesize(self, coded: Iterable[LatentCode]) -> Iterator[Images]:
         """Generate from latent codes of one image each, a micro-batch at a time."""
         for group in batched(coded, self.config.micro_batch_size):
             codes, latents = zip(*self.padded(group), strict=True)
             pictures = self.generator.synthesize(torch.cat(codes), self.bring(Latent.cat(latents)))
-            yield to_pictures(pictures[: len(group)])
+            yield to_images(pictures[: len(group)])
 
     def padded(self, group: list[T]) -> list[T]:
         """Pad a batch to its full size: for smaller batches a kernel may round differently."""
@@ -139,7 +141,7 @@ class Sampler:
 
     def interpolate(
         self, stops: Sequence[Latent], steps: int, loop: bool = False, truncation: float | None = None
-    ) -> Iterator[Pictures]:
+    ) -> Iterator[Images]:
         """Interpolate through latents of one image each, `steps` images from each to the next.
 
         A loop leads back to the first one; without it the last image is that of the last latent.
@@ -173,7 +175,7 @@ def slerp(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."], t: float) -> Flo
     return torch.sin((1 - t) * angle) / torch.sin(angle) * a + torch.sin(t * angle) / torch.sin(angle) * b
 
 
-def to_pictures(x: Tensor) -> Pictures:
+def to_images(x: Tensor) -> Images:
     """Turn (n, 3, h, w) in [-1, 1] into bytes, rounding to the nearest."""
     return x.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
 
@@ -184,7 +186,7 @@ def real_samples(reader: Reader, num: int, seed: int) -> Samples:
     return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
 
 
-def grid(pictures: Pictures, columns: int) -> Pictures:
+def grid(pictures: Images, columns: int) -> Images:
     """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
     n, h, w, c = pictures.shape
     rows = -(-n // columns)
@@ -193,7 +195,7 @@ def grid(pictures: Pictures, columns: int) -> Pictures:
     return padded.reshape(rows, columns, h, w, c).swapaxes(1, 2).reshape(rows * h, columns * w, c)
 
 
-def real_and_fake_grid(real: Pictures, fake: Pictures, columns: int) -> Image.Image:
+def real_and_fake_grid(real: Images, fake: Images, columns: int) -> Image.Image:
     """Return one picture: reals on the left, fakes on the right."""
     left, right = grid(real, columns), grid(fake, columns)
     return Image.fromarray(np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1))

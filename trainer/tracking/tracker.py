@@ -1,4 +1,4 @@
-"""What a run tells the world: three journals in its folder, and a process beside it that mirrors them to W&B."""
+"""The journals of a run, and the process beside it that uploads them to W&B."""
 
 from __future__ import annotations
 
@@ -87,21 +87,21 @@ class Tracker:
         self.settings = settings
         self._metrics, self._system, self._events = Journal(run.metrics), Journal(run.system), Journal(run.events)
         self._system_rows = 0
-        self._mirror: subprocess.Popen[bytes] | None = None
+        self._uploader: subprocess.Popen[bytes] | None = None
 
     def start(self, images_seen: int, **facts: object) -> None:
-        """Cut the metrics back to `images_seen`, where training begins or goes on, and start the mirror."""
+        """Cut the metrics back to `images_seen`, where training begins or goes on, and start the uploader."""
         self._metrics.cut(images_seen)
         self._system_rows = max((row["row"] for row in journal.rows(self.run.system)), default=0)
         self._identity().save(self.run.wandb_identity)
         self.event("start", images_seen=images_seen, **facts)
         if self.settings.mode != "disabled":
-            self._mirror = start_mirror(self.run, self.settings.mode)
+            self._uploader = start_uploader(self.run, self.settings.mode)
 
     def metrics(self, row: Mapping[str, int | float]) -> None:
         """Record one logged step: `images_seen`, and figures that a replay repeats to the bit.
 
-        The mirror adds to it what lies in the run folder by then: the system row and the sample grid of the same
+        The uploader adds to it what lies in the run folder by then: the system row and the sample grid of the same
         `images_seen`. So these come first.
         """
         self._metrics.append(row)
@@ -125,13 +125,13 @@ class Tracker:
         For a rollback, and for a resume in another numerical environment; before `start` or after it. Call it before
         the rollback is made durable: a segment too many is harmless, a missing one would mix two histories.
         """
-        # The mirror reads metrics.jsonl, then wandb.json, then looks whether metrics.jsonl was cut: this order is safe.
+        # The uploader reads metrics.jsonl, then wandb.json, then checks whether metrics.jsonl was cut: so this is safe.
         self._metrics.cut(images_seen)
         self._identity().extend(images_seen, reason).save(self.run.wandb_identity)
         self.event("segment", images_seen=images_seen, reason=reason)
 
     def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0, **facts: object) -> None:
-        """Record the end ("finished", "interrupted" if it will go on, "failed") and let the mirror send the rest."""
+        """Record the end ("finished", "interrupted" if it will go on, "failed") and let the uploader send the rest."""
         self.event("end", outcome=outcome, signal=signal, **facts)
         for file in (self._metrics, self._system, self._events):
             try:
@@ -139,13 +139,13 @@ class Tracker:
             except OSError as error:
                 log.warning("%s: %s; its last rows are lost", file.path, error.strerror)
             file.close()
-        if self._mirror is not None and not stop_mirror(self._mirror, outcome, timeout_s):
+        if self._uploader is not None and not stop_uploader(self._uploader, outcome, timeout_s):
             log.warning(
-                "W&B has not taken everything in %g s; the next start sends the rest, or: %s",
+                "W&B has not taken everything in %g s; the next attempt sends the rest, or: %s",
                 timeout_s,
                 command("launcher", "sync", self.run.path),
             )
-        self._mirror = None
+        self._uploader = None
 
     def _identity(self) -> Identity:
         return identity_of(self.run, self.settings)
@@ -163,12 +163,12 @@ def identity_of(run: RunFolder, settings: TrackingSettings) -> Identity:
     return replace(stored, folder=str(run.path.resolve()))
 
 
-def start_mirror(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:
-    """Start the process that mirrors the run folder; its standard input tells it how and when the trainer ends."""
+def start_uploader(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:
+    """Start the process that sends the run folder; its standard input tells it how and when the trainer ends."""
     command = [sys.executable, "-m", "trainer.tracking.wandb_uploader", str(run.path.resolve()), "--mode", mode]
     try:
         run.wandb.mkdir(exist_ok=True)
-        with (run.wandb / "mirror.log").open("ab") as output:
+        with (run.wandb / "uploader.log").open("ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -178,15 +178,15 @@ def start_mirror(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:
                 start_new_session=True,  # a Ctrl-C or a SIGTERM to the trainer's group is the trainer's to answer
             )
     except OSError as error:
-        log.warning("training goes on without W&B, whose mirror does not start: %s", error)
+        log.warning("training goes on without W&B: the uploader does not start: %s", error)
         return None
 
 
-def stop_mirror(mirror: subprocess.Popen[bytes], outcome: str, timeout_s: float) -> bool:
-    """Tell the mirror the outcome and wait for it; kill it when the time is up. Whether it sent everything."""
+def stop_uploader(uploader: subprocess.Popen[bytes], outcome: str, timeout_s: float) -> bool:
+    """Tell the uploader the outcome and wait for it; kill it when the time is up. Whether it sent everything."""
     try:
-        mirror.communicate(outcome.encode(), timeout=timeout_s)
+        uploader.communicate(outcome.encode(), timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        mirror.kill()
-        mirror.communicate()
-    return mirror.returncode == 0
+        uploader.kill()
+        uploader.communicate()
+    return uploader.returncode == 0

@@ -1,4 +1,4 @@
-"""The sentinel's alarms, passed on to W&B: each at least once, and more than once only if a kill falls in between."""
+"""Alarms of the collapse monitor as W&B alerts: each at least once, and twice only if a kill falls in between."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Alerts:
     def send(self, to: WandbRun | None) -> None:
         """Pass on what is new, if there is a W&B run to tell."""
         for row in self.events.read():
-            if row["kind"] == "sentinel" and row["state"] in LOUD:
+            if row["kind"] == "collapse alarm" and row["state"] in LOUD:
                 self.met += 1
                 self.waiting += [row] if self.met > self.told else []
         while to and self.waiting:

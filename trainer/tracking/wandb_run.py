@@ -35,7 +35,7 @@ class WandbRun:
         self._identity, self._online = identity, online
         self._wandb = self._open() if online else None
         self.last = self._wandb.starting_step - 1 if self._wandb else last_recorded(run.wandb, self.id)
-        self.riders = EvaluationRows(run, self.id, self.last)
+        self.evaluation_rows = EvaluationRows(run, self.id, self.last)
 
     def send(self, row: Row, system: Row) -> None:
         """Send a row with the system figures and the sample grid of the same `images_seen`, unless W&B has it."""
@@ -45,7 +45,7 @@ class WandbRun:
         self._wandb = self._wandb or self._open()
         figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
         row = row | figures | picture("samples", self.run.sample(images_seen)) | self._alarms
-        self._wandb.log(row | self.riders.take(images_seen), step=images_seen, commit=True)
+        self._wandb.log(row | self.evaluation_rows.take(images_seen), step=images_seen, commit=True)
         self._alarms = {}
         self.last = images_seen
         self.sent += 1
@@ -54,15 +54,15 @@ class WandbRun:
         """Alert the run's owner; the picture goes with the next row."""
         self._wandb = self._wandb or self._open()
         self._wandb.alert(title, text, level="ERROR", wait_duration=1)  # seconds; 0 would be a minute
-        self._alarms |= picture("sentinel/picture", seen)
+        self._alarms |= picture("collapse/picture", seen)
 
     def finish(self, outcome: str) -> None:
         """Wait for the uploads; TimeoutError if they do not end."""
-        while late := self.riders.take(self.last + 1):  # no row comes any more that could take them along
+        while late := self.evaluation_rows.take(self.last + 1):  # no row comes any more that could take them along
             self.last += 1
             self._wandb = self._wandb or self._open()
             self._wandb.log({"images_seen": self.last} | late, step=self.last, commit=True)
-        self.riders.close()
+        self.evaluation_rows.close()
         if self._wandb:
             if self._alarms:  # no row came any more that could have taken them along
                 self._wandb.log(self._alarms, step=self.last + 1, commit=True)

@@ -1,6 +1,6 @@
 """`python -m trainer.tracking.wandb_uploader RUN`: sends W&B what it lacks of a run, beside the process that trains.
 
-The trainer holds the other end of standard input. When it closes, by intention or by death, the mirror sends what the
+The trainer holds the other end of standard input. When it closes, by intention or by death, the uploader sends what the
 files hold and ends, after DRAIN_S at the latest.
 """
 
@@ -31,7 +31,7 @@ DRAIN_S = 60.0
 RETRY_S = (1.0, 60.0)  # the first and the longest wait after a failure
 
 
-class Mirror:
+class Uploader:
     """Sends the rows of a run folder to the W&B runs of its segments, in order, each once."""
 
     def __init__(self, run: RunFolder, online: bool) -> None:
@@ -50,7 +50,7 @@ class Mirror:
                 while not self.follow(ended):
                     wait_s = RETRY_S[0]
                 return
-            except Exception as error:  # W&B's failures have many types, and none may end the mirror
+            except Exception as error:  # W&B's failures have many types, and none may end the uploader
                 say(f"W&B: {explain(error)}; next try in {wait_s:g} s")
                 self._current = None
                 abandon_service()
@@ -121,7 +121,7 @@ def explain(error: Exception) -> str:
 
 
 def say(message: str) -> None:
-    """One line in the mirror's log."""
+    """One line in the uploader's log."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
 
 
@@ -138,13 +138,13 @@ def sole_sender(run: RunFolder, mode: str, wait: bool) -> Iterator[None]:
         yield
 
 
-def watch_trainer(mirror: Mirror, ended: Event) -> None:
+def watch_trainer(uploader: Uploader, ended: Event) -> None:
     """Learn of the trainer's end, and end this process when its time is up."""
     trainer = os.getppid()
     while not select.select([sys.stdin], [], [], 1.0)[0] and os.getppid() == trainer:
         pass  # asked for its parent as well, since the trainer's children may hold the pipe open after its death
     said = os.read(sys.stdin.fileno(), 64) if os.getppid() == trainer else b""
-    mirror.outcome = said.decode() or "failed"
+    uploader.outcome = said.decode() or "failed"
     ended.set()
     time.sleep(DRAIN_S)
     say("out of time; the rest waits for: launcher sync")
@@ -152,7 +152,7 @@ def watch_trainer(mirror: Mirror, ended: Event) -> None:
 
 
 def main() -> None:
-    """Mirror the run folder named on the command line until the parent process ends."""
+    """Upload the run folder named on the command line until the parent process ends."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--mode", default="auto")
@@ -164,10 +164,10 @@ def main() -> None:
     say(f"mode {mode}")
     if mode == "disabled":
         return
-    mirror = Mirror(run, online=mode != "offline")
-    Thread(target=watch_trainer, args=(mirror, ended), daemon=True).start()
+    uploader = Uploader(run, online=mode != "offline")
+    Thread(target=watch_trainer, args=(uploader, ended), daemon=True).start()
     with sole_sender(run, mode, wait=True):
-        mirror.run_until(ended.is_set)
+        uploader.run_until(ended.is_set)
 
 
 if __name__ == "__main__":

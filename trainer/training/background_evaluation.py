@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainer.config.groups import MetricsSettings
 from trainer.distributed.rank_environment import is_foreign
-from trainer.evaluation.best_record import Best
+from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
 from trainer.runs.checkpoint import Checkpoint, find
@@ -44,7 +44,7 @@ class Evaluations:
 
     def kept(self) -> set[str]:
         """Return the names of the checkpoints that must stay: the best one, and the one that is being evaluated."""
-        best = Best.of(self.run)
+        best = BestCheckpoint.of(self.run)
         return {self.checkpoint, best.checkpoint if best else ""}
 
     def saved(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 from accelerate import Accelerator
 
@@ -11,14 +10,13 @@ from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor import CollapseMonitor, in_words
 from trainer.config.config import Config
-from trainer.config.groups import LEAST
+from trainer.config.groups import LEAST_IMAGES
 from trainer.core.stopping import Failed, Outcome
 from trainer.distributed.collective import gather, on_main
 from trainer.distributed.numerical_environment import environment
 from trainer.gan.assembly import world_of
 from trainer.gan.batches import BatchLoader
 from trainer.launch.job_context import Cluster
-from trainer.losses.batch import Batch
 from trainer.runs.init_from import read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
 from trainer.training.rank_zero import record_on
@@ -48,7 +46,7 @@ class Training:
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
-        self.monitor_every = config.sentinel.every_images if self.reader.split.samples >= LEAST else 0
+        self.monitor_every = config.collapse.every_images if self.reader.split.samples >= LEAST_IMAGES else 0
         self.save_every = config.checkpoint_every_images, config.anchor_every_images
         self.intervals = config.sample_every_images, *self.save_every, self.monitor_every
         # Keeps the run folder on rank 0; on the other ranks its methods do nothing.
@@ -72,27 +70,24 @@ class Training:
             Failed: NaN or Inf came back after the allowed rollbacks, or a state that must be durable is not.
         """
         self.resume()
-        state = self.replica.state
-        if self.monitor.policy(state.sentinel) == "roll-back":  # the policy under which it collapsed was another
-            self.roll_back(state.images_seen, in_words(state.sentinel))
-        batches = self.batches()
+        batches = self.replica.batches(self.loader)
         while (state := self.replica.state).images_seen < self.total:
             scalars = self.replica.step(next(batches), self.cluster.stop)
             self.watchdog.step(state.images_seen)
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
-            wait = state.images_seen >= self.total or any(map(self.passed, self.intervals))
+            wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))
             rows, verdict, broken_at = self.check(state, scalars, wait)
             collapse: dict[str, float] = {}
-            if verdict is not StepVerdict.ROLL_BACK and self.passed(self.monitor_every):
-                state.sentinel, collapse = self.monitor(state.sentinel, state.images_seen)
-                verdict = POLICY_VERDICTS.get(self.monitor.policy(state.sentinel), verdict)
+            if verdict is not StepVerdict.ROLL_BACK and self.replica.passed(self.monitor_every):
+                state.monitor, collapse = self.monitor(state.monitor, state.images_seen)
+                verdict = POLICY_VERDICTS.get(self.monitor.policy(state.monitor), verdict)
             if verdict is StepVerdict.ROLL_BACK:
-                why = in_words(state.sentinel) if collapse else NOT_FINITE
+                why = in_words(state.monitor) if collapse else NOT_FINITE
                 self.roll_back(state.images_seen if collapse else broken_at, why)
-                batches = self.batches()
+                batches = self.replica.batches(self.loader)
                 continue
             self.recorder.record(state, rows, collapse)
-            if any(map(self.passed, self.save_every)):
+            if any(map(self.replica.passed, self.save_every)):
                 self.recorder.save(state)
             if verdict is StepVerdict.STOP and state.images_seen < self.total:
                 break
@@ -101,7 +96,7 @@ class Training:
         return Outcome.FINISHED if state.images_seen >= self.total else Outcome.INTERRUPTED
 
     def resume(self) -> None:
-        """Load the newest whole checkpoint, or save the state of a run that begins."""
+        """Load the newest whole checkpoint, or save the state of a run that begins, and roll back a collapsed one."""
         environments, pretrained = gather(self.world, environment(self.device)), None
         if self.newest is not None:
             self.replica.load(self.newest)
@@ -111,16 +106,11 @@ class Training:
             take_over(self.replica.state, pretrained, self.config.seed)
         refuse_collapsed(self.replica.state, self.monitor, self.recorder, self.world)
         self.recorder.begin(self.replica.state, environments, pretrained)
+        state = self.replica.state
         if self.newest is None:
-            self.recorder.save(self.replica.state)
-
-    def passed(self, every_images: int) -> bool:
-        """Tell whether the last step passed a multiple of `every_images`; 0: never."""
-        return self.config.passed(every_images, self.replica.state.images_seen)
-
-    def batches(self) -> Iterator[list[list[Batch]]]:
-        """Yield this rank's batches of each step from here on."""
-        return self.loader.steps(self.replica.in_force, self.replica.state.images_seen, self.replica.draws())
+            self.recorder.save(state)
+        if self.monitor.policy(state.monitor) == "roll-back":  # the policy under which it collapsed was another
+            self.roll_back(state.images_seen, in_words(state.monitor))
 
     def report_damage(self) -> None:
         """Tell rank 0 which damaged samples the ranks have met."""

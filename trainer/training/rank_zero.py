@@ -91,7 +91,7 @@ class Recorder:
         """Wait until the last save is durable, or has failed."""
 
     def rolled_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just made, before training goes on; False if it is not durable."""
+        """Record the rollback that `state` has just rollback, before training goes on; False if it is not durable."""
         return True
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -170,12 +170,12 @@ class RankZero(Recorder):
 
     def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and write the images that tell."""
-        what = Health(health.state).name.lower()
+        what = Health(health.health).name.lower()
         why = "; ".join(reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
         path = self.grids.write_alarm(state)
-        log.warning("SENTINEL: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
+        log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
         facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
-        self.tracker.event("sentinel", state=what, problem=why, **facts)
+        self.tracker.event("collapse alarm", state=what, problem=why, **facts)
 
     def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
         """Record which samples are damaged."""
@@ -195,11 +195,17 @@ class RankZero(Recorder):
 
     def rolled_back(self, state: TrainState) -> bool:
         """Record a rollback, and save."""
-        made = state.rollbacks[-1]
-        besides = f" and another {made['change']}" if "change" in made else ""
-        log.warning("%s at %d images: back to %d, with other draws%s", made["why"], made["from"], made["to"], besides)
+        rollback = state.rollbacks[-1]
+        besides = f" and another {rollback['change']}" if "change" in rollback else ""
+        log.warning(
+            "%s at %d images: back to %d, with other draws%s",
+            rollback["why"],
+            rollback["from"],
+            rollback["to"],
+            besides,
+        )
         self.tracker.new_segment(state.images_seen, "rollback")
-        self.tracker.event("rollback", **made)
+        self.tracker.event("rollback", **rollback)
         return self.saving.save(state, wait=True)
 
     def before_manifest(self) -> None:

@@ -6,7 +6,7 @@ rollbacks, which is a part of the state, so every rank and every resumed run has
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from trainer.core.fields import identity_hash
 from trainer.core.randomness import Draws
 from trainer.core.stopping import Failed
 from trainer.gan.assembly import assemble, create_state, reduce_as_asked
+from trainer.gan.batches import BatchLoader
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
 from trainer.runs.checkpoint import Checkpoint, Damaged
@@ -42,6 +43,7 @@ class Replica:
         """Create a state, and a step that trains it, for these settings."""
         self.in_force = in_force
         self.state = create_state(in_force, dataset, self.accelerator.device, draw)
+        # A rollback may change settings in force, but the run keeps the identity that it began with.
         self.state.identity = identity_hash(self.config)
         reduce = reduce_as_asked(in_force, self.accelerator)
         self.gan_step = assemble(in_force, self.state, reduce, self.accelerator.autocast)
@@ -51,13 +53,19 @@ class Replica:
         scalars = self.gan_step(updates, stop)
         state, settings, images = self.state, self.config.optimizer, self.config.step_images
         state.images_seen += images
+        # Of the new weights, with the half-life counted in images: the batch size does not change the average.
         weights = [p.detach() for p in state.generator.parameters()]
         update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
         return scalars
 
-    def draws(self) -> Draws:
-        """Return the random draws of the steps from here on: each rollback changes them."""
-        return Draws(self.config.seed, len(self.state.rollbacks))
+    def passed(self, every_images: int) -> bool:
+        """Tell whether the last step passed a multiple of `every_images`; 0: never."""
+        return self.config.passed(every_images, self.state.images_seen)
+
+    def batches(self, loader: BatchLoader) -> Iterator[list[list[Batch]]]:
+        """Yield this rank's batches of each step from here on; each rollback changes the random draws."""
+        draws = Draws(self.config.seed, len(self.state.rollbacks))
+        return loader.steps(self.in_force, self.state.images_seen, draws)
 
     def load(self, path: Path) -> None:
         """Load a checkpoint that rank 0 has found whole.

@@ -37,15 +37,16 @@ def roll_back(replica: Replica, recorder: Recorder, world: World, images_seen: i
     if len(before) >= config.max_rollbacks:
         ways = ways_on(recorder.run, replica)
         raise Diverged(f"{why} at {images_seen:,} images, after {len(before)} rollbacks. {ways}")
+    # The newest checkpoint may still be in the writer's hands, and may be the anchor.
     recorder.wait_for_checkpoint()
     path = on_main(world, lambda: recorder.last_anchor(healthy=why != NOT_FINITE))
     if path is None:
         raise Failed(f"{why} at {images_seen} images, and there is no whole checkpoint to go back to")
     replica.load(path)
     rollback: dict[str, Any] = {"from": images_seen, "to": replica.state.images_seen, "why": why}
-    if config.sentinel.policy == "roll-back":
+    if config.collapse.policy == "roll-back":
         turn = sum("change" in earlier for earlier in before)
-        rollback["change"] = next_change(amended(config, before), config.sentinel.changes, turn)
+        rollback["change"] = next_change(amended(config, before), config.collapse.changes, turn)
     replica.set_rollbacks([*before, rollback])
 
 
@@ -55,13 +56,13 @@ def refuse_collapsed(state: TrainState, monitor: CollapseMonitor, recorder: Reco
     Raises:
         Refused: naming the ways on.
     """
-    if monitor.policy(state.sentinel) != "stop":
+    if monitor.policy(state.monitor) != "stop":
         return
     healthy = on_main(world, lambda: recorder.last_anchor(healthy=True))
     back = f", or with roll-back to go on from the healthy checkpoint {healthy.name}" if healthy else ""
     raise Refused(
-        f"the run has {in_words(state.sentinel)} by {state.images_seen:,} images (the sentinel's rows in "
-        f"events.jsonl say why); resume it with --sentinel.policy tell to go on as it is{back}"
+        f"the run has {in_words(state.monitor)} by {state.images_seen:,} images (the collapse monitor's rows in "
+        f"events.jsonl say why); resume it with --collapse.policy tell to go on as it is{back}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from shards.atomic_files import write_atomically
 from shards.dataset.stream import Reader, Samples
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.sampler import Pictures, Sampler, real_and_fake_grid, real_samples
+from trainer.sampling.sampler import Images, Sampler, real_and_fake_grid, real_samples
 
 if TYPE_CHECKING:
     from trainer.collapse.collapse_metrics import CollapseMetrics
@@ -38,7 +40,7 @@ class SampleGrids:
 
     def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device) -> None:
         self.config, self.run, self.reader, self.device = config, run, reader, device
-        self.measured: Pictures  # at the collapse monitor's last measurement
+        self.measured: Images  # at the collapse monitor's last measurement
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -53,9 +55,9 @@ class SampleGrids:
     @cached_property
     def collapse_metrics(self) -> CollapseMetrics:
         """Compares generated images with images of the data, all of them different ones."""
-        from trainer.collapse.collapse_metrics import MOST, CollapseMetrics  # as below
+        from trainer.collapse.collapse_metrics import MOST_IMAGES, CollapseMetrics  # as below
 
-        number = min(MOST, self.reader.split.samples // 2)
+        number = min(MOST_IMAGES, self.reader.split.samples // 2)
         real = real_samples(self.reader, 2 * number, self.config.seed)
         return CollapseMetrics(real.images, real.labels)
 
@@ -74,13 +76,14 @@ class SampleGrids:
         self.write_grid(self.run.sample(state.images_seen), fake)
         return {f"swd_{DISTANCE}": self.distance(fake)}
 
-    def write_grid(self, target: Path, fake: Pictures) -> None:
+    def write_grid(self, target: Path, fake: Images) -> None:
         """Write one picture: reals beside generated images. A full disk is logged, and training goes on."""
         picture = real_and_fake_grid(self.real.images[:GRID], fake[:GRID], columns=8)
         try:
             target.parent.mkdir(exist_ok=True)
-            picture.save(target.with_suffix(".tmp"), format="png")
-            target.with_suffix(".tmp").rename(target)
+            content = io.BytesIO()
+            picture.save(content, format="png")
+            write_atomically(target, content.getvalue(), durable=False)
         except OSError as error:
             log.error("%s was not written: %s", target, error.strerror)
 
@@ -94,6 +97,6 @@ class SampleGrids:
 
     def write_alarm(self, state: TrainState) -> Path:
         """Write the images of the last measurement, and return the picture's path."""
-        path = self.run.alarm(state.images_seen, len(state.rollbacks))
+        path = self.run.alarm_images(state.images_seen, len(state.rollbacks))
         self.write_grid(path, self.measured)
         return path

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
-from trainer.runs.checkpoint import Checkpoint, Checkpoints, Saved, newest_whole, quarantine
+from trainer.runs.checkpoint import Checkpoint, newest_whole, quarantine
+from trainer.runs.checkpoint_writer import Checkpoints, Saved
 from trainer.runs.init_from import begins_at
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
@@ -35,6 +36,7 @@ class Saving:
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, before_manifest)
         self.evaluations = Evaluations(run, config.metrics, tracker)
         self.checkpoints.kept = self.evaluations.kept
+        # Pruning must not remove what a rollback would go to.
         self.checkpoints.keep_newest_of = self.is_anchor, self.is_healthy_anchor
         self.saved: tuple[int, int] | None = None  # the last state whose saving began
         self.stall_s = 0.0  # how long the last save held up training

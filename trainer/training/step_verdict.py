@@ -63,7 +63,8 @@ class StepCheck:
             if not self.finite(scalars):
                 return StepVerdict.ROLL_BACK, images_seen
             if self.monitored:
-                state.sentinel = state.sentinel.step(scalars)
+                state.monitor = state.monitor.add_step(scalars)
+            # `replaced` is reduced, so either all ranks come by here, as a collective wants it, or none.
             if scalars["replaced"]:
                 self.report_damage()
         return (StepVerdict.STOP if any(scalars["stop"] for _, scalars in rows) else StepVerdict.GO_ON), 0

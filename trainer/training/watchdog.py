@@ -1,7 +1,7 @@
 """Notices that training stands still, names the rank that holds it up, and ends this process.
 
 A collective waits for its slowest rank, for ever if that one is stopped, swaps, or sits on a node that hangs. Each rank
-has a thread that beats in the store where the ranks met; a rank whose thread does not beat cannot be running.
+has a thread that sends heartbeats to the store where the ranks met; a rank that sends none cannot be running.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ SETTLE_S = 2.0  # the ranks that do not report wait so long for the one that doe
 
 
 @dataclass
-class Beat:
-    """The last sign of life of a rank, and when it changed by this process's clock."""
+class Heartbeat:
+    """The last heartbeat of a rank, and when it changed by this process's clock."""
 
     place: str = "an unknown node"
     images_seen: int = -1
@@ -52,84 +52,84 @@ class Watchdog:
         self, world: World, place: str, stall_after_s: float, report: Callable[[str, list[str]], None]
     ) -> None:
         self.world, self.place, self.stall_after_s, self.report = world, place, stall_after_s, report
-        self.images_seen, self.moved = 0, time.monotonic()
-        self.beats = {rank: Beat() for rank in range(world.size)}
+        self.images_seen, self.last_step_at = 0, time.monotonic()
+        self.heartbeats = {rank: Heartbeat() for rank in range(world.size)}
         self.ended = threading.Event()
         if world.size == 1:
             return  # there is nobody to wait for
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         self.store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=ANSWER_S))
-        self.beat(0)
-        threading.Thread(target=self.watch, name="watchdog", daemon=True).start()
+        self.send_heartbeat(0)
+        threading.Thread(target=self.run, name="watchdog", daemon=True).start()
 
     def step(self, images_seen: int) -> None:
         """Note that a step has ended."""
-        self.images_seen, self.moved = images_seen, time.monotonic()
+        self.images_seen, self.last_step_at = images_seen, time.monotonic()
 
     def close(self) -> None:
         """Stop watching."""
         self.ended.set()
 
-    def watch(self) -> None:
-        """Beat; and when this rank has not moved for half of the time, look at the others."""
+    def run(self) -> None:
+        """Send heartbeats; once this rank has not stepped for half of the allowed time, read those of the others."""
         period = min(5.0, self.stall_after_s / 8)
         count, woke = 0, time.monotonic()
         while not self.ended.wait(period):
             if time.monotonic() - woke > self.stall_after_s / 3:  # the others have seen it, and end this process
                 log.error("this process was stopped for %.0f s", time.monotonic() - woke)
-                self.moved = time.monotonic()
+                self.last_step_at = time.monotonic()
             woke = time.monotonic()
             try:
                 count += 1
-                self.beat(count)
-                still = time.monotonic() - self.moved
+                self.send_heartbeat(count)
+                still = time.monotonic() - self.last_step_at
                 if still > self.stall_after_s / 2:
-                    self.look()
+                    self.read_heartbeats()
                 if still > self.stall_after_s:
-                    self.bark(*self.verdict())
+                    self.end_process(*self.cause())
             except RuntimeError as error:  # the store is gone, and with it the process that served it
                 if not self.ended.wait(SETTLE_S):  # in an orderly end it goes a moment before this process does
-                    self.bark(f"the store where the ranks met is gone: {str(error).splitlines()[0]}", [])
+                    self.end_process(f"the store where the ranks met is gone: {str(error).splitlines()[0]}", [])
 
-    def beat(self, count: int) -> None:
-        """Give a sign of life."""
+    def send_heartbeat(self, count: int) -> None:
+        """Send a heartbeat."""
         self.store.set(key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
 
-    def look(self) -> None:
-        """Note which ranks have given a new sign of life."""
+    def read_heartbeats(self) -> None:
+        """Read which ranks have sent a new heartbeat."""
         now = time.monotonic()
-        there = [rank for rank in self.beats if self.beats[rank].count >= 0 or self.store.check([key(rank)])]
+        there = [rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([key(rank)])]
         for rank, value in zip(there, self.store.multi_get([key(rank) for rank in there]), strict=True):
             place, images_seen, count = json.loads(value)
-            if count != self.beats[rank].count:
-                self.beats[rank] = Beat(place, images_seen, count, now)
-        for beat in self.beats.values():
+            if count != self.heartbeats[rank].count:
+                self.heartbeats[rank] = Heartbeat(place, images_seen, count, now)
+        for beat in self.heartbeats.values():
             beat.changed = beat.changed or now
 
-    def verdict(self) -> tuple[str, list[int]]:
+    def cause(self) -> tuple[str, list[int]]:
         """Say what holds training up: ranks that give no sign of life, else those that are behind."""
         now = time.monotonic()
         what = f"no step for {self.stall_after_s:g} s"
-        silent = [rank for rank, beat in self.beats.items() if now - beat.changed > self.stall_after_s / 3]
+        silent = [rank for rank, beat in self.heartbeats.items() if now - beat.changed > self.stall_after_s / 3]
         if silent:
             return f"{what}: {self.name(silent)} gives no sign of life", silent
-        last = min(beat.images_seen for beat in self.beats.values())
-        behind = [rank for rank, beat in self.beats.items() if beat.images_seen == last]
+        last = min(beat.images_seen for beat in self.heartbeats.values())
+        behind = [rank for rank, beat in self.heartbeats.items() if beat.images_seen == last]
         if len(behind) < self.world.size:
             return f"{what}: {self.name(behind)} is behind, at {last:,} images", behind
         return f"{what}: all ranks live and are at {last:,} images; their stacks stand in their logs", []
 
     def name(self, ranks: list[int]) -> str:
         """Name ranks and their nodes."""
-        return " and ".join(f"rank {rank} on {self.beats[rank].place}" for rank in ranks)
+        return " and ".join(f"rank {rank} on {self.heartbeats[rank].place}" for rank in ranks)
 
-    def bark(self, what: str, ranks: list[int]) -> None:
+    def end_process(self, what: str, ranks: list[int]) -> None:
         """Say what is wrong, dump the stacks, and end this process: the cluster ends the others and starts again."""
         log.error("stalled: %s", what)
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         living = [rank for rank in range(self.world.size) if rank not in ranks]
         if living and self.world.rank == living[0]:
-            self.report(what, sorted({self.beats[rank].place for rank in ranks}))
+            self.report(what, sorted({self.heartbeats[rank].place for rank in ranks}))
         else:
             time.sleep(SETTLE_S)
         os._exit(Outcome.FAILED)

@@ -83,8 +83,8 @@ def lost_peers(error: RuntimeError) -> bool:
 def exit_message(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
     """Return the last line of a run's log."""
     if outcome is Outcome.FINISHED:
-        paint = command("trainer", "sample", run.path, "--out", "grid.png")
-        return f"finished: {images_seen:,} images seen; paint with: {paint}"
+        sample = command("trainer", "sample", run.path, "--out", "grid.png")
+        return f"finished: {images_seen:,} images seen; sample with: {sample}"
     return f"interrupted and saved at {images_seen:,} images; go on with: {command('launcher', 'resume', run.path)}"
 
 

@@ -12,11 +12,11 @@ from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency
 from trainer.losses.penalties.lecam import LeCam
-from trainer.losses.penalties.one_centred import Dragan, WganGp
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
+from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
-from trainer.losses.penalties.zero_centred import R1, R2
+from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 
 
 def penalty(build: Build) -> Any:
@@ -49,11 +49,11 @@ class Penalties:
     classes_d: Weighted = penalty(DiscriminatorClasses)
     """D guesses the class of reals and fakes (AC-GAN, Odena et al. 2017)."""
     classes_g: Weighted = penalty(GeneratorClasses)
-    """G paints what D finds to be of its class (AC-GAN)."""
+    """G generates images that D finds to be of their class (AC-GAN)."""
     style: Weighted = penalty(Style)
     """D guesses the class of reals (CAN, Elgammal et al. 2017)."""
     ambiguity: Weighted = penalty(StyleAmbiguity)
-    """G paints what is of no class (CAN)."""
+    """G generates images of no class (CAN)."""
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
 

@@ -60,12 +60,12 @@ class Penalty(ABC):
         return
 
 
-def squared_norm(gradient: Float[Tensor, "n ..."], judgements: int) -> Float[Tensor, " m"]:
-    """Return the squared length of the gradient of each judgement: over a picture, or over all pictures of a pack."""
-    return gradient.reshape(judgements, -1).square().sum(1)
+def squared_norm(gradient: Float[Tensor, "n ..."], outputs: int) -> Float[Tensor, " m"]:
+    """Return the squared length of the gradient of each output: over a picture, or over all pictures of a pack."""
+    return gradient.reshape(outputs, -1).square().sum(1)
 
 
-def picture_shape(size: int) -> tuple[int, ...]:
+def image_shape(size: int) -> tuple[int, ...]:
     """Return the shape of one picture, or of one point for size 0."""
     return (3, size, size) if size else (2,)
 

@@ -11,16 +11,16 @@ from trainer.losses.penalties.base import Drawn, Penalty
 from trainer.networks.base import DiscriminatorOutput, to_float32
 
 
-def guesses(judgement: DiscriminatorOutput) -> Tensor:
+def guesses(output: DiscriminatorOutput) -> Tensor:
     """Return the logits of the classes (n, k), in float32."""
-    assert judgement.classes is not None  # Config.check
-    return to_float32(judgement.classes)
+    assert output.classes is not None  # Config.check
+    return to_float32(output.classes)
 
 
-def cross_entropy(judgement: DiscriminatorOutput, label: Tensor) -> Loss:
+def cross_entropy(output: DiscriminatorOutput, label: Tensor) -> Loss:
     """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
     known = label >= 0
-    entropy = F.cross_entropy(guesses(judgement), label.clamp(min=0), reduction="none")
+    entropy = F.cross_entropy(guesses(output), label.clamp(min=0), reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 

@@ -32,6 +32,7 @@ class Consistency(Penalty):
             ((d_pass.augmented_real, d_pass.d_real), (d_pass.augmented_fake, d_pass.d_fake))
         ):
             moved = move(x.detach(), draws["flip"][:, k], draws["shift"][:, k])
+            # Through the bare module: the extra pass collects no statistics and no gradients but this loss's.
             differences.append(
                 to_float32(d_pass.models.discriminator(moved, d_pass.batch.label).logits) - judged.logits
             )

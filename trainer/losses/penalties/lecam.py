@@ -29,6 +29,7 @@ class LeCam(Penalty):
         """Return the penalty."""
         real, fake, means = d_pass.d_real.logits, d_pass.d_fake.logits, d_pass.models.running_scalars
         beyond = relu(real - means["lecam_fake"]).square().mean() + relu(means["lecam_real"] - fake).square().mean()
+        # Before the first update there is no mean to hold the logits to.
         return beyond * means["lecam_updates"].clamp(max=1), {}
 
     def update_scalars(self, running_scalars: RunningScalars, means: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ from trainer.core.randomness import normal
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, picture_shape
+from trainer.losses.penalties.base import Drawn, Penalty, image_shape
 
 DECAY = 0.01  # of the running mean, as in the authors' code
 SHRINK = 2  # it looks at every second picture only, as in the authors' code
@@ -32,11 +32,12 @@ class PathLength(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw the directions in the space of pictures."""
-        shape = picture_shape(size)
+        shape = image_shape(size)
         return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(max(size, 1))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty and the mean length."""
+        # Half the batch: the penalty differentiates through the whole generator twice.
         n = max(1, len(d_pass.batch.label) // SHRINK)
         latent = d_pass.batch.latent.map(lambda t: t[:n])
         w = d_pass.models.generator.latent_code(latent)
@@ -44,6 +45,7 @@ class PathLength(Penalty):
             w = w.detach().requires_grad_()
         moved = d_pass.gradient(d_pass.models.generator.synthesize(w, latent) * draws["y"], w)
         lengths = moved.square().flatten(1).sum(1).div(w[0].numel() / w.shape[-1]).add(1e-12).sqrt()
+        # Of earlier steps: with the present lengths in it, the mean would depend on who computes which micro-batch.
         mean = d_pass.models.running_scalars["path_length_mean"]
         return (lengths - mean).square().mean(), {"path_length_now": lengths.mean()}
 

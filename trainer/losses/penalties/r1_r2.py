@@ -20,6 +20,7 @@ class R1(Penalty):
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
+        # D's own pass is reused: one forward pass serves the loss and the penalty.
         logits = d_pass.d_real.logits
         return 0.5 * squared_norm(d_pass.gradient(logits, d_pass.real), len(logits)).mean(), {}
 

@@ -1,4 +1,4 @@
-"""The sentinel in real training processes: what it changes is exact, whoever trains and whatever interrupts it."""
+"""The collapse monitor in real training processes: what it changes is exact, on any ranks, after any interruption."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from trainer.runs import journal
 from trainer.runs.checkpoint import newest_whole
 from trainer.runs.run_folder import RunFolder
 
-LOOKS = ("--sentinel.every-images", "32", "--anchor-every-images", "64")
-ROLL_BACK = (*LOOKS, "--sentinel.policy", "roll-back")
+LOOKS = ("--collapse.every-images", "32", "--anchor-every-images", "64")
+ROLL_BACK = (*LOOKS, "--collapse.policy", "roll-back")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_a_rollback_changes_something_and_keeps_the_bits(
     change: str, zygote: Zygote, shards32: Path, tmp_path: Path
 ) -> None:
     """Undisturbed on one process; on two, killed after the rollback, and resumed on three."""
-    settings = (*ROLL_BACK, "--sentinel.changes", change, "--network.no-d-batch-norm")
+    settings = (*ROLL_BACK, "--collapse.changes", change, "--network.no-d-batch-norm")
     undisturbed = go(zygote, tmp_path / "1", shards32, 1, *settings, mistake="collapse_once")
     (made,) = events(tmp_path / "1", "rollback")
     assert (made["from"], made["to"], made["why"], made["change"]) == (192, 128, "collapsed", change)
@@ -90,13 +90,13 @@ def test_a_rollback_changes_something_and_keeps_the_bits(
 def test_each_change_leads_elsewhere(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     ends = set()
     for change in ("learning-rate", "penalty", "draws"):
-        settings = (*ROLL_BACK, "--sentinel.changes", change)
+        settings = (*ROLL_BACK, "--collapse.changes", change)
         ends.add(go(zygote, tmp_path / change, shards32, 1, *settings, mistake="collapse_once")[0])
     ends.add(go(zygote, tmp_path / "none", shards32, 1, *ROLL_BACK, mistake=None)[0])
     assert len(ends) == 4
 
 
-def test_a_sentinel_that_forgets_on_resume_is_seen(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+def test_a_monitor_that_forgets_on_resume_is_seen(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     """The collapse is met at 160 for the first time, at 192 for the second; a stop in between must not matter."""
     ends = []
     for mistake in ("collapse_once", "collapse_and_forget"):
@@ -111,7 +111,7 @@ def test_a_sentinel_that_forgets_on_resume_is_seen(zygote: Zygote, shards32: Pat
 
 def test_neither_stops_nor_savings_decide_where_a_rollback_goes(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     """The collapse is sure at 192; a stop or a saving at 128 leaves a newer healthy state than the anchor at 96."""
-    settings = ("--sentinel.every-images", "32", "--anchor-every-images", "96", "--sentinel.policy", "roll-back")
+    settings = ("--collapse.every-images", "32", "--anchor-every-images", "96", "--collapse.policy", "roll-back")
     undisturbed = go(zygote, tmp_path / "undisturbed", shards32, 1, *settings, mistake="collapse_once")
     (made,) = events(tmp_path / "undisturbed", "rollback")
     assert (made["from"], made["to"]) == (192, 96)
@@ -132,22 +132,22 @@ def test_of_few_pictures_nothing_is_said(zygote: Zygote, tmp_path: Path) -> None
     done = run("shards", "build", str(pictures), "--out", str(data), "--size", "32", "--holdout", "0")
     assert done.returncode == 0, done.stderr
     go(zygote, tmp_path / "run", data, 1, *LOOKS, mistake=None)
-    assert not any("sentinel/state" in row for row in journal.rows(tmp_path / "run" / "metrics.jsonl"))
+    assert not any("collapse/health" in row for row in journal.rows(tmp_path / "run" / "metrics.jsonl"))
 
 
 def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
-    folder, stop = tmp_path / "run", (*LOOKS, "--sentinel.policy", "stop")
+    folder, stop = tmp_path / "run", (*LOOKS, "--collapse.policy", "stop")
     go(zygote, folder, shards32, 2, *stop, mistake="collapse_once", code=Outcome.REFUSED)
-    assert journal.last(folder / "metrics.jsonl")["sentinel/state"] == 2
+    assert journal.last(folder / "metrics.jsonl")["collapse/health"] == 2
     go(zygote, folder, shards32, 1, *stop, mistake="collapse_once", code=Outcome.REFUSED)
     said = Path(f"{folder}.log").read_text()
     assert said.count("the run has collapsed by 192 images") == 2
     assert "Traceback" not in said
     (advice,) = {line.partition("; resume it with ")[2] for line in said.splitlines() if "refused: " in line}
-    tell, back = re.findall(r"(?:--sentinel.policy|or with) ([a-z-]+) to go on", advice)
-    go(zygote, copied(folder, "told"), shards32, 1, *LOOKS, "--sentinel.policy", tell, mistake="collapse_once")
+    tell, back = re.findall(r"(?:--collapse.policy|or with) ([a-z-]+) to go on", advice)
+    go(zygote, copied(folder, "told"), shards32, 1, *LOOKS, "--collapse.policy", tell, mistake="collapse_once")
     assert not events(tmp_path / "told", "rollback")
-    go(zygote, copied(folder, "back"), shards32, 1, *LOOKS, "--sentinel.policy", back, mistake="collapse_once")
+    go(zygote, copied(folder, "back"), shards32, 1, *LOOKS, "--collapse.policy", back, mistake="collapse_once")
     (made,) = events(tmp_path / "back", "rollback")
     assert (made["from"], f"{made['to']:012d}-r00") == (192, advice.rpartition(" ")[2])
 
@@ -155,19 +155,19 @@ def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, 
 def test_a_run_that_collapsed_at_its_end_goes_back_and_one_without_a_healthy_checkpoint_is_not_told_to(
     zygote: Zygote, shards32: Path, tmp_path: Path
 ) -> None:
-    folder, length = tmp_path / "run", ("--total-images", "192", *LOOKS, "--sentinel.policy")
+    folder, length = tmp_path / "run", ("--total-images", "192", *LOOKS, "--collapse.policy")
     pids = start(zygote, folder, shards32, 1, *length, "stop", mistake="collapse_once")
     assert zygote.wait(pids) == [Outcome.REFUSED]
     source = copied(folder, "source")
     pids = start(zygote, folder, shards32, 1, *length, "roll-back", mistake="collapse_once")
     assert zygote.wait(pids) == [0]
     assert [row["from"] for row in events(folder, "rollback")] == [192]
-    assert journal.last(folder / "metrics.jsonl")["sentinel/state"] < 2
+    assert journal.last(folder / "metrics.jsonl")["collapse/health"] < 2
 
     new = tmp_path / "new"
-    began = ("--init-from", str(source), "--init-state", "all", "--sentinel.policy", "stop", "--total-images", "192")
+    began = ("--init-from", str(source), "--init-state", "all", "--collapse.policy", "stop", "--total-images", "192")
     assert zygote.wait(start(zygote, new, shards32, 1, *LOOKS, *began, mistake=None)) == [Outcome.REFUSED]
-    assert Path(f"{new}.log").read_text().rstrip().endswith("--sentinel.policy tell to go on as it is")
+    assert Path(f"{new}.log").read_text().rstrip().endswith("--collapse.policy tell to go on as it is")
 
 
 def copied(folder: Path, name: str) -> Path:
@@ -178,14 +178,14 @@ def copied(folder: Path, name: str) -> Path:
 def test_the_policy_tell_says_it_once_and_trains_on(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     go(zygote, folder, shards32, 1, *LOOKS, mistake="collapse_once")
-    assert [(row["images_seen"], row["state"]) for row in events(folder, "sentinel")] == [
+    assert [(row["images_seen"], row["state"]) for row in events(folder, "collapse alarm")] == [
         (160, "warning"),
         (192, "collapsed"),
     ]
-    for row in events(folder, "sentinel"):
+    for row in events(folder, "collapse alarm"):
         assert (folder / "samples" / row["picture"]).exists()
         assert "of its own best variety" in row["problem"]
-    states = {row["images_seen"]: row["sentinel/state"] for row in journal.rows(folder / "metrics.jsonl")}
+    states = {row["images_seen"]: row["collapse/health"] for row in journal.rows(folder / "metrics.jsonl")}
     assert states == {seen: 0.0 if seen < 160 else 1.0 if seen == 160 else 2.0 for seen in range(32, 352, 32)}
     assert not events(folder, "rollback")
 
@@ -208,8 +208,8 @@ def test_it_gives_up_after_the_allowed_rollbacks(zygote: Zygote, shards32: Path,
 def test_a_whole_look_costs_nothing_but_time(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     """The real witness looks, and leaves no trace in the weights."""
     watched, alone = tmp_path / "watched", tmp_path / "alone"
-    go(zygote, watched, shards32, 2, "--sentinel.every-images", "160", mistake=None)
-    go(zygote, alone, shards32, 1, "--sentinel.every-images", "0", mistake=None)
+    go(zygote, watched, shards32, 2, "--collapse.every-images", "160", mistake=None)
+    go(zygote, alone, shards32, 1, "--collapse.every-images", "0", mistake=None)
     states = []
     for folder in (watched, alone):
         found = newest_whole(RunFolder(folder).checkpoints, lambda checkpoint, problem: None)
@@ -217,5 +217,5 @@ def test_a_whole_look_costs_nothing_but_time(zygote: Zygote, shards32: Path, tmp
         states.append(fingerprint(found.read()[0], {}))
     assert states[0] == states[1]
     rows = {row["images_seen"]: row for row in journal.rows(watched / "metrics.jsonl")}
-    assert {seen for seen, row in rows.items() if "sentinel/diversity" in row} == {160, 320}
+    assert {seen for seen, row in rows.items() if "collapse/diversity" in row} == {160, 320}
     assert json.dumps(rows[320]) == json.dumps(journal.last(watched / "metrics.jsonl"))

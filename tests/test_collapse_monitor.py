@@ -1,4 +1,4 @@
-"""What the sentinel sees, what it makes of it, and what it changes."""
+"""What the collapse monitor sees, what it makes of it, and what it changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.collapse.collapse_metrics import CollapseMetrics
 from trainer.collapse.monitor_state import BOUNDS, GRACE_IMAGES, Health, MonitorState, reasons
 from trainer.collapse.rollback_changes import CHANGES_BY_NAME, amended, applied, fit, next_change
 from trainer.config.config import Config
-from trainer.config.groups import CHANGES, LEAST, SentinelSettings
+from trainer.config.groups import CHANGES, LEAST_IMAGES, CollapseSettings
 from trainer.config.recipes import recipe
 from trainer.core.randomness import philox
 from trainer.gan.assembly import create_state
@@ -21,11 +21,11 @@ from trainer.gan.state import TrainState
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings
-from trainer.sampling.sampler import Pictures
+from trainer.sampling.sampler import Images
 
 NUMBER = 128
-GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "strangeness": 1.0}
-BAD = {"diversity": 0.1, "similarity": 0.6, "coverage": 0.05, "strangeness": 1.0}
+GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "distance_to_data": 1.0}
+BAD = {"diversity": 0.1, "similarity": 0.6, "coverage": 0.05, "distance_to_data": 1.0}
 SCALARS = {
     "loss_d": 1.0,
     "loss_g": 1.0,
@@ -36,23 +36,23 @@ SCALARS = {
 }
 
 
-def blobs(number: int, key: str) -> Pictures:
+def blobs(number: int, key: str) -> Images:
     """Pictures of one blob each, anywhere and of any colour; the class is its side."""
     rng = philox("blobs", key)
     place, colour = rng.uniform(8, 24, (number, 2, 1, 1)), rng.uniform(0, 255, (number, 1, 1, 3))
     rows, columns = np.mgrid[:32, :32]
     weight = np.exp(-((rows - place[:, 0]) ** 2 + (columns - place[:, 1]) ** 2) / 40)[..., None]
-    pictures: Pictures = (255 * (1 - weight) + colour * weight).astype(np.uint8)
+    pictures: Images = (255 * (1 - weight) + colour * weight).astype(np.uint8)
     return pictures
 
 
 @pytest.fixture(scope="module")
-def real() -> Pictures:
+def real() -> Images:
     return blobs(2 * NUMBER, "real")
 
 
 @pytest.fixture(scope="module")
-def witness(real: Pictures) -> CollapseMetrics:
+def witness(real: Images) -> CollapseMetrics:
     return CollapseMetrics(real, np.arange(2 * NUMBER) % 4)
 
 
@@ -61,13 +61,13 @@ def test_pictures_like_the_data_give_the_values_in_brackets(witness: CollapseMet
     assert seen["diversity"] == pytest.approx(1, abs=0.15)
     assert seen["similarity"] == pytest.approx(0, abs=0.1)
     assert seen["coverage"] == pytest.approx(1, abs=0.15)
-    assert seen["strangeness"] == pytest.approx(1, abs=0.2)
+    assert seen["distance_to_data"] == pytest.approx(1, abs=0.2)
     assert seen["classes"] < 0.2
 
 
-def test_the_datas_own_pictures_give_them_exactly(witness: CollapseMetrics, real: Pictures) -> None:
+def test_the_datas_own_pictures_give_them_exactly(witness: CollapseMetrics, real: Images) -> None:
     seen = witness(real[NUMBER:])
-    assert (seen["diversity"], seen["similarity"], seen["coverage"], seen["strangeness"]) == (1, 0, 1, 1)
+    assert (seen["diversity"], seen["similarity"], seen["coverage"], seen["distance_to_data"]) == (1, 0, 1, 1)
 
 
 @pytest.mark.parametrize("modes", [1, 4, 16])
@@ -84,10 +84,10 @@ def test_few_modes_are_seen_as_few(witness: CollapseMetrics, modes: int) -> None
 
 def test_noise_is_strange(witness: CollapseMetrics) -> None:
     noise = philox("noise").integers(0, 256, (NUMBER, 32, 32, 3), dtype=np.uint8)
-    assert witness(noise)["strangeness"] > 3
+    assert witness(noise)["distance_to_data"] > 3
 
 
-def test_the_order_of_pictures_does_not_matter(witness: CollapseMetrics, real: Pictures) -> None:
+def test_the_order_of_pictures_does_not_matter(witness: CollapseMetrics, real: Images) -> None:
     fake = blobs(NUMBER, "order")
     for name, value in witness(fake[::-1].copy()).items():
         if name != "similarity":  # its pairs are neighbours
@@ -99,9 +99,9 @@ def watch(looks: Sequence[dict[str, float]], logistic: bool = True, first: int =
     record, states = MonitorState(), []
     for k, seen in enumerate(looks):
         for _ in range(10):
-            record = record.step(SCALARS)
-        record, _ = record.look(seen, first * (k + 1), logistic)
-        states.append(Health(record.state))
+            record = record.add_step(SCALARS)
+        record, _ = record.add_measurement(seen, first * (k + 1), logistic)
+        states.append(Health(record.health))
     return states
 
 
@@ -135,40 +135,42 @@ def test_a_young_generator_may_lack_variety_and_an_old_one_may_not() -> None:
 
 
 def test_strange_pictures_and_growing_losses_are_a_divergence() -> None:
-    assert watch([GOOD, GOOD, *[{**GOOD, "strangeness": 3.0}] * 2])[-1] is Health.DIVERGED
+    assert watch([GOOD, GOOD, *[{**GOOD, "distance_to_data": 3.0}] * 2])[-1] is Health.DIVERGED
     record = MonitorState()
     for k, size in enumerate((1.0, 1.0, 1e4, 1e4)):
-        record = record.step({**SCALARS, "grad_norm_d": size})
-        record, evidence = record.look(GOOD, 32_000 * k, logistic=True)
-    assert record.state is Health.DIVERGED
+        record = record.add_step({**SCALARS, "grad_norm_d": size})
+        record, evidence = record.add_measurement(GOOD, 32_000 * k, logistic=True)
+    assert record.health is Health.DIVERGED
     assert any("grown" in words for words in reasons(evidence, 32_000, 0.9))
 
 
 def test_two_bad_signs_of_divergence_are_a_divergence() -> None:
     record = MonitorState()
-    for size, strangeness in ((1.0, 1.0), (1.0, 1.0), (20.0, 1.5), (20.0, 1.5)):
-        record = record.step({**SCALARS, "grad_norm_d": size})
-        record, evidence = record.look({**GOOD, "strangeness": strangeness}, 32_000, logistic=True)
+    for size, distance_to_data in ((1.0, 1.0), (1.0, 1.0), (20.0, 1.5), (20.0, 1.5)):
+        record = record.add_step({**SCALARS, "grad_norm_d": size})
+        record, evidence = record.add_measurement({**GOOD, "distance_to_data": distance_to_data}, 32_000, logistic=True)
     assert evidence["growth"] < BOUNDS["growth"].alarm
-    assert record.state is Health.DIVERGED
+    assert record.health is Health.DIVERGED
 
 
 def test_an_overflow_of_fp16_is_no_step() -> None:
     """The scaler looks for larger scales all the time."""
-    record = MonitorState().step(SCALARS)
-    assert record.step({**SCALARS, "grad_norm_g": float("inf")}) == record
-    assert record.step({**SCALARS, "grad_norm_d": float("nan")}) == record
+    record = MonitorState().add_step(SCALARS)
+    assert record.add_step({**SCALARS, "grad_norm_g": float("inf")}) == record
+    assert record.add_step({**SCALARS, "grad_norm_d": float("nan")}) == record
 
 
 def test_saturation_alone_is_no_reason_not_to_go_back_there() -> None:
     certain = {**SCALARS, "logits_real": 10.0, "logits_fake": -10.0}
-    saturated, _ = MonitorState().step(certain).look(GOOD, 32_000, logistic=True)
-    strange, _ = MonitorState().step(SCALARS).look({**GOOD, "strangeness": 1.5}, 32_000, logistic=True)
-    assert (saturated.state, saturated.sound) == (Health.WARNING, True)
-    assert (strange.state, strange.sound) == (Health.WARNING, False)
+    saturated, _ = MonitorState().add_step(certain).add_measurement(GOOD, 32_000, logistic=True)
+    strange, _ = (
+        MonitorState().add_step(SCALARS).add_measurement({**GOOD, "distance_to_data": 1.5}, 32_000, logistic=True)
+    )
+    assert (saturated.health, saturated.sound) == (Health.WARNING, True)
+    assert (strange.health, strange.sound) == (Health.WARNING, False)
 
 
-@pytest.mark.parametrize("number", [LEAST // 2, 20])
+@pytest.mark.parametrize("number", [LEAST_IMAGES // 2, 20])
 def test_little_data_is_enough_to_look_at(number: int) -> None:
     seen = CollapseMetrics(blobs(2 * number, "little"), np.zeros(2 * number, int))(blobs(number, "fakes"))
     assert all(np.isfinite(value) for value in seen.values())
@@ -188,21 +190,23 @@ def test_large_pictures_are_looked_at_at_64_pixels() -> None:
 
 def test_saturation_counts_only_where_logits_are_log_odds() -> None:
     certain = {**SCALARS, "logits_real": 10.0, "logits_fake": -10.0}
-    states = [MonitorState().step(certain).look(GOOD, 32_000, logistic)[0].state for logistic in (True, False)]
+    states = [
+        MonitorState().add_step(certain).add_measurement(GOOD, 32_000, logistic)[0].health for logistic in (True, False)
+    ]
     assert states == [Health.WARNING, Health.HEALTHY]
 
 
 def test_each_bound_lies_on_the_side_where_worse_is() -> None:
     for name, bound in BOUNDS.items():
         worse = 1e9 if bound.alarm > bound.warning else -1e9
-        assert (bound.badness(-worse), bound.badness(worse)) == (0, 2 if np.isfinite(bound.alarm) else 1), name
+        assert (bound.severity(-worse), bound.severity(worse)) == (0, 2 if np.isfinite(bound.alarm) else 1), name
 
 
 def test_changes_are_the_registry() -> None:
     assert tuple(CHANGES_BY_NAME) == CHANGES
-    assert SentinelSettings(changes="packing, draws").check() is None
-    assert "'pack'" in str(SentinelSettings(changes="pack").check())
-    assert "names none" in str(SentinelSettings(changes=" ,").check())
+    assert CollapseSettings(changes="packing, draws").check() is None
+    assert "'pack'" in str(CollapseSettings(changes="pack").check())
+    assert "names none" in str(CollapseSettings(changes=" ,").check())
 
 
 def test_what_each_change_changes() -> None:
@@ -278,12 +282,12 @@ def test_a_state_fits_each_change(change: str) -> None:
 def test_the_record_is_a_part_of_the_state() -> None:
     config = replace(recipe("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
     state, other = (create_state(config, "data", torch.device("cpu")) for _ in range(2))
-    state.sentinel, _ = MonitorState().step(SCALARS).look(BAD, 32_000, logistic=True)
+    state.monitor, _ = MonitorState().add_step(SCALARS).add_measurement(BAD, 32_000, logistic=True)
     other.load(state.tensors(), state.scalars(), "here")
-    assert other.sentinel == state.sentinel != MonitorState()
+    assert other.monitor == state.monitor != MonitorState()
 
 
 def test_impossible_settings_are_refused() -> None:
-    config = replace(Config(), sentinel=SentinelSettings(every_images=-1))
-    with pytest.raises(Exception, match=r"sentinel\.every_images"):
+    config = replace(Config(), collapse=CollapseSettings(every_images=-1))
+    with pytest.raises(Exception, match=r"collapse\.every_images"):
         config.check()

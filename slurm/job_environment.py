@@ -1,4 +1,4 @@
-"""What a running job can know of itself, from the environment that Slurm gives it."""
+"""Facts that a running job reads about itself from the environment that Slurm sets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import psutil
 
 
 @dataclass(frozen=True)
-class TaskPlace:
-    """One task's place in its job."""
+class TaskInfo:
+    """A task of a job step, and its rank in it."""
 
     job: int
-    restart: int
-    """How often the job was started before."""
+    restart_count: int
+    """How often the job was requeued before this attempt."""
     rank: int
     size: int
     local_rank: int
@@ -24,32 +24,36 @@ class TaskPlace:
 
 
 def job_id() -> int:
-    """Return the job that this process belongs to; 0: none."""
+    """Return the id of the job that this process belongs to; 0: none."""
     return int(os.environ.get("SLURM_JOB_ID", "0"))
 
 
-def array() -> int:
-    """Return the array that the job is a task of; 0: none."""
+def array_job_id() -> int:
+    """Return the id of the array that the job is a task of; 0: none."""
     return int(os.environ.get("SLURM_ARRAY_JOB_ID", "0"))
 
 
-def own_name(id: int) -> int | str:
-    """Return what names this job, of number `id`, and no other: that of an array's last task is the array's as well."""
-    return f"{array()}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array() else id
+def unique_job_id(id: int) -> int | str:
+    """Return an id that names only this job: the number of an array's last task also names the whole array.
+
+    Args:
+        id: the number of the job.
+    """
+    return f"{array_job_id()}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array_job_id() else id
 
 
-def restart() -> int:
-    """Return how often the job was started before; Slurm says nothing at its first start."""
+def restart_count() -> int:
+    """Return how often the job was requeued; Slurm does not set the variable in the first attempt."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def node_list() -> str:
-    """Return the job's nodes in Slurm's own shorthand."""
+    """Return the nodes of the job in Slurm's shorthand, such as n[1-4]."""
     return os.environ.get("SLURM_JOB_NODELIST", "")
 
 
 def num_nodes() -> int:
-    """Return how many nodes the job has; a step may have fewer."""
+    """Return the number of nodes of the job; a step may have fewer."""
     return int(os.environ.get("SLURM_JOB_NUM_NODES", "0"))
 
 
@@ -58,15 +62,15 @@ def node_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def place() -> TaskPlace:
-    """Return this task's place.
+def task_info() -> TaskInfo:
+    """Return the facts of this task.
 
     Raises:
         KeyError: this process is no task of a job step.
     """
-    return TaskPlace(
+    return TaskInfo(
         job_id(),
-        restart(),
+        restart_count(),
         int(os.environ["SLURM_PROCID"]),
         int(os.environ["SLURM_NTASKS"]),
         int(os.environ["SLURM_LOCALID"]),
@@ -76,7 +80,7 @@ def place() -> TaskPlace:
 
 
 def tasks_on_node(shorthand: str, node: int) -> int:
-    """Read how many tasks a node has from Slurm's shorthand, as in "2(x3),1"."""
+    """Return the tasks of a node (from 0), from Slurm's shorthand, as in "2(x3),1"."""
     counts: list[int] = []
     for part in shorthand.split(","):
         tasks, _, times = part.partition("(x")
@@ -85,9 +89,9 @@ def tasks_on_node(shorthand: str, node: int) -> int:
 
 
 def interface_towards(address: str) -> str | None:
-    """Return the network interface of this machine that leads to an address; None: it cannot be told.
+    """Return the network interface of this machine that leads to an address; None: unknown.
 
-    Without it gloo and NCCL take what the host's own name resolves to, often a loopback that no other node reaches.
+    Without it gloo and NCCL use the address of the host's own name, often a loopback that no other node reaches.
     """
     try:
         family, kind, _, _, target = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]

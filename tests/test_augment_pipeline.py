@@ -185,7 +185,7 @@ def test_p_is_part_of_the_state() -> None:
         scalars[P].item() == state.running_scalars[P].item() == 0.75
     )  # half of the way from 0 to 1 in half of the pictures
     tensors = {name: tensor.clone() for name, tensor in state.tensors().items()}
-    for name in (f"memory.{P}", f"memory.{SIGNS}"):
+    for name in (f"running_scalars.{P}", f"running_scalars.{SIGNS}"):
         changed = tensors | {name: tensors[name] + 1}
         assert fingerprint(changed, {}) != fingerprint(tensors, {})
     other, _ = make()

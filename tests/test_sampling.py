@@ -158,7 +158,7 @@ def test_truncation_of_w_pulls_towards_the_mean(styled: Path) -> None:
 
 def test_any_whole_checkpoint_serves(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paint(plain, tmp_path / "old.png", "--num", "4", "--checkpoint", "32")
-    assert "4 pictures painted at 32 images seen" in capsys.readouterr().out
+    assert "4 pictures generated at 32 images seen" in capsys.readouterr().out
     paint(plain, tmp_path / "same.png", "--num", "4", "--checkpoint", "000000000032-r00")
     assert (tmp_path / "old.png").read_bytes() == (tmp_path / "same.png").read_bytes()
     assert main(["sample", str(plain), "--out", str(tmp_path / "no.png"), "--checkpoint", "33"]) == 2

@@ -1,4 +1,4 @@
-"""What a development cluster can be told to be."""
+"""The settings of a development cluster."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from slurm.errors import SlurmUsageError
+
 CLUSTER_NAME = "lienzo-dev"
 
 
-class ClusterRefused(Exception):
-    """A user's mistake: the message says what is wrong and what to do. Exit code 2, no traceback."""
-
-
 @dataclass(frozen=True)
-class Settings:
-    """What a development cluster can be told to be."""
+class DevClusterSettings:
+    """The settings of a development cluster."""
 
     nodes: int = 4
     """How many nodes: n1, n2, and so on."""
@@ -44,32 +42,32 @@ class Settings:
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
     def check(self) -> None:
-        """Refuse what cannot be.
+        """Check all settings.
 
         Raises:
-            Refused: a setting is impossible.
+            SlurmUsageError: naming one that is impossible.
         """
         if not 1 <= self.nodes <= 64:
-            raise ClusterRefused(f"--nodes must be between 1 and 64, but is {self.nodes}")
+            raise SlurmUsageError(f"--nodes must be between 1 and 64, but is {self.nodes}")
         for name in ("cores", "memory_mb", "requeue_delay_s"):
             if getattr(self, name) < 1:
-                raise ClusterRefused(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
+                raise SlurmUsageError(f"--{name.replace('_', '-')} must be positive, but is {getattr(self, name)}")
         for name in ("grace_s", "kill_wait_s"):
             if getattr(self, name) < 0:
-                raise ClusterRefused(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
+                raise SlurmUsageError(f"--{name.replace('_', '-')} must not be negative, but is {getattr(self, name)}")
         if not re.fullmatch(r"UNLIMITED|\d+|(\d+-)?\d+(:\d+){0,2}", self.time_limit):
-            raise ClusterRefused(
+            raise SlurmUsageError(
                 f"--time-limit must be minutes, days-hours or hours:minutes:seconds, but is {self.time_limit}"
             )
 
     def save(self, path: Path) -> None:
-        """Write what `up` was told."""
+        """Write the settings as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
-def load(path: Path) -> Settings | None:
-    """Read what `up` was told; None: nothing, or by another version of this program."""
+def load_settings(path: Path) -> DevClusterSettings | None:
+    """Read the settings; None: there are none, or another version of this program wrote them."""
     try:
-        return Settings(**json.loads(path.read_text()))
+        return DevClusterSettings(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None

@@ -1,11 +1,11 @@
-"""Does the sentinel notice a collapse, and does it cry wolf? `python -m bench.sentinel --out OUT` trains and reports.
+"""How often the collapse monitor misses a collapse, and how often it is wrong: `python -m bench.collapse_monitor`.
 
 Two sets of runs, of other data, seeds, networks and provocations. From the first the bounds in
 trainer/collapse/monitor_state.py were chosen; the second was run afterwards, and is what the report is about. Each
 set has healthy runs and provoked ones: copies of a healthy run, halfway, that go on with one setting changed so that
 training breaks. So the moment is known, and the delay is what the run saw from then to the alarm.
 
-Whether a provoked run has really collapsed is judged without the sentinel: by its coverage of the data (Naeem et al.
+Whether a provoked run has really collapsed is judged without the monitor: by its coverage of the data (Naeem et al.
 2020) on features of a random VGG, over more pictures, against that of its healthy twin at the same moment. Where the
 healthy twin itself covers next to nothing there is nothing to lose, and the runs are left out of the counts.
 """
@@ -49,7 +49,7 @@ LEARNT = 0.2  # coverage by a healthy twin: with less it has not learnt to paint
 SMALL = (
     *("dcgan-32", "--network.g-channels", "24", "--network.d-channels", "24", "--network.z-dim", "64"),
     *("--batch-size", "64", "--micro-batch-size", "32", "--flip", "--processes", "1", "--tracking.mode", "disabled"),
-    *("--sentinel.every-images", str(EVERY), "--log-every-images", str(EVERY)),
+    *("--collapse.every-images", str(EVERY), "--log-every-images", str(EVERY)),
     *("--checkpoint-every-images", "8000", "--anchor-every-images", "8000", "--sample-every-images", "1000000"),
 )
 Nested = dict[str, Any]
@@ -190,7 +190,7 @@ def shards(out: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the sentinel said of a run, and what the run really was."""
+    """What the collapse monitor said of a run, and what the run really was."""
 
     trial: Trial
     covered: float
@@ -211,16 +211,16 @@ def judged_anew(rows: Sequence[journal.Row], logistic: bool) -> Iterator[tuple[i
     """Yield (images seen, state) by the bounds as they are now, from what was seen of the pictures then."""
     record = MonitorState()
     for row in rows:
-        seen = {k.removeprefix("sentinel/"): v for k, v in row.items() if k.startswith("sentinel/")}
-        record = replace(record, steps=1, gap=seen["gap"], size=seen["size"])
-        record, _ = record.look(seen, row["images_seen"], logistic)
-        yield row["images_seen"], record.state
+        seen = {k.removeprefix("collapse/"): v for k, v in row.items() if k.startswith("collapse/")}
+        record = replace(record, steps=1, gap=seen["gap"], magnitude=seen["magnitude"])
+        record, _ = record.add_measurement(seen, row["images_seen"], logistic)
+        yield row["images_seen"], record.health
 
 
 def verdict(trial: Trial, covered: float) -> Verdict:
-    """Judge what the sentinel said."""
-    rows = [row for row in journal.rows(trial.run.metrics) if "sentinel/state" in row]
-    states = list(judged_anew(rows, "sentinel/saturation" in rows[0]))
+    """Judge what the collapse monitor said."""
+    rows = [row for row in journal.rows(trial.run.metrics) if "collapse/health" in row]
+    states = list(judged_anew(rows, "collapse/saturation" in rows[0]))
     after = [(seen - HALF, state) for seen, state in states if seen > HALF]
     warned, alarmed = (
         next((seen for seen, state in after if state >= least), None) for least in (Health.WARNING, Health.COLLAPSED)
@@ -257,7 +257,7 @@ def binomial(hits: int, of: int) -> str:
 
 
 def report(verdicts: Sequence[Verdict]) -> None:
-    """Print what the sentinel said, by provocation and in all."""
+    """Print what the collapse monitor said, by provocation and in all."""
     kinds = list(dict.fromkeys((v.trial.of, v.trial.provocation) for v in verdicts))
 
     def rows() -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""What a benchmark leaves: a summary for programs, tables and pictures for people."""
+"""Write the results of a benchmark: a summary for programs, tables and pictures for people."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 
 from shards.atomic_files import write_atomically
 from trainer.benchmark import results
-from trainer.benchmark.registry import PROTOCOLS, RECIPES
+from trainer.benchmark.recipes import PROTOCOLS, RECIPES
 from trainer.benchmark.report import Summary, table
 from trainer.benchmark.results import Result, Trial
-from trainer.benchmark.work import kept
+from trainer.benchmark.run_trials import kept_result
 from trainer.core.fields import Refused
 from trainer.core.randomness import philox
 
@@ -25,7 +25,7 @@ BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 @dataclass(frozen=True)
 class Document:
-    """A Markdown file with a place for tables."""
+    """A Markdown file, split at the place of the tables."""
 
     path: Path
     before: str
@@ -33,7 +33,7 @@ class Document:
 
     @classmethod
     def open(cls, path: Path) -> Document:
-        """Find the place.
+        """Read a file, and find the place.
 
         Raises:
             Refused: the file cannot be read, or has not exactly one such place.
@@ -54,17 +54,17 @@ class Document:
         return self.path.with_suffix("")
 
 
-def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
+def write_output(trials: Sequence[Trial], out: Path, document: Document | None) -> str:
     """Write summary.json and one picture a recipe under `out`, and both tables and pictures into the document.
 
     Returns: the tables.
     """
     summaries: dict[str, dict[str, Summary]] = {}
     pictures: dict[str, bytes] = {}
-    for protocol, recipe in dict.fromkeys((job.protocol, job.recipe) for job in jobs):
-        first = next(job for job in jobs if (job.protocol, job.recipe) == (protocol, recipe))
-        summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_kept(first, out)], PROTOCOLS[protocol].modes)
-        shown = PROTOCOLS[protocol].picture(results.read_samples(first, out), recipe)
+    for protocol, recipe in dict.fromkeys((trial.protocol, trial.recipe) for trial in trials):
+        first = next(trial for trial in trials if (trial.protocol, trial.recipe) == (protocol, recipe))
+        summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_results(first, out)], PROTOCOLS[protocol].modes)
+        shown = PROTOCOLS[protocol].draw_samples(results.read_samples(first, out), recipe)
         pictures[f"{protocol}-{recipe}.png"] = as_png(shown)
     values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
     write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
@@ -77,31 +77,31 @@ def tell(jobs: Sequence[Trial], out: Path, document: Document | None) -> str:
     return text
 
 
-def all_kept(first: Trial, out: Path) -> Iterator[Result]:
-    """Yield the results of all seeds from the first on, those of an earlier command that asked for more, too."""
+def all_results(first: Trial, out: Path) -> Iterator[Result]:
+    """Yield the results of all seeds from the first one on, also of an earlier command with more seeds."""
     seeds = count(first.seed)
-    while result := kept(replace(first, seed=next(seeds)), out):
+    while result := kept_result(replace(first, seed=next(seeds)), out):
         yield result
 
 
 def section(name: str, summaries: dict[str, Summary]) -> str:
-    """Return a protocol's table, and what its recipes are."""
+    """Return the section of a protocol: its table, and a list of the recipes."""
     protocol = PROTOCOLS[name]
-    data = protocol.judge(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
-    trials = {recipe: RECIPES[name][recipe] for recipe in summaries}
-    recipes = "\n".join(f"- **{recipe}** ({trial.paper}): {trial.expect}." for recipe, trial in trials.items())
+    data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
+    tried = {recipe: RECIPES[name][recipe] for recipe in summaries}
+    recipes = "\n".join(f"- **{recipe}** ({one.paper}): {one.expect}." for recipe, one in tried.items())
     return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"
 
 
 def as_png(picture: Image.Image) -> bytes:
-    """Encode a picture."""
+    """Encode a picture as PNG."""
     content = io.BytesIO()
     picture.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
 def write_pictures(folder: Path, pictures: dict[str, bytes]) -> None:
-    """Write each under its name."""
+    """Write each picture under its name into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         write_atomically(folder / name, content)

@@ -1,4 +1,4 @@
-"""Why a file of the source is not in the shards, and what was guessed of one that is."""
+"""The reasons why a file is excluded from the shards, and the notes on pictures that are in them."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ NOTES = {
     "cmyk_by_formula": "CMYK without a colour profile: converted by a plain formula",
     "extra_channels": "more channels than colours and transparency: the first ones were taken",
 }
-"""What is told of pictures that were taken."""
+"""Remarks on pictures that are in the shards, shown in the summary of a build."""
 
 
 class Excluded(Exception):
-    """This file cannot be used.
+    """This file is excluded.
 
     Args:
         reason: a key of REASONS.

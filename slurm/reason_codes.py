@@ -1,10 +1,10 @@
-"""Slurm's reasons in words."""
+"""Describe Slurm's job reason codes in plain words."""
 
 from __future__ import annotations
 
 import re
 
-WORDS = {
+DESCRIPTIONS = {
     "None": "no reason given",
     "Resources": "waiting for free nodes",
     "Priority": "waiting behind jobs of higher priority",
@@ -50,15 +50,15 @@ WORDS = {
 LIMIT = re.compile(r"(QOS|Assoc)(Max|Grp|Min)(\w*?)(Limit|PerUser|PerAccount|PerJob)?")
 
 
-def in_words(reason: str) -> str:
-    """A reason of Slurm's in words; one that we do not know, verbatim."""
+def describe_reason(reason: str) -> str:
+    """Return a description of a reason code; an unknown one is returned verbatim."""
     plain = reason.partition("(")[0].partition(":")[0].strip()  # RaisedSignal:53(Real-time signal 19)
-    if reason in WORDS or plain in WORDS:
-        return WORDS.get(reason) or WORDS[plain]
+    if reason in DESCRIPTIONS or plain in DESCRIPTIONS:
+        return DESCRIPTIONS.get(reason) or DESCRIPTIONS[plain]
     word = plain.partition(",")[0]  # ReqNodeNotAvail, UnavailableNodes:n1
-    if word in WORDS:
+    if word in DESCRIPTIONS:
         rest = reason.partition(",")[2].strip().lstrip("_").replace("_", " ")
-        return f"{WORDS[word]} ({rest})" if rest else WORDS[word]
+        return f"{DESCRIPTIONS[word]} ({rest})" if rest else DESCRIPTIONS[word]
     if LIMIT.fullmatch(plain):
         return f"waiting for a limit of its {'quality of service' if plain.startswith('QOS') else 'account'} ({reason})"
     return reason

@@ -8,7 +8,7 @@ from torch import Tensor
 from trainer.core.randomness import uniform
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, picture_shape, squared_norm
+from trainer.losses.penalties.base import Drawn, Penalty, image_shape, squared_norm
 from trainer.networks.base import to_float32
 
 
@@ -26,7 +26,7 @@ class WganGp(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw where between real and fake: one number a picture."""
-        return {"alpha": uniform(rng, n, *(1 for _ in picture_shape(size)))}
+        return {"alpha": uniform(rng, n, *(1 for _ in image_shape(size)))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
@@ -43,7 +43,7 @@ class Dragan(Penalty):
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
         """Draw how far from each real, and in which direction."""
-        shape = picture_shape(size)
+        shape = image_shape(size)
         return {"alpha": uniform(rng, n, *(1 for _ in shape)), "u": uniform(rng, n, *shape)}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

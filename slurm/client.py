@@ -1,4 +1,4 @@
-"""Slurm's commands, run as argument lists, with a time limit, and again when the controller does not answer."""
+"""Run Slurm's commands: as argument lists, with a time limit, and again if the controller does not answer."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-from slurm.environment import without_options
+from slurm.command_environment import without_options
+from slurm.errors import NoAnswer, SlurmError
 
-# What the commands say while slurmctld is down, busy or starting: worth another try.
-NO_ANSWER = (
+# What the commands print while slurmctld is down, busy or starting: worth another try.
+NO_ANSWER_MESSAGES = (
     "unable to contact slurm controller",
     "socket timed out",
     "connection refused",
@@ -20,24 +21,24 @@ NO_ANSWER = (
     "temporarily unavailable",
     "zero bytes were transmitted",
 )
-# Times as seconds since 1970, whatever the time zone and the user's preferences; messages in English.
-FIXED = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+# Times as seconds since 1970, whatever the time zone and the user's settings; messages in English.
+FIXED_ENVIRONMENT = {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
 
 
-class SlurmError(Exception):
-    """A command of Slurm failed: the message says which one, and what it said."""
+def run_slurm(
+    *command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4
+) -> str:
+    """Run a Slurm command and return what it printed.
 
-
-class NoAnswer(SlurmError):
-    """The controller did not answer in several tries: it may be back in a while."""
-
-
-def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: float = 30, tries: int = 4) -> str:
-    """Run a command of Slurm and return what it printed.
+    Args:
+        command: program and arguments.
+        environment: variables to set besides those of this process.
+        timeout_s: of one try.
+        tries: in all; the pause before each grows by a second.
 
     Raises:
         SlurmError: it failed.
-        NoAnswer: the controller did not answer in several tries.
+        NoAnswer: the controller did not answer any try.
     """
     said = ""
     for attempt in range(1, tries + 1):
@@ -48,7 +49,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
                 text=True,
                 errors="replace",
                 timeout=timeout_s,
-                env={**without_options(os.environ), **(environment or {}), **FIXED},
+                env={**without_options(os.environ), **(environment or {}), **FIXED_ENVIRONMENT},
                 check=False,
             )
         except subprocess.TimeoutExpired:
@@ -59,7 +60,7 @@ def ask(*command: str, environment: Mapping[str, str] | None = None, timeout_s: 
             if done.returncode == 0:
                 return done.stdout
             said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-            again = any(sign in said.lower() for sign in NO_ANSWER)
+            again = any(sign in said.lower() for sign in NO_ANSWER_MESSAGES)
         if not again:
             raise SlurmError(f"{' '.join(command)}: {said}")
         if attempt < tries:

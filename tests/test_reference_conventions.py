@@ -8,21 +8,20 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from trainer.evaluation.extraction import Seen
-from trainer.evaluation.figures import Figure, Sides
-from trainer.evaluation.reference_conventions import like
-from trainer.extractors.conventions import CONVENTIONS
+from trainer.evaluation.extraction import ExtractedSamples
+from trainer.evaluation.figures import Comparison, Figure
+from trainer.evaluation.reference_conventions import CONVENTIONS, metric_by_convention
 from trainer.metrics import METRICS
-from trainer.metrics.base import Doubles, Sample
+from trainer.metrics.base import Float64Array, Sample
 from trainer.metrics.inception_score import inception_score
 
 REAL = np.random.default_rng(1).standard_normal((80, 4))
 FAKE = np.random.default_rng(2).standard_normal((60, 4)) @ np.diag([1.0, 2.0, 0.5, 1.0]) + 0.3
 
 
-def measured(name: str, convention: str, real: Doubles = REAL, fake: Doubles = FAKE) -> dict[str, float]:
+def measured(name: str, convention: str, real: Float64Array = REAL, fake: Float64Array = FAKE) -> dict[str, float]:
     """Return the figures of a metric as a convention has them."""
-    metric = like(METRICS[name], CONVENTIONS[convention])
+    metric = metric_by_convention(METRICS[name], CONVENTIONS[convention])
     assert metric
     return {figure: estimate.value for figure, estimate in metric(Sample(real), Sample(fake)).items()}
 
@@ -44,7 +43,7 @@ def test_kid_is_a_mean_over_subsets() -> None:
     expected = ((a.sum() - np.diag(a).sum()) / (n - 1) - b.sum() * 2 / n) / n
     assert measured("kid", "stylegan3", real, fake)["kid"] == pytest.approx(expected, rel=1e-9)
     few = replace(CONVENTIONS["stylegan3"], kid_subset_size=20)
-    metric = like(METRICS["kid"], few)
+    metric = metric_by_convention(METRICS["kid"], few)
     assert metric
     estimate = metric(Sample(real), Sample(fake))["kid"]
     assert estimate.value != pytest.approx(expected, rel=1e-9)
@@ -62,7 +61,7 @@ def test_precision_and_recall_are_by_brute_force() -> None:
 
 def test_precision_and_recall_like_theirs_have_intervals_within_0_and_1() -> None:
     """Also where all are inside: 1 - 3 / n may be the truth all the same."""
-    metric = like(METRICS["prdc"], CONVENTIONS["stylegan3"])
+    metric = metric_by_convention(METRICS["prdc"], CONVENTIONS["stylegan3"])
     assert metric
     for estimate in metric(Sample(REAL), Sample(REAL)).values():
         assert estimate.value == estimate.high == 1
@@ -73,7 +72,7 @@ def test_precision_and_recall_like_theirs_have_intervals_within_0_and_1() -> Non
 
 def test_the_inception_score_like_theirs_is_a_mean_over_ten_parts() -> None:
     probabilities = np.exp(FAKE) / np.exp(FAKE).sum(1, keepdims=True)
-    metric = like(METRICS["is"], CONVENTIONS["torch-fidelity"])
+    metric = metric_by_convention(METRICS["is"], CONVENTIONS["torch-fidelity"])
     assert metric
     found = metric(Sample(), Sample(probabilities=probabilities))["is"]
     parts = [inception_score(probabilities[start : start + 6]) for start in range(0, 60, 6)]
@@ -86,17 +85,17 @@ def test_the_inception_score_like_theirs_is_a_mean_over_ten_parts() -> None:
         metric(Sample(), Sample(probabilities=probabilities[:9]))
 
 
-def seen(features: Doubles) -> Seen:
+def seen(features: Float64Array) -> ExtractedSamples:
     """Return what is known of pictures, as from an extractor."""
-    return Seen(features.astype(np.float32), None, np.zeros((0, 1, 1, 3), np.uint8), None)
+    return ExtractedSamples(features.astype(np.float32), None, np.zeros((0, 1, 1, 3), np.uint8), None)
 
 
 def against(count: int, name: str = "fid") -> Figure:
     """Return a figure of 60 fakes against so many reals."""
-    metric = like(METRICS[name], CONVENTIONS["pytorch-fid"])
+    metric = metric_by_convention(METRICS[name], CONVENTIONS["pytorch-fid"])
     assert metric
     rows = np.random.default_rng(3).standard_normal((count, 4))
-    return Sides(seen(FAKE), seen(rows), None).figures(metric, "x")[0]
+    return Comparison(seen(FAKE), seen(rows), None).figures(metric, "x")[0]
 
 
 def test_figures_against_all_reals_say_of_how_many() -> None:
@@ -114,7 +113,7 @@ def test_figures_against_all_reals_say_of_how_many() -> None:
 
 
 def test_what_a_program_does_not_have_is_no_figure_of_its() -> None:
-    assert like(METRICS["kid"], CONVENTIONS["pytorch-fid"]) is None
-    assert like(METRICS["prdc"], CONVENTIONS["clean-fid"]) is None
-    assert like(METRICS["is"], CONVENTIONS["pytorch-fid"]) is None
-    assert like(METRICS["vendi"], CONVENTIONS["stylegan3"]) is None
+    assert metric_by_convention(METRICS["kid"], CONVENTIONS["pytorch-fid"]) is None
+    assert metric_by_convention(METRICS["prdc"], CONVENTIONS["clean-fid"]) is None
+    assert metric_by_convention(METRICS["is"], CONVENTIONS["pytorch-fid"]) is None
+    assert metric_by_convention(METRICS["vendi"], CONVENTIONS["stylegan3"]) is None

@@ -1,0 +1,118 @@
+"""Make all shards of a build with parallel workers, and survive pictures that crash the decoder.
+
+The work goes in rounds. A round makes the open shards in parallel. A task whose worker crashed is then repeated with no
+other worker running, so that a picture gets all memory before it is blamed; only a picture that crashes its worker a
+second time is excluded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from shards.building.build_db import BuildDb
+from shards.building.interruption import BuildStopped, Interruption
+from shards.building.progress import Progress
+from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask
+from shards.building.workers import WorkerCrash, Workers
+
+MAX_CRASHES = 16  # per round; then the tasks that crashed are repeated first: the machine may lack memory for so many
+MAX_TRIES = 3  # of one task alone; after that the cause is not one of its pictures
+MAX_LEFT_OUT = 100, 0.01  # pictures, or share of all pictures, per attempt: more of them hint at a faulty machine
+
+
+def make_shards(
+    build_db: BuildDb, options: ShardOptions, workers: int, shard_samples: int, interruption: Interruption
+) -> int:
+    """Make the shards that do not exist yet, and return the number of pictures that were processed.
+
+    Raises:
+        BuildStopped: interrupted, the disk is full, or workers crash without a picture as the cause.
+    """
+    total, todo, tasks = build_db.count_open(shard_samples)
+    progress = Progress(total, total - todo)
+    maker = ShardMaker(build_db, options, progress, interruption.check_before(progress.show))
+    try:
+        while tasks:
+            for task, crash in maker.run_round(min(workers, tasks), shard_samples):
+                maker.retry_crashed(task, crash)
+            tasks = build_db.count_open(shard_samples)[2]
+    finally:
+        progress.close()
+    return todo
+
+
+@dataclass
+class ShardMaker:
+    """Runs tasks and decides what a crash means."""
+
+    build_db: BuildDb
+    options: ShardOptions
+    progress: Progress
+    on_tick: Callable[[int], None]
+    left_out: int = 0
+    """Pictures excluded in this attempt because they crash workers."""
+
+    def run_round(self, workers: int, shard_samples: int) -> list[tuple[ShardTask, WorkerCrash]]:
+        """Run the open tasks in parallel, and return those whose worker crashed."""
+        crashes: list[tuple[ShardTask, WorkerCrash]] = []
+        # takewhile reads len(crashes) each time a worker asks for a task, so too many crashes end the round early.
+        tasks = takewhile(lambda _: len(crashes) < MAX_CRASHES, self.build_db.open_tasks(shard_samples))
+        with Workers(workers, self.options) as pool:
+            for task, result in pool.run(tasks, self.on_tick):
+                if isinstance(result, WorkerCrash):
+                    self.progress.print_line(f"{result}: this is tried again with no other worker at work")
+                    crashes.append((task, result))
+                else:
+                    self.record(task, result)
+        return crashes
+
+    def retry_crashed(self, task: ShardTask, crash: WorkerCrash) -> None:
+        """Repeat a task that crashed, alone; exclude its picture if that crashes a second worker.
+
+        The picture is first tried by itself (a trial that leaves no shard): if it does not crash again, the first crash
+        had another cause, such as memory that other workers held.
+
+        Raises:
+            BuildStopped: workers crash, and no picture is the cause.
+        """
+        for _ in range(MAX_TRIES):
+            if crash.picture and crash.reason:
+                again = self.run_alone(replace(task, pictures=[crash.picture], trial=True))
+                if isinstance(again, WorkerCrash) and again.picture and again.reason:
+                    self.leave_out(again.picture, again.reason, again)
+                    return
+            result = self.run_alone(task)
+            if isinstance(result, ShardResult):
+                self.record(task, result)
+                return
+            crash = result
+        raise BuildStopped(
+            f"{crash}, although no other worker was at work and no picture ends it each time: "
+            "see that the machine has memory left, and that nobody ends processes"
+        )
+
+    def leave_out(self, picture: ListedPicture, reason: str, crash: WorkerCrash) -> None:
+        """Exclude the picture that crashed a worker twice.
+
+        Raises:
+            BuildStopped: too many were excluded already.
+        """
+        least, share = MAX_LEFT_OUT
+        if self.left_out >= max(least, share * sum(self.build_db.pictures.values())):
+            raise BuildStopped(f"{crash}, after {self.left_out:,} others: see that the machine has memory for them")
+        self.left_out += 1
+        self.build_db.record_crash(picture, reason, f"its process {crash.how}")
+        self.progress.print_line(f"{crash}, and no other worker was at work: the picture is left out")
+
+    def run_alone(self, task: ShardTask) -> ShardResult | WorkerCrash:
+        """Run a task with no other worker, so that it has all memory."""
+        with Workers(1, self.options) as pool:
+            ((_, result),) = pool.run(iter([task]), self.on_tick)
+        return result
+
+    def record(self, task: ShardTask, result: ShardResult) -> None:
+        """Record a finished shard, durably."""
+        self.build_db.record_result(task, result)
+        self.progress.add(len(task.pictures))

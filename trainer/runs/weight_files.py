@@ -1,0 +1,86 @@
+"""Weights in files: which file a path means, and which tensors of it a network can take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.networks import build_discriminator, build_generator
+from trainer.networks.spectral_norm import SpectralNorm
+from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_whole
+from trainer.runs.run_folder import RunFolder
+
+PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
+RUNNING_SCALARS = "running_scalars."
+ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", RUNNING_SCALARS)
+
+
+def substitute(name: str) -> str:
+    """Return the tensor that stands in for a missing one: the average for a generator's weight, and vice versa."""
+    prefix, _, rest = name.partition(".")
+    return {"generator": AVERAGE, "ema": GENERATOR}.get(prefix, DISCRIMINATOR) + rest
+
+
+def weights_file(path: Path) -> Path:
+    """Return the file that holds the weights of a run's newest whole checkpoint, of a checkpoint, or the file itself.
+
+    Raises:
+        Refused: there is none.
+    """
+    if path.is_file():
+        return path
+    if (path / MANIFEST).exists():
+        try:
+            Checkpoint(path, 0, 0).verify()
+        except Damaged as error:
+            raise Refused(f"--init-from {path}: this checkpoint is damaged: {error}") from error
+        return path / TENSORS
+    if not RunFolder(path).config.exists():
+        raise Refused(f"--init-from {path} is no run folder, no checkpoint folder and no safetensors file")
+    found = newest_whole(
+        RunFolder(path).checkpoints,
+        lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
+    )
+    if found is None:
+        raise Refused(f"--init-from {path}: this run holds no whole checkpoint")
+    return found.path / TENSORS
+
+
+def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Read those tensors of a safetensors file whose names begin so.
+
+    Raises:
+        Refused: it cannot be read, or is no such file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each tensor of the networks and the average, with spectral norm's vectors or not."""
+    with torch.device("meta"):  # shapes alone: nothing is allocated
+        generator = build_generator(config.generator, config.network)
+        discriminator = build_discriminator(config.discriminator, config.network)
+    for prefix, network in ((GENERATOR, generator), (DISCRIMINATOR, discriminator)):
+        vectors = set() if with_vectors else spectral_vectors(network)
+        for name, tensor in network.state_dict().items():
+            if name not in vectors:
+                yield prefix + name, tuple(tensor.shape)
+    for name, parameter in generator.named_parameters():
+        yield AVERAGE + name, tuple(parameter.shape)
+
+
+def spectral_vectors(network: nn.Module) -> set[str]:
+    """Return the names of spectral norm's vectors, which follow from the weights."""
+    norms = [name for name, module in network.named_modules() if isinstance(module, SpectralNorm)]
+    return {f"{name}.{vector}" for name in norms for vector in ("u", "v")}

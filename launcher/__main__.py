@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 
+from trainer.core.aliases import todays_flags
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of threads changes the bits on a CPU
 
 import sys
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if name else 2
     try:
         if command := COMMANDS.get(name):
-            return command(arguments)
+            return command(todays_flags(arguments))
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         raise Refused(f"there is no command {name!r}; {f'did you mean {near[0]!r}?' if near else 'see: --help'}")
     except (Refused, SlurmUsageError, DataError) as error:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import demo_data
-from launcher.cli.submit import fresh_folder
+from launcher.jobs import demo_data
+from launcher.jobs.fresh_folder import make_fresh_folder
 from tests.conftest import HOME, TINY
-from trainer.commands import train
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
+from trainer.launch import local_processes
+from trainer.launch.prepared_training import prepare_training
 from trainer.networks.network_settings import NetworkSettings
 from trainer.runs.lease import HANDED_OVER, Lease, held
 from trainer.runs.run_folder import RunFolder
@@ -47,9 +48,9 @@ def test_submits_of_one_second_train_in_folders_of_their_own(
 
     def make(_: int) -> Path:
         barrier.wait()
-        with fresh_folder(Path("runs") / "dcgan-32-20260101-000000") as path:
-            (path / "config.json").touch()
-            return path
+        path = make_fresh_folder(Path("runs") / "dcgan-32-20260101-000000")
+        (path / "config.json").touch()
+        return path
 
     with ThreadPoolExecutor(4) as pool:
         made = {*pool.map(make, range(4))}
@@ -92,9 +93,10 @@ def test_a_folder_is_held_while_its_processes_begin(
             pass
         return Outcome.FINISHED
 
-    monkeypatch.setattr(train, "run_processes", begin_processes)
+    monkeypatch.setattr(local_processes, "run_processes", begin_processes)
     config = Config(data=shards32, network=NetworkSettings(size=32), processes=1)
-    assert train.train_here(config, RunFolder(tmp_path / "run")) is Outcome.FINISHED
+    training = prepare_training(RunFolder(tmp_path / "run"), config)
+    assert local_processes.train_here(training) is Outcome.FINISHED
     assert not (tmp_path / "run" / "lease.json").exists()
 
 

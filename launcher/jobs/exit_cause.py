@@ -40,8 +40,8 @@ def why(
     """Return the cause, what else is known, and the nodes to blame."""
     ends = [row for row in events if row["kind"] == "end"]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
-    wish = EvaluationTarget.of(run)
-    if outcome == "finished" and not (wish and wish.due(run)):  # said when all was durable, whatever came then
+    target = EvaluationTarget.of(run)
+    if outcome == "finished" and not (target and target.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
     record = find(run)
     if record and record.cancelled:

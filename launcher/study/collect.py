@@ -15,7 +15,7 @@ from launcher.status.attempts import Start, merge
 from launcher.study.analysis import results
 from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.plan import StudyPlan, StudyTask
-from launcher.study.run_progress import Standing, standing
+from launcher.study.run_progress import TaskProgress, task_progress
 from launcher.study.speed import stretches
 from trainer.core.advice import command
 from trainer.runs.run_folder import RunFolder
@@ -28,7 +28,7 @@ def collect(plan: StudyPlan) -> results.Study:
     settings, queue = plan.settings, Queue()
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
     for stage in plan.stages():
-        found = [standing(plan, task, queue) for task in stage]
+        found = [task_progress(plan, task, queue) for task in stage]
         entries |= {one.task.run: entry(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
         if any(one.status in ("running", "waiting") for one in found):
@@ -68,7 +68,7 @@ def evaluation(plan: StudyPlan, figures: Figures) -> Evaluation:
     )
 
 
-def entry(plan: StudyPlan, one: Standing) -> Entry:
+def entry(plan: StudyPlan, one: TaskProgress) -> Entry:
     """Return what a run used and what it was measured to be."""
     task, run = one.task, one.task.run
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]

@@ -19,6 +19,7 @@ from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.training import generate_samples, train
 from trainer.config.config import Config
 from trainer.core.fields import identity_hash
+from trainer.core.migration import identities
 from trainer.core.stopping import Outcome
 from trainer.gan.fingerprint import fingerprint
 
@@ -34,7 +35,7 @@ def kept_result(trial: Trial, out: Path) -> Result | None:
     Raises:
         Refused: the stored result is of other settings.
     """
-    return results.read_result(trial, out, identity_hash(trial_config(trial)))
+    return results.read_result(trial, out, identities(trial_config(trial)))
 
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:

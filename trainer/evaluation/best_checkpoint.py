@@ -13,6 +13,7 @@ from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
+from trainer.core.migration import numbered
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import ShardImages
@@ -53,7 +54,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     _, row = min(candidates, key=lambda candidate: candidate[0])
     value = float(row["figures"][wanted.column]["value"])
     best = BestCheckpoint(row["checkpoint"], row["images_seen"], wanted.column, value)
-    write_atomically(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
+    write_atomically(run.best, json.dumps(numbered(asdict(best)), indent=1).encode() + b"\n")
     return best
 
 

@@ -11,18 +11,19 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from uuid import uuid4
 
-import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from command_line.signals import signals_to_handle
-from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
 from trainer.distributed.rank_environment import rank_environment
 from trainer.launch.job_context import OWNER
-from trainer.runs.lease import HERE
+from trainer.launch.prepared_training import PreparedTraining
+from trainer.runs.config_loading import write_config
+from trainer.runs.lease import HANDED_OVER, HERE, held
 from trainer.runs.run_folder import RunFolder
 
 WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
@@ -30,12 +31,6 @@ LINGER_S = 20.0  # after one process has ended badly, the others get so long to 
 
 Children = Sequence[subprocess.Popen[bytes]]
 Waiting = Callable[[Children], None]
-
-
-def default_processes(config: Config) -> int:
-    """Return one process a GPU, or one a core, and at most one a micro-batch."""
-    devices = torch.cuda.device_count() or len(os.sched_getaffinity(0))
-    return max(1, min(devices, config.micro_batches))
 
 
 def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
@@ -64,6 +59,22 @@ def wait_for_all(children: Children) -> None:
 def wait_for_main(children: Children) -> None:
     """Wait for the first one alone, which does what the others leave undone."""
     children[0].wait()
+
+
+def train_here(training: PreparedTraining) -> Outcome:
+    """Train with processes of this machine.
+
+    Raises:
+        Refused: another process trains in the run folder, or another run has begun there since.
+    """
+    run, config = training.run, training.config
+    total = config.images_to_see(training.dataset.splits["train"].samples)
+    if config.epochs is None and total != config.total_images:
+        print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
+    owner = f"{HERE}, {uuid4().hex[:8]}"
+    with held(run, owner, HANDED_OVER):
+        write_config(run, config)
+        return run_processes(run, training.processes, owner)
 
 
 def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:

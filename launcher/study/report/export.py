@@ -16,6 +16,7 @@ from launcher.study.analysis.comparison import Comparison
 from launcher.study.analysis.results import Study
 from launcher.study.report import words
 from shards.atomic_files import write_atomically
+from trainer.core.migration import numbered
 
 COLUMNS = ("arm", "recipe", "settings", "seed", "role", "status", "reason", "images_seen", "seconds", "node_seconds")
 LAST = ("flops", "restarts", "preemptions", "run")
@@ -30,7 +31,9 @@ def write_conclusions(study: Study, found: Comparison, path: Path) -> None:
     """
     said = {"headline": words.headline(study, found), "findings": [*words.findings(study, found)]}
     content = {"study": study.name, "metric": study.metric, "better": study.better, **said, **asdict(found)}
-    write_atomically(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+    write_atomically(
+        path, json.dumps(numbered(content), indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    )
 
 
 def write_csv(study: Study, path: Path) -> None:
@@ -43,15 +46,15 @@ def write_csv(study: Study, path: Path) -> None:
     names = sorted({name for entry in study.entries for name in entry.figures} - {study.metric})
     figures = [f"{name}{end}" for name in (study.metric, *names) for end in ("", " low", " high")]
     text = io.StringIO()
-    sheet = csv.writer(text, lineterminator="\n")
-    sheet.writerow([*COLUMNS, *LAST, *figures])
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([*COLUMNS, *LAST, *figures])
     for entry in study.entries:
         arm = arms[entry.arm]
         settings = " ".join(f"{name.lstrip('-')}={value}" for name, value in arm.settings.items())
         known = {**asdict(entry), "recipe": arm.recipe, "settings": settings}
         scores = [entry.score, *(entry.figures.get(name) for name in names)]
         numbers = [x for score in scores for x in ((score.value, score.low, score.high) if score else ("", "", ""))]
-        sheet.writerow([harmless(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
+        rows.writerow([harmless(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
     write_atomically(path, text.getvalue().encode())
 
 

@@ -40,10 +40,10 @@ def kept_result(trial: Trial, out: Path) -> Result | None:
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
     """Run trials, so many at a time, and yield each one when its result is stored."""
-    if processes == 1:
+    if processes == 1:  # in this process, so that Ctrl-C and a debugger work as usual
         yield from (run_trial(trial, out) for trial in trials)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:  # fork breaks torch's threads
         yield from (
             future.result() for future in as_completed([pool.submit(run_trial, trial, out) for trial in trials])
         )
@@ -57,7 +57,7 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        os._exit(Outcome.FAILED)
+        os._exit(Outcome.FAILED)  # sys.exit would only end this thread
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

@@ -27,7 +27,7 @@ from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.config.config import Config
 from trainer.core.fields import Refused, to_json
-from trainer.runs.lease import Holder
+from trainer.runs.lease import THIS_MACHINE, Holder
 
 Prepare = Callable[[MadeRun], object]
 
@@ -175,7 +175,7 @@ def test_a_fresh_lease_elsewhere_counts_where_slurm_cannot_be_asked(
 
 
 def held(made: MadeRun) -> None:
-    made.holds(Holder.this_process("a run on this machine", 0, made.folder))
+    made.holds(Holder.this_process(THIS_MACHINE, 0, made.folder))
 
 
 def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Prepare:
@@ -190,7 +190,7 @@ def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Pre
 
 
 def elsewhere_silent(made: MadeRun) -> None:
-    made.holds(replace(ELSEWHERE, owner="a run on this machine"))
+    made.holds(replace(ELSEWHERE, owner=THIS_MACHINE))
     os.utime(made.run.lease, (1, 1))
 
 

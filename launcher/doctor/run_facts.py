@@ -12,6 +12,7 @@ from launcher.jobs.attempts import OWN_FAULTS, Attempt, Cause, seconds
 from trainer.config.config import Config
 from trainer.runs import checkpoint, journal
 from trainer.runs.config_loading import read_config
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 RECENT = 100
@@ -55,8 +56,8 @@ def read(run: RunFolder) -> RunFacts:
     config = read_config(run)
     speeds = [float(row["images_per_s"]) for row in journal.rows(run.system) if "images_per_s" in row][-RECENT:]
     events = list(journal.rows(run.events))
-    saves = [row for row in events if row.get("kind") == "checkpoint"][-RECENT:]
-    environments = [row for row in events if row.get("kind") == "environment"]
+    saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
+    environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
     record = runs.record(run)
     sister_starts = [(folder, runs.starts(folder)) for folder in sisters(run)]
     checkpoints = checkpoint.find(run.checkpoints)

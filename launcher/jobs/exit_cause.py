@@ -17,6 +17,7 @@ from launcher.jobs.job_record import find
 from slurm import control
 from slurm.records import Node, SlurmJob
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than asked
@@ -38,7 +39,7 @@ def why(
     run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause, what else is known, and the nodes to blame."""
-    ends = [row for row in events if row["kind"] == "end"]
+    ends = [row for row in events if row["kind"] == EventKind.END]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
     target = EvaluationTarget.of(run)
     if outcome == "finished" and not (target and target.due(run)):  # said when all was durable, whatever came then
@@ -54,7 +55,7 @@ def why(
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
     if ends and ends[-1].get("diverged"):
         return Cause.DIVERGED, ends[-1]["problem"], []
-    refusals = [row["problem"] for row in events if row["kind"] == "refused"]
+    refusals = [row["problem"] for row in events if row["kind"] == EventKind.REFUSED]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"
         return Cause.REFUSED, refusals[0] if refusals else unsaid, []
@@ -74,7 +75,7 @@ def why_broken(
     """Return the cause of an end that nobody wanted."""
     if silent := not_answering(attempt.nodes):
         return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
-    if stalls := [row for row in events if row["kind"] == "stalled"]:
+    if stalls := [row for row in events if row["kind"] == EventKind.STALLED]:
         return Cause.STALLED, stalls[0]["problem"], stalls[0]["places"]
     node, detail = first_death(run, attempt.job)
     return Cause.CRASHED, detail or describe(code), [node] if node else []

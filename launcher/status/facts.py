@@ -14,7 +14,7 @@ from launcher.jobs.runs import Queue, live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
-from trainer.runs.journal import Row
+from trainer.runs.journal import EventKind, Row
 from trainer.runs.lease import Holder, boot
 from trainer.runs.run_folder import RunFolder
 
@@ -82,7 +82,7 @@ class Facts:
     @property
     def last(self) -> Row | None:
         """The newest start or end of a training."""
-        return next((row for row in reversed(self.events) if row["kind"] in ("start", "end")), None)
+        return next((row for row in reversed(self.events) if row["kind"] in (EventKind.START, EventKind.END)), None)
 
     @property
     def trains(self) -> bool:
@@ -101,8 +101,8 @@ class Facts:
         if self.record is None:
             return True
         if self.holder and self.trains:
-            return not self.holder.owner.startswith("Slurm job")
-        start = next((row for row in reversed(self.events) if row["kind"] == "start"), None)
+            return not self.holder.owner.is_slurm_job
+        start = next((row for row in reversed(self.events) if row["kind"] == EventKind.START), None)
         if live(self.job) or start is None or not on_one_machine(start, self.attempts):
             return False
         later = [self.record.submitted, *(attempt.began for attempt in self.attempts[-1:])]

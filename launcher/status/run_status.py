@@ -16,6 +16,7 @@ from launcher.status.states import judge
 from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer.core.advice import command
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 
@@ -97,7 +98,7 @@ def gather(run: RunFolder, queue: Queue) -> RunStatus:
     facts = look(run, queue)
     state, reason = judge(facts)
     record, job = (None if facts.local else facts.record), facts.job
-    starting = [row for row in facts.events if row["kind"] == "start"]
+    starting = [row for row in facts.events if row["kind"] == EventKind.START]
     return RunStatus(
         run=run,
         state=state,

@@ -1,4 +1,4 @@
-"""Why a start of the job has ended, from what the ranks, srun and Slurm have left behind."""
+"""Why an attempt of the job has ended, from what the ranks, srun and Slurm have left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 
 def explain(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -> Attempt:
-    """Close a start whose ranks have ended with `code`, the greatest of theirs."""
+    """Close an attempt whose ranks have ended with `code`, the greatest of theirs."""
     events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = why(run, attempt, code, now, events)
     return close(attempt, cause, detail, durable_images(run), nodes)
@@ -91,7 +91,7 @@ def why_requeued(run: RunFolder, attempt: Attempt, now: SlurmJob, saved: str) ->
 
 
 def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
-    """Close a start whose batch script did not live to say how it ended: Slurm has killed it, or its node is gone."""
+    """Close an attempt whose batch script could not say how it ended: Slurm has killed it, or its node is gone."""
     now = control.job(silent.job)
     if now is None:
         return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
@@ -103,12 +103,12 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
 
 
 def preempted(now: SlurmJob, attempt: Attempt) -> bool:
-    """Tell whether a job of higher priority took the nodes in this start."""
+    """Tell whether a job of higher priority took the nodes in this attempt."""
     return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
 
 
 def failed_since(attempt: Attempt) -> list[str]:
-    """Return the nodes of a start that are down, or have started anew since it began."""
+    """Return the nodes of an attempt that are down, or have started anew since it began."""
     try:
         nodes = [node for node in control.nodes() if node.name in attempt.nodes]
     except control.SlurmError:
@@ -141,7 +141,7 @@ def answers(node: Node) -> bool:
 
 
 def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
-    """Return node and words of srun about the first rank that died in the newest start, or else why srun failed."""
+    """Return node and words of srun about the first rank that died in the newest attempt, or else why srun failed."""
     said = newest_words(run, job)
     if death := DEATH.search(said):
         return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
@@ -150,13 +150,13 @@ def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
 
 
 def verdict(run: RunFolder, job: int) -> str:
-    """Return why Slurm ended the newest start, in its own words: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
+    """Return why Slurm ended the newest attempt, as it says: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
     found = VERDICT.findall(newest_words(run, job))
     return str(found[0]) if found else ""
 
 
 def newest_words(run: RunFolder, job: int) -> str:
-    """Return what the batch script and srun have said since the newest start began."""
+    """Return what the batch script and srun have said since the newest attempt began."""
     log = batch_log(run, job)
     return log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
 

@@ -81,7 +81,7 @@ class Facts:
 
     @property
     def last(self) -> Row | None:
-        """The newest start or end of a training."""
+        """The newest attempt or end of a training."""
         return next((row for row in reversed(self.events) if row["kind"] in (EventKind.START, EventKind.END)), None)
 
     @property
@@ -91,7 +91,7 @@ class Facts:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The newest start of the newest job."""
+        """The newest attempt of the newest job."""
         mine = [attempt for attempt in self.attempts if self.record and attempt.job == self.record.job]
         return mine[-1] if mine else None
 
@@ -123,4 +123,4 @@ def look(run: RunFolder, queue: Queue) -> Facts:
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
     origin = held[0].folder if held and copied else runs.copied_from(run)
-    return Facts(record, runs.starts(run), events, holder, silent_s, job, queue.problem if ask else None, origin)
+    return Facts(record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin)

@@ -77,7 +77,7 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
         queued = describe_reason(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
         if attempt is None:
             return RunState.QUEUED, queued
-        last = attempt.cause or "its last start ended without a word: killed, or its node failed"
+        last = attempt.cause or "its last attempt ended without a word: killed, or its node failed"
         return RunState.WAITING, f"after: {last}; {queued}"
     if attempt and attempt.ended and attempt.restart >= job.restarts and attempt.decision is not Decision.GO_ON:
         return after_job(facts)  # Slurm is a moment late
@@ -113,7 +113,7 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
     if facts.problem:
         if facts.trains and attempt and not attempt.ended:
             return RunState.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
-        known = f"; its last start has ended: {words(attempt)}" if attempt and attempt.ended else ""
+        known = f"; its last attempt has ended: {words(attempt)}" if attempt and attempt.ended else ""
         return (
             RunState.UNKNOWN,
             f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}",

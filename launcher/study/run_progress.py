@@ -53,7 +53,7 @@ def task_progress(plan: StudyPlan, task: StudyTask, queue: Queue) -> TaskProgres
 
 
 def broken(facts: Facts) -> str:
-    """Return why the newest start on this machine has failed; empty: it has not, or was only killed."""
+    """Return why the newest attempt on this machine has failed; empty: it has not, or was only killed."""
     for row in reversed(facts.events):
         if row["kind"] == EventKind.BROKEN:
             return str(row["problem"])

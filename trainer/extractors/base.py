@@ -100,7 +100,7 @@ class Extractor:
         self.dim, self.classes = network.dim, network.classes
         self.filter = choose(FILTERS, resize, "filter")
         self.device = default_device()
-        # eval(): BatchNorm with its stored statistics, so that images of a batch do not affect one another.
+        # In evaluation mode BatchNorm uses its stored statistics, so that images of a batch do not affect one another.
         self.network = network.float().requires_grad_(False).to(self.device).eval()
 
     @property

@@ -99,7 +99,7 @@ def test_every_golden_script_has_its_case() -> None:
 def test_values_arrive_as_they_were_written(fake_slurm: FakeSlurm) -> None:
     """Run the lines before the traps, and ask bash for its variables and its folder."""
     run, resources = asked("quoting")
-    script = batch_script(run, prepare_job(run, CONFIG, resources)).partition("# What ends")[0]
+    script = batch_script(run, prepare_job(run, CONFIG, resources)).partition("# The ranks answer")[0]
     (run.code / "0001").mkdir(parents=True)
     show = "\n".join(f'printf "%s\\0" "${name}"' for name in ("GREETING", "EMPTY", "EQUATION", "PYTHONPATH", "PWD"))
     done = subprocess.run(

@@ -21,7 +21,7 @@ from trainer.core.stopping import Outcome
 from trainer.launch import local_processes
 from trainer.launch.prepared_training import prepare_training
 from trainer.networks.network_settings import NetworkSettings
-from trainer.runs.lease import HANDED_OVER, Lease, held
+from trainer.runs.lease import HANDED_OVER, Lease, Owner, held
 from trainer.runs.run_folder import RunFolder
 
 SMALL = [*TINY, "--cluster", "local", "--total-images", "32", "--processes", "1"]
@@ -87,9 +87,9 @@ def test_of_two_runs_in_one_folder_one_is_refused_before_it_writes(shards32: Pat
 def test_a_folder_is_held_while_its_processes_begin(
     shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+    def begin_processes(run: RunFolder, size: int, owner: Owner) -> Outcome:
         assert run.config.exists()
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
         return Outcome.FINISHED
 
@@ -102,11 +102,11 @@ def test_a_folder_is_held_while_its_processes_begin(
 
 def test_who_holds_a_folder_hands_it_over_to_its_own_processes_only(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with held(run, "mine", HANDED_OVER):
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+    with held(run, Owner("mine"), HANDED_OVER):
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
-        taken = Lease(run, "mine", 0, lambda *_: None)
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+        taken = Lease(run, Owner("mine"), 0, lambda *_: None)
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
     assert run.lease.exists(), "the one that handed it over takes nothing away"
     taken.release()

@@ -21,7 +21,7 @@ from tests.fake_slurm import FakeSlurm, fake_slurm, live_job
 from trainer.config.wandb_environment import CLOUD_HOSTS, server_url
 from trainer.launch import prepared_training
 from trainer.runs.config_resolution import resolve_config
-from trainer.runs.lease import held
+from trainer.runs.lease import Owner, held
 from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]
@@ -49,7 +49,7 @@ def test_the_settings_are_resolved_once(
 def meanwhile(change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let something happen between the checks and the moment at which the run folder is held."""
 
-    def later(run: RunFolder, owner: str) -> AbstractContextManager[None]:
+    def later(run: RunFolder, owner: Owner) -> AbstractContextManager[None]:
         change()
         return held(run, owner)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from command_line.suggestion import did_you_mean
 from launcher.jobs import job_record, runs
 from launcher.jobs.file_systems import file_system, here, is_local
 from launcher.jobs.job_record import JobRecord
@@ -55,8 +55,8 @@ def choose_partition(name: str, known: Sequence[Partition]) -> Partition:
         raise Refused("the cluster has no partition that you may use; see: sinfo")
     found = [p for p in known if p.name == name] if name else [p for p in known if p.default] or list(known[:1])
     if not found:
-        near = difflib.get_close_matches(name, [p.name for p in known], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(p.name for p in known)}"
+        names = [p.name for p in known]
+        hint = did_you_mean(name, names, f"there are {', '.join(names)}")
         raise Refused(f"there is no partition {name!r}; {hint}")
     if found[0].state != "UP":
         raise Refused(f"partition {found[0].name} is {found[0].state}: it takes no jobs now; see: sinfo")

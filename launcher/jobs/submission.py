@@ -14,7 +14,7 @@ from launcher.jobs.preparation import PreparedJob
 from trainer.launch.prepared_training import PreparedTraining
 from trainer.runs.config_loading import write_config
 from trainer.runs.journal import now
-from trainer.runs.lease import held
+from trainer.runs.lease import SUBMISSION, held
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import identity_of
 
@@ -35,7 +35,7 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
         Refused: somebody trains in the folder or has submitted it; it cannot be written; Slurm does not take the job.
     """
     run, config = training.run, training.config
-    with held(run, "a submission"):
+    with held(run, SUBMISSION):
         before = checks.refuse_live_job(run)
         write_config(run, config)
         identity_of(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once

@@ -21,6 +21,7 @@ from launcher.study.run_progress import note_broken
 from trainer.config.config import Config
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
+from trainer.distributed.rank_environment import own_environment
 from trainer.launch.prepared_training import default_processes
 from trainer.runs import lease
 from trainer.runs.config_loading import write_config
@@ -93,7 +94,7 @@ class LocalRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=CODE,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=own_environment(os.environ),
                 start_new_session=True,  # a Ctrl-C is ours to pass on
             )
             self.children.add(child)

@@ -11,11 +11,10 @@ from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import progress
 from launcher.status.states import judge
 from launcher.study.plan import StudyPlan, StudyTask
-from trainer.runs.journal import Journal, event
+from trainer.runs.journal import EventKind, Journal, event
 
 Status = Literal["finished", "failed", "running", "waiting"]
 FAILED = (RunState.REFUSED, RunState.NO_PROGRESS, RunState.NO_REQUEUE)
-BROKEN = "broken"  # the kind of event by which we note what a process here could not say itself
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,18 @@ def task_progress(plan: StudyPlan, task: StudyTask, queue: Queue) -> TaskProgres
 
 
 def broken(facts: Facts) -> str:
-    """Return why the newest start on this machine has failed; empty: it has not, or was only killed."""
+    """Return why the newest attempt on this machine has failed; empty: it has not, or was only killed."""
     for row in reversed(facts.events):
-        if row["kind"] == BROKEN:
+        if row["kind"] == EventKind.BROKEN:
             return str(row["problem"])
-        if row["kind"] == "start":
+        if row["kind"] == EventKind.START:
             return ""
     return ""
 
 
 def note_broken(task: StudyTask, problem: str) -> None:
     """Note why a task has failed here."""
-    Journal(task.run.events).append(event(BROKEN, problem=problem))
+    Journal(task.run.events).append(event(EventKind.BROKEN, problem=problem))
 
 
 def stages(plan: StudyPlan) -> Iterator[list[TaskProgress]]:

@@ -16,8 +16,8 @@ from trainer.config.config import Config
 from trainer.core.stopping import Outcome
 from trainer.distributed.rank_environment import is_rank, refuse_crowd
 from trainer.gan.fingerprint import fingerprint
-from trainer.launch.job_context import OWNER, Cluster
-from trainer.launch.local_processes import end_with_parent, train_here
+from trainer.launch.job_context import OWNER, JobContext
+from trainer.launch.local_processes import end_with_watching_parent, train_here
 from trainer.launch.prepared_training import prepare_training
 from trainer.runs.checkpoint import newest_or_refuse
 from trainer.runs.config_defaults import load_defaults, resolve_length
@@ -56,7 +56,7 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
     return replace(again, config=resolve_length(again.config, arguments))
 
 
-def run_train(args: Train, cluster: Cluster) -> Outcome:
+def run_train(args: Train, context: JobContext) -> Outcome:
     """Train: as one rank of a group if somebody has started one, else with processes of our own.
 
     Raises:
@@ -64,11 +64,11 @@ def run_train(args: Train, cluster: Cluster) -> Outcome:
     """
     run = RunFolder(args.run)
     if is_rank():
-        end_with_parent()
+        end_with_watching_parent()
         # A parent of ours has resolved the settings and stored them; torchrun and accelerate start ranks with what the
         # user has named.
         config = args.config if OWNER in os.environ else resolve_config(run, args.config).config
-        outcome = run_rank(config, run, cluster)
+        outcome = run_rank(config, run, context)
         # All is closed and durable. What is left are the native threads of the process group, which now and then
         # abort the interpreter's shutdown ("terminate called without an active exception").
         logging.shutdown()

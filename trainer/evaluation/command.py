@@ -16,7 +16,7 @@ from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.best_checkpoint import choose_best
 from trainer.evaluation.plan import EvaluationPlan
 from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
-from trainer.launch.local_processes import common, end_with_parent, run_group, wait_for_main
+from trainer.launch.local_processes import common, end_with_watching_parent, run_group, wait_for_main
 
 
 def run_evaluate(args: Evaluate) -> Outcome:
@@ -25,7 +25,7 @@ def run_evaluate(args: Evaluate) -> Outcome:
     Raises:
         Refused: it cannot be done; only features in the cache were written.
     """
-    end_with_parent()
+    end_with_watching_parent()
     try:
         if is_rank():
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the ranks answers Ctrl-C and ends them

@@ -28,6 +28,7 @@ from shards.building.build import run_build
 from shards.building.options import Build
 from trainer.runs import journal
 from trainer.runs.checkpoint import find
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 RESTART, BARE, OPTIMIZER, SAVE, WRITE = "restart", "bare", "optimizer", "save", "write"
@@ -96,7 +97,7 @@ class Candidates:
         asked = time.time()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
-        saved = [row for row in journal.rows(self.run.events) if row["kind"] == "checkpoint"][-1]
+        saved = [row for row in journal.rows(self.run.events) if row["kind"] == EventKind.CHECKPOINT][-1]
         return seconds_of(saved["time"]) - asked
 
     def bare(self, *with_optimizer: str) -> float:

@@ -14,6 +14,7 @@ import tyro
 from bench.collapse_monitor import SETS, Nested, Set, Trial, carry_out_all, coverage, rates
 from bench.measure import table
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 
 NAME = "rescue"
 BROKEN = {"G 50 times as fast": rates(5e-2, 1e-3), "both 50 times as fast": rates(5e-2, 5e-2)}
@@ -32,7 +33,7 @@ SETS[NAME] = Set(
 def row(trial: Trial, covered: float) -> list[str]:
     """Return what became of a run."""
     events = list(journal.rows(trial.run.events))
-    back = [event for event in events if event["kind"] == "rollback"]
+    back = [event for event in events if event["kind"] == EventKind.ROLLBACK]
     changes = [str(event.get("change", "")) for event in back]
     spent = sum(event["from"] - event["to"] for event in back)
     what = ", ".join(f"{changes.count(name)} × {name}" for name in dict.fromkeys(changes)) or "–"

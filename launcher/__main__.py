@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 
 from trainer.core.aliases import todays_flags
@@ -15,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from command_line import arguments as command_line
 from command_line.streams import run
+from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError
 from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
@@ -154,8 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command := COMMANDS.get(name):
             return command(todays_flags(arguments))
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        raise Refused(f"there is no command {name!r}; {f'did you mean {near[0]!r}?' if near else 'see: --help'}")
+        raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
     except (Refused, SlurmUsageError, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2

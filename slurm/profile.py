@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from command_line.arguments import expand_user
+from command_line.suggestion import did_you_mean
 from slurm.command_environment import SITE_SETTINGS, site_default
 from slurm.errors import SlurmUsageError
 
@@ -117,15 +117,14 @@ def checked_value(key: str, value: Any, where: str) -> Any:
     hints = get_type_hints(Profile)
     names = [f.name for f in fields(Profile)]
     if key not in names:
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+        hint = did_you_mean(key, names, f"there are {', '.join(names)}")
         raise SlurmUsageError(f"{where}: there is no setting {key!r}; {hint}")
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         value = tuple(map(expand_leading_home, value) if key == "mounts" else value)
     if key in ("image", "python") and isinstance(value, str):
         value = expand_leading_home(value)
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
-    if type(value) is not wanted:
+    if type(value) is not wanted:  # not isinstance: true is an int in Python
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]
         raise SlurmUsageError(f"{where}: {key} must be {kind}, but is {value!r}")
     return value

@@ -17,7 +17,8 @@ from trainer.config.recipes import recipe
 from trainer.core.fields import overlay
 from trainer.gan.assembly import create_state
 from trainer.runs.checkpoint_writer import Checkpoints
-from trainer.runs.config_loading import settle, write_config
+from trainer.runs.config_loading import write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
 COLOURS = {"red": 0, "green": 1, "blue": 2}
@@ -41,7 +42,7 @@ def blots(folder: Path) -> Path:
 def made_run(folder: Path, data: Path, *images_seen: int, **network: object) -> RunFolder:
     """Make a run of 32 px with a checkpoint at each of these numbers of pictures, whose weights differ."""
     run, start = RunFolder(folder), {"batch_size": 16, "micro_batch_size": 8, "network": SMALL | network}
-    config = settle(run, replace(overlay(recipe("dcgan-32"), start, "here"), data=data))
+    config = resolve_config(run, replace(overlay(recipe("dcgan-32"), start, "here"), data=data)).config
     write_config(run, config)
     for number in images_seen:
         checkpoint(run, config, number)

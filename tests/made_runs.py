@@ -17,12 +17,12 @@ from slurm import control
 from slurm.parsing import as_job
 from slurm.records import SlurmJob
 from trainer.runs.journal import encode
-from trainer.runs.lease import Holder
+from trainer.runs.lease import Holder, Owner
 from trainer.runs.run_folder import RunFolder
 
 JOB = 12
 CONFIG = {"total_images": 1_000, "epochs": None, "batch_size": 32, "d_steps": 1, "tracking": {"mode": "offline"}}
-ELSEWHERE = Holder(f"Slurm job {JOB}", 0, "n7", "another boot", 77, 0, "token")
+ELSEWHERE = Holder(Owner.slurm_job(JOB), 0, "n7", "another boot", 77, 0, "token")
 
 
 def moment(after_s: float = 0) -> str:

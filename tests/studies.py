@@ -33,8 +33,8 @@ def score(made: StudyPlan, task: StudyTask, value: float | None, floor: float = 
     if run:
         run.steps((task.images, 4.0, 50.0))
     (task.run.checkpoints / f"{task.images:012d}-r00").mkdir(parents=True, exist_ok=True)
-    wish = made.wish(task)
-    assert wish
+    target = made.target(task)
+    assert target
     figure: dict[str, object] = {
         "better": "lower",
         "value": value,
@@ -45,7 +45,7 @@ def score(made: StudyPlan, task: StudyTask, value: float | None, floor: float = 
     }
     found: dict[str, object] = {"fid_infinity_500/vgg": figure | {"value": 77.0}}
     found |= {"fid_500/vgg": figure} if value is not None else {}
-    wish.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
+    target.score(task.run).write_text(json.dumps({"extractor": "vgg", "figures": found}))
 
 
 def pace(made: StudyPlan, arm: str, images_per_s: float, *starts: int) -> None:

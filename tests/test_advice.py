@@ -182,7 +182,7 @@ NO_ADVICE = {  # what only looks like it
         "remove it for good? [y/N] ",
         "too few of its partition's nodes are up and ",
     ),
-    *("{}, project {}, run {}, in your default entity", "# What ends a start is for the ranks to answer; "),
+    *("{}, project {}, run {}, in your default entity", "# The ranks answer what ends an attempt; "),
     'RUN=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {})',
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import cancel, demo_data
+from launcher.cli import cancel
 from launcher.cli.init import TEMPLATE
 from launcher.doctor import links, timing
 from launcher.doctor.run_facts import RunFacts
+from launcher.jobs import demo_data
 from slurm import control
 from slurm import profile as profiles
 from slurm.errors import SlurmUsageError
@@ -25,7 +26,7 @@ from tests.fake_slurm import CPU, FakeSlurm, fake_slurm, live_job
 from tests.made_runs import MadeRun, job, slurm_says
 from tests.test_doctor_judgement import FACTS, nodes
 from trainer.distributed.rank_environment import COUNTED_BY
-from trainer.runs.config_loading import PROJECT_FILE
+from trainer.runs.config_defaults import PROJECT_FILE
 from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]

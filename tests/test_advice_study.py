@@ -12,7 +12,7 @@ from launcher.__main__ import main
 from launcher.jobs.runs import Queue
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import StudyPlan
-from launcher.study.run_progress import standing, upcoming
+from launcher.study.run_progress import task_progress, upcoming
 from launcher.study.settings import parse
 from slurm import control
 from tests.advice import do, refusal, told
@@ -82,7 +82,7 @@ def test_a_short_run_that_told_no_speed(tmp_path: Path, monkeypatch: pytest.Monk
     pace(made, "a", 64.0, 1, 1, 1, 1, 1)
     run.event("start", -10, owner="a run on this machine")
     run.event("end", -5, outcome="finished")
-    reason = standing(made, next(iter(made.stages()))[0], Queue()).reason
+    reason = task_progress(made, next(iter(made.stages()))[0], Queue()).reason
     assert "a" not in [task.arm for task in upcoming(made, retry=False)[1]]
     assert reason.endswith(f"remove {run.folder} and use --retry")
     assert main(["rm", str(run.folder), "--yes"]) == 0

@@ -30,7 +30,8 @@ from trainer.distributed.world import World
 from trainer.runs import init_from
 from trainer.runs.checkpoint import find
 from trainer.runs.checkpoint_writer import Checkpoints
-from trainer.runs.config_loading import read_config, settle, write_config
+from trainer.runs.config_loading import read_config, write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained
 from trainer.runs.run_folder import RunFolder
 from trainer.training import worker
@@ -261,7 +262,7 @@ def test_weights_that_have_broken(data: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_weights_that_change_just_now(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = settle(RunFolder(tmp_path / "r"), replace(read_config(run), init_from=run.path))
+    config = resolve_config(RunFolder(tmp_path / "r"), replace(read_config(run), init_from=run.path)).config
     found = find_pretrained(config)
     with monkeypatch.context() as patch:
         patch.setattr(init_from, "find_initial", lambda config: replace(found, weights={}))

@@ -17,9 +17,10 @@ import pytest
 
 from launcher.__main__ import main
 from launcher.jobs import attempts, checks
-from launcher.jobs import submission as slurm_job
 from launcher.jobs.job_record import JobRecord
+from launcher.jobs.preparation import prepare_job
 from launcher.jobs.resource_request import ResourceRequest
+from launcher.jobs.submission import batch_script
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
@@ -47,7 +48,7 @@ srun = ["--comment=two words"]
 memory_gb = 48
 warn_s = 90
 """
-# name: what is wanted, the run folder, the profile's text
+# name: what is asked for, the run folder, the profile's text
 CASES: dict[str, tuple[ResourceRequest, str, str]] = {
     "gpus": (ResourceRequest(nodes="4", profile="gpu-cluster"), "run", ""),
     "some-gpus": (
@@ -65,22 +66,22 @@ CASES: dict[str, tuple[ResourceRequest, str, str]] = {
 
 
 def asked(case: str) -> tuple[RunFolder, ResourceRequest]:
-    """The run and what is wanted of a case; its files are written."""
-    wanted, folder, profile = CASES[case]
+    """The run and what is asked for of a case; its files are written."""
+    resources, folder, profile = CASES[case]
     if profile:
         Path("site.toml").write_text(profile)
-        wanted = replace(wanted, profile="site.toml")
-    if wanted.after:
-        wanted.after.mkdir()
-        JobRecord(41, 1, "1", 1, 120, "").save(RunFolder(wanted.after))
-    return RunFolder(Path(folder)), wanted
+        resources = replace(resources, profile="site.toml")
+    if resources.after:
+        resources.after.mkdir()
+        JobRecord(41, 1, "1", 1, 120, "").save(RunFolder(resources.after))
+    return RunFolder(Path(folder)), resources
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_script_is_the_golden_one(case: str, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "mounted", lambda run, site: None)  # no test runs below /shared
-    run, wanted = asked(case)
-    script = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted))
+    monkeypatch.setattr(checks, "container_mounts", lambda run, site: None)  # no test runs below /shared
+    run, resources = asked(case)
+    script = batch_script(run, prepare_job(run, CONFIG, resources))
     syntax = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert syntax.returncode == 0, syntax.stderr
     script = script.replace(sys.executable, "PYTHON").replace(str(Path.cwd()), "/HERE")
@@ -97,8 +98,8 @@ def test_every_golden_script_has_its_case() -> None:
 
 def test_values_arrive_as_they_were_written(fake_slurm: FakeSlurm) -> None:
     """Run the lines before the traps, and ask bash for its variables and its folder."""
-    run, wanted = asked("quoting")
-    script = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted)).partition("# What ends")[0]
+    run, resources = asked("quoting")
+    script = batch_script(run, prepare_job(run, CONFIG, resources)).partition("# The ranks answer")[0]
     (run.code / "0001").mkdir(parents=True)
     show = "\n".join(f'printf "%s\\0" "${name}"' for name in ("GREETING", "EMPTY", "EQUATION", "PYTHONPATH", "PWD"))
     done = subprocess.run(
@@ -112,7 +113,7 @@ def test_values_arrive_as_they_were_written(fake_slurm: FakeSlurm) -> None:
     code = str((run.code / "0001").resolve())
     assert said == "setup runs as it is: 5"
     assert values.split("\0")[:-1] == ['it\'s $HOME and "more"', "", "a=b", code, code]
-    text = slurm_job.script(run, slurm_job.prepare(run, CONFIG, wanted))
+    text = batch_script(run, prepare_job(run, CONFIG, resources))
     arguments = shlex.split(next(line for line in text.splitlines() if line.startswith("srun --")))
     assert arguments[-1] == str(run.path.resolve())
     assert "--comment=two words" in arguments
@@ -127,7 +128,7 @@ def test_submit_queues_a_copy_of_the_code(
 ) -> None:
     assert submit(shards32, "--nodes", "2") == 0
     said = capsys.readouterr().out
-    assert "Slurm partition cpu, 2 nodes with 2 processes each, 24 h 00 min a start" in said
+    assert "Slurm partition cpu, 2 nodes with 2 processes each, 24 h 00 min an attempt" in said
     assert said.endswith("submitted job 77; W&B: off\n")
     assert len(fake_slurm.argv) == 1
     assert "#SBATCH --nodes=2\n" in fake_slurm.script

@@ -22,7 +22,7 @@ from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Holder
+from trainer.runs.lease import THIS_MACHINE, Holder, Owner
 from trainer.runs.run_folder import RunFolder
 
 
@@ -142,7 +142,7 @@ def test_without_slurms_answer_it_is_marked_all_the_same(tmp_path: Path, monkeyp
 
 def test_what_trains_elsewhere_is_not_ended_from_here(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "r")
-    made.holds(replace(ELSEWHERE, owner="a run on this machine"))
+    made.holds(replace(ELSEWHERE, owner=THIS_MACHINE))
     with pytest.raises(Refused, match="is trained on n7, by process 77: cancel it there"):
         run_cancel(Cancel(made.folder))
 
@@ -169,7 +169,7 @@ def test_a_run_whose_job_cannot_be_asked_for_is_not_removed(tmp_path: Path, monk
 
 def test_a_run_that_another_process_holds_is_not_removed(tmp_path: Path) -> None:
     made = MadeRun(tmp_path / "r")
-    made.holds(Holder.this_process("a run on this machine", 0, made.folder))
+    made.holds(Holder.this_process(THIS_MACHINE, 0, made.folder))
     with pytest.raises(Refused, match="is starting, by a run on this machine"):
         run_rm(Rm(made.folder, yes=True))
 
@@ -181,7 +181,7 @@ def test_what_a_dead_job_has_left_goes_without_following_links(
     made.submitted()
     made.ended(made.began(), Cause.FINISHED, Decision.END)
     made.checkpoint(128)
-    made.holds(Holder("Slurm job 12", 0, "here", lease.boot(), 2**22 + 1, 0, "token"))
+    made.holds(Holder(Owner.slurm_job(12), 0, "here", lease.boot(), 2**22 + 1, 0, "token"))
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("x" * 1000)

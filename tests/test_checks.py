@@ -111,23 +111,23 @@ def test_a_run_folder_that_others_cannot_see_is_refused(tmp_path: Path, monkeypa
     here = replace(elsewhere, address="127.0.0.1")
     run = RunFolder(tmp_path / "runs" / "r")
     monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "tmpfs")
-    checks.folder(run, [here])
+    checks.run_folder(run, [here])
     with pytest.raises(Refused, match="lies on a tmpfs, which no other node sees: name a --run"):
-        checks.folder(run, [here, elsewhere])
+        checks.run_folder(run, [here, elsewhere])
     monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "lustre")
-    checks.folder(run, [here, elsewhere])
+    checks.run_folder(run, [here, elsewhere])
 
 
 def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(Refused, match=f"cannot be written: {tmp_path} does not let you"):
-        checks.folder(RunFolder(tmp_path / "runs" / "r"), [])
+        checks.run_folder(RunFolder(tmp_path / "runs" / "r"), [])
 
 
 def test_a_cluster_without_partitions_is_refused() -> None:
     with pytest.raises(Refused, match="no partition that you may use"):
-        checks.partition("", [])
-    assert checks.partition("", [replace(CPU, default=False)]).name == "cpu"
+        checks.choose_partition("", [])
+    assert checks.choose_partition("", [replace(CPU, default=False)]).name == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_times_are_read_as_slurm_reads_them(time: str, minutes: int) -> None:
 
 
 def test_the_warning_leaves_half_of_a_short_limit_for_training() -> None:
-    assert checks.warning_time(Profile(warn_s=120), 60).warn_s == 120
-    assert checks.warning_time(Profile(warn_s=120), 2).warn_s == 60
+    assert checks.limit_warning_time(Profile(warn_s=120), 60).warn_s == 120
+    assert checks.limit_warning_time(Profile(warn_s=120), 2).warn_s == 60
 
 
 def test_a_job_record_is_read_back(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_file_systems_are_told_apart() -> None:
 
 def test_a_container_must_see_the_run_folder() -> None:
     site = Profile(container="pyxis", image="x", mounts=("/shared:/shared",))
-    checks.mounted(RunFolder(Path("/shared/runs/a")), site)
-    checks.mounted(RunFolder(Path("/elsewhere/a")), Profile())
+    checks.container_mounts(RunFolder(Path("/shared/runs/a")), site)
+    checks.container_mounts(RunFolder(Path("/elsewhere/a")), Profile())
     with pytest.raises(Refused, match="/elsewhere/a is in none of the container's mounts"):
-        checks.mounted(RunFolder(Path("/elsewhere/a")), site)
+        checks.container_mounts(RunFolder(Path("/elsewhere/a")), site)

@@ -23,7 +23,7 @@ from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
 from trainer.config.groups import TrackingSettings
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Lease, living
+from trainer.runs.lease import Lease, Owner, living
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity, identity_of
 
@@ -141,17 +141,17 @@ def other(tmp_path: Path) -> Iterator[Path]:
 def test_the_holder_is_known_by_any_path_to_its_folder(
     reach: Callable[[Path, Path], None], tmp_path: Path, other: Path
 ) -> None:
-    held = Lease(RunFolder(tmp_path / "r"), "a test", 0, lambda _: None)
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
     assert living(RunFolder(other)) == held.mine
     with pytest.raises(Refused, match="another process trains in"):
-        Lease(RunFolder(other), "another", 0, lambda _: None)
+        Lease(RunFolder(other), Owner("another"), 0, lambda _: None)
     held.release()
 
 
 @pytest.mark.parametrize("reach", COPIES)
 def test_a_copy_is_not_held(reach: Callable[[Path, Path], None], tmp_path: Path, other: Path) -> None:
-    held = Lease(RunFolder(tmp_path / "r"), "a test", 0, lambda _: None)
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
     assert living(RunFolder(other)) is None
     held.release()
@@ -160,19 +160,19 @@ def test_a_copy_is_not_held(reach: Callable[[Path, Path], None], tmp_path: Path,
 def test_a_copy_is_taken_when_its_lease_does_not_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     monkeypatch.setattr(lease, "COPY_S", 0.3)
-    held = Lease(RunFolder(tmp_path / "r"), "a test", 0, lambda _: None)
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     copied(tmp_path / "r", tmp_path / "copy")
-    Lease(RunFolder(tmp_path / "copy"), "another", 0, lambda _: None).release()
+    Lease(RunFolder(tmp_path / "copy"), Owner("another"), 0, lambda _: None).release()
     copied_as_hard_links(tmp_path / "r", tmp_path / "links")
     with pytest.raises(Refused, match="another process trains in"):  # whatever is written there is written in both
-        Lease(RunFolder(tmp_path / "links"), "another", 0, lambda _: None)
+        Lease(RunFolder(tmp_path / "links"), Owner("another"), 0, lambda _: None)
     held.release()
 
 
 def test_a_holder_whose_folder_was_swapped_for_a_copy_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT_S", 0.05)
     lost = threading.Event()
-    held = Lease(RunFolder(tmp_path / "r"), "a test", 0, lambda _: lost.set())
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: lost.set())
     swapped_for_a_copy(tmp_path / "r", tmp_path / "other")
     assert lost.wait(10)
     found = held.loss()

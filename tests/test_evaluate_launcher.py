@@ -75,7 +75,7 @@ def test_a_rank_that_is_killed_fails_no_task_whose_run_is_measured(
     python.write_text(f"#!/bin/sh\ntest ! -e {figures}\n")  # --due
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    made = array.then_measure(Request("name", "1", 2, 1, 0, 60, None, Profile()))
+    made = array.lines_to_measure(Request("name", "1", 2, 1, 0, 60, None, Profile()))
     step = f"case $* in *launcher.study.evaluate_run*) {f'touch {figures};' if measured else ''} return 137;; esac"
     lines = [f"patient_srun() {{ {step}; }}", *made, 'RUN=run; srun train "$RUN"']
     assert subprocess.run(["bash", "-c", "\n".join(lines)], check=False).returncode == code

@@ -46,7 +46,7 @@ def test_project_file(home: Path) -> None:
 def test_study_file(home: Path) -> None:
     file = home / "study.toml"
     file.write_text('data = "~/shards"\nseeds = 2\n[budget]\nimages = 64\n[arms.a]\nrecipe = "dcgan-32"\n')
-    assert study.read(file).data == home / "shards"
+    assert study.read_settings(file).data == home / "shards"
 
 
 def test_site_profile(home: Path) -> None:

@@ -14,7 +14,7 @@ from launcher.cli import site_profile
 from slurm import control
 from slurm.profile import Profile, load_profile
 from tests.fake_slurm import GPU, FakeSlurm, fake_slurm
-from trainer.runs.config_loading import read_project_file
+from trainer.runs.config_defaults import read_project_file
 
 __all__ = ["fake_slurm"]
 

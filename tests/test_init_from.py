@@ -22,7 +22,8 @@ from trainer.gan.assembly import create_state
 from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import normalised
-from trainer.runs.config_loading import read_config, settle, write_config
+from trainer.runs.config_loading import read_config, write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
 
@@ -91,7 +92,7 @@ def test_a_run_that_takes_everything_paints_what_its_source_does(source: Path, s
 
 def test_weights_that_changed_since_the_run_was_made_are_refused(source: Path, shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    write_config(run, settle(run, from_source(source)))
+    write_config(run, resolve_config(run, from_source(source)).config)
     weights = load_file(run.initial_weights)
     weights["ema.last.weight"][0, 0, 0, 0] += 1
     save_file(weights, run.initial_weights)
@@ -106,7 +107,7 @@ def test_weights_that_changed_since_the_run_was_made_are_refused(source: Path, s
 def test_a_source_that_changes_while_the_run_is_made_is_refused(source: Path, tmp_path: Path) -> None:
     shutil.copytree(source, tmp_path / "source")
     run = RunFolder(tmp_path / "run")
-    config = settle(run, from_source(tmp_path / "source"))
+    config = resolve_config(run, from_source(tmp_path / "source")).config
     shutil.rmtree(newest(tmp_path / "source").parent)
     with pytest.raises(Refused, match="has changed just now"):
         write_config(run, config)
@@ -129,15 +130,15 @@ def test_a_damaged_checkpoint_is_passed_over(source: Path, tmp_path: Path, capsy
 
 def test_a_run_keeps_the_weights_that_it_began_with(source: Path, shards32: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    config = settle(run, from_source(source))
+    config = resolve_config(run, from_source(source)).config
     write_config(run, config)
-    assert settle(run, config) == config
+    assert resolve_config(run, config).config == config
     for other in (source / "checkpoints" / "000000000032-r00", newest(source)):
         if other == newest(source):  # the same weights by another name
-            assert settle(run, replace(config, init_from=other)).init_hash == config.init_hash
+            assert resolve_config(run, replace(config, init_from=other)).config.init_hash == config.init_hash
         else:
             with pytest.raises(Refused, match="did not begin with the weights of"):
-                settle(run, replace(config, init_from=other))
+                resolve_config(run, replace(config, init_from=other))
     said = train(source, shards32, "--total-images", "64", "--init-from", str(newest(source)), expect=2)
     assert "did not begin with the weights of" in said
 
@@ -206,7 +207,7 @@ def test_generator_and_average_stand_in_for_each_other(kept: str, source: Path, 
     save_file(tensors, tmp_path / "weights.safetensors")
     config = replace(from_source(source), init_from=tmp_path / "weights.safetensors")
     run = RunFolder(tmp_path / "run")
-    config = settle(run, config)
+    config = resolve_config(run, config).config
     write_config(run, config)
     state = create_state(config, "data", CPU)
     before = {name: t.clone() for name, t in state.discriminator.state_dict().items()}

@@ -16,7 +16,7 @@ import pytest
 from tests.slurm_cluster import wait_for
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Holder, Lease, Loss, read
+from trainer.runs.lease import Holder, Lease, Loss, Owner, read
 from trainer.runs.run_folder import RunFolder
 
 
@@ -33,13 +33,13 @@ def nothing(_: Loss) -> None:
 
 
 def take(run: RunFolder, owner: str = "job 1", attempt: int = 0) -> Lease:
-    return Lease(run, owner, attempt, nothing)
+    return Lease(run, Owner(owner), attempt, nothing)
 
 
 def leave(run: RunFolder, **changes: object) -> Holder:
     """Leave a lease behind, as another process would have."""
     run.path.mkdir(exist_ok=True)
-    holder = replace(Holder.this_process("job 1", 0, run.path), **changes)  # type: ignore[arg-type]
+    holder = replace(Holder.this_process(Owner("job 1"), 0, run.path), **changes)  # type: ignore[arg-type]
     run.lease.write_text(json.dumps(asdict(holder)))
     return holder
 
@@ -109,7 +109,7 @@ def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
 
 def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
     run, lost = RunFolder(tmp_path), threading.Event()
-    mine = Lease(run, "job 1", 0, lambda _: lost.set())
+    mine = Lease(run, Owner("job 1"), 0, lambda _: lost.set())
     assert mine.loss() is None
     leave(run, token="another")
     assert lost.wait(10)

@@ -97,9 +97,9 @@ def test_one_rank_and_one_start(made: MadeRun, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"rank": 7}, "--rank 7 has said nothing in this start: ranks 0 to 10 have a log"),
-        ({"restart": 2}, "has 2 starts, counted from 0"),
-        ({"restart": -1}, "has 2 starts, counted from 0"),
+        ({"rank": 7}, "--rank 7 has said nothing in this attempt: ranks 0 to 10 have a log"),
+        ({"restart": 2}, "has 2 attempts, counted from 0"),
+        ({"restart": -1}, "has 2 attempts, counted from 0"),
     ],
 )
 def test_what_is_not_there_is_refused(made: MadeRun, args: dict[str, int], message: str) -> None:
@@ -156,7 +156,13 @@ def test_following_goes_over_a_restart_to_the_end(
     assert run_logs(Logs(made.folder, follow=True)) == 0
     out, err = capsys.readouterr()
     assert [line.split("] ")[1] for line in out.splitlines()] == ["one", "late to speak", "two", "three", "four"]
-    for words in ("waiting for a start: queued", "start 0 of 1", "node failed: n2", "start 1 of 2", "ended: finished"):
+    for words in (
+        "waiting for an attempt: queued",
+        "attempt 0 of 1",
+        "node failed: n2",
+        "attempt 1 of 2",
+        "ended: finished",
+    ):
         assert words in err
     assert err.splitlines()[-1] == "── the run has ended: finished"
 

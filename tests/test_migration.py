@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.study.settings import parse, read
+from launcher.study.settings import parse, read_settings
 from trainer.config.config import Config
 from trainer.core import aliases, migration
 from trainer.core.aliases import todays_flags, todays_settings
@@ -110,7 +110,7 @@ def test_files_by_the_names_before_are_taken_with_a_hint(capsys: pytest.CaptureF
     assert "optimizer.g_rate is called optimizer.g_lr now" in capsys.readouterr().err
     toml = tmp_path / "study.toml"
     toml.write_text('data = "d"\nseeds = 1\nbudget.images = 64\nsettings.mirror = true\narms.a.recipe = "dcgan-32"\n')
-    assert read(toml, kept=True).settings == {"flip": True}
+    assert read_settings(toml, kept=True).settings == {"flip": True}
     assert not capsys.readouterr().err, "nobody is to change the copy that a study keeps"
 
 

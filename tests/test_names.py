@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import demo_data
-from launcher.cli.submit import fresh_folder
+from launcher.jobs import demo_data
+from launcher.jobs.fresh_folder import make_fresh_folder
 from tests.conftest import HOME, TINY
-from trainer.commands import train
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
+from trainer.launch import local_processes
+from trainer.launch.prepared_training import prepare_training
 from trainer.networks.network_settings import NetworkSettings
-from trainer.runs.lease import HANDED_OVER, Lease, held
+from trainer.runs.lease import HANDED_OVER, Lease, Owner, held
 from trainer.runs.run_folder import RunFolder
 
 SMALL = [*TINY, "--cluster", "local", "--total-images", "32", "--processes", "1"]
@@ -47,9 +48,9 @@ def test_submits_of_one_second_train_in_folders_of_their_own(
 
     def make(_: int) -> Path:
         barrier.wait()
-        with fresh_folder(Path("runs") / "dcgan-32-20260101-000000") as path:
-            (path / "config.json").touch()
-            return path
+        path = make_fresh_folder(Path("runs") / "dcgan-32-20260101-000000")
+        (path / "config.json").touch()
+        return path
 
     with ThreadPoolExecutor(4) as pool:
         made = {*pool.map(make, range(4))}
@@ -86,25 +87,26 @@ def test_of_two_runs_in_one_folder_one_is_refused_before_it_writes(shards32: Pat
 def test_a_folder_is_held_while_its_processes_begin(
     shards32: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+    def begin_processes(run: RunFolder, size: int, owner: Owner) -> Outcome:
         assert run.config.exists()
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
         return Outcome.FINISHED
 
-    monkeypatch.setattr(train, "run_processes", begin_processes)
+    monkeypatch.setattr(local_processes, "run_processes", begin_processes)
     config = Config(data=shards32, network=NetworkSettings(size=32), processes=1)
-    assert train.train_here(config, RunFolder(tmp_path / "run")) is Outcome.FINISHED
+    training = prepare_training(RunFolder(tmp_path / "run"), config)
+    assert local_processes.train_here(training) is Outcome.FINISHED
     assert not (tmp_path / "run" / "lease.json").exists()
 
 
 def test_who_holds_a_folder_hands_it_over_to_its_own_processes_only(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    with held(run, "mine", HANDED_OVER):
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+    with held(run, Owner("mine"), HANDED_OVER):
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
-        taken = Lease(run, "mine", 0, lambda *_: None)
-        with pytest.raises(Refused, match="another process trains in"), held(run, "another"):
+        taken = Lease(run, Owner("mine"), 0, lambda *_: None)
+        with pytest.raises(Refused, match="another process trains in"), held(run, Owner("another")):
             pass
     assert run.lease.exists(), "the one that handed it over takes nothing away"
     taken.release()

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from command_line.arguments import flag_given
-from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, refuse_processes
+from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
 from trainer.config.wandb_environment import overridden
 from trainer.core.fields import Refused
-from trainer.runs.config_loading import defaults, settle_length, write_config
+from trainer.runs.config_defaults import load_defaults, resolve_length
+from trainer.runs.config_loading import write_config
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 
@@ -41,12 +42,12 @@ def test_a_total_below_what_was_seen_is_refused(shards32: Path, tmp_path: Path) 
 
 def test_lengths_that_contradict_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Refused, match="name one of them"):
-        settle_length(Config(), ["--epochs=2", "--total_images", "9"])
-    assert settle_length(Config(epochs=2), ["--seed", "9"]).epochs == 2
+        resolve_length(Config(), ["--epochs=2", "--total_images", "9"])
+    assert resolve_length(Config(epochs=2), ["--seed", "9"]).epochs == 2
     monkeypatch.chdir(tmp_path)
     Path("lienzo.toml").write_text("epochs = 2\ntotal_images = 9\n")
     with pytest.raises(Refused, match=r"lienzo\.toml: epochs and total_images .* keep one of them"):
-        defaults(None, None)
+        load_defaults(None, None)
 
 
 def test_a_setting_is_said_in_any_spelling() -> None:
@@ -56,17 +57,17 @@ def test_a_setting_is_said_in_any_spelling() -> None:
 
 
 def test_wishes_of_slurm_are_named_where_there_is_none() -> None:
-    assert instead_of_slurm(ResourceRequest(cluster="local")) == "this machine"
-    told = instead_of_slurm(ResourceRequest(cluster="local", time="60", gpus_per_node=2))
+    assert describe_this_machine(ResourceRequest(cluster="local")) == "this machine"
+    told = describe_this_machine(ResourceRequest(cluster="local", time="60", gpus_per_node=2))
     assert told == "this machine (not used, as they are of Slurm: --gpus-per-node, --time)"
 
 
 def test_processes_on_slurm_are_refused_with_what_to_say() -> None:
     with pytest.raises(Refused, match="use --gpus-per-node"):
-        refuse_processes(["--processes", "4"], job_has_gpus=True)
+        refuse_processes(named=True, job_has_gpus=True)
     with pytest.raises(Refused, match="use --nodes"):
-        refuse_processes(["--processes=4"], job_has_gpus=False)
-    refuse_processes(["--nodes", "4"], job_has_gpus=False)
+        refuse_processes(named=True, job_has_gpus=False)
+    refuse_processes(named=False, job_has_gpus=False)
 
 
 def test_wandb_variables_name_a_new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +78,7 @@ def test_wandb_variables_name_a_new_run(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(f"WANDB_{name}", f"my-{name.lower()}")
     monkeypatch.setenv("WANDB_TAGS", "a, b")
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
-    config, folder = defaults(None, None), RunFolder(tmp_path / "run")
+    config, folder = load_defaults(None, None), RunFolder(tmp_path / "run")
     identity = Identity.create(folder, config.tracking)
     assert (identity.project, identity.name, identity.entity) == ("my-project", "my-name", "my-entity")
     assert (identity.group, identity.job_type, identity.notes) == ("from-file", "my-job_type", "my-notes")
@@ -89,7 +90,7 @@ def test_wandb_variables_name_a_new_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert Identity.load(folder.wandb_identity) == identity
     write_config(folder, config)
     monkeypatch.setenv("WANDB_PROJECT", "another")
-    assert defaults(None, folder).tracking == config.tracking
+    assert load_defaults(None, folder).tracking == config.tracking
 
 
 def test_a_run_stays_in_its_wandb_run(shards32: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.config.config import Config
 from trainer.core.fields import Refused, to_json
-from trainer.runs.lease import Holder
+from trainer.runs.lease import THIS_MACHINE, Holder
 
 Prepare = Callable[[MadeRun], object]
 
@@ -175,7 +175,7 @@ def test_a_fresh_lease_elsewhere_counts_where_slurm_cannot_be_asked(
 
 
 def held(made: MadeRun) -> None:
-    made.holds(Holder.this_process("a run on this machine", 0, made.folder))
+    made.holds(Holder.this_process(THIS_MACHINE, 0, made.folder))
 
 
 def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Prepare:
@@ -190,7 +190,7 @@ def here(*events: tuple[str, str | None], holding: Prepare | None = None) -> Pre
 
 
 def elsewhere_silent(made: MadeRun) -> None:
-    made.holds(replace(ELSEWHERE, owner="a run on this machine"))
+    made.holds(replace(ELSEWHERE, owner=THIS_MACHINE))
     os.utime(made.run.lease, (1, 1))
 
 
@@ -233,13 +233,13 @@ def test_a_run_of_a_cluster_that_was_taken_up_on_one_machine(tmp_path: Path, mon
     slurm_says(monkeypatch, None)
     status = look(made)
     assert (status.state, status.job) == (RunState.INTERRUPTED, None)
-    assert [start.number for start in status.starts] == [0, None]
+    assert [attempt.number for attempt in status.attempts] == [0, None]
 
 
 def test_a_run_that_was_taken_up_here_after_its_batch_script_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last start of the job has no end."""
+    """The last attempt of the job has no end."""
     made = MadeRun(tmp_path / "r")
     made.submitted()
     made.began()
@@ -249,7 +249,7 @@ def test_a_run_that_was_taken_up_here_after_its_batch_script_was_killed(
     slurm_says(monkeypatch, None)
     status = look(made)
     assert (status.state, status.job) == (RunState.FINISHED, None)
-    assert [(start.number, start.cause) for start in status.starts] == [(0, None), (None, "finished")]
+    assert [(attempt.number, attempt.cause) for attempt in status.attempts] == [(0, None), (None, "finished")]
     made.submitted(-5)
     status = look(made)
     assert (status.state, status.job) == (RunState.LOST, JOB), "a job that was submitted since is the newest"
@@ -267,7 +267,7 @@ def test_a_last_row_after_the_end_of_the_job_is_no_run_on_this_machine(
     slurm_says(monkeypatch, None)
     status = look(made)
     assert (status.state, status.job) == (RunState.CANCELLED, JOB)
-    assert [start.number for start in status.starts] == [0]
+    assert [attempt.number for attempt in status.attempts] == [0]
 
 
 @pytest.mark.parametrize(

@@ -85,8 +85,3 @@ def test_a_refusal_keeps_its_exit_code(tmp_path: Path) -> None:
 def test_what_ascii_cannot_say_is_written_otherwise(finished: Path, tmp_path: Path) -> None:
     done = shell(f"PYTHONIOENCODING=ascii {sys.executable} -m launcher status {finished}", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_submit_does_not_load_wandb_to_show_its_help() -> None:
-    code = "import sys, launcher.cli.submit, launcher.cli.study; sys.exit('wandb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=HOME, check=False).returncode == 0

@@ -17,17 +17,19 @@ from launcher.__main__ import main
 from launcher.cli import study
 from launcher.jobs.batch_script import Request
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.submission import PreparedJob, site_profile
+from launcher.jobs.preparation import PreparedJob, site_profile
 from launcher.study import advance, array, publish
+from launcher.study.array import PreparedArray
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import StudyPlan, StudyTask
-from launcher.study.prepare import arm_config
-from launcher.study.run_progress import Standing, upcoming
+from launcher.study.prepare import load_arm
+from launcher.study.run_progress import TaskProgress, upcoming
 from launcher.study.settings import parse
 from slurm.parsing import as_partition
 from slurm.profile import Profile
 from tests.made_runs import JOB, MadeRun, moment, slurm_says
 from tests.studies import plan, score
+from trainer.config.config import Config
 from trainer.core.fields import Refused
 
 TOML = """\
@@ -62,13 +64,16 @@ class Cluster:
 
     arrays: list[list[str]] = field(default_factory=list)
 
-    def submit(self, plan: StudyPlan, tasks: Sequence[tuple[StudyTask, None]], job: object) -> int:
-        for task, _ in tasks:
+    def submit(self, prepared: PreparedArray) -> int:
+        return self.queue(prepared.plan, [task for task, _ in prepared.tasks])
+
+    def queue(self, plan: StudyPlan, tasks: Sequence[StudyTask]) -> int:
+        for task in tasks:
             if not task.run.config.exists():
                 MadeRun(task.run.path)
-            if wish := plan.wish(task):
-                wish.save(task.run)
-        self.arrays.append([task.run.path.name for task, _ in tasks])
+            if target := plan.target(task):
+                target.save(task.run)
+        self.arrays.append([task.run.path.name for task in tasks])
         return len(self.arrays)
 
 
@@ -77,12 +82,14 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """Let arrays be taken, of runs that have no settings."""
     made, request = Cluster(), Request("study", "1", 1, 1, 0, 60, None, Profile())
     slurm_says(monkeypatch, None)
-    monkeypatch.setattr(
-        array, "prepare", lambda plan, tasks: PreparedJob(request, as_partition({"PartitionName": "there"}, {}))
-    )
-    monkeypatch.setattr(array, "submit", made.submit)
+    job = PreparedJob(request, as_partition({"PartitionName": "there"}, {}))
+
+    def prepare_array(plan: StudyPlan, tasks: Sequence[StudyTask]) -> PreparedArray:
+        return PreparedArray(plan, [(task, Config()) for task in tasks], job)
+
+    monkeypatch.setattr(array, "prepare_array", prepare_array)
+    monkeypatch.setattr(array, "submit_array", made.submit)
     for module in (advance, study):
-        monkeypatch.setattr(module, "with_settings", lambda plan, tasks, gpus: [(task, None) for task in tasks])
         monkeypatch.setattr(module, "report", lambda plan: None)
     return made
 
@@ -98,7 +105,7 @@ def test_what_its_user_cancelled_is_not_queued_by_the_end_of_a_task(
 ) -> None:
     made = opened(monkeypatch, plan(tmp_path, seeds=1))
     stage = upcoming(made, retry=False)[1]
-    cluster.submit(made, [(task, None) for task in stage], None)
+    cluster.queue(made, stage)
     for task in stage[:2]:
         score(made, task, 4.0)
     JobRecord(JOB, 1, "2", 1, 90, moment(-200), cancelled=True).save(stage[2].run)
@@ -114,8 +121,8 @@ def test_the_end_of_a_stage_queues_the_next_once(
     halving = {"rungs": 1, "keep": 0.5, "seeds": 1}
     made = opened(monkeypatch, plan(tmp_path, seeds=1, budget={"flops": 6.4e9}, halving=halving))
     number, stage = upcoming(made, retry=False)
-    assert array.claim(made, number)
-    cluster.submit(made, [(task, None) for task in stage], None)
+    assert array.claim_stage(made, number)
+    cluster.queue(made, stage)
     for task, value in zip(stage, (9.0, 4.0, 5.0), strict=True):
         score(made, task, value)
     assert stage[0].images == upcoming(made, retry=False)[1][0].images
@@ -128,8 +135,8 @@ def test_a_study_that_is_queued_is_claimed_for_its_stage(home: Path, cluster: Cl
     assert main(["study", "colours.toml"]) == 0
     assert cluster.arrays == [["plain-s7"]]
     made = StudyPlan.open(StudyFolder(Path("studies/colours")))
-    assert not array.claim(made, 0)
-    assert array.claim(made, 1)
+    assert not array.claim_stage(made, 0)
+    assert array.claim_stage(made, 1)
 
 
 def test_a_study_goes_on_from_anywhere_as_it_was_begun(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +149,9 @@ def test_a_study_goes_on_from_anywhere_as_it_was_begun(home: Path, monkeypatch: 
 
     def as_begun() -> None:
         made = StudyPlan.open(folder)
-        config = arm_config(made.settings, "plain", made.home, made.project)
+        config = load_arm(made.settings, "plain", made.home, made.project).config
         assert (config.data, config.log_every_images) == (home / "shards", 640)
-        assert site_profile(made.wanted).partition == "there"
+        assert site_profile(made.resources).partition == "there"
         assert made.settings.seeds == (7, 0, 1), "seeds are added to those in the file"
 
     as_begun()
@@ -155,7 +162,7 @@ def test_a_study_goes_on_from_anywhere_as_it_was_begun(home: Path, monkeypatch: 
 
 def test_weights_to_begin_with_are_seen_from_where_the_study_was_begun(home: Path) -> None:
     made = parse(tomllib.loads(TOML + 'settings.init-from = "weights"\n'), "study.toml", "made")
-    assert arm_config(made, "plain", home, {}).init_from == home / "weights"
+    assert load_arm(made, "plain", home, {}).config.init_from == home / "weights"
 
 
 def test_a_budget_cannot_be_lowered_below_what_a_run_has_seen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,5 +230,5 @@ def test_a_folder_without_locks_is_no_obstacle(
 
 def test_reasons_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task = upcoming(plan(tmp_path), retry=False)[1][0]
-    study.show([Standing(task, "failed", "cannot read [/data/x]")])
+    study.show_progress([TaskProgress(task, "failed", "cannot read [/data/x]")])
     assert "cannot read [/data/x]" in capsys.readouterr().out

@@ -13,8 +13,8 @@ from launcher.jobs.resource_request import ResourceRequest
 from launcher.jobs.runs import Queue
 from launcher.study.collect import collect
 from launcher.study.plan import StudyPlan
-from launcher.study.prepare import check_lowered
-from launcher.study.run_progress import note_broken, standing, upcoming
+from launcher.study.prepare import refuse_lowered_budget
+from launcher.study.run_progress import note_broken, task_progress, upcoming
 from tests.made_runs import JOB, MadeRun, job, slurm_says
 from tests.studies import pace, plan, score
 from trainer.core.fields import Refused
@@ -97,7 +97,7 @@ def test_a_short_run_that_ended_without_a_speed_has_failed(tmp_path: Path) -> No
     pace(made, "a", 64.0, 1, 1, 1, 1, 1)
     run.event("start", -10, owner="a run on this machine")
     run.event("end", -5, outcome="finished")
-    found = standing(made, next(iter(made.stages()))[0], Queue())
+    found = task_progress(made, next(iter(made.stages()))[0], Queue())
     assert found.status == "failed"
     assert f"remove {run.folder} and use --retry" in found.reason
 
@@ -106,12 +106,12 @@ def test_a_budget_below_what_a_run_has_seen_is_refused(tmp_path: Path) -> None:
     made = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 1_024})
     for task in upcoming(made, retry=False)[1]:
         score(made, task, 3.0)
-    check_lowered(made)
+    refuse_lowered_budget(made)
     raised = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 2_048})
-    check_lowered(raised)
+    refuse_lowered_budget(raised)
     lowered = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 900})
     with pytest.raises(Refused, match="a, seed 1000 has seen 256 images already, but is to be measured at 224"):
-        check_lowered(lowered)
+        refuse_lowered_budget(lowered)
 
 
 def test_only_what_is_missing_is_done_and_seeds_can_be_added(tmp_path: Path) -> None:
@@ -179,15 +179,15 @@ def test_what_is_queued_or_trained_is_not_done_twice(tmp_path: Path, monkeypatch
     run = MadeRun(task.run.path)
     run.submitted()
     slurm_says(monkeypatch, job("PENDING", "Resources"))
-    queued = standing(made, task, Queue())
+    queued = task_progress(made, task, Queue())
     assert (queued.status, queued.live) == ("waiting", True)
     assert [t.arm for t in upcoming(made, retry=True)[1]] == ["b", "c"]
     slurm_says(monkeypatch, job("RUNNING"))
     run.began(after_s=-5)
     run.event("start", -4, owner=f"Slurm job {JOB}")
-    assert standing(made, task, Queue()).status == "running"
+    assert task_progress(made, task, Queue()).status == "running"
     run.ended(run.began(after_s=-5), Cause.CRASHED, Decision.STOP, "out of memory")
-    failed = standing(made, task, Queue())
+    failed = task_progress(made, task, Queue())
     assert (failed.status, failed.reason, failed.live) == ("failed", "crashed (out of memory)", False)
 
 
@@ -216,17 +216,17 @@ def test_an_evaluation_is_due_when_its_run_is_trained(tmp_path: Path) -> None:
     task = next(iter(made.stages()))[0]
     run = MadeRun(task.run.path)
     assert EvaluationTarget.of(run.run) is None
-    wish = made.wish(task)
-    assert wish
-    wish.save(run.run)
-    assert EvaluationTarget.of(run.run) == wish
+    target = made.target(task)
+    assert target
+    target.save(run.run)
+    assert EvaluationTarget.of(run.run) == target
     run.checkpoint(task.images - 32)
-    assert not wish.due(run.run)
+    assert not target.due(run.run)
     run.checkpoint(task.images)
-    assert wish.due(run.run)
-    assert f"--checkpoint {task.images:012d}-r00 --seed-set report" in " ".join(wish.command(run.run, 2))
+    assert target.due(run.run)
+    assert f"--checkpoint {task.images:012d}-r00 --seed-set report" in " ".join(target.command(run.run, 2))
     score(made, task, 3.0)
-    assert not wish.due(run.run)
+    assert not target.due(run.run)
 
 
 def test_a_study_is_read_back_with_the_seeds_that_were_added(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_study_is_read_back_with_the_seeds_that_were_added(tmp_path: Path) -> 
     text = 'data = "shards"\nseeds = 2\n[budget]\nimages = 1000\n'
     text += "".join(f'[arms.{arm}]\nrecipe = "dcgan-32"\n' for arm in "abc")
     settings = replace(made.settings, seeds=(0, 1, 2), at_once=3, data=tmp_path / "shards")
-    made = replace(made, settings=settings, wanted=ResourceRequest(nodes="2", after=tmp_path / "other"))
+    made = replace(made, settings=settings, resources=ResourceRequest(nodes="2", after=tmp_path / "other"))
     made.save(text)
     assert StudyPlan.open(made.folder) == made
     made.folder.plan.write_text("{}")

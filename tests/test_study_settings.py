@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from launcher.study.settings import Halving, parse, read
+from launcher.study.settings import Halving, parse, read_settings
 from tests.conftest import HOME
 from tests.studies import TOML
 from trainer.core.fields import Refused
@@ -24,7 +24,7 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
         '[evaluation]\nmetric = "recall"\nmetrics = ["prdc"]\n[settings]\nbatch-size = 32\n'
         '[arms.hinge]\nrecipe = "dcgan-32"\nsettings.objective = "hinge"\nsettings.optimizer.d-lr = 3e-4\n'
     )
-    study = read(path)
+    study = read_settings(path)
     assert (study.name, study.seeds, study.at_once, study.nodes) == ("colours", (3, 5), 4, "1")
     assert (study.budget.kind, study.budget.amount) == ("flops", 1e15)
     assert study.settings == {"batch_size": 32}
@@ -36,7 +36,7 @@ def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_example_can_be_read() -> None:
-    study = read(HOME / "examples" / "study.toml")
+    study = read_settings(HOME / "examples" / "study.toml")
     assert len(study.arms) == 3
     assert study.better == "lower"
 

@@ -18,7 +18,8 @@ from tests.zygote import Zygote
 from trainer.config.config import Config
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs.checkpoint import newest_whole
-from trainer.runs.config_loading import settle, write_config
+from trainer.runs.config_loading import write_config
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
 ENOUGH = 10**6  # pictures, before which the kill comes
@@ -55,7 +56,7 @@ def prepare(case: str, folder: Path, data: Path) -> RunFolder:
         sample_every_images=ENOUGH,
         tracking=replace(config.tracking, mode="disabled"),
     )
-    write_config(run_folder, settle(run_folder, config))
+    write_config(run_folder, resolve_config(run_folder, config).config)
     return run_folder
 
 

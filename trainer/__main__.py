@@ -13,7 +13,7 @@ from typing import Any
 from command_line.arguments import parse
 from command_line.streams import run
 from trainer.distributed.rank_environment import is_rank
-from trainer.launch.job_context import Cluster
+from trainer.launch.job_context import JobContext
 
 DESCRIPTION = """Train a generative adversarial network, generate with it, compare runs to the bit.
 
@@ -24,20 +24,20 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    cluster = Cluster()
+    context = JobContext()
     if arguments[:1] == ["train"] and is_rank():
-        cluster.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
+        context.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
     from shards.dataset.index import DataError
     from trainer.core.fields import Refused
 
     try:
-        return carry_out(arguments, cluster)
+        return carry_out(arguments, context)
     except (Refused, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
 
 
-def carry_out(arguments: Sequence[str], cluster: Cluster) -> int:
+def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     """Run one command.
 
     Raises:
@@ -54,7 +54,7 @@ def carry_out(arguments: Sequence[str], cluster: Cluster) -> int:
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     match parsed:
         case Train():
-            return run_train(read_train(parsed, arguments[1:]), cluster)
+            return run_train(read_train(parsed, arguments[1:]), context)
         case Sample():
             return run_sample(parsed)
         case Interpolate():

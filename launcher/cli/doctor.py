@@ -20,8 +20,8 @@ from launcher.doctor.plan import ProbePlan, time_limit
 from launcher.doctor.run_facts import RunFacts
 from launcher.doctor.start import Examined, examine
 from launcher.jobs import checks, runs
+from launcher.jobs.preparation import site_profile
 from launcher.jobs.resource_request import ResourceRequest, node_range, use_slurm
-from launcher.jobs.submission import site_profile
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Partition
@@ -78,19 +78,19 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
     Raises:
         Refused: the cluster cannot give it.
     """
-    wanted = ResourceRequest(partition=args.partition, profile=args.profile)
-    profile = site_profile(wanted)
-    if not use_slurm(wanted):
+    resources = ResourceRequest(partition=args.partition, profile=args.profile)
+    profile = site_profile(resources)
+    if not use_slurm(resources):
         if args.nodes not in (None, 1) or args.partition:
             raise Refused("there is no Slurm here: without --nodes and --partition, the doctor looks at this machine")
         return profile, None, 1
-    where = checks.partition(args.partition or profile.partition, control.partitions())
+    where = checks.choose_partition(args.partition or profile.partition, control.partitions())
     size = args.nodes
     if size is None:
         record = runs.record(run) if run else None
         size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
     node_range(str(size))
-    checks.fits(str(size), time_limit(where), 0, where)
+    checks.fits_partition(str(size), time_limit(where), 0, where)
     return profile, where, size
 
 

@@ -10,8 +10,8 @@ import tyro
 
 from launcher.jobs import code_snapshot, runs
 from launcher.jobs.batch_script import executor_of, surroundings
-from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, node_range, use_slurm
-from launcher.jobs.submission import fitted
+from launcher.jobs.preparation import fit_job
+from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, node_range, use_slurm
 from trainer.evaluation.arguments import Evaluate as Measured
 from trainer.evaluation.arguments import command_line
 from trainer.evaluation.command import evaluate_locally
@@ -26,7 +26,7 @@ class Evaluate:
     measured: Annotated[Measured, tyro.conf.arg(name="")]
     dry_run: bool = False
     """Check everything, show the batch script, and do nothing."""
-    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
+    resources: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
 
 
 def run_evaluate(args: Evaluate) -> int:
@@ -36,14 +36,14 @@ def run_evaluate(args: Evaluate) -> int:
         Refused: something is wrong; nothing was started.
     """
     run = runs.existing(args.measured.subject)
-    node_range(args.wanted.nodes)
-    if not use_slurm(args.wanted):
+    node_range(args.resources.nodes)
+    if not use_slurm(args.resources):
         return show_here(args) if args.dry_run else evaluate_locally(args.measured)
     # Other nodes may not see the home folder of this one, but they see the run's.
     shared = run.cache.resolve() if args.measured.cache == CACHE else args.measured.cache
     measured = with_checkpoint_name(replace(args.measured, cache=shared))
     parts = plan_evaluation(measured, "leave").parts
-    request = fitted(run, args.wanted, f"{run.path.resolve().name}-evaluate", parts).request
+    request = fit_job(run, args.resources, f"{run.path.resolve().name}-evaluate", parts).request
     folder = run.logs.resolve() / f"evaluation-{uuid4().hex[:8]}"
     code = folder / "code"
     # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
@@ -64,5 +64,5 @@ def show_here(args: Evaluate) -> int:
     """Check everything, and say what would be measured on this machine."""
     plan = plan_evaluation(with_checkpoint_name(args.measured), "leave")
     metrics = ", ".join(metric.name for metric in plan.metrics)
-    print(f"{instead_of_slurm(args.wanted)}: {metrics} of {plan.fake.source.name}, {plan.count:,} pictures")
+    print(f"{describe_this_machine(args.resources)}: {metrics} of {plan.fake.source.name}, {plan.count:,} pictures")
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.cli import site_profile
 from shards.dataset.index import DataError, Index
 from trainer.core.fields import Refused
-from trainer.runs.config_loading import PROJECT_FILE
+from trainer.runs.config_defaults import PROJECT_FILE
 
 TEMPLATE = """\
 # Defaults of this project. Any setting of `python -m launcher submit --help` may stand here;

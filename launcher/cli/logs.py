@@ -14,7 +14,7 @@ import tyro
 from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
-from launcher.jobs.log_files import StartLog, open_log
+from launcher.jobs.log_files import AttemptLog, open_log
 from launcher.jobs.runs import Queue
 from launcher.status.facts import RunState, look
 from launcher.status.states import judge
@@ -27,7 +27,7 @@ LOOK_S = 3.0  # so often Slurm is asked whether the run has ended, while nothing
 
 @dataclass(frozen=True)
 class Logs:
-    """Show what the processes of a job say: of its newest start, merged by time, in UTC."""
+    """Show what the processes of a job say: of its newest attempt, merged by time, in UTC."""
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -36,14 +36,14 @@ class Logs:
     rank: int | None = None
     """Only this process."""
     restart: int | None = None
-    """This start, counted from 0 as `launcher status RUN` does; default: the newest."""
+    """This attempt, counted from 0 as `launcher status RUN` does; default: the newest."""
 
 
 def run_logs(args: Logs) -> int:
     """Carry out `logs`.
 
     Raises:
-        Refused: there is no such run, start or rank, or it has no logs of its own.
+        Refused: there is no such run, attempt or rank, or it has no logs of its own.
     """
     run = runs.existing(args.run)
     check(run, args)
@@ -60,24 +60,24 @@ def check(run: RunFolder, args: Logs) -> None:
     Raises:
         Refused: saying what is.
     """
-    known = runs.starts(run)
+    known = runs.attempts_of(run)
     if not known and runs.record(run) is None:
         raise Refused(
             f"{run.path} has no logs: it was trained by hand or on one machine, and what it said went to the terminal; "
             f"its story is in {run.events}, its figures in {run.metrics}"
         )
     if args.restart is not None and not 0 <= args.restart < len(known):
-        raise Refused(f"--restart {args.restart}: {run.path} has {len(known)} starts, counted from 0")
+        raise Refused(f"--restart {args.restart}: {run.path} has {len(known)} attempts, counted from 0")
     if args.rank is not None and known and not args.follow:
         spoken = open_log(run, known, -1 if args.restart is None else args.restart, None).ranks()
         if args.rank not in spoken:
             have = f"ranks {spoken[0]} to {spoken[-1]} have" if spoken else "no rank has"
-            raise Refused(f"--rank {args.rank} has said nothing in this start: {have} a log")
+            raise Refused(f"--rank {args.rank} has said nothing in this attempt: {have} a log")
 
 
 def show(run: RunFolder, args: Logs) -> None:
-    """Print one start."""
-    known = runs.starts(run)
+    """Print one attempt."""
+    known = runs.attempts_of(run)
     if not known:
         state, reason = judge(look(run, Queue()))
         return say(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
@@ -89,11 +89,11 @@ def show(run: RunFolder, args: Logs) -> None:
 
 
 def follow(run: RunFolder, args: Logs) -> None:
-    """Print one start after the other as they grow, until the run has ended."""
-    number = max(0, len(runs.starts(run)) - 1) if args.restart is None else args.restart
+    """Print one attempt after the other as they grow, until the run has ended."""
+    number = max(0, len(runs.attempts_of(run)) - 1) if args.restart is None else args.restart
     log, told, looked, over = None, False, 0.0, False
     while not reader_gone():
-        known = runs.starts(run)
+        known = runs.attempts_of(run)
         if log is None and number < len(known):
             announce(known, number)
             log, told = open_log(run, known, number, args.rank), False
@@ -116,12 +116,12 @@ def follow(run: RunFolder, args: Logs) -> None:
             state, reason = judge(look(run, Queue()))
             over = not state.live and state is not RunState.UNKNOWN  # read once more what was said by then
             if log is None and not looked and not over:
-                say(f"waiting for a start: {state}{f', {reason}' if reason else ''}")
+                say(f"waiting for an attempt: {state}{f', {reason}' if reason else ''}")
             looked = time.monotonic()
         time.sleep(POLL_S)
 
 
-def write(log: StartLog, rest: bool = False) -> bool:
+def write(log: AttemptLog, rest: bool = False) -> bool:
     """Print what was added; False: nothing."""
     lines = log.read(rest)
     sys.stdout.writelines(f"{line.text}\n" for line in lines)
@@ -130,13 +130,13 @@ def write(log: StartLog, rest: bool = False) -> bool:
 
 
 def announce(known: Sequence[Attempt], number: int) -> None:
-    """Say which start is shown."""
+    """Say which attempt is shown."""
     attempt = known[number]
-    say(f"start {number} of {len(known)}: job {attempt.job} on {', '.join(attempt.nodes)}, {attempt.began[:19]}Z")
+    say(f"attempt {number} of {len(known)}: job {attempt.job} on {', '.join(attempt.nodes)}, {attempt.began[:19]}Z")
 
 
 def farewell(attempt: Attempt) -> None:
-    """Say how a start has ended."""
+    """Say how an attempt has ended."""
     detail = f": {attempt.detail}" if attempt.detail else ""
     say(f"ended: {attempt.cause}{detail}" if attempt.cause else "ended without a last word")
 

@@ -18,7 +18,7 @@ from launcher.status.states import judge
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.migration import load
-from trainer.runs.lease import Lease, living
+from trainer.runs.lease import Lease, Owner, living
 from trainer.runs.run_folder import RunFolder
 
 
@@ -105,7 +105,7 @@ def refuse_live(run: RunFolder) -> str:
     facts = look(run, queue)
     state, _ = judge(facts)
     trained = facts.holder if facts.holder and facts.trains else None
-    if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.startswith("Slurm job")):
+    if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.is_slurm_job):
         raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
     if facts.record and runs.live(facts.job):
         raise Refused(
@@ -124,7 +124,7 @@ def remove_alone(run: RunFolder) -> list[OSError]:
         Refused: somebody trains in it.
     """
     try:
-        held = Lease(run, "python -m launcher rm", 0, lambda _: None)
+        held = Lease(run, Owner("python -m launcher rm"), 0, lambda _: None)
     except Refused as error:
         if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None

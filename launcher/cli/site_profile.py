@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.jobs import checks
-from launcher.jobs.submission import time_limit
+from launcher.jobs.preparation import time_limit
 from slurm import control
 from slurm import profile as profiles
 from slurm.client import run_slurm
@@ -58,7 +58,7 @@ def write(path: Path) -> None:
 
 def text(path: Path, known: Sequence[Partition], account: str) -> str:
     """Return a profile of the default partition: each setting with its meaning, and what the cluster says of it."""
-    where = checks.partition("", known)
+    where = checks.choose_partition("", known)
     values: dict[str, Any] = {"partition": where.name, "time": slurm_time(time_limit(None, "", where))}
     values |= {"account": account} if account else {}
     values |= {"gpus_per_node": where.gpus_per_node} if where.gpus_per_node else {}

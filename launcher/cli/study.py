@@ -12,21 +12,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.submit import on_nodes
-from launcher.jobs.resource_request import ResourceRequest, instead_of_slurm, use_slurm
-from launcher.jobs.submission import PreparedJob
+from launcher.cli.training_plan import describe_job
+from launcher.jobs.preparation import PreparedJob
+from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, use_slurm
 from launcher.study import array
 from launcher.study.folder import HOME, StudyFolder
 from launcher.study.local_runner import LocalRunner
 from launcher.study.plan import StudyPlan, StudyTask
-from launcher.study.prepare import begin, from_anywhere, with_settings
+from launcher.study.prepare import prepare_study, resolve_tasks, with_absolute_paths
 from launcher.study.publish import report
-from launcher.study.run_progress import Standing, stages, upcoming
-from launcher.study.settings import StudySettings, read
+from launcher.study.run_progress import TaskProgress, stages, upcoming
+from launcher.study.settings import StudySettings, read_settings
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
-from trainer.runs.config_loading import read_project_file
+from trainer.runs.config_defaults import read_project_file
 
 WIDTH = 1000  # where there is no terminal
 
@@ -53,7 +53,7 @@ class Study:
     """Only tell how far each run is."""
     report: bool = False
     """Only write results and page, from what there is."""
-    wanted: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
+    resources: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
 
 
 def run_study(args: Study) -> int:
@@ -62,26 +62,28 @@ def run_study(args: Study) -> int:
     Raises:
         Refused: something is wrong; nothing was started.
     """
-    asked, folder, toml = what(args)
+    asked, folder, toml = read_study(args)
     if args.status or args.report:
         plan = StudyPlan.open(folder)
         if args.status:
-            show([one for stage in stages(plan) for one in stage])
+            show_progress([one for stage in stages(plan) for one in stage])
         else:
-            screen().print(report(plan))
+            wide_console().print(report(plan))
         return 0
-    on_slurm = use_slurm(args.wanted)
+    on_slurm = use_slurm(args.resources)
     if on_slurm and args.processes:
         raise Refused("--processes is of runs on this machine, as with --cluster local: on Slurm, the nodes decide")
-    wanted = args.wanted if args.wanted.nodes != ResourceRequest.nodes else replace(args.wanted, nodes=asked.nodes)
+    resources = args.resources
+    if resources.nodes == ResourceRequest.nodes:  # the command line says nothing
+        resources = replace(resources, nodes=asked.nodes)
     if args.study.is_dir() and folder.plan.exists():  # it goes on as it was begun, wherever the user stands now
         known = StudyPlan.open(folder)
-        home, project, profile = known.home, known.project, known.wanted.profile
+        home, project, profile = known.home, known.project, known.resources.profile
     else:
         home, project = Path.cwd(), read_project_file()
         profile = project.get("profile")
-    wanted = from_anywhere(wanted, Path.cwd(), profile)
-    plan = begin(asked, folder, wanted, args.processes, home, project)
+    resources = with_absolute_paths(resources, Path.cwd(), profile)
+    plan = prepare_study(asked, folder, resources, args.processes, home, project)
     if args.dry_run:
         go_on(plan, args, on_slurm)
         return 0
@@ -94,19 +96,17 @@ def run_study(args: Study) -> int:
 def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     """Show what is to be trained now, and unless it is a dry run, queue it or train it here."""
     stage, todo = upcoming(plan, args.retry)
-    job = array.prepare(plan, with_settings(plan, todo, gpus=False)) if on_slurm and todo else None
-    show_plan(plan, todo, job, args)
+    prepared = array.prepare_array(plan, todo) if on_slurm and todo else None
+    show_plan(plan, todo, prepared.job if prepared else None, args)
     if args.dry_run:
-        if job:
-            folder = plan.folder
-            print(f"\n{array.executor(plan, job.request, folder.code(1), folder.tasks(1), len(todo)).text()}")
+        if prepared:
+            print(f"\n{array.array_script(prepared)}")
         return 0
     if not on_slurm:
         return train_here(plan, args.retry)
-    if job:
-        array.claim(plan, stage)
-        tasks = with_settings(plan, todo, gpus=job.request.gpus_per_node > 0)
-        print(f"submitted array {array.submit(plan, tasks, job)} of {len(todo)} runs")
+    if prepared:
+        array.claim_stage(plan, stage)
+        print(f"submitted array {array.submit_array(prepared)} of {len(todo)} runs")
     report(plan)
     return 0
 
@@ -125,7 +125,7 @@ def with_known_seeds(asked: StudySettings, folder: StudyFolder) -> StudySettings
     return replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *known.seeds))))
 
 
-def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
+def read_study(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
     """Return what is asked for, where it will lie, and the file that says so.
 
     Raises:
@@ -136,7 +136,9 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
             raise Refused(f"--{name.replace('_', '-')} must be positive, but is {value}")
     toml = args.study / "study.toml" if args.study.is_dir() else args.study
     begun = StudyFolder(args.study)
-    asked = read(toml, StudyPlan.open(begun).settings.name if begun.plan.exists() else None, args.study.is_dir())
+    asked = read_settings(
+        toml, StudyPlan.open(begun).settings.name if begun.plan.exists() else None, args.study.is_dir()
+    )
     if args.study.is_dir() and args.out is None:
         folder = StudyFolder(args.study)
     else:
@@ -149,15 +151,15 @@ def what(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
 
 def train_here(plan: StudyPlan, retry: bool) -> int:
     """Train and measure stage after stage on this machine; results and page are written after each."""
-    here = LocalRunner(plan, plan.settings.at_once or 1)
+    runner = LocalRunner(plan, plan.settings.at_once or 1)
     tried: set[StudyTask] = set()
     while todo := upcoming(plan, retry, tried)[1]:
         tried |= {*todo}
-        if not here(with_settings(plan, todo, gpus=False)):
+        if not runner.train_and_measure(resolve_tasks(plan, todo)):
             print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")
             return Outcome.INTERRUPTED
         report(plan)
-    screen().print(report(plan))
+    wide_console().print(report(plan))
     return 0
 
 
@@ -177,15 +179,15 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
             f"{total:.3g}" if total else "",
             f"{speed:.0f}" if speed else "",
         )
-    where = on_nodes(job) + " for each run" if job else instead_of_slurm(args.wanted)
+    where = describe_job(job) + " for each run" if job else describe_this_machine(args.resources)
     begun = sum(task.run.config.exists() for task in todo)
-    console = screen()
+    console = wide_console()
     console.print(table)
     watch = command("launcher", "study", plan.folder.path, "--status")
     rows = {
         "budget": f"{settings.budget.kind} = {settings.budget.amount:g} for each run",
         "runs": f"{len(plan.costs)} arms × {len(settings.seeds)} seeds; {len(todo)} now, {begun} of them begun before",
-        "halving": halving(plan) if settings.halving else "",
+        "halving": describe_halving(plan) if settings.halving else "",
         "decides": f"{settings.evaluation.metric}, {settings.evaluation.num_samples:,} pictures",
         "where": where,
         "folder": str(plan.folder.path),
@@ -198,7 +200,7 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
             console.print(text, markup=False, soft_wrap=True)
 
 
-def halving(plan: StudyPlan) -> str:
+def describe_halving(plan: StudyPlan) -> str:
     """Say how arms are left behind."""
     settings = plan.settings
     assert settings.halving
@@ -209,16 +211,16 @@ def halving(plan: StudyPlan) -> str:
     )
 
 
-def show(standings: Sequence[Standing]) -> None:
+def show_progress(runs: Sequence[TaskProgress]) -> None:
     """Print how far each run is."""
     table = Table("run", "state", "images", "of", "why", box=None)
-    for one in standings:
+    for one in runs:
         task = one.task
         table.add_row(*map(Text, (task.name, one.status, f"{one.images:,}", f"{task.images:,}", one.reason)))
-    screen().print(table)
+    wide_console().print(table)
 
 
-def screen() -> Console:
+def wide_console() -> Console:
     """Return where to print: what is not a terminal is wide, so that nothing is cut."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)

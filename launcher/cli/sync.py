@@ -11,6 +11,7 @@ import tyro
 
 from trainer.config.wandb_environment import has_key, server_url
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_run import WandbRun
@@ -87,7 +88,7 @@ def confirm(mirror: Uploader, number: int) -> int:
 
 def outcome(run: RunFolder) -> str | None:
     """How the last attempt ended; None while it goes on, or if it was killed. An interrupted run is resumed."""
-    last = [event for event in journal.rows(run.events) if event["kind"] in ("start", "end")][-1:]
+    last = [event for event in journal.rows(run.events) if event["kind"] in (EventKind.START, EventKind.END)][-1:]
     return last[0].get("outcome") if last else None
 
 

@@ -12,6 +12,7 @@ from launcher.jobs.attempts import OWN_FAULTS, Attempt, Cause, seconds
 from trainer.config.config import Config
 from trainer.runs import checkpoint, journal
 from trainer.runs.config_loading import read_config
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 RECENT = 100
@@ -55,10 +56,10 @@ def read(run: RunFolder) -> RunFacts:
     config = read_config(run)
     speeds = [float(row["images_per_s"]) for row in journal.rows(run.system) if "images_per_s" in row][-RECENT:]
     events = list(journal.rows(run.events))
-    saves = [row for row in events if row.get("kind") == "checkpoint"][-RECENT:]
-    environments = [row for row in events if row.get("kind") == "environment"]
+    saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
+    environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
     record = runs.record(run)
-    sister_starts = [(folder, runs.starts(folder)) for folder in sisters(run)]
+    sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sisters(run)]
     checkpoints = checkpoint.find(run.checkpoints)
     return RunFacts(
         config=config,
@@ -70,8 +71,8 @@ def read(run: RunFolder) -> RunFacts:
         exchanged_mb=exchanged_mb(config),
         environment=dict(environments[-1]) if environments else {},
         warn_s=record.warn_s if record else None,
-        failures=sum(failed(start) for _, starts in sister_starts for start in starts),
-        watched_s=sum(trained_s(folder, starts) for folder, starts in sister_starts),
+        failures=sum(failed(attempt) for _, attempts in sister_attempts for attempt in attempts),
+        watched_s=sum(trained_s(folder, attempts) for folder, attempts in sister_attempts),
     )
 
 
@@ -80,17 +81,17 @@ def sisters(run: RunFolder) -> list[RunFolder]:
     return [RunFolder(Path(path).parent) for path in sorted(run.path.resolve().parent.glob("*/attempts.jsonl"))]
 
 
-def failed(start: Attempt) -> bool:
-    """Tell whether a start was lost; one that brought nothing, by its own fault, says nothing of the cluster."""
-    crash_loop = start.cause in OWN_FAULTS and start.saved <= start.images_seen
-    return start.cause in LOSSES and not crash_loop
+def failed(attempt: Attempt) -> bool:
+    """Tell whether an attempt was lost; one that brought nothing, by its own fault, says nothing of the cluster."""
+    crash_loop = attempt.cause in OWN_FAULTS and attempt.saved <= attempt.images_seen
+    return attempt.cause in LOSSES and not crash_loop
 
 
-def trained_s(run: RunFolder, starts: Sequence[Attempt]) -> float:
+def trained_s(run: RunFolder, attempts: Sequence[Attempt]) -> float:
     """Return how long a run has trained, as far as is known: one that goes on, until its newest row."""
-    trained = sum(seconds(start.ended) - seconds(start.began) for start in starts if start.ended)
-    if starts and not starts[-1].ended and run.system.exists():
-        trained += max(0.0, run.system.stat().st_mtime - seconds(starts[-1].began))
+    trained = sum(seconds(attempt.ended) - seconds(attempt.began) for attempt in attempts if attempt.ended)
+    if attempts and not attempts[-1].ended and run.system.exists():
+        trained += max(0.0, run.system.stat().st_mtime - seconds(attempts[-1].began))
     return trained
 
 

@@ -1,4 +1,4 @@
-"""What Slurm has made of a plan: what it has taken against what was asked, what a start has against what it needs.
+"""What Slurm has made of a plan: what it has taken against what was asked, what an attempt has against what it needs.
 
 A plugin of the site, a default or a variable may change a job between the plan and the queue. A job with fewer nodes or
 processes than planned would train all the same, slowly, and nobody would know.
@@ -31,13 +31,13 @@ def other_terms(partition: str, time_min: int, taken: SlurmJob) -> Iterator[str]
         yield f"Slurm has put the job into partition {taken.partition} in place of {partition}"
     if taken.partition and taken.time_min != time_min:
         limit = f"{taken.time_min} minutes" if taken.time_min else "no limit"
-        yield f"Slurm has given each start {limit} in place of {time_min} minutes"
+        yield f"Slurm has given each attempt {limit} in place of {time_min} minutes"
     if not taken.requeues:
         yield "Slurm will not start the job again: after an interruption, resume it"
 
 
 def other_world(place: TaskInfo, nodes: int, record: JobRecord) -> str | None:
-    """Say that a start has another number of processes than its job asked for; None: it has that number.
+    """Say that an attempt has another number of processes than its job asked for; None: it has that number.
 
     Args:
         place: of this task.
@@ -48,7 +48,7 @@ def other_world(place: TaskInfo, nodes: int, record: JobRecord) -> str | None:
     if least <= nodes <= most and place.size == wanted:
         return None
     return (
-        f"the job asked for {record.nodes} nodes with {record.tasks_per_node} processes each, and this start has "
+        f"the job asked for {record.nodes} nodes with {record.tasks_per_node} processes each, and this attempt has "
         f"{nodes} nodes and {place.size} processes: the job sets options of Slurm itself (SLURM_NTASKS, say): look "
         "into `setup`, `environment` and `srun` of the site profile, and the site's own prolog, and resume"
     )

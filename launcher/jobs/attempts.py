@@ -1,7 +1,7 @@
-"""The starts of a run's job on a cluster: what each began with, how it ended and why, and whether it goes on.
+"""The attempts of a run's job on a cluster: what each began with, how it ended and why, and whether it goes on.
 
-`attempts.jsonl` has two rows for each start: one when it begins, one when its end is known. The batch script of the job
-writes both; the second one is missing when the batch script itself was killed, and then the next start writes it.
+`attempts.jsonl` has two rows for each attempt: one when it begins, one when its end is known. The job's batch script
+writes both; the second one is missing when the batch script itself was killed, and then the next attempt writes it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from trainer.runs import journal
 from trainer.runs.journal import Journal, now
 from trainer.runs.run_folder import RunFolder
 
-NO_PROGRESS = 3  # so many starts in a row that brought nothing, by their own fault, end the run
+NO_PROGRESS = 3  # so many attempts in a row that brought nothing, by their own fault, end the run
 NODE_FAILURES = 2  # a node that failed so often is left out
 
 
 class Cause(StrEnum):
-    """Why a start of the job ended."""
+    """Why an attempt of the job ended."""
 
     FINISHED = "finished"
     CANCELLED = "cancelled"
@@ -43,7 +43,7 @@ FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED)
 
 
 class Decision(StrEnum):
-    """What follows the end of a start."""
+    """What follows the end of an attempt."""
 
     END = "end"
     """The run is over, or waits for its user."""
@@ -76,12 +76,12 @@ class Attempt:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Name this start."""
+        """Name this attempt."""
         return self.job, self.restart
 
 
 def read(run: RunFolder) -> list[Attempt]:
-    """Return the starts so far, in order; the last row of each wins."""
+    """Return the attempts so far, in order; the last row of each wins."""
     found: dict[tuple[int, int], Attempt] = {}
     for row in journal.rows(run.attempts):
         row = row | {"nodes": tuple(row["nodes"]), "failed_nodes": tuple(row["failed_nodes"])}
@@ -95,7 +95,7 @@ def read(run: RunFolder) -> list[Attempt]:
 
 
 def write(run: RunFolder, attempt: Attempt) -> None:
-    """Record what is known of a start, durably."""
+    """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
     journal.append(numbered(asdict(attempt)))
     journal.sync()
@@ -109,7 +109,7 @@ def durable_images(run: RunFolder) -> int:
 
 
 def no_progress_count(attempts: Sequence[Attempt]) -> int:
-    """Count the job's last starts in a row that ended by their own fault and brought no new durable checkpoint."""
+    """Count the job's last attempts in a row that ended by their own fault and brought no new durable checkpoint."""
     count = 0
     for attempt in reversed(attempts):
         another_job = attempt.job != attempts[-1].job  # whoever resumes a run that was stopped wants to try again
@@ -120,7 +120,7 @@ def no_progress_count(attempts: Sequence[Attempt]) -> int:
 
 
 def decide(attempts: Sequence[Attempt]) -> Decision:
-    """Say what follows the end of the last start."""
+    """Say what follows the end of the last attempt."""
     if attempts[-1].cause in FINAL:
         return Decision.END
     return Decision.STOP if no_progress_count(attempts) >= NO_PROGRESS else Decision.GO_ON
@@ -143,5 +143,5 @@ def seconds(moment: str) -> float:
 
 
 def close(attempt: Attempt, cause: Cause, detail: str, saved: int, failed_nodes: Sequence[str] = ()) -> Attempt:
-    """Return a start whose end is known."""
+    """Return an attempt whose end is known."""
     return replace(attempt, ended=now(), cause=cause, detail=detail, saved=saved, failed_nodes=tuple(failed_nodes))

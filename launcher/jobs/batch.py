@@ -1,8 +1,8 @@
 """What the batch script runs on the first node: `python -m launcher.jobs.batch begin RUN`, and `… ended RUN CODE`.
 
-`begin` records the start, and serves the store where the ranks meet, on a port that it holds before anybody is told of
-it; it ends with its standard input. `ended` finds out why the start has ended, and has the job started again, or not.
-Neither waits for torch: what happens here is time in which nobody trains.
+`begin` records the attempt, and serves the store where the ranks meet, on a port that it holds before anybody is told
+of it; it ends with its standard input. `ended` finds out why the attempt has ended, and has the job started again, or
+not. Neither waits for torch: what happens here is time in which nobody trains.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK, explain_silence
-from launcher.jobs.exit_handler import can_do_without, ended, record, retry_until_answer, start_again, this_start
+from launcher.jobs.exit_handler import can_do_without, ended, record, retry_until_answer, start_again, this_attempt
 from launcher.jobs.job_record import JobRecord, find
 from slurm import control, job_environment
 from trainer.runs.run_folder import RunFolder
@@ -30,16 +30,16 @@ KILLED = 128 + signal.SIGKILL
 
 
 def begin(run: RunFolder) -> int:
-    """Record this start, then serve the store where its ranks meet; print where that is."""
+    """Record this attempt, then serve the store where its ranks meet; print where that is."""
     known = close_silent(run)
     submitted = adopt(run)
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
-        record(run, replace(attempts.close(this_start(run), Cause.CANCELLED, "", 0), decision=Decision.END))
+        record(run, replace(attempts.close(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END))
         return 1
     if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
         return 1
-    print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the start before
-    mine = this_start(run)
+    print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the attempt before
+    mine = this_attempt(run)
     bad = sorted({*attempts.bad_nodes([*known, mine])} & {*mine.nodes})
     if bad and known[-1].cause is not Cause.NODES_EXCLUDED and can_do_without(run, bad):
         closed = attempts.close(mine, Cause.NODES_EXCLUDED, ", ".join(bad), mine.images_seen)
@@ -66,7 +66,7 @@ def adopt(run: RunFolder) -> JobRecord | None:
 
 
 def close_silent(run: RunFolder) -> list[Attempt]:
-    """Close the starts that have ended without a word, and return all starts before this one."""
+    """Close the attempts that have ended without a word, and return all attempts before this one."""
     known = attempts.read(run)
     for number, before in enumerate(known):
         if before.ended is None and gone(before):
@@ -77,7 +77,7 @@ def close_silent(run: RunFolder) -> list[Attempt]:
 
 
 def gone(before: Attempt) -> bool:
-    """Tell whether a start without an end is over: this job's own is, another job's if Slurm does not run it."""
+    """Tell whether an attempt without an end is over: this job's own is, another job's if Slurm does not run it."""
     if before.job == job_environment.job_id():
         return True
     other = retry_until_answer(partial(control.job, before.job))

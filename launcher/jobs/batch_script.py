@@ -100,7 +100,7 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
                 control.cancel(number)
                 raise Refused(f"{problem}, and is cancelled: a plugin of the site does that, or a default; see: sinfo")
         except control.SlurmError:
-            return  # it is away for a moment, and each start looks at its nodes itself
+            return  # it is away for a moment, and each attempt looks at its nodes itself
         for difference in other_terms(self.request.profile.partition, self.request.time_min, taken):
             print(f"note: {difference}", file=sys.stderr)
 
@@ -181,12 +181,12 @@ def binds(profile: Profile) -> list[str]:
 
 
 def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
-    """Return the lines of shell around srun: bash waits out signals, `begin` opens the start, `ended` closes it."""
+    """Return the lines of shell around srun: bash waits out signals, `begin` opens the attempt, `ended` closes it."""
     return [*surroundings(code, profile), *guard(shlex.quote(str(run)))]
 
 
 def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
-    """Return the lines that guard a start of the run that the word `run` names in shell.
+    """Return the lines that guard an attempt of the run that the word `run` names in shell.
 
     Args:
         srun: the function that takes the place of srun, and is patient with it.
@@ -194,16 +194,16 @@ def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
     """
     batch = shlex.join([sys.executable, "-m", "launcher.jobs.batch"])
     return [
-        "# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.",
-        "trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM",
+        "# The ranks answer what ends an attempt; bash waits for them, and passes SIGTERM on to `begin` alone.",
+        "trap 'kill -TERM ${RENDEZVOUS_PID:-} 2>/dev/null' TERM",
         "trap : USR1 USR2 CONT",
         f'{srun}() {{ command srun "$@" & local ranks=$! code',
         "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
-        'ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-',
+        'ended() { code=$?; [ -n "${RENDEZVOUS[1]:-}" ] && exec {RENDEZVOUS[1]}>&-',
         f"  {batch} ended {run} $code; {at_end}; }}",
         "trap ended EXIT",
-        f"coproc MEETING {{ exec {batch} begin {run}; }}",
-        'read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1',
+        f"coproc RENDEZVOUS {{ exec {batch} begin {run}; }}",
+        'read -r MASTER_ADDR MASTER_PORT <&"${RENDEZVOUS[0]}" || exit 1',
         "export MASTER_ADDR MASTER_PORT",
     ]
 

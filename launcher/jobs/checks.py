@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.jobs import runs
+from command_line.suggestion import did_you_mean
+from launcher.jobs import job_record, runs
 from launcher.jobs.file_systems import file_system, here, is_local
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import node_range
+from slurm.control import SlurmError
 from slurm.profile import Profile
 from slurm.records import Node, Partition
 from trainer.config.config import Config
@@ -44,7 +45,7 @@ def minutes(time: str, where: str = "--time") -> int:
     return total
 
 
-def partition(name: str, known: Sequence[Partition]) -> Partition:
+def choose_partition(name: str, known: Sequence[Partition]) -> Partition:
     """Return the partition of a name, or the default one.
 
     Raises:
@@ -54,43 +55,43 @@ def partition(name: str, known: Sequence[Partition]) -> Partition:
         raise Refused("the cluster has no partition that you may use; see: sinfo")
     found = [p for p in known if p.name == name] if name else [p for p in known if p.default] or list(known[:1])
     if not found:
-        near = difflib.get_close_matches(name, [p.name for p in known], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(p.name for p in known)}"
+        names = [p.name for p in known]
+        hint = did_you_mean(name, names, f"there are {', '.join(names)}")
         raise Refused(f"there is no partition {name!r}; {hint}")
     if found[0].state != "UP":
         raise Refused(f"partition {found[0].name} is {found[0].state}: it takes no jobs now; see: sinfo")
     return found[0]
 
 
-def fits(nodes: str, time_min: int, gpus: int, where: Partition) -> None:
+def fits_partition(nodes: str, time_min: int, gpus: int, partition: Partition) -> None:
     """Refuse what a partition can never give.
 
     Raises:
         Refused: too many nodes or GPUs, or too long.
     """
     _, most = node_range(nodes)
-    if most > where.total_nodes:
-        raise Refused(f"--nodes {nodes}: partition {where.name} has {where.total_nodes} nodes")
-    if where.max_nodes is not None and most > where.max_nodes:
-        raise Refused(f"--nodes {nodes}: a job in partition {where.name} gets at most {where.max_nodes}")
-    if where.max_time_min is not None and time_min > where.max_time_min:
+    if most > partition.total_nodes:
+        raise Refused(f"--nodes {nodes}: partition {partition.name} has {partition.total_nodes} nodes")
+    if partition.max_nodes is not None and most > partition.max_nodes:
+        raise Refused(f"--nodes {nodes}: a job in partition {partition.name} gets at most {partition.max_nodes}")
+    if partition.max_time_min is not None and time_min > partition.max_time_min:
         raise Refused(
-            f"--time {time_min} minutes: partition {where.name} gives at most {where.max_time_min}; a run goes on over "
-            "as many starts as it needs, so ask for less"
+            f"--time {time_min} minutes: partition {partition.name} gives at most {partition.max_time_min}; a run goes "
+            "on over as many attempts as it needs, so ask for less"
         )
     if gpus < 0:
         raise Refused(f"--gpus-per-node must not be negative, but is {gpus}")
-    if gpus > where.gpus_per_node:
-        have = f"have {where.gpus_per_node}" if where.gpus_per_node else "have none"
-        raise Refused(f"--gpus-per-node {gpus}: the nodes of partition {where.name} {have}")
+    if gpus > partition.gpus_per_node:
+        have = f"have {partition.gpus_per_node}" if partition.gpus_per_node else "have none"
+        raise Refused(f"--gpus-per-node {gpus}: the nodes of partition {partition.name} {have}")
 
 
-def warning_time(profile: Profile, time_min: int) -> Profile:
+def limit_warning_time(profile: Profile, time_min: int) -> Profile:
     """Return the profile with a warning that leaves at least half of a short time limit for training."""
     return replace(profile, warn_s=min(profile.warn_s, time_min * 30))
 
 
-def folder(run: RunFolder, nodes: Sequence[Node]) -> None:
+def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
     """Refuse a run folder that cannot be written, or that other nodes cannot see.
 
     Raises:
@@ -109,7 +110,7 @@ def folder(run: RunFolder, nodes: Sequence[Node]) -> None:
         )
 
 
-def mounted(run: RunFolder, site: Profile) -> None:
+def container_mounts(run: RunFolder, site: Profile) -> None:
     """Refuse a run folder that the container of the ranks does not see.
 
     Raises:
@@ -120,7 +121,7 @@ def mounted(run: RunFolder, site: Profile) -> None:
         raise Refused(f"the run folder {path} is in none of the container's mounts: add it to `mounts` in the profile")
 
 
-def key(config: Config) -> None:
+def wandb_key(config: Config) -> None:
     """Refuse to mirror to W&B online without a key.
 
     Raises:
@@ -133,15 +134,20 @@ def key(config: Config) -> None:
         )
 
 
-def no_live_job(run: RunFolder, record: JobRecord) -> None:
-    """Refuse a run whose job waits or runs.
+def refuse_live_job(run: RunFolder) -> JobRecord | None:
+    """Refuse a run whose job waits or runs; return what was submitted for it before.
 
     Raises:
-        Refused: naming the job.
+        Refused: naming the job; or Slurm cannot be asked.
     """
-    found = runs.job_of(record)
-    if found and runs.live(found):
+    record = job_record.find(run)
+    try:
+        job = runs.job_of(record) if record else None
+    except SlurmError as error:
+        raise Refused(str(error)) from error
+    if record and job and runs.live(job):
         raise Refused(
-            f"{run.path} has job {record.job} already, which is {found.state.lower()}: watch it with "
+            f"{run.path} has job {record.job} already, which is {job.state.lower()}: watch it with "
             f"`{command('launcher', 'status', run.path)}`, or end it with `{command('launcher', 'cancel', run.path)}`"
         )
+    return record

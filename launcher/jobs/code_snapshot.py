@@ -1,4 +1,4 @@
-"""A copy of the code that a job runs, so that what is edited later does not leak into its next start."""
+"""A copy of the code that a job runs, so that what is edited later does not leak into its next attempt."""
 
 from __future__ import annotations
 

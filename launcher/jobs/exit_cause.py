@@ -1,4 +1,4 @@
-"""Why a start of the job has ended, from what the ranks, srun and Slurm have left behind."""
+"""Why an attempt of the job has ended, from what the ranks, srun and Slurm have left behind."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from launcher.jobs.job_record import find
 from slurm import control
 from slurm.records import Node, SlurmJob
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than asked
@@ -28,7 +29,7 @@ DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 
 def explain(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -> Attempt:
-    """Close a start whose ranks have ended with `code`, the greatest of theirs."""
+    """Close an attempt whose ranks have ended with `code`, the greatest of theirs."""
     events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = why(run, attempt, code, now, events)
     return close(attempt, cause, detail, durable_images(run), nodes)
@@ -38,10 +39,10 @@ def why(
     run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause, what else is known, and the nodes to blame."""
-    ends = [row for row in events if row["kind"] == "end"]
+    ends = [row for row in events if row["kind"] == EventKind.END]
     outcome, received = (ends[-1]["outcome"], ends[-1]["signal"]) if ends else (None, None)
-    wish = EvaluationTarget.of(run)
-    if outcome == "finished" and not (wish and wish.due(run)):  # said when all was durable, whatever came then
+    target = EvaluationTarget.of(run)
+    if outcome == "finished" and not (target and target.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
     record = find(run)
     if record and record.cancelled:
@@ -54,7 +55,7 @@ def why(
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
     if ends and ends[-1].get("diverged"):
         return Cause.DIVERGED, ends[-1]["problem"], []
-    refusals = [row["problem"] for row in events if row["kind"] == "refused"]
+    refusals = [row["problem"] for row in events if row["kind"] == EventKind.REFUSED]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"
         return Cause.REFUSED, refusals[0] if refusals else unsaid, []
@@ -74,7 +75,7 @@ def why_broken(
     """Return the cause of an end that nobody wanted."""
     if silent := not_answering(attempt.nodes):
         return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
-    if stalls := [row for row in events if row["kind"] == "stalled"]:
+    if stalls := [row for row in events if row["kind"] == EventKind.STALLED]:
         return Cause.STALLED, stalls[0]["problem"], stalls[0]["places"]
     node, detail = first_death(run, attempt.job)
     return Cause.CRASHED, detail or describe(code), [node] if node else []
@@ -90,7 +91,7 @@ def why_requeued(run: RunFolder, attempt: Attempt, now: SlurmJob, saved: str) ->
 
 
 def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
-    """Close a start whose batch script did not live to say how it ended: Slurm has killed it, or its node is gone."""
+    """Close an attempt whose batch script could not say how it ended: Slurm has killed it, or its node is gone."""
     now = control.job(silent.job)
     if now is None:
         return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
@@ -102,12 +103,12 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
 
 
 def preempted(now: SlurmJob, attempt: Attempt) -> bool:
-    """Tell whether a job of higher priority took the nodes in this start."""
+    """Tell whether a job of higher priority took the nodes in this attempt."""
     return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
 
 
 def failed_since(attempt: Attempt) -> list[str]:
-    """Return the nodes of a start that are down, or have started anew since it began."""
+    """Return the nodes of an attempt that are down, or have started anew since it began."""
     try:
         nodes = [node for node in control.nodes() if node.name in attempt.nodes]
     except control.SlurmError:
@@ -140,7 +141,7 @@ def answers(node: Node) -> bool:
 
 
 def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
-    """Return node and words of srun about the first rank that died in the newest start, or else why srun failed."""
+    """Return node and words of srun about the first rank that died in the newest attempt, or else why srun failed."""
     said = newest_words(run, job)
     if death := DEATH.search(said):
         return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
@@ -149,13 +150,13 @@ def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
 
 
 def verdict(run: RunFolder, job: int) -> str:
-    """Return why Slurm ended the newest start, in its own words: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
+    """Return why Slurm ended the newest attempt, as it says: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
     found = VERDICT.findall(newest_words(run, job))
     return str(found[0]) if found else ""
 
 
 def newest_words(run: RunFolder, job: int) -> str:
-    """Return what the batch script and srun have said since the newest start began."""
+    """Return what the batch script and srun have said since the newest attempt began."""
     log = batch_log(run, job)
     return log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
 

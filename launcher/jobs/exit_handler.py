@@ -1,4 +1,4 @@
-"""The end of a start of the job: why it came, and whether Slurm is asked to start the job again."""
+"""The end of an attempt of the job: why it came, and whether Slurm is asked to start the job again."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PAUSE_S = 5.0
 
 
 def ended(run: RunFolder, code: int) -> int:
-    """Record how this start ended, have the job started again if it should go on, and return the job's exit code."""
+    """Record how this attempt ended, have the job started again if it should go on, and return the job's exit code."""
     known = attempts.read(run)
     mine = next((a for a in known if a.key == (job_environment.job_id(), job_environment.restart_count())), None)
     if mine is None:
         if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
             return code
-        mine = this_start(run)  # its beginning could not be written: the disk was full
+        mine = this_attempt(run)  # its beginning could not be written: the disk was full
     elif mine.ended is not None:  # by `serve`, when the ranks had not saved yet, or by `begin`
         record(run, replace(mine, saved=max(mine.saved, attempts.durable_images(run))))
         return code
@@ -49,7 +49,7 @@ def ended(run: RunFolder, code: int) -> int:
 
 
 def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
-    """Return this start with its end; whatever is wrong with what it left behind, the run goes on."""
+    """Return this attempt with its end; whatever is wrong with what it left behind, the run goes on."""
     try:
         return explain(run, mine, code, retry_until_answer(partial(control.job, mine.job)))
     except (OSError, ValueError, LookupError, TypeError, control.SlurmError) as error:
@@ -108,15 +108,15 @@ def retry_until_answer(act: Callable[[], T]) -> T:
 
 
 def record(run: RunFolder, attempt: Attempt) -> None:
-    """Write down what is known of a start; a full disk must not keep the job from being started again."""
+    """Write down what is known of an attempt; a full disk must not keep the job from being started again."""
     try:
         attempts.write(run, attempt)
     except OSError as error:
         print(f"lienzo: {run.attempts} cannot be written: {error.strerror}; {attempt}", file=sys.stderr)
 
 
-def this_start(run: RunFolder) -> Attempt:
-    """Return what is known of this start when it begins."""
+def this_attempt(run: RunFolder) -> Attempt:
+    """Return what is known of this attempt when it begins."""
     nodes = tuple(control.expand(job_environment.node_list()))
     return Attempt(
         job_environment.job_id(), job_environment.restart_count(), now(), nodes, attempts.durable_images(run)

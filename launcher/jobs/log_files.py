@@ -1,4 +1,4 @@
-"""What was said in one start of a job, by all its processes, in the order of time."""
+"""What was said in one attempt of a job, by all its processes, in the order of time."""
 
 from __future__ import annotations
 
@@ -63,39 +63,39 @@ class Tail:
 
 
 class BatchTail(Tail):
-    """The lines of the batch script and of srun in one start: the file holds those of all starts of the job."""
+    """The lines of the batch script and of srun in one attempt: the file holds those of all attempts of the job."""
 
-    def __init__(self, path: Path, start: int, ended: str | None) -> None:
+    def __init__(self, path: Path, number: int, ended: str | None) -> None:
         super().__init__(path, "job", ended or LAST)
-        self.start, self.marks = start, 0
+        self.number, self.marks = number, 0
 
     def read(self, rest: bool = False) -> list[Line]:
-        """Return what was added for this start. It bears no time, and mostly tells of an end, so it comes last."""
+        """Return what was added for this attempt. It bears no time, and mostly tells of an end, so it comes last."""
         found = []
         for text in self.texts(rest):
             said = text.removesuffix(MARK)  # what a kill has torn may stand before it, in the same line
-            if (said or text != MARK) and max(0, self.marks - 1) == self.start:
+            if (said or text != MARK) and max(0, self.marks - 1) == self.number:
                 found.append(self.line(said))
             self.marks += said != text
         return found
 
 
-class StartLog:
-    """All that is said in one start of the job.
+class AttemptLog:
+    """All that is said in one attempt of the job.
 
     Args:
         run: of the run.
-        attempt: the start.
-        start: how many starts of the same job came before.
+        attempt: the attempt.
+        number: how many attempts of the same job came before.
         rank: the only process to listen to; None: to all.
     """
 
-    def __init__(self, run: RunFolder, attempt: Attempt, start: int, rank: int | None) -> None:
+    def __init__(self, run: RunFolder, attempt: Attempt, number: int, rank: int | None) -> None:
         self.run, self.attempt, self.rank = run, attempt, rank
         self.tails: dict[Path, Tail] = {}
         if rank is None:
             path = batch_log(run, attempt.job)
-            self.tails[path] = BatchTail(path, start, attempt.ended)
+            self.tails[path] = BatchTail(path, number, attempt.ended)
 
     def ranks(self) -> list[int]:
         """Return the processes that have said something."""
@@ -116,8 +116,8 @@ class StartLog:
         return sorted(lines, key=lambda line: line.time)
 
 
-def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | None) -> StartLog:
-    """Return what was said in the start of a number."""
+def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | None) -> AttemptLog:
+    """Return what was said in the attempt of a number."""
     attempt = known[number]
     before = sum(1 for other in known if other.job == attempt.job and other.restart < attempt.restart)
-    return StartLog(run, attempt, before, rank)
+    return AttemptLog(run, attempt, before, rank)

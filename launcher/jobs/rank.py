@@ -20,8 +20,9 @@ from launcher.jobs import job_record  # noqa: E402
 from launcher.jobs.allocation import other_world  # noqa: E402
 from slurm import job_environment  # noqa: E402
 from trainer.distributed.rank_environment import become_rank  # noqa: E402
-from trainer.launch.job_context import Cluster  # noqa: E402
-from trainer.runs.journal import Journal, event  # noqa: E402
+from trainer.launch.job_context import JobContext  # noqa: E402
+from trainer.runs.journal import EventKind, Journal, event  # noqa: E402
+from trainer.runs.lease import Owner  # noqa: E402
 from trainer.runs.run_folder import RunFolder  # noqa: E402
 
 
@@ -51,14 +52,14 @@ def main() -> None:
     if (submitted := job_record.find(run)) and (problem := other_world(place, job_environment.num_nodes(), submitted)):
         print(f"refused: {problem}", flush=True)
         if place.rank == 0:
-            Journal(run.events).append(event("refused", problem=problem))
+            Journal(run.events).append(event(EventKind.REFUSED, problem=problem))
         os._exit(Outcome.REFUSED)
     join(place)
     from trainer.runs.config_loading import read_config
     from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
 
-    cluster = Cluster(f"Slurm job {place.job}", place.restart_count, place.node, own_log=True, stop=stop)
-    outcome = run_rank(read_config(run), run, cluster)
+    context = JobContext(Owner.slurm_job(place.job), place.restart_count, place.node, own_log=True, stop=stop)
+    outcome = run_rank(read_config(run), run, context)
     logging.shutdown()
     os._exit(0 if outcome in (Outcome.FINISHED, Outcome.INTERRUPTED) else outcome)
 

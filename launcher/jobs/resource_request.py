@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from command_line.arguments import flag_given
 from slurm import control
 from trainer.core.fields import Refused
 
@@ -27,7 +25,7 @@ class ResourceRequest:
     gpus_per_node: int | None = None
     """GPUs of each node; default: all that the partition's nodes have."""
     time: str | None = None
-    """Time limit of one start of the job: minutes, hours:minutes:seconds, days-hours."""
+    """Time limit of one attempt of the job: minutes, hours:minutes:seconds, days-hours."""
     partition: str | None = None
     """Slurm's partition; default: the cluster's."""
     profile: str | None = None
@@ -38,19 +36,19 @@ class ResourceRequest:
     """Start when the job of this other run has ended."""
 
 
-def use_slurm(wanted: ResourceRequest) -> bool:
+def use_slurm(resources: ResourceRequest) -> bool:
     """Decide where to train.
 
     Raises:
         Refused: Slurm is asked for, and is not here.
     """
-    if wanted.cluster == "local":
+    if resources.cluster == "local":
         return False
     try:
         found = control.find_cluster()
     except control.SlurmError as error:
         raise Refused(f"Slurm cannot be used: {error}; with --cluster local, training is on this machine") from error
-    if found is None and wanted.cluster == "slurm":
+    if found is None and resources.cluster == "slurm":
         why = "is not answering" if shutil.which("sbatch") else "is not here: sbatch is not on the PATH"
         raise Refused(
             f"--cluster slurm: Slurm {why}; use --cluster local to train on this machine, or try a cluster on this "
@@ -59,26 +57,30 @@ def use_slurm(wanted: ResourceRequest) -> bool:
     return found is not None
 
 
-def instead_of_slurm(wanted: ResourceRequest) -> str:
+def describe_this_machine(resources: ResourceRequest) -> str:
     """Say in words that a run is trained here, and what was asked of Slurm in vain."""
-    why = "" if wanted.cluster == "local" else "no Slurm here: "
-    instead = f" in place of {wanted.nodes} nodes" if wanted.nodes != "1" else ""
+    why = "" if resources.cluster == "local" else "no Slurm here: "
+    instead = f" in place of {resources.nodes} nodes" if resources.nodes != "1" else ""
     idle = [
         f.name
         for f in fields(ResourceRequest)
-        if f.name not in ("nodes", "cluster") and getattr(wanted, f.name) is not None
+        if f.name not in ("nodes", "cluster") and getattr(resources, f.name) is not None
     ]
     without = "".join(f", --{name.replace('_', '-')}" for name in idle)
     return f"{why}this machine{instead}" + (f" (not used, as they are of Slurm: {without[2:]})" if idle else "")
 
 
-def refuse_processes(arguments: Sequence[str], job_has_gpus: bool) -> None:
+def refuse_processes(named: bool, job_has_gpus: bool) -> None:
     """Refuse to say how many processes there are on Slurm: its nodes decide.
+
+    Args:
+        named: the command line says how many.
+        job_has_gpus: what there is one process of: a GPU, or a core.
 
     Raises:
         Refused: the command line does.
     """
-    if flag_given(arguments, "processes"):
+    if named:
         what = "GPU: use --gpus-per-node" if job_has_gpus else "core, and at most one a micro-batch: use --nodes"
         raise Refused(f"--processes is of this machine, as with --cluster local; on Slurm there is one a {what}")
 

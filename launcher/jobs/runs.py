@@ -100,8 +100,8 @@ def rows(path: Path) -> list[Row]:
         return []
 
 
-def starts(run: RunFolder) -> list[Attempt]:
-    """Return the starts of a run's job."""
+def attempts_of(run: RunFolder) -> list[Attempt]:
+    """Return the attempts of a run's job."""
     try:
         return attempts.read(run)
     except (OSError, ValueError, TypeError, KeyError):
@@ -126,7 +126,7 @@ def copied_from(run: RunFolder) -> str | None:
 
 def ended_for_good(run: RunFolder) -> bool:
     """Tell, without asking Slurm, whether the newest job of a run is known to be over."""
-    submitted, known = record(run), starts(run)
+    submitted, known = record(run), attempts_of(run)
     if submitted is None or not known or known[-1].job != submitted.job:
         return False
     return known[-1].decision not in (None, attempts.Decision.GO_ON)

@@ -1,4 +1,4 @@
-"""The starts of a run, of its jobs and on one machine, in the order of time."""
+"""The attempts of a run, of its jobs and on one machine, in the order of time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from launcher.jobs.attempts import Attempt
-from trainer.runs.journal import Row
+from trainer.runs.journal import EventKind, Row
+from trainer.runs.lease import Owner
 
 OUTCOMES = {"finished": "finished", "interrupted": "asked to stop by a signal", "failed": "crashed"}
 
 
 @dataclass(frozen=True)
-class Start:
-    """One start of a run: of its job, or on one machine."""
+class RunAttempt:
+    """One attempt of a run: of its job, or on one machine."""
 
     number: int | None
     """As `launcher logs --restart` counts; None: on one machine, which has no logs of its own."""
@@ -31,25 +32,25 @@ class Start:
     detail: str
 
 
-def merge(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[Start, ...]:
-    """Return the starts of the run's jobs and those on one machine, in the order of time."""
+def merge(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[RunAttempt, ...]:
+    """Return the attempts of the run's jobs and those on one machine, in the order of time."""
     found = [
-        Start(i, a.job, a.began, a.ended, a.nodes, a.images_seen, a.saved if a.ended else None, a.cause, a.detail)
+        RunAttempt(i, a.job, a.began, a.ended, a.nodes, a.images_seen, a.saved if a.ended else None, a.cause, a.detail)
         for i, a in enumerate(attempts)
     ]
-    turns = [row for row in events if row["kind"] in ("start", "end")]
+    turns = [row for row in events if row["kind"] in (EventKind.START, EventKind.END)]
     for row, end in pairwise([*turns, {}]):
-        if row["kind"] == "start" and on_one_machine(row, attempts):
-            end = end if end.get("kind") == "end" else {}
+        if row["kind"] == EventKind.START and on_one_machine(row, attempts):
+            end = end if end.get("kind") == EventKind.END else {}
             outcome, seen = end.get("outcome"), row.get("images_seen", 0)
             detail = str(end.get("signal") or "")
             cause = OUTCOMES.get(str(outcome))
-            found.append(Start(None, None, row["time"], end.get("time"), (), seen, None, cause, detail))
-    return tuple(sorted(found, key=lambda start: start.began))
+            found.append(RunAttempt(None, None, row["time"], end.get("time"), (), seen, None, cause, detail))
+    return tuple(sorted(found, key=lambda attempt: attempt.began))
 
 
 def on_one_machine(start: Row, attempts: Sequence[Attempt]) -> bool:
-    """Tell whether a start was outside any job. A row that does not say whose it is, is told by its time."""
+    """Tell whether an attempt was outside any job. A row that does not say whose it is, is told by its time."""
     if isinstance(owner := start.get("owner"), str):
-        return not owner.startswith("Slurm job")
+        return not Owner(owner).is_slurm_job
     return not any(a.began <= start["time"] <= (a.ended or "unknown") for a in attempts)  # which sorts after every time

@@ -14,7 +14,7 @@ from launcher.jobs.runs import Queue, live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
-from trainer.runs.journal import Row
+from trainer.runs.journal import EventKind, Row
 from trainer.runs.lease import Holder, boot
 from trainer.runs.run_folder import RunFolder
 
@@ -81,8 +81,8 @@ class Facts:
 
     @property
     def last(self) -> Row | None:
-        """The newest start or end of a training."""
-        return next((row for row in reversed(self.events) if row["kind"] in ("start", "end")), None)
+        """The newest attempt or end of a training."""
+        return next((row for row in reversed(self.events) if row["kind"] in (EventKind.START, EventKind.END)), None)
 
     @property
     def trains(self) -> bool:
@@ -91,7 +91,7 @@ class Facts:
 
     @property
     def attempt(self) -> Attempt | None:
-        """The newest start of the newest job."""
+        """The newest attempt of the newest job."""
         mine = [attempt for attempt in self.attempts if self.record and attempt.job == self.record.job]
         return mine[-1] if mine else None
 
@@ -101,8 +101,8 @@ class Facts:
         if self.record is None:
             return True
         if self.holder and self.trains:
-            return not self.holder.owner.startswith("Slurm job")
-        start = next((row for row in reversed(self.events) if row["kind"] == "start"), None)
+            return not self.holder.owner.is_slurm_job
+        start = next((row for row in reversed(self.events) if row["kind"] == EventKind.START), None)
         if live(self.job) or start is None or not on_one_machine(start, self.attempts):
             return False
         later = [self.record.submitted, *(attempt.began for attempt in self.attempts[-1:])]
@@ -123,4 +123,4 @@ def look(run: RunFolder, queue: Queue) -> Facts:
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
     origin = held[0].folder if held and copied else runs.copied_from(run)
-    return Facts(record, runs.starts(run), events, holder, silent_s, job, queue.problem if ask else None, origin)
+    return Facts(record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin)

@@ -25,7 +25,7 @@ class Progress:
     images_per_s: float | None
     """Of the newest logged step of the training that goes on."""
     images_per_s_average: float | None
-    """Over the time that was spent training: what lies between two starts does not count."""
+    """Over the time that was spent training: what lies between two attempts does not count."""
     metrics: dict[str, Any]
     """The newest value of each."""
     logged: float | None
@@ -67,10 +67,10 @@ def progress(run: RunFolder, since: float) -> Progress:
 
 
 def average(system: Sequence[Row]) -> float | None:
-    """Return the images per second between rows of the same start."""
+    """Return the images per second between rows of the same attempt."""
     images, elapsed_s = 0, 0.0
     for before, row in itertools.pairwise(system):
-        trained_s = row["elapsed_s"] - before["elapsed_s"]  # by a clock that begins anew with each start
+        trained_s = row["elapsed_s"] - before["elapsed_s"]  # by a clock that begins anew with each attempt
         paused_s = row["time"] - before["time"] - trained_s
         if abs(paused_s) < 1 and row["images_seen"] > before["images_seen"]:
             images += row["images_seen"] - before["images_seen"]

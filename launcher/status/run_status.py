@@ -9,7 +9,7 @@ from typing import Any
 from launcher.jobs import runs
 from launcher.jobs.attempts import seconds
 from launcher.jobs.runs import Queue
-from launcher.status.attempts import Start, merge
+from launcher.status.attempts import RunAttempt, merge
 from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import Progress, progress
 from launcher.status.states import judge
@@ -17,6 +17,7 @@ from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 
@@ -33,7 +34,7 @@ class RunStatus:
     nodes_asked: str | None
     expected_start: float | None
     """When Slurm expects to start it, in seconds since 1970."""
-    starts: tuple[Start, ...]
+    attempts: tuple[RunAttempt, ...]
     progress: Progress
     wandb: WandbLink
 
@@ -44,9 +45,9 @@ class RunStatus:
 
     @property
     def causes(self) -> list[str]:
-        """Why each start but the one that goes on has ended; the end of the run itself is its state."""
-        ended = self.starts if self.state.live else self.starts[:-1]
-        return [start.cause for start in ended if start.cause]
+        """Why each attempt but the one that goes on has ended; the end of the run itself is its state."""
+        ended = self.attempts if self.state.live else self.attempts[:-1]
+        return [attempt.cause for attempt in ended if attempt.cause]
 
     @property
     def images_per_s(self) -> float | None:
@@ -78,7 +79,7 @@ class RunStatus:
             "expected_start": moment(self.expected_start),
             "restarts": len(self.causes),
             "causes": self.causes,
-            "starts": [asdict(start) for start in self.starts],
+            "starts": [asdict(attempt) for attempt in self.attempts],
             "images_seen": now.images_seen,
             "total_images": now.total_images,
             "images_per_s": self.images_per_s,
@@ -112,7 +113,7 @@ def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
     facts = look(run, queue)
     state, reason = judge(facts)
     record, job = (None if facts.local else facts.record), facts.job
-    starting = [row for row in facts.events if row["kind"] == "start"]
+    starting = [row for row in facts.events if row["kind"] == EventKind.START]
     return RunStatus(
         run=run,
         state=state,
@@ -121,7 +122,7 @@ def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
         nodes=where(facts),
         nodes_asked=record.nodes if record else None,
         expected_start=job.start_time if job and runs.waits(job) else None,
-        starts=merge(facts.attempts, facts.events),
+        attempts=merge(facts.attempts, facts.events),
         progress=progress(run, seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
         wandb=wandb_link(run),
     )

@@ -11,7 +11,7 @@ from launcher.jobs.runs import live, waits
 from launcher.status.facts import Facts, RunState
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
-from trainer.runs.journal import Row
+from trainer.runs.journal import EventKind, Row
 from trainer.runs.lease import Holder, boot
 
 ENDS = {
@@ -37,11 +37,11 @@ def in_processes(facts: Facts) -> tuple[RunState, str]:
         where = f"{where}, process {facts.holder.pid}"
         if last is None or seconds(last["time"]) < began(facts.holder):
             return RunState.STARTING, where
-        return (RunState.STOPPING if last["kind"] == "end" else RunState.TRAINING), where
+        return (RunState.STOPPING if last["kind"] == EventKind.END else RunState.TRAINING), where
     if last is None:
-        refusals = [row.get("problem", "") for row in facts.events if row["kind"] == "refused"]
+        refusals = [row.get("problem", "") for row in facts.events if row["kind"] == EventKind.REFUSED]
         return (RunState.REFUSED, str(refusals[-1])) if refusals else (RunState.NEW, "")
-    if last["kind"] == "start":
+    if last["kind"] == EventKind.START:
         if facts.copied_from:
             return RunState.INTERRUPTED, f"a copy of {facts.copied_from}, made while that one trained"
         if facts.holder:
@@ -62,7 +62,7 @@ def began(holder: Holder) -> float:
 
 def problem(events: Sequence[Row]) -> str:
     """Return what the last training said before it failed."""
-    begins = max((i for i, row in enumerate(events) if row["kind"] == "start"), default=0)
+    begins = max((i for i, row in enumerate(events) if row["kind"] == EventKind.START), default=0)
     problems = [row for row in events[begins:] if "problem" in row]
     if not problems:
         return ""
@@ -77,7 +77,7 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
         queued = describe_reason(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
         if attempt is None:
             return RunState.QUEUED, queued
-        last = attempt.cause or "its last start ended without a word: killed, or its node failed"
+        last = attempt.cause or "its last attempt ended without a word: killed, or its node failed"
         return RunState.WAITING, f"after: {last}; {queued}"
     if attempt and attempt.ended and attempt.restart >= job.restarts and attempt.decision is not Decision.GO_ON:
         return after_job(facts)  # Slurm is a moment late
@@ -92,9 +92,9 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
     if job.preempt_time and job.preempt_time >= seconds(attempt.began) - 1:
         return RunState.STOPPING, "preempted"
     since = [row for row in facts.events if row["time"] >= attempt.began]
-    if any(row["kind"] == "end" for row in since):
+    if any(row["kind"] == EventKind.END for row in since):
         return RunState.STOPPING, ""
-    return (RunState.TRAINING if any(row["kind"] == "start" for row in since) else RunState.STARTING), ""
+    return (RunState.TRAINING if any(row["kind"] == EventKind.START for row in since) else RunState.STARTING), ""
 
 
 def after_job(facts: Facts) -> tuple[RunState, str]:
@@ -113,7 +113,7 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
     if facts.problem:
         if facts.trains and attempt and not attempt.ended:
             return RunState.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
-        known = f"; its last start has ended: {words(attempt)}" if attempt and attempt.ended else ""
+        known = f"; its last attempt has ended: {words(attempt)}" if attempt and attempt.ended else ""
         return (
             RunState.UNKNOWN,
             f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}",

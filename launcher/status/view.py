@@ -63,24 +63,24 @@ def details(status: RunStatus) -> RenderableType:
     for name, what in rows.items():
         if what:
             made.add_row(Text(name, "bold"), what if isinstance(what, Text) else Text(what))
-    return Group(made, "", starts(status)) if status.starts else made
+    return Group(made, "", attempts_table(status)) if status.attempts else made
 
 
-def starts(status: RunStatus) -> Table:
-    """Return one row for each start of a run."""
-    columns = ("start", "began", "took", "job", "nodes", "images", "ended")
+def attempts_table(status: RunStatus) -> Table:
+    """Return one row for each attempt of a run."""
+    columns = ("attempt", "began", "took", "job", "nodes", "images", "ended")
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for start in status.starts:
-        took = duration(seconds(start.ended) - seconds(start.began)) if start.ended else ""
-        going_on = "goes on" if status.state.live and start is status.starts[-1] else "without a last word"
-        ended = f"{start.cause or going_on}{f': {start.detail}' if start.detail else ''}"
+    for attempt in status.attempts:
+        took = duration(seconds(attempt.ended) - seconds(attempt.began)) if attempt.ended else ""
+        going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
+        ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"
         made.add_row(
-            "" if start.number is None else str(start.number),
-            clock(seconds(start.began)),
+            "" if attempt.number is None else str(attempt.number),
+            clock(seconds(attempt.began)),
             took,
-            str(start.job or ""),
-            ", ".join(start.nodes) if start.job else "this machine",
-            f"{start.images_from:,}{'' if start.images_saved is None else f' → {start.images_saved:,}'}",
+            str(attempt.job or ""),
+            ", ".join(attempt.nodes) if attempt.job else "this machine",
+            f"{attempt.images_from:,}{'' if attempt.images_saved is None else f' → {attempt.images_saved:,}'}",
             Text(ended),
         )
     return made

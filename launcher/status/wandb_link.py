@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from trainer.config.wandb_environment import CLOUD, resolve_mode
 from trainer.core.advice import command
 from trainer.core.migration import load
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
-
-CLOUD = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)
@@ -61,3 +60,8 @@ def wandb_link(run: RunFolder) -> WandbLink:
     if identity is None or not identity.segments:
         return WandbLink("disabled" if state == "disabled" else "unsent", app, None, None, None)
     return WandbLink(state, app, identity.project, identity.entity, identity.segments[-1].id)
+
+
+def future_link(run: RunFolder, mode: str) -> str:
+    """Say in words where W&B will show a run that has not begun."""
+    return replace(wandb_link(run), state=resolve_mode(mode)).words(run)

@@ -14,7 +14,6 @@ from pathlib import Path
 from launcher.study import array
 from launcher.study.folder import WAIT_S, StudyFolder
 from launcher.study.plan import StudyPlan
-from launcher.study.prepare import with_settings
 from launcher.study.publish import report
 from launcher.study.run_progress import pending, stages
 from slurm.errors import SlurmUsageError
@@ -32,11 +31,9 @@ def advance(folder: StudyFolder) -> None:
         plan = StudyPlan.open(folder)  # as it is now that nobody else changes it
         found = list(stages(plan))
         tasks = pending(found[-1], retry=False)
-        if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim(plan, len(found) - 1):
+        if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim_stage(plan, len(found) - 1):
             return
-        job = array.prepare(plan, with_settings(plan, tasks, gpus=False))
-        gpus = bool(job.request.gpus_per_node)
-        print(f"queued array {array.submit(plan, with_settings(plan, tasks, gpus), job)}")
+        print(f"queued array {array.submit_array(array.prepare_array(plan, tasks))}")
 
 
 if __name__ == "__main__":

@@ -4,36 +4,53 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
-from launcher.jobs import batch_script, code_snapshot, job_record, submission
+from launcher.jobs import batch_script, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, RunExecutor
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.submission import PreparedJob
+from launcher.jobs.preparation import PreparedJob, prepare_job
+from launcher.jobs.submission import recorded
 from launcher.study.plan import StudyPlan, StudyTask
+from launcher.study.prepare import load_arms, resolve_task, task_config
 from trainer.config.config import Config
 from trainer.runs.config_loading import write_config
 from trainer.runs.journal import now
 from trainer.tracking.tracker import identity_of
 
 
-def prepare(plan: StudyPlan, tasks: Sequence[tuple[StudyTask, Config]]) -> PreparedJob:
-    """Check what each arm wants against the cluster, and return what suits all.
+@dataclass(frozen=True)
+class PreparedArray:
+    """Runs of a study that are ready to be queued."""
+
+    plan: StudyPlan
+    tasks: Sequence[tuple[StudyTask, Config]]
+    """With their resolved settings."""
+    job: PreparedJob
+    """What each task of the array asks for."""
+
+
+def prepare_array(plan: StudyPlan, tasks: Sequence[StudyTask]) -> PreparedArray:
+    """Check what each arm asks for against the cluster, take what suits all, and resolve the settings of all runs.
 
     Raises:
-        Refused: the cluster cannot give it.
+        Refused: the cluster cannot give it, or a run was begun with other settings.
     """
-    first = {task.arm: (task, config) for task, config in reversed(tasks)}
-    jobs = [submission.prepare(task.run, config, plan.wanted) for task, config in first.values()]
+    arms = load_arms(plan, tasks)
+    first = {task.arm: task_config(plan, task, arms[task.arm].config) for task in reversed(tasks)}
+    runs = {task.arm: task.run for task in reversed(tasks)}
+    jobs = [prepare_job(runs[arm], config, plan.resources) for arm, config in first.items()]
     fewest = min(job.request.tasks_per_node for job in jobs)  # else an arm has fewer micro-batches than processes
-    return replace(jobs[0], request=replace(jobs[0].request, name=plan.settings.name, tasks_per_node=fewest))
+    request = replace(jobs[0].request, name=plan.settings.name, tasks_per_node=fewest)
+    gpus = request.gpus_per_node > 0
+    resolved = [(task, resolve_task(plan, task, arms[task.arm], gpus)) for task in tasks]
+    return PreparedArray(plan, resolved, replace(jobs[0], request=request))
 
 
-def claim(plan: StudyPlan, stage: int) -> bool:
+def claim_stage(plan: StudyPlan, stage: int) -> bool:
     """Note that a stage is queued; False: it was noted before. A budget that was changed makes other stages."""
     plan.folder.queue.mkdir(parents=True, exist_ok=True)
     try:
@@ -43,12 +60,13 @@ def claim(plan: StudyPlan, stage: int) -> bool:
     return True
 
 
-def submit(plan: StudyPlan, tasks: Sequence[tuple[StudyTask, Config]], job: PreparedJob) -> int:
+def submit_array(prepared: PreparedArray) -> int:
     """Write the run folders, queue the array, and return its number.
 
     Raises:
         Refused: a folder cannot be written, or Slurm does not take the array.
     """
+    plan, tasks, job = prepared.plan, prepared.tasks, prepared.job
     jobs = plan.folder.jobs
     jobs.logs.mkdir(parents=True, exist_ok=True)
     plan.folder.queue.mkdir(exist_ok=True)
@@ -58,52 +76,49 @@ def submit(plan: StudyPlan, tasks: Sequence[tuple[StudyTask, Config]], job: Prep
         if code_snapshot.HOME.is_relative_to(jobs.code.resolve())
         else code_snapshot.take(jobs, number)
     )
-    runs = plan.folder.queue / f"{number:04d}.txt"
+    runs = plan.folder.tasks(number)
     runs.write_text("".join(f"{task.run.path.resolve()}\n" for task, _ in tasks))
     request = replace(job.request, token=uuid4().hex[:12])
     for task, config in tasks:
         write_config(task.run, config)
-        if wish := plan.wish(task):
-            wish.save(task.run)
+        if target := plan.target(task):
+            target.save(task.run)
         identity_of(task.run, config.tracking).save(task.run.wandb_identity)
-    with records([task for task, _ in tasks], request, job.where.name) as submitted:
-        array = executor(plan, request, code, runs, len(tasks)).submit_run()
+    submitted = job_records([task for task, _ in tasks], request, job.partition.name)
+    with recorded({task.run: record for task, record in submitted.items()}):
+        array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
             if job_record.find(task.run) == record:  # else it has begun already, and knows its own number
                 replace(record, job=array).save(task.run)
     return array
 
 
-@contextmanager
-def records(tasks: Sequence[StudyTask], request: Request, partition: str) -> Iterator[dict[StudyTask, JobRecord]]:
-    """Note in each run what is being submitted for it; if it is not, all is as it was before."""
-    before = {task: job_record.find(task.run) for task in tasks}
+def array_script(prepared: PreparedArray) -> str:
+    """Return the batch script, for a look at it before anything is done."""
+    folder = prepared.plan.folder
+    made = array_executor(prepared.plan, prepared.job.request, folder.code(1), folder.tasks(1), len(prepared.tasks))
+    return made.text()
+
+
+def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) -> dict[StudyTask, JobRecord]:
+    """Return what is recorded in each run as submitted for it."""
+    asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
     made = {}
-    for place, (task, old) in enumerate(before.items()):
-        asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
-        made[task] = JobRecord(
-            0, (old.submission if old else 0) + 1, *asked, now(), partition, request.token, task=place
-        )
-        made[task].save(task.run)
-    try:
-        yield made
-    except BaseException:
-        for task, old in before.items():
-            if old:
-                old.save(task.run)
-            else:
-                task.run.job.unlink(missing_ok=True)
-        raise
+    for place, task in enumerate(tasks):
+        old = job_record.find(task.run)
+        submission = old.submission + 1 if old else 1
+        made[task] = JobRecord(0, submission, *asked, now(), partition, request.token, task=place)
+    return made
 
 
-def executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:
+def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:
     """Return what submits the array, with the script that it will be."""
     folder = plan.folder.path.resolve()
     lines = [
         *batch_script.surroundings(code.resolve(), request.profile),
-        *which_run(folder, runs.resolve()),
-        *batch_script.guard('"$RUN"', "patient_srun", f"code=$?; {advance(folder)}; exit $code"),
-        *then_measure(request),
+        *lines_to_find_run(folder, runs.resolve()),
+        *batch_script.guard('"$RUN"', "patient_srun", f"code=$?; {advance_command(folder)}; exit $code"),
+        *lines_to_measure(request),
     ]
     made = batch_script.executor_of(
         folder / "logs" / "slurm", ["launcher.study.rank", str(runs.resolve())], lines, request
@@ -114,7 +129,7 @@ def executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: i
     return made
 
 
-def which_run(folder: Path, runs: Path) -> list[str]:
+def lines_to_find_run(folder: Path, runs: Path) -> list[str]:
     """Return the lines that find a task's run; what the batch script says is to be seen there as well."""
     log = shlex.quote(str(folder / "logs" / "slurm"))
     return [
@@ -123,7 +138,7 @@ def which_run(folder: Path, runs: Path) -> list[str]:
     ]
 
 
-def then_measure(request: Request) -> list[str]:
+def lines_to_measure(request: Request) -> list[str]:
     """Return the lines by which a run that has finished is measured in the same task.
 
     What became of single ranks does not matter once the figures are there.
@@ -137,6 +152,6 @@ def then_measure(request: Request) -> list[str]:
     ]
 
 
-def advance(folder: Path) -> str:
+def advance_command(folder: Path) -> str:
     """Return the command that looks at the whole study: this may have been the task that others wait for."""
     return shlex.join([sys.executable, "-m", "launcher.study.advance", str(folder)])

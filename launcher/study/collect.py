@@ -11,11 +11,11 @@ from typing import Any
 from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, seconds
 from launcher.jobs.runs import Queue
-from launcher.status.attempts import Start, merge
+from launcher.status.attempts import RunAttempt, merge
 from launcher.study.analysis import results
 from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.plan import StudyPlan, StudyTask
-from launcher.study.run_progress import Standing, standing
+from launcher.study.run_progress import TaskProgress, task_progress
 from launcher.study.speed import stretches
 from trainer.core.advice import command
 from trainer.runs.run_folder import RunFolder
@@ -28,7 +28,7 @@ def collect(plan: StudyPlan) -> results.Study:
     settings, queue = plan.settings, Queue()
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
     for stage in plan.stages():
-        found = [standing(plan, task, queue) for task in stage]
+        found = [task_progress(plan, task, queue) for task in stage]
         entries |= {one.task.run: entry(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
         if any(one.status in ("running", "waiting") for one in found):
@@ -68,15 +68,15 @@ def evaluation(plan: StudyPlan, figures: Figures) -> Evaluation:
     )
 
 
-def entry(plan: StudyPlan, one: Standing) -> Entry:
+def entry(plan: StudyPlan, one: TaskProgress) -> Entry:
     """Return what a run used and what it was measured to be."""
     task, run = one.task, one.task.run
     events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
-    starts = merge(runs.starts(run), events)
-    spent = list(turns(run, starts))
+    attempts = merge(runs.attempts_of(run), events)
+    spent = list(turns(run, attempts))
     measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
     column = plan.column(plan.figures(task) or {})
-    broken_off = [start.cause for start in starts[:-1] if start.cause not in (None, Cause.FINISHED)]
+    broken_off = [attempt.cause for attempt in attempts[:-1] if attempt.cause not in (None, Cause.FINISHED)]
     grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
     score = measured.get(column)
     status = "failed" if one.status == "finished" and score is None else one.status
@@ -105,10 +105,10 @@ def figures_of(plan: StudyPlan, task: StudyTask) -> Figures:
     return dict((plan.figures(task) or {}).get("figures", {}))
 
 
-def turns(run: RunFolder, starts: Sequence[Start]) -> Iterator[tuple[float, int]]:
+def turns(run: RunFolder, attempts: Sequence[RunAttempt]) -> Iterator[tuple[float, int]]:
     """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
     for *_, row in stretches(runs.rows(run.system)):
-        before = [start for start in starts if seconds(start.began) <= row["time"]]
+        before = [attempt for attempt in attempts if seconds(attempt.began) <= row["time"]]
         yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
 
 

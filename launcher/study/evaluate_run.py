@@ -36,15 +36,15 @@ class Measure:
 def main(args: Measure) -> int:
     """Measure, if that is due."""
     run = RunFolder(args.run)
-    wish = EvaluationTarget.of(run)
-    due = wish is not None and wish.due(run)
+    target = EvaluationTarget.of(run)
+    due = target is not None and target.due(run)
     if args.due:
         return 0 if due else 1
-    if wish and due:
+    if target and due:
         if args.task:
             place = job_environment.task_info()
             become_rank(place.rank, place.local_rank, place.size, place.local_size)
-        os.execv(sys.executable, [sys.executable, "-m", "trainer", *wish.command(run, args.processes)])
+        os.execv(sys.executable, [sys.executable, "-m", "trainer", *target.command(run, args.processes)])
     return 0
 
 

@@ -21,14 +21,15 @@ from launcher.study.run_progress import note_broken
 from trainer.config.config import Config
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
-from trainer.launch.local_processes import default_processes
+from trainer.distributed.rank_environment import own_environment
+from trainer.launch.prepared_training import default_processes
 from trainer.runs import lease
 from trainer.runs.config_loading import write_config
 
 CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
 POLL_S = 0.5
-GO_ON = "go on with: "  # ends what a process says to a user, not why it failed
-MOST_WORDS = 300  # characters of the last line of a failed process
+ADVICE = "go on with: "  # ends what a process says to a user, not why it failed
+MAX_REASON = 300  # characters of the last line of a failed process
 
 
 class LocalRunner:
@@ -44,13 +45,13 @@ class LocalRunner:
         self.stopping = threading.Event()
         self.children: set[subprocess.Popen[bytes]] = set()
 
-    def __call__(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
+    def train_and_measure(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
         before = {number: signal.signal(number, self.stop) for number in signals_to_handle(REQUESTS)}
         suspend_together(self.children)
         try:
             with ThreadPoolExecutor(self.at_once) as pool:
-                list(pool.map(self.carry_out, *zip(*tasks, strict=True)))
+                list(pool.map(self.train_and_measure_one, *zip(*tasks, strict=True)))
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -63,25 +64,25 @@ class LocalRunner:
             with suppress(ProcessLookupError):
                 child.send_signal(signal.SIGTERM)
 
-    def carry_out(self, task: StudyTask, config: Config) -> None:
+    def train_and_measure_one(self, task: StudyTask, config: Config) -> None:
         """Train a run and measure it; one that fails is noted, and the others go on."""
-        while trains_here(task) and not self.stopping.is_set():
+        while is_trained_here(task) and not self.stopping.is_set():
             time.sleep(POLL_S)  # by what an earlier call has left behind
         if self.stopping.is_set():
             return
         write_config(task.run, config)
-        if wish := self.plan.wish(task):
-            wish.save(task.run)
-        say(f"{task.name}: trains until {task.images:,} images")
+        if target := self.plan.target(task):
+            target.save(task.run)
+        print_line(f"{task.name}: trains until {task.images:,} images")
         processes = config.processes or max(1, default_processes(config) // self.at_once)
         train = ["trainer", "train", "--run", str(task.run.path.resolve()), "--processes", str(processes)]
         measure = ["launcher.study.evaluate_run", str(task.run.path.resolve()), "--processes", str(processes)]
         for command in (train, measure):
-            if not self.run(task, command):
+            if not self.run_module(task, command):
                 return
-        say(f"{task.name}: {said(self.plan, task)}")
+        print_line(f"{task.name}: {describe_result(self.plan, task)}")
 
-    def run(self, task: StudyTask, command: Sequence[str]) -> bool:
+    def run_module(self, task: StudyTask, command: Sequence[str]) -> bool:
         """Run one of our modules; False: it failed, or was asked to stop."""
         log = task.run.logs / "here.log"
         log.parent.mkdir(exist_ok=True)
@@ -93,7 +94,7 @@ class LocalRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=CODE,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=own_environment(os.environ),
                 start_new_session=True,  # a Ctrl-C is ours to pass on
             )
             self.children.add(child)
@@ -104,20 +105,20 @@ class LocalRunner:
         if code == 0 or self.stopping.is_set() or code == Outcome.INTERRUPTED:
             return code == 0
         lines = log.read_bytes()[begins:].decode(errors="replace").splitlines()
-        words = [line.strip() for line in lines if re.search(r"\w", line) and GO_ON not in line] or ["it said nothing"]
-        problem = f"{command[0]} ended with {code}: {words[-1][:MOST_WORDS]}"
+        words = [line.strip() for line in lines if re.search(r"\w", line) and ADVICE not in line] or ["it said nothing"]
+        problem = f"{command[0]} ended with {code}: {words[-1][:MAX_REASON]}"
         note_broken(task, problem)
-        say(f"{task.name}: FAILED: {problem}; see {log}")
+        print_line(f"{task.name}: FAILED: {problem}; see {log}")
         return False
 
 
-def trains_here(task: StudyTask) -> bool:
+def is_trained_here(task: StudyTask) -> bool:
     """Tell whether a process of this machine trains a task's run."""
     holder = lease.living(task.run)
     return holder is not None and holder.boot == lease.boot()
 
 
-def said(plan: StudyPlan, task: StudyTask) -> str:
+def describe_result(plan: StudyPlan, task: StudyTask) -> str:
     """Say what came of a run."""
     if task.seed_set is None:
         speed = plan.images_per_s(task.arm)
@@ -126,6 +127,6 @@ def said(plan: StudyPlan, task: StudyTask) -> str:
     return f"{metric} could not be measured" if score is None else f"{metric} {score:.4g}"
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Say how it goes."""
     print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)

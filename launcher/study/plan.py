@@ -14,7 +14,7 @@ from launcher.jobs.evaluation_target import EvaluationTarget, SeedSet
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.analysis.halving_math import survivors
 from launcher.study.folder import StudyFolder
-from launcher.study.settings import StudySettings, read
+from launcher.study.settings import StudySettings, read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
@@ -58,7 +58,7 @@ class StudyPlan:
     settings: StudySettings
     folder: StudyFolder
     costs: Mapping[str, Cost]
-    wanted: ResourceRequest
+    resources: ResourceRequest
     processes: int | None = None
     """Of each run, on this machine."""
     home: Path = Path()
@@ -81,12 +81,12 @@ class StudyPlan:
             raise Refused(f"{folder.plan} is of another version: remove it, and begin the study again by its TOML file")
         costs = {arm: Cost(**cost) for arm, cost in values["costs"].items()}
         settings = replace(
-            read(folder.toml, kept=True), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
+            read_settings(folder.toml, kept=True), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
         )
-        home, wanted = Path(values["home"]), values["wanted"]
+        home, stored = Path(values["home"]), values["wanted"]
         settings = replace(settings, data=home / settings.data)
-        wanted = ResourceRequest(**wanted | {"after": wanted["after"] and Path(wanted["after"])})
-        return cls(settings, folder, costs, wanted, values["processes"], home, values["project"])
+        resources = ResourceRequest(**stored | {"after": stored["after"] and Path(stored["after"])})
+        return cls(settings, folder, costs, resources, values["processes"], home, values["project"])
 
     def save(self, toml: str) -> None:
         """Write plan and copy, atomically."""
@@ -95,14 +95,14 @@ class StudyPlan:
         values = {
             "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
             "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
-            "wanted": asdict(self.wanted),
+            "wanted": asdict(self.resources),
             "processes": self.processes,
             "home": self.home,
             "project": self.project,
         }
         write_atomically(self.folder.plan, json.dumps(numbered(values), indent=1, default=str).encode() + b"\n")
 
-    def wish(self, task: StudyTask) -> EvaluationTarget | None:
+    def target(self, task: StudyTask) -> EvaluationTarget | None:
         """Return how a task's run is to be measured."""
         if task.seed_set is None:
             return None
@@ -112,18 +112,18 @@ class StudyPlan:
 
     def done(self, task: StudyTask) -> bool:
         """Tell whether a task's run is trained and measured."""
-        wish = self.wish(task)
-        return wish.score(task.run).exists() if wish else self.images_per_s(task.arm) is not None
+        target = self.target(task)
+        return target.score(task.run).exists() if target else self.images_per_s(task.arm) is not None
 
     def begun(self, task: StudyTask) -> bool:
         """Tell whether anybody has queued or begun a task; its run may have been, for an earlier rung."""
-        wish = EvaluationTarget.of(task.run) if task.seed_set else None
-        return wish.images >= task.images if wish else task.run.config.exists() or task.run.job.exists()
+        target = EvaluationTarget.of(task.run) if task.seed_set else None
+        return target.images >= task.images if target else task.run.config.exists() or task.run.job.exists()
 
     def figures(self, task: StudyTask) -> Mapping[str, Any] | None:
         """Return all that was measured of a task's run; None: nothing yet."""
-        wish = self.wish(task)
-        return wish.figures(task.run) if wish else None
+        target = self.target(task)
+        return target.figures(task.run) if target else None
 
     def column(self, figures: Mapping[str, Any]) -> str:
         """Return the full name of the figure that decides; empty: it could not be measured."""

@@ -5,24 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from launcher.jobs.evaluation_target import images_trained
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings import StudySettings
+from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.groups import TrackingSettings
 from trainer.config.recipes import recipe
 from trainer.core.fields import Refused, overlay
 from trainer.gan.flops import flops_per_image
-from trainer.runs.config_loading import PROJECT_FILE, read_config, settle
+from trainer.runs.config_defaults import PROJECT_FILE
+from trainer.runs.config_loading import read_config
+from trainer.runs.config_resolution import resolve_config
 
 
-def arm_config(study: StudySettings, arm: str, home: Path, project: Mapping[str, Any]) -> Config:
-    """Return the settings of an arm, but for seed and budget.
+class ArmConfig(NamedTuple):
+    """The settings of an arm, but for seed and budget, and the data that they fit."""
+
+    config: Config
+    dataset: Index
+
+
+def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, Any]) -> ArmConfig:
+    """Return the settings of an arm.
 
     Args:
         study: the arm's.
@@ -40,34 +50,37 @@ def arm_config(study: StudySettings, arm: str, home: Path, project: Mapping[str,
         init_from = home / config.init_from if config.init_from else None
         config = replace(config, data=home / study.data, init_from=init_from, epochs=None)
         config.check()
-        open_data(config)
+        return ArmConfig(config, open_data(config))
     except Refused as error:
         raise Refused(f"arm {arm!r}: {error}") from error
-    return config
 
 
-def run_config(plan: StudyPlan, task: StudyTask, config: Config, gpus: bool) -> Config:
-    """Return the settings of a task's run; `gpus`: it is trained on nodes that have some.
-
-    Raises:
-        Refused: the run exists, and was begun with other settings.
-    """
+def task_config(plan: StudyPlan, task: StudyTask, config: Config) -> Config:
+    """Return the settings of a task's run, from those of its arm."""
     settings = plan.settings
     project = settings.project or config.tracking.project
     tracking = replace(config.tracking, project=project, name=task.run.path.name, group=settings.name)
     config = replace(config, seed=task.seed, total_images=task.images, processes=plan.processes, tracking=tracking)
+    return speed_run_config(config) if task.seed_set is None else config
+
+
+def resolve_task(plan: StudyPlan, task: StudyTask, arm: ArmConfig, gpus: bool) -> Config:
+    """Return the resolved settings of a task's run; `gpus`: it is trained on nodes that have some.
+
+    Raises:
+        Refused: the run exists, and was begun with other settings.
+    """
+    config = task_config(plan, task, arm.config)
     if config.mixed_precision == "auto" and (gpus or task.run.config.exists()):
         known = read_config(task.run).mixed_precision if task.run.config.exists() else "bf16"
         config = replace(config, mixed_precision=known)  # as the run began, or for the nodes: this machine may differ
-    if task.seed_set is None:
-        config = only_pace(config)
     try:
-        return settle(task.run, config)
+        return resolve_config(task.run, config, arm.dataset).config
     except Refused as error:
         raise Refused(f"{task.name}: {error}") from error
 
 
-def only_pace(config: Config) -> Config:
+def speed_run_config(config: Config) -> Config:
     """Return settings under which a run does nothing but train, and tells its time at each row."""
     never, tracking = (PACE_STEPS + 1) * config.step_images, TrackingSettings(mode="disabled")
     return replace(
@@ -80,10 +93,10 @@ def only_pace(config: Config) -> Config:
     )
 
 
-def begin(
+def prepare_study(
     settings: StudySettings,
     folder: StudyFolder,
-    wanted: ResourceRequest,
+    resources: ResourceRequest,
     processes: int | None,
     home: Path,
     project: Mapping[str, Any],
@@ -93,7 +106,7 @@ def begin(
     Args:
         settings: of the study.
         folder: of the study.
-        wanted: of the cluster.
+        resources: that each run asks Slurm for.
         processes: of each run, on this machine.
         home: from where relative paths are seen.
         project: what lienzo.toml says.
@@ -103,35 +116,36 @@ def begin(
     """
     assert settings.better  # or it is refused
     settings = replace(settings, data=home / settings.data)
-    configs = {arm: arm_config(settings, arm, home, project) for arm in settings.arms}
-    costs = {arm: Cost(flops_per_image(with_classes(config)), config.step_images) for arm, config in configs.items()}
-    plan = StudyPlan(settings, folder, costs, wanted, processes, home, project)
-    check_lowered(plan)  # before a run refuses the lower total: what it would advise is for a run by itself
-    for arm, config in configs.items():
+    arms = {arm: load_arm(settings, arm, home, project) for arm in settings.arms}
+    costs = {arm: Cost(flops_per_image(with_classes(made)), made.config.step_images) for arm, made in arms.items()}
+    plan = StudyPlan(settings, folder, costs, resources, processes, home, project)
+    refuse_lowered_budget(plan)  # before a run refuses the lower total: what it would advise is for a run by itself
+    for arm, made in arms.items():
         if processes:
-            config.check_world(processes)
-        images = plan.images(arm) if plan.known(arm) else config.step_images
+            made.config.check_world(processes)
+        images = plan.images(arm) if plan.known(arm) else made.config.step_images
         for seed in (*settings.seeds, *settings.select_seeds):
             run = folder.run(arm, seed)
-            run_config(plan, StudyTask(arm, seed, run, max(images, images_trained(run)), "report"), config, gpus=False)
+            task = StudyTask(arm, seed, run, max(images, images_trained(run)), "report")
+            resolve_task(plan, task, made, gpus=False)
     return plan
 
 
-def from_anywhere(wanted: ResourceRequest, home: Path, profile: str | None) -> ResourceRequest:
-    """Return what is wanted of the cluster so that it means the same wherever it is read.
+def with_absolute_paths(resources: ResourceRequest, home: Path, profile: str | None) -> ResourceRequest:
+    """Return the same request, with paths that mean the same wherever they are read.
 
     Args:
-        wanted: its paths are seen from `home`.
+        resources: paths in it are seen from `home`.
         home: a folder.
-        profile: the one to take where none is wanted.
+        profile: the one to take where the request names none.
     """
-    named = wanted.profile or profile
+    named = resources.profile or profile
     if named and Path(named).suffix == ".toml":  # else it is the name of an example
         named = str(home / Path(named).expanduser())
-    return replace(wanted, profile=named, after=home / wanted.after if wanted.after else None)
+    return replace(resources, profile=named, after=home / resources.after if resources.after else None)
 
 
-def check_lowered(plan: StudyPlan) -> None:
+def refuse_lowered_budget(plan: StudyPlan) -> None:
     """Refuse a budget that a run has exceeded: what is measured is its newest checkpoint.
 
     Raises:
@@ -146,19 +160,24 @@ def check_lowered(plan: StudyPlan) -> None:
                 )
 
 
-def with_classes(config: Config) -> Config:
-    """Return the settings with the number of classes that the data has, where they matter."""
+def with_classes(arm: ArmConfig) -> Config:
+    """Return the settings of an arm with the number of classes that the data has, where they matter."""
+    config = arm.config
     if not config.network.uses_classes or config.network.classes:
         return config
-    return replace(config, network=replace(config.network, classes=len(open_data(config).classes)))
+    return replace(config, network=replace(config.network, classes=len(arm.dataset.classes)))
 
 
-def with_settings(plan: StudyPlan, tasks: Sequence[StudyTask], gpus: bool) -> list[tuple[StudyTask, Config]]:
-    """Return the settings of each task's run.
+def load_arms(plan: StudyPlan, tasks: Sequence[StudyTask]) -> dict[str, ArmConfig]:
+    """Return the settings of the arms that the tasks are of."""
+    return {arm: load_arm(plan.settings, arm, plan.home, plan.project) for arm in {task.arm for task in tasks}}
+
+
+def resolve_tasks(plan: StudyPlan, tasks: Sequence[StudyTask]) -> list[tuple[StudyTask, Config]]:
+    """Return the resolved settings of runs that are trained on this machine.
 
     Raises:
         Refused: a run was begun with other settings.
     """
-    arms = {task.arm for task in tasks}
-    configs = {arm: arm_config(plan.settings, arm, plan.home, plan.project) for arm in arms}
-    return [(task, run_config(plan, task, configs[task.arm], gpus)) for task in tasks]
+    arms = load_arms(plan, tasks)
+    return [(task, resolve_task(plan, task, arms[task.arm], gpus=False)) for task in tasks]

@@ -11,15 +11,14 @@ from launcher.status.facts import Facts, RunState, look
 from launcher.status.progress import progress
 from launcher.status.states import judge
 from launcher.study.plan import StudyPlan, StudyTask
-from trainer.runs.journal import Journal, event
+from trainer.runs.journal import EventKind, Journal, event
 
 Status = Literal["finished", "failed", "running", "waiting"]
 FAILED = (RunState.REFUSED, RunState.NO_PROGRESS, RunState.NO_REQUEUE)
-BROKEN = "broken"  # the kind of event by which we note what a process here could not say itself
 
 
 @dataclass(frozen=True)
-class Standing:
+class TaskProgress:
     """What a task has come to."""
 
     task: StudyTask
@@ -35,44 +34,44 @@ class Standing:
         return progress(self.task.run, float("inf")).images_seen
 
 
-def standing(plan: StudyPlan, task: StudyTask, queue: Queue) -> Standing:
+def task_progress(plan: StudyPlan, task: StudyTask, queue: Queue) -> TaskProgress:
     """Look at a task."""
     if plan.done(task):
-        return Standing(task, "finished")
+        return TaskProgress(task, "finished")
     if not task.run.config.exists():
-        return Standing(task, "waiting")
+        return TaskProgress(task, "waiting")
     facts = look(task.run, queue)
     state, reason = judge(facts)
     if state.live:
-        return Standing(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
+        return TaskProgress(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
     if state in FAILED or broken(facts):
-        return Standing(task, "failed", broken(facts) or reason or str(state))
+        return TaskProgress(task, "failed", broken(facts) or reason or str(state))
     if state is RunState.FINISHED and task.seed_set is None:
         where = f"remove {task.run.path} and use --retry"
-        return Standing(task, "failed", f"it was started anew too often for its rows to tell a speed: {where}")
-    return Standing(task, "waiting", reason)
+        return TaskProgress(task, "failed", f"it was started anew too often for its rows to tell a speed: {where}")
+    return TaskProgress(task, "waiting", reason)
 
 
 def broken(facts: Facts) -> str:
-    """Return why the newest start on this machine has failed; empty: it has not, or was only killed."""
+    """Return why the newest attempt on this machine has failed; empty: it has not, or was only killed."""
     for row in reversed(facts.events):
-        if row["kind"] == BROKEN:
+        if row["kind"] == EventKind.BROKEN:
             return str(row["problem"])
-        if row["kind"] == "start":
+        if row["kind"] == EventKind.START:
             return ""
     return ""
 
 
 def note_broken(task: StudyTask, problem: str) -> None:
     """Note why a task has failed here."""
-    Journal(task.run.events).append(event(BROKEN, problem=problem))
+    Journal(task.run.events).append(event(EventKind.BROKEN, problem=problem))
 
 
-def stages(plan: StudyPlan) -> Iterator[list[Standing]]:
+def stages(plan: StudyPlan) -> Iterator[list[TaskProgress]]:
     """Yield how far the tasks of each stage are, up to the one that is under way."""
     queue = Queue()
     for stage in plan.stages():
-        found = [standing(plan, task, queue) for task in stage]
+        found = [task_progress(plan, task, queue) for task in stage]
         yield found
         if any(one.status in ("running", "waiting") for one in found):
             return
@@ -96,7 +95,7 @@ def upcoming(plan: StudyPlan, retry: bool, tried: Set[StudyTask] = frozenset()) 
     return len(found) - 1, []
 
 
-def pending(standings: Sequence[Standing], retry: bool) -> list[StudyTask]:
+def pending(stage: Sequence[TaskProgress], retry: bool) -> list[StudyTask]:
     """Return those that wait and that nobody trains; with `retry`, those that have failed as well."""
-    wanted = ("waiting", "failed") if retry else ("waiting",)
-    return [one.task for one in standings if one.status in wanted and not one.live]
+    statuses = ("waiting", "failed") if retry else ("waiting",)
+    return [one.task for one in stage if one.status in statuses and not one.live]

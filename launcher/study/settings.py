@@ -122,7 +122,7 @@ class StudySettings:
         return tuple(halving.keep ** (halving.rungs - rung) for rung in range(halving.rungs)) if halving else ()
 
 
-def read(path: Path, name: str | None = None, kept: bool = False) -> StudySettings:
+def read_settings(path: Path, name: str | None = None, kept: bool = False) -> StudySettings:
     """Read STUDY.toml; a study that does not name itself has the name that is given, else that of the file.
 
     Args:

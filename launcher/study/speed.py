@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from trainer.runs.journal import Row
 
-PAUSE_S = 1.0  # between two rows, by which the clocks of a start and of the world differ when another start began
+PAUSE_S = 1.0  # between two rows, by which the clocks of an attempt and of the world differ when another attempt began
 
 
 def stretches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Yield the rows of each start of a run."""
+    """Yield the rows of each attempt of a run."""
     stretch = list[Row]()
     for row in rows:
         if not {"images_seen", "elapsed_s", "time"} <= row.keys():
@@ -29,9 +29,9 @@ def between(row: Row, following: Row, name: str) -> float:
 
 
 def images_per_s(rows: Iterable[Row]) -> float | None:
-    """Return the speed between the first and the last row of the start that saw most; None: no start has two rows.
+    """Return the speed between the first and the last row of the attempt that saw most; None: no attempt has two rows.
 
-    What comes before a start's first row is slow, and is not counted.
+    What comes before an attempt's first row is slow, and is not counted.
     """
     spans = [
         (between(first, last, "images_seen"), between(first, last, "elapsed_s"))

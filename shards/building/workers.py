@@ -11,13 +11,13 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from command_line.parent import end_with_parent
 from shards.building.interruption import INTERRUPTED, SIGNALS, BuildStopped
 from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask, unfinished_path, write_shard
 from shards.sources.source_entry import decode_name
@@ -28,7 +28,7 @@ MAX_CPU_S = 600.0  # CPU time for one picture: the largest allowed one needs far
 NOT_STARTED = -1
 # Signals by which a picture can end its process. Others come from elsewhere: a terminal that closes, a person.
 SIGNALS_OF_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
-               signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
+                       signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Workers:
 
 def run_worker(connection: Connection, options: ShardOptions, done: ctypes.c_int64) -> None:
     """Run one task after the other: the main function of a worker process."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent(INTERRUPTED)  # else it might write beside a resumed build
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does not need torch, which takes seconds to import
 
     def on_picture(number: int) -> None:
@@ -203,11 +203,3 @@ def run_worker(connection: Connection, options: ShardOptions, done: ctypes.c_int
         except MemoryError:
             os._exit(OUT_OF_MEMORY)  # memory that is fragmented or leaked would fail the next pictures too
         connection.send(answer)
-
-
-def end_with_parent() -> None:
-    """End this process when its parent is gone, perhaps killed: it must not write beside a resumed build."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(INTERRUPTED)

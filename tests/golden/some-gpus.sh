@@ -19,16 +19,16 @@ cd /HERE/run/code/0001 || exit 1
 export PYTHONPATH=/HERE/run/code/0001
 export OMP_NUM_THREADS=1
 export PYTHONUNBUFFERED=1
-# What ends a start is for the ranks to answer; bash waits for them, and passes SIGTERM on to `begin` alone.
-trap 'kill -TERM ${MEETING_PID:-} 2>/dev/null' TERM
+# The ranks answer what ends an attempt; bash waits for them, and passes SIGTERM on to `begin` alone.
+trap 'kill -TERM ${RENDEZVOUS_PID:-} 2>/dev/null' TERM
 trap : USR1 USR2 CONT
 srun() { command srun "$@" & local ranks=$! code
   while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }
-ended() { code=$?; [ -n "${MEETING[1]:-}" ] && exec {MEETING[1]}>&-
+ended() { code=$?; [ -n "${RENDEZVOUS[1]:-}" ] && exec {RENDEZVOUS[1]}>&-
   PYTHON -m launcher.jobs.batch ended /HERE/run $code; exit $?; }
 trap ended EXIT
-coproc MEETING { exec PYTHON -m launcher.jobs.batch begin /HERE/run; }
-read -r MASTER_ADDR MASTER_PORT <&"${MEETING[0]}" || exit 1
+coproc RENDEZVOUS { exec PYTHON -m launcher.jobs.batch begin /HERE/run; }
+read -r MASTER_ADDR MASTER_PORT <&"${RENDEZVOUS[0]}" || exit 1
 export MASTER_ADDR MASTER_PORT
 
 # command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from command_line.suggestion import did_you_mean
 from trainer.augment.base import Augmentation, AugmentSettings
 
 
@@ -26,8 +26,7 @@ class DiffAugment(Augmentation):
         policy = settings.policy.split(",")
         for part in policy:
             if part not in PARTS:
-                near = difflib.get_close_matches(part, PARTS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"the parts are {', '.join(PARTS)}"
+                hint = did_you_mean(part, PARTS, f"the parts are {', '.join(PARTS)}")
                 return f"augment.policy has no part {part!r}; {hint}"
             if policy.count(part) > 1:
                 return f"augment.policy names {part!r} twice"

@@ -53,7 +53,7 @@ def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> N
     trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
-    write_atomically(trial.file(out, ".npy"), content.getvalue())
+    write_atomically(trial.file(out, ".npy"), content.getvalue())  # first: the .json says that both exist
     write_atomically(trial.file(out), (json.dumps(numbered(asdict(result)), indent=2) + "\n").encode())
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
+from command_line.parent import end_with_parent
 from trainer.benchmark import results
 from trainer.benchmark.recipes import PROTOCOLS, RECIPES
 from trainer.benchmark.results import Result, Trial
@@ -40,26 +39,19 @@ def kept_result(trial: Trial, out: Path) -> Result | None:
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
     """Run trials, so many at a time, and yield each one when its result is stored."""
-    if processes == 1:
+    if processes == 1:  # in this process, so that Ctrl-C and a debugger work as usual
         yield from (run_trial(trial, out) for trial in trials)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), set_up_worker) as pool:  # fork breaks threads
         yield from (
             future.result() for future in as_completed([pool.submit(run_trial, trial, out) for trial in trials])
         )
 
 
-def end_with_parent() -> None:
+def set_up_worker() -> None:
     """Let Ctrl-C, or the end of its parent, end this process at once: its trial is run again."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(Outcome.FAILED)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    end_with_parent(Outcome.FAILED)
 
 
 def run_trial(trial: Trial, out: Path) -> Trial:

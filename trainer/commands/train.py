@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
 
-import torch
 import tyro
 
 from command_line.arguments import parse
 from trainer.config.config import Config
-from trainer.config.dataset import open_data
 from trainer.core.stopping import Outcome
 from trainer.distributed.rank_environment import is_rank, refuse_crowd
-from trainer.gan.assembly import refuse_fp16
 from trainer.gan.fingerprint import fingerprint
-from trainer.launch.job_context import Cluster
-from trainer.launch.local_processes import default_processes, end_with_parent, run_processes
+from trainer.launch.job_context import OWNER, JobContext
+from trainer.launch.local_processes import end_with_watching_parent, train_here
+from trainer.launch.prepared_training import prepare_training
 from trainer.runs.checkpoint import newest_or_refuse
-from trainer.runs.config_loading import check_identity, defaults, settle, settle_length, write_config
-from trainer.runs.lease import HANDED_OVER, HERE, held
+from trainer.runs.config_defaults import load_defaults, resolve_length
+from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 from trainer.training.worker import run_rank
 
@@ -53,46 +49,32 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
     """Parse the command line again, over the settings that its recipe or its run folder begins with.
 
     Raises:
+        Refused: there is no such recipe, or a file holds bad settings.
+    """
+    start = replace(parsed, config=load_defaults(parsed.recipe, RunFolder(parsed.run)))
+    again: Train = parse(Train, arguments, "python -m trainer train", start)
+    return replace(again, config=resolve_length(again.config, arguments))
+
+
+def run_train(args: Train, context: JobContext) -> Outcome:
+    """Train: as one rank of a group if somebody has started one, else with processes of our own.
+
+    Raises:
         Refused: the settings are impossible, or change the identity of an existing run.
     """
-    start = replace(parsed, config=defaults(parsed.recipe, RunFolder(parsed.run)))
-    again: Train = parse(Train, arguments, "python -m trainer train", start)
-    return replace(again, config=settle(RunFolder(again.run), settle_length(again.config, arguments)))
-
-
-def run_train(args: Train, cluster: Cluster) -> Outcome:
-    """Train: as one of a group if somebody has started one, else with processes of our own."""
     run = RunFolder(args.run)
     if is_rank():
-        end_with_parent()
-        outcome = run_rank(args.config, run, cluster)
+        end_with_watching_parent()
+        # A parent of ours has resolved the settings and stored them; torchrun and accelerate start ranks with what the
+        # user has named.
+        config = args.config if OWNER in os.environ else resolve_config(run, args.config).config
+        outcome = run_rank(config, run, context)
         # All is closed and durable. What is left are the native threads of the process group, which now and then
         # abort the interpreter's shutdown ("terminate called without an active exception").
         logging.shutdown()
         os._exit(outcome)
     refuse_crowd("trainer train")
-    return train_here(args.config, run)
-
-
-def train_here(config: Config, run: RunFolder) -> Outcome:
-    """Train with processes on this machine.
-
-    Raises:
-        Refused: the settings do not fit the data, or there are too many processes.
-    """
-    samples = open_data(config).splits["train"].samples
-    size = config.processes or default_processes(config)
-    config.check_world(size)
-    if config.mixed_precision == "fp16" and not torch.cuda.is_available():
-        refuse_fp16()
-    total = config.images_to_see(samples)
-    if config.epochs is None and total != config.total_images:
-        print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
-    owner = f"{HERE}, {uuid4().hex[:8]}"
-    with held(run, owner, HANDED_OVER):
-        check_identity(run, config)  # once more: another run may have begun here since
-        write_config(run, config)
-        return run_processes(run, size, owner)
+    return train_here(prepare_training(run, args.config))
 
 
 def run_fingerprint(args: Fingerprint) -> Outcome:

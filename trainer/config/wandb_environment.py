@@ -1,11 +1,12 @@
 """What W&B's own variables and settings mean to a run: key, server and mode; its name and the like, when it begins.
 
-docs/tracking.md has the list for users. wandb itself is loaded when nothing else can tell: that takes a second, and it
-lays its hands on the standard streams.
+docs/tracking.md has the list for users. wandb itself is not loaded to find this out: that takes a second, and it lays
+its hands on the standard streams.
 """
 
 from __future__ import annotations
 
+import configparser
 import netrc
 import os
 from collections.abc import Iterator
@@ -36,6 +37,10 @@ OVERRIDDEN = {
     "WANDB_DIR": "wandb's files lie in the run folder",
 }
 """Variables of which wandb would take what is decided otherwise, and by what."""
+
+CLOUD = "https://api.wandb.ai"
+CLOUD_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""Names of W&B's own server: wandb takes a key that netrc has for either."""
 
 ALIASES = ("WANDB_RUN_NAME", "WANDB_RUN_NOTES", "WANDB_RUN_TAGS", "WANDB_RUN_JOB_TYPE", "WANDB_ROOT_DIR")
 
@@ -75,19 +80,34 @@ def client() -> Any:
 
 
 def server_url() -> str:
-    """The W&B server that the environment and the user's settings name."""
-    return os.environ.get("WANDB_BASE_URL") or str(client().setup().settings.base_url)
+    """Return the W&B server that the environment names, or a file that `wandb login --host` has written, else W&B's."""
+    folder = Path(os.environ.get("WANDB_DIR") or ".")
+    workspace = folder / (".wandb" if (folder / ".wandb").exists() else "wandb")
+    user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    named = os.environ.get("WANDB_BASE_URL") or url_in(workspace / "settings") or url_in(user / "settings")
+    return (named or CLOUD).rstrip("/")
+
+
+def url_in(settings: Path) -> str | None:
+    """Return the server that a settings file of wandb's names; None: none, or it cannot be read."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(settings.read_text())
+    except (OSError, ValueError, configparser.Error):
+        return None
+    return parser.get("default", "base_url", fallback=None)
 
 
 def has_key() -> bool:
     """Whether W&B would find a key: in the environment, or in netrc for the server in use."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    path, host = Path(os.environ.get("NETRC", "~/.netrc")).expanduser(), urlsplit(server_url()).netloc
     try:
-        return path.exists() and netrc.netrc(path).authenticators(urlsplit(server_url()).netloc) is not None
+        keys = netrc.netrc(path).hosts
     except (OSError, netrc.NetrcParseError):
         return False
+    return "default" in keys or any(name in keys for name in (CLOUD_HOSTS if host in CLOUD_HOSTS else (host,)))
 
 
 def resolve_mode(mode: str) -> str:

@@ -6,7 +6,6 @@ starts; **operational** ones (processes, intervals, paths) may change on any res
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import types
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast
 
 from command_line.arguments import expand_user
+from command_line.suggestion import did_you_mean
 from trainer.core.limits import Limits
 
 T = TypeVar("T")
@@ -143,8 +143,7 @@ def check_names(cls: type, values: Mapping[str, Any], where: str) -> Mapping[str
     names = [f.name for f in fields(cls)]
     for name in values:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the settings here are {', '.join(names)}"
+            hint = did_you_mean(name, names, f"the settings here are {', '.join(names)}")
             raise Refused(f"{where}: there is no setting {name!r}; {hint}")
     return values
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import TypeVar
 
 import tyro
 
+from command_line.suggestion import did_you_mean
 from trainer.core.fields import Refused
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ def choose(registry: Mapping[str, T], name: str, setting: str) -> T:
         Refused: there is none; the nearest one is named.
     """
     if name not in registry:
-        near = difflib.get_close_matches(name, registry, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(registry)}"
+        hint = did_you_mean(name, registry, f"there are {', '.join(registry)}")
         raise Refused(f"there is no {setting} {name!r}; {hint}")
     return registry[name]

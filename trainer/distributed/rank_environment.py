@@ -48,17 +48,21 @@ def is_foreign(name: str) -> bool:
     return name in FOREIGN or name.startswith(FOREIGN_PREFIXES)
 
 
+def own_environment(parent: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that we start: what comes from other launchers stays behind."""
+    return {name: value for name, value in parent.items() if not is_foreign(name)} | {"OMP_NUM_THREADS": "1"}
+
+
 def rank_environment(
     parent: Mapping[str, str], rank: int, local_rank: int, size: int, local_size: int
 ) -> dict[str, str]:
     """Return the environment of rank `rank` of `size`, of which `local_size` are on its node."""
     places = {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": local_size}
     return {
-        **{name: value for name, value in parent.items() if not is_foreign(name)},
+        **own_environment(parent),
         **{name: str(place) for name, place in places.items()},
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is served by the parent
         "TORCHELASTIC_RESTART_COUNT": "0",
-        "OMP_NUM_THREADS": "1",
     }
 
 

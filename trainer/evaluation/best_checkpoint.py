@@ -38,6 +38,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     # Each choice looks at all rows: a better checkpoint may have been pruned since it was recorded as the best.
     wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
     real = training_data_key(config)
+    # Figures against other data than the training data would rank checkpoints by another question.
     if wanted is None or newest.facts["real"] != real:
         return None
     there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}

@@ -57,7 +57,7 @@ class Evaluation:
     def record(self, run: RunFolder) -> None:
         """Append a row to the run's evaluations, unless it has the same row already."""
         row = self.to_json()
-        if row not in journal.rows(run.evaluations):
+        if row not in journal.rows(run.evaluations):  # the same command may run twice, and a killed one again
             file = Journal(run.evaluations)
             file.append(numbered(row))
             file.sync()
@@ -79,7 +79,7 @@ class Evaluation:
                 describe_floor(figure.floor, estimate),
                 describe_sizes(estimate),
             )
-        width = None if os.isatty(1) else 200
+        width = None if os.isatty(1) else 200  # in a file or pipe, rich would wrap at 80 columns
         console = Console(highlight=False, width=width)
         console.print(table)
         for name, why in self.left_out.items():

@@ -6,16 +6,16 @@ import os
 from dataclasses import dataclass, field
 
 from trainer.core.stopping import StopRequest
-from trainer.runs.lease import HERE
+from trainer.runs.lease import THIS_MACHINE, Owner
 
 OWNER = "LIENZO_OWNER"  # tells a process for whom its parent holds the run folder
 
 
 @dataclass(frozen=True)
-class Cluster:
+class JobContext:
     """The seam between a training process and the job that it belongs to. The process answers with an `Outcome`."""
 
-    owner: str = field(default_factory=lambda: os.environ.get(OWNER, HERE))
+    owner: Owner = field(default_factory=lambda: Owner(os.environ.get(OWNER, THIS_MACHINE)))
     """Names the job in the run folder's lease."""
     attempt: int = 0
     """How often the job was started before: a later attempt takes the run over from an earlier one."""

@@ -6,23 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
+from command_line.parent import end_with_parent
 from command_line.signals import signals_to_handle
-from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
 from trainer.distributed.rank_environment import rank_environment
 from trainer.launch.job_context import OWNER
-from trainer.runs.lease import HERE
+from trainer.launch.prepared_training import PreparedTraining
+from trainer.runs.config_loading import write_config
+from trainer.runs.lease import HANDED_OVER, THIS_MACHINE, Owner, held
 from trainer.runs.run_folder import RunFolder
 
 WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does
@@ -32,13 +32,7 @@ Children = Sequence[subprocess.Popen[bytes]]
 Waiting = Callable[[Children], None]
 
 
-def default_processes(config: Config) -> int:
-    """Return one process a GPU, or one a core, and at most one a micro-batch."""
-    devices = torch.cuda.device_count() or len(os.sched_getaffinity(0))
-    return max(1, min(devices, config.micro_batches))
-
-
-def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: str) -> subprocess.Popen[bytes]:
+def start(arguments: Sequence[str], rank: int, size: int, port: int, owner: Owner) -> subprocess.Popen[bytes]:
     """Start one process of `size`; it may meet the others at a store that this process serves."""
     environment = rank_environment(os.environ, rank, rank, size, size)
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), WATCHED: "1", OWNER: owner}
@@ -66,7 +60,23 @@ def wait_for_main(children: Children) -> None:
     children[0].wait()
 
 
-def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:
+def train_here(training: PreparedTraining) -> Outcome:
+    """Train with processes of this machine.
+
+    Raises:
+        Refused: another process trains in the run folder, or another run has begun there since.
+    """
+    run, config = training.run, training.config
+    total = config.images_to_see(training.dataset.splits["train"].samples)
+    if config.epochs is None and total != config.total_images:
+        print(f"total_images {config.total_images:,} is rounded up to whole steps: {total:,}", file=sys.stderr)
+    owner = Owner.local_run()
+    with held(run, owner, HANDED_OVER):
+        write_config(run, config)
+        return run_processes(run, training.processes, owner)
+
+
+def run_processes(run: RunFolder, size: int, owner: Owner) -> Outcome:
     """Train with `size` processes, and return how that ended.
 
     Args:
@@ -79,7 +89,9 @@ def run_processes(run: RunFolder, size: int, owner: str) -> Outcome:
     return outcome
 
 
-def run_group(arguments: Sequence[str], size: int, wait: Waiting = wait_for_all, owner: str = HERE) -> list[int]:
+def run_group(
+    arguments: Sequence[str], size: int, wait: Waiting = wait_for_all, owner: Owner = THIS_MACHINE
+) -> list[int]:
     """Run `python -m trainer` with these arguments in `size` processes, and return their exit codes.
 
     Args:
@@ -131,13 +143,8 @@ def common(codes: list[int]) -> Outcome:
     return Outcome.FAILED
 
 
-def end_with_parent() -> None:
+def end_with_watching_parent() -> None:
     """End this process at once when the one that started it is gone, if that one watches over it."""
-    if os.environ.get(WATCHED) != "1":
-        return
-
-    def watch() -> None:
-        os.read(0, 1)  # returns at the end of the pipe; a buffered read would hold a lock that shutdown wants
-        os._exit(Outcome.FAILED)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    if os.environ.get(WATCHED) == "1":
+        # It returns at the end of the pipe; a buffered read would hold a lock that the interpreter's shutdown wants.
+        end_with_parent(Outcome.FAILED, lambda: os.read(0, 1))

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -177,7 +178,36 @@ def open_whole(path: Path) -> int:
     return file
 
 
-def event(kind: str, **fields: object) -> dict[str, object]:
+class EventKind(StrEnum):
+    """What a row of `events.jsonl` tells of; on disk, `kind` holds these words."""
+
+    START = "start"
+    """An attempt began: `owner`, `images_seen`."""
+    END = "end"
+    """It ended: `outcome`, `signal`, `problem`."""
+    REFUSED = "refused"
+    STALLED = "stalled"
+    """No step for too long: `places` are the silent nodes."""
+    ENVIRONMENT = "environment"
+    """What the bits depend on: hardware and versions."""
+    INITIALISED = "initialised"
+    """With the weights of another run."""
+    SEGMENT = "segment"
+    """A new W&B run begins."""
+    CHECKPOINT = "checkpoint"
+    CHECKPOINT_FAILED = "checkpoint failed"
+    DAMAGED_CHECKPOINT = "damaged checkpoint"
+    DAMAGED_SAMPLE = "damaged sample"
+    COLLAPSE_ALARM = "collapse alarm"
+    ROLLBACK = "rollback"
+    EVALUATION = "evaluation"
+    EVALUATION_SKIPPED = "evaluation skipped"
+    EVALUATION_FAILED = "evaluation failed"
+    BROKEN = "broken"
+    """A process of a study on this machine failed before it could say so itself."""
+
+
+def event(kind: EventKind, **fields: object) -> dict[str, object]:
     """Return a row of a journal of events."""
     return numbered({"time": now(), "kind": kind, **fields})
 

@@ -33,16 +33,38 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 STALE_S = 20.0
-HERE = "a run on this machine"  # the owner, where there is no job
 HANDED_OVER = -1  # the attempt of a process that holds the run for those that it starts: the first takes it over
 COPY_S = 3 * BEAT_S
+
+
+class Owner(str):
+    """Whom a run folder is held for: a text in `lease.json`, in events and in messages."""
+
+    @classmethod
+    def slurm_job(cls, job: int | str) -> Owner:
+        """Return the owner that all attempts of a job are."""
+        return cls(f"Slurm job {job}")
+
+    @classmethod
+    def local_run(cls) -> Owner:
+        """Return an owner like no other: the processes that one command starts on this machine."""
+        return cls(f"{THIS_MACHINE}, {uuid4().hex[:8]}")
+
+    @property
+    def is_slurm_job(self) -> bool:
+        """Tell whether it is a job: then Slurm knows more of it."""
+        return self.startswith("Slurm job ")
+
+
+THIS_MACHINE = Owner("a run on this machine")  # where there is no job
+SUBMISSION = Owner("a submission")  # while a job is being queued
 
 
 @dataclass(frozen=True)
 class Holder:
     """What a lease says of the process that holds it."""
 
-    owner: str
+    owner: Owner
     attempt: int
     host: str
     boot: str
@@ -55,7 +77,7 @@ class Holder:
     """The run folder's, which tells it from its copies."""
 
     @classmethod
-    def this_process(cls, owner: str, attempt: int, folder: Path) -> Holder:
+    def this_process(cls, owner: Owner, attempt: int, folder: Path) -> Holder:
         """Return what this process would write in a run folder that is there."""
         pid, path = os.getpid(), folder.resolve()
         process = (socket.gethostname(), boot(), pid, started(pid) or 0)
@@ -102,11 +124,12 @@ def read(path: Path) -> tuple[Holder, int] | None:
     """Return a lease's holder and its last beat; None: nobody holds it. Opening asks a network file system anew."""
     try:
         with path.open() as file:
-            return Holder(**json.load(file)), os.fstat(file.fileno()).st_mtime_ns
+            values = json.load(file)
+            return Holder(**values | {"owner": Owner(values["owner"])}), os.fstat(file.fileno()).st_mtime_ns
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
-        return Holder("an unreadable lease", -1, "", "", 0, 0, ""), 0
+    except (ValueError, TypeError, KeyError):
+        return Holder(Owner("an unreadable lease"), -1, "", "", 0, 0, ""), 0
 
 
 def living(run: RunFolder) -> Holder | None:
@@ -135,7 +158,7 @@ class Lease:
         Refused: another process trains there, or the folder cannot be written.
     """
 
-    def __init__(self, run: RunFolder, owner: str, attempt: int, on_loss: Callable[[Loss], None]) -> None:
+    def __init__(self, run: RunFolder, owner: Owner, attempt: int, on_loss: Callable[[Loss], None]) -> None:
         self.run, self.path, self.on_loss = run, run.lease, on_loss
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -249,7 +272,7 @@ class Lease:
 
 
 @contextmanager
-def held(run: RunFolder, owner: str, attempt: int = 0) -> Iterator[None]:
+def held(run: RunFolder, owner: Owner, attempt: int = 0) -> Iterator[None]:
     """Let nobody else write into a run folder meanwhile.
 
     Raises:
@@ -260,13 +283,3 @@ def held(run: RunFolder, owner: str, attempt: int = 0) -> Iterator[None]:
         yield
     finally:
         lease.release()
-
-
-def refuse_living(run: RunFolder) -> None:
-    """Refuse a run that somebody trains.
-
-    Raises:
-        Refused: naming who.
-    """
-    with held(run, HERE):
-        pass

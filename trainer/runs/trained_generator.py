@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 import tyro
 
+from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
@@ -119,9 +119,8 @@ def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
         return names.index(asked)
     if asked.isdecimal() and int(asked) < count:
         return int(asked)
-    near = difflib.get_close_matches(asked, names, n=1)
     known = f"they are numbered from 0 to {count - 1}" + ("" if names else "; the data that named them is gone")
-    raise Refused(f"--class: there is no class {asked!r}; {f'did you mean {near[0]!r}?' if near else known}")
+    raise Refused(f"--class: there is no class {asked!r}; {did_you_mean(asked, names, known)}")
 
 
 def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:

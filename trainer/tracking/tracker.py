@@ -18,7 +18,7 @@ from trainer.config.wandb_environment import noted, overridden
 from trainer.core.advice import command
 from trainer.core.migration import load, numbered
 from trainer.runs import journal
-from trainer.runs.journal import Journal, event
+from trainer.runs.journal import EventKind, Journal, event
 from trainer.runs.origin import original_is_elsewhere
 from trainer.runs.run_folder import RunFolder
 
@@ -95,7 +95,7 @@ class Tracker:
         self._metrics.cut(images_seen)
         self._system_rows = max((row["row"] for row in journal.rows(self.run.system)), default=0)
         self._identity().save(self.run.wandb_identity)
-        self.event("start", images_seen=images_seen, **facts)
+        self.event(EventKind.START, images_seen=images_seen, **facts)
         if self.settings.mode != "disabled":
             self._uploader = start_uploader(self.run, self.settings.mode)
 
@@ -112,7 +112,7 @@ class Tracker:
         self._system_rows += 1
         self._system.append(numbered({"row": self._system_rows, "time": round(time.time(), 3), **row}))
 
-    def event(self, kind: str, **fields: object) -> None:
+    def event(self, kind: EventKind, **fields: object) -> None:
         """Record a start, a stop, a fault or a rollback."""
         self._events.append(event(kind, **fields))
 
@@ -129,11 +129,11 @@ class Tracker:
         # The uploader reads metrics.jsonl, then wandb.json, then checks whether metrics.jsonl was cut: so this is safe.
         self._metrics.cut(images_seen)
         self._identity().extend(images_seen, reason).save(self.run.wandb_identity)
-        self.event("segment", images_seen=images_seen, reason=reason)
+        self.event(EventKind.SEGMENT, images_seen=images_seen, reason=reason)
 
     def close(self, outcome: str, signal: str | None = None, timeout_s: float = 30.0, **facts: object) -> None:
         """Record the end ("finished", "interrupted" if it will go on, "failed") and let the uploader send the rest."""
-        self.event("end", outcome=outcome, signal=signal, **facts)
+        self.event(EventKind.END, outcome=outcome, signal=signal, **facts)
         for file in (self._metrics, self._system, self._events):
             try:
                 file.sync()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shards.atomic_files import write_atomically
 from trainer.runs import journal
-from trainer.runs.journal import Follower
+from trainer.runs.journal import EventKind, Follower
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.wandb_run import WandbRun
 
@@ -28,7 +28,7 @@ class Alerts:
     def send(self, to: WandbRun | None) -> None:
         """Pass on what is new, if there is a W&B run to tell."""
         for row in self.events.read():
-            if row["kind"] == "collapse alarm" and row["state"] in LOUD:
+            if row["kind"] == EventKind.COLLAPSE_ALARM and row["state"] in LOUD:
                 self.met += 1
                 self.waiting += [row] if self.met > self.told else []
         while to and self.waiting:

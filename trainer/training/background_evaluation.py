@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 from trainer.config.groups import MetricsSettings
-from trainer.distributed.rank_environment import is_foreign
+from trainer.distributed.rank_environment import own_environment
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
 from trainer.runs.checkpoint import Checkpoint, find
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
 
@@ -56,7 +57,7 @@ class Evaluations:
         name = newest.path.name
         if self.child:
             log.warning("checkpoint %s is not evaluated: %s still is", name, self.checkpoint)
-            self.tracker.event("evaluation skipped", checkpoint=name, running=self.checkpoint)
+            self.tracker.event(EventKind.EVALUATION_SKIPPED, checkpoint=name, running=self.checkpoint)
         else:
             self.start(name)
 
@@ -67,13 +68,12 @@ class Evaluations:
 
     def start(self, name: str) -> None:
         """Start the process that evaluates a checkpoint; it ends with this one."""
-        environment = {name: value for name, value in os.environ.items() if not is_foreign(name)}
         self.checkpoint, self.started, self.cpu_before = name, time.monotonic(), children_cpu_s()
         try:
             with self.run.evaluation_log.open("ab") as output:
                 self.child = subprocess.Popen(
                     ["nice", "-n", "19", sys.executable, "-m", "trainer", *self.command(name)],
-                    env=environment | {WATCHED: "1", "OMP_NUM_THREADS": "1"},
+                    env=own_environment(os.environ) | {WATCHED: "1"},
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -82,7 +82,7 @@ class Evaluations:
                 )
         except OSError as error:
             log.warning("checkpoint %s is not evaluated: %s", name, error)
-            self.tracker.event("evaluation failed", checkpoint=name, problem=str(error))
+            self.tracker.event(EventKind.EVALUATION_FAILED, checkpoint=name, problem=str(error))
 
     def command(self, name: str) -> list[str]:
         """Return the arguments of `trainer evaluate` for a checkpoint."""
@@ -107,7 +107,7 @@ class Evaluations:
         cpu_s = children_cpu_s() - self.cpu_before
         share = cpu_s / (wall_s * len(os.sched_getaffinity(0)))
         figures = {"seconds": round(wall_s, 1), "cpu_s": round(cpu_s, 1), "cpu_share": round(share, 4)}
-        kind = "evaluation failed" if code else "evaluation"
+        kind = EventKind.EVALUATION_FAILED if code else EventKind.EVALUATION
         self.tracker.event(kind, checkpoint=self.checkpoint, exit_code=code, **figures)
         if code:
             log.warning("the evaluation of %s has failed: see %s", self.checkpoint, self.run.evaluation_log)

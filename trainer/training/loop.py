@@ -16,7 +16,7 @@ from trainer.distributed.collective import gather, on_main
 from trainer.distributed.numerical_environment import environment
 from trainer.gan.assembly import world_of
 from trainer.gan.batches import BatchLoader
-from trainer.launch.job_context import Cluster
+from trainer.launch.job_context import JobContext
 from trainer.runs.init_from import read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
 from trainer.training.rank_zero import record_on
@@ -35,13 +35,13 @@ class Training:
         config, run: of the run; every rank is given the same.
         index: the dataset.
         accelerator: device, process group and precision.
-        cluster: the job that this process belongs to.
+        context: the job that this process belongs to.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, index: Index, accelerator: Accelerator, cluster: Cluster
+        self, config: Config, run: RunFolder, index: Index, accelerator: Accelerator, context: JobContext
     ) -> None:
-        self.config, self.run, self.cluster = config, run, cluster
+        self.config, self.run, self.context = config, run, context
         self.world, self.device = world_of(accelerator), accelerator.device
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
@@ -50,7 +50,7 @@ class Training:
         self.save_every = config.checkpoint_every_images, config.anchor_every_images
         self.intervals = config.sample_every_images, *self.save_every, self.monitor_every
         # Keeps the run folder on rank 0; on the other ranks its methods do nothing.
-        self.recorder = record_on(self.world, config, run, self.reader, self.device, cluster)
+        self.recorder = record_on(self.world, config, run, self.reader, self.device, context)
         self.newest = on_main(self.world, lambda: self.recorder.newest_checkpoint())
         self.replica = Replica(config, index.hash, accelerator, draw=self.newest is None)
         self.monitor = CollapseMonitor(
@@ -60,7 +60,7 @@ class Training:
             alert=lambda health, evidence: self.recorder.alert(self.replica.state, health, evidence),
         )
         self.check = StepCheck(config, self.device, self.monitor_every > 0, self.report_damage)
-        self.watchdog = Watchdog(self.world, cluster.place, config.stall_after_s, self.recorder.report_stall)
+        self.watchdog = Watchdog(self.world, context.place, config.stall_after_s, self.recorder.report_stall)
         self.loader = BatchLoader(config, self.world, self.device, self.reader, run.plan)
 
     def train(self) -> Outcome:
@@ -72,7 +72,7 @@ class Training:
         self.resume()
         batches = self.replica.batches(self.loader)
         while (state := self.replica.state).images_seen < self.total:
-            scalars = self.replica.step(next(batches), self.cluster.stop)
+            scalars = self.replica.step(next(batches), self.context.stop)
             self.watchdog.step(state.images_seen)
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
             wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))

@@ -18,11 +18,11 @@ from trainer.distributed.numerical_environment import differences
 from trainer.distributed.world import World
 from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
-from trainer.launch.job_context import Cluster
+from trainer.launch.job_context import JobContext
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
 from trainer.runs.init_from import PretrainedWeights
-from trainer.runs.journal import Journal, event
+from trainer.runs.journal import EventKind, Journal, event
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
@@ -81,7 +81,7 @@ class Recorder:
 
     def report_stall(self, what: str, places: list[str]) -> None:
         """Record that training stands still: whichever rank has found it writes the event itself."""
-        Journal(self.run.events).append(event("stalled", problem=what, places=places))
+        Journal(self.run.events).append(event(EventKind.STALLED, problem=what, places=places))
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
         """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
@@ -105,23 +105,25 @@ class RankZero(Recorder):
         config, run: of the run.
         reader: of the training split.
         device: where images are generated.
-        cluster: the job that this process belongs to.
+        context: the job that this process belongs to.
 
     Raises:
         Refused: another process trains in this folder, or it cannot be written.
     """
 
-    def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device, cluster: Cluster) -> None:
+    def __init__(
+        self, config: Config, run: RunFolder, reader: Reader, device: torch.device, context: JobContext
+    ) -> None:
         super().__init__(run)
         self.config = config
-        self.lease = Lease(run, cluster.owner, cluster.attempt, self.on_lease_lost)
+        self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.total = config.images_to_see(reader.split.samples)
         self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
         self.saving = Saving(config, run, self.tracker, self.before_manifest)
         self.grids = SampleGrids(config, run, reader, device)
-        self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == "damaged sample"}
+        self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE}
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
@@ -136,7 +138,7 @@ class RankZero(Recorder):
     ) -> None:
         """Compare the numerical environment with that of the last attempt, and open the journals."""
         reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
-        before = [row for row in journal.rows(self.run.events) if row.get("kind") == "environment"]
+        before = [row for row in journal.rows(self.run.events) if row.get("kind") == EventKind.ENVIRONMENT]
         for rank, other in enumerate(environments[1:], 1):
             if changed := differences(environments[0], other):
                 log.warning("rank %d computes in another environment than rank 0: %s", rank, "; ".join(changed))
@@ -146,11 +148,11 @@ class RankZero(Recorder):
         if lost := max(0, reached - state.images_seen):
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
-        self.tracker.event("environment", **environments[0], processes=len(environments))
+        self.tracker.event(EventKind.ENVIRONMENT, **environments[0], processes=len(environments))
         if pretrained:
             log.info("%s", pretrained.words())
             taken, left = pretrained.taken(), pretrained.left
-            self.tracker.event("initialised", source=pretrained.source, taken=taken, left=left)
+            self.tracker.event(EventKind.INITIALISED, source=pretrained.source, taken=taken, left=left)
 
     def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
         """Record steps, and write the sample grid if it is due."""
@@ -175,7 +177,7 @@ class RankZero(Recorder):
         path = self.grids.write_alarm(state)
         log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
         facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
-        self.tracker.event("collapse alarm", state=what, problem=why, **facts)
+        self.tracker.event(EventKind.COLLAPSE_ALARM, state=what, problem=why, **facts)
 
     def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
         """Record which samples are damaged."""
@@ -183,7 +185,7 @@ class RankZero(Recorder):
             if sample not in self.known_damage:
                 self.known_damage.add(sample)
                 log.warning("sample %d is damaged and replaced by the next one: %s", sample, problem)
-                self.tracker.event("damaged sample", sample=sample, problem=problem)
+                self.tracker.event(EventKind.DAMAGED_SAMPLE, sample=sample, problem=problem)
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
         """Save the state."""
@@ -205,7 +207,7 @@ class RankZero(Recorder):
             besides,
         )
         self.tracker.new_segment(state.images_seen, "rollback")
-        self.tracker.event("rollback", **rollback)
+        self.tracker.event(EventKind.ROLLBACK, **rollback)
         return self.saving.save(state, wait=True)
 
     def before_manifest(self) -> None:
@@ -218,7 +220,7 @@ class RankZero(Recorder):
         """End this process: another one trains here, or the folder was moved, and its paths lead nowhere."""
         log.error("%s; this process ends", lost.why)
         if lost.moved:  # the journal is open, wherever it lies; if the run is another's, so is its journal
-            self.tracker.event("end", outcome="failed", signal=None, problem=lost.why)
+            self.tracker.event(EventKind.END, outcome="failed", signal=None, problem=lost.why)
         os._exit(Outcome.FAILED)
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -230,7 +232,7 @@ class RankZero(Recorder):
 
 
 def record_on(
-    world: World, config: Config, run: RunFolder, reader: Reader, device: torch.device, cluster: Cluster
+    world: World, config: Config, run: RunFolder, reader: Reader, device: torch.device, context: JobContext
 ) -> Recorder:
     """Return this rank's recorder; the arguments are those of RankZero.
 
@@ -238,5 +240,5 @@ def record_on(
         Refused: on every rank, if rank 0 was refused.
     """
     opened: list[Recorder] = []
-    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, cluster)))
+    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context)))
     return opened[0] if opened else Recorder(run)

@@ -12,6 +12,7 @@ from trainer.gan.state import TrainState
 from trainer.runs.checkpoint import Checkpoint, newest_whole, quarantine
 from trainer.runs.checkpoint_writer import Checkpoints, Saved
 from trainer.runs.init_from import begins_at
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
 from trainer.training.background_evaluation import Evaluations
@@ -47,7 +48,9 @@ class Saving:
         def aside(checkpoint: Checkpoint, problem: str) -> None:
             moved = quarantine(checkpoint)
             log.warning("checkpoint %s is damaged: %s; set aside as %s", checkpoint.path.name, problem, moved.name)
-            self.tracker.event("damaged checkpoint", name=checkpoint.path.name, problem=problem, moved_to=moved.name)
+            self.tracker.event(
+                EventKind.DAMAGED_CHECKPOINT, name=checkpoint.path.name, problem=problem, moved_to=moved.name
+            )
 
         found = newest_whole(self.run.checkpoints, aside, wanted)
         return found.path if found else None
@@ -86,12 +89,12 @@ class Saving:
         if isinstance(result, Saved):
             self.stall_s = result.stall_s
             seconds = {"stall_s": round(result.stall_s, 4), "write_s": round(result.write_s, 4)}
-            self.tracker.event("checkpoint", images_seen=result.images_seen, **seconds)
+            self.tracker.event(EventKind.CHECKPOINT, images_seen=result.images_seen, **seconds)
             self.evaluations.saved()
         elif isinstance(result, OSError):
             problem = result.strerror or str(result)
             log.error("THE CHECKPOINT WAS NOT WRITTEN: %s; training goes on, the last one stays", problem)
-            self.tracker.event("checkpoint failed", problem=problem)
+            self.tracker.event(EventKind.CHECKPOINT_FAILED, problem=problem)
             return False
         return True
 

@@ -15,8 +15,8 @@ from trainer.core.fields import Refused
 from trainer.core.stopping import Diverged, Failed, Outcome
 from trainer.distributed.world import World
 from trainer.gan.assembly import set_up_device, world_of
-from trainer.launch.job_context import Cluster
-from trainer.runs.journal import Journal, event
+from trainer.launch.job_context import JobContext
+from trainer.runs.journal import EventKind, Journal, event
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import set_up_logging
 from trainer.training.loop import Training
@@ -24,7 +24,7 @@ from trainer.training.loop import Training
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
+def train(config: Config, run: RunFolder, context: JobContext) -> Outcome:
     """Train as one of the processes of a run, and say how it ended.
 
     Raises:
@@ -35,7 +35,7 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
     world = world_of(accelerator)
     refuse_other_world(world)
     config.check_world(world.size)
-    training = Training(config, run, index, accelerator, cluster)
+    training = Training(config, run, index, accelerator, context)
     outcome, facts = Outcome.FAILED, dict[str, object]()
     try:
         outcome = training.train()
@@ -53,7 +53,7 @@ def train(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
         log.error("another process is gone: %s", facts["problem"])
     finally:
         training.watchdog.close()
-        training.recorder.end(outcome.name.lower(), cluster.stop.received, **facts)
+        training.recorder.end(outcome.name.lower(), context.stop.received, **facts)
     if outcome is not Outcome.FAILED and dist.is_initialized():
         dist.destroy_process_group()
     return outcome
@@ -88,15 +88,15 @@ def exit_message(outcome: Outcome, images_seen: int, run: RunFolder) -> str:
     return f"interrupted and saved at {images_seen:,} images; go on with: {command('launcher', 'resume', run.path)}"
 
 
-def run_rank(config: Config, run: RunFolder, cluster: Cluster) -> Outcome:
+def run_rank(config: Config, run: RunFolder, context: JobContext) -> Outcome:
     """Train in this process; what concerns all processes alike is said by the first one only, if they share a log."""
     rank = int(os.environ.get("RANK", "0"))
-    set_up_logging(rank, cluster.own_log)
+    set_up_logging(rank, context.own_log)
     try:
-        return train(config, run, cluster)
+        return train(config, run, context)
     except Refused as error:
-        if rank == 0 or cluster.own_log:
+        if rank == 0 or context.own_log:
             log.error("refused: %s", error)
-        if cluster.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
-            Journal(run.events).append(event("refused", problem=f"rank {rank} on {cluster.place}: {error}"))
+        if context.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
+            Journal(run.events).append(event(EventKind.REFUSED, problem=f"rank {rank} on {context.place}: {error}"))
         return Outcome.REFUSED

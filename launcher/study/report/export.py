@@ -46,15 +46,15 @@ def write_csv(study: Study, path: Path) -> None:
     names = sorted({name for entry in study.entries for name in entry.figures} - {study.metric})
     figures = [f"{name}{end}" for name in (study.metric, *names) for end in ("", " low", " high")]
     text = io.StringIO()
-    sheet = csv.writer(text, lineterminator="\n")
-    sheet.writerow([*COLUMNS, *LAST, *figures])
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([*COLUMNS, *LAST, *figures])
     for entry in study.entries:
         arm = arms[entry.arm]
         settings = " ".join(f"{name.lstrip('-')}={value}" for name, value in arm.settings.items())
         known = {**asdict(entry), "recipe": arm.recipe, "settings": settings}
         scores = [entry.score, *(entry.figures.get(name) for name in names)]
         numbers = [x for score in scores for x in ((score.value, score.low, score.high) if score else ("", "", ""))]
-        sheet.writerow([harmless(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
+        rows.writerow([harmless(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
     write_atomically(path, text.getvalue().encode())
 
 

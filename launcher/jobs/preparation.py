@@ -1,0 +1,172 @@
+"""From what a user asks for to a checked value, which whoever acts only reads: nothing is written here.
+
+`prepare_run` is for `submit` and `resume`: it resolves the settings once, and decides where the run is trained.
+`prepare_job` and `fit_job` are its part about Slurm, which studies and evaluations use as well.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.jobs import checks, job_record
+from launcher.jobs.batch_script import Request
+from launcher.jobs.demo_data import demo_shards
+from launcher.jobs.resource_request import ResourceRequest, node_range, refuse_processes, use_slurm
+from slurm import control
+from slurm import profile as profiles
+from slurm.errors import SlurmUsageError
+from slurm.profile import Profile, with_site_defaults
+from slurm.records import Partition
+from trainer.config.config import Config
+from trainer.core.fields import Refused
+from trainer.distributed.rank_environment import refuse_crowd
+from trainer.launch.prepared_training import PreparedTraining, prepare_training
+from trainer.runs.config_defaults import read_project_file
+from trainer.runs.run_folder import RunFolder
+
+DEFAULT_TIME_MIN = 24 * 60
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What `submit` or `resume` asks for."""
+
+    run: RunFolder
+    config: Config
+    resources: ResourceRequest
+    may_grow: bool
+    """A new run may get more micro-batches, so that each process has one."""
+    names_processes: bool
+    """The command line says --processes, which is of this machine."""
+
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A checked request, and where it goes."""
+
+    request: Request
+    partition: Partition
+
+    @property
+    def max_processes(self) -> int:
+        """Processes when all nodes asked for are there."""
+        return node_range(self.request.nodes)[1] * self.request.tasks_per_node
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that is ready to be trained, on Slurm or on this machine."""
+
+    training: PreparedTraining
+    job: PreparedJob | None
+    """None: it is trained on this machine."""
+    resources: ResourceRequest
+    batch_asked: int
+    """The batch size before it has grown."""
+
+
+def prepare_run(asked: TrainingRequest) -> PreparedRun:
+    """Check everything, and resolve the settings.
+
+    Raises:
+        Refused: something is wrong.
+    """
+    refuse_crowd("launcher submit")
+    node_range(asked.resources.nodes)
+    on_slurm = use_slurm(asked.resources)
+    asked.config.check()  # what follows divides by its values
+    config = asked.config if asked.config.data else replace(asked.config, data=demo_shards(asked.config.network.size))
+    job = prepare_job(asked.run, config, asked.resources) if on_slurm else None
+    if job:
+        gpus = job.request.gpus_per_node > 0
+        refuse_processes(asked.names_processes, gpus)
+        config = with_precision_of_nodes(config, gpus)
+    processes = job.max_processes if job else config.processes
+    batch_asked = config.batch_size
+    if processes and processes > config.micro_batches and asked.may_grow and not asked.run.config.exists():
+        config = config.grown_to(processes)
+    training = prepare_training(asked.run, config, job.max_processes if job else None)
+    return PreparedRun(training, job, asked.resources, batch_asked)
+
+
+def with_precision_of_nodes(config: Config, gpus: bool) -> Config:
+    """Return the settings with the precision that the job's nodes have: this machine may have another."""
+    return replace(config, mixed_precision="bf16") if gpus and config.mixed_precision == "auto" else config
+
+
+def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> PreparedJob:
+    """Check a run's job against the cluster, and derive what it asks for.
+
+    Raises:
+        Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
+    """
+    job = fit_job(run, resources, run.path.resolve().name, config.micro_batches)
+    checks.refuse_live_job(run)
+    checks.wandb_key(config)
+    return job
+
+
+def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -> PreparedJob:
+    """Derive what a job asks Slurm for from what its user asks for and what the cluster has.
+
+    Args:
+        run: that the job works on.
+        resources: that its user asks for.
+        name: of the job, unless its user names it.
+        parts: of the work: without GPUs, there are no more processes than these.
+
+    Raises:
+        Refused: the cluster cannot give it; the run folder will not do.
+    """
+    try:
+        site = site_profile(resources)
+        partition = checks.choose_partition(resources.partition or site.partition, control.partitions())
+        usual = site.gpus_per_node or partition.gpus_per_node
+        gpus = usual if resources.gpus_per_node is None else resources.gpus_per_node
+        time_min = time_limit(resources.time, site.time, partition)
+        checks.fits_partition(resources.nodes, time_min, gpus, partition)
+        checks.run_folder(run, [node for node in control.nodes() if node.name in partition.nodes])
+        checks.container_mounts(run, site)
+    except (control.SlurmError, SlurmUsageError) as error:
+        raise Refused(str(error)) from error
+    _, most = node_range(resources.nodes)
+    request = Request(
+        name=resources.name or name,
+        nodes=resources.nodes,
+        tasks_per_node=gpus or max(1, min(partition.cores_per_node, parts // most)),
+        cpus_per_task=max(1, partition.cores_per_node // partition.gpus_per_node) if gpus else 1,
+        gpus_per_node=gpus,
+        time_min=time_min,
+        after=job_to_wait_for(resources.after) if resources.after else None,
+        profile=checks.limit_warning_time(replace(site, partition=partition.name), time_min),
+    )
+    return PreparedJob(request, partition)
+
+
+def site_profile(resources: ResourceRequest) -> Profile:
+    """Return the profile of the command line, else that of lienzo.toml, else an empty one, and sbatch's variables."""
+    named = resources.profile or read_project_file().get("profile")
+    return with_site_defaults(profiles.load_profile(str(named)) if named else Profile(), os.environ)
+
+
+def time_limit(asked: str | None, profile: str, partition: Partition) -> int:
+    """Return the minutes of one attempt: as asked for, else the profile's, else the partition's default, else a day."""
+    if asked is not None:
+        return checks.minutes(asked)
+    if profile:
+        return checks.minutes(profile, "time in the profile")
+    return partition.default_time_min or min(DEFAULT_TIME_MIN, partition.max_time_min or DEFAULT_TIME_MIN)
+
+
+def job_to_wait_for(path: Path) -> str:
+    """Return what Slurm calls the job of another run.
+
+    Raises:
+        Refused: it has none.
+    """
+    record = job_record.find(RunFolder(path))
+    if record is None:
+        raise Refused(f"--after {path}: this run was never submitted to a cluster")
+    return record.name

@@ -1,0 +1,68 @@
+"""The settings that a command line starts from, and what it must not say twice.
+
+A new run: recipe, then `lienzo.toml` in the current folder, then W&B's variables, then the command line. A run that
+exists: its own `config.json`, then the command line. Nothing else is read.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from command_line.arguments import flag_given
+from trainer.config.config import Config
+from trainer.config.recipes import recipe
+from trainer.config.wandb_environment import from_environment
+from trainer.core.aliases import todays_settings
+from trainer.core.fields import Refused, overlay
+from trainer.runs.config_loading import read_config
+from trainer.runs.run_folder import RunFolder
+
+DEFAULT_RECIPE = "dcgan-64"
+PROJECT_FILE = Path("lienzo.toml")
+
+
+def read_project_file() -> dict[str, Any]:
+    """Return what lienzo.toml in the current folder says; nothing when there is none.
+
+    Raises:
+        Refused: it is not TOML.
+    """
+    try:
+        return todays_settings(tomllib.loads(PROJECT_FILE.read_text()), str(PROJECT_FILE))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Refused(f"{PROJECT_FILE} cannot be read: {error}") from error
+
+
+def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
+    """Return the settings that the command line starts from.
+
+    Raises:
+        Refused: there is no such recipe, it is not the existing run's, or a file holds bad settings.
+    """
+    if run and run.config.exists():
+        stored = read_config(run)
+        if recipe_name and recipe_name != stored.recipe:
+            raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {recipe_name!r}; name another --run")
+        return stored
+    project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
+    if {"epochs", "total_images"} <= project.keys():
+        raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
+    config = overlay(recipe(recipe_name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    return overlay(config, {"tracking": from_environment()}, "the environment")
+
+
+def resolve_length(asked: Config, arguments: Sequence[str]) -> Config:
+    """Let the length that a command line names win over one that stands in a file: there are two ways to say it.
+
+    Raises:
+        Refused: it names both.
+    """
+    if flag_given(arguments, "epochs") and flag_given(arguments, "total_images"):
+        raise Refused("--epochs and --total-images both tell how long to train: name one of them")
+    return replace(asked, epochs=None) if flag_given(arguments, "total_images") else asked

@@ -150,7 +150,6 @@ def migration_that_forgets() -> None:
 
 def migration_to_other_bits() -> None:
     """Let a run of an earlier format have a setting that it had not."""
-    migration.ADDED = {number: {**added, "flip": True} for number, added in migration.ADDED.items()}
     step = migration.STEPS["config.json"]
     changed = {"config.json": lambda values, schema: step(values, schema) | {"flip": True}}
     migration.STEPS = {**migration.STEPS, **changed}

@@ -20,6 +20,7 @@ BENCHMARK = "test_benchmark_command.test_neither_processes_nor_a_kill_change_res
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
 DONE = {  # a part of the message -> the test that does it
+    "now, and both are there: keep {}": "test_migration.test_files_by_the_names_before_are_taken_with_a_hint",
     "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
     "interrupted; the same command goes on": BENCHMARK,
     "a training was killed; the same": BENCHMARK,
@@ -144,6 +145,7 @@ DONE = {  # a part of the message -> the test that does it
     "name a .toml file, or one of": "test_advice_launcher.test_profiles_that_are_named",
 }
 ELSEWHERE = {  # a part of the message -> why no test does it
+    "up to {}; update lienzo": "the later version is not here",
     "by process {}: cancel it there": "there is another machine",
     "see: sinfo": "it is Slurm's own command",
     "see: squeue --me": "it is Slurm's own command",

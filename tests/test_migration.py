@@ -103,6 +103,7 @@ def test_files_by_the_names_before_are_taken_with_a_hint(capsys: pytest.CaptureF
     assert "note: f: net is called network now" in hints
     with pytest.raises(Refused, match="f: mirror is called flip now, and both are there: keep flip"):
         todays_settings({"mirror": True, "flip": False}, "f")
+    assert todays_settings({"flip": False}, "f") == {"flip": False}
     arm = {"recipe": "dcgan-32", "settings": {"optimizer": {"g-rate": 1e-4}}}
     study = parse({"data": "d", "seeds": 1, "budget": {"images": 64}, "arms": {"a": arm}}, "s", "s")
     assert study.arms["a"].settings == {"optimizer": {"g_lr": 1e-4}}

@@ -26,7 +26,8 @@ from launcher.study.plan import StudyPlan
 from shards.dataset.index import DataError, Index
 from tests.zygote import Zygote
 from trainer.core.fields import Refused
-from trainer.core.migration import COLUMNS, FIRST, SCHEMA, inverse, renamed
+from trainer.core.formats import COLUMNS, FIRST, SCHEMA
+from trainer.core.migration import inverse, renamed
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs import journal

@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 
 from trainer.core.fields import Refused
-from trainer.core.migration import SCHEMA, SETTINGS, inner, moved, renamed
+from trainer.core.formats import SCHEMA, SETTINGS
+from trainer.core.migration import inner, moved, renamed
 
 NEGATION = "no_"  # before the name of a setting that is true or false, on the command line
 

@@ -24,7 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.core.fields import Refused
-from trainer.core.migration import FIRST, known, load, tensor_name, upgraded
+from trainer.core.formats import FIRST
+from trainer.core.migration import known, load, tensor_name, upgraded
 from trainer.runs.run_folder import RunFolder
 
 TENSORS, VALUES, MANIFEST = "state.safetensors", "state.json", "manifest.json"

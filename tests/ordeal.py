@@ -87,7 +87,7 @@ class Ordeal:
 
     def attempts(self) -> list[Attempt]:
         """The starts so far."""
-        return attempts.read(self.run)
+        return attempts.read_attempts(self.run)
 
     def wait_for_images(self, images: int) -> None:
         """Wait until the present start has trained so far."""

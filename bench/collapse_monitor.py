@@ -33,10 +33,11 @@ from shards.dataset.index import INDEX, Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor_state import BOUNDS, Health, MonitorState
 from trainer.core.fields import identity_hash, overlay, to_json
+from trainer.core.migration import numbered
 from trainer.extractors import EXTRACTORS
 from trainer.metrics import prdc
 from trainer.runs import journal
-from trainer.runs.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, newest_whole, sha256
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, newest_whole, sha256
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Sampler, real_samples
@@ -110,14 +111,14 @@ JUDGED = tuple(SETS)
 def sabotage(run: RunFolder, changes: Nested) -> None:
     """Change what may not be changed: identity settings of a run that has begun, halfway."""
     config = overlay(read_config(run), changes, "sabotage")
-    run.config.write_text(json.dumps(to_json(config)))
+    run.config.write_text(json.dumps(numbered(to_json(config))))
     checkpoint = newest_whole(run.checkpoints, lambda *_: None)
     assert checkpoint
     values = json.loads((checkpoint.path / VALUES).read_text()) | {"identity": identity_hash(config)}
     (checkpoint.path / VALUES).write_text(json.dumps(values))
     files = {n: checkpoint.path / n for n in (TENSORS, VALUES)}
     written = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
-    (checkpoint.path / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": written}))
+    (checkpoint.path / MANIFEST).write_text(json.dumps(numbered({"files": written})))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from trainer.core.aliases import todays_flags
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of threads changes the bits on a CPU
 
 import sys
@@ -151,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if name else 2
     try:
         if command := COMMANDS.get(name):
-            return command(arguments)
+            return command(todays_flags(arguments))
         raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
     except (Refused, SlurmUsageError, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)

@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SlurmUsageError as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
-    except (SlurmError, OSError) as error:
+    except (SlurmError, OSError) as error:  # OSError: a folder that cannot be written
         print(f"failed: {error}", file=sys.stderr)
         return 1
     return 0

@@ -19,6 +19,7 @@ def find_ended_job(id: str) -> SlurmJob | None:
 
     None: there is no accounting, no such job, or a runaway job, whose end slurmdbd never received.
     """
+    # sacct cuts columns to some 20 characters unless a width is given.
     columns = ",".join(f"{name}%1000" if name in ("JobName", "NodeList", "Comment") else name for name in FIELDS)
     try:
         said = run_slurm(
@@ -28,6 +29,7 @@ def find_ended_job(id: str) -> SlurmJob | None:
         return None
     lines = (line for line in said.splitlines() if line.count("|") >= len(FIELDS) - 1)
     job = next(map(as_ended_job, lines), None)
+    # The controller no longer knows the job, so one that still counts as live is a runaway.
     return None if job and job.state in LIVE_STATES else job
 
 
@@ -37,6 +39,7 @@ def as_ended_job(line: str) -> SlurmJob:
     over = len(parts) - len(FIELDS)
     parts[1 : 2 + over] = ["|".join(parts[1 : 2 + over])]
     row = dict(zip(FIELDS, parts, strict=True))
+    # sacct writes this for a job that was cancelled before it started.
     node_list = row["NodeList"] if row["NodeList"] != "None assigned" else ""
     return SlurmJob(
         id=row["JobID"],

@@ -47,14 +47,14 @@ def run_slurm(
                 command,
                 capture_output=True,
                 text=True,
-                errors="replace",
+                errors="replace",  # names and comments of jobs may be any bytes
                 timeout=timeout_s,
                 env={**without_options(os.environ), **(environment or {}), **FIXED_ENVIRONMENT},
                 check=False,
             )
         except subprocess.TimeoutExpired:
             said, again = f"no answer within {timeout_s:g} s", True
-        except OSError as error:
+        except OSError as error:  # such as a missing program: another try would not help
             said, again = error.strerror or str(error), False
         else:
             if done.returncode == 0:

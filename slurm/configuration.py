@@ -76,6 +76,7 @@ def check_folder(folder: Path) -> None:
             something else.
     """
     there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    # The lock is made before the settings, so a killed first `up` leaves it alone in the folder.
     if "settings.json" not in there and there - {"lock"}:
         raise SlurmUsageError(f"{folder} holds something else: give another --folder")
     if len(str(folder)) > LONGEST_FOLDER:
@@ -95,6 +96,7 @@ def free_ports(count: int) -> list[int]:
         SlurmUsageError: there are too few.
     """
     first_taken = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    # More candidates than needed, because some ports are taken; random ones, because two clusters may start at once.
     candidates = random.sample(range(10_000, max(first_taken, 20_000)), k=10 * count + 50)
     ports: list[int] = []
     for port in candidates:
@@ -117,7 +119,7 @@ def write_configuration(folder: Path, settings: DevClusterSettings) -> None:
         (folder / "spool" / node).mkdir(exist_ok=True)
     key = folder / "munge" / "key"
     if not key.exists():
-        key.touch(mode=0o600)
+        key.touch(mode=0o600)  # before the content: munged refuses a key that others can read
         key.write_bytes(os.urandom(128))
     (folder / "job_submit.lua").write_text(NEVER_REQUEUE)
     (folder / "slurm.conf").write_text(slurm_conf(folder, settings, free_ports(1 + settings.nodes)))
@@ -126,6 +128,7 @@ def write_configuration(folder: Path, settings: DevClusterSettings) -> None:
 def slurm_conf(folder: Path, settings: DevClusterSettings, ports: list[int]) -> str:
     """Return the text of slurm.conf; the first port is the controller's, the others are the nodes'."""
     styles = {"term": "", "user": "SlurmctldParameters=preempt_send_user_signal\n"}
+    # slurmctld does not start if it is built without the lua plugin, so it is asked for only if needed.
     never = "JobSubmitPlugins=lua\n" if settings.requeue == "no" else ""
     return (
         styles[settings.signal_style]

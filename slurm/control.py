@@ -45,7 +45,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         if path.is_file():
             return str(path)
     try:
-        run_slurm("sbatch", "--version", tries=1)
+        run_slurm("sbatch", "--version", tries=1)  # it reads the configuration, and fails without one
     except SlurmError:
         pass
     else:
@@ -53,7 +53,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
     cluster = DevCluster(Path(folder) / FOLDER)
     if not cluster.is_up():
         return None
-    os.environ |= cluster.environment
+    os.environ |= cluster.environment  # so that sbatch and srun find it, too
     return str(cluster.conf)
 
 
@@ -65,7 +65,7 @@ def job(id: str | int) -> SlurmJob | None:
         if "invalid job id" not in str(error).lower():
             raise
         return find_ended_job(str(id))
-    found = [as_job(fields) for fields in parse_records(shown)]
+    found = [as_job(fields) for fields in parse_records(shown)]  # of an array, Slurm shows all tasks
     return next((job for job in found if job.id == str(id)), found[0] if found else None)
 
 
@@ -89,7 +89,7 @@ def node(name: str) -> Node:
 
 def partitions() -> list[Partition]:
     """Return all partitions of the cluster."""
-    known = {one.name: one for one in nodes()}
+    known = {one.name: one for one in nodes()}  # partitions name their nodes, and do not describe them
     shown = run_slurm("scontrol", "show", "partition")
     return [as_partition(fields, known) for fields in parse_records(shown) if "PartitionName" in fields]
 

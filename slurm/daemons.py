@@ -49,7 +49,7 @@ class Daemons:
             for node in nodes:
                 self.start_node(node)
             wait_until_ready(self.folder, nodes)
-        except BaseException:
+        except BaseException:  # Ctrl-C too
             self.stop_all()
             raise
 
@@ -85,7 +85,7 @@ class Daemons:
             done = subprocess.run(
                 [find_program(name), *arguments],
                 env=environment,
-                cwd="/",
+                cwd="/",  # a daemon must not keep a folder of the user busy
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -33,7 +33,7 @@ class DevCluster:
     """
 
     def __init__(self, folder: Path | str = FOLDER) -> None:
-        self.folder = Path(folder).resolve()
+        self.folder = Path(folder).resolve()  # processes are found by this path in their environment
         self.conf, self.settings_file = self.folder / "slurm.conf", self.folder / "settings.json"
         self.environment = {"SLURM_CONF": str(self.conf)}
         self.daemons = Daemons(self.folder)
@@ -50,7 +50,7 @@ class DevCluster:
         check_folder(self.folder)
         ensure_programs()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self.locked():
+        with self.locked():  # two commands `up` at once start one cluster
             if self.is_up():
                 if load_settings(self.settings_file) != settings:
                     down = self.command("down")
@@ -61,7 +61,7 @@ class DevCluster:
             self.daemons.stop_all()  # what a killed `up` or a crashed controller has left
             settings.save(self.settings_file)
             write_configuration(self.folder, settings)
-            self.daemons.start_all(settings.names)
+            self.daemons.start_all(settings.names)  # last: its processes hold the ports that were just written
         return True
 
     def down(self) -> None:

@@ -59,6 +59,7 @@ def num_nodes() -> int:
 
 def node_name() -> str:
     """Return the node that this process runs on."""
+    # Slurm's name first: all nodes of a development cluster have the same host name.
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
@@ -74,6 +75,7 @@ def task_info() -> TaskInfo:
         int(os.environ["SLURM_PROCID"]),
         int(os.environ["SLURM_NTASKS"]),
         int(os.environ["SLURM_LOCALID"]),
+        # Of the step, not of the job: SLURM_TASKS_PER_NODE counts what the job could run.
         tasks_on_node(os.environ["SLURM_STEP_TASKS_PER_NODE"], int(os.environ["SLURM_NODEID"])),
         node_name(),
     )
@@ -94,6 +96,7 @@ def interface_towards(address: str) -> str | None:
     Without it gloo and NCCL use the address of the host's own name, often a loopback that no other node reaches.
     """
     try:
+        # Any port will do (9 is discard).
         family, kind, _, _, target = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(target)  # nothing is sent: the kernel only looks up the route
@@ -101,6 +104,7 @@ def interface_towards(address: str) -> str | None:
     except OSError:
         return None
     for name, addresses in psutil.net_if_addrs().items():
+        # Link-local IPv6 addresses end in %INTERFACE.
         if any(a.address.partition("%")[0] == own for a in addresses):
             return str(name)
     return None

@@ -62,9 +62,11 @@ def ready_nodes(folder: Path, names: Collection[str]) -> set[str]:
 
 def has_registered(node: Node, slurmd: ClusterProcess) -> bool:
     """Return whether the controller knows this very slurmd, by its start time in whole seconds, and it listens."""
+    # 1.5: both times are rounded to seconds.
     if node.slurmd_start_time is None or node.slurmd_start_time < slurmd.started - 1.5:
         return False
     with suppress(psutil.Error):
+        # Registered is not yet listening: a job that starts in between would fail.
         sockets = psutil.Process(slurmd.pid).net_connections("tcp")
         return any(one.status == psutil.CONN_LISTEN for one in sockets)
     return False

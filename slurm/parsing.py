@@ -23,7 +23,7 @@ def parse_records(text: str) -> Iterator[Fields]:
         fields: Fields = {}
         for line in block.splitlines():
             for key, value in parse_line(line.strip()):
-                fields.setdefault(key, value)
+                fields.setdefault(key, value)  # the first one counts: details further down repeat keys
         if fields:
             yield fields
 
@@ -32,6 +32,7 @@ def parse_line(line: str) -> Iterator[tuple[str, str]]:
     """Yield the fields of one line."""
     keys = list(KEY.finditer(line))
     for index, match in enumerate(keys):
+        # The Reason of a job is one word inside a line; that of a node is free text on its own line.
         if match[1] in FREE_TEXT and not (match[1] == "Reason" and match.start()):
             yield match[1], line[match.end() :].strip()
             return
@@ -101,6 +102,7 @@ def as_job(fields: Fields) -> SlurmJob:
         end_time=time_field(fields, "EndTime"),
         preempt_time=time_field(fields, "PreemptTime"),
         comment=text_field(fields, "Comment"),
+        # A pending array has a range of ids, such as 4-9, and is no task yet.
         task=f"{fields['ArrayJobId']}_{fields['ArrayTaskId']}" if fields.get("ArrayTaskId", "").isdigit() else "",
         partition=text_field(fields, "Partition"),
         nodes_asked=text_field(fields, "NumNodes"),
@@ -119,6 +121,7 @@ def as_node(fields: Fields) -> Node:
         or number_field(fields, "CPUTot"),  # CPUEfctv: without cores that the site reserves for the system
         memory_mb=number_field(fields, "RealMemory"),
         gres=text_field(fields, "Gres"),
+        # Slurm appends who set it and when: " [root@2026-01-31T12:00:00]".
         reason=text_field(fields, "Reason").rpartition(" [")[0] or text_field(fields, "Reason"),
         port=number_field(fields, "Port", 6818),
         slurmd_start_time=time_field(fields, "SlurmdStartTime"),

@@ -36,7 +36,7 @@ def find_processes(folder: Path) -> list[ClusterProcess]:
     """Return every live process of the cluster in `folder`."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
+        with contextlib.suppress(psutil.Error, OSError):  # it has ended meanwhile, or belongs to another user
             if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if place := classify_process(process, folder):
@@ -93,13 +93,13 @@ def stop_processes(
         for one in sorted(left, key=kill_order):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(one.pid)
-                if process.create_time() != one.started:
+                if process.create_time() != one.started:  # its pid was given to another process
                     continue
                 if not gently or waited_s > timeout_s / 2:
                     process.kill()
                 elif (one.pid, one.started) not in asked:
                     process.terminate()
-                    asked.add((one.pid, one.started))
+                    asked.add((one.pid, one.started))  # once: a second SIGTERM may cut an orderly end short
         time.sleep(0.05)
     return True
 

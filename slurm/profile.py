@@ -124,7 +124,7 @@ def checked_value(key: str, value: Any, where: str) -> Any:
     if key in ("image", "python") and isinstance(value, str):
         value = expand_leading_home(value)
     wanted = tuple if hints[key] == tuple[str, ...] else hints[key]
-    if type(value) is not wanted:
+    if type(value) is not wanted:  # not isinstance: true is an int in Python
         kind = {str: "text", int: "a whole number", bool: "true or false", tuple: "a list of texts"}[wanted]
         raise SlurmUsageError(f"{where}: {key} must be {kind}, but is {value!r}")
     return value

@@ -32,6 +32,7 @@ def ensure_programs() -> None:
     Raises:
         SlurmUsageError: some are still missing; the message says how to install them.
     """
+    # Only as root in a checkout on Debian, as in a container of CI: elsewhere an administrator decides.
     if missing_programs() and os.geteuid() == 0 and shutil.which("apt-get") and INSTALL.exists():
         print(f"installing {' and '.join(PACKAGES)} …")
         subprocess.run([str(INSTALL), *PACKAGES], check=False)

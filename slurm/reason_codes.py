@@ -47,6 +47,7 @@ DESCRIPTIONS = {
     "Preempted": "gave way to a job of higher priority",
 }
 
+# The some hundred codes of limits are built of parts, as QOSMaxJobsPerUserLimit or AssocGrpCpuLimit.
 LIMIT = re.compile(r"(QOS|Assoc)(Max|Grp|Min)(\w*?)(Limit|PerUser|PerAccount|PerJob)?")
 
 

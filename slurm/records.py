@@ -96,4 +96,5 @@ class Partition:
 
 def count_gpus(gres: str) -> int:
     """Return the number of GPUs in a GRES string: 4 in `gpu:a100:4(S:0-1),shard:8`."""
+    # The type is optional, and "(S:0-1)" lists sockets; shards of GPUs are no GPUs.
     return sum(int(count) for count in re.findall(r"(?:^|,)gpu(?::[^:,(]+)*?:(\d+)(?=[,(]|$)", gres))

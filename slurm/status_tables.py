@@ -30,5 +30,5 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         return
     drawn = Table(*columns, box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for row in rows:
-        drawn.add_row(*(escape(cell) for cell in row))
+        drawn.add_row(*(escape(cell) for cell in row))  # [brackets] in names are no markup
     console.print(drawn)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
+from trainer.core import migration
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -137,6 +139,23 @@ def collapse_and_forget() -> None:
     TrainState.load = forgetful  # type: ignore[assignment,method-assign]
 
 
+def migration_that_forgets() -> None:
+    """Let a state of an earlier format lose what the collapse monitor remembers."""
+    step = migration.STEPS["state.json"]
+    forgetful = {
+        "state.json": lambda values, schema: step(values, schema) | {"collapse_monitor": asdict(MonitorState())}
+    }
+    migration.STEPS = {**migration.STEPS, **forgetful}
+
+
+def migration_to_other_bits() -> None:
+    """Let a run of an earlier format have a setting that it had not."""
+    migration.ADDED = {number: {**added, "flip": True} for number, added in migration.ADDED.items()}
+    step = migration.STEPS["config.json"]
+    changed = {"config.json": lambda values, schema: step(values, schema) | {"flip": True}}
+    migration.STEPS = {**migration.STEPS, **changed}
+
+
 def late_scalars() -> None:
     """No mistake: let scalars arrive one step late, as they do on a GPU."""
     create = AsyncScalars.__init__
@@ -161,6 +180,8 @@ MISTAKES = {
         nan_once,
         collapse_once,
         collapse_and_forget,
+        migration_that_forgets,
+        migration_to_other_bits,
         late_scalars,
     )
 }

@@ -299,10 +299,10 @@ def test_a_result_of_other_settings(tmp_path: Path) -> None:
     for content, advised in (json.dumps(kept), "name another --out, or remove the f"), ("{", "remove it, and its"):
         job.file(tmp_path).write_text(content)
         with pytest.raises(Refused, match=advised):
-            read_result(job, tmp_path, "b")
-        assert read_result(job, tmp_path / "another", "b") is None
+            read_result(job, tmp_path, ("b",))
+        assert read_result(job, tmp_path / "another", ("b",)) is None
         job.file(tmp_path).unlink()
-        assert read_result(job, tmp_path, "b") is None
+        assert read_result(job, tmp_path, ("b",)) is None
 
 
 def test_a_benchmark_of_nothing() -> None:

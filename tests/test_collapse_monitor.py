@@ -249,7 +249,7 @@ def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_fewer(nam
     packed = applied(config, "packing")
     assert packed
     before, after = (create_state(c, "data", torch.device("cpu")) for c in (config, packed))
-    after.identity = before.identity
+    after.identities = before.identities
     after.load(fit(before.tensors(), after.tensors()), before.scalars(), "here")
     x = torch.from_numpy(blobs(4, "pack")).permute(0, 3, 1, 2).float() / 127.5 - 1
     x = torch.nn.functional.interpolate(x, config.network.size)
@@ -272,7 +272,7 @@ def test_a_state_fits_each_change(change: str) -> None:
     changed = applied(config, change)
     assert changed
     state, target = (create_state(c, "data", torch.device("cpu")) for c in (config, changed))
-    target.identity = state.identity
+    target.identities = state.identities
     target.load(fit(state.tensors(), target.tensors()), state.scalars(), "here")
     for name, tensor in state.tensors().items():
         if target.tensors()[name].shape == tensor.shape:

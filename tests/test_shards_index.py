@@ -67,7 +67,7 @@ def test_says_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / INDEX).write_text(damaged)
         assert "index.json is damaged: build the shards again" in refused()
     (tmp_path / INDEX).write_text(json.dumps(content | {"schema": SCHEMA + 1}))
-    assert f"has schema {SCHEMA + 1}, and this version reads {SCHEMA}" in refused()
+    assert f"has schema {SCHEMA + 1}, and this version reads those up to {SCHEMA}" in refused()
     (tmp_path / INDEX).write_text(json.dumps(content))
     for wrong in [b"", table[:-1], table[:40]]:
         (tmp_path / TABLE).write_bytes(wrong)

@@ -46,8 +46,10 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.benchmark.arguments import Benchmark
     from trainer.commands.sample import Interpolate, Sample, run_interpolate, run_sample
     from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
+    from trainer.core.aliases import todays_flags
     from trainer.evaluation.arguments import Evaluate
 
+    arguments = todays_flags(arguments)
     commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     match parsed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from launcher.status.progress import progress
 from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
+from trainer.core.migration import load
 from trainer.runs.lease import Lease, Owner, living
 from trainer.runs.run_folder import RunFolder
 
@@ -74,10 +74,10 @@ def refuse_foreign(run: RunFolder) -> None:
         Refused: it does not hold the settings of a run.
     """
     try:
-        values = json.loads(run.config.read_text())
+        values = load(run.config)
     except (OSError, ValueError):
-        values = None
-    if not isinstance(values, dict) or not {"total_images", "batch_size", "tracking"} <= values.keys():
+        values = {}
+    if not {"total_images", "batch_size", "tracking"} <= values.keys():
         raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
 
 

@@ -136,7 +136,9 @@ def read_study(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
             raise Refused(f"--{name.replace('_', '-')} must be positive, but is {value}")
     toml = args.study / "study.toml" if args.study.is_dir() else args.study
     begun = StudyFolder(args.study)
-    asked = read_settings(toml, StudyPlan.open(begun).settings.name if begun.plan.exists() else None)
+    asked = read_settings(
+        toml, StudyPlan.open(begun).settings.name if begun.plan.exists() else None, args.study.is_dir()
+    )
     if args.study.is_dir() and args.out is None:
         folder = StudyFolder(args.study)
     else:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from trainer.core.migration import numbered
 from trainer.runs import journal
 from trainer.runs.journal import Journal, now
 from trainer.runs.run_folder import RunFolder
@@ -96,7 +97,7 @@ def read_attempts(run: RunFolder) -> list[Attempt]:
 def write_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
-    journal.append(asdict(attempt))
+    journal.append(numbered(asdict(attempt)))
     journal.sync()
     journal.close()
 

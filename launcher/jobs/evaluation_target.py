@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.atomic_files import write_atomically
+from trainer.core.migration import load, numbered
 from trainer.runs.run_folder import RunFolder
 
 SeedSet = Literal["select", "report"]
@@ -44,13 +45,13 @@ class EvaluationTarget:
         """Read a run's; None: no study wants anything of it."""
         if not run.study.exists():
             return None
-        values = json.loads(run.study.read_text())
+        values = load(run.study)
         evaluation = values["evaluation"]
         return cls(**values | {"evaluation": Measurement(**evaluation | {"metrics": tuple(evaluation["metrics"])})})
 
     def save(self, run: RunFolder) -> None:
         """Write it, atomically."""
-        write_atomically(run.study, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        write_atomically(run.study, json.dumps(numbered(asdict(self)), indent=1).encode() + b"\n")
 
     def score(self, run: RunFolder) -> Path:
         """Where the figures will lie: a file of its own for each way of measuring."""
@@ -60,7 +61,7 @@ class EvaluationTarget:
     def figures(self, run: RunFolder) -> Mapping[str, Any] | None:
         """Return what was measured; None: nothing yet."""
         try:
-            return dict(json.loads(self.score(run).read_text()))
+            return load(self.score(run))
         except FileNotFoundError:
             return None
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.atomic_files import write_atomically
+from trainer.core.migration import load, numbered
 from trainer.runs.origin import inode, is_copy
 from trainer.runs.run_folder import RunFolder
 
@@ -54,7 +55,7 @@ class JobRecord:
     def save(self, run: RunFolder) -> None:
         """Write `job.json`, atomically, with the folder that it is written in."""
         path = run.path.resolve()
-        values = asdict(self) | {WRITTEN_IN: [str(path), inode(path)]}
+        values = numbered(asdict(self) | {WRITTEN_IN: [str(path), inode(path)]})
         write_atomically(run.job, json.dumps(values, indent=1).encode() + b"\n")
 
 
@@ -78,7 +79,4 @@ def copied_from(run: RunFolder) -> str | None:
 
 def stored_values(run: RunFolder) -> dict[str, Any]:
     """Return what `job.json` holds."""
-    values = json.loads(run.job.read_text())
-    if not isinstance(values, dict):
-        raise ValueError(f"{run.job} holds no job")
-    return values
+    return load(run.job)

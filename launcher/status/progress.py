@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.jobs.runs import rows_of
+from trainer.core.migration import load
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 
@@ -81,7 +81,7 @@ def average(system: Sequence[Row]) -> float | None:
 def total(config: Path, images_seen: int, epoch: float | None) -> int | None:
     """Return the images at which a run ends, as Config.images_to_see does, but without torch."""
     try:
-        values = json.loads(config.read_text())
+        values = load(config)
         wanted = values["total_images"]
         if values["epochs"] is not None:
             if not epoch:

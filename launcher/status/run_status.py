@@ -15,6 +15,7 @@ from launcher.status.progress import Progress, progress
 from launcher.status.states import judge_state
 from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer.core.advice import command
+from trainer.core.fields import Refused
 from trainer.runs import journal
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
@@ -94,7 +95,21 @@ class RunStatus:
 
 
 def gather(run: RunFolder, queue: Queue) -> RunStatus:
-    """Look at a run."""
+    """Look at a run; of one that a newer version has written, nothing is known but that."""
+    try:
+        return gather_readable(run, queue)
+    except Refused as error:
+        nothing = Progress(0, None, None, None, {}, None, None, None)
+        unknown = WandbLink("unsent", "", None, None, None)
+        return RunStatus(run, RunState.UNKNOWN, str(error), None, (), None, None, (), nothing, unknown)
+
+
+def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
+    """Look at a run.
+
+    Raises:
+        Refused: a newer version has written it.
+    """
     facts = gather_facts(run, queue)
     state, reason = judge_state(facts)
     record, job = (None if facts.local else facts.record), facts.job

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, replace
 
 from trainer.config.wandb_environment import CLOUD, resolve_mode
 from trainer.core.advice import command
+from trainer.core.migration import load
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 
@@ -42,7 +42,7 @@ class WandbLink:
 def wandb_link(run: RunFolder) -> WandbLink:
     """Tell where W&B shows a run. What was sent is told by the folders that wandb has left."""
     try:
-        mode = json.loads(run.config.read_text())["tracking"]["mode"]
+        mode = load(run.config)["tracking"]["mode"]
     except (OSError, ValueError, TypeError, KeyError):
         mode = "auto"
     try:

@@ -18,6 +18,7 @@ from launcher.study.settings import StudySettings, read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
+from trainer.core.migration import load, numbered
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 
@@ -73,14 +74,14 @@ class StudyPlan:
             Refused: there is none, or another version has written it.
         """
         try:
-            values = json.loads(folder.plan.read_text())
+            values = load(folder.plan)
         except FileNotFoundError:
             raise Refused(f"{folder.path} holds no study: there is no {folder.plan.name} in it") from None
         if not {"home", "project"} <= values.keys():
             raise Refused(f"{folder.plan} is of another version: remove it, and begin the study again by its TOML file")
         costs = {arm: Cost(**cost) for arm, cost in values["costs"].items()}
         settings = replace(
-            read_settings(folder.toml), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
+            read_settings(folder.toml, kept=True), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
         )
         home, stored = Path(values["home"]), values["wanted"]
         settings = replace(settings, data=home / settings.data)
@@ -99,7 +100,7 @@ class StudyPlan:
             "home": self.home,
             "project": self.project,
         }
-        write_atomically(self.folder.plan, json.dumps(values, indent=1, default=str).encode() + b"\n")
+        write_atomically(self.folder.plan, json.dumps(numbered(values), indent=1, default=str).encode() + b"\n")
 
     def target(self, task: StudyTask) -> EvaluationTarget | None:
         """Return how a task's run is to be measured."""

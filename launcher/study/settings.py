@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from launcher.jobs.evaluation_target import Measurement
+from trainer.core.aliases import todays_settings
 from trainer.core.fields import Refused, check_names, check_table, convert
+from trainer.core.migration import kept_settings
 
 T = TypeVar("T")
 
@@ -120,20 +122,23 @@ class StudySettings:
         return tuple(halving.keep ** (halving.rungs - rung) for rung in range(halving.rungs)) if halving else ()
 
 
-def read_settings(path: Path, name: str | None = None) -> StudySettings:
+def read_settings(path: Path, name: str | None = None, kept: bool = False) -> StudySettings:
     """Read STUDY.toml; a study that does not name itself has the name that is given, else that of the file.
+
+    Args:
+        kept: it is the copy that a study keeps, whose settings may have the names of any earlier version.
 
     Raises:
         Refused: it cannot be read, or something in it cannot be.
     """
     try:
-        return parse(tomllib.loads(path.read_text()), str(path), name or path.stem)
+        return parse(tomllib.loads(path.read_text()), str(path), name or path.stem, kept)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error
 
 
-def parse(values: Mapping[str, Any], where: str, name: str) -> StudySettings:
-    """Read what a TOML file holds; `name` is the study's unless it names itself.
+def parse(values: Mapping[str, Any], where: str, name: str, kept: bool = False) -> StudySettings:
+    """Read what a TOML file holds; `name` is the study's unless it names itself, and `kept` is that of `read`.
 
     Raises:
         Refused: naming the place.
@@ -143,10 +148,10 @@ def parse(values: Mapping[str, Any], where: str, name: str) -> StudySettings:
     made = {
         "name": values.get("name", name),
         "seeds": seeds(values.get("seeds"), f"{where}: seeds"),
-        "arms": {name: arm(values, f"{where}: arms.{name}") for name, values in arms.items()},
+        "arms": {name: arm(values, f"{where}: arms.{name}", kept) for name, values in arms.items()},
         "budget": table(Budget, section(values, "budget", where), f"{where}: budget"),
         "evaluation": measurement(section(values, "evaluation", where), f"{where}: evaluation"),
-        "settings": plain(section(values, "settings", where), f"{where}: settings"),
+        "settings": plain(section(values, "settings", where), f"{where}: settings", kept),
     }
     if "halving" in values:
         made["halving"] = table(Halving, section(values, "halving", where), f"{where}: halving")
@@ -195,9 +200,9 @@ def seeds(value: Any, where: str) -> tuple[int, ...]:
     raise Refused(f"{where} must be how many, such as 5, or a list such as [0, 1, 2] without doubles, but is {value!r}")
 
 
-def arm(values: Mapping[str, Any], where: str) -> Arm:
+def arm(values: Mapping[str, Any], where: str, kept: bool) -> Arm:
     """Read an arm."""
-    return table(Arm, values, where, settings=plain(section(values, "settings", where), f"{where}: settings"))
+    return table(Arm, values, where, settings=plain(section(values, "settings", where), f"{where}: settings", kept))
 
 
 def measurement(values: Mapping[str, Any], where: str) -> Measurement:
@@ -208,8 +213,8 @@ def measurement(values: Mapping[str, Any], where: str) -> Measurement:
     return table(Measurement, values, where, metrics=tuple(names))
 
 
-def plain(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return settings by their names in Python: the command line writes d-lr for d_lr.
+def plain(values: Mapping[str, Any], where: str, kept: bool) -> dict[str, Any]:
+    """Return settings by today's names in Python: the command line writes d-lr for d_lr.
 
     Raises:
         Refused: the study itself decides one of them.
@@ -217,7 +222,8 @@ def plain(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name in values:
         if reason := OURS.get(name.replace("-", "_")):
             raise Refused(f"{where}: {name} is not an arm's to set: {reason}")
-    return underscored(values)
+    made = underscored(values)
+    return kept_settings(made) if kept else todays_settings(made, where)
 
 
 def underscored(values: Mapping[str, Any]) -> dict[str, Any]:

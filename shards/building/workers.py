@@ -28,7 +28,7 @@ MAX_CPU_S = 600.0  # CPU time for one picture: the largest allowed one needs far
 NOT_STARTED = -1
 # Signals by which a picture can end its process. Others come from elsewhere: a terminal that closes, a person.
 SIGNALS_OF_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
-               signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
+                       signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-SCHEMA = 1
+SCHEMA = 1  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""By schema: from what it has in index.json to what the next one has."""
 BUILD_AGAIN = "build the shards again, into a new folder"
 INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
 
@@ -168,11 +170,13 @@ def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
-    if schema != SCHEMA:
+    if schema not in range(1, SCHEMA + 1):
         raise DataError(
-            f"{path / INDEX} has schema {schema}, and this version reads {SCHEMA}: update lienzo, or "
+            f"{path / INDEX} has schema {schema}, and this version reads those up to {SCHEMA}: update lienzo, or "
             "build again, into a new folder"
         )
+    for number in range(schema, SCHEMA):
+        content = UPGRADES[number](content)
     return content
 
 

@@ -30,7 +30,7 @@ def run_benchmark(args: Benchmark) -> Outcome:
     except OSError as error:
         raise Refused(f"--out: the folder {args.out} cannot be made: {error.strerror}") from error
     missing = [trial for trial in trials if kept_result(trial, args.out) is None]
-    processes = args.processes or len(os.sched_getaffinity(0))
+    processes = args.processes or len(os.sched_getaffinity(0))  # the cores that this job may use, not all there are
     try:
         for count, trial in enumerate(run_trials(missing, args.out, processes), 1):
             print(f"{count} of {len(missing)}: {trial.protocol}, {trial.recipe}, seed {trial.seed}", file=sys.stderr)
@@ -62,5 +62,5 @@ def plan_trials(args: Benchmark) -> list[Trial]:
             found = choose(RECIPES[protocol], recipe, f"{protocol} recipe")
             trials += [Trial(protocol, recipe, seed, args.steps or found.steps) for seed in range(args.seeds)]
     for trial in trials:
-        trial_config(trial).check()
+        trial_config(trial).check()  # before the first training, not when its turn comes
     return sorted(trials, key=lambda trial: trial.seed)

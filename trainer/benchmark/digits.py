@@ -83,6 +83,7 @@ class StackedDigits(Protocol):
 
     def draw(self, rng: np.random.Generator, n: int) -> Float[Tensor, "n 3 16 16"]:
         """Draw pictures in [-1, 1]."""
+        # The channels are independent: 10 × 10 × 10 digits make the 1,000 modes.
         return self.training[torch.from_numpy(rng.integers(0, len(self.training), (n, 3)))]
 
     def count_modes(self, samples: Samples) -> Figures:
@@ -90,6 +91,7 @@ class StackedDigits(Protocol):
         finite = samples[np.isfinite(samples).all((1, 2, 3))]
         if not len(finite):
             return Figures(0, reverse_kl(np.zeros(self.modes, dtype=np.int64)))
+        # Hundreds, tens and ones: each combination is a number below 1,000.
         named = self.classifier.predict(classifier_input(torch.from_numpy(finite).flatten(0, 1))).reshape(-1, 3)
         counts = np.bincount(named @ np.array([100, 10, 1]), minlength=self.modes)
         return Figures(int((counts > 0).sum()), reverse_kl(counts))

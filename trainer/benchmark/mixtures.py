@@ -59,6 +59,7 @@ class Mixture(Protocol):
 
     def count_modes(self, samples: Samples) -> Figures:
         """Count the modes that have a point of high quality."""
+        # In float64: float32 squares would move points at the limit of high quality.
         squares = np.square(samples[:, None].astype(np.float64) - self.centres).sum(2)  # (n, K)
         counted = np.sqrt(squares.min(1)) / self.std < MAX_DEVIATIONS  # False for NaN
         counts = np.bincount(squares[counted].argmin(1), minlength=self.modes)
@@ -74,7 +75,7 @@ class Mixture(Protocol):
         axes.scatter(samples[:, 0], samples[:, 1], s=2, c="tab:blue", alpha=0.4, linewidths=0)
         extent = float(np.abs(self.centres).max()) * (1 + MARGIN)
         axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", title=title)
-        canvas = FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)  # without pyplot, which keeps every figure in memory
         canvas.draw()
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 

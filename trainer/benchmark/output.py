@@ -69,6 +69,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
     values = {name: {recipe: asdict(one) for recipe, one in rows.items()} for name, rows in summaries.items()}
     write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
     write_pictures(out, pictures)
+    # The document links to copies of its own, so that it can be moved without `out`.
     text = "\n".join(section(name, rows) for name, rows in summaries.items())
     if document:
         write_pictures(document.pictures, pictures)
@@ -79,7 +80,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
 
 def all_results(first: Trial, out: Path) -> Iterator[Result]:
     """Yield the results of all seeds from the first one on, also of an earlier command with more seeds."""
-    seeds = count(first.seed)
+    seeds = count(first.seed)  # up to the first seed without a result
     while result := kept_result(replace(first, seed=next(seeds)), out):
         yield result
 

@@ -32,7 +32,7 @@ class Figures:
 
 def reverse_kl(counts: Indices) -> float:
     """Return KL(p || uniform) in nats of the histogram p over K modes; log K for an empty one."""
-    p = counts[counts > 0] / max(1, counts.sum())
+    p = counts[counts > 0] / max(1, counts.sum())  # 0 log 0 = 0; max: no division by zero for an empty histogram
     return float(np.log(len(counts)) + (p * np.log(p)).sum())
 
 

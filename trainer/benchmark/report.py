@@ -34,6 +34,7 @@ class Estimate:
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
         """Estimate from independent trials."""
+        # The standard error of the mean, which is what the literature reports.
         error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
         return cls(float(np.mean(values)), error)
 
@@ -67,6 +68,7 @@ class Summary:
             seeds=len(results),
             steps=results[0].steps,
             modes=Estimate.of([f.modes for f in figures]),
+            # Beside the mean, because nine full trials and one collapsed one have the mean of ten mediocre ones.
             complete=sum(f.modes == modes for f in figures),
             high_quality=Estimate.of(shares) if shares else None,
             worst=min(shares) if shares else None,

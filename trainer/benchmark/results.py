@@ -10,13 +10,13 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from shards.atomic_files import write_atomically
 from trainer.benchmark.protocol import Figures, Samples
 from trainer.core.fields import Refused
+from trainer.core.migration import load, numbered
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,30 @@ def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> N
     trial.file(out).parent.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.save(content, samples)
-    write_atomically(trial.file(out, ".npy"), content.getvalue())
-    write_atomically(trial.file(out), (json.dumps(asdict(result), indent=2) + "\n").encode())
+    write_atomically(trial.file(out, ".npy"), content.getvalue())  # first: the .json says that both exist
+    write_atomically(trial.file(out), (json.dumps(numbered(asdict(result)), indent=2) + "\n").encode())
 
 
-def read_result(trial: Trial, out: Path, identity: str) -> Result | None:
+def read_result(trial: Trial, out: Path, identities: tuple[str, ...]) -> Result | None:
     """Return the stored result of a trial; None: there is none.
+
+    Args:
+        trial: that is asked for.
+        out: the folder of the benchmark.
+        identities: hashes of its settings, as `identities` returns them.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
     """
     path = trial.file(out)
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values = load(path)
         result = Result(**values | {"figures": Figures(**values["figures"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
-    if (result.identity, result.steps) != (identity, trial.steps):
+    if result.identity not in identities or result.steps != trial.steps:
         raise Refused(
             f"{path} holds a training of {result.steps:,} steps, and the one asked for has {trial.steps:,} or other "
             "settings: name another --out, or remove the file"

@@ -18,6 +18,7 @@ from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.training import generate_samples, train
 from trainer.config.config import Config
 from trainer.core.fields import identity_hash
+from trainer.core.migration import identities
 from trainer.core.stopping import Outcome
 from trainer.gan.fingerprint import fingerprint
 
@@ -33,15 +34,15 @@ def kept_result(trial: Trial, out: Path) -> Result | None:
     Raises:
         Refused: the stored result is of other settings.
     """
-    return results.read_result(trial, out, identity_hash(trial_config(trial)))
+    return results.read_result(trial, out, identities(trial_config(trial)))
 
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
     """Run trials, so many at a time, and yield each one when its result is stored."""
-    if processes == 1:
+    if processes == 1:  # in this process, so that Ctrl-C and a debugger work as usual
         yield from (run_trial(trial, out) for trial in trials)
         return
-    with ProcessPoolExecutor(processes, get_context("spawn"), set_up_worker) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), set_up_worker) as pool:  # fork breaks threads
         yield from (
             future.result() for future in as_completed([pool.submit(run_trial, trial, out) for trial in trials])
         )

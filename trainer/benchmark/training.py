@@ -33,6 +33,7 @@ def draw_real(protocol: Protocol, config: Config, images_seen: int, micro_batch:
 def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     """Yield for each step the micro-batches of each of D's updates, without end."""
     random_inputs, draws = RandomInputs(config), Draws(config.seed, 0)
+    # The protocols have no classes for the generator.
     unknown = torch.full((config.micro_batch_size,), -1)
 
     def batch(images_seen: int, j: int) -> Batch:
@@ -43,7 +44,7 @@ def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     while True:
         starts = range(first, first + config.step_images, config.batch_size)
         yield [[batch(start, j) for j in range(config.micro_batches)] for start in starts]
-        first += config.step_images
+        first += config.step_images  # the number of images seen keys all random draws of a step
 
 
 def never_stop() -> bool:
@@ -54,6 +55,7 @@ def never_stop() -> bool:
 def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
     """Train for so many updates of G; the arguments determine every bit of the state."""
     state = create_state(config, "", CPU)
+    # One process, without mixed precision: nothing to synchronize, so the context of the backward pass is empty.
     step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
     for batches in islice(updates(protocol, config), steps):

@@ -26,6 +26,10 @@ class Refused(Exception):
     """Bad input of a user's: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
 
 
+class Missing(Refused):
+    """A stored setting is not there."""
+
+
 def mark(kind: str, default: Any, within: str | None) -> Any:
     """Make a dataclass field that carries its kind and its limits."""
     return field(default=default, metadata={"kind": kind, "limits": Limits(within) if within else None})
@@ -79,9 +83,13 @@ def identity_settings(settings: Any) -> dict[str, Any]:
 
 def identity_hash(settings: Any) -> str:
     """Return the SHA-256 of the identity settings, as hex digits."""
+    return hash_of(identity_settings(settings))
+
+
+def hash_of(named: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of values by name, as hex digits."""
     # Sorted by name: the order of declaration is no setting.
-    canonical = json.dumps(identity_settings(settings), sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
 
 
 def to_json(settings: Any) -> dict[str, Any]:
@@ -97,11 +105,11 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build settings from nested plain values that name every one of them.
 
     Raises:
-        Refused: a name is unknown or missing, or a value is of the wrong type.
+        Missing, Refused: a name is not there; one is unknown, or a value is of the wrong type.
     """
     missing = [f.name for f in fields(cast(Any, cls)) if f.name not in values]
     if missing:
-        raise Refused(f"{where}: the setting {missing[0]!r} is missing")
+        raise Missing(f"{where}: the setting {missing[0]!r} is missing")
     built: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     for name, value in check_names(cls, values, where).items():

@@ -13,6 +13,7 @@ from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
+from trainer.core.migration import numbered
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import ShardImages
@@ -37,6 +38,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     # Each choice looks at all rows: a better checkpoint may have been pruned since it was recorded as the best.
     wanted = next((f for f in newest.figures if f.name == config.metrics.keep_best), None)
     real = training_data_key(config)
+    # Figures against other data than the training data would rank checkpoints by another question.
     if wanted is None or newest.facts["real"] != real:
         return None
     there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
@@ -52,7 +54,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     _, row = min(candidates, key=lambda candidate: candidate[0])
     value = float(row["figures"][wanted.column]["value"])
     best = BestCheckpoint(row["checkpoint"], row["images_seen"], wanted.column, value)
-    write_atomically(run.best, json.dumps(asdict(best), indent=1).encode() + b"\n")
+    write_atomically(run.best, json.dumps(numbered(asdict(best)), indent=1).encode() + b"\n")
     return best
 
 

@@ -6,9 +6,9 @@ This file is apart from best_checkpoint.py because a training reads it, and must
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
+from trainer.core.migration import load
 from trainer.runs.run_folder import RunFolder
 
 
@@ -25,6 +25,6 @@ class BestCheckpoint:
     def of(cls, run: RunFolder) -> BestCheckpoint | None:
         """Read best.json; None: none is chosen yet."""
         try:
-            return cls(**json.loads(run.best.read_text()))
+            return cls(**load(run.best))
         except (FileNotFoundError, ValueError, TypeError):
             return None

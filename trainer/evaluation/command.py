@@ -28,7 +28,7 @@ def run_evaluate(args: Evaluate) -> Outcome:
     end_with_watching_parent()
     try:
         if is_rank():
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the ranks answers Ctrl-C and ends them
             select_gpu(rank_variable("LOCAL_RANK", 0))
             return evaluate_as_rank(args, World(rank_variable("RANK", 0), rank_variable("WORLD_SIZE", 1)))
         refuse_crowd("trainer evaluate")
@@ -56,7 +56,7 @@ def evaluate_locally(args: Evaluate) -> Outcome:
     if size < 1:
         raise Refused(f"--processes must be positive, but is {size}")
     plan = plan_evaluation(args)
-    size = min(size, plan.parts)
+    size = min(size, plan.parts)  # more processes than groups of images would idle
     if size == 1:
         return finish_evaluation(args, plan, World())
     del plan  # frees the generator and the extractor: the processes load their own
@@ -70,7 +70,7 @@ def evaluate_as_rank(args: Evaluate, world: World) -> Outcome:
     """
     try:
         args = with_checkpoint_name(args)
-        plan = plan_evaluation(args, "learn" if world.main else "wait")
+        plan = plan_evaluation(args, "learn" if world.main else "wait")  # one rank trains a missing classifier
         if world.main:
             return finish_evaluation(args, plan, world)
         plan.extract(world)

@@ -52,8 +52,9 @@ class ExtractionTask:
         """The store of the features. Its key includes the numerical environment, because the bits depend on it."""
         label = self.extractor.label if self.extractor else "pictures"
         here = environment(default_device())
+        # Pillow resizes; device, instruction set and library versions decide how kernels round.
         place = (PIL.__version__, *(str(here[name]) for name in ("device", "instructions", "torch", "cudnn")))
-        evaluation = self.evaluation if self.source.count is None else ""
+        evaluation = self.evaluation if self.source.count is None else ""  # features of data serve every evaluation
         key = (SCHEMA, *self.source.key, label, str(self.stored), *place)
         return FeatureStore(self.cache, *key, evaluation=evaluation)
 
@@ -87,6 +88,7 @@ class ExtractionTask:
             order += [group for group in reversed(everything) if group not in order]
             self.store.begin()
         for group in tqdm(order, desc=self.source.name, unit="part", disable=None if world.main else True, leave=False):
+            # Another rank may have computed the group since; then nothing is left to do.
             if not self.store.has(group) and not self.store.done.exists():
                 self.store.write(group, self.compute(group))
 

@@ -55,6 +55,7 @@ class Comparison:
         held_out = as_sample(self.held_out, metric) if self.held_out and "held out" in metric.needs else None
         found = metric(real if metric.against == "all" else slice_sample(real, 0, fake.count), fake, held_out)
         floors = measure_floor(metric, real, fake.count, held_out)
+        # Metrics of the images themselves do not depend on the extractor.
         label = extractor if {"features", "probabilities"} & {*metric.needs} else "pictures"
         return [
             Figure(name, column_name(name, estimate, label), metric.better_of(name), estimate, floors.get(name))
@@ -91,6 +92,7 @@ def slice_sample(whole: Sample, start: int, stop: int) -> Sample:
 
 def column_name(name: str, estimate: Estimate, label: str) -> str:
     """Return the column of a figure: only comparable figures share one."""
+    # The numbers of images are part of the name, because FID and others are biased by them.
     same = estimate.reals in (None, estimate.count)
     return f"{name}_{short_count(estimate.count)}/{label}" + (
         "" if same else f"/of-{short_count(estimate.reals or 0)}-reals"

@@ -66,11 +66,13 @@ class GeneratedImages:
         labels = self.labels(rows)
         key = ("evaluation", self.seed_set)
         chosen = [None] * len(rows) if labels is None else self.indices[labels].tolist()
+        # One latent after the other, so that image i does not depend on which images are asked for together.
         latents = (self.trained.sampler.latent(i, key, c) for i, c in zip(rows.tolist(), chosen, strict=True))
         return np.concatenate(list(self.trained.sampler.generate_from(latents)))
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes of these images, (n,), as indices of `classes`; None: the generator has no classes."""
+        # Modulo: more images may be generated than there are real ones.
         return self.class_source.labels(rows % self.class_source.count) if self.class_source else None
 
 

@@ -29,6 +29,7 @@ def nearest_images_png(
         real_features: (m, d), of the first m reals.
     """
     distances, indices = nearest(fake_features, real_features, min(SHOWN_NEAREST, len(real_features)))
+    # Stable: equal distances keep their order, so the picture is the same on every machine.
     chosen = np.argsort(distances[:, 0], kind="stable")[:ROWS]
     generated = fake.source.images(chosen)
     near = real.source.images(indices[chosen].ravel()).reshape(*indices[chosen].shape, *generated.shape[1:])

@@ -67,7 +67,7 @@ class EvaluationPlan:
         for metric in self.metrics:
             try:
                 figures += self.sides.figures(metric, self.label)
-            except ValueError as error:
+            except ValueError as error:  # such as too few images: the other figures are still worth having
                 left_out[metric.name] = str(error)
         if not figures:
             raise Refused(explain_no_metrics(left_out))

@@ -84,11 +84,12 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
         Refused: it cannot be done.
     """
     run = find_run(args.subject)
+    # dict.fromkeys drops repeated names and keeps the order.
     metrics = [choose(METRICS, name, "metric") for name in dict.fromkeys(args.metrics)]
     convention = choose(CONVENTIONS, args.reference_convention, "convention") if args.reference_convention else None
     if args.num_samples < MIN_IMAGES:
         raise Refused(f"--num-samples must be at least {MIN_IMAGES}, but is {args.num_samples}")
-    for file in (args.json, args.out):
+    for file in (args.json, args.out):  # a wrong path is refused now, not after an hour
         if file:
             check_parent(file)
     fake, real = open_sources(args, run)
@@ -107,7 +108,7 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
     measured = tuple(apply_convention(metric, convention) for metric in metrics if metric.name not in left_out)
     if not measured:
         raise Refused(explain_no_metrics(left_out))
-    whole = any(metric.against == "all" for metric in measured)
+    whole = any(metric.against == "all" for metric in measured)  # one extraction serves all metrics
     reals = real.count if whole else min(2 * count, real.count)  # the second half stands in for the fakes in the floor
     kept, cache = MAX_IMAGES if "images" in wanted else 0, args.cache.expanduser()
     return EvaluationPlan(
@@ -169,12 +170,12 @@ def unmet_needs(
 ) -> dict[str, str]:
     """Return what metrics may need and these sources lack, with the reasons."""
     missing = {}
-    if held_out is None:
+    if held_out is None:  # without it, nothing distinguishes memorization from a good fit
         missing["held out"] = f"{real.name} has no held-out share; shards build --holdout makes one"
     if not (fake.classes and real.classes):
         unlabelled = real if fake.classes else fake
         missing["labels"] = f"the pictures of {unlabelled.name} have no classes"
-    elif fake.classes != real.classes:
+    elif fake.classes != real.classes:  # labels are indices of these names
         missing["labels"] = f"{fake.name} and {real.name} have different classes, or the same in another order"
     if extractor and not extractor.classes:
         missing["probabilities"] = f"{extractor.name} tells no classes; --extractor classifier does"

@@ -93,7 +93,7 @@ def kid_by_convention(
     size = min(convention.kid_subset_size, *map(len, features))
     values = []
     for number in range(convention.kid_subsets):
-        rng = philox("kid subset", number)
+        rng = philox("kid subset", number)  # keyed, where other programs draw anew: the same figure each time
         values.append(kernel_distance(*(rows[rng.choice(len(rows), size, replace=False)] for rows in features)))
     return {"kid": recentred(METRICS["kid"](real, fake)["kid"], float(np.mean(values)))}
 

@@ -16,13 +16,13 @@ from rich.table import Table
 
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
+from trainer.core.migration import numbered
 from trainer.evaluation.figures import Figure
 from trainer.metrics.base import DEFINITIONS, Estimate
 from trainer.runs import journal
 from trainer.runs.journal import Journal, name_of
 from trainer.runs.run_folder import RunFolder
 
-SCHEMA = 1
 ARROWS = {"lower": "↓", "higher": "↑", "data": "→ floor"}
 
 
@@ -40,7 +40,7 @@ class Evaluation:
         """Return plain values for JSON; NaN and infinities, which JSON lacks, become their names."""
         figures = {figure.column: figure.to_json() for figure in self.figures}
         made = {"lienzo": version("lienzo"), "torch": torch.__version__, "definitions": DEFINITIONS}
-        plain = {"schema": SCHEMA, **self.facts, "made_with": made, "figures": figures, "left_out": dict(self.left_out)}
+        plain = {**self.facts, "made_with": made, "figures": figures, "left_out": dict(self.left_out)}
         return json_values(plain)  # type: ignore[no-any-return]
 
     def write(self, path: Path) -> None:
@@ -50,16 +50,16 @@ class Evaluation:
             Refused: it cannot be written.
         """
         try:
-            write_atomically(path, json.dumps(self.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+            write_atomically(path, json.dumps(numbered(self.to_json()), indent=1, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise Refused(f"{path} cannot be written: {error.strerror}") from error
 
     def record(self, run: RunFolder) -> None:
         """Append a row to the run's evaluations, unless it has the same row already."""
         row = self.to_json()
-        if row not in journal.rows(run.evaluations):
+        if row not in journal.rows(run.evaluations):  # the same command may run twice, and a killed one again
             file = Journal(run.evaluations)
-            file.append(row)
+            file.append(numbered(row))
             file.sync()
             file.close()
 
@@ -79,7 +79,7 @@ class Evaluation:
                 describe_floor(figure.floor, estimate),
                 describe_sizes(estimate),
             )
-        width = None if os.isatty(1) else 200
+        width = None if os.isatty(1) else 200  # in a file or pipe, rich would wrap at 80 columns
         console = Console(highlight=False, width=width)
         console.print(table)
         for name, why in self.left_out.items():

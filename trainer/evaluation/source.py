@@ -125,6 +125,7 @@ class FolderImages:
     classes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, size: int | None = None, order: Order = ORDER_OF_REALS) -> None:
+        # By suffix only: a folder of pictures may hold texts, and opening every file would take long.
         found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         self.path, self.files = path, sorted(found, key=lambda file: file.relative_to(path).as_posix())
         if not self.files:
@@ -135,6 +136,7 @@ class FolderImages:
 
     def first_size(self) -> int:
         """Return the shorter side of the first picture."""
+        # Decoded to 1 x 1: only the original size is wanted.
         first = decode_file(self.files[0], Decoding(1, "crop", WHITE, 0, MAX_PIXELS, 1))
         return min(first.width, first.height)
 
@@ -142,6 +144,7 @@ class FolderImages:
         """Return the XXH3-128 of all names and bytes."""
         total = xxhash.xxh3_128()
         for file in self.files:
+            # Names count as well, because their order numbers the images.
             total.update(file.relative_to(self.path).as_posix().encode("utf-8", "surrogateescape") + b"\0")
             total.update(xxhash.xxh3_128_digest(read_file(file)))
         return total.hexdigest()

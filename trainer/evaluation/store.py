@@ -73,7 +73,7 @@ class FeatureStore:
     def __init__(self, cache: Path, *key: str, evaluation: str = "") -> None:
         name = xxhash.xxh3_128_hexdigest(repr((*key, evaluation)).encode())
         self.folder = cache / ("painted" if evaluation else "features") / name
-        self.done = self.folder / f"done-{launch_id()}"
+        self.done = self.folder / f"done-{launch_id()}"  # by launch: a requeued evaluation starts anew
 
     def path(self, group: ImageGroup) -> Path:
         """Return the file of a group."""
@@ -119,10 +119,11 @@ class FeatureStore:
     def remove(self) -> None:
         """Remove the groups of an evaluation that has ended, and what killed ones left more than a day ago."""
         with suppress(OSError):
-            self.done.touch()
+            self.done.touch()  # first: a rank that is late must not compute what is being removed
             for part in self.folder.glob("*.part"):
                 part.unlink(missing_ok=True)
         for folder in self.folder.parent.glob("*"):
             with suppress(OSError):
+                # A running evaluation writes into its folder more often than that.
                 if folder.stat().st_mtime < time.time() - DAY_S:
                     shutil.rmtree(folder)

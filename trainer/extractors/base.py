@@ -59,7 +59,7 @@ class Network(nn.Module):
 def exact_kernels(device: torch.device) -> Iterator[None]:
     """Compute in float32 with deterministic kernels, whatever the caller has set."""
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    matmul = torch.backends.cuda.matmul
+    matmul = torch.backends.cuda.matmul  # cudnn.flags below sets TF32 for convolutions only
     before, matmul.allow_tf32 = matmul.allow_tf32, False
     try:
         with torch.autocast(device.type, enabled=False), kernels:
@@ -100,6 +100,7 @@ class Extractor:
         self.dim, self.classes = network.dim, network.classes
         self.filter = choose(FILTERS, resize, "filter")
         self.device = default_device()
+        # In evaluation mode BatchNorm uses its stored statistics, so that images of a batch do not affect one another.
         self.network = network.float().requires_grad_(False).to(self.device).eval()
 
     @property
@@ -122,6 +123,7 @@ class Extractor:
         """Return features and probabilities of at most a batch, which is padded with copies of its last image."""
         count, size = len(images), self.network.size
         x = self.filter(images, size)
+        # Always a whole batch: the kernels that are chosen, and so the bits, may depend on its size.
         x = torch.cat([x, x[-1:].expand(BATCH - count, -1, -1, -1)])
         with exact_kernels(self.device):
             features, logits = self.network(x.to(self.device))

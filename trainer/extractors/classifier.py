@@ -109,6 +109,7 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
         Its weights, and its accuracy on the held-out images.
     """
     shuffled = permute(np.arange(data.count), data.count, "classifier split").astype(np.int64)
+    # By a keyed permutation, as data may be sorted by class.
     unseen, seen = np.split(shuffled, [-(-data.count // HELD_OUT)])
     device, classes = default_device(), len(data.classes)
     weights = random_weights(lambda: Classifier(classes), "classifier")
@@ -116,10 +117,12 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
     steps = max(1, min(EPOCHS * len(seen), MAX_IMAGES_SEEN) // BATCH)
     optimizer = torch.optim.Adam(network.parameters(), RATE)
     cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    # Deterministic kernels: every machine of the same kind trains the same classifier, and gets the same label.
     with exact_kernels(device), torch.enable_grad():
         for rows in index_batches(len(seen), steps * BATCH):
             images, labels = data.read(seen[rows])
             logits = network(clean(images, network.size).to(device))[1]
+            # Images without a class have the label -1, and do not count.
             loss = cross_entropy(logits, torch.from_numpy(labels).to(device), ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
@@ -221,6 +224,7 @@ def open_classifier(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor
     if found is None and options.missing == "leave":
         return Extractor("classifier", "untrained", Classifier(len(data.classes)), options.resize or "clean")
     weights, share = found or train_and_save(path, data)
+    # The label has a hash of the weights, because another device or version of torch trains slightly other ones.
     network = build_with_weights(lambda: Classifier(len(data.classes)), weights, path)
     note = f"names {share:.1%} of {-(-data.count // HELD_OUT)} unseen pictures rightly"
     return Extractor("classifier", fingerprint(weights), network, options.resize or "clean", note)

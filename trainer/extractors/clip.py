@@ -78,7 +78,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tokens) -> Tokens:
         """Return (n, t, d)."""
-        seen = self.ln_1(x)
+        seen = self.ln_1(x)  # pre-norm, as in GPT-2
         x = x + self.attn(seen, seen, seen, need_weights=False)[0]
         out: Tokens = x + self.mlp(self.ln_2(x))
         return out
@@ -116,7 +116,7 @@ class Clip(Network):
         patches = self.conv1(normalize(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(x), 1, -1), patches], 1)
         tokens = self.transformer(self.ln_pre(tokens + self.positional_embedding))
-        return self.ln_post(tokens[:, 0]) @ self.proj, None
+        return self.ln_post(tokens[:, 0]) @ self.proj, None  # the class token only; CLIP has no classes
 
 
 def visual_tower(weights: Weights) -> Weights:
@@ -133,7 +133,7 @@ def visual_tower(weights: Weights) -> Weights:
             continue
         start = next((start for start in HUGGING_FACE if name.startswith(start)), None)
         renamed = name if start is None else HUGGING_FACE[start] + name.removeprefix(start)
-        tower[renamed] = tensor.T if renamed == "proj" else tensor
+        tower[renamed] = tensor.T if renamed == "proj" else tensor  # theirs is a Linear, OpenAI's a plain matrix
     return pack_attention(tower)
 
 

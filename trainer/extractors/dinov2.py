@@ -126,7 +126,7 @@ class DinoV2(Network):
     def positions(self, side: int) -> Float[Tensor, "1 t d"]:
         """Return those of the class token and of side x side patches, interpolated as the authors do."""
         own, grid = self.pos_embed[:, :1], self.pos_embed[:, 1:].reshape(1, TRAINED, TRAINED, -1).permute(0, 3, 1, 2)
-        scale = (side + OFFSET) / TRAINED
+        scale = (side + OFFSET) / TRAINED  # the offset keeps rounding from losing a patch
         grid = interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
         return torch.cat([own, grid.flatten(2).transpose(1, 2)], 1)
 
@@ -144,6 +144,7 @@ def open_dinov2(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
     if "cls_token" not in weights:
         raise Refused(f"{path} does not fit: it has no tensor cls_token")
     weights.pop("mask_token", None)  # for training only
+    # Width and depth are read from the file, so that one function opens S, B and L.
     depth = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
     network = build_with_weights(lambda: DinoV2(weights["cls_token"].shape[-1], depth), weights, path)
     return Extractor("dinov2", version, network, options.resize or "clean")

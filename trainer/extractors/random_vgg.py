@@ -45,6 +45,6 @@ class RandomVgg(Network):
 
 def open_random_vgg(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
     """Open random VGG; it needs no file."""
-    weights = random_weights(RandomVgg, "random-vgg")
+    weights = random_weights(RandomVgg, "random-vgg")  # by a fixed key: the same network on every machine
     network = build_with_weights(RandomVgg, weights, "random-vgg")
     return Extractor("random-vgg", fingerprint(weights), network, options.resize or "clean")

@@ -43,6 +43,7 @@ def tf_bilinear(images: Images, size: int) -> Planes:
 def interpolate_axis(x: Tensor, axis: int, size: int) -> Tensor:
     """Interpolate along one axis, as TensorFlow 1 did."""
     length = x.shape[axis]
+    # In float32 throughout, as TensorFlow computes it: positions in float64 round to other pixels.
     at = torch.arange(size, dtype=torch.float32) * torch.tensor(length / size, dtype=torch.float32)
     left = at.floor().long().clamp(max=length - 1)
     share = (at - left).reshape(-1, *[1] * (3 - axis))

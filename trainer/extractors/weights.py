@@ -85,6 +85,7 @@ class WeightsFile:
         """
         path = self.find(chosen)
         found = sha256(path)
+        # A file with a published name must have its hash; other names are the user's own weights, where allowed.
         wanted = [file for file in self.published if file.sha256 and (file.name == path.name or not self.others)]
         if wanted and found not in {file.sha256 for file in wanted}:
             raise Refused(f"{path} has the SHA-256 {found}, and is damaged or not {wanted[0]}: get it again")
@@ -111,6 +112,7 @@ def read_tensors(path: Path) -> Weights:
         Refused: it is neither.
     """
     try:
+        # weights_only: a pickle of others must not run code.
         held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:100]
@@ -134,7 +136,7 @@ def build_with_weights(build: Callable[[], N], weights: Mapping[str, Tensor], wh
     Raises:
         Refused: a tensor is missing, has another shape, or is unknown; the message names the first.
     """
-    with torch.device("meta"):
+    with torch.device("meta"):  # no memory, and no draw from the global generator
         network = build()
     wanted = network.state_dict()
     for name, tensor in wanted.items():
@@ -165,6 +167,7 @@ def random_weights(build: Callable[[], Network], *key: int | str) -> Weights:
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Return the start of the SHA-256 of named tensors, for weights that come from no file."""
     total = hashlib.sha256()
+    # Names and shapes count as well: the same bytes cut otherwise are other weights.
     for name, tensor in sorted(weights.items()):
         total.update(f"{name} {tuple(tensor.shape)}\n".encode() + tensor.contiguous().cpu().numpy().tobytes())
     return total.hexdigest()[:HASH_DIGITS]

@@ -14,7 +14,8 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import parametrize
 
 from trainer.config.config import Config
-from trainer.core.fields import Refused, identity_hash
+from trainer.core.fields import Refused
+from trainer.core.migration import identities
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction, Reduction
@@ -99,7 +100,7 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         {name: torch.tensor(value, device=device) for name, value in config.initial_scalars().items()},
         dataset,
-        identity_hash(config),
+        identities(config),
     )
 
 

@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.core.migration import first_tensor_name, with_first_names
+
 
 def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> str:
     """Return one SHA-256 over a whole state, as hex digits: equal if and only if every bit is.
 
-    The hashes of the dataset and the settings are left out: they say where a state came from, not what it is.
+    The hashes of the dataset and the settings are left out: they say where a state came from, not what it is. All names
+    are those of the first format, so that a state has the same fingerprint in every version.
     """
-    values = {key: value for key, value in scalars.items() if key not in ("dataset", "identity")}
+    values = {key: value for key, value in with_first_names(scalars).items() if key not in ("dataset", "identity")}
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     # Type and shape are hashed too: equal bytes of another type are another state.
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+    for name, tensor in sorted((first_tensor_name(name), tensor) for name, tensor in tensors.items()):
+        tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

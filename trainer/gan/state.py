@@ -32,8 +32,8 @@ class TrainState:
     """Of penalties and of augmentation."""
     dataset: str
     """Hash of the dataset's index."""
-    identity: str
-    """Hash of the identity settings."""
+    identities: tuple[str, ...]
+    """Hash of the identity settings, then those that earlier formats gave them: a checkpoint has one of these."""
     images_seen: int = 0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     """For each rollback the images seen before it (`from`) and after it (`to`), `why`, and, if the policy changes
@@ -61,7 +61,7 @@ class TrainState:
             "rollbacks": [dict(rollback) for rollback in self.rollbacks],
             "collapse_monitor": asdict(self.monitor),
             "dataset": self.dataset,
-            "identity": self.identity,
+            "identity": self.identities[0],
             "g_scaler": self.g_scaler.state_dict(),
             "d_scaler": self.d_scaler.state_dict(),
         }
@@ -73,10 +73,11 @@ class TrainState:
         Raises:
             Refused: it is of another dataset, other identity settings, or other tensors; the field is named.
         """
-        for name, ours in (("dataset", self.dataset), ("identity", self.identity)):
-            if scalars[name] != ours:
+        for name, ours in (("dataset", (self.dataset,)), ("identity", self.identities)):
+            if scalars[name] not in ours:
                 what = "another dataset" if name == "dataset" else "other identity settings"
-                raise Refused(f"{where} belongs to {what}: its {name} hash is {scalars[name][:12]}…, not {ours[:12]}…")
+                found = f"its {name} hash is {scalars[name][:12]}…, not {ours[0][:12]}…"
+                raise Refused(f"{where} belongs to {what}: {found}")
         mine = self.tensors()
         if odd := sorted(mine.keys() ^ tensors.keys()):
             raise Refused(f"{where} does not fit: the tensor {odd[0]!r} is on one side only")

@@ -26,6 +26,7 @@ def check_rows(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Feat
         raise ValueError(f"{what} must be an array (n, d), but have the shape {rows.shape}")
     if len(rows) < least:
         raise ValueError(f"{what} have {len(rows)} rows, and at least {least} are needed")
+    # In pieces: np.isfinite of all rows at once would take as much memory as the rows.
     if not all(np.isfinite(piece).all() for piece in pieces(rows)):
         raise ValueError(f"{what} hold NaN or infinite values")
     return rows

@@ -51,6 +51,7 @@ class Balls:
         block = np.zeros(len(rows), np.int64)
         for i, span in enumerate(blocks(len(rows), number) if number else []):
             block[span] = i
+        # If blocks hold more than SPARE_NEIGHBOURS of them, the last known neighbour is used below.
         known = min(k + SPARE_NEIGHBOURS if number else k, len(rows) - 1)
         squares, places = search(rows, rows, max(k, known), itself=True)
         radii = [squares[:, k - 1]]
@@ -105,6 +106,7 @@ class BallMembership:
     def add_each(self, rows: Indices, columns: Indices, squares: Float64Array) -> None:
         """Count other pairs, by their indices, for each block that is left out."""
         radii = self.balls.squares[:, rows]
+        # Within the rounding error of a radius, only the direct formula can tell inside from outside.
         doubtful = np.any(abs(radii - squares) <= self.error, axis=0)
         squares[doubtful] = direct_distances_at(self.balls.rows, self.others.rows, rows[doubtful], columns[doubtful])
         for i, radius in enumerate(radii):

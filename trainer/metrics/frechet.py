@@ -56,8 +56,10 @@ class Gaussian:
 
     def distance(self, other: Gaussian) -> float:
         """Return the squared Fréchet distance; at least 0."""
+        # The nuclear norm |F₁F₂ᵀ|₊ is the sum of the singular values.
         common = torch.linalg.svdvals(torch.from_numpy(self.factor @ other.factor.T)).sum().item()
         traces = np.square(self.factor).sum() + np.square(other.factor).sum()
+        # Rounding may give a tiny negative number for equal samples.
         return max(0.0, float(np.square(self.mean - other.mean).sum() + traces - 2 * common))
 
 
@@ -81,6 +83,7 @@ def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
     for block in blocks(len(rows), number):
+        # Subtracting moments is fast; with fewer rows than columns, the factor of the other rows is faster still.
         if total is None:
             yield Gaussian.of(np.delete(rows, block, axis=0))
         else:

@@ -52,7 +52,7 @@ def estimate(real: Features, fake: Features) -> tuple[float, Variance]:
     whole = {parts: distances(quarters[0], quarters[1], parts) for parts in PARTS}
     replicas = []
     for number, spans in enumerate(zip(*(blocks(len(rows), BLOCKS) for rows in sides), strict=True)):
-        quarter = number * QUARTERS // BLOCKS
+        quarter = number * QUARTERS // BLOCKS  # blocks are cut so that each lies in one quarter
         less = [
             [*own[:quarter], own[quarter] - Moments.of(rows[span]), *own[quarter + 1 :]]
             for own, rows, span in zip(quarters, sides, spans, strict=True)
@@ -73,6 +73,7 @@ def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
     count, columns = min(map(len, features)), features[0].shape[1]
     least = max(QUARTERS * (columns + 2), 2 * BLOCKS)
     if count < least:
+        # Each quarter needs more rows than columns, or its covariance is singular and the line is bent.
         raise ValueError(f"with {columns} features the line to 1 / n = 0 needs {least} pictures, and there are {count}")
     value, variance = estimate(*features)
     return {"fid_infinity": variance.around(value, len(features[1]), BY_BLOCKS.format(BLOCKS), UNBIASED)}

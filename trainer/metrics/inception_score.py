@@ -35,6 +35,7 @@ def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int 
     """
     rows = check_rows(probabilities, what, least).astype(np.float64)
     totals = rows.sum(1, keepdims=True)
+    # 1e-3: a softmax in half or single precision sums to 1 only nearly.
     if (rows < 0).any() or (abs(totals - 1) > 1e-3).any():
         raise ValueError(f"{what} must be at least 0 and sum to 1 in each row")
     return np.asarray(rows / totals)

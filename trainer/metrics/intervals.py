@@ -69,6 +69,7 @@ class Variance:
     def __add__(self, other: Variance) -> Variance:
         """Return the variance of the sum with something independent (Satterthwaite 1946)."""
         total = self.value + other.value
+        # Satterthwaite: degrees of freedom of a sum, such that mean and variance of the estimate match.
         weights = self.value**2 / self.freedom + other.value**2 / other.freedom
         return Variance(total, total**2 / weights if weights > 0 else self.freedom + other.freedom)
 
@@ -78,5 +79,6 @@ class Variance:
 
     def around(self, value: float, count: int, method: str, estimand: str = SAME_SIZE) -> Estimate:
         """Return the value with Student's interval."""
+        # Student's t, because the variance itself is estimated from few blocks.
         half = float(scipy.special.stdtrit(self.freedom, (1 + LEVEL) / 2)) * self.value**0.5
         return Estimate(value, value - half, value + half, count, method, estimand, LEVEL)

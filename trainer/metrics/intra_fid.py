@@ -32,6 +32,7 @@ def intra_fid(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, 
     if not found:
         raise ValueError(f"no class has {MIN_CLASS_IMAGES} pictures on each side")
     values, variances = zip(*found, strict=True)
+    # Classes are independent, so the variances of their distances add up.
     total = sum(variances[1:], variances[0]) * (1 / len(found) ** 2)
     method = f"delete-block jackknife in each of {len(found)} classes"
     if left_out:

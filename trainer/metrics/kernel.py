@@ -17,7 +17,7 @@ from trainer.metrics.intervals import UNBIASED, Variance
 
 def cubic(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return (x·y / d + 1)³ for all pairs."""
-    base = x @ y.T
+    base = x @ y.T  # in place from here on: the matrix of all pairs is the largest object in memory
     base /= x.shape[1]
     base += 1
     cube = np.square(base)
@@ -41,9 +41,9 @@ def own_sums(x: Features) -> Float64Array:
     sums = np.zeros(len(x))
     for here, piece in zip(spans(len(x)), pieces(x), strict=True):
         kernel = cubic(piece, piece)
-        np.fill_diagonal(kernel, 0)
+        np.fill_diagonal(kernel, 0)  # the U-statistic leaves out pairs of a row with itself, which bias it
         sums[here] += kernel.sum(1)
-        of_piece, of_rest = cross_sums(piece, x[here.stop :])
+        of_piece, of_rest = cross_sums(piece, x[here.stop :])  # only later rows: the kernel is symmetric
         sums[here] += of_piece
         sums[here.stop :] += of_rest
     return sums

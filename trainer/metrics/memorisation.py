@@ -35,6 +35,7 @@ def authentic_fakes(real: Features, fake: Features) -> Float64Array:
         ValueError: they cannot be compared.
     """
     real, fake = check_pair(real, fake)
+    # Squared distances: only their order matters.
     squares, places = search(fake, real, 1, itself=False)
     own, _ = search(real, real, 1, itself=True)
     return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)

@@ -30,7 +30,7 @@ class Moments:
         total = cls(0, np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1])))
         for piece in pieces(rows):
             mean = piece.mean(0)
-            piece -= mean
+            piece -= mean  # centred before the product, which would lose digits to a large mean
             total += cls(len(piece), mean, piece.T @ piece)
         return total
 

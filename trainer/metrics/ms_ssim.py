@@ -97,7 +97,7 @@ def halve(x: Float64Array) -> Float64Array:
 
 def pair_similarities(images: ByteImages, *key: int | str) -> Float64Array:
     """Return the similarities of n // 2 disjoint pairs, which `key` chooses among n pictures."""
-    half = len(images) // 2
+    half = len(images) // 2  # each image is in one pair: pairs that share an image would not be independent
     order: Indices = philox("ms-ssim pairs", *key).permutation(len(images))
     return ms_ssim(images[order[:half]], images[order[half : 2 * half]])
 
@@ -116,6 +116,7 @@ def measure_classes(real: Sample, fake: Sample, held_out: Sample | None) -> dict
     """Measure pairs within each class of at least 4 fakes, and take the mean over these classes; -1 is none."""
     if fake.images is None or fake.labels is None:
         raise ValueError("pictures or labels are missing")
+    # Four images give two pairs, the fewest with a variance.
     labels, counts = np.unique(fake.labels[fake.labels >= 0], return_counts=True)
     found = [pair_similarities(fake.images[fake.labels == c], int(c)) for c in labels[counts >= 4]]
     if not found:

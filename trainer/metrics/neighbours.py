@@ -43,6 +43,7 @@ class SquaredDistances:
 
     def __init__(self, x: Features, y: Features) -> None:
         self.x, self.y = x, y
+        # Centred rows are shorter, and the rounding error grows with the square of their length.
         self.centre = y[:ROWS_PER_PIECE].mean(0, dtype=np.float64)
         norms = [np.square(piece - self.centre).sum(1) for rows in (x, y) for piece in pieces(rows)]
         reach, away = max(norm.max() for norm in norms) ** 0.5, np.linalg.norm(self.centre)
@@ -101,6 +102,7 @@ def search(queries: Features, reference: Features, k: int, itself: bool) -> tupl
         bound, candidates = closest(squares, span, min(k + SPARE_CANDIDATES, len(reference) - itself), itself)
         rows = np.repeat(np.arange(span.start, span.stop), candidates.shape[1])
         exact = direct_distances_at(queries, reference, rows, candidates.ravel()).reshape(candidates.shape)
+        # By distance, and by index where distances are equal.
         order = np.lexsort((candidates, exact), axis=-1)[:, :k]
         values[span], places[span] = (np.take_along_axis(a, order, 1) for a in (exact, candidates))
         if candidates.shape[1] < len(reference) - itself:  # rounding may have hidden a neighbour among the other rows

@@ -103,7 +103,7 @@ def project(patches: Patches, number: int) -> Projected:
     flat = patches.flatten(1)
     directions = normal(philox("sliced wasserstein directions", number), flat.shape[1], DIRECTIONS)
     projected: Tensor = flat @ (directions / torch.linalg.vector_norm(directions, dim=0))
-    values, order = projected.sort(dim=0)
+    values, order = projected.sort(dim=0)  # in one dimension, optimal transport pairs values by rank
     return values, order
 
 
@@ -115,7 +115,7 @@ def distances(real: ByteImages, fake: ByteImages, number: int) -> list[float]:
     block = torch.zeros(len(real), dtype=torch.uint8)
     for i, span in enumerate(blocks(len(real), number), 1):
         block[span] = i
-    block = block.repeat_interleave(PATCHES)
+    block = block.repeat_interleave(PATCHES)  # all patches of an image are left out together: they are dependent
     found = []
     for level, (reals, fakes) in enumerate(zip(all_patches(real), all_patches(fake), strict=True)):
         mean, std = moments(reals)

@@ -28,6 +28,7 @@ def compact(rows: Features) -> Features:
     """Return (n, min(n, d)) rows with the same inner products."""
     if len(rows) > rows.shape[1]:
         return rows
+    # With X = RᵀQᵀ and orthonormal Q, XXᵀ = RᵀR: the rows of Rᵀ serve as well, and are shorter.
     return np.transpose(np.linalg.qr(rows.astype(np.float64).T, mode="r"))
 
 

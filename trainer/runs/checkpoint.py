@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.core.fields import Refused
+from trainer.core.migration import FIRST, known, load, tensor_name, upgraded
 from trainer.runs.run_folder import RunFolder
 
-SCHEMA = 1
 TENSORS, VALUES, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 
 
@@ -58,9 +58,10 @@ class Checkpoint:
 
         Raises:
             Damaged: a file is missing, of another size or other content.
+            Refused: a later version wrote it.
         """
         try:
-            manifest = json.loads((self.path / MANIFEST).read_text())
+            manifest = load(self.path / MANIFEST)
             for name in (TENSORS, VALUES):
                 expected = manifest["files"][name]
                 file = self.path / name
@@ -79,16 +80,20 @@ class Checkpoint:
 
         Raises:
             Damaged: they cannot be read.
+            Refused: a later version wrote them.
         """
         try:
-            return load_file(self.path / TENSORS), json.loads((self.path / VALUES).read_text())
+            values = json.loads((self.path / VALUES).read_text())
+            schema = known(values.get("schema", FIRST), str(self.path / VALUES))
+            tensors = {tensor_name(name, schema): tensor for name, tensor in load_file(self.path / TENSORS).items()}
+            return tensors, upgraded(VALUES, values, str(self.path / VALUES))
         except (OSError, ValueError, SafetensorError) as error:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
         """Tell whether the collapse monitor had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(json.loads((self.path / VALUES).read_text())["collapse_monitor"]["sound"])
+            return bool(load(self.path / VALUES)["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 

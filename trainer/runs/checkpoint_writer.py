@@ -18,7 +18,8 @@ from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
-from trainer.runs.checkpoint import MANIFEST, SCHEMA, TENSORS, VALUES, Checkpoint, Damaged, find, sha256
+from trainer.core.migration import in_metadata, numbered
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find, sha256
 
 
 class Snapshot:
@@ -108,15 +109,16 @@ class Checkpoints:
 
     def write_files(self, folder: Path, values: dict[str, Any]) -> None:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
-        save_file({name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}, folder / TENSORS)
-        (folder / VALUES).write_text(json.dumps(values, indent=1))
+        tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}
+        save_file(tensors, folder / TENSORS, in_metadata())
+        (folder / VALUES).write_text(json.dumps(numbered(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):
             fsync(folder / name)
             files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
         # Without a manifest the checkpoint is not valid: rows that it promises must be durable first.
         self.before_manifest()
-        (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": files}, indent=1))
+        (folder / MANIFEST).write_text(json.dumps(numbered({"files": files}), indent=1))
         fsync(folder / MANIFEST)
         fsync(folder)
 

@@ -16,6 +16,7 @@ from command_line.arguments import flag_given
 from trainer.config.config import Config
 from trainer.config.recipes import recipe
 from trainer.config.wandb_environment import from_environment
+from trainer.core.aliases import todays_settings
 from trainer.core.fields import Refused, overlay
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
@@ -31,7 +32,7 @@ def read_project_file() -> dict[str, Any]:
         Refused: it is not TOML.
     """
     try:
-        return tomllib.loads(PROJECT_FILE.read_text())
+        return todays_settings(tomllib.loads(PROJECT_FILE.read_text()), str(PROJECT_FILE))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

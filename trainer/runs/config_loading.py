@@ -9,7 +9,8 @@ from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
 from trainer.config.wandb_environment import SETTINGS
 from trainer.core.advice import command
-from trainer.core.fields import Refused, from_json, identity_settings, to_json
+from trainer.core.fields import Missing, Refused, from_json, identity_settings, to_json
+from trainer.core.migration import load, numbered
 from trainer.runs.init_from import keep_pretrained
 from trainer.runs.run_folder import RunFolder
 
@@ -23,12 +24,15 @@ def read_config(run: RunFolder) -> Config:
         Refused: the folder holds no run, or its settings cannot be read.
     """
     try:
-        values = json.loads(run.config.read_text())
+        values = load(run.config)
     except FileNotFoundError:
         raise Refused(f"{run.path} holds no run: there is no {run.config.name} in it") from None
     except (OSError, ValueError) as error:
         raise Refused(f"{run.config} cannot be read: {error}") from error
-    return from_json(Config, values, str(run.config))
+    try:
+        return from_json(Config, values, str(run.config))
+    except Missing as error:
+        raise Refused(f"{error}; versions before 0.1.0 wrote such runs, and no other version reads them") from None
 
 
 def write_config(run: RunFolder, config: Config) -> None:
@@ -46,7 +50,7 @@ def write_config(run: RunFolder, config: Config) -> None:
         run.path.mkdir(parents=True, exist_ok=True)
         if config.init_hash and not run.config.exists():
             keep_pretrained(run, config)
-        write_atomically(run.config, (json.dumps(to_json(config), indent=2) + "\n").encode())
+        write_atomically(run.config, (json.dumps(numbered(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
 

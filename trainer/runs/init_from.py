@@ -19,6 +19,7 @@ from torch import Tensor
 from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.migration import in_metadata, load, schema_of, upgraded
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
@@ -105,7 +106,7 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
     where = f"--init-from {config.init_from}"
     if file == config.init_from:
         raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
-    tensors, values = read_tensors(file, ALL_PREFIXES), json.loads((file.parent / VALUES).read_text())
+    tensors, values = read_tensors(file, ALL_PREFIXES), load(file.parent / VALUES)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
     wanted = dict(network_shapes(config))
     for name in sorted(shapes.keys() | wanted.keys()):
@@ -154,7 +155,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
             "left": json.dumps(pretrained.left),
             "values": json.dumps(pretrained.values),
         }
-        save_file(pretrained.weights, temporary, about)
+        save_file(pretrained.weights, temporary, about | in_metadata())
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
@@ -172,7 +173,9 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     weights = read_tensors(run.initial_weights, ALL_PREFIXES)
     with safe_open(run.initial_weights, framework="pt") as file:
         about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
-    pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), json.loads(about["values"]))
+    stored = json.loads(about["values"]) | {"schema": schema_of(about, str(run.initial_weights))}
+    values = upgraded(VALUES, stored, str(run.initial_weights))
+    pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), values)
     if pretrained.hash != expected:
         raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")
     return pretrained

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from shards.atomic_files import write_atomically
+from trainer.core.migration import numbered, upgraded
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Follower:
             data += block
         # What follows the last newline is a line that is still being written.
         *lines, self._torn = data.split(b"\n")
-        return [row for line in lines if (row := decode(line))]
+        return [upgraded(self.path.name, row, str(self.path)) for line in lines if (row := decode(line))]
 
     def replaced(self) -> bool:
         """Whether the path now holds another file than the one being read, that is, whether the journal was cut."""
@@ -120,14 +121,14 @@ class Follower:
 
 def rows(path: Path) -> Iterator[Row]:
     """The rows of a journal; none if there is no file. A torn last line is no row."""
-    return (row for line in whole_lines(path) if (row := decode(line)))
+    return (upgraded(path.name, row, str(path)) for line in whole_lines(path) if (row := decode(line)))
 
 
 def last(path: Path) -> Row:
     """The last row of a journal; empty if there is none. Only that one is decoded."""
     # Read through once; only the last line is kept.
     lines = deque(whole_lines(path), maxlen=1)
-    return decode(lines[0]) if lines else {}
+    return upgraded(path.name, decode(lines[0]), str(path)) if lines else {}
 
 
 def encode(row: Mapping[str, object]) -> bytes:
@@ -208,7 +209,7 @@ class EventKind(StrEnum):
 
 def event(kind: EventKind, **fields: object) -> dict[str, object]:
     """Return a row of a journal of events."""
-    return {"time": now(), "kind": kind, **fields}
+    return numbered({"time": now(), "kind": kind, **fields})
 
 
 def now() -> str:

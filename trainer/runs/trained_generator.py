@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.migration import load
 from trainer.networks.base import Latent
 from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, newest_or_refuse
 from trainer.runs.config_loading import read_config
@@ -129,7 +129,7 @@ def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:
         index = Index.open(config.data) if config.data else None
     except DataError:
         return ()
-    trained_on = json.loads((checkpoint.path / VALUES).read_text())["dataset"]
+    trained_on = load(checkpoint.path / VALUES)["dataset"]
     return index.classes if index and index.hash == trained_on else ()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.migration import schema_of, tensor_name
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.spectral_norm import SpectralNorm
 from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_whole
@@ -57,11 +58,13 @@ def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """Read those tensors of a safetensors file whose names begin so.
 
     Raises:
-        Refused: it cannot be read, or is no such file.
+        Refused: it cannot be read, is no such file, or is of a later version.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+            schema = schema_of(file.metadata(), str(path))
+            names = {tensor_name(name, schema): name for name in file.keys()}  # noqa: SIM118
+            return {name: file.get_tensor(stored) for name, stored in names.items() if name.startswith(prefixes)}
     except (OSError, SafetensorError) as error:
         raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 
 from shards.atomic_files import write_atomically
+from trainer.core.migration import load, numbered
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
 
@@ -28,7 +29,7 @@ class EvaluationRows:
 
     def __init__(self, run: RunFolder, id: str, last: int) -> None:
         self.path, self.id = run.wandb / "evaluations.json", id
-        self.carriers: dict[str, list[int]] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self.carriers: dict[str, list[int]] = load(self.path) if self.path.exists() else {}
         self.carriers[id] = [images_seen for images_seen in self.carriers.get(id, []) if images_seen <= last]
         self.rows, self.known = Follower(run.evaluations), list[Row]()
 
@@ -39,7 +40,7 @@ class EvaluationRows:
         if gone >= len(self.known):
             return {}
         self.carriers[self.id].append(images_seen)
-        write_atomically(self.path, json.dumps(self.carriers).encode())
+        write_atomically(self.path, json.dumps(numbered(self.carriers)).encode())
         return columns(self.known[gone])
 
     def close(self) -> None:

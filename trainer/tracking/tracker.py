@@ -16,6 +16,7 @@ from shards.atomic_files import write_atomically
 from trainer.config.groups import TrackingSettings
 from trainer.config.wandb_environment import noted, overridden
 from trainer.core.advice import command
+from trainer.core.migration import load, numbered
 from trainer.runs import journal
 from trainer.runs.journal import EventKind, Journal, event
 from trainer.runs.origin import original_is_elsewhere
@@ -51,7 +52,7 @@ class Identity:
     @classmethod
     def load(cls, path: Path) -> Identity:
         """Read `wandb.json`."""
-        stored = json.loads(path.read_text())
+        stored = load(path)
         segments = tuple(Segment(**segment) for segment in stored["segments"])
         return cls(**stored | {"segments": segments, "tags": tuple(stored.get("tags", ()))})
 
@@ -67,7 +68,7 @@ class Identity:
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""
-        write_atomically(path, json.dumps(asdict(self), indent=2).encode() + b"\n")
+        write_atomically(path, json.dumps(numbered(asdict(self)), indent=2).encode() + b"\n")
 
     def extend(self, images_seen: int, reason: str) -> Identity:
         """The same with one more segment."""
@@ -109,7 +110,7 @@ class Tracker:
     def system(self, row: Mapping[str, int | float]) -> None:
         """Record times, speeds and memory at `images_seen`: a line for each step of each attempt, numbered by `row`."""
         self._system_rows += 1
-        self._system.append({"row": self._system_rows, "time": round(time.time(), 3), **row})
+        self._system.append(numbered({"row": self._system_rows, "time": round(time.time(), 3), **row}))
 
     def event(self, kind: EventKind, **fields: object) -> None:
         """Record a start, a stop, a fault or a rollback."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer.config.wandb_environment import client, forget_run
+from trainer.core.migration import load
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
@@ -74,7 +74,7 @@ class WandbRun:
         """Begin the run, or go on with it. Offline, each time makes a fragment of its own."""
         segment = self._identity.segments[self.number]
         previous = self._identity.segments[self.number - 1].id if self.number else None
-        config = json.loads(self.run.config.read_text()) if self.run.config.exists() else {}
+        config = load(self.run.config) if self.run.config.exists() else {}
         opened = wandb.init(
             project=self._identity.project,
             entity=self._identity.entity,

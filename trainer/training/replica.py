@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.collapse.rollback_changes import amended, fit
 from trainer.config.config import Config
-from trainer.core.fields import identity_hash
+from trainer.core.migration import identities
 from trainer.core.randomness import Draws
 from trainer.core.stopping import Failed
 from trainer.gan.assembly import assemble, create_state, reduce_as_asked
@@ -44,7 +44,7 @@ class Replica:
         self.in_force = in_force
         self.state = create_state(in_force, dataset, self.accelerator.device, draw)
         # A rollback may change settings in force, but the run keeps the identity that it began with.
-        self.state.identity = identity_hash(self.config)
+        self.state.identities = identities(self.config)
         reduce = reduce_as_asked(in_force, self.accelerator)
         self.gan_step = assemble(in_force, self.state, reduce, self.accelerator.autocast)
 

@@ -13,8 +13,7 @@ from typing import Any, Literal, Union
 
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused, check_names, check_table, convert
-
-SCHEMA = 1
+from trainer.core.migration import numbered, upgraded
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped-by-halving"]
 Better = Literal["lower", "higher"]
@@ -135,7 +134,6 @@ class Study:
         entries: the runs, in any order.
         made: by what.
         rungs: where arms were left behind, in order.
-        schema: of the file.
     """
 
     name: str
@@ -147,7 +145,6 @@ class Study:
     entries: tuple[Entry, ...]
     made: Made
     rungs: tuple[Rung, ...] = ()
-    schema: int = SCHEMA
 
     def of(self, arm: str, role: Literal["compare", "select"] = "compare") -> Iterator[Entry]:
         """Yield the runs of an arm, by seed."""
@@ -171,7 +168,7 @@ def write_results(study: Study, path: Path) -> None:
         ValueError: it holds a NaN or an infinity; what is not known is None.
         OSError: it cannot be written.
     """
-    write_atomically(path, json.dumps(asdict(study), indent=1, allow_nan=False).encode() + b"\n")
+    write_atomically(path, json.dumps(numbered(asdict(study)), indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_results(path: Path) -> Study:
@@ -184,9 +181,8 @@ def read_results(path: Path) -> Study:
         values = json.loads(path.read_text(), parse_constant=refuse)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error
-    if (schema := check_table(values, str(path)).get("schema")) != SCHEMA:
-        raise Refused(f"{path} is of schema {schema!r}; this version reads {SCHEMA}")
-    return typing.cast(Study, build(values, Study, str(path)))
+    made = upgraded(path.name, check_table(values, str(path)), str(path))
+    return typing.cast(Study, build(made, Study, str(path)))
 
 
 def refuse(constant: str) -> None:

@@ -66,7 +66,7 @@ class MadeRun:
         JobRecord(JOB, 1, "2", 1, 90, moment(after_s), cancelled=cancelled).save(self.run)
 
     def began(self, restart: int = 0, after_s: float = -150, images: int = 0) -> Attempt:
-        """Let a start of the job begin."""
+        """Let an attempt of the job begin."""
         made = Attempt(JOB, restart, moment(after_s), ("n1", "n2"), images)
         attempts.write_attempt(self.run, made)
         return made

@@ -23,7 +23,7 @@ from statistics import median
 import tyro
 
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
-from launcher.jobs.attempts import seconds as seconds_of
+from launcher.jobs.attempts import to_seconds as seconds_of
 from shards.building.build import run_build
 from shards.building.options import Build
 from trainer.runs import journal

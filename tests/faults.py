@@ -299,7 +299,7 @@ def preempted_at_once(ordeal: Ordeal) -> None:
 
 
 def time_limits(ordeal: Ordeal) -> None:
-    """Four starts in a row reach the time limit: one more than submitit would allow."""
+    """Four attempts in a row reach the time limit: one more than submitit would allow."""
     ordeal.settings = ("--stall-after-s", "300")
     ordeal.submit("--nodes", "4", "--time", "1")
     for number in range(4):
@@ -326,7 +326,7 @@ def requeue_refused(ordeal: Ordeal) -> None:
 
 
 def no_progress(ordeal: Ordeal) -> None:
-    """Three starts in a row break before the first checkpoint: the run stops and says why, until it is resumed."""
+    """Three attempts in a row break before the first checkpoint: the run stops and says why, until it is resumed."""
     ordeal.submit()
     for number in range(3):
         ordeal.wait_for_start(number)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.jobs import attempts
-from launcher.jobs.attempts import Attempt, Cause, Decision, close
+from launcher.jobs.attempts import Attempt, Cause, Decision, close_attempt
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.parsing import as_job
@@ -66,14 +66,14 @@ class MadeRun:
         JobRecord(JOB, 1, "2", 1, 90, moment(after_s), cancelled=cancelled).save(self.run)
 
     def began(self, restart: int = 0, after_s: float = -150, images: int = 0) -> Attempt:
-        """Let a start of the job begin."""
+        """Let an attempt of the job begin."""
         made = Attempt(JOB, restart, moment(after_s), ("n1", "n2"), images)
-        attempts.write(self.run, made)
+        attempts.write_attempt(self.run, made)
         return made
 
     def ended(self, made: Attempt, cause: Cause, decision: Decision, detail: str = "", saved: int = 0) -> None:
         """Let it end."""
-        closed = asdict(close(made, cause, detail, saved)) | {"decision": decision}
+        closed = asdict(close_attempt(made, cause, detail, saved)) | {"decision": decision}
         with self.run.attempts.open("ab") as file:
             file.write(encode(closed))
 

@@ -86,8 +86,8 @@ class Ordeal:
         return done.stdout
 
     def attempts(self) -> list[Attempt]:
-        """The starts so far."""
-        return attempts.read(self.run)
+        """The attempts so far."""
+        return attempts.read_attempts(self.run)
 
     def wait_for_images(self, images: int) -> None:
         """Wait until the present start has trained so far."""
@@ -112,7 +112,7 @@ class Ordeal:
         assert wait_for(there, timeout_s=150), self.story()
 
     def wait_for_end(self, timeout_s: float = 240) -> Attempt:
-        """Wait until the job is over, and return its last start."""
+        """Wait until the job is over, and return its last attempt."""
 
         def over() -> bool:
             known = self.attempts()
@@ -124,7 +124,7 @@ class Ordeal:
         return self.attempts()[-1]
 
     def causes(self) -> list[Cause | None]:
-        """Why each start has ended."""
+        """Why each attempt has ended."""
         return [attempt.cause for attempt in self.attempts()]
 
     def ranks(self) -> dict[int, psutil.Process]:

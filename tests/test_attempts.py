@@ -23,34 +23,38 @@ FIRST = Attempt(7, 0, now(), ("n1", "n2"), 100)
 
 
 def ended(cause: Cause, saved: int = 100, number: int = 0, job: int = 7, nodes: tuple[str, ...] = ()) -> Attempt:
-    return attempts.close(replace(FIRST, job=job, restart=number), cause, "", saved, nodes)
+    return attempts.close_attempt(replace(FIRST, job=job, restart=number), cause, "", saved, nodes)
 
 
 @pytest.mark.parametrize("cause", attempts.FINAL)
 def test_some_ends_are_final(cause: Cause) -> None:
-    assert attempts.decide([ended(cause)]) is Decision.END
+    assert attempts.decide_what_follows([ended(cause)]) is Decision.END
 
 
 @pytest.mark.parametrize("cause", attempts.OWN_FAULTS)
 def test_three_fruitless_starts_stop_a_run(cause: Cause) -> None:
     tries = [ended(cause, number=number) for number in range(3)]
-    assert [attempts.decide(tries[: n + 1]) for n in range(3)] == [Decision.GO_ON, Decision.GO_ON, Decision.STOP]
+    assert [attempts.decide_what_follows(tries[: n + 1]) for n in range(3)] == [
+        Decision.GO_ON,
+        Decision.GO_ON,
+        Decision.STOP,
+    ]
     fruitful = [*tries[:2], ended(cause, saved=200)]
-    assert attempts.decide(fruitful) is Decision.GO_ON
-    assert attempts.decide([*fruitful, *tries[:2]]) is Decision.GO_ON
-    assert attempts.decide([*fruitful, *tries]) is Decision.STOP
+    assert attempts.decide_what_follows(fruitful) is Decision.GO_ON
+    assert attempts.decide_what_follows([*fruitful, *tries[:2]]) is Decision.GO_ON
+    assert attempts.decide_what_follows([*fruitful, *tries]) is Decision.STOP
 
 
 def test_what_the_cluster_does_never_stops_a_run() -> None:
     kinds = (Cause.PREEMPTED, Cause.NODE_FAILED, Cause.REQUEUED, Cause.SIGNALLED)
-    assert all(attempts.decide([ended(cause)] * 9) is Decision.GO_ON for cause in kinds)
+    assert all(attempts.decide_what_follows([ended(cause)] * 9) is Decision.GO_ON for cause in kinds)
 
 
 def test_who_resumes_a_stopped_run_has_three_tries_again() -> None:
     before = [ended(Cause.CRASHED, job=7) for _ in range(3)]
     after = [ended(Cause.CRASHED, job=8) for _ in range(3)]
-    assert attempts.decide(before + after[:2]) is Decision.GO_ON
-    assert attempts.decide(before + after) is Decision.STOP
+    assert attempts.decide_what_follows(before + after[:2]) is Decision.GO_ON
+    assert attempts.decide_what_follows(before + after) is Decision.STOP
 
 
 def test_a_node_that_fails_twice_is_bad() -> None:
@@ -64,11 +68,11 @@ def test_a_node_that_fails_twice_is_bad() -> None:
 
 def test_attempts_are_read_as_they_were_written(tmp_path: Path) -> None:
     run, closed = RunFolder(tmp_path), ended(Cause.NODE_FAILED, nodes=("n2",))
-    attempts.write(run, FIRST)
-    assert attempts.read(run) == [FIRST]
-    attempts.write(run, replace(closed, decision=Decision.GO_ON))
-    attempts.write(run, replace(FIRST, restart=1))
-    assert attempts.read(run) == [replace(closed, decision=Decision.GO_ON), replace(FIRST, restart=1)]
+    attempts.write_attempt(run, FIRST)
+    assert attempts.read_attempts(run) == [FIRST]
+    attempts.write_attempt(run, replace(closed, decision=Decision.GO_ON))
+    attempts.write_attempt(run, replace(FIRST, restart=1))
+    assert attempts.read_attempts(run) == [replace(closed, decision=Decision.GO_ON), replace(FIRST, restart=1)]
 
 
 @pytest.fixture
@@ -210,8 +214,8 @@ def test_a_full_disk_does_not_keep_a_job_from_starting_again(
     def full(run: RunFolder, attempt: Attempt) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(attempts, "write", full)
-    exit_handler.record(RunFolder(tmp_path), FIRST)
+    monkeypatch.setattr(attempts, "write_attempt", full)
+    exit_handler.record_attempt(RunFolder(tmp_path), FIRST)
     assert "No space left on device" in capsys.readouterr().err
 
 

@@ -188,5 +188,5 @@ def test_two_ranks_a_node_train_in_a_folder_with_odd_letters(
     job = wait_for(lambda: [j for j in on_slurm.jobs() if j.state not in going], timeout_s=120)
     logs = "\n".join(path.read_text() for path in sorted(run.logs.rglob("*.*")))
     assert [j.state for j in job] == ["COMPLETED"], logs
-    assert [start.cause for start in attempts.read(run)] == ["finished"]
+    assert [start.cause for start in attempts.read_attempts(run)] == ["finished"]
     assert len(list(run.logs.glob("*-0/rank-*.log"))) == 4

@@ -135,7 +135,7 @@ def test_a_cluster_without_partitions_is_refused() -> None:
     [("90", 90), ("90:30", 91), ("2:00:00", 120), ("0:00:01", 1), ("1-0", 1440), ("1-2:03", 1563), ("1-2:03:04", 1564)],
 )
 def test_times_are_read_as_slurm_reads_them(time: str, minutes: int) -> None:
-    assert checks.minutes(time) == minutes
+    assert checks.parse_minutes(time) == minutes
 
 
 def test_the_warning_leaves_half_of_a_short_limit_for_training() -> None:

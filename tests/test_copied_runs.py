@@ -208,7 +208,7 @@ def test_a_copy_has_no_job(
         assert (state, asked) == (RunState.TRAINING, ["TERM"])
     else:
         assert (state, asked) == (RunState.INTERRUPTED, [])
-        assert job_record.find(RunFolder(other)) is None
+        assert job_record.find_record(RunFolder(other)) is None
         assert f"a copy of {tmp_path / 'r'}" in capsys.readouterr().out
 
 
@@ -217,7 +217,7 @@ def test_a_record_of_an_earlier_version_is_the_folders_own(tmp_path: Path) -> No
     made.submitted()
     values = json.loads(made.run.job.read_text())
     made.run.job.write_text(json.dumps({k: v for k, v in values.items() if k != job_record.WRITTEN_IN}))
-    assert job_record.find(made.run)
+    assert job_record.find_record(made.run)
 
 
 def test_a_copy_has_a_wandb_run_of_its_own_and_a_moved_run_keeps_its_own(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from launcher.doctor.measured import Meeting, Probe
 from launcher.doctor.plan import ProbePlan
 from launcher.doctor.start import silent
 from launcher.jobs import attempts
-from launcher.jobs.attempts import Attempt, Cause, seconds
+from launcher.jobs.attempts import Attempt, Cause, to_seconds
 from slurm.dev_cluster import DevCluster
 from slurm.profile import Profile
 from tests.conftest import train
@@ -42,7 +42,7 @@ def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Pat
     for folder, causes in (("a", [Cause.NODE_FAILED, Cause.PREEMPTED]), ("b", [Cause.CRASHED, None])):
         for number, cause in enumerate(causes):
             add_start(tmp_path / folder, number, cause, saved=64)
-    facts = doctor_run.read(run)
+    facts = doctor_run.read_run_facts(run)
     assert (facts.failures, facts.watched_s) == (2, 3 * 3600)
     assert facts.checkpoints == len(list(run.checkpoints.iterdir()))
     assert times.mtbf(facts, 1)[0] == 1.5 * 3600
@@ -61,7 +61,7 @@ def add_start(folder: Path, number: int, cause: Cause | None, saved: int = 0) ->
     folder.mkdir(exist_ok=True)
     ended = "2030-01-01T01:00:00+00:00" if cause else None
     start = Attempt(number, 0, "2030-01-01T00:00:00+00:00", ("n1",), 0, ended, cause, saved=saved)
-    attempts.write(RunFolder(folder), start)
+    attempts.write_attempt(RunFolder(folder), start)
 
 
 def test_what_goes_on_is_watched_and_a_crash_loop_is_no_failure_of_the_cluster(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_what_goes_on_is_watched_and_a_crash_loop_is_no_failure_of_the_cluster(t
     add_start(run.path, 1, None)
     run.config.write_text(json.dumps(to_json(Config())))
     run.system.touch()
-    newest_row = seconds("2030-01-01T05:00:00+00:00")
+    newest_row = to_seconds("2030-01-01T05:00:00+00:00")
     os.utime(run.system, (newest_row, newest_row))
     for number in range(3):
         add_start(other.path, number, Cause.CRASHED)
@@ -77,7 +77,7 @@ def test_what_goes_on_is_watched_and_a_crash_loop_is_no_failure_of_the_cluster(t
     damaged.path.mkdir()
     damaged.attempts.write_text('{"kind": 3}\n')
     run.job.write_text('{"job": 1')
-    facts = doctor_run.read(run)
+    facts = doctor_run.read_run_facts(run)
     assert (facts.failures, facts.watched_s, facts.warn_s) == (1, (5 + 4) * 3600, None)
 
 

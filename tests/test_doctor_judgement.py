@@ -54,8 +54,8 @@ JUDGES: dict[str, Callable[[list[Probe]], Finding]] = {
     "rendezvous": lambda probes: doctor_links.rendezvous(probes, "ib0"),
     "ports": doctor_links.ports,
     "reduction": lambda probes: doctor_links.reduction(probes, FACTS),
-    "shared folder": lambda probes: doctor_storage.judge(probes, FACTS)[0],
-    "fsync": lambda probes: doctor_storage.judge(probes, FACTS)[1],
+    "shared folder": lambda probes: doctor_storage.judge_storage(probes, FACTS)[0],
+    "fsync": lambda probes: doctor_storage.judge_storage(probes, FACTS)[1],
     "visibility": doctor_storage.visibility,
 }
 # check, what is particular of the last node, the state, what is said of it
@@ -105,7 +105,9 @@ def test_every_check_has_a_case() -> None:
 def test_one_node_alone_is_compared_with_nothing() -> None:
     alone = [probe(0, reached=(), exchange_s=None)]
     found = (
-        doctor_nodes.judge(alone, {}, {}) + doctor_links.judge(alone, "", FACTS) + doctor_storage.judge(alone, FACTS)
+        doctor_nodes.judge_nodes(alone, {}, {})
+        + doctor_links.judge_links(alone, "", FACTS)
+        + doctor_storage.judge_storage(alone, FACTS)
     )
     assert {finding.state for finding in found} == {"ok"}
 

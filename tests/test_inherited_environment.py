@@ -212,7 +212,7 @@ def test_what_slurm_has_taken_is_held_against_the_plan() -> None:
     said = list(other_terms("gpu", 90, replace(waits, requeues=False)))
     assert said == [
         "Slurm has put the job into partition main in place of gpu",
-        "Slurm has given each start 60 minutes in place of 90 minutes",
+        "Slurm has given each attempt 60 minutes in place of 90 minutes",
         "Slurm will not start the job again: after an interruption, resume it",
     ]
 

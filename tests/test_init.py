@@ -44,7 +44,7 @@ def test_a_profile_says_what_the_cluster_says(fake_slurm: FakeSlurm, capsys: pyt
 
 
 def test_every_setting_is_explained_and_can_be_switched_on(fake_slurm: FakeSlurm) -> None:
-    text = site_profile.text(Path("site.toml"), [GPU], "")
+    text = site_profile.profile_text(Path("site.toml"), [GPU], "")
     assert tomllib.loads(text) == {"partition": "gpu", "time": "1-00:00:00", "gpus_per_node": 8}
     assert '# account = ""  # the cluster\'s accounting does not tell yours' in text
     assert "gpus_per_node = 8  # gpu:h100:8" in text

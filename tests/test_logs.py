@@ -84,13 +84,13 @@ def test_all_ranks_are_merged_by_time(made: MadeRun, capsys: pytest.CaptureFixtu
     ]
 
 
-def test_one_rank_and_one_start(made: MadeRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_rank_and_one_attempt(made: MadeRun, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_logs(Logs(made.folder, rank=0)) == 0
     assert said(capsys) == ["[rank 0] one", "[rank 0] three"]
     assert run_logs(Logs(made.folder, restart=0)) == 0
     out, err = capsys.readouterr()
     assert [line[-6:] for line in out.splitlines()] == ["before", "Killed"]
-    assert "start 0 of 2: job 12 on n1, n2" in err
+    assert "attempt 0 of 2: job 12 on n1, n2" in err
     assert "ended: preempted: saved" in err
 
 

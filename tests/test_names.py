@@ -122,7 +122,7 @@ def test_two_that_build_the_demo_at_once_both_have_it(tmp_path: Path, monkeypatc
         (shards / "index.json").touch()
         barrier.wait()
 
-    monkeypatch.setattr(demo_data, "build", build)
+    monkeypatch.setattr(demo_data, "build_shards", build)
     with ThreadPoolExecutor(2) as pool:
         assert {*pool.map(demo_data.demo_shards, (32, 32))} == {tmp_path / "demo" / "shards-32"}
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["shards-32"]
@@ -131,6 +131,6 @@ def test_two_that_build_the_demo_at_once_both_have_it(tmp_path: Path, monkeypatc
 def test_demo_data_that_is_in_the_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_data, "HOME", tmp_path)
     (tmp_path / "demo" / "shards-32" / ".build").mkdir(parents=True)
-    monkeypatch.setattr(demo_data, "build", lambda shards, size: shards.mkdir())
+    monkeypatch.setattr(demo_data, "build_shards", lambda shards, size: shards.mkdir())
     with pytest.raises(Refused, match=r"shards-32 cannot be made: .*; remove what is there, or name --data"):
         demo_data.demo_shards(32)

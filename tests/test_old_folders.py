@@ -172,16 +172,16 @@ def test_status_tells_of_old_runs(old: Path, capsys: pytest.CaptureFixture[str])
 
 def test_a_study_is_reported_on_and_grows(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = StudyFolder(old / "study")
-    before = results.read(study.results)
+    before = results.read_results(study.results)
     for path in (study.results, study.page, study.table, study.conclusions):
         path.unlink()
     assert main(["study", str(study.path), "--status"]) == 0
     assert capsys.readouterr().out.count("finished") == 4
     assert main(["study", str(study.path), "--report"]) == 0
-    assert results.read(study.results).entries == before.entries
+    assert results.read_results(study.results).entries == before.entries
     assert study.page.stat().st_size > 100_000
     assert main(["study", str(study.path), "--seeds", "3", "--cluster", "local", "--processes", "1"]) == 0
-    after = results.read(study.results)
+    after = results.read_results(study.results)
     assert [(one.arm, one.seed, one.status) for one in after.entries] == [
         (arm, seed, "finished") for seed in range(3) for arm in ("dcgan", "hinge")
     ]
@@ -192,7 +192,7 @@ def test_a_job_of_old_is_known(old: Path) -> None:
     run = RunFolder(old / "runs" / "cluster")
     record = JobRecord.load(run)
     assert (record.nodes, record.tasks_per_node, record.cancelled) == ("2", 2, True)
-    assert [attempt.cause for attempt in attempts.read(run)] == ["cancelled"]
+    assert [attempt.cause for attempt in attempts.read_attempts(run)] == ["cancelled"]
     assert Identity.load(run.wandb_identity).name == "cluster"
 
 
@@ -217,13 +217,13 @@ KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "best": ("runs/finished/best.json", lambda path: BestCheckpoint.of(RunFolder(path.parent))),
     "wandb": ("runs/finished/wandb.json", Identity.load),
     "job": ("runs/cluster/job.json", lambda path: JobRecord.load(RunFolder(path.parent))),
-    "attempts": ("runs/cluster/attempts.jsonl", lambda path: attempts.read(RunFolder(path.parent))),
+    "attempts": ("runs/cluster/attempts.jsonl", lambda path: attempts.read_attempts(RunFolder(path.parent))),
     "manifest": (f"{NEWEST}/manifest.json", lambda path: newest_or_refuse(RunFolder(path.parents[2]))),
     "state": (f"{NEWEST}/state.json", lambda path: Checkpoint(path.parent, 0, 0).read()),
     "tensors": (f"{NEWEST}/state.safetensors", lambda path: read_tensors(path, ALL_PREFIXES)),
     "pretrained": ("runs/continued/initial.safetensors", lambda path: read_pretrained(RunFolder(path.parent), "")),
     "study": ("study/plan.json", lambda path: StudyPlan.open(StudyFolder(path.parent))),
-    "results": ("study/results.json", results.read),
+    "results": ("study/results.json", results.read_results),
     "what a study measures": (
         "study/runs/dcgan-s0/study.json",
         lambda path: EvaluationTarget.of(RunFolder(path.parent)),

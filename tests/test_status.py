@@ -21,7 +21,7 @@ from launcher.jobs.attempts import Cause, Decision
 from launcher.jobs.runs import Queue
 from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus, gather
-from launcher.status.view import details, table
+from launcher.status.view import details, status_table
 from slurm.records import SlurmJob
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
@@ -39,7 +39,7 @@ def look(made: MadeRun) -> RunStatus:
 def shown(status: RunStatus) -> str:
     """What a user reads, in the table and in the details."""
     console = Console(file=io.StringIO(), width=400)
-    console.print(table([status], terminal=False), details(status))
+    console.print(status_table([status], terminal=False), details(status))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -444,7 +444,7 @@ def test_watch_looks_again_until_it_is_stopped(
 
 def test_it_starts_quickly(tmp_path: Path) -> None:
     """Neither torch nor wandb is loaded for a look, for the logs, or to cancel and remove."""
-    modules = ("status", "logs", "cancel", "remove", "__main__")
+    modules = ("cli.status", "cli.logs", "cli.cancel", "cli.remove", "__main__")
     code = f"import sys\nfor name in {modules}: __import__(f'launcher.{{name}}')\n"
     code += "print([name for name in ('torch', 'wandb', 'accelerate', 'submitit') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, check=True)
@@ -475,4 +475,4 @@ def test_a_real_run_on_this_machine(shards32: Path, tmp_path: Path) -> None:
     assert row["wandb"]["state"] == "disabled"
     text = run("launcher", "status", str(folder))
     assert "320 of 320, 100%" in text.stdout
-    assert runs.find(tmp_path)[0].path == folder
+    assert runs.find_runs(tmp_path)[0].path == folder

@@ -90,7 +90,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(array, "prepare_array", prepare_array)
     monkeypatch.setattr(array, "submit_array", made.submit)
     for module in (advance, study):
-        monkeypatch.setattr(module, "report", lambda plan: None)
+        monkeypatch.setattr(module, "write_report", lambda plan: None)
     return made
 
 
@@ -109,7 +109,7 @@ def test_what_its_user_cancelled_is_not_queued_by_the_end_of_a_task(
     for task in stage[:2]:
         score(made, task, 4.0)
     JobRecord(JOB, 1, "2", 1, 90, moment(-200), cancelled=True).save(stage[2].run)
-    advance.advance(made.folder)
+    advance.queue_next_stage(made.folder)
     assert len(cluster.arrays) == 1
     assert upcoming(made, retry=False)[1] == [stage[2]], "its user can have it queued"
 
@@ -127,7 +127,7 @@ def test_the_end_of_a_stage_queues_the_next_once(
         score(made, task, value)
     assert stage[0].images == upcoming(made, retry=False)[1][0].images
     for _ in range(2):
-        advance.advance(made.folder)
+        advance.queue_next_stage(made.folder)
     assert cluster.arrays[1:] == [["b-s0", "c-s0"]]
 
 
@@ -211,9 +211,9 @@ def test_results_are_written_by_one_at_a_time(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(publish, "WAIT_S", 0.0)
     made = plan(tmp_path)
     with made.folder.held("report"), pytest.raises(Refused, match="is in the hands of process"):
-        publish.report(made)
+        publish.write_report(made)
     assert not made.folder.results.exists()
-    publish.report(made)
+    publish.write_report(made)
     assert made.folder.results.exists()
 
 

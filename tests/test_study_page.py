@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from launcher.study.analysis.comparison import compare
+from launcher.study.analysis.comparison import compare_arms
 from launcher.study.analysis.results import Arm, Study
 from launcher.study.report import export, page
 from launcher.study.report.axes import Axis
@@ -60,7 +60,7 @@ PHONE = """<!doctype html><body><script>onmessage = (e) => { document.body.datas
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
-    page.write(whole(folder), folder / "index.html")
+    page.write_page(whole(folder), folder / "index.html")
     return folder
 
 
@@ -157,7 +157,7 @@ def test_it_says_what_must_be_said(folder: Path) -> None:
 def test_pictures_that_cannot_be_read_are_told(folder: Path) -> None:
     made_whole = whole(folder)
     (folder / "runs" / "0-s0.png").write_bytes(b"no picture")
-    assert "0-s0.png cannot be read" in page.page(made_whole, folder)
+    assert "0-s0.png cannot be read" in page.build_page(made_whole, folder)
     assert MOST_BYTES * 4 / 3 < 3_000_000  # in base64
 
 
@@ -174,10 +174,10 @@ def test_pictures_that_cannot_be_read_are_told(folder: Path) -> None:
     ids=["nothing", "one run", "one seed", "no spread", "wide", "many arms"],
 )
 def test_bare_studies_have_a_page_and_a_summary(bare: Study, tmp_path: Path) -> None:
-    text = page.page(bare, tmp_path)
+    text = page.build_page(bare, tmp_path)
     assert not Outline(text).open
     assert not re.search(r"\bnan\b|\binf\b", text.lower())
-    answer = compare(bare)
+    answer = compare_arms(bare)
     console = Console(width=60, record=True, file=io.StringIO())
     console.print(export.view(bare, answer))
     assert bare.arms[0].name in console.export_text()

@@ -74,7 +74,7 @@ def test_a_study_here_survives_an_interruption_and_a_failure(shards32: Path, tmp
     assert saved
     assert 0 < saved[0] < 1_600
     assert main(command) == 0
-    found = results.read(folder.results)
+    found = results.read_results(folder.results)
     plain, other = found.entries
     assert (plain.status, plain.images_seen, plain.restarts) == ("finished", 1_600, 1)
     assert plain.score
@@ -111,7 +111,7 @@ def test_a_study_on_a_cluster_that_preempts(
 
     assert wait_for(over, timeout_s=150, every_s=0.5), story(folder)
     assert [causes(run) for run in runs] == [[Cause.PREEMPTED, Cause.FINISHED]] * 2, story(folder)
-    found = results.read(folder.results)
+    found = results.read_results(folder.results)
     assert [(e.role, e.status) for e in found.entries] == [("select", "finished")] * 2 + [("compare", "finished")] * 2
     selected, compared = ({e.images_seen for e in found.entries if e.role == role} for role in ("select", "compare"))
     assert len(selected) == 1
@@ -124,7 +124,7 @@ def test_a_study_on_a_cluster_that_preempts(
 
 
 def causes(run: RunFolder) -> list[Cause | None]:
-    return [attempt.cause for attempt in attempts.read(run)]
+    return [attempt.cause for attempt in attempts.read_attempts(run)]
 
 
 def working(cluster: DevCluster) -> bool:
@@ -133,5 +133,5 @@ def working(cluster: DevCluster) -> bool:
 
 def story(folder: StudyFolder) -> str:
     logs = sorted((folder.jobs.logs / "slurm").glob("*_log.out"))
-    starts = [str(attempt) for run in folder.path.glob("runs/*") for attempt in attempts.read(RunFolder(run))]
+    starts = [str(attempt) for run in folder.path.glob("runs/*") for attempt in attempts.read_attempts(RunFolder(run))]
     return "\n".join([*starts, *(f"--- {log.name}\n{log.read_text(errors='replace')[-3_000:]}" for log in logs)])

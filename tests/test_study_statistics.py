@@ -16,12 +16,12 @@ from scipy import stats
 
 from bench.study import Truth, contrasts, covered, wrong
 from launcher.study.analysis import results, statistics
-from launcher.study.analysis.comparison import compare
-from launcher.study.analysis.halving_math import survivors
+from launcher.study.analysis.comparison import compare_arms
 from launcher.study.analysis.pairs import NO_SPREAD, ONE_SEED
 from launcher.study.analysis.ranking import letters, ranking
 from launcher.study.analysis.results import Rung
 from launcher.study.analysis.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
+from launcher.study.analysis.successive_halving import survivors
 from launcher.study.report import export
 from launcher.study.report.tables import pairs_table
 from launcher.study.report.words import findings, headline
@@ -149,7 +149,7 @@ def test_letters_are_shared_if_and_only_if_not_apart(drawn: tuple[int, set[tuple
 
 def test_a_clear_study() -> None:
     scores = {"worse": runs(30, 33, 31, 32), "best": runs(10, 13, 11.5, 12), "alike": runs(31, 32.2, 30, 33)}
-    answer = compare(made := study(scores))
+    answer = compare_arms(made := study(scores))
     assert [arm.arm for arm in answer.arms] == ["best", "worse", "alike"]
     assert [arm.letters for arm in answer.arms] == ["a", "b", "b"]
     assert headline(made, answer).startswith("best is better than each of the others (p")
@@ -167,7 +167,7 @@ def test_a_clear_study() -> None:
     assert 0.5 < pair.beats.low <= pair.beats.value
     assert pair.difference.high is not None
     assert pair.difference.high < 0
-    turned = compare(study(scores, better="higher"))
+    turned = compare_arms(study(scores, better="higher"))
     assert [arm.arm for arm in turned.arms] == ["alike", "worse", "best"]
     assert all(p.effect and (p.effect.value or 0) >= 0 for p in turned.pairs)
 
@@ -177,7 +177,7 @@ def test_a_verdict_points_where_the_tested_difference_does(sign: int) -> None:
     """B has the better mean only by a seed that A has not."""
     scores = {"A": runs(10, 11, 12), "B": runs(11, 12.01, 13.02, 1)}
     scores = {arm: {seed: sign * score for seed, score in of_arm.items()} for arm, of_arm in scores.items()}
-    answer = compare(made := study(scores, better="lower" if sign == 1 else "higher"))
+    answer = compare_arms(made := study(scores, better="lower" if sign == 1 else "higher"))
     pair = answer.pair("A", "B")
     assert pair
     assert (pair.a, pair.b, pair.separated) == ("A", "B", True)
@@ -200,7 +200,7 @@ def test_verdicts_that_go_round_in_a_circle_have_no_winner() -> None:
         better[seed] += 1 + 0.001 * seed
         worse[seed] += 2
         del absent[seed]
-    answer = compare(made := study({"a": a, "b": b, "c": c}))
+    answer = compare_arms(made := study({"a": a, "b": b, "c": c}))
     assert {(p.a, p.b) for p in answer.pairs if p.separated} == {("a", "b"), ("b", "c"), ("c", "a")}
     assert headline(made, answer).endswith("no ranking.")
     assert {arm.letters for arm in answer.arms} == {"a", "b", "c"}
@@ -212,7 +212,7 @@ def test_who_is_better_stands_first() -> None:
 
 
 def test_two_seeds_have_no_effect_of_0_beside_intervals_that_exclude_it(tmp_path: Path) -> None:
-    answer = compare(made := study({"a": runs(1.0, 1.05), "b": runs(2.0, 2.2)}))
+    answer = compare_arms(made := study({"a": runs(1.0, 1.05), "b": runs(2.0, 2.2)}))
     (pair,) = answer.pairs
     assert pair.separated
     assert pair.effect
@@ -259,17 +259,17 @@ def test_limits_do_not_jump_where_the_inverse_is_left(side: int, freedom: float,
 
 
 def test_two_seeds_are_a_test_and_one_is_not() -> None:
-    one = compare(made := study({"a": runs(1.0), "b": runs(2.0)}))
+    one = compare_arms(made := study({"a": runs(1.0), "b": runs(2.0)}))
     assert one.pairs[0].refusal == ONE_SEED
     assert one.pairs[0].p_corrected is None
     assert headline(made, one).startswith("Nothing can be compared yet")
     assert not one.unbeaten
-    two = compare(study({"a": runs(1.0, 1.1), "b": runs(2.0, 2.3)}))
+    two = compare_arms(study({"a": runs(1.0, 1.1), "b": runs(2.0, 2.3)}))
     assert two.pairs[0].p == pytest.approx(1 - 2 * np.arctan(11) / np.pi)  # t = 1.1 / 0.1, one degree of freedom
 
 
 def test_pairs_without_spread_are_refused() -> None:
-    answer = compare(study({"a": runs(0.1, 0.2, 0.3), "b": runs(0.3, 0.4, 0.5), "c": runs(0.1, 0.5, 0.9)}))
+    answer = compare_arms(study({"a": runs(0.1, 0.2, 0.3), "b": runs(0.3, 0.4, 0.5), "c": runs(0.1, 0.5, 0.9)}))
     pair = answer.pair("a", "b")
     assert pair
     assert pair.refusal == NO_SPREAD
@@ -277,7 +277,9 @@ def test_pairs_without_spread_are_refused() -> None:
 
 
 def test_missing_seeds_pair_what_there_is() -> None:
-    answer = compare(study({"a": runs(1.0, 1.2, 1.4, 1.1), "b": {1: 2.0, 3: 2.5, 9: 7.0}, "c": runs(5, 6, first=20)}))
+    answer = compare_arms(
+        study({"a": runs(1.0, 1.2, 1.4, 1.1), "b": {1: 2.0, 3: 2.5, 9: 7.0}, "c": runs(5, 6, first=20)})
+    )
     seeds = {(p.a, p.b): p.seeds for p in answer.pairs}
     assert seeds == {("a", "b"): 2, ("a", "c"): 0, ("b", "c"): 0}
     pair = answer.pair("a", "b")
@@ -288,9 +290,9 @@ def test_missing_seeds_pair_what_there_is() -> None:
 
 def test_one_arm_and_none_finished() -> None:
     one = study({"a": runs(1, 2)})
-    assert headline(one, compare(one)).startswith("One arm")
+    assert headline(one, compare_arms(one)).startswith("One arm")
     made = study({"a": {}, "b": {}})
-    answer = compare(made)
+    answer = compare_arms(made)
     assert [arm.mean for arm in answer.arms] == [None, None]
     assert not answer.pairs
 
@@ -300,7 +302,7 @@ def test_failures_are_counted_and_tested() -> None:
     failed = [entry("bad", seed, None, status="failed", reason="diverged") for seed in range(3, 12)]
     made = study({"good": {}, "bad": {}})
     made = results.Study(**{**vars(made), "entries": (*good.entries, *failed)})
-    answer = compare(made)
+    answer = compare_arms(made)
     bad = next(arm for arm in answer.arms if arm.arm == "bad")
     assert (bad.failed, bad.ended) == (9, 12)
     assert bad.failure_rate
@@ -314,9 +316,9 @@ def test_failures_are_counted_and_tested() -> None:
 
 def test_numbers_that_are_none_are_left_out(tmp_path: Path) -> None:
     made = study({"a": runs(1.0, float("nan"), 1.3), "b": runs(2.0, 2.1, float("inf"))})
-    assert compare(made).pairs[0].seeds == 0  # only seed 0 is common
+    assert compare_arms(made).pairs[0].seeds == 0  # only seed 0 is common
     with pytest.raises(ValueError, match="JSON"):
-        results.write(made, tmp_path / "results.json")
+        results.write_results(made, tmp_path / "results.json")
     assert not (tmp_path / "results.json").exists()
 
 
@@ -349,7 +351,7 @@ def test_the_chosen_score_too_well_on_the_seeds_that_chose() -> None:
 def test_arms_left_behind_are_not_ranked() -> None:
     scores = {"a": runs(1, 2, 1.5), "b": runs(5, 6.5, 5.2), "gone": runs(0.1, 0.1, 0.2)}
     made = study(scores, rungs=(Rung(10, {"a": 1.0, "b": 2.0, "gone": 9.0}, ("a", "b")),))
-    answer = compare(made)
+    answer = compare_arms(made)
     assert [(p.a, p.b) for p in answer.pairs] == [("a", "b")]
     assert [(arm.arm, arm.rung, arm.letters) for arm in answer.arms][-1] == ("gone", 1, "")
     assert "Left behind at rung 1" in [*findings(made, answer)][-1]
@@ -359,13 +361,13 @@ def test_selecting_runs_are_not_compared() -> None:
     made = study({"a": runs(1, 2, 1.5), "b": runs(5, 6.5, 5.2)})
     select = (entry("a", 7, 1000.0, role="select"), entry("b", 7, 0.0, role="select"))
     more = results.Study(**{**vars(made), "entries": (*made.entries, *select)})
-    assert compare(more) == compare(made)
+    assert compare_arms(more) == compare_arms(made)
 
 
 def test_results_read_back_and_refuse(tmp_path: Path) -> None:
     made, path = whole(tmp_path), tmp_path / "results.json"
-    results.write(made, path)
-    assert results.read(path) == made
+    results.write_results(made, path)
+    assert results.read_results(path) == made
     values = json.loads(path.read_text())
     broken = [
         ({**values, "schema": 9}, "schema 9"),
@@ -378,10 +380,10 @@ def test_results_read_back_and_refuse(tmp_path: Path) -> None:
     for content, message in broken:
         path.write_text(json.dumps(content))
         with pytest.raises(Refused, match=message):
-            results.read(path)
+            results.read_results(path)
     path.write_text('{"schema": NaN}')
     with pytest.raises(Refused, match="holds NaN"):
-        results.read(path)
+        results.read_results(path)
 
 
 def test_power_rises_with_seeds() -> None:

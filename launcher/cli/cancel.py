@@ -17,9 +17,9 @@ from rich.console import Console
 from launcher.jobs import runs
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import Queue
-from launcher.status.facts import Facts, RunState, look
+from launcher.status.facts import Facts, RunState, gather_facts
 from launcher.status.progress import checkpoint
-from launcher.status.states import judge
+from launcher.status.states import judge_state
 from slurm import control
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -48,9 +48,9 @@ def run_cancel(args: Cancel) -> int:
     Raises:
         Refused: there is no such run; it is not ours to end from here; Slurm does not answer.
     """
-    run = runs.existing(args.run)
-    facts = look(run, Queue())
-    state, reason = judge(facts)
+    run = runs.existing_run(args.run)
+    facts = gather_facts(run, Queue())
+    state, reason = judge_state(facts)
     if facts.holder and facts.trains and facts.local:
         return end_processes(run, facts.holder, args.now)
     if facts.problem:
@@ -60,7 +60,7 @@ def run_cancel(args: Cancel) -> int:
             f"{facts.problem}; {run.path} is marked as cancelled, so that its job is not started again, but it may "
             "still train: try again"
         )
-    if facts.record and runs.live(facts.job):
+    if facts.record and runs.is_live(facts.job):
         return end_job(run, facts, args.now)
     print(f"nothing to cancel: {run.path} is {state}{f' ({reason})' if reason else ''}")
     return 0
@@ -88,11 +88,11 @@ def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
         nonlocal asked_at
         try:
             job = runs.job_of(record)
-            if job is None or not runs.live(job):
+            if job is None or not runs.is_live(job):
                 return True
             if time.monotonic() >= asked_at + AGAIN_S:
                 asked_at = time.monotonic()
-                if at_once or runs.waits(job):
+                if at_once or runs.is_waiting(job):
                     control.cancel(job.unique_id)
                 elif job.state != "COMPLETING":
                     control.send_signal(job.unique_id, "TERM")
@@ -145,7 +145,7 @@ def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> i
         print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
         return 130
     saved, _ = checkpoint(run)
-    state = judge(look(run, Queue()))[0]
+    state = judge_state(gather_facts(run, Queue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
     more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not RunState.FINISHED else ""
     print(f"{'finished' if state is RunState.FINISHED else 'cancelled'}: {durable} is durable{more}")

@@ -54,7 +54,7 @@ def run_doctor(args: Doctor) -> int:
         Refused: there is no such run, or the cluster has no such nodes.
     """
     run = RunFolder(args.run) if args.run else None
-    facts = run_facts.read(run) if run else RunFacts()
+    facts = run_facts.read_run_facts(run) if run else RunFacts()
     try:
         profile, where, size = place(args, run)
         examined = examine_in(run.path if run else Path(), size, where, profile)
@@ -63,12 +63,12 @@ def run_doctor(args: Doctor) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    findings = judge(examined, facts, where, profile, size)
+    findings = judge_all(examined, facts, where, profile, size)
     if args.json:
         rows = {"findings": list(map(asdict, findings)), "nodes": list(map(asdict, examined.probes))}
         print(json.dumps(rows, indent=1))
     else:
-        show(findings)
+        show_findings(findings)
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
@@ -87,7 +87,7 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
     where = checks.choose_partition(args.partition or profile.partition, control.partitions())
     size = args.nodes
     if size is None:
-        record = runs.record(run) if run else None
+        record = runs.record_of(run) if run else None
         size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
     node_range(str(size))
     checks.fits_partition(str(size), time_limit(where), 0, where)
@@ -113,20 +113,22 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def judge(examined: Examined, facts: RunFacts, where: Partition | None, profile: Profile, size: int) -> list[Finding]:
+def judge_all(
+    examined: Examined, facts: RunFacts, where: Partition | None, profile: Profile, size: int
+) -> list[Finding]:
     """Judge everything that was measured."""
     if examined.not_started:
         why = f"the probe's job did not run: {examined.not_started}"
         findings = [Finding("job", "problem", why, "a job of the same kind would not run either", "see: sinfo, squeue")]
     else:
-        findings = nodes.judge(examined.probes, examined.missing, facts.environment)
+        findings = nodes.judge_nodes(examined.probes, examined.missing, facts.environment)
     if examined.probes:
-        findings += links.judge(examined.probes, profile.interface, facts)
-        findings += storage.judge(examined.probes, facts)
-    return [*findings, *timing.judge(facts, where, profile, size)]
+        findings += links.judge_links(examined.probes, profile.interface, facts)
+        findings += storage.judge_storage(examined.probes, facts)
+    return [*findings, *timing.judge_timing(facts, where, profile, size)]
 
 
-def show(findings: Sequence[Finding]) -> None:
+def show_findings(findings: Sequence[Finding]) -> None:
     """Print a row for each finding; what it means and what to do are below it."""
     console = Console(highlight=False, soft_wrap=True)
     for finding in findings:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import tyro
 
 from launcher.jobs import code_snapshot, runs
-from launcher.jobs.batch_script import executor_of, surroundings
+from launcher.jobs.batch_script import environment_lines, executor_of
 from launcher.jobs.preparation import fit_job
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, node_range, use_slurm
 from trainer.evaluation.arguments import Evaluate as Measured
@@ -35,7 +35,7 @@ def run_evaluate(args: Evaluate) -> int:
     Raises:
         Refused: something is wrong; nothing was started.
     """
-    run = runs.existing(args.measured.subject)
+    run = runs.existing_run(args.measured.subject)
     node_range(args.resources.nodes)
     if not use_slurm(args.resources):
         return show_here(args) if args.dry_run else evaluate_locally(args.measured)
@@ -47,14 +47,14 @@ def run_evaluate(args: Evaluate) -> int:
     folder = run.logs.resolve() / f"evaluation-{uuid4().hex[:8]}"
     code = folder / "code"
     # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
-    setup = [*surroundings(code, request.profile), "trap : TERM USR1 USR2 CONT"]
+    setup = [*environment_lines(code, request.profile), "trap : TERM USR1 USR2 CONT"]
     job = executor_of(
         folder, ["launcher.jobs.evaluation_task", *command_line(measured)], setup, request, together=False
     )
     if args.dry_run:
         print(job.text())
         return 0
-    code_snapshot.copy(code)
+    code_snapshot.copy_code(code)
     number = job.submit_run()
     print(f"submitted job {number}; it says all in {folder}, and its figures will stand in {run.evaluations}")
     return 0

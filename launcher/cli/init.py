@@ -50,7 +50,7 @@ def run_init(args: Init) -> int:
         raise Refused(f"{PROJECT_FILE} exists already: edit it, or remove it first")
     profile = f"profile = {json.dumps(str(args.profile))}\n" if args.profile else ""
     if args.profile:
-        site_profile.write(args.profile)
+        site_profile.write_profile(args.profile)
         print(f"wrote {args.profile}: read it and adapt it")
     if exists:
         print(f"{PROJECT_FILE} exists already; put this line above its first [table]: {profile.strip()}")

@@ -16,8 +16,8 @@ from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.log_files import AttemptLog, open_log
 from launcher.jobs.runs import Queue
-from launcher.status.facts import RunState, look
-from launcher.status.states import judge
+from launcher.status.facts import RunState, gather_facts
+from launcher.status.states import judge_state
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
 
@@ -45,23 +45,23 @@ def run_logs(args: Logs) -> int:
     Raises:
         Refused: there is no such run, attempt or rank, or it has no logs of its own.
     """
-    run = runs.existing(args.run)
-    check(run, args)
+    run = runs.existing_run(args.run)
+    check_arguments(run, args)
     if args.follow:
         follow(run, args)
     else:
-        show(run, args)
+        show_logs(run, args)
     return 0
 
 
-def check(run: RunFolder, args: Logs) -> None:
+def check_arguments(run: RunFolder, args: Logs) -> None:
     """Refuse what is not there.
 
     Raises:
         Refused: saying what is.
     """
     known = runs.attempts_of(run)
-    if not known and runs.record(run) is None:
+    if not known and runs.record_of(run) is None:
         raise Refused(
             f"{run.path} has no logs: it was trained by hand or on one machine, and what it said went to the terminal; "
             f"its story is in {run.events}, its figures in {run.metrics}"
@@ -75,15 +75,15 @@ def check(run: RunFolder, args: Logs) -> None:
             raise Refused(f"--rank {args.rank} has said nothing in this attempt: {have} a log")
 
 
-def show(run: RunFolder, args: Logs) -> None:
+def show_logs(run: RunFolder, args: Logs) -> None:
     """Print one attempt."""
     known = runs.attempts_of(run)
     if not known:
-        state, reason = judge(look(run, Queue()))
+        state, reason = judge_state(gather_facts(run, Queue()))
         return say(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
     number = len(known) - 1 if args.restart is None else args.restart
     announce(known, number)
-    write(open_log(run, known, number, args.rank), rest=True)
+    write_lines(open_log(run, known, number, args.rank), rest=True)
     if known[number].ended:
         farewell(known[number])
 
@@ -97,11 +97,11 @@ def follow(run: RunFolder, args: Logs) -> None:
         if log is None and number < len(known):
             announce(known, number)
             log, told = open_log(run, known, number, args.rank), False
-        if log and write(log):
+        if log and write_lines(log):
             continue
         another = number + 1 < len(known)
         if log and (another or over):
-            write(log, rest=True)
+            write_lines(log, rest=True)
         if log and not told and number < len(known) and (another or known[number].ended):
             farewell(known[number])
             told = True  # lines may still follow: the last words of ranks, and Slurm's
@@ -111,9 +111,9 @@ def follow(run: RunFolder, args: Logs) -> None:
             number, log, over = number + 1, None, False
             continue
         if over:
-            return say(f"the run has ended: {judge(look(run, Queue()))[0]}")
+            return say(f"the run has ended: {judge_state(gather_facts(run, Queue()))[0]}")
         if time.monotonic() > looked + LOOK_S:
-            state, reason = judge(look(run, Queue()))
+            state, reason = judge_state(gather_facts(run, Queue()))
             over = not state.live and state is not RunState.UNKNOWN  # read once more what was said by then
             if log is None and not looked and not over:
                 say(f"waiting for an attempt: {state}{f', {reason}' if reason else ''}")
@@ -121,7 +121,7 @@ def follow(run: RunFolder, args: Logs) -> None:
         time.sleep(POLL_S)
 
 
-def write(log: AttemptLog, rest: bool = False) -> bool:
+def write_lines(log: AttemptLog, rest: bool = False) -> bool:
     """Print what was added; False: nothing."""
     lines = log.read(rest)
     sys.stdout.writelines(f"{line.text}\n" for line in lines)

@@ -40,12 +40,14 @@ def run_recipes(args: Recipes) -> int:
     if not console.is_terminal:
         console = Console(highlight=False, width=WIDTH)
     columns = FEW if console.width < NARROW else len(COLUMNS)
-    view = table(columns) if args.recipe is None else details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+    view = (
+        recipes_table(columns) if args.recipe is None else details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+    )
     console.print(view)
     return 0
 
 
-def table(columns: int) -> RenderableType:
+def recipes_table(columns: int) -> RenderableType:
     """Return one row for each recipe, with the first of the columns."""
     made = Table(*COLUMNS[:columns], box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in made.columns[:3]:

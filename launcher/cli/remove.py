@@ -12,9 +12,9 @@ import tyro
 
 from launcher.jobs import runs
 from launcher.jobs.runs import Queue
-from launcher.status.facts import look
+from launcher.status.facts import gather_facts
 from launcher.status.progress import progress
-from launcher.status.states import judge
+from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.migration import load
@@ -41,7 +41,7 @@ def run_rm(args: Rm) -> int:
     if args.run.is_symlink():
         there = command("launcher", "rm", args.run.resolve())
         raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
-    run = runs.existing(args.run.resolve())
+    run = runs.existing_run(args.run.resolve())
     refuse_foreign(run)
     warning = refuse_live(run)
     files, size = contents(run.path)
@@ -102,12 +102,12 @@ def refuse_live(run: RunFolder) -> str:
         Refused: it is live, or that cannot be told.
     """
     queue = Queue()
-    facts = look(run, queue)
-    state, _ = judge(facts)
+    facts = gather_facts(run, queue)
+    state, _ = judge_state(facts)
     trained = facts.holder if facts.holder and facts.trains else None
-    if trained and (facts.record is None or runs.live(facts.job) or not trained.owner.is_slurm_job):
+    if trained and (facts.record is None or runs.is_live(facts.job) or not trained.owner.is_slurm_job):
         raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
-    if facts.record and runs.live(facts.job):
+    if facts.record and runs.is_live(facts.job):
         raise Refused(
             f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
             f"{command('launcher', 'cancel', run.path)}"

@@ -31,7 +31,7 @@ HEAD = """\
 """
 
 
-def write(path: Path) -> None:
+def write_profile(path: Path) -> None:
     """Write a profile of the cluster that is here.
 
     Raises:
@@ -47,7 +47,7 @@ def write(path: Path) -> None:
         known = control.partitions()
     except control.SlurmError as error:
         raise Refused(f"the cluster cannot be asked: {error}") from error
-    content = text(path, known, account())
+    content = profile_text(path, known, account())
     try:
         with path.open("x") as file:
             file.write(content)
@@ -56,7 +56,7 @@ def write(path: Path) -> None:
     profiles.load_profile(str(path))
 
 
-def text(path: Path, known: Sequence[Partition], account: str) -> str:
+def profile_text(path: Path, known: Sequence[Partition], account: str) -> str:
     """Return a profile of the default partition: each setting with its meaning, and what the cluster says of it."""
     where = checks.choose_partition("", known)
     values: dict[str, Any] = {"partition": where.name, "time": slurm_time(time_limit(None, "", where))}

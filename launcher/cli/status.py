@@ -16,7 +16,7 @@ from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.runs import Queue
 from launcher.status.run_status import RunStatus, gather
-from launcher.status.view import details, table
+from launcher.status.view import details, status_table
 
 EVERY_S = 3.0
 WIDTH = 1000  # where there is no terminal
@@ -53,7 +53,7 @@ def run_status(args: Status) -> int:
 
 def look(args: Status) -> list[RunStatus]:
     """Gather what is asked for."""
-    folders = [runs.existing(path) for path in args.runs] or runs.find()
+    folders = [runs.existing_run(path) for path in args.runs] or runs.find_runs()
     queue = Queue()
     return [gather(run, queue) for run in folders]
 
@@ -64,7 +64,7 @@ def view(args: Status, found: list[RunStatus], terminal: bool) -> RenderableType
         return details(found[0])
     if not found:
         return f"no runs under ./{runs.HOME}; begin one with: python -m launcher submit"
-    return table(found, terminal)
+    return status_table(found, terminal)
 
 
 def watch(args: Status) -> None:

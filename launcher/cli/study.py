@@ -20,7 +20,7 @@ from launcher.study.folder import HOME, StudyFolder
 from launcher.study.local_runner import LocalRunner
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import prepare_study, resolve_tasks, with_absolute_paths
-from launcher.study.publish import report
+from launcher.study.publish import write_report
 from launcher.study.run_progress import TaskProgress, stages, upcoming
 from launcher.study.settings import StudySettings, read_settings
 from trainer.core.advice import command
@@ -68,7 +68,7 @@ def run_study(args: Study) -> int:
         if args.status:
             show_progress([one for stage in stages(plan) for one in stage])
         else:
-            wide_console().print(report(plan))
+            wide_console().print(write_report(plan))
         return 0
     on_slurm = use_slurm(args.resources)
     if on_slurm and args.processes:
@@ -107,7 +107,7 @@ def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     if prepared:
         array.claim_stage(plan, stage)
         print(f"submitted array {array.submit_array(prepared)} of {len(todo)} runs")
-    report(plan)
+    write_report(plan)
     return 0
 
 
@@ -158,8 +158,8 @@ def train_here(plan: StudyPlan, retry: bool) -> int:
         if not runner.train_and_measure(resolve_tasks(plan, todo)):
             print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")
             return Outcome.INTERRUPTED
-        report(plan)
-    wide_console().print(report(plan))
+        write_report(plan)
+    wide_console().print(write_report(plan))
     return 0
 
 

@@ -26,7 +26,7 @@ def listed(names: Sequence[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + more
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """Return a time in words, in a unit that suits it."""
     if value < 0.001:
         return f"{value * 1e6:.0f} µs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.doctor.finding import Finding, listed, seconds
+from launcher.doctor.finding import Finding, format_seconds, listed
 from launcher.doctor.measured import Probe, Reached
 from launcher.doctor.network import EXCHANGE_MB
 from launcher.doctor.run_facts import RunFacts
@@ -13,7 +13,7 @@ SLOW_MB_S = 100.0  # what gigabit Ethernet gives
 LARGE_SHARE = 0.5
 
 
-def judge(probes: Sequence[Probe], interface: str, facts: RunFacts) -> list[Finding]:
+def judge_links(probes: Sequence[Probe], interface: str, facts: RunFacts) -> list[Finding]:
     """Judge all of it; `interface`: the profile's."""
     if len(probes) < 2:
         alone = "one node answered: it needs no network"
@@ -62,7 +62,7 @@ def ports(probes: Sequence[Probe]) -> Finding:
             "the firewall must let the nodes of a job reach one another on all ports above 1023",
         )
     slowest = max((one.round_trip_s for one in visits if not one.problem), default=0.0)
-    measured = f"each node reaches a fresh port of each other; a round trip takes at most {seconds(slowest)}"
+    measured = f"each node reaches a fresh port of each other; a round trip takes at most {format_seconds(slowest)}"
     return Finding("ports", "ok", measured)
 
 
@@ -75,11 +75,11 @@ def reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         return Finding("reduction", "problem", f"it fails: {why}", "training would fail the same way", todo)
     took = max(times)
     speed = EXCHANGE_MB / took
-    measured = f"{EXCHANGE_MB} MB over {len(probes)} nodes in {seconds(took)}: {speed:,.0f} MB/s"
+    measured = f"{EXCHANGE_MB} MB over {len(probes)} nodes in {format_seconds(took)}: {speed:,.0f} MB/s"
     advice = "use fewer nodes, a larger batch, or a faster network: interface in the profile, if there is a choice"
     if facts.step_s and facts.exchanged_mb:
         share = facts.exchanged_mb / speed / facts.step_s
-        measured += f"; this run exchanges {facts.exchanged_mb:,.1f} MB in a step of {seconds(facts.step_s)}"
+        measured += f"; this run exchanges {facts.exchanged_mb:,.1f} MB in a step of {format_seconds(facts.step_s)}"
         meaning = f"the exchange is {share:.0%} of its step"
         state = share > LARGE_SHARE
     else:

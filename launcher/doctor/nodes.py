@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from launcher.doctor.finding import Finding, listed, seconds
+from launcher.doctor.finding import Finding, format_seconds, listed
 from launcher.doctor.measured import Probe
 
 CLOCK_WARNING_S, CLOCK_PROBLEM_S = 0.5, 5.0
 
 
-def judge(probes: Sequence[Probe], missing: Mapping[str, str], before: Mapping[str, object]) -> list[Finding]:
+def judge_nodes(probes: Sequence[Probe], missing: Mapping[str, str], before: Mapping[str, object]) -> list[Finding]:
     """Judge all of it; `before`: the numerical environment in which the run has computed last, or nothing."""
     findings = [answers(probes, missing)]
     if probes:
@@ -34,7 +34,7 @@ def answers(probes: Sequence[Probe], missing: Mapping[str, str]) -> Finding:
         *(
             "code",
             "ok",
-            f"{listed([p.node for p in probes])}: {slowest.python} loads torch in {seconds(slowest.import_s)}",
+            f"{listed([p.node for p in probes])}: {slowest.python} loads torch in {format_seconds(slowest.import_s)}",
         ),
         "each node runs the interpreter and the code that a job would",
     )
@@ -94,7 +94,7 @@ def clocks(probes: Sequence[Probe]) -> Finding:
     if not offsets:
         return Finding("clocks", "ok", "one node answered: nothing to compare")
     node, (offset, trip) = max(offsets.items(), key=lambda item: abs(item[1][0]))
-    off = f"{seconds(abs(offset))} (± {seconds(trip / 2)})"
+    off = f"{format_seconds(abs(offset))} (± {format_seconds(trip / 2)})"
     measured = f"at most {off} off {probes[0].node}'s, on {node}"
     if abs(offset) < CLOCK_WARNING_S:
         return Finding("clocks", "ok", measured, "logs of all nodes can be merged by time")

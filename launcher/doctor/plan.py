@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.jobs.batch_script import binds
+from launcher.jobs.batch_script import apptainer_arguments
 from launcher.jobs.environment_reset import stays_behind
 from slurm.command_environment import PASSED_ON
 from slurm.profile import Profile
@@ -47,7 +47,7 @@ class ProbePlan:
         if site.container == "pyxis":
             values |= {"container-image": site.image, "container-mounts": ",".join(site.mounts)}
         arguments = [f"--{name}={value}" for name, value in values.items() if value]
-        inside = ["apptainer", "exec", *binds(site), site.image] if site.container == "apptainer" else []
+        inside = ["apptainer", "exec", *apptainer_arguments(site), site.image] if site.container == "apptainer" else []
         python = site.python or sys.executable
         srun = ["srun", "--label", "--unbuffered", *arguments, *site.srun, *inside, python, *probe]
         # The lines of the profile act on the environment that srun passes on, as they do in a batch script.

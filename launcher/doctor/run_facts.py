@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from launcher.jobs import runs
-from launcher.jobs.attempts import OWN_FAULTS, Attempt, Cause, seconds
+from launcher.jobs.attempts import OWN_FAULTS, Attempt, Cause, to_seconds
 from trainer.config.config import Config
 from trainer.runs import checkpoint, journal
 from trainer.runs.config_loading import read_config
@@ -47,7 +47,7 @@ class RunFacts:
         return self.config.step_images / self.images_per_s if self.config and self.images_per_s else None
 
 
-def read(run: RunFolder) -> RunFacts:
+def read_run_facts(run: RunFolder) -> RunFacts:
     """Return what is known of a run.
 
     Raises:
@@ -58,7 +58,7 @@ def read(run: RunFolder) -> RunFacts:
     events = list(journal.rows(run.events))
     saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
     environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
-    record = runs.record(run)
+    record = runs.record_of(run)
     sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sisters(run)]
     checkpoints = checkpoint.find(run.checkpoints)
     return RunFacts(
@@ -89,9 +89,9 @@ def failed(attempt: Attempt) -> bool:
 
 def trained_s(run: RunFolder, attempts: Sequence[Attempt]) -> float:
     """Return how long a run has trained, as far as is known: one that goes on, until its newest row."""
-    trained = sum(seconds(attempt.ended) - seconds(attempt.began) for attempt in attempts if attempt.ended)
+    trained = sum(to_seconds(attempt.ended) - to_seconds(attempt.began) for attempt in attempts if attempt.ended)
     if attempts and not attempts[-1].ended and run.system.exists():
-        trained += max(0.0, run.system.stat().st_mtime - seconds(attempts[-1].began))
+        trained += max(0.0, run.system.stat().st_mtime - to_seconds(attempts[-1].began))
     return trained
 
 

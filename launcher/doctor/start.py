@@ -40,7 +40,7 @@ def examine(plan: ProbePlan) -> Examined:
     addresses = {node.name: node.address for node in control.nodes()} if plan.where else {}
     values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses}
     (plan.folder / "plan.json").write_text(json.dumps(values))
-    code = code_snapshot.take(RunFolder(plan.folder), 1)
+    code = code_snapshot.take_snapshot(RunFolder(plan.folder), 1)
     child = subprocess.Popen(
         plan.command(),
         stdin=subprocess.DEVNULL,

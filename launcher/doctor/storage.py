@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from statistics import median
 
-from launcher.doctor.finding import Finding, gigabytes, listed, seconds
+from launcher.doctor.finding import Finding, format_seconds, gigabytes, listed
 from launcher.doctor.measured import Disk, Probe
 from launcher.doctor.run_facts import RunFacts
 from launcher.jobs.file_systems import is_local
@@ -19,7 +19,7 @@ SLOW_VISIBLE_S = BEAT_S
 LITTLE_BYTES = 5e9
 
 
-def judge(probes: Sequence[Probe], facts: RunFacts) -> list[Finding]:
+def judge_storage(probes: Sequence[Probe], facts: RunFacts) -> list[Finding]:
     """Judge all of it."""
     disks = {probe.node: probe.disk for probe in probes if probe.disk}
     broken = [f"{probe.node}: {probe.problems['disk']}" for probe in probes if "disk" in probe.problems]
@@ -53,7 +53,7 @@ def durability(disks: dict[str, Disk]) -> Finding:
     times = [took for disk in disks.values() for took in disk.fsync_s]
     rates = [disk.write_mb_s for disk in disks.values() if disk.write_mb_s]
     rate = f"; a large file is written with {rates[0]:,.0f} MB/s" if rates else ""
-    measured = f"an fsync takes {seconds(median(times))}, at worst {seconds(max(times))}{rate}"
+    measured = f"an fsync takes {format_seconds(median(times))}, at worst {format_seconds(max(times))}{rate}"
     if median(times) > SLOW_FSYNC_S:
         meaning = "a checkpoint needs six in a row: they are slow, and in the background"
         return Finding(
@@ -70,7 +70,9 @@ def visibility(probes: Sequence[Probe]) -> Finding:
     delays = [delay for probe in probes for delay in probe.visible_s]
     if not delays:
         return Finding("visibility", "ok", "one node answered: it sees its own files")
-    measured = f"what one node writes is seen after {seconds(median(delays))}, at worst {seconds(max(delays))}"
+    measured = (
+        f"what one node writes is seen after {format_seconds(median(delays))}, at worst {format_seconds(max(delays))}"
+    )
     if max(delays) > SLOW_VISIBLE_S:
         late = max(delays) > STALE_S / 2
         meaning = f"the lease is touched every {BEAT_S:g} s and taken for dead after {STALE_S:g} s without a touch"

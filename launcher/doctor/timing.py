@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from launcher.doctor.finding import Finding, seconds
+from launcher.doctor.finding import Finding, format_seconds
 from launcher.doctor.run_facts import RunFacts
 from slurm.profile import Profile
 from slurm.records import Partition
@@ -14,7 +14,7 @@ ASSUMED_NODE_DAYS = 100.0
 WORTH_SAYING = 0.01  # of the time
 
 
-def judge(facts: RunFacts, where: Partition | None, profile: Profile, nodes: int) -> list[Finding]:
+def judge_timing(facts: RunFacts, where: Partition | None, profile: Profile, nodes: int) -> list[Finding]:
     """Judge all of it."""
     findings = [] if where is None else [grace(facts, where), warning(facts, profile)]
     return [*findings, interval(facts, nodes)]
@@ -40,7 +40,7 @@ def grace(facts: RunFacts, where: Partition) -> Finding:
     if needed is None:
         unknown = "how long a save takes is not measured yet: name a RUN that has saved"
         return Finding("grace time", "ok", measured, unknown)
-    measured += f"; a save is durable {seconds(needed)} after the signal, at worst"
+    measured += f"; a save is durable {format_seconds(needed)} after the signal, at worst"
     if where.grace_s <= needed:
         return Finding(
             *("grace time", "warning", measured, "a preempted job goes back to its last checkpoint: work is repeated"),
@@ -57,7 +57,7 @@ def warning(facts: RunFacts, profile: Profile) -> Finding:
     measured = f"Slurm warns {warn_s} s before the time limit"
     if needed is None:
         return Finding("time limit", "ok", measured, "how long a save takes is not measured yet: name a RUN")
-    measured += f"; a save is durable {seconds(needed)} after the signal, at worst"
+    measured += f"; a save is durable {format_seconds(needed)} after the signal, at worst"
     if warn_s <= needed:
         return Finding(
             *("time limit", "problem", measured, "at the time limit, what came after the last checkpoint is lost"),
@@ -87,9 +87,9 @@ def lost_share(every_s: float, stall_s: float, save_s: float, mtbf_s: float) -> 
 def mtbf(facts: RunFacts, nodes: int) -> tuple[float, str]:
     """Return the mean seconds between failures of a job, and where that is from."""
     if facts.failures:
-        seen = f"{facts.failures} failures in {seconds(facts.watched_s)} of this run and those beside it"
+        seen = f"{facts.failures} failures in {format_seconds(facts.watched_s)} of this run and those beside it"
         return facts.watched_s / facts.failures, seen
-    watched = f"no failure in {seconds(facts.watched_s)}" if facts.watched_s else "no failure known"
+    watched = f"no failure in {format_seconds(facts.watched_s)}" if facts.watched_s else "no failure known"
     return ASSUMED_NODE_DAYS * 86400 / nodes, f"{watched}; assumed: one in {ASSUMED_NODE_DAYS:g} days a node"
 
 
@@ -107,10 +107,11 @@ def interval(facts: RunFacts, nodes: int) -> Finding:
     best = max(round(max(refined, save) * facts.images_per_s / step), 1) * step
     costs = [lost_share(s, stall, save, mean) for s in (now, best / facts.images_per_s)]
     measured = (
-        f"every {config.checkpoint_every_images:,} images = {seconds(now)}; one stops training for {seconds(stall)} "
-        f"and is durable after {seconds(save)}; a job fails every {seconds(mean)} ({source})"
+        f"every {config.checkpoint_every_images:,} images = {format_seconds(now)}; one stops training for "
+        f"{format_seconds(stall)} and is durable after {format_seconds(save)}; "
+        f"a job fails every {format_seconds(mean)} ({source})"
     )
-    formula = f"Young √(2·{stall:.3g} s·{mean:.3g} s) = {seconds(first)}, Daly {seconds(refined)}"
+    formula = f"Young √(2·{stall:.3g} s·{mean:.3g} s) = {format_seconds(first)}, Daly {format_seconds(refined)}"
     meaning = (
         f"saves and repeated work cost {costs[0]:.2%} of the time, at {best:,} images {costs[1]:.2%} "
         f"({formula}, and no sooner than a save is durable)"

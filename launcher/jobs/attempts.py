@@ -80,7 +80,7 @@ class Attempt:
         return self.job, self.restart
 
 
-def read(run: RunFolder) -> list[Attempt]:
+def read_attempts(run: RunFolder) -> list[Attempt]:
     """Return the attempts so far, in order; the last row of each wins."""
     found: dict[tuple[int, int], Attempt] = {}
     for row in journal.rows(run.attempts):
@@ -94,7 +94,7 @@ def read(run: RunFolder) -> list[Attempt]:
     return list(found.values())
 
 
-def write(run: RunFolder, attempt: Attempt) -> None:
+def write_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
     journal.append(numbered(asdict(attempt)))
@@ -119,7 +119,7 @@ def no_progress_count(attempts: Sequence[Attempt]) -> int:
     return count
 
 
-def decide(attempts: Sequence[Attempt]) -> Decision:
+def decide_what_follows(attempts: Sequence[Attempt]) -> Decision:
     """Say what follows the end of the last attempt."""
     if attempts[-1].cause in FINAL:
         return Decision.END
@@ -137,11 +137,11 @@ def bad_nodes(attempts: Sequence[Attempt]) -> list[str]:
     return sorted(node for node, count in counts.items() if count >= NODE_FAILURES)
 
 
-def seconds(moment: str) -> float:
+def to_seconds(moment: str) -> float:
     """Return a journal's time as seconds since 1970, which is how Slurm's are given."""
     return datetime.fromisoformat(moment).timestamp()
 
 
-def close(attempt: Attempt, cause: Cause, detail: str, saved: int, failed_nodes: Sequence[str] = ()) -> Attempt:
+def close_attempt(attempt: Attempt, cause: Cause, detail: str, saved: int, failed_nodes: Sequence[str] = ()) -> Attempt:
     """Return an attempt whose end is known."""
     return replace(attempt, ended=now(), cause=cause, detail=detail, saved=saved, failed_nodes=tuple(failed_nodes))

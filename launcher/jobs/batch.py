@@ -19,8 +19,15 @@ from pathlib import Path
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK, explain_silence
-from launcher.jobs.exit_handler import can_do_without, ended, record, retry_until_answer, start_again, this_attempt
-from launcher.jobs.job_record import JobRecord, find
+from launcher.jobs.exit_handler import (
+    can_do_without,
+    end_attempt,
+    record_attempt,
+    retry_until_answer,
+    start_again,
+    this_attempt,
+)
+from launcher.jobs.job_record import JobRecord, find_record
 from slurm import control, job_environment
 from trainer.runs.run_folder import RunFolder
 
@@ -29,12 +36,14 @@ ORDERLY_END_S = 2.0  # KillWait, after which SIGKILL comes, is 30 s by default
 KILLED = 128 + signal.SIGKILL
 
 
-def begin(run: RunFolder) -> int:
+def begin_attempt(run: RunFolder) -> int:
     """Record this attempt, then serve the store where its ranks meet; print where that is."""
     known = close_silent(run)
     submitted = adopt(run)
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
-        record(run, replace(attempts.close(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END))
+        record_attempt(
+            run, replace(attempts.close_attempt(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END)
+        )
         return 1
     if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
         return 1
@@ -42,10 +51,10 @@ def begin(run: RunFolder) -> int:
     mine = this_attempt(run)
     bad = sorted({*attempts.bad_nodes([*known, mine])} & {*mine.nodes})
     if bad and known[-1].cause is not Cause.NODES_EXCLUDED and can_do_without(run, bad):
-        closed = attempts.close(mine, Cause.NODES_EXCLUDED, ", ".join(bad), mine.images_seen)
-        record(run, start_again(run, closed, bad))
+        closed = attempts.close_attempt(mine, Cause.NODES_EXCLUDED, ", ".join(bad), mine.images_seen)
+        record_attempt(run, start_again(run, closed, bad))
         return 1
-    record(run, mine)
+    record_attempt(run, mine)
     address = retry_until_answer(partial(control.node, job_environment.node_name())).address
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
@@ -55,7 +64,7 @@ def begin(run: RunFolder) -> int:
 
 def adopt(run: RunFolder) -> JobRecord | None:
     """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
-    submitted = find(run)
+    submitted = find_record(run)
     if submitted and submitted.task is not None and submitted.job in (0, job_environment.array_job_id()):
         submitted = replace(submitted, job=job_environment.job_id(), task=None)
         try:
@@ -67,12 +76,12 @@ def adopt(run: RunFolder) -> JobRecord | None:
 
 def close_silent(run: RunFolder) -> list[Attempt]:
     """Close the attempts that have ended without a word, and return all attempts before this one."""
-    known = attempts.read(run)
+    known = attempts.read_attempts(run)
     for number, before in enumerate(known):
         if before.ended is None and gone(before):
             known[number] = retry_until_answer(partial(explain_silence, run, before))
-            known[number] = replace(known[number], decision=attempts.decide(known[: number + 1]))
-            record(run, known[number])
+            known[number] = replace(known[number], decision=attempts.decide_what_follows(known[: number + 1]))
+            record_attempt(run, known[number])
     return known
 
 
@@ -88,7 +97,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
 
     SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
-    their own by then, bash never comes to call `ended`; so it is done from here.
+    their own by then, bash never comes to call `end_attempt`; so it is done from here.
     """
     terminated: list[float] = []
     signal.signal(signal.SIGTERM, lambda *_: terminated.append(time.monotonic()))
@@ -100,7 +109,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
             now = retry_until_answer(partial(control.job, job_environment.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
-                ended(run, KILLED)
+                end_attempt(run, KILLED)
             terminated.clear()
     del store
 
@@ -110,7 +119,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm may send them to the whole batch step; the ranks answer
     verb, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
-    return begin(run) if verb == "begin" else ended(run, int(sys.argv[3]))
+    return begin_attempt(run) if verb == "begin" else end_attempt(run, int(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from launcher.jobs.allocation import other_nodes, other_terms
 from launcher.jobs.environment_reset import without_inherited
-from launcher.jobs.job_record import comment
+from launcher.jobs.job_record import job_comment
 from slurm import control
 from slurm.profile import Profile
 from trainer.core.fields import Refused
@@ -105,10 +105,10 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
             print(f"note: {difference}", file=sys.stderr)
 
 
-def executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
+def run_executor(run: RunFolder, request: Request, code: Path) -> RunExecutor:
     """Return what submits a run's job, with the script that it will be."""
     path = run.path.resolve()
-    setup = set_up(path, code, request.profile)
+    setup = setup_lines(path, code, request.profile)
     return executor_of(run.logs.resolve() / "slurm", ["launcher.jobs.rank", str(path)], setup, request)
 
 
@@ -130,7 +130,7 @@ def executor_of(
         signal_delay_s=profile.warn_s,
         stderr_to_stdout=True,
         wckey=None,
-        comment=comment(request.token) if request.token else None,
+        comment=job_comment(request.token) if request.token else None,
         additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
         srun_args=srun_arguments(request, together),
         **{
@@ -171,21 +171,23 @@ def srun_arguments(request: Request, together: bool = True) -> list[str]:
 
 def rank_command(profile: Profile, module: list[str]) -> list[str]:
     """Return what runs a module of ours on a node, with its arguments."""
-    prefix = ["apptainer", "exec", *binds(profile), profile.image] if profile.container == "apptainer" else []
+    prefix = (
+        ["apptainer", "exec", *apptainer_arguments(profile), profile.image] if profile.container == "apptainer" else []
+    )
     return [*prefix, profile.python or sys.executable, "-m", *module]
 
 
-def binds(profile: Profile) -> list[str]:
+def apptainer_arguments(profile: Profile) -> list[str]:
     """Return apptainer's arguments for the folders that the container sees, and for its GPUs."""
     return ["--nv", *(f"--bind={mount}" for mount in profile.mounts)]
 
 
-def set_up(run: Path, code: Path, profile: Profile) -> list[str]:
+def setup_lines(run: Path, code: Path, profile: Profile) -> list[str]:
     """Return the lines of shell around srun: bash waits out signals, `begin` opens the attempt, `ended` closes it."""
-    return [*surroundings(code, profile), *guard(shlex.quote(str(run)))]
+    return [*environment_lines(code, profile), *guard_lines(shlex.quote(str(run)))]
 
 
-def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
+def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
     """Return the lines that guard an attempt of the run that the word `run` names in shell.
 
     Args:
@@ -208,7 +210,7 @@ def guard(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
     ]
 
 
-def surroundings(code: Path, profile: Profile) -> list[str]:
+def environment_lines(code: Path, profile: Profile) -> list[str]:
     """Return the lines of shell that lead to the code, and to the site's ways."""
     variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if profile.interface:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from command_line.suggestion import did_you_mean
 from launcher.jobs import job_record, runs
-from launcher.jobs.file_systems import file_system, here, is_local
+from launcher.jobs.file_systems import file_system, is_local, is_this_machine
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.resource_request import node_range
 from slurm.control import SlurmError
@@ -22,7 +22,7 @@ from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
 
 
-def minutes(time: str, where: str = "--time") -> int:
+def parse_minutes(time: str, where: str = "--time") -> int:
     """Read a time limit as Slurm writes it: minutes[:seconds], hours:minutes:seconds, days-hours[:minutes[:seconds]].
 
     `where` names it to the user.
@@ -103,7 +103,7 @@ def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise Refused(f"the run folder {run.path} cannot be written: {there} does not let you")
     kind = file_system(there)
-    if is_local(kind) and not all(here(node) for node in nodes):
+    if is_local(kind) and not all(is_this_machine(node) for node in nodes):
         raise Refused(
             f"the run folder {run.path} lies on a {kind}, which no other node sees: name a --run on a file system that "
             "all nodes share"
@@ -140,12 +140,12 @@ def refuse_live_job(run: RunFolder) -> JobRecord | None:
     Raises:
         Refused: naming the job; or Slurm cannot be asked.
     """
-    record = job_record.find(run)
+    record = job_record.find_record(run)
     try:
         job = runs.job_of(record) if record else None
     except SlurmError as error:
         raise Refused(str(error)) from error
-    if record and job and runs.live(job):
+    if record and job and runs.is_live(job):
         raise Refused(
             f"{run.path} has job {record.job} already, which is {job.state.lower()}: watch it with "
             f"`{command('launcher', 'status', run.path)}`, or end it with `{command('launcher', 'cancel', run.path)}`"

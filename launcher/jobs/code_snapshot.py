@@ -14,16 +14,16 @@ HOME = Path(__file__).parents[2]
 PACKAGES = ("launcher", "trainer", "shards", "slurm", "command_line")
 
 
-def take(run: RunFolder, submission: int) -> Path:
+def take_snapshot(run: RunFolder, submission: int) -> Path:
     """Copy the packages into the run folder, for one submission of it; return the copy.
 
     Raises:
         Refused: it cannot be written.
     """
-    return copy(run.code / f"{submission:04d}")
+    return copy_code(run.code / f"{submission:04d}")
 
 
-def copy(target: Path) -> Path:
+def copy_code(target: Path) -> Path:
     """Copy the packages into a folder, and note the commit and what differs from it; return its full path.
 
     Raises:

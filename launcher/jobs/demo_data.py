@@ -31,14 +31,14 @@ def demo_shards(size: int) -> Path:
     try:
         shards.parent.mkdir(exist_ok=True)
         with TemporaryDirectory(dir=shards.parent, prefix=f".{shards.name}-") as folder:
-            build(Path(folder) / "shards", size)
-            put(Path(folder) / "shards", shards)
+            build_shards(Path(folder) / "shards", size)
+            move_into_place(Path(folder) / "shards", shards)
     except OSError as error:
         raise Refused(f"{shards} cannot be made: {error.strerror}; remove what is there, or name --data") from error
     return shards
 
 
-def build(shards: Path, size: int) -> None:
+def build_shards(shards: Path, size: int) -> None:
     """Build the bundled pictures into a new folder.
 
     Raises:
@@ -49,7 +49,7 @@ def build(shards: Path, size: int) -> None:
         raise Refused("the bundled pictures could not be made into shards: see above; name --data")
 
 
-def put(built: Path, place: Path) -> None:
+def move_into_place(built: Path, place: Path) -> None:
     """Give a folder its name, unless another process was faster: theirs holds the same bytes.
 
     Raises:

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from launcher.jobs.attempts import Attempt, Cause, close, durable_images, seconds
+from launcher.jobs.attempts import Attempt, Cause, close_attempt, durable_images, to_seconds
 from launcher.jobs.evaluation_target import EvaluationTarget
-from launcher.jobs.job_record import find
+from launcher.jobs.job_record import find_record
 from slurm import control
 from slurm.records import Node, SlurmJob
 from trainer.runs import journal
@@ -32,7 +32,7 @@ def explain(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -
     """Close an attempt whose ranks have ended with `code`, the greatest of theirs."""
     events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = why(run, attempt, code, now, events)
-    return close(attempt, cause, detail, durable_images(run), nodes)
+    return close_attempt(attempt, cause, detail, durable_images(run), nodes)
 
 
 def why(
@@ -44,7 +44,7 @@ def why(
     target = EvaluationTarget.of(run)
     if outcome == "finished" and not (target and target.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
-    record = find(run)
+    record = find_record(run)
     if record and record.cancelled:
         return Cause.CANCELLED, "", []
     saved = "saved" if outcome == "interrupted" else "the grace time was too short for a save"
@@ -94,17 +94,17 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
     """Close an attempt whose batch script could not say how it ended: Slurm has killed it, or its node is gone."""
     now = control.job(silent.job)
     if now is None:
-        return close(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
+        return close_attempt(silent, Cause.CRASHED, "Slurm does not know the job any more", durable_images(run))
     if now.state in ("CANCELLED", "TIMEOUT", "OUT_OF_MEMORY"):  # another job's, which nobody has started again
         cause = {"CANCELLED": Cause.CANCELLED, "TIMEOUT": Cause.TIME_LIMIT}.get(now.state, Cause.CRASHED)
-        return close(silent, cause, "without a last word", durable_images(run))
+        return close_attempt(silent, cause, "without a last word", durable_images(run))
     cause, detail, nodes = why_requeued(run, silent, now, "the grace time was too short for a save")
-    return close(silent, cause, detail, durable_images(run), nodes)
+    return close_attempt(silent, cause, detail, durable_images(run), nodes)
 
 
 def preempted(now: SlurmJob, attempt: Attempt) -> bool:
     """Tell whether a job of higher priority took the nodes in this attempt."""
-    return now.preempt_time is not None and now.preempt_time >= seconds(attempt.began) - 1
+    return now.preempt_time is not None and now.preempt_time >= to_seconds(attempt.began) - 1
 
 
 def failed_since(attempt: Attempt) -> list[str]:
@@ -116,7 +116,7 @@ def failed_since(attempt: Attempt) -> list[str]:
 
     def failed(node: Node) -> bool:
         down = node.state.startswith("DOWN") or "*" in node.state
-        return down or (node.slurmd_start_time is not None and node.slurmd_start_time > seconds(attempt.began))
+        return down or (node.slurmd_start_time is not None and node.slurmd_start_time > to_seconds(attempt.began))
 
     return [node.name for node in nodes if failed(node)]
 

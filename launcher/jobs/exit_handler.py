@@ -12,7 +12,7 @@ from typing import TypeVar
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import describe, explain
-from launcher.jobs.job_record import find
+from launcher.jobs.job_record import find_record
 from slurm import control, job_environment
 from trainer.runs.journal import now
 from trainer.runs.run_folder import RunFolder
@@ -22,27 +22,27 @@ T = TypeVar("T")
 PAUSE_S = 5.0
 
 
-def ended(run: RunFolder, code: int) -> int:
+def end_attempt(run: RunFolder, code: int) -> int:
     """Record how this attempt ended, have the job started again if it should go on, and return the job's exit code."""
-    known = attempts.read(run)
+    known = attempts.read_attempts(run)
     mine = next((a for a in known if a.key == (job_environment.job_id(), job_environment.restart_count())), None)
     if mine is None:
         if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
             return code
         mine = this_attempt(run)  # its beginning could not be written: the disk was full
     elif mine.ended is not None:  # by `serve`, when the ranks had not saved yet, or by `begin`
-        record(run, replace(mine, saved=max(mine.saved, attempts.durable_images(run))))
+        record_attempt(run, replace(mine, saved=max(mine.saved, attempts.durable_images(run))))
         return code
     else:
         known.remove(mine)  # another job of the same run may have begun, and been refused, since
     known.append(explained(run, mine, code))
-    decision = attempts.decide(known)
+    decision = attempts.decide_what_follows(known)
     mine = replace(known[-1], decision=decision)
-    record(run, mine)  # before the requeue, after which this process has not long to live
+    record_attempt(run, mine)  # before the requeue, after which this process has not long to live
     if decision is Decision.GO_ON:
         again = start_again(run, mine, attempts.bad_nodes(known))
         if again != mine:
-            record(run, again)
+            record_attempt(run, again)
     elif starting_again(mine):  # Slurm would, of its own accord
         control.cancel(job_environment.unique_job_id(mine.job))
     return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
@@ -53,7 +53,7 @@ def explained(run: RunFolder, mine: Attempt, code: int) -> Attempt:
     try:
         return explain(run, mine, code, retry_until_answer(partial(control.job, mine.job)))
     except (OSError, ValueError, LookupError, TypeError, control.SlurmError) as error:
-        return attempts.close(mine, Cause.CRASHED, f"{describe(code)}; {error!r}", attempts.durable_images(run))
+        return attempts.close_attempt(mine, Cause.CRASHED, f"{describe(code)}; {error!r}", attempts.durable_images(run))
 
 
 def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
@@ -90,7 +90,7 @@ def starting_again(mine: Attempt) -> bool:
 
 def can_do_without(run: RunFolder, bad: Sequence[str]) -> bool:
     """Tell whether the partition has enough nodes for the job besides the bad ones: Slurm would wait for ever."""
-    submitted = find(run)
+    submitted = find_record(run)
     if submitted is None:
         return False
     there = [p for p in retry_until_answer(control.partitions) if p.name == submitted.partition]
@@ -107,10 +107,10 @@ def retry_until_answer(act: Callable[[], T]) -> T:
             time.sleep(PAUSE_S)
 
 
-def record(run: RunFolder, attempt: Attempt) -> None:
+def record_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Write down what is known of an attempt; a full disk must not keep the job from being started again."""
     try:
-        attempts.write(run, attempt)
+        attempts.write_attempt(run, attempt)
     except OSError as error:
         print(f"lienzo: {run.attempts} cannot be written: {error.strerror}; {attempt}", file=sys.stderr)
 

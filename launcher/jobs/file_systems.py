@@ -16,7 +16,7 @@ def is_local(kind: str) -> bool:
     return kind in LOCAL_FILE_SYSTEMS
 
 
-def here(node: Node) -> bool:
+def is_this_machine(node: Node) -> bool:
     """Tell whether a node is this very machine."""
     own = {a.address for addresses in psutil.net_if_addrs().values() for a in addresses}
     return node.address in own or node.address == "localhost"

@@ -50,7 +50,7 @@ class JobRecord:
             FileNotFoundError: the run was never submitted to a cluster.
             ValueError, TypeError: the file is damaged.
         """
-        return cls(**{name: value for name, value in stored(run).items() if name != WRITTEN_IN})
+        return cls(**{name: value for name, value in stored_values(run).items() if name != WRITTEN_IN})
 
     def save(self, run: RunFolder) -> None:
         """Write `job.json`, atomically, with the folder that it is written in."""
@@ -59,12 +59,12 @@ class JobRecord:
         write_atomically(run.job, json.dumps(values, indent=1).encode() + b"\n")
 
 
-def comment(token: str) -> str:
+def job_comment(token: str) -> str:
     """Return what the job says of itself in Slurm's queue."""
     return f"lienzo-{token}"
 
 
-def find(run: RunFolder) -> JobRecord | None:
+def find_record(run: RunFolder) -> JobRecord | None:
     """Return what was submitted for a run; None: nothing, or only for the run that this folder is a copy of."""
     return JobRecord.load(run) if run.job.exists() and copied_from(run) is None else None
 
@@ -73,10 +73,10 @@ def copied_from(run: RunFolder) -> str | None:
     """Return the folder whose job `job.json` names, if this one is a copy of it."""
     if not run.job.exists():
         return None
-    path, number = stored(run).get(WRITTEN_IN, ("", 0))
+    path, number = stored_values(run).get(WRITTEN_IN, ("", 0))
     return path if is_copy(run.path, run.job.name, path, number) else None
 
 
-def stored(run: RunFolder) -> dict[str, Any]:
+def stored_values(run: RunFolder) -> dict[str, Any]:
     """Return what `job.json` holds."""
     return load(run.job)

@@ -154,9 +154,9 @@ def site_profile(resources: ResourceRequest) -> Profile:
 def time_limit(asked: str | None, profile: str, partition: Partition) -> int:
     """Return the minutes of one attempt: as asked for, else the profile's, else the partition's default, else a day."""
     if asked is not None:
-        return checks.minutes(asked)
+        return checks.parse_minutes(asked)
     if profile:
-        return checks.minutes(profile, "time in the profile")
+        return checks.parse_minutes(profile, "time in the profile")
     return partition.default_time_min or min(DEFAULT_TIME_MIN, partition.max_time_min or DEFAULT_TIME_MIN)
 
 
@@ -166,7 +166,7 @@ def job_to_wait_for(path: Path) -> str:
     Raises:
         Refused: it has none.
     """
-    record = job_record.find(RunFolder(path))
+    record = job_record.find_record(RunFolder(path))
     if record is None:
         raise Refused(f"--after {path}: this run was never submitted to a cluster")
     return record.name

@@ -35,7 +35,7 @@ def redirect_output(path: Path) -> None:
     os.close(log)
 
 
-def join(place: job_environment.TaskInfo) -> None:
+def join_world(place: job_environment.TaskInfo) -> None:
     """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
     if interface := job_environment.interface_towards(os.environ["MASTER_ADDR"]):
@@ -49,12 +49,14 @@ def main() -> None:
     if not run.config.exists():  # said into srun's own log: there is no run folder here to say it in
         sys.exit(f"{run.path} is not to be seen on {place.node}: it must lie on a file system that all nodes share")
     redirect_output(run.log(place.job, place.restart_count, place.rank))
-    if (submitted := job_record.find(run)) and (problem := other_world(place, job_environment.num_nodes(), submitted)):
+    if (submitted := job_record.find_record(run)) and (
+        problem := other_world(place, job_environment.num_nodes(), submitted)
+    ):
         print(f"refused: {problem}", flush=True)
         if place.rank == 0:
             Journal(run.events).append(event(EventKind.REFUSED, problem=problem))
         os._exit(Outcome.REFUSED)
-    join(place)
+    join_world(place)
     from trainer.runs.config_loading import read_config
     from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
 

@@ -35,39 +35,43 @@ class Queue:
         if self.absent:
             self.problem = "there is no Slurm here"
 
-    def job(self, record: JobRecord) -> SlurmJob | None:
+    def job(self, record_of: JobRecord) -> SlurmJob | None:
         """Return a run's job; None: Slurm no longer knows it, or did not answer."""
         if self.problem:
             return None
         try:
-            return job_of(record)
+            return job_of(record_of)
         except control.SlurmError as error:
             self.problem = f"Slurm does not answer: {error}"
             return None
 
 
-def job_of(record: JobRecord) -> SlurmJob | None:
+def job_of(record_of: JobRecord) -> SlurmJob | None:
     """Return the job that was submitted for a run; None: there is none. Another one may have its number by now.
 
     Raises:
         SlurmError: Slurm does not answer.
     """
-    found = control.job(record.name) if record.job else None
-    mine = found is None or not (found.comment and record.token) or found.comment == job_record.comment(record.token)
+    found = control.job(record_of.name) if record_of.job else None
+    mine = (
+        found is None
+        or not (found.comment and record_of.token)
+        or found.comment == job_record.job_comment(record_of.token)
+    )
     return found if mine else None
 
 
-def live(job: SlurmJob | None) -> bool:
+def is_live(job: SlurmJob | None) -> bool:
     """Tell whether a job waits, runs or is just ending."""
     return job is not None and job.state.split(" ")[0].rstrip("+") not in OVER
 
 
-def waits(job: SlurmJob) -> bool:
+def is_waiting(job: SlurmJob) -> bool:
     """Tell whether a job is in the queue and has no nodes."""
     return job.state in WAITING
 
 
-def existing(path: Path) -> RunFolder:
+def existing_run(path: Path) -> RunFolder:
     """Return the run in a folder.
 
     Raises:
@@ -81,7 +85,7 @@ def existing(path: Path) -> RunFolder:
     return run
 
 
-def find(home: Path = HOME) -> list[RunFolder]:
+def find_runs(home: Path = HOME) -> list[RunFolder]:
     """Return the runs in a folder, the one that was begun or taken up last first."""
     found = []
     for path in home.iterdir() if home.is_dir() else ():
@@ -92,7 +96,7 @@ def find(home: Path = HOME) -> list[RunFolder]:
     return [RunFolder(path) for _, path in sorted(found, reverse=True)]
 
 
-def rows(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[Row]:
     """Return the whole rows of a journal; none where there is no file, or none that may be read."""
     try:
         return list(journal.rows(path))
@@ -103,15 +107,15 @@ def rows(path: Path) -> list[Row]:
 def attempts_of(run: RunFolder) -> list[Attempt]:
     """Return the attempts of a run's job."""
     try:
-        return attempts.read(run)
+        return attempts.read_attempts(run)
     except (OSError, ValueError, TypeError, KeyError):
         return []
 
 
-def record(run: RunFolder) -> JobRecord | None:
+def record_of(run: RunFolder) -> JobRecord | None:
     """Return what was submitted for a run."""
     try:
-        return job_record.find(run)
+        return job_record.find_record(run)
     except (OSError, ValueError, TypeError):
         return None
 
@@ -126,7 +130,7 @@ def copied_from(run: RunFolder) -> str | None:
 
 def ended_for_good(run: RunFolder) -> bool:
     """Tell, without asking Slurm, whether the newest job of a run is known to be over."""
-    submitted, known = record(run), attempts_of(run)
+    submitted, known = record_of(run), attempts_of(run)
     if submitted is None or not known or known[-1].job != submitted.job:
         return False
     return known[-1].decision not in (None, attempts.Decision.GO_ON)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from launcher.jobs import checks, code_snapshot, job_record
-from launcher.jobs.batch_script import executor
+from launcher.jobs.batch_script import run_executor
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.preparation import PreparedJob
 from trainer.launch.prepared_training import PreparedTraining
@@ -21,7 +21,7 @@ from trainer.tracking.tracker import identity_of
 
 def batch_script(run: RunFolder, job: PreparedJob) -> str:
     """Return the batch script, for a look at it before anything is done."""
-    return executor(run, job.request, run.code.resolve() / "0001").text()
+    return run_executor(run, job.request, run.code.resolve() / "0001").text()
 
 
 def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
@@ -40,12 +40,12 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
         write_config(run, config)
         identity_of(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
         submission = before.submission + 1 if before else 1
-        code = code_snapshot.take(run, submission)
+        code = code_snapshot.take_snapshot(run, submission)
         request = replace(job.request, token=uuid4().hex[:12])
         asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
         record = JobRecord(0, submission, *asked, now(), job.partition.name, request.token)
         with recorded({run: record}):  # before the job can ask for it
-            number = executor(run, request, code).submit_run()
+            number = run_executor(run, request, code).submit_run()
             replace(record, job=number).save(run)
     return number
 
@@ -53,7 +53,7 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
 @contextmanager
 def recorded(records: Mapping[RunFolder, JobRecord]) -> Iterator[None]:
     """Record in each run what is being submitted for it; if it is not, all is as it was before."""
-    before = {run: job_record.find(run) for run in records}
+    before = {run: job_record.find_record(run) for run in records}
     for run, record in records.items():
         record.save(run)
     try:

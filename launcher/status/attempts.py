@@ -32,7 +32,7 @@ class RunAttempt:
     detail: str
 
 
-def merge(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[RunAttempt, ...]:
+def merge_attempts(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[RunAttempt, ...]:
     """Return the attempts of the run's jobs and those on one machine, in the order of time."""
     found = [
         RunAttempt(i, a.job, a.began, a.ended, a.nodes, a.images_seen, a.saved if a.ended else None, a.cause, a.detail)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.runs import Queue, live
+from launcher.jobs.runs import Queue, is_live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
@@ -103,15 +103,15 @@ class Facts:
         if self.holder and self.trains:
             return not self.holder.owner.is_slurm_job
         start = next((row for row in reversed(self.events) if row["kind"] == EventKind.START), None)
-        if live(self.job) or start is None or not on_one_machine(start, self.attempts):
+        if is_live(self.job) or start is None or not on_one_machine(start, self.attempts):
             return False
         later = [self.record.submitted, *(attempt.began for attempt in self.attempts[-1:])]
         return bool(start["time"] > max(later))  # else a job came after it, and has trained nothing yet
 
 
-def look(run: RunFolder, queue: Queue) -> Facts:
+def gather_facts(run: RunFolder, queue: Queue) -> Facts:
     """Gather what is known of a run. Slurm is asked only where the folder does not tell that the job is over."""
-    record = runs.record(run)
+    record = runs.record_of(run)
     ask = record is not None and record.job and not runs.ended_for_good(run)
     job = queue.job(record) if ask and record else None
     try:
@@ -121,6 +121,6 @@ def look(run: RunFolder, queue: Queue) -> Facts:
     copied = held is not None and held[0].of_copy(run)
     holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() and not copied else None
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
-    events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
+    events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]
     origin = held[0].folder if held and copied else runs.copied_from(run)
     return Facts(record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin)

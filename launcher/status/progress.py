@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.jobs.runs import rows
+from launcher.jobs.runs import rows_of
 from trainer.core.migration import load
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
@@ -48,8 +48,8 @@ class Progress:
 
 def progress(run: RunFolder, since: float) -> Progress:
     """Read how far a run is; `since` is when the training that goes on began."""
-    metrics = [row for row in rows(run.metrics) if isinstance(row.get("images_seen"), int)]
-    system = [row for row in rows(run.system) if {"images_seen", "elapsed_s", "time"} <= row.keys()]
+    metrics = [row for row in rows_of(run.metrics) if isinstance(row.get("images_seen"), int)]
+    system = [row for row in rows_of(run.system) if {"images_seen", "elapsed_s", "time"} <= row.keys()]
     newest = {key: value for row in metrics[-200:] for key, value in row.items()}
     reached = newest.pop("images_seen", 0)
     now = [row for row in system[-1:] if row["time"] >= since]

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from launcher.jobs import runs
-from launcher.jobs.attempts import seconds
+from launcher.jobs.attempts import to_seconds
 from launcher.jobs.runs import Queue
-from launcher.status.attempts import RunAttempt, merge
-from launcher.status.facts import Facts, RunState, look
+from launcher.status.attempts import RunAttempt, merge_attempts
+from launcher.status.facts import Facts, RunState, gather_facts
 from launcher.status.progress import Progress, progress
-from launcher.status.states import judge
+from launcher.status.states import judge_state
 from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -110,8 +110,8 @@ def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
     Raises:
         Refused: a newer version has written it.
     """
-    facts = look(run, queue)
-    state, reason = judge(facts)
+    facts = gather_facts(run, queue)
+    state, reason = judge_state(facts)
     record, job = (None if facts.local else facts.record), facts.job
     starting = [row for row in facts.events if row["kind"] == EventKind.START]
     return RunStatus(
@@ -121,9 +121,9 @@ def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
         job=record.job if record else None,
         nodes=where(facts),
         nodes_asked=record.nodes if record else None,
-        expected_start=job.start_time if job and runs.waits(job) else None,
-        attempts=merge(facts.attempts, facts.events),
-        progress=progress(run, seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
+        expected_start=job.start_time if job and runs.is_waiting(job) else None,
+        attempts=merge_attempts(facts.attempts, facts.events),
+        progress=progress(run, to_seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
         wandb=wandb_link(run),
     )
 
@@ -132,7 +132,7 @@ def where(facts: Facts) -> tuple[str, ...]:
     """Return the nodes that it trains on now."""
     if facts.local:
         return (facts.holder.host,) if facts.holder and facts.trains else ()
-    return facts.job.nodes if facts.job and runs.live(facts.job) else ()
+    return facts.job.nodes if facts.job and runs.is_live(facts.job) else ()
 
 
 def moment(time_s: float | None) -> str | None:

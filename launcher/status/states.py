@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Sequence
 
-from launcher.jobs.attempts import Attempt, Cause, Decision, seconds
-from launcher.jobs.runs import live, waits
+from launcher.jobs.attempts import Attempt, Cause, Decision, to_seconds
+from launcher.jobs.runs import is_live, is_waiting
 from launcher.status.facts import Facts, RunState
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
@@ -22,11 +22,11 @@ ENDS = {
 }
 
 
-def judge(facts: Facts) -> tuple[RunState, str]:
+def judge_state(facts: Facts) -> tuple[RunState, str]:
     """Say what a run does, and why."""
     if facts.local:
         return in_processes(facts)
-    return in_job(facts, facts.job) if facts.job and live(facts.job) else after_job(facts)
+    return in_job(facts, facts.job) if facts.job and is_live(facts.job) else after_job(facts)
 
 
 def in_processes(facts: Facts) -> tuple[RunState, str]:
@@ -35,7 +35,7 @@ def in_processes(facts: Facts) -> tuple[RunState, str]:
     if facts.holder and facts.trains:
         where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
-        if last is None or seconds(last["time"]) < began(facts.holder):
+        if last is None or to_seconds(last["time"]) < began(facts.holder):
             return RunState.STARTING, where
         return (RunState.STOPPING if last["kind"] == EventKind.END else RunState.TRAINING), where
     if last is None:
@@ -73,7 +73,7 @@ def problem(events: Sequence[Row]) -> str:
 def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
     """Judge a run whose job waits or runs."""
     attempt = facts.attempt
-    if waits(job):
+    if is_waiting(job):
         queued = describe_reason(job.reason) if job.reason not in ("", "None") else "Slurm has not said why yet"
         if attempt is None:
             return RunState.QUEUED, queued
@@ -89,7 +89,7 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
         return RunState.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
     if facts.record and facts.record.cancelled:
         return RunState.STOPPING, "cancelled"
-    if job.preempt_time and job.preempt_time >= seconds(attempt.began) - 1:
+    if job.preempt_time and job.preempt_time >= to_seconds(attempt.began) - 1:
         return RunState.STOPPING, "preempted"
     since = [row for row in facts.events if row["time"] >= attempt.began]
     if any(row["kind"] == EventKind.END for row in since):
@@ -105,21 +105,21 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
         if attempt.cause in ENDS:
             return ENDS[attempt.cause], attempt.detail
         if attempt.decision is Decision.STOP:
-            return RunState.NO_PROGRESS, words(attempt)
+            return RunState.NO_PROGRESS, describe_end(attempt)
         if attempt.decision is Decision.REFUSED:
-            return RunState.NO_REQUEUE, f"after: {words(attempt)}"
+            return RunState.NO_REQUEUE, f"after: {describe_end(attempt)}"
     if (job and job.state.startswith("CANCELLED")) or (record and record.cancelled and not facts.problem):
         return RunState.CANCELLED, "" if attempt else "before it began"
     if facts.problem:
         if facts.trains and attempt and not attempt.ended:
             return RunState.TRAINING, f"its last sign of life: {facts.silent_s:.0f} s ago; {facts.problem}"
-        known = f"; its last attempt has ended: {words(attempt)}" if attempt and attempt.ended else ""
+        known = f"; its last attempt has ended: {describe_end(attempt)}" if attempt and attempt.ended else ""
         return (
             RunState.UNKNOWN,
             f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}",
         )
     if attempt and attempt.ended:
-        return RunState.LOST, f"after: {words(attempt)}; job {number} should start again, but Slurm {knows(job)}"
+        return RunState.LOST, f"after: {describe_end(attempt)}; job {number} should start again, but Slurm {knows(job)}"
     if attempt:
         return RunState.LOST, f"job {number} has begun, but has left no last word; Slurm {knows(job)}"
     if job:
@@ -127,7 +127,7 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
     return RunState.LOST, f"job {number} has never begun, and Slurm {knows(job)}"
 
 
-def words(attempt: Attempt) -> str:
+def describe_end(attempt: Attempt) -> str:
     """Return the cause and the detail of an end."""
     return f"{attempt.cause} ({attempt.detail})" if attempt.detail else str(attempt.cause)
 

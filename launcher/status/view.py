@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.jobs.attempts import seconds
+from launcher.jobs.attempts import to_seconds
 from launcher.status.run_status import RunStatus
 from launcher.status.words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
 from trainer.tracking.console import duration
@@ -16,7 +16,7 @@ from trainer.tracking.console import duration
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
 
 
-def table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
+def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
     """Return one row for each run, narrow enough for a terminal, and what may be done next."""
     made = Table(*COLUMNS, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for status in found:
@@ -71,12 +71,12 @@ def attempts_table(status: RunStatus) -> Table:
     columns = ("attempt", "began", "took", "job", "nodes", "images", "ended")
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for attempt in status.attempts:
-        took = duration(seconds(attempt.ended) - seconds(attempt.began)) if attempt.ended else ""
+        took = duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
         going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
         ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"
         made.add_row(
             "" if attempt.number is None else str(attempt.number),
-            clock(seconds(attempt.began)),
+            clock(to_seconds(attempt.began)),
             took,
             str(attempt.job or ""),
             ", ".join(attempt.nodes) if attempt.job else "this machine",

@@ -14,19 +14,19 @@ from pathlib import Path
 from launcher.study import array
 from launcher.study.folder import WAIT_S, StudyFolder
 from launcher.study.plan import StudyPlan
-from launcher.study.publish import report
+from launcher.study.publish import write_report
 from launcher.study.run_progress import pending, stages
 from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
 
 
-def advance(folder: StudyFolder) -> None:
+def queue_next_stage(folder: StudyFolder) -> None:
     """Write what there is, and queue the next stage if it is its turn.
 
     Raises:
         Refused: it cannot be queued.
     """
-    report(StudyPlan.open(folder))
+    write_report(StudyPlan.open(folder))
     with folder.held(wait_s=WAIT_S):
         plan = StudyPlan.open(folder)  # as it is now that nobody else changes it
         found = list(stages(plan))
@@ -38,6 +38,6 @@ def advance(folder: StudyFolder) -> None:
 
 if __name__ == "__main__":
     try:
-        advance(StudyFolder(Path(sys.argv[1])))
+        queue_next_stage(StudyFolder(Path(sys.argv[1])))
     except (Refused, SlurmUsageError) as error:
         sys.exit(f"the study does not go on: {error}")

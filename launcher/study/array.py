@@ -74,7 +74,7 @@ def submit_array(prepared: PreparedArray) -> int:
     code = (
         code_snapshot.HOME
         if code_snapshot.HOME.is_relative_to(jobs.code.resolve())
-        else code_snapshot.take(jobs, number)
+        else code_snapshot.take_snapshot(jobs, number)
     )
     runs = plan.folder.tasks(number)
     runs.write_text("".join(f"{task.run.path.resolve()}\n" for task, _ in tasks))
@@ -88,7 +88,7 @@ def submit_array(prepared: PreparedArray) -> int:
     with recorded({task.run: record for task, record in submitted.items()}):
         array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
-            if job_record.find(task.run) == record:  # else it has begun already, and knows its own number
+            if job_record.find_record(task.run) == record:  # else it has begun already, and knows its own number
                 replace(record, job=array).save(task.run)
     return array
 
@@ -105,7 +105,7 @@ def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) ->
     asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
     made = {}
     for place, task in enumerate(tasks):
-        old = job_record.find(task.run)
+        old = job_record.find_record(task.run)
         submission = old.submission + 1 if old else 1
         made[task] = JobRecord(0, submission, *asked, now(), partition, request.token, task=place)
     return made
@@ -115,9 +115,9 @@ def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, ta
     """Return what submits the array, with the script that it will be."""
     folder = plan.folder.path.resolve()
     lines = [
-        *batch_script.surroundings(code.resolve(), request.profile),
+        *batch_script.environment_lines(code.resolve(), request.profile),
         *lines_to_find_run(folder, runs.resolve()),
-        *batch_script.guard('"$RUN"', "patient_srun", f"code=$?; {advance_command(folder)}; exit $code"),
+        *batch_script.guard_lines('"$RUN"', "patient_srun", f"code=$?; {advance_command(folder)}; exit $code"),
         *lines_to_measure(request),
     ]
     made = batch_script.executor_of(

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from launcher.jobs import runs
-from launcher.jobs.attempts import Cause, seconds
+from launcher.jobs.attempts import Cause, to_seconds
 from launcher.jobs.runs import Queue
-from launcher.status.attempts import RunAttempt, merge
+from launcher.status.attempts import RunAttempt, merge_attempts
 from launcher.study.analysis import results
 from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.plan import StudyPlan, StudyTask
@@ -29,7 +29,7 @@ def collect(plan: StudyPlan) -> results.Study:
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
     for stage in plan.stages():
         found = [task_progress(plan, task, queue) for task in stage]
-        entries |= {one.task.run: entry(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
+        entries |= {one.task.run: entry_of(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
         if any(one.status in ("running", "waiting") for one in found):
             break
@@ -68,11 +68,11 @@ def evaluation(plan: StudyPlan, figures: Figures) -> Evaluation:
     )
 
 
-def entry(plan: StudyPlan, one: TaskProgress) -> Entry:
+def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
     """Return what a run used and what it was measured to be."""
     task, run = one.task, one.task.run
-    events = [row for row in runs.rows(run.events) if {"kind", "time"} <= row.keys()]
-    attempts = merge(runs.attempts_of(run), events)
+    events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]
+    attempts = merge_attempts(runs.attempts_of(run), events)
     spent = list(turns(run, attempts))
     measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
     column = plan.column(plan.figures(task) or {})
@@ -107,19 +107,19 @@ def figures_of(plan: StudyPlan, task: StudyTask) -> Figures:
 
 def turns(run: RunFolder, attempts: Sequence[RunAttempt]) -> Iterator[tuple[float, int]]:
     """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
-    for *_, row in stretches(runs.rows(run.system)):
-        before = [attempt for attempt in attempts if seconds(attempt.began) <= row["time"]]
+    for *_, row in stretches(runs.rows_of(run.system)):
+        before = [attempt for attempt in attempts if to_seconds(attempt.began) <= row["time"]]
         yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
 
 
 def curve(run: RunFolder) -> Iterator[Point]:
     """Yield what was measured along the way: the distance beside each grid, and all evaluations."""
     found: dict[int, dict[str, float]] = {}
-    for row in runs.rows(run.metrics):
+    for row in runs.rows_of(run.metrics):
         for name, value in row.items():
             if name.startswith("swd_") and finite(value) is not None:
                 found.setdefault(row["images_seen"], {})[name] = value
-    for row in runs.rows(run.evaluations):
+    for row in runs.rows_of(run.evaluations):
         for name, figure in row.get("figures", {}).items():
             if finite(figure["value"]) is not None:
                 found.setdefault(row["images_seen"], {})[name] = float(figure["value"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from launcher.jobs.evaluation_target import EvaluationTarget, SeedSet
 from launcher.jobs.resource_request import ResourceRequest
-from launcher.study.analysis.halving_math import survivors
+from launcher.study.analysis.successive_halving import survivors
 from launcher.study.folder import StudyFolder
 from launcher.study.settings import StudySettings, read_settings
 from launcher.study.speed import images_per_s

@@ -5,14 +5,14 @@ from __future__ import annotations
 from rich.console import RenderableType
 
 from launcher.study.analysis import results
-from launcher.study.analysis.comparison import compare
+from launcher.study.analysis.comparison import compare_arms
 from launcher.study.collect import collect
 from launcher.study.folder import WAIT_S
 from launcher.study.plan import StudyPlan
 from launcher.study.report import export, page
 
 
-def report(plan: StudyPlan) -> RenderableType:
+def write_report(plan: StudyPlan) -> RenderableType:
     """Write results, conclusions and page, each at once or not at all; return what a terminal shows.
 
     Raises:
@@ -20,9 +20,9 @@ def report(plan: StudyPlan) -> RenderableType:
     """
     with plan.folder.held("report", WAIT_S):  # who collects later writes later
         found = collect(plan)
-        concluded = compare(found)
-        results.write(found, plan.folder.results)
+        concluded = compare_arms(found)
+        results.write_results(found, plan.folder.results)
         export.write_conclusions(found, concluded, plan.folder.conclusions)
         export.write_csv(found, plan.folder.table)
-        page.write(found, plan.folder.page)
+        page.write_page(found, plan.folder.page)
     return export.view(found, concluded)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from launcher.jobs.runs import Queue
-from launcher.status.facts import Facts, RunState, look
+from launcher.status.facts import Facts, RunState, gather_facts
 from launcher.status.progress import progress
-from launcher.status.states import judge
+from launcher.status.states import judge_state
 from launcher.study.plan import StudyPlan, StudyTask
 from trainer.runs.journal import EventKind, Journal, event
 
@@ -40,8 +40,8 @@ def task_progress(plan: StudyPlan, task: StudyTask, queue: Queue) -> TaskProgres
         return TaskProgress(task, "finished")
     if not task.run.config.exists():
         return TaskProgress(task, "waiting")
-    facts = look(task.run, queue)
-    state, reason = judge(facts)
+    facts = gather_facts(task.run, queue)
+    state, reason = judge_state(facts)
     if state.live:
         return TaskProgress(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
     if state in FAILED or broken(facts):

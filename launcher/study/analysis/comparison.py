@@ -89,7 +89,7 @@ class Comparison:
         return [arm for arm in self.tested if arm not in beaten]
 
 
-def compare(study: Study) -> Comparison:
+def compare_arms(study: Study) -> Comparison:
     """Conclude."""
     sign = 1 if study.better == "lower" else -1
     left = {arm.name: study.left_at(arm.name) for arm in study.arms}

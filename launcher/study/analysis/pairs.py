@@ -79,7 +79,7 @@ def verdicts(
     corrected = statistics.step_down(p, len({arm for pair, _ in tested for arm in (pair.a, pair.b)}))
     alpha = ALPHA / len(tested)
     judged = {
-        (pair.a, pair.b): judge(pair, contrast, sign, alpha, float(q))
+        (pair.a, pair.b): judge_pair(pair, contrast, sign, alpha, float(q))
         for (pair, contrast), q in zip(tested, corrected, strict=True)
     }
     return tuple(judged.get((pair.a, pair.b), pair) for pair, _ in weighed)
@@ -110,7 +110,7 @@ def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) 
     return Pair(a, b, len(common), difference, p_sign_flip=flipped), contrast
 
 
-def judge(pair: Pair, contrast: Contrast, sign: int, alpha: float, corrected: float) -> Pair:
+def judge_pair(pair: Pair, contrast: Contrast, sign: int, alpha: float, corrected: float) -> Pair:
     """Return a pair with its verdict; its intervals are at level 1 − α."""
     low, high = contrast.interval(alpha)
     ends = np.sort(-sign * np.array(contrast.effect_interval(alpha)))

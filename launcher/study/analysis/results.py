@@ -161,7 +161,7 @@ class Study:
         return next((rung for rung in self.rungs if arm in rung.scores and arm not in rung.kept), None)
 
 
-def write(study: Study, path: Path) -> None:
+def write_results(study: Study, path: Path) -> None:
     """Write a study's file: durable, and at no time half written.
 
     Raises:
@@ -171,11 +171,11 @@ def write(study: Study, path: Path) -> None:
     write_atomically(path, json.dumps(numbered(asdict(study)), indent=1, allow_nan=False).encode() + b"\n")
 
 
-def read(path: Path) -> Study:
+def read_results(path: Path) -> Study:
     """Read a study's file.
 
     Raises:
-        Refused: it cannot be read, or it is not what `write` writes.
+        Refused: it cannot be read, or it is not what `write_results` writes.
     """
     try:
         values = json.loads(path.read_text(), parse_constant=refuse)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from launcher.study.analysis.comparison import Comparison, compare
+from launcher.study.analysis.comparison import Comparison, compare_arms
 from launcher.study.analysis.results import Study
 from launcher.study.report import figures, words
 from launcher.study.report.markup import Markup, join, tag
@@ -17,18 +17,18 @@ from shards.atomic_files import write_atomically
 STYLE = Path(__file__).with_suffix(".css")
 
 
-def write(study: Study, path: Path) -> None:
+def write_page(study: Study, path: Path) -> None:
     """Write a study's page; paths of sample grids are seen from its folder.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(path, page(study, path.parent).encode())
+    write_atomically(path, build_page(study, path.parent).encode())
 
 
-def page(study: Study, folder: Path) -> str:
+def build_page(study: Study, folder: Path) -> str:
     """Return the page of a study in this folder."""
-    found = compare(study)
+    found = compare_arms(study)
     style = Markup(STYLE.read_text())
     head = tag(
         "head",

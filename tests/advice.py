@@ -15,13 +15,14 @@ from tests.conftest import HOME
 
 VERBS = (
     "add ask begin build cancel copy cut edit end free get give go goes install join keep leave look make mend mount "
-    "move name paint put remove resume run save say send set start take takes try unpack unset update use wait watch "
+    "move name put remove resume run save say send set start take takes try unpack unset update use wait watch "
     "write"
 )
 # What tells people to do something: a verb where a sentence or a part of one begins, an option, or a command.
 ADVICE = re.compile(
     rf"(?:^|[:;,.] |\bor |\band |--[a-z.-]+ |[(`])(?:{VERBS.replace(' ', '|')})\b"
-    r"|(?:[;:,.]|\bor) --[a-z]|\bonly with --|\bwithout --|python -m |pip install|the same command|with: |see: ",
+    r"|(?:[;:,.]|\bor) --[a-z]|\bonly with --|\bwithout --|python -m |pip install"
+    r"|the same command|sample them|with: |see: ",
     re.IGNORECASE,
 )
 SQL = re.compile(r"^\s*(CREATE|INSERT|SELECT|UPDATE) ")

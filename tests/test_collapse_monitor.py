@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from shards.dataset.stream import Reader, Samples
 from trainer.collapse.collapse_metrics import CollapseMetrics
 from trainer.collapse.monitor_state import BOUNDS, GRACE_IMAGES, Health, MonitorState, reasons
 from trainer.collapse.rollback_changes import CHANGES_BY_NAME, amended, applied, fit, next_change
@@ -21,7 +25,9 @@ from trainer.gan.state import TrainState
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings
+from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Images
+from trainer.training.sample_grids import SampleGrids
 
 NUMBER = 128
 GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "distance_to_data": 1.0}
@@ -291,3 +297,15 @@ def test_impossible_settings_are_refused() -> None:
     config = replace(Config(), collapse=CollapseSettings(every_images=-1))
     with pytest.raises(Exception, match=r"collapse\.every_images"):
         config.check()
+
+
+def test_an_alarm_over_little_data_shows_what_there_is(tmp_path: Path) -> None:
+    """Of n training pictures the monitor compares n / 2 with as many: fewer than a sample grid holds."""
+    config = Config(mixed_precision="no", network=NetworkSettings(size=16, z_dim=8, g_channels=4, d_channels=4))
+    grids = SampleGrids(config, RunFolder(tmp_path), cast(Reader, None), torch.device("cpu"))
+    few = philox("few").integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
+    grids.__dict__["real"] = Samples(few.repeat(4, 0), np.zeros(80, np.int64), np.arange(80), np.arange(80))
+    grids.measured = few
+    path = grids.write_alarm(create_state(config, "data", torch.device("cpu")))
+    with Image.open(path) as picture:
+        assert picture.size == (2 * 8 * 16 + 4, 3 * 16)

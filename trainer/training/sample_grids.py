@@ -78,7 +78,8 @@ class SampleGrids:
 
     def write_grid(self, target: Path, fake: Images) -> None:
         """Write one picture: reals beside generated images. A full disk is logged, and training goes on."""
-        picture = real_and_fake_grid(self.real.images[:GRID], fake[:GRID], columns=8)
+        count = min(GRID, len(fake))  # of few training images, the collapse monitor generates fewer
+        picture = real_and_fake_grid(self.real.images[:count], fake[:count], columns=8)
         try:
             target.parent.mkdir(exist_ok=True)
             content = io.BytesIO()

@@ -93,7 +93,7 @@ def test_a_job_is_as_planned_from_any_shell(
     assert fingerprint(tmp_path / "r") == undisturbed
 
 
-def test_a_start_with_fewer_processes_than_planned_is_refused(
+def test_an_attempt_with_fewer_processes_than_planned_is_refused(
     on_slurm: DevCluster, shards32: Path, tmp_path: Path
 ) -> None:
     """Set where no plan sees it: in the site's own lines."""
@@ -102,7 +102,8 @@ def test_a_start_with_fewer_processes_than_planned_is_refused(
     ordeal.submit("--nodes", "2", "--profile", str(tmp_path / "site.toml"))
     ended = ordeal.wait_for_end()
     assert ended.cause is Cause.REFUSED, ordeal.story()
-    assert "the job asked for 2 nodes with 2 processes each, and this start has 2 nodes and 1 processes" in ended.detail
+    told = "the job asked for 2 nodes with 2 processes each, and this attempt has 2 nodes and 1 processes"
+    assert told in ended.detail
     shown = json.loads(ordeal.command("status", str(tmp_path / "r"), "--json"))[0]
     assert (shown["state"], shown["reason"]) == ("refused", ended.detail)
 

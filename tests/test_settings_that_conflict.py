@@ -56,7 +56,7 @@ def test_a_setting_is_said_in_any_spelling() -> None:
     assert not flag_given(["--total-images-more", "total-images"], "total_images")
 
 
-def test_wishes_of_slurm_are_named_where_there_is_none() -> None:
+def test_requests_to_slurm_are_named_where_there_is_none() -> None:
     assert describe_this_machine(ResourceRequest(cluster="local")) == "this machine"
     told = describe_this_machine(ResourceRequest(cluster="local", time="60", gpus_per_node=2))
     assert told == "this machine (not used, as they are of Slurm: --gpus-per-node, --time)"

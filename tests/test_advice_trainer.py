@@ -265,7 +265,7 @@ def test_weights_that_change_just_now(run: RunFolder, tmp_path: Path, monkeypatc
     config = resolve_config(RunFolder(tmp_path / "r"), replace(read_config(run), init_from=run.path)).config
     found = find_pretrained(config)
     with monkeypatch.context() as patch:
-        patch.setattr(init_from, "find_initial", lambda config: replace(found, weights={}))
+        patch.setattr(init_from, "find_pretrained", lambda config: replace(found, weights={}))
         with pytest.raises(Refused, match="as a run that trains does; try again"):
             write_config(RunFolder(tmp_path / "r"), config)
     write_config(RunFolder(tmp_path / "r"), config)

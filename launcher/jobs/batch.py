@@ -38,8 +38,10 @@ KILLED = 128 + signal.SIGKILL
 
 def begin_attempt(run: RunFolder) -> int:
     """Record this attempt, then serve the store where its ranks meet; print where that is."""
+    # First of all, so that what became of earlier attempts is written whatever happens to this one.
     known = close_silent(run)
     submitted = adopt(run)
+    # Cancelled while it waited in the queue, after Slurm had begun to start it.
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
         record_attempt(
             run, replace(attempts.close_attempt(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END)
@@ -50,12 +52,14 @@ def begin_attempt(run: RunFolder) -> int:
     print(MARK, file=sys.stderr, flush=True)  # what stands above it told of the attempt before
     mine = this_attempt(run)
     bad = sorted({*attempts.bad_nodes([*known, mine])} & {*mine.nodes})
+    # Not twice in a row: if Slurm hands out the same nodes again, it has no others.
     if bad and known[-1].cause is not Cause.NODES_EXCLUDED and can_do_without(run, bad):
         closed = attempts.close_attempt(mine, Cause.NODES_EXCLUDED, ", ".join(bad), mine.images_seen)
         record_attempt(run, start_again(run, closed, bad))
         return 1
     record_attempt(run, mine)
     address = retry_until_answer(partial(control.node, job_environment.node_name())).address
+    # The port is bound before anybody is told of it, so no other program can take it in between.
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
     serve(run, listener, address)
@@ -106,6 +110,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     port = listener.getsockname()[1]
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
+        # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
             now = retry_until_answer(partial(control.job, job_environment.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone

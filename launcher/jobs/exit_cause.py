@@ -44,6 +44,7 @@ def why(
     target = EvaluationTarget.of(run)
     if outcome == "finished" and not (target and target.due(run)):  # said when all was durable, whatever came then
         return Cause.FINISHED, "", []
+    # `launcher cancel` notes it before it asks Slurm, so the order of the two does not matter here.
     record = find_record(run)
     if record and record.cancelled:
         return Cause.CANCELLED, "", []
@@ -53,12 +54,14 @@ def why(
     if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
         late = now.reason == "TimeLimit" or verdict(run, attempt.job) == "TIME LIMIT"
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
+    # Asked before anything that would start again: the same settings diverge again.
     if ends and ends[-1].get("diverged"):
         return Cause.DIVERGED, ends[-1]["problem"], []
     refusals = [row["problem"] for row in events if row["kind"] == EventKind.REFUSED]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"
         return Cause.REFUSED, refusals[0] if refusals else unsaid, []
+    # The job still runs: Slurm has warned it, and waits for the grace time to pass.
     if now and preempted(now, attempt):
         return Cause.PREEMPTED, saved, []
     warn_s = record.warn_s if record else 0
@@ -73,6 +76,7 @@ def why_broken(
     run: RunFolder, attempt: Attempt, code: int, events: list[dict[str, Any]]
 ) -> tuple[Cause, str, list[str]]:
     """Return the cause of an end that nobody wanted."""
+    # A dead node first: it makes the ranks elsewhere stall and crash, and they would be blamed for it.
     if silent := not_answering(attempt.nodes):
         return Cause.NODE_FAILED, f"{', '.join(silent)} does not answer", silent
     if stalls := [row for row in events if row["kind"] == EventKind.STALLED]:
@@ -104,6 +108,7 @@ def explain_silence(run: RunFolder, silent: Attempt) -> Attempt:
 
 def preempted(now: SlurmJob, attempt: Attempt) -> bool:
     """Tell whether a job of higher priority took the nodes in this attempt."""
+    # Slurm counts whole seconds, and keeps the time of an earlier preemption of the same job.
     return now.preempt_time is not None and now.preempt_time >= to_seconds(attempt.began) - 1
 
 
@@ -127,6 +132,7 @@ def not_answering(names: Sequence[str]) -> list[str]:
         nodes = [node for node in control.nodes() if node.name in names]
     except control.SlurmError:
         return []  # the controller is away: nothing is known of the nodes
+    # In parallel: a dead node costs the whole timeout, and a job may have hundreds.
     with ThreadPoolExecutor(32) as threads:
         return [node.name for node, there in zip(nodes, threads.map(answers, nodes), strict=True) if not there]
 
@@ -151,6 +157,7 @@ def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
 
 def verdict(run: RunFolder, job: int) -> str:
     """Return why Slurm ended the newest attempt, as it says: PREEMPTION, TIME LIMIT, NODE FAILURE, JOB REQUEUE."""
+    # Slurm says it in the batch script's log only, and only to the attempt that it ended.
     found = VERDICT.findall(newest_words(run, job))
     return str(found[0]) if found else ""
 

@@ -35,6 +35,7 @@ def end_attempt(run: RunFolder, code: int) -> int:
         return code
     else:
         known.remove(mine)  # another job of the same run may have begun, and been refused, since
+    # The decision looks at all attempts: one that makes no progress may be bad luck, several in a row are not.
     known.append(explained(run, mine, code))
     decision = attempts.decide_what_follows(known)
     mine = replace(known[-1], decision=decision)
@@ -70,6 +71,7 @@ def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
         if not starting_again(mine):  # it may have been heard in spite of what it said
             print(f"lienzo: Slurm refuses to start the job again: {error}", file=sys.stderr)
             return replace(mine, decision=Decision.REFUSED, detail=f"{mine.detail}; {error}".lstrip("; "))
+    # The job is queued again by now; excluding nodes is an improvement that may fail.
     if not bad:
         return replace(mine, decision=Decision.GO_ON)
     note = f"{', '.join(bad)} failed {attempts.NODE_FAILURES} times, but the job cannot do without"
@@ -93,12 +95,14 @@ def can_do_without(run: RunFolder, bad: Sequence[str]) -> bool:
     submitted = find_record(run)
     if submitted is None:
         return False
+    # Excluding nodes that the job cannot do without would leave it pending for ever.
     there = [p for p in retry_until_answer(control.partitions) if p.name == submitted.partition]
     return bool(there) and len({*there[0].nodes} - {*bad}) >= int(submitted.nodes.partition("-")[0])
 
 
 def retry_until_answer(act: Callable[[], T]) -> T:
     """Ask Slurm until it answers: while its controller is away, nobody else starts this job again."""
+    # Without a limit: giving up would end a run because a controller was restarted.
     while True:
         try:
             return act()

@@ -73,6 +73,7 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     Raises:
         Refused: something is wrong.
     """
+    # Inside torchrun or srun every process would submit the run once.
     refuse_crowd("launcher submit")
     node_range(asked.resources.nodes)
     on_slurm = use_slurm(asked.resources)
@@ -85,6 +86,7 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
         config = with_precision_of_nodes(config, gpus)
     processes = job.max_processes if job else config.processes
     batch_asked = config.batch_size
+    # Only for a run that begins: the number of micro-batches is part of what its bits follow from.
     if processes and processes > config.micro_batches and asked.may_grow and not asked.run.config.exists():
         config = config.grown_to(processes)
     training = prepare_training(asked.run, config, job.max_processes if job else None)
@@ -123,6 +125,7 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
     try:
         site = site_profile(resources)
         partition = checks.choose_partition(resources.partition or site.partition, control.partitions())
+        # As asked for, else as the site says, else all that a node has: an idle GPU is paid for too.
         usual = site.gpus_per_node or partition.gpus_per_node
         gpus = usual if resources.gpus_per_node is None else resources.gpus_per_node
         time_min = time_limit(resources.time, site.time, partition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -118,3 +119,18 @@ def test_nothing_can_run_what_comes_from_outside() -> None:
         for word in ("pickle.load", "shell=True", "os.system", "allow_pickle=True", "weights_only=False", "eval("):
             found = [line for line in text.splitlines() if word in line and "self.generator.eval()" not in line]
             assert not [line for line in found if not line.rstrip().endswith(".eval()")], f"{path}: {word}"
+
+
+def test_functions_fit_in_a_head() -> None:
+    """No function is longer than 47 lines, and none takes more than 8 parameters besides self."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                assert (node.end_lineno or 0) - node.lineno < 47, f"{path}: {node.name}"
+                assert len(names) - (names[:1] in (["self"], ["cls"])) <= 8, f"{path}: {node.name}"
+
+
+def test_what_is_read_first_stays_short() -> None:
+    first = ("gan/step.py", "training/loop.py", "gan/state.py", "distributed/reduction.py")
+    assert sum(len((HOME / "trainer" / name).read_text().splitlines()) for name in first) <= 450

@@ -87,11 +87,7 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
     # dict.fromkeys drops repeated names and keeps the order.
     metrics = [choose(METRICS, name, "metric") for name in dict.fromkeys(args.metrics)]
     convention = choose(CONVENTIONS, args.reference_convention, "convention") if args.reference_convention else None
-    if args.num_samples < MIN_IMAGES:
-        raise Refused(f"--num-samples must be at least {MIN_IMAGES}, but is {args.num_samples}")
-    for file in (args.json, args.out):  # a wrong path is refused now, not after an hour
-        if file:
-            check_parent(file)
+    check_values(args)
     fake, real = open_sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
     held_out = real.held_out() if "held out" in wanted else None
@@ -123,6 +119,19 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
         ExtractionTask(real, extractor, reals, min(2 * kept, reals), cache),
         ExtractionTask(held_out, extractor, min(count, held_out.count), 0, cache) if held_out else None,
     )
+
+
+def check_values(args: Evaluate) -> None:
+    """Refuse too few pictures, and files that cannot be written.
+
+    Raises:
+        Refused: naming the option, or the folder.
+    """
+    if args.num_samples < MIN_IMAGES:
+        raise Refused(f"--num-samples must be at least {MIN_IMAGES}, but is {args.num_samples}")
+    for file in (args.json, args.out):  # a wrong path is refused now, not after an hour
+        if file:
+            check_parent(file)
 
 
 def column_label(extractor: Extractor | None, convention: str | None) -> str:

@@ -125,8 +125,12 @@ def newest_whole(
     return None
 
 
-def newest_or_refuse(run: RunFolder) -> Checkpoint:
+def newest_or_refuse(run: RunFolder, refusal: str = "") -> Checkpoint:
     """Return the newest whole checkpoint, naming on standard error those that are damaged.
+
+    Args:
+        run: the run.
+        refusal: what to say if there is none; default: that the run holds none.
 
     Raises:
         Refused: there is none.
@@ -136,7 +140,7 @@ def newest_or_refuse(run: RunFolder) -> Checkpoint:
         lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
     )
     if found is None:
-        raise Refused(f"{run.path} holds no whole checkpoint")
+        raise Refused(refusal or f"{run.path} holds no whole checkpoint")
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from trainer.core.fields import Refused
 from trainer.core.migration import schema_of, tensor_name
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.spectral_norm import SpectralNorm
-from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_whole
+from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_or_refuse
 from trainer.runs.run_folder import RunFolder
 
 PREFIXES = GENERATOR, DISCRIMINATOR, AVERAGE = "generator.", "discriminator.", "ema."
@@ -45,13 +44,7 @@ def weights_file(path: Path) -> Path:
         return path / TENSORS
     if not RunFolder(path).config.exists():
         raise Refused(f"--init-from {path} is no run folder, no checkpoint folder and no safetensors file")
-    found = newest_whole(
-        RunFolder(path).checkpoints,
-        lambda checkpoint, problem: print(f"passed over damaged {checkpoint.path}: {problem}", file=sys.stderr),
-    )
-    if found is None:
-        raise Refused(f"--init-from {path}: this run holds no whole checkpoint")
-    return found.path / TENSORS
+    return newest_or_refuse(RunFolder(path), f"--init-from {path}: this run holds no whole checkpoint").path / TENSORS
 
 
 def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class Training:
         self.intervals = config.sample_every_images, *self.save_every, self.monitor_every
         # Keeps the run folder on rank 0; on the other ranks its methods do nothing.
         self.recorder = record_on(self.world, config, run, self.reader, self.device, context)
-        self.newest = on_main(self.world, lambda: self.recorder.newest_checkpoint())
+        self.newest = on_main(self.world, self.recorder.newest_checkpoint)
         self.replica = Replica(config, index.hash, accelerator, draw=self.newest is None)
         self.monitor = CollapseMonitor(
             config,

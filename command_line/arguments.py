@@ -89,10 +89,15 @@ def rename_flags(arguments: Sequence[str]) -> list[str]:
     for word in arguments:
         flag, sign, value = word.partition("=")
         if new := RENAMED_FLAGS.get(flag.replace("_", "-")):
-            print(f"note: {flag} is called {new} now; the next version will not know the old name", file=sys.stderr)
+            hint_at_new_name(flag, new)
             word = f"{new}{sign}{value}"
         renamed.append(word)
     return renamed
+
+
+def hint_at_new_name(old: str, new: str) -> None:
+    """Say on standard error that a name is to be replaced."""
+    print(f"note: {old} is called {new} now; the next version will not know the old name", file=sys.stderr)
 
 
 def flag_given(arguments: Sequence[str], setting: str) -> bool:

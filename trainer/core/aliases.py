@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from command_line.arguments import hint_at_new_name
 from trainer.core.fields import Refused
 from trainer.core.formats import SCHEMA, SETTINGS
 from trainer.core.migration import inner, moved, renamed
@@ -53,7 +53,4 @@ def holds(values: Mapping[str, Any], name: str) -> bool:
     return last in (inner(dict(values), groups) or {})
 
 
-@cache  # said once, however often the same is read
-def hint(old: str, new: str) -> None:
-    """Say that a name is to be replaced."""
-    print(f"note: {old} is called {new} now; the next version will not know the old name", file=sys.stderr)
+hint = cache(hint_at_new_name)  # said once, however often the same is read

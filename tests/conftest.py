@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,8 +38,16 @@ ONE_BY_ONE = {"test_zoo_bits.py"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread, as in training: the number changes bits."""
+    """One thread, as in training: the number changes bits. And signals as a shell in front of a person gives them.
+
+    What a test starts inherits what is ignored or held back here: `nohup` and services ignore some, and a run that was
+    begun so is right not to hear them.
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")
 

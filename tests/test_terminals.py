@@ -94,11 +94,11 @@ def test_a_run_that_is_paused_goes_on_as_if_nothing_had_been(
 ) -> None:
     """Ctrl-Z pauses all processes, longer than training may stand still, and `fg` has them go on."""
     folder = tmp_path / "run"
-    begin(terminal, folder, shards32, *TOTAL, "--stall-after-s", "2")
+    begin(terminal, folder, shards32, *TOTAL, "--stall-after-s", "10")  # longer than a busy machine takes to paint
     terminal.type("\x1a")
     until(lambda: all(p.status() == psutil.STATUS_STOPPED for p in ranks(folder)))
     assert len(ranks(folder)) == 2
-    time.sleep(3)
+    time.sleep(11)
     terminal.type("fg\n")
     until(lambda: events(folder, "end"))
     assert not events(folder, "stalled")
@@ -164,6 +164,24 @@ def test_a_signal_before_anything_has_begun_is_answered_as_later(shards32: Path,
     assert "Traceback" not in said
     wait_for_no_process(folder)
     assert not (folder / "lease.json").exists()
+
+
+def test_a_signal_between_the_starts_of_two_processes_reaches_both() -> None:
+    """Those that are there are told, and those that come after."""
+    script = """
+import os, signal
+from trainer.launch import local_processes
+begin = local_processes.start
+def start(arguments, rank, *others):
+    child = begin(arguments, rank, *others)
+    if not rank:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return child
+local_processes.start = start
+print(local_processes.run_group(["benchmark", "ring", "--seeds", "1", "--out", os.devnull], 2))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=HOME, capture_output=True, text=True, check=False)
+    assert done.stdout == f"{[-signal.SIGTERM] * 2}\n", done.stderr
 
 
 def test_a_build_whose_terminal_closes_keeps_its_shards(tmp_path: Path, terminal: Terminal, shards32: Path) -> None:

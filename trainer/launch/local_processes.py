@@ -100,9 +100,15 @@ def run_group(
     """
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     children: list[subprocess.Popen[bytes]] = []
-    pass_signals_on(children)
+    early: list[signal.Signals] = []  # a signal while they are being started is for those that come after it, too
+    handle_signals(early.append)
+    suspend_together(children)
     try:
-        children += [start(arguments, rank, size, store.port, owner) for rank in range(size)]
+        for rank in range(size):
+            children.append(start(arguments, rank, size, store.port, owner))
+        handle_signals(lambda number: pass_on(number, children))
+        for number in early:
+            pass_on(number, children)
         wait(children)
     finally:
         for number in (*REQUESTS, signal.SIGQUIT, signal.SIGTSTP):
@@ -115,17 +121,21 @@ def run_group(
     return [child.returncode for child in children]
 
 
-def pass_signals_on(children: Children) -> None:
-    """Let the children answer what this process is sent: a terminal reaches the parent alone."""
+def handle_signals(answer: Callable[[signal.Signals], None]) -> None:
+    """Answer from here on what the children are to be told: a terminal reaches this process alone."""
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for child in children:
-            if child.poll() is None:
-                child.send_signal(number)
+    def handler(number: int, frame: FrameType | None) -> None:
+        answer(signal.Signals(number))
 
     for number in (*signals_to_handle(REQUESTS), signal.SIGQUIT):
-        signal.signal(number, pass_on)
-    suspend_together(children)
+        signal.signal(number, handler)
+
+
+def pass_on(number: signal.Signals, children: Children) -> None:
+    """Send a signal to the children that still run."""
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(number)
 
 
 def common(codes: list[int]) -> Outcome:

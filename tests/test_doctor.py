@@ -20,7 +20,7 @@ from launcher.doctor import run_facts as doctor_run
 from launcher.doctor import timing as times
 from launcher.doctor.measured import Meeting, Probe
 from launcher.doctor.plan import ProbePlan
-from launcher.doctor.start import silent
+from launcher.doctor.start import find_silent_tasks
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, to_seconds
 from slurm.dev_cluster import DevCluster
@@ -45,7 +45,7 @@ def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Pat
     facts = doctor_run.read_run_facts(run)
     assert (facts.failures, facts.watched_s) == (2, 3 * 3600)
     assert facts.checkpoints == len(list(run.checkpoints.iterdir()))
-    assert times.mtbf(facts, 1)[0] == 1.5 * 3600
+    assert times.mean_time_between_failures(facts, 1)[0] == 1.5 * 3600
     assert facts.step_s
     assert facts.save_s
     assert facts.stall_s is not None
@@ -102,17 +102,17 @@ def test_no_node_goes_on_while_another_may_still_knock(tmp_path: Path) -> None:
 
 def test_doors_answer_and_closed_ones_are_reported() -> None:
     with doctor_network.open_door() as door:
-        seen = doctor_network.visit(1, "n1", "127.0.0.1", door.getsockname()[1])
+        seen = doctor_network.visit_node(1, "n1", "127.0.0.1", door.getsockname()[1])
     assert seen.problem == ""
     assert abs(seen.offset_s) < 0.05
     assert 0 < seen.round_trip_s < 0.5
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    assert doctor_network.visit(1, "n1", "127.0.0.1", port).problem == f"127.0.0.1:{port}: Connection refused"
+    assert doctor_network.visit_node(1, "n1", "127.0.0.1", port).problem == f"127.0.0.1:{port}: Connection refused"
 
 
 def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor_disk.measure(tmp_path, 0)
+    found = doctor_disk.measure_disk(tmp_path, 0)
     assert (found.rename, found.link) == ("", "")
     assert len(found.fsync_s) == doctor_disk.FSYNCS
 
@@ -128,9 +128,9 @@ def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_nodes_hear_and_see_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_disk, "BEAT_S", 0.05)
     first, second = Meeting(tmp_path, 0, 2), Meeting(tmp_path, 1, 2)
-    writer = threading.Thread(target=doctor_disk.visibility, args=(first, 0.0))
+    writer = threading.Thread(target=doctor_disk.measure_visibility, args=(first, 0.0))
     writer.start()
-    delays = doctor_disk.visibility(second, 0.0)
+    delays = doctor_disk.measure_visibility(second, 0.0)
     writer.join()
     assert 1 <= len(delays) <= doctor_disk.BEATS
     assert max(delays) < 1
@@ -149,7 +149,7 @@ srun: job 5 has been allocated resources
 srun: error: n[7]: task 1: Exited with exit code 1
 3: slurmstepd-n9: error: execve(): /py: No such file or directory
 srun: error: n9: tasks 2-3: Exited with exit code 2"""
-    assert silent(said.splitlines(), 4, {0}) == {
+    assert find_silent_tasks(said.splitlines(), 4, {0}) == {
         "n[7] (task 1)": "ModuleNotFoundError: No module named 'torch'",
         "n9 (task 2)": "srun: error: n9: tasks 2-3: Exited with exit code 2",
         "n9 (task 3)": "slurmstepd-n9: error: execve(): /py: No such file or directory",

@@ -60,11 +60,11 @@ KINDS: tuple[type, ...] = (
 
 def run_completion(args: Completion) -> int:
     """Carry out `completion`."""
-    print(script(args.shell), end="")
+    print(completion_script(args.shell), end="")
     return 0
 
 
-def script(shell: str) -> str:
+def completion_script(shell: str) -> str:
     """Return the script for a shell, with a note on how to install it."""
     everything: Any = Union[KINDS]  # noqa: UP007  # of a tuple
     said = io.StringIO()

@@ -11,9 +11,9 @@ from pathlib import Path
 import tyro
 
 from launcher.jobs import runs
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.facts import gather_facts
-from launcher.status.progress import progress
+from launcher.status.progress import read_progress
 from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -44,12 +44,12 @@ def run_rm(args: Rm) -> int:
     run = runs.existing_run(args.run.resolve())
     refuse_foreign(run)
     warning = refuse_live(run)
-    files, size = contents(run.path)
-    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), progress(run, 0).images_seen
+    files, size = count_contents(run.path)
+    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), read_progress(run, 0).images_seen
     print(
         f"{run.path}: {seen:,} images seen, {checkpoints} checkpoints, {files:,} files, {size / 1e6:,.1f} MB{warning}"
     )
-    if not args.yes and not agreed(run):
+    if not args.yes and not ask_for_consent(run):
         print("nothing is removed")
         return 1
     left = remove_alone(run)
@@ -81,7 +81,7 @@ def refuse_foreign(run: RunFolder) -> None:
         raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
 
 
-def agreed(run: RunFolder) -> bool:
+def ask_for_consent(run: RunFolder) -> bool:
     """Ask on the terminal.
 
     Raises:
@@ -101,7 +101,7 @@ def refuse_live(run: RunFolder) -> str:
     Raises:
         Refused: it is live, or that cannot be told.
     """
-    queue = Queue()
+    queue = SlurmQueue()
     facts = gather_facts(run, queue)
     state, _ = judge_state(facts)
     trained = facts.holder if facts.holder and facts.trains else None
@@ -128,13 +128,13 @@ def remove_alone(run: RunFolder) -> list[OSError]:
     except Refused as error:
         if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None
-        return remove(run)
-    left = remove(run)
+        return remove_files(run)
+    left = remove_files(run)
     held.release()
     return left
 
 
-def contents(folder: Path) -> tuple[int, int]:
+def count_contents(folder: Path) -> tuple[int, int]:
     """Count the files in a folder and their bytes; what links lead to is not in it."""
     files = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
     size = 0
@@ -146,7 +146,7 @@ def contents(folder: Path) -> tuple[int, int]:
     return len(files), size
 
 
-def remove(run: RunFolder) -> list[OSError]:
+def remove_files(run: RunFolder) -> list[OSError]:
     """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
     kept, left = (run.config, run.lease), []
     for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links

@@ -16,7 +16,7 @@ import tyro
 
 from command_line.arguments import flag_given, parse
 from launcher.cli.training_plan import carry_out
-from launcher.jobs.fresh_folder import run_folder
+from launcher.jobs.fresh_folder import open_run_folder
 from launcher.jobs.preparation import TrainingRequest, prepare_run
 from launcher.jobs.resource_request import ResourceRequest
 from trainer.config.config import Config
@@ -67,7 +67,7 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     defaults = replace(parsed, config=load_defaults(parsed.recipe, RunFolder(parsed.run) if parsed.run else None))
     args: Submit = parse(Submit, arguments, "python -m launcher submit", defaults)
     config = resolve_length(args.config, arguments)
-    with run_folder(args.run, config.recipe) as run:
+    with open_run_folder(args.run, config.recipe) as run:
         asked = TrainingRequest(run, config, args.resources, not args.keep_batch, flag_given(arguments, "processes"))
         return carry_out(prepare_run(asked), args.dry_run)
 

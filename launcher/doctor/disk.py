@@ -17,7 +17,7 @@ BEATS = 5
 BEAT_S = 0.3
 
 
-def measure(folder: Path, rank: int) -> Disk:
+def measure_disk(folder: Path, rank: int) -> Disk:
     """Try the folder; the first node also writes a large file, as it writes the checkpoints."""
     usage = shutil.disk_usage(folder)
     roomy = usage.free > 16 * LARGE_MB << 20
@@ -27,8 +27,8 @@ def measure(folder: Path, rank: int) -> Disk:
         total_bytes=usage.total,
         rename=try_rename(folder / f"rename-{rank}"),
         link=try_link(folder / f"link-{rank}"),
-        fsync_s=tuple(write_durably(folder / f"small-{rank}", b"x" * 4096) for _ in range(FSYNCS)),
-        write_mb_s=LARGE_MB / write_durably(folder / "large", os.urandom(LARGE_MB << 20))
+        fsync_s=tuple(time_durable_write(folder / f"small-{rank}", b"x" * 4096) for _ in range(FSYNCS)),
+        write_mb_s=LARGE_MB / time_durable_write(folder / "large", os.urandom(LARGE_MB << 20))
         if roomy and not rank
         else None,
     )
@@ -60,7 +60,7 @@ def try_link(path: Path) -> str:
     return "a link replaced a file that was there"
 
 
-def write_durably(path: Path, content: bytes) -> float:
+def time_durable_write(path: Path, content: bytes) -> float:
     """Return the seconds that it takes until a file is on the disk."""
     began = time.perf_counter()
     path.write_bytes(content)
@@ -70,7 +70,7 @@ def write_durably(path: Path, content: bytes) -> float:
     return took
 
 
-def visibility(meeting: Meeting, offset_s: float) -> tuple[float, ...]:
+def measure_visibility(meeting: Meeting, offset_s: float) -> tuple[float, ...]:
     """Return how long each beat of the first node's took to be seen here; `offset_s`: its clock minus this one's.
 
     Raises:

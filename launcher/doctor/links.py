@@ -18,18 +18,18 @@ def judge_links(probes: Sequence[Probe], interface: str, facts: RunFacts) -> lis
     if len(probes) < 2:
         alone = "one node answered: it needs no network"
         return [Finding("rendezvous", "ok", alone), Finding("ports", "ok", alone), Finding("reduction", "ok", alone)]
-    return [rendezvous(probes, interface), ports(probes), reduction(probes, facts)]
+    return [judge_rendezvous(probes, interface), judge_ports(probes), judge_reduction(probes, facts)]
 
 
-def failures(probe: Probe, first: bool) -> list[Reached]:
+def unreached_nodes(probe: Probe, first: bool) -> list[Reached]:
     """The nodes that one could not reach: the first one, or the others."""
     return [one for one in probe.reached if one.problem and (one.rank == 0) == first]
 
 
-def rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
+def judge_rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
     """Judge whether all nodes come to where a job's ranks meet, and by which interface."""
     first = next((probe for probe in probes if probe.rank == 0), probes[0])
-    if lost := [f"{probe.node}: {one.problem}" for probe in probes for one in failures(probe, first=True)]:
+    if lost := [f"{probe.node}: {one.problem}" for probe in probes for one in unreached_nodes(probe, first=True)]:
         return Finding(
             *("rendezvous", "problem", f"{first.node} ({first.address}) cannot be reached from {listed(lost, 3)}"),
             "a job on these nodes would wait for its ranks in vain",
@@ -51,9 +51,11 @@ def rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
     return Finding("rendezvous", "ok", measured + chosen, "where the ranks of a job meet")
 
 
-def ports(probes: Sequence[Probe]) -> Finding:
+def judge_ports(probes: Sequence[Probe]) -> Finding:
     """Judge whether each node reaches a fresh port of each other."""
-    lost = [f"{probe.node} → {one.node}: {one.problem}" for probe in probes for one in failures(probe, first=False)]
+    lost = [
+        f"{probe.node} → {one.node}: {one.problem}" for probe in probes for one in unreached_nodes(probe, first=False)
+    ]
     visits = [one for probe in probes for one in probe.reached]
     if lost:
         return Finding(
@@ -66,7 +68,7 @@ def ports(probes: Sequence[Probe]) -> Finding:
     return Finding("ports", "ok", measured)
 
 
-def reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
+def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
     """Judge the speed of the exact reduction, for the run's own networks and step where they are known."""
     times = [probe.exchange_s for probe in probes if probe.exchange_s is not None]
     if len(times) < len(probes):

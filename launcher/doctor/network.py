@@ -46,7 +46,7 @@ def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reac
     """
     meeting.tell("door", {"node": node, "address": address, "port": open_door().getsockname()[1]})
     doors = meeting.hear_all("door")
-    seen = [visit(rank, **doors[rank]) for rank in doors if rank != meeting.rank]
+    seen = [visit_node(rank, **doors[rank]) for rank in doors if rank != meeting.rank]
     absent = [rank for rank in range(meeting.size) if rank not in doors]
     seen += [Reached(rank, f"task {rank}", problem="it did not come") for rank in absent]
     meeting.tell("met", [one.node for one in seen if one.problem])
@@ -54,7 +54,7 @@ def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reac
     return doors[0]["address"] if 0 in doors else "", seen, len(met) == meeting.size and not any(met.values())
 
 
-def visit(rank: int, node: str, address: str, port: int) -> Reached:
+def visit_node(rank: int, node: str, address: str, port: int) -> Reached:
     """Exchange clocks with a node, as NTP does: its time belongs to the middle of the round trip."""
     best = (float("inf"), 0.0)
     try:
@@ -71,7 +71,7 @@ def visit(rank: int, node: str, address: str, port: int) -> Reached:
     return Reached(rank, node, round_trip_s=best[0], offset_s=best[1])
 
 
-def exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
+def measure_exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
     """Return the seconds of one exact reduction over all nodes, as training does it.
 
     Raises:
@@ -90,12 +90,12 @@ def exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=meeting.rank, world_size=meeting.size, timeout=limit)
     try:
-        return measure(meeting, device)
+        return time_reduction(meeting, device)
     finally:
         dist.destroy_process_group()
 
 
-def measure(meeting: Meeting, device: Any) -> float:
+def time_reduction(meeting: Meeting, device: Any) -> float:
     """Return the median seconds of one mean, from the moment when all nodes have their sums."""
     import torch
     import torch.distributed as dist

@@ -27,7 +27,7 @@ T = TypeVar("T")
 PACKAGES = ("torch", "numpy", "accelerate", "webdataset", "submitit", "wandb", "safetensors", "pillow")
 
 
-def versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return what is installed."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def numerics() -> tuple[dict[str, Any], Any]:
+def measure_numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
@@ -79,15 +79,15 @@ class Examination:
         for library in ("GLOO", "NCCL") if interface else ():
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
         began = time.perf_counter()
-        environment, device = self.attempt("import", numerics) or ({}, None)
+        environment, device = self.attempt("import", measure_numerics) or ({}, None)
         import_s = time.perf_counter() - began
         exchange_s = None
         if meeting.size > 1 and device is not None:
-            exchange = partial(network.exchange, meeting, first, all_met, device)
+            exchange = partial(network.measure_exchange, meeting, first, all_met, device)
             exchange_s = self.attempt("exchange", exchange)
-        storage = self.attempt("disk", partial(disk.measure, self.folder, meeting.rank))
+        storage = self.attempt("disk", partial(disk.measure_disk, self.folder, meeting.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
-        visible_s = self.attempt("visibility", partial(disk.visibility, meeting, offset_s)) or ()
+        visible_s = self.attempt("visibility", partial(disk.measure_visibility, meeting, offset_s)) or ()
         return Probe(
             rank=meeting.rank,
             node=self.node,
@@ -97,7 +97,7 @@ class Examination:
             interfaces=tuple(psutil.net_if_addrs()),
             python=sys.executable,
             import_s=import_s,
-            versions=versions(),
+            versions=installed_versions(),
             environment=environment,
             reached=tuple(reached),
             exchange_s=exchange_s,

@@ -59,7 +59,7 @@ def read_run_facts(run: RunFolder) -> RunFacts:
     saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
     environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
     record = runs.record_of(run)
-    sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sisters(run)]
+    sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sibling_runs(run)]
     checkpoints = checkpoint.find(run.checkpoints)
     return RunFacts(
         config=config,
@@ -71,17 +71,17 @@ def read_run_facts(run: RunFolder) -> RunFacts:
         exchanged_mb=exchanged_mb(config),
         environment=dict(environments[-1]) if environments else {},
         warn_s=record.warn_s if record else None,
-        failures=sum(failed(attempt) for _, attempts in sister_attempts for attempt in attempts),
+        failures=sum(counts_as_failure(attempt) for _, attempts in sister_attempts for attempt in attempts),
         watched_s=sum(trained_s(folder, attempts) for folder, attempts in sister_attempts),
     )
 
 
-def sisters(run: RunFolder) -> list[RunFolder]:
+def sibling_runs(run: RunFolder) -> list[RunFolder]:
     """Return the runs beside this one, and itself: they have trained on the same cluster."""
     return [RunFolder(Path(path).parent) for path in sorted(run.path.resolve().parent.glob("*/attempts.jsonl"))]
 
 
-def failed(attempt: Attempt) -> bool:
+def counts_as_failure(attempt: Attempt) -> bool:
     """Tell whether an attempt was lost; one that brought nothing, by its own fault, says nothing of the cluster."""
     crash_loop = attempt.cause in OWN_FAULTS and attempt.saved <= attempt.images_seen
     return attempt.cause in LOSSES and not crash_loop

@@ -30,14 +30,14 @@ class Examined:
     """Why Slurm did not run the probe at all."""
 
 
-def examine(plan: ProbePlan) -> Examined:
+def probe_nodes(plan: ProbePlan) -> Examined:
     """Probe the nodes, and wait for their answers.
 
     Raises:
         SlurmError: the cluster does not tell its nodes' addresses.
         KeyboardInterrupt: the user does not wait; the job is ended.
     """
-    addresses = {node.name: node.address for node in control.nodes()} if plan.where else {}
+    addresses = {node.name: node.address for node in control.list_nodes()} if plan.where else {}
     values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses}
     (plan.folder / "plan.json").write_text(json.dumps(values))
     code = code_snapshot.take_snapshot(RunFolder(plan.folder), 1)
@@ -51,15 +51,15 @@ def examine(plan: ProbePlan) -> Examined:
         cwd=code,
         env=plan.environment(code),
     )
-    said = listen(child)
+    said = read_output(child)
     probes = Meeting(plan.folder, 0, plan.size).probes()
     if plan.where and not probes and not any(STARTED.match(line) or FAILED.search(line) for line in said):
         why = next((line for line in said if "rror" in line), said[0] if said else f"exit code {child.returncode}")
         return Examined([], {}, why)
-    return Examined(probes, silent(said, plan.size, {probe.rank for probe in probes}))
+    return Examined(probes, find_silent_tasks(said, plan.size, {probe.rank for probe in probes}))
 
 
-def listen(child: subprocess.Popen[str]) -> list[str]:
+def read_output(child: subprocess.Popen[str]) -> list[str]:
     """Return the lines that the probes and srun say, and show how it is with the queue.
 
     Raises:
@@ -81,7 +81,7 @@ def listen(child: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
-def silent(lines: Sequence[str], size: int, answered: set[int]) -> dict[str, str]:
+def find_silent_tasks(lines: Sequence[str], size: int, answered: set[int]) -> dict[str, str]:
     """Return the tasks that did not answer, by their nodes where srun names them, and the last that they said."""
     names: dict[int, str] = {}
     for match in filter(None, map(FAILED.search, lines)):

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from statistics import median
 
-from launcher.doctor.finding import Finding, format_seconds, gigabytes, listed
+from launcher.doctor.finding import Finding, format_bytes, format_seconds, listed
 from launcher.doctor.measured import Disk, Probe
 from launcher.doctor.run_facts import RunFacts
 from launcher.jobs.file_systems import is_local
@@ -27,11 +27,15 @@ def judge_storage(probes: Sequence[Probe], facts: RunFacts) -> list[Finding]:
         measured = listed(broken, 3) or "not measured"
         todo = "look at its rights, its space and how it is mounted on these nodes, or submit with another --run"
         return [Finding("shared folder", "problem", measured, "a run cannot write there", todo)]
-    findings = [abilities(disks, len({probe.boot for probe in probes})), durability(disks), visibility(probes)]
-    return [*findings, space(next(iter(disks.values())), facts), quota()]
+    findings = [
+        judge_abilities(disks, len({probe.boot for probe in probes})),
+        judge_fsync(disks),
+        judge_visibility(probes),
+    ]
+    return [*findings, judge_space(next(iter(disks.values())), facts), judge_quota()]
 
 
-def abilities(disks: dict[str, Disk], machines: int) -> Finding:
+def judge_abilities(disks: dict[str, Disk], machines: int) -> Finding:
     """Judge renames and hard links: checkpoints need the one, the lease the other."""
     wrong = [f"{node}: renaming: {disk.rename}" for node, disk in disks.items() if disk.rename]
     wrong += [f"{node}: hard links: {disk.link}" for node, disk in disks.items() if disk.link]
@@ -48,7 +52,7 @@ def abilities(disks: dict[str, Disk], machines: int) -> Finding:
     return Finding("shared folder", "ok", f"{kind}: renames and hard links are atomic on each node")
 
 
-def durability(disks: dict[str, Disk]) -> Finding:
+def judge_fsync(disks: dict[str, Disk]) -> Finding:
     """Judge how long it takes until something is on the disk."""
     times = [took for disk in disks.values() for took in disk.fsync_s]
     rates = [disk.write_mb_s for disk in disks.values() if disk.write_mb_s]
@@ -62,7 +66,7 @@ def durability(disks: dict[str, Disk]) -> Finding:
     return Finding("fsync", "ok", measured)
 
 
-def visibility(probes: Sequence[Probe]) -> Finding:
+def judge_visibility(probes: Sequence[Probe]) -> Finding:
     """Judge how soon one node sees what another has written."""
     if blind := [f"{probe.node}: {probe.problems['visibility']}" for probe in probes if "visibility" in probe.problems]:
         todo = "put the run folder on the shared file system, without long attribute caching (NFS: actimeo)"
@@ -81,22 +85,22 @@ def visibility(probes: Sequence[Probe]) -> Finding:
     return Finding("visibility", "ok", measured, "the lease keeps two jobs out of one run")
 
 
-def space(disk: Disk, facts: RunFacts) -> Finding:
+def judge_space(disk: Disk, facts: RunFacts) -> Finding:
     """Judge the space that is left."""
-    measured = f"{gigabytes(disk.free_bytes)} of {gigabytes(disk.total_bytes)} free"
+    measured = f"{format_bytes(disk.free_bytes)} of {format_bytes(disk.total_bytes)} free"
     needed, meaning = LITTLE_BYTES, "a full disk stops no training, but no checkpoint is written any more"
     if facts.checkpoint_bytes and facts.config:
         keeps = facts.config.checkpoint.keep_last
         needed = facts.checkpoint_bytes * (max(0, keeps - facts.checkpoints) + 2.0)  # one is written before one goes
-        size = gigabytes(facts.checkpoint_bytes)
+        size = format_bytes(facts.checkpoint_bytes)
         measured += f"; the run keeps {keeps} checkpoints of {size}, and has {facts.checkpoints}"
     if disk.free_bytes >= needed:
         return Finding("disk", "ok", measured)
     state = "problem" if facts.checkpoint_bytes and disk.free_bytes < 2 * facts.checkpoint_bytes else "warning"
-    return Finding("disk", state, measured, meaning, f"free some: at least {gigabytes(needed)}")  # type: ignore[arg-type]
+    return Finding("disk", state, measured, meaning, f"free some: at least {format_bytes(needed)}")  # type: ignore[arg-type]
 
 
-def quota() -> Finding:
+def judge_quota() -> Finding:
     """Judge what the `quota` command says, where there is one."""
     if not shutil.which("quota"):
         return Finding("quota", "ok", "there is no quota command here")

@@ -39,8 +39,8 @@ KILLED = 128 + signal.SIGKILL
 def begin_attempt(run: RunFolder) -> int:
     """Record this attempt, then serve the store where its ranks meet; print where that is."""
     # First of all, so that what became of earlier attempts is written whatever happens to this one.
-    known = close_silent(run)
-    submitted = adopt(run)
+    known = close_silent_attempts(run)
+    submitted = take_own_record(run)
     # Cancelled while it waited in the queue, after Slurm had begun to start it.
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
         record_attempt(
@@ -58,15 +58,15 @@ def begin_attempt(run: RunFolder) -> int:
         record_attempt(run, start_again(run, closed, bad))
         return 1
     record_attempt(run, mine)
-    address = retry_until_answer(partial(control.node, job_environment.node_name())).address
+    address = retry_until_answer(partial(control.show_node, job_environment.node_name())).address
     # The port is bound before anybody is told of it, so no other program can take it in between.
     listener = socket.create_server(("", 0), backlog=4096)
     print(address, listener.getsockname()[1], flush=True)
-    serve(run, listener, address)
+    serve_store(run, listener, address)
     return 0
 
 
-def adopt(run: RunFolder) -> JobRecord | None:
+def take_own_record(run: RunFolder) -> JobRecord | None:
     """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
     submitted = find_record(run)
     if submitted and submitted.task is not None and submitted.job in (0, job_environment.array_job_id()):
@@ -78,26 +78,26 @@ def adopt(run: RunFolder) -> JobRecord | None:
     return submitted
 
 
-def close_silent(run: RunFolder) -> list[Attempt]:
+def close_silent_attempts(run: RunFolder) -> list[Attempt]:
     """Close the attempts that have ended without a word, and return all attempts before this one."""
     known = attempts.read_attempts(run)
     for number, before in enumerate(known):
-        if before.ended is None and gone(before):
+        if before.ended is None and has_ended(before):
             known[number] = retry_until_answer(partial(explain_silence, run, before))
             known[number] = replace(known[number], decision=attempts.decide_what_follows(known[: number + 1]))
             record_attempt(run, known[number])
     return known
 
 
-def gone(before: Attempt) -> bool:
+def has_ended(before: Attempt) -> bool:
     """Tell whether an attempt without an end is over: this job's own is, another job's if Slurm does not run it."""
     if before.job == job_environment.job_id():
         return True
-    other = retry_until_answer(partial(control.job, before.job))
+    other = retry_until_answer(partial(control.show_job, before.job))
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
-def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
+def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
     """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
 
     SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
@@ -112,7 +112,7 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
-            now = retry_until_answer(partial(control.job, job_environment.job_id()))
+            now = retry_until_answer(partial(control.show_job, job_environment.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
                 end_attempt(run, KILLED)
             terminated.clear()

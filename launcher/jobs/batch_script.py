@@ -93,11 +93,11 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
             Refused: the number of nodes does; the job is cancelled.
         """
         try:
-            taken = control.job(number)
+            taken = control.show_job(number)
             if taken is None:
                 return
             if problem := other_nodes(self.request.nodes, taken):
-                control.cancel(number)
+                control.cancel_job(number)
                 raise Refused(f"{problem}, and is cancelled: a plugin of the site does that, or a default; see: sinfo")
         except control.SlurmError:
             return  # it is away for a moment, and each attempt looks at its nodes itself

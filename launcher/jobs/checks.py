@@ -63,7 +63,7 @@ def choose_partition(name: str, known: Sequence[Partition]) -> Partition:
     return found[0]
 
 
-def fits_partition(nodes: str, time_min: int, gpus: int, partition: Partition) -> None:
+def check_partition_limits(nodes: str, time_min: int, gpus: int, partition: Partition) -> None:
     """Refuse what a partition can never give.
 
     Raises:
@@ -91,7 +91,7 @@ def limit_warning_time(profile: Profile, time_min: int) -> Profile:
     return replace(profile, warn_s=min(profile.warn_s, time_min * 30))
 
 
-def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
+def check_run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
     """Refuse a run folder that cannot be written, or that other nodes cannot see.
 
     Raises:
@@ -110,7 +110,7 @@ def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
         )
 
 
-def container_mounts(run: RunFolder, site: Profile) -> None:
+def check_container_mounts(run: RunFolder, site: Profile) -> None:
     """Refuse a run folder that the container of the ranks does not see.
 
     Raises:
@@ -121,7 +121,7 @@ def container_mounts(run: RunFolder, site: Profile) -> None:
         raise Refused(f"the run folder {path} is in none of the container's mounts: add it to `mounts` in the profile")
 
 
-def wandb_key(config: Config) -> None:
+def check_wandb_key(config: Config) -> None:
     """Refuse to mirror to W&B online without a key.
 
     Raises:

@@ -34,7 +34,7 @@ def copy_code(target: Path) -> Path:
         target.mkdir(parents=True)
         for package in PACKAGES:
             shutil.copytree(HOME / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
+        commit, changes = ask_git("rev-parse", "HEAD"), ask_git("diff", "HEAD")
         (target / "origin.json").write_text(json.dumps({"from": str(HOME), "commit": commit, "changed": bool(changes)}))
         if changes:
             (target / "changes.diff").write_text(changes)
@@ -43,7 +43,7 @@ def copy_code(target: Path) -> Path:
     return target.resolve()
 
 
-def git(*arguments: str) -> str | None:
+def ask_git(*arguments: str) -> str | None:
     """Ask git about the checkout; None where this is none."""
     try:
         done = subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, check=False)

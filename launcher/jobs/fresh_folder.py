@@ -13,7 +13,7 @@ from trainer.runs.run_folder import RunFolder
 
 
 @contextmanager
-def run_folder(named: Path | None, recipe: str) -> Iterator[RunFolder]:
+def open_run_folder(named: Path | None, recipe: str) -> Iterator[RunFolder]:
     """Give the folder of a run: the one that is named, else a fresh one, which is removed if it stays empty.
 
     Raises:

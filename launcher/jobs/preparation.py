@@ -106,7 +106,7 @@ def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> P
     """
     job = fit_job(run, resources, run.path.resolve().name, config.micro_batches)
     checks.refuse_live_job(run)
-    checks.wandb_key(config)
+    checks.check_wandb_key(config)
     return job
 
 
@@ -124,14 +124,14 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
     """
     try:
         site = site_profile(resources)
-        partition = checks.choose_partition(resources.partition or site.partition, control.partitions())
+        partition = checks.choose_partition(resources.partition or site.partition, control.list_partitions())
         # As asked for, else as the site says, else all that a node has: an idle GPU is paid for too.
         usual = site.gpus_per_node or partition.gpus_per_node
         gpus = usual if resources.gpus_per_node is None else resources.gpus_per_node
         time_min = time_limit(resources.time, site.time, partition)
-        checks.fits_partition(resources.nodes, time_min, gpus, partition)
-        checks.run_folder(run, [node for node in control.nodes() if node.name in partition.nodes])
-        checks.container_mounts(run, site)
+        checks.check_partition_limits(resources.nodes, time_min, gpus, partition)
+        checks.check_run_folder(run, [node for node in control.list_nodes() if node.name in partition.nodes])
+        checks.check_container_mounts(run, site)
     except (control.SlurmError, SlurmUsageError) as error:
         raise Refused(str(error)) from error
     _, most = node_range(resources.nodes)

@@ -22,7 +22,7 @@ OVER = (
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 
 
-class Queue:
+class SlurmQueue:
     """Slurm, asked about jobs. Once it has not answered, `problem` says why, and it is not asked again."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Queue:
         if self.absent:
             self.problem = "there is no Slurm here"
 
-    def job(self, record_of: JobRecord) -> SlurmJob | None:
+    def find_job(self, record_of: JobRecord) -> SlurmJob | None:
         """Return a run's job; None: Slurm no longer knows it, or did not answer."""
         if self.problem:
             return None
@@ -52,7 +52,7 @@ def job_of(record_of: JobRecord) -> SlurmJob | None:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    found = control.job(record_of.name) if record_of.job else None
+    found = control.show_job(record_of.name) if record_of.job else None
     mine = (
         found is None
         or not (found.comment and record_of.token)

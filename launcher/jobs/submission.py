@@ -44,14 +44,14 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
         request = replace(job.request, token=uuid4().hex[:12])
         asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
         record = JobRecord(0, submission, *asked, now(), job.partition.name, request.token)
-        with recorded({run: record}):  # before the job can ask for it
+        with record_submission({run: record}):  # before the job can ask for it
             number = run_executor(run, request, code).submit_run()
             replace(record, job=number).save(run)
     return number
 
 
 @contextmanager
-def recorded(records: Mapping[RunFolder, JobRecord]) -> Iterator[None]:
+def record_submission(records: Mapping[RunFolder, JobRecord]) -> Iterator[None]:
     """Record in each run what is being submitted for it; if it is not, all is as it was before."""
     before = {run: job_record.find_record(run) for run in records}
     for run, record in records.items():

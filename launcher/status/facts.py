@@ -10,7 +10,7 @@ from enum import StrEnum
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.runs import Queue, is_live
+from launcher.jobs.runs import SlurmQueue, is_live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
@@ -63,7 +63,7 @@ ALIVE = (RunState.QUEUED, RunState.WAITING, RunState.STARTING, RunState.TRAINING
 
 
 @dataclass(frozen=True)
-class Facts:
+class StateFacts:
     """What is known of a run."""
 
     record: JobRecord | None
@@ -109,11 +109,11 @@ class Facts:
         return bool(start["time"] > max(later))  # else a job came after it, and has trained nothing yet
 
 
-def gather_facts(run: RunFolder, queue: Queue) -> Facts:
+def gather_facts(run: RunFolder, queue: SlurmQueue) -> StateFacts:
     """Gather what is known of a run. Slurm is asked only where the folder does not tell that the job is over."""
     record = runs.record_of(run)
     ask = record is not None and record.job and not runs.ended_for_good(run)
-    job = queue.job(record) if ask and record else None
+    job = queue.find_job(record) if ask and record else None
     try:
         held = lease.read(run.lease)
     except OSError:
@@ -123,4 +123,6 @@ def gather_facts(run: RunFolder, queue: Queue) -> Facts:
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]
     origin = held[0].folder if held and copied else runs.copied_from(run)
-    return Facts(record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin)
+    return StateFacts(
+        record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin
+    )

@@ -13,7 +13,7 @@ from launcher.jobs import batch_script, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, RunExecutor
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.preparation import PreparedJob, prepare_job
-from launcher.jobs.submission import recorded
+from launcher.jobs.submission import record_submission
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import load_arms, resolve_task, task_config
 from trainer.config.config import Config
@@ -85,7 +85,7 @@ def submit_array(prepared: PreparedArray) -> int:
             target.save(task.run)
         identity_of(task.run, config.tracking).save(task.run.wandb_identity)
     submitted = job_records([task for task, _ in tasks], request, job.partition.name)
-    with recorded({task.run: record for task, record in submitted.items()}):
+    with record_submission({task.run: record for task, record in submitted.items()}):
         array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
             if job_record.find_record(task.run) == record:  # else it has begun already, and knows its own number

@@ -21,7 +21,7 @@ POLL_S = 0.2
 WAIT_S = 60.0  # at the end of a task: for others that end, or look at the study, in this moment
 
 
-def locked(file: TextIO) -> bool:
+def try_lock(file: TextIO) -> bool:
     """Take the lock of a file, until it is closed; False: another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +105,7 @@ class StudyFolder:
         except OSError as error:
             raise Refused(f"the study's folder {self.path} cannot be written: {error.strerror}") from error
         with file:
-            while not locked(file):
+            while not try_lock(file):
                 if time.monotonic() > deadline:
                     file.seek(0)
                     raise Refused(

@@ -14,7 +14,8 @@ from launcher.jobs.evaluation_target import EvaluationTarget, SeedSet
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.analysis.successive_halving import survivors
 from launcher.study.folder import StudyFolder
-from launcher.study.settings import StudySettings, read_settings
+from launcher.study.settings import StudySettings
+from launcher.study.settings_file import read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused

@@ -61,7 +61,7 @@ class Pair:
     """Why there is no test."""
 
 
-def verdicts(
+def judge_pairs(
     couples: Sequence[tuple[str, str]], scores: Mapping[str, Mapping[int, float]], sign: int
 ) -> tuple[Pair, ...]:
     """Test each pair, and correct for all of them.
@@ -71,7 +71,7 @@ def verdicts(
         scores: of each arm, by seed.
         sign: 1 where lower is better, −1 where higher is.
     """
-    weighed = [weigh(a, b, scores, sign) for a, b in couples]
+    weighed = [contrast_arms(a, b, scores, sign) for a, b in couples]
     tested = [(pair, contrast) for pair, contrast in weighed if contrast is not None]
     if not tested:
         return tuple(pair for pair, _ in weighed)
@@ -85,7 +85,7 @@ def verdicts(
     return tuple(judged.get((pair.a, pair.b), pair) for pair, _ in weighed)
 
 
-def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) -> tuple[Pair, Contrast | None]:
+def contrast_arms(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) -> tuple[Pair, Contrast | None]:
     """Contrast two arms: by the seeds that both have, at least two, or else by all the seeds of each.
 
     The better one of the two comes first: by what is tested, which need not be what all seeds of both say.
@@ -103,7 +103,7 @@ def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) 
         means = Interval(float(all_a.mean() - all_b.mean()))
         return Pair(a, b, len(common), means, refusal=ONE_SEED), None
     if sign * contrast.difference > 0:
-        return weigh(b, a, scores, sign)
+        return contrast_arms(b, a, scores, sign)
     difference = Interval(float(contrast.difference))
     if contrast.spread <= SAME * np.abs([*all_a, *all_b]).max():
         return Pair(a, b, len(common), difference, refusal=NO_SPREAD), None

@@ -59,7 +59,7 @@ class Axis:
         return [n * step for n in range(first, last + 1)]
 
 
-def short(value: float) -> str:
+def format_tick(value: float) -> str:
     """Write a tick: 0.5, 12, 3k, 25M."""
     for size, name in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

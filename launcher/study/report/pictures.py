@@ -16,7 +16,7 @@ MOST_BYTES = 2_000_000  # of all pictures together
 SIDES = (640, 480, 360, 256, 192, 128)  # a picture is made smaller until it fits its share
 
 
-def grids(study: Study, folder: Path) -> Markup:
+def sample_grids(study: Study, folder: Path) -> Markup:
     """Show a grid of each arm, of the seed that most arms have."""
     painted = [e for e in study.entries if e.role == "compare" and e.grid and (folder / e.grid).is_file()]
     if not painted:
@@ -27,7 +27,7 @@ def grids(study: Study, folder: Path) -> Markup:
     cards = [
         tag(
             "figure",
-            picture(folder / str(entry.grid), share, f"Samples of {entry.arm}"),
+            embed_picture(folder / str(entry.grid), share, f"Samples of {entry.arm}"),
             tag("figcaption", words_of(entry)),
         )
         for entry in shown
@@ -41,7 +41,7 @@ def words_of(entry: Entry) -> str:
     return f"{entry.arm}, {entry.images_seen:,} images seen"
 
 
-def picture(path: Path, most: int, told: str) -> Markup:
+def embed_picture(path: Path, most: int, told: str) -> Markup:
     """Return a PNG inside the page, made small enough; words where it cannot be read."""
     try:
         with Image.open(path) as opened:

@@ -51,6 +51,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         pass
     else:
         return "configless"
+    # Last of all: a development cluster that was left running must not take jobs that are meant for the site's Slurm.
     cluster = DevCluster(Path(folder) / FOLDER)
     if not cluster.is_up():
         return None
@@ -63,6 +64,7 @@ def show_job(id: str | int) -> SlurmJob | None:
     try:
         shown = run_slurm("scontrol", "show", "job", str(id))
     except SlurmError as error:
+        # The controller forgets a job some minutes after its end: that alone is no failure.
         if "invalid job id" not in str(error).lower():
             raise
         return find_ended_job(str(id))

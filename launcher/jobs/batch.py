@@ -42,6 +42,7 @@ def begin_attempt(run: RunFolder) -> int:
     known = close_silent_attempts(run)
     submitted = take_own_record(run)
     # Cancelled while it waited in the queue, after Slurm had begun to start it.
+    # 0: it has started before `submit` could note its number.
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
         record_attempt(
             run, replace(attempts.close_attempt(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END)
@@ -58,9 +59,12 @@ def begin_attempt(run: RunFolder) -> int:
         record_attempt(run, start_again(run, closed, bad))
         return 1
     record_attempt(run, mine)
+    # NodeAddr, since the name of a node need not resolve on the others.
     address = retry_until_answer(partial(control.show_node, job_environment.node_name())).address
     # The port is bound before anybody is told of it, so no other program can take it in between.
+    # backlog: all ranks of a large job may connect before torch is loaded here and accepts them.
     listener = socket.create_server(("", 0), backlog=4096)
+    # The batch script waits for this line, so no rank starts before it.
     print(address, listener.getsockname()[1], flush=True)
     serve_store(run, listener, address)
     return 0
@@ -73,7 +77,7 @@ def take_own_record(run: RunFolder) -> JobRecord | None:
         submitted = replace(submitted, job=job_environment.job_id(), task=None)
         try:
             submitted.save(run)
-        except OSError as error:
+        except OSError as error:  # a full disk must not end the attempt
             print(f"lienzo: {run.job} cannot be written: {error.strerror}", file=sys.stderr)
     return submitted
 
@@ -94,6 +98,7 @@ def has_ended(before: Attempt) -> bool:
     if before.job == job_environment.job_id():
         return True
     other = retry_until_answer(partial(control.show_job, before.job))
+    # COMPLETING: its batch script may still be writing down its own end.
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
@@ -108,6 +113,8 @@ def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
 
     port = listener.getsockname()[1]
+    # wait_for_workers=False: else this call returns only when all ranks have come, and nobody looks for SIGTERM until
+    # then.
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.
@@ -124,6 +131,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm may send them to the whole batch step; the ranks answer
     verb, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
+    # "ended" is given the greatest exit code of the ranks, as srun reports it to bash.
     return begin_attempt(run) if verb == "begin" else end_attempt(run, int(sys.argv[3]))
 
 

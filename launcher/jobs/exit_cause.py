@@ -21,7 +21,7 @@ from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
 TIME_LIMIT_SLACK_S = 75.0  # Slurm may give its warning so much earlier than asked
-ANSWER_S = 3.0
+ANSWER_S = 3.0  # a live node answers at once; this is what a dead one costs
 MARK = "lienzo: a start of the job begins"  # in the log of the batch script
 VERDICT = re.compile(r"JOB \d+ ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+?) \*")
 COMPLAINT = re.compile(r"srun: error: (.+)")
@@ -30,6 +30,7 @@ DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 
 def explain_end(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -> Attempt:
     """Close an attempt whose ranks have ended with `code`, the greatest of theirs."""
+    # The file holds the whole run: the words of an earlier attempt would explain the wrong end.
     events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = find_cause(run, attempt, code, now, events)
     return close_attempt(attempt, cause, detail, durable_images(run), nodes)
@@ -120,6 +121,8 @@ def failed_since(attempt: Attempt) -> list[str]:
         return []
 
     def failed(node: Node) -> bool:
+        # A star behind the state: the node does not respond. A slurmd that was started anew: the node went down and
+        # came back before anybody asked, and the tasks that it had are gone.
         down = node.state.startswith("DOWN") or "*" in node.state
         return down or (node.slurmd_start_time is not None and node.slurmd_start_time > to_seconds(attempt.began))
 
@@ -149,6 +152,7 @@ def slurmd_answers(node: Node) -> bool:
 def first_death(run: RunFolder, job: int) -> tuple[str | None, str]:
     """Return node and words of srun about the first rank that died in the newest attempt, or else why srun failed."""
     said = newest_words(run, job)
+    # The first one: srun then kills the other ranks, and reports these in the same words.
     if death := DEATH.search(said):
         return death[1], f"rank {death[2]} on {death[1]}: {death[3]}"
     complaint = COMPLAINT.search(said)
@@ -165,16 +169,19 @@ def read_slurm_verdict(run: RunFolder, job: int) -> str:
 def newest_words(run: RunFolder, job: int) -> str:
     """Return what the batch script and srun have said since the newest attempt began."""
     log = batch_log(run, job)
+    # Slurm appends to this file at each start of the job, so earlier attempts stand above the newest mark.
     return log.read_text(errors="replace").rpartition(MARK)[2] if log.exists() else ""
 
 
 def batch_log(run: RunFolder, job: int) -> Path:
     """Return where the batch script and srun themselves speak."""
+    # As submitit names it: 0 for its first, and here its only, task.
     return run.logs / "slurm" / f"{job}_0_log.out"
 
 
 def describe_exit_code(code: int) -> str:
     """Say what the exit code of the ranks means."""
+    # Shells and srun report a death by a signal as 128 + its number.
     if code > 128 and code - 128 in [*signal.Signals]:
         return f"a rank was killed by {signal.Signals(code - 128).name}"
     return f"exit code {code}"

@@ -27,6 +27,7 @@ def end_attempt(run: RunFolder, code: int) -> int:
     known = attempts.read_attempts(run)
     mine = next((a for a in known if a.key == (job_environment.job_id(), job_environment.restart_count())), None)
     if mine is None:
+        # `begin` has turned this attempt away, since the run was stopped: that row stands.
         if known and known[-1].decision is Decision.STOP and known[-1].job == job_environment.job_id():
             return code
         mine = this_attempt(run)  # its beginning could not be written: the disk was full
@@ -46,6 +47,7 @@ def end_attempt(run: RunFolder, code: int) -> int:
             record_attempt(run, again)
     elif starting_again(mine):  # Slurm would, of its own accord
         control.cancel_job(job_environment.unique_job_id(mine.job))
+    # Slurm calls a job that ends with 0 COMPLETED: an attempt that broke must not look so.
     return 0 if mine.cause in (Cause.FINISHED, Cause.CANCELLED) else code or 1
 
 
@@ -62,6 +64,7 @@ def try_to_explain_end(run: RunFolder, mine: Attempt, code: int) -> Attempt:
 def start_again(run: RunFolder, mine: Attempt, bad: Sequence[str]) -> Attempt:
     """Ask Slurm to start the job again, without the bad nodes; return what became of it."""
     found = retry_until_answer(partial(control.show_job, mine.job))
+    # Slurm counts a restart when it puts the job back into the queue, while this attempt may still be running.
     under_way = found is not None and found.restarts > mine.restart
     ending = found is not None and found.state != "RUNNING" and not under_way
     if ending and mine.cause is not Cause.TIME_LIMIT:  # scancel, in this moment: a requeue would revive the job

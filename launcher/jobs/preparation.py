@@ -105,6 +105,7 @@ def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> P
         Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
     """
     job = fit_job(run, resources, run.path.resolve().name, config.micro_batches)
+    # Asked once more when the folder is held (submission.py): here, so that no plan is shown that cannot be.
     checks.refuse_live_job(run)
     checks.check_wandb_key(config)
     return job
@@ -138,7 +139,9 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
     request = Request(
         name=resources.name or name,
         nodes=resources.nodes,
+        # Without GPUs, one process a core; but on all nodes together no more than there are parts for.
         tasks_per_node=gpus or max(1, min(partition.cores_per_node, parts // most)),
+        # The cores of a node are shared out among its GPUs: a rank decodes pictures as well.
         cpus_per_task=max(1, partition.cores_per_node // partition.gpus_per_node) if gpus else 1,
         gpus_per_node=gpus,
         time_min=time_min,

@@ -41,6 +41,7 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
         identity_of(run, config.tracking).save(run.wandb_identity)  # so that its page can be named at once
         submission = before.submission + 1 if before else 1
         code = code_snapshot.take_snapshot(run, submission)
+        # Only now: a dry run and a plan show no token, so that the same request gives the same script.
         request = replace(job.request, token=uuid4().hex[:12])
         asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
         record = JobRecord(0, submission, *asked, now(), job.partition.name, request.token)
@@ -54,10 +55,12 @@ def submit_to_slurm(training: PreparedTraining, job: PreparedJob) -> int:
 def record_submission(records: Mapping[RunFolder, JobRecord]) -> Iterator[None]:
     """Record in each run what is being submitted for it; if it is not, all is as it was before."""
     before = {run: job_record.find_record(run) for run in records}
+    # All before the job is queued: the tasks of an array look for their records as soon as they start.
     for run, record in records.items():
         record.save(run)
     try:
         yield
+    # Ctrl-C too: what stands in a run folder must be a job that Slurm has.
     except BaseException:
         for run, old in before.items():
             if old:

@@ -23,6 +23,7 @@ def judge_links(probes: Sequence[Probe], interface: str, facts: RunFacts) -> lis
 
 def unreached_nodes(probe: Probe, first: bool) -> list[Reached]:
     """The nodes that one could not reach: the first one, or the others."""
+    # The way to the first node is judged apart from the others: without it the ranks do not even meet.
     return [one for one in probe.reached if one.problem and (one.rank == 0) == first]
 
 
@@ -42,6 +43,7 @@ def judge_rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
         return Finding(
             "rendezvous", "problem", f"{listed(lacking)} has no {interface}", "ranks there cannot start", todo
         )
+    # The nodes of a development cluster are one machine, and may well meet over its loopback.
     if any(way.startswith("lo") for way in ways) and len({probe.boot for probe in probes}) > 1:
         return Finding(
             *("rendezvous", "problem", measured, "a loopback leads to no other machine"),
@@ -75,7 +77,7 @@ def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         why = next((probe.problems["exchange"] for probe in probes if "exchange" in probe.problems), "it did not end")
         todo = "mend what is above; if nothing is, try another interface in the profile"
         return Finding("reduction", "problem", f"it fails: {why}", "training would fail the same way", todo)
-    took = max(times)
+    took = max(times)  # a step ends when its slowest rank does
     speed = EXCHANGE_MB / took
     measured = f"{EXCHANGE_MB} MB over {len(probes)} nodes in {format_seconds(took)}: {speed:,.0f} MB/s"
     advice = "use fewer nodes, a larger batch, or a faster network: interface in the profile, if there is a choice"
@@ -83,6 +85,7 @@ def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         share = facts.exchanged_mb / speed / facts.step_s
         measured += f"; this run exchanges {facts.exchanged_mb:,.1f} MB in a step of {format_seconds(facts.step_s)}"
         meaning = f"the exchange is {share:.0%} of its step"
+        # Against the run's own step: the same network is fast enough for a large step, and too slow for a small one.
         state = share > LARGE_SHARE
     else:
         meaning = (

@@ -92,11 +92,13 @@ class Meeting:
     def tell(self, topic: str, value: Any) -> None:
         """Say something under a topic; a later value replaces it."""
         content = json.dumps(value).encode()
+        # Without fsync: it is read within seconds by the other probes, and removed with the folder.
         write_atomically(self.folder / f"{topic}-{self.rank}.json", content, durable=False)
 
     def heard(self, topic: str, rank: int) -> Any:
         """What a rank says under a topic now; None: nothing."""
         try:
+            # Opened by its name at each call: a file that is kept open would not show the one that has replaced it.
             return json.loads((self.folder / f"{topic}-{rank}.json").read_text())
         except (OSError, ValueError):
             return None

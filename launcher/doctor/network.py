@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.doctor.measured import Meeting, Reached
 
+# A firewall that drops packets gives no answer at all: so long each closed way is waited for.
 CONNECT_S = 10.0
 ROUNDS = 10
 CLOCK = struct.Struct("!d")
@@ -22,6 +23,7 @@ EXCHANGES = 5
 
 def open_door() -> socket.socket:
     """Answer whoever connects with this node's clock, from a thread; return the listening socket."""
+    # Any free port, as gloo and NCCL take: a firewall that lets only some ports through shows here.
     listener = socket.create_server(("", 0), backlog=4096)
 
     def answer(peer: socket.socket) -> None:
@@ -59,12 +61,14 @@ def visit_node(rank: int, node: str, address: str, port: int) -> Reached:
     best = (float("inf"), 0.0)
     try:
         with socket.create_connection((address, port), timeout=CONNECT_S) as peer:
+            # Else the kernel holds small packets back, and the round trip would be that of its timers.
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for _ in range(ROUNDS):
                 asked, began = time.time(), time.perf_counter()
                 peer.sendall(b"?")
                 (clock,) = CLOCK.unpack(peer.recv(CLOCK.size, socket.MSG_WAITALL))
                 took = time.perf_counter() - began
+                # The fastest exchange was disturbed least, so that its clock is the surest.
                 best = min(best, (took, clock - (asked + took / 2)))
     except (OSError, struct.error) as error:
         return Reached(rank, node, problem=f"{address}:{port}: {getattr(error, 'strerror', None) or error}")
@@ -79,8 +83,10 @@ def measure_exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -
     """
     import torch.distributed as dist  # after the signals and ports: it takes seconds
 
+    # Joining would wait for its time-out on each node, only to say less clearly what is known already.
     if not all_met:
         raise OSError("not tried, as not every node reaches every other")
+    # Torch's own time-outs, of up to half an hour, are longer than the doctor's job.
     limit = timedelta(seconds=60)
     if meeting.rank == 0:
         store = dist.TCPStore(first, 0, is_master=True, wait_for_workers=False, timeout=limit)  # type: ignore[attr-defined]  # re-exported without a word
@@ -105,16 +111,19 @@ def time_reduction(meeting: Meeting, device: Any) -> float:
     from trainer.distributed.reduction import ExactReduction
     from trainer.distributed.world import World
 
+    # 1000 × 250 weights of four bytes are a megabyte.
     network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
     reduction = ExactReduction(FlatLayout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))
     times = []
     for _ in range(EXCHANGES + 1):
+        # Only the exchange is timed. Sums of zeros take as long as any.
         with reduction.micro_batch(meeting.rank):
             pass
         dist.barrier()
         began = time.perf_counter()
         reduction.mean()
         if device.type == "cuda":
+            # By now the kernels are only queued.
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return median(times[1:])  # the first one opens connections

@@ -20,6 +20,7 @@ def judge_nodes(probes: Sequence[Probe], missing: Mapping[str, str], before: Map
 
 def judge_code(probes: Sequence[Probe], missing: Mapping[str, str]) -> Finding:
     """Judge whether each node runs our code."""
+    # A node without an answer and one that cannot import come to the same: no rank starts there.
     broken = {probe.node: probe.problems["import"] for probe in probes if "import" in probe.problems} | dict(missing)
     if broken:
         said = "; ".join(f"{node}: {words}" for node, words in list(broken.items())[:4])
@@ -75,7 +76,10 @@ def judge_numerics(probes: Sequence[Probe], before: Mapping[str, object]) -> Fin
             "ask for nodes of one kind: constraint in the profile",
         )
     changed = [
-        f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if key in before and before[key] != now[key]
+        # Only what both name: the run may have noted fewer things, under an earlier version.
+        f"{key} was {before[key]!r}, is {now[key]!r}"
+        for key in now
+        if key in before and before[key] != now[key]
     ]
     if changed:
         return Finding(
@@ -89,7 +93,11 @@ def judge_numerics(probes: Sequence[Probe], before: Mapping[str, object]) -> Fin
 def judge_clocks(probes: Sequence[Probe]) -> Finding:
     """Judge how far the clocks are apart."""
     offsets = {
-        p.node: (one.offset_s, one.round_trip_s) for p in probes for one in p.reached if not (one.rank or one.problem)
+        # All against the first node, whose clock is the one to compare with: offsets of other pairs follow from these.
+        p.node: (one.offset_s, one.round_trip_s)
+        for p in probes
+        for one in p.reached
+        if not (one.rank or one.problem)
     }
     if not offsets:
         return Finding("clocks", "ok", "one node answered: nothing to compare")

@@ -66,6 +66,7 @@ class Examination:
         try:
             return act()
         except (OSError, RuntimeError, ImportError, ValueError) as error:
+            # In one line and not too long: it becomes a row of the report.
             self.problems[what] = " ".join(str(error).split())[:500]
             return None
 
@@ -73,6 +74,7 @@ class Examination:
         """Measure everything, in the order in which training would fail."""
         meeting, plan = self.meeting, self.plan
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
+        # Before torch is imported: a node that does is slow to answer the others.
         visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
         first, reached, all_met = visited or ("", [], False)
         interface = job_environment.interface_towards(first) if first else None
@@ -85,6 +87,7 @@ class Examination:
         if meeting.size > 1 and device is not None:
             exchange = partial(network.measure_exchange, meeting, first, all_met, device)
             exchange_s = self.attempt("exchange", exchange)
+        # After the exchange, which writing would slow down.
         storage = self.attempt("disk", partial(disk.measure_disk, self.folder, meeting.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
         visible_s = self.attempt("visibility", partial(disk.measure_visibility, meeting, offset_s)) or ()
@@ -117,6 +120,7 @@ def main() -> None:
     examination = Examination(folder, plan, node)
     examination.meeting.tell_probe(examination.probe())
     examination.meeting.hear_all("probe", timeout_s=5)  # others may still need the first one's store
+    # Not sys.exit: a process group that has failed may leave threads behind that never end.
     os._exit(0)
 
 

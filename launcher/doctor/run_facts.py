@@ -15,7 +15,7 @@ from trainer.runs.config_loading import read_config
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
-RECENT = 100
+RECENT = 100  # rows and saves that are judged: older ones may be of other nodes
 LOSSES = (Cause.NODE_FAILED, Cause.CRASHED, Cause.STALLED)  # ends without a save
 
 
@@ -65,6 +65,7 @@ def read_run_facts(run: RunFolder) -> RunFacts:
         config=config,
         images_per_s=median(speeds) if speeds else 0.0,
         stall_s=median(row["stall_s"] for row in saves) if saves else None,
+        # The longest one, as the grace time must suffice for it too; of what saves cost, the usual one counts.
         save_s=max(row["stall_s"] + row["write_s"] for row in saves) if saves else None,
         checkpoints=len(checkpoints),
         checkpoint_bytes=size_of(checkpoints),
@@ -90,6 +91,7 @@ def counts_as_failure(attempt: Attempt) -> bool:
 def trained_s(run: RunFolder, attempts: Sequence[Attempt]) -> float:
     """Return how long a run has trained, as far as is known: one that goes on, until its newest row."""
     trained = sum(to_seconds(attempt.ended) - to_seconds(attempt.began) for attempt in attempts if attempt.ended)
+    # The newest row is as good as the end: of an attempt that goes on, or one whose end nobody has noted.
     if attempts and not attempts[-1].ended and run.system.exists():
         trained += max(0.0, run.system.stat().st_mtime - to_seconds(attempts[-1].began))
     return trained
@@ -106,10 +108,12 @@ def exchanged_mb(config: Config) -> float:
 
     from trainer.networks import build_discriminator, build_generator
 
+    # Shapes without memory: nothing is computed, and the networks may be too large for this machine.
     with torch.device("meta"):
         networks = (
             build_generator(config.generator, config.network),
             build_discriminator(config.discriminator, config.network),
         )
+    # Gradients are exchanged as float32, whatever the precision of the forward pass.
     g, d = (sum(p.numel() for p in network.parameters()) * 4 / 1e6 for network in networks)
     return g + config.d_steps * d

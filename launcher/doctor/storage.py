@@ -15,7 +15,7 @@ from launcher.jobs.file_systems import is_local
 from trainer.runs.lease import BEAT_S, STALE_S
 
 SLOW_FSYNC_S = 0.5
-SLOW_VISIBLE_S = BEAT_S
+SLOW_VISIBLE_S = BEAT_S  # the lease is touched so often: who sees it later than that misses touches
 LITTLE_BYTES = 5e9
 
 
@@ -78,6 +78,7 @@ def judge_visibility(probes: Sequence[Probe]) -> Finding:
         f"what one node writes is seen after {format_seconds(median(delays))}, at worst {format_seconds(max(delays))}"
     )
     if max(delays) > SLOW_VISIBLE_S:
+        # The other half is left for a holder that is late itself.
         late = max(delays) > STALE_S / 2
         meaning = f"the lease is touched every {BEAT_S:g} s and taken for dead after {STALE_S:g} s without a touch"
         todo = "mount it with a shorter attribute cache (NFS: actimeo=1), or put the run folder elsewhere"
@@ -105,6 +106,7 @@ def judge_quota() -> Finding:
     if not shutil.which("quota"):
         return Finding("quota", "ok", "there is no quota command here")
     try:
+        # -w: a long name of a file system breaks no line. It asks the file servers, of which one may be away.
         done = subprocess.run(["quota", "-w"], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return Finding("quota", "warning", "the quota command does not answer", todo="ask it yourself: quota")
@@ -119,6 +121,7 @@ def judge_quota() -> Finding:
 
 def nearly_full(line: str) -> bool:
     """Tell whether most of the blocks are used, by a line of `quota`: file system, blocks, quota, limit, …"""
+    # A quota of 0 is none. A star marks a figure that is above its quota; lines with one are judged before.
     used, soft, hard = (int(number) for number in line.split()[1:4])
     limit = soft or hard
     return bool(limit) and used > 0.9 * limit

@@ -22,6 +22,7 @@ def judge_timing(facts: RunFacts, where: Partition | None, profile: Profile, nod
 
 def needed_s(facts: RunFacts) -> float | None:
     """Return the most seconds from a signal to a durable save: a step and a save may be under way before it."""
+    # A save that began just before the signal is waited for; then the one that the signal asks for follows.
     return None if facts.save_s is None else 2 * facts.save_s + (facts.step_s or 0.0)
 
 
@@ -73,6 +74,7 @@ def young_interval(cost_s: float, mtbf_s: float) -> float:
 
 def daly_interval(cost_s: float, mtbf_s: float) -> float:
     """Return the best seconds between saves, to higher order (Daly 2006, equation 37)."""
+    # Daly's series holds below that only; above it, his answer is the time between failures.
     if cost_s >= 2 * mtbf_s:
         return mtbf_s
     ratio = cost_s / (2 * mtbf_s)
@@ -104,6 +106,7 @@ def judge_interval(facts: RunFacts, nodes: int) -> Finding:
     now = config.checkpoint_every_images / facts.images_per_s
     first, refined = young_interval(stall, mean), daly_interval(stall, mean)
     step = config.step_images
+    # Whole steps, at whose ends checkpoints are written.
     best = max(round(max(refined, save) * facts.images_per_s / step), 1) * step
     costs = [lost_share(s, stall, save, mean) for s in (now, best / facts.images_per_s)]
     measured = (

@@ -87,6 +87,7 @@ class StateFacts:
     @property
     def trains(self) -> bool:
         """Whether somebody holds the lease and shows signs of life."""
+        # On this machine a dead process is known to be dead, so silence says nothing: it may be suspended.
         return self.holder is not None and (self.holder.boot == boot() or self.silent_s < SILENT_S)
 
     @property
@@ -119,6 +120,7 @@ def gather_facts(run: RunFolder, queue: SlurmQueue) -> StateFacts:
     except OSError:
         held = None
     copied = held is not None and held[0].of_copy(run)
+    # A negative attempt is no training yet: the launcher holds the folder for the processes that it starts.
     holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() and not copied else None
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]

@@ -50,8 +50,10 @@ def read_progress(run: RunFolder, since: float) -> Progress:
     """Read how far a run is; `since` is when the training that goes on began."""
     metrics = [row for row in rows_of(run.metrics) if isinstance(row.get("images_seen"), int)]
     system = [row for row in rows_of(run.system) if {"images_seen", "elapsed_s", "time"} <= row.keys()]
+    # Not all rows: `status` looks at many runs, and a metric that is not among these is old.
     newest = {key: value for row in metrics[-200:] for key, value in row.items()}
     reached = newest.pop("images_seen", 0)
+    # The last row may be of an attempt that has ended: it would show a speed where nothing trains yet.
     now = [row for row in system[-1:] if row["time"] >= since]
     images, written = newest_checkpoint(run)
     return Progress(
@@ -72,6 +74,7 @@ def average_speed(system: Sequence[Row]) -> float | None:
     for before, row in itertools.pairwise(system):
         trained_s = row["elapsed_s"] - before["elapsed_s"]  # by a clock that begins anew with each attempt
         paused_s = row["time"] - before["time"] - trained_s
+        # Both clocks agree, so that no other attempt began between these two rows.
         if abs(paused_s) < 1 and row["images_seen"] > before["images_seen"]:
             images += row["images_seen"] - before["images_seen"]
             elapsed_s += trained_s
@@ -86,8 +89,10 @@ def images_at_end(config: Path, images_seen: int, epoch: float | None) -> int | 
         if values["epochs"] is not None:
             if not epoch:
                 return None
+            # The newest row tells how many pictures an epoch has: the dataset need not be opened, nor be there.
             wanted = values["epochs"] * round(images_seen / epoch)
         step = values["batch_size"] * values["d_steps"]
+        # Rounded up: training ends with a whole step.
         return int(-(-wanted // step) * step)
     except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
         return None

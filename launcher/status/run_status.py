@@ -79,12 +79,14 @@ class RunStatus:
             "expected_start": format_time(self.expected_start),
             "restarts": len(self.causes),
             "causes": self.causes,
+            # The key that programs know, though the code says attempts.
             "starts": [asdict(attempt) for attempt in self.attempts],
             "images_seen": now.images_seen,
             "total_images": now.total_images,
             "images_per_s": self.images_per_s,
             "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
             "eta_s": self.eta_s and round(self.eta_s, 1),
+            # JSON has no NaN, and a run that diverged is one whose status is asked for.
             "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
             "logged": format_time(now.logged),
             "checkpoint_images": now.checkpoint_images,
@@ -121,8 +123,10 @@ def gather_readable_status(run: RunFolder, queue: SlurmQueue) -> RunStatus:
         job=record.job if record else None,
         nodes=nodes_in_use(facts),
         nodes_asked=record.nodes if record else None,
+        # Of a job that runs, Slurm's StartTime is when it began.
         expected_start=job.start_time if job and runs.is_waiting(job) else None,
         attempts=merge_attempts(facts.attempts, facts.events),
+        # Infinity: no row is new enough, so that a run which nobody trains has no speed.
         progress=read_progress(run, to_seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
         wandb=wandb_link(run),
     )

@@ -35,6 +35,7 @@ def judge_processes(facts: StateFacts) -> tuple[RunState, str]:
     if facts.holder and facts.trains:
         where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
+        # Its newest event is older than the process: that is of an attempt before.
         if last is None or to_seconds(last["time"]) < holder_start_time(facts.holder):
             return RunState.STARTING, where
         return (RunState.STOPPING if last["kind"] == EventKind.END else RunState.TRAINING), where
@@ -57,6 +58,7 @@ def holder_start_time(holder: Holder) -> float:
     """Return when a holder was started, in seconds since 1970; 0: on another machine, whose clocks are not known."""
     if holder.boot != boot():
         return 0.0
+    # /proc counts the start of a process in ticks since the machine was started, sleep included.
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + holder.started / os.sysconf("SC_CLK_TCK")
 
 
@@ -85,6 +87,7 @@ def judge_live_job(facts: StateFacts, job: SlurmJob) -> tuple[RunState, str]:
         return RunState.SUSPENDED, "by Slurm, until it lets the job go on"
     if job.state in ("COMPLETING", "SIGNALING") or (attempt and attempt.ended and attempt.restart >= job.restarts):
         return RunState.STOPPING, attempt.cause or "" if attempt else ""
+    # Slurm has begun an attempt that the batch script has not written down yet.
     if attempt is None or attempt.ended or attempt.restart < job.restarts:
         return RunState.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
     if facts.record and facts.record.cancelled:
@@ -108,6 +111,7 @@ def judge_ended_job(facts: StateFacts) -> tuple[RunState, str]:
             return RunState.NO_PROGRESS, describe_end(attempt)
         if attempt.decision is Decision.REFUSED:
             return RunState.NO_REQUEUE, f"after: {describe_end(attempt)}"
+    # The mark alone is not enough: while Slurm does not answer, the job that was to end may still train.
     if (job and job.state.startswith("CANCELLED")) or (record and record.cancelled and not facts.problem):
         return RunState.CANCELLED, "" if attempt else "before it began"
     if facts.problem:

@@ -21,6 +21,7 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
     made = Table(*COLUMNS, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for status in found:
         now, url = status.progress, status.wandb.url
+        # A terminal shows a link behind the short id; in a pipe the address itself is needed.
         page = Text(str(status.wandb.id), f"link {url}") if terminal and url else Text(url or status.wandb.state)
         percent = (
             f"{now.images_seen / now.total_images:.0%} of {words.short(now.total_images)}" if now.total_images else ""
@@ -28,6 +29,7 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
         newest = words.metrics(status, ("loss_", "swd", "fid", "kid"))
         average = f"avg {now.images_per_s_average:,.0f}" if now.images_per_s_average else ""
         made.add_row(
+            # Folded rather than cut: a path is there to be copied.
             Text(str(status.run.path), overflow="fold"),
             words.state(status),
             ", ".join(status.nodes) or status.nodes_asked or "",
@@ -35,6 +37,7 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
             f"{now.images_seen:,}\n{percent}",
             words.lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
             "" if status.eta_s is None else duration(status.eta_s),
+            # Ten columns must fit into a terminal.
             Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
             words.lines(
                 f"{now.checkpoint_images or 0:,}", f"at risk {status.at_risk:,}" if status.state.under_way else ""
@@ -76,6 +79,7 @@ def attempts_table(status: RunStatus) -> Table:
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for attempt in status.attempts:
         took = duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
+        # Only the newest attempt of a live run can be going on; of any other without a cause, nobody knows the end.
         going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
         ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"
         made.add_row(

@@ -79,6 +79,7 @@ def mark_cancelled(run: RunFolder, record: JobRecord) -> None:
 def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
     """End a job, and wait until it is over."""
     assert facts.record
+    # The mark comes before the signal: the end of the attempt looks for it, and must not find it missing.
     number, asked_at = facts.record.name, float("-inf")
     mark_cancelled(run, facts.record)
 
@@ -92,9 +93,11 @@ def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
                 return True
             if time.monotonic() >= asked_at + AGAIN_S:
                 asked_at = time.monotonic()
+                # A job that waits has no ranks that could save.
                 if at_once or runs.is_waiting(job):
                     control.cancel_job(job.unique_id)
                 elif job.state != "COMPLETING":
+                    # Not scancel: that gives the ranks only the site's KillWait, often too short for a save.
                     control.send_signal(job.unique_id, "TERM")
         except control.SlurmError:  # the job ended in this moment, or Slurm is not there for a while: look again
             pass
@@ -110,6 +113,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
     Raises:
         Refused: it runs elsewhere, or is another user's.
     """
+    # Another machine, or this one before it was started anew: there the number is of another process, or of none.
     if holder.boot != lease.boot():
         raise Refused(f"{run.path} is trained on {holder.host}, by process {holder.pid}: cancel it there")
     try:
@@ -144,6 +148,7 @@ def wait_until_over(run: RunFolder, what: str, over: Callable[[], bool], instead
     except KeyboardInterrupt:
         print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
         return 130
+    # Asked after the end: the last save may have failed, on a full disk say.
     saved, _ = newest_checkpoint(run)
     state = judge_state(gather_facts(run, SlurmQueue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"

@@ -68,6 +68,7 @@ def completion_script(shell: str) -> str:
     """Return the script for a shell, with a note on how to install it."""
     everything: Any = Union[KINDS]  # noqa: UP007  # of a tuple
     said = io.StringIO()
+    # tyro prints the script and ends the process, as it does after --help.
     with redirect_stdout(said), suppress(SystemExit):
         tyro.cli(everything, args=["--tyro-print-completion", shell], prog="lienzo")
     first, _, rest = said.getvalue().lstrip().partition("\n")  # zsh wants its own line first

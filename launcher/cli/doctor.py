@@ -54,6 +54,7 @@ def run_doctor(args: Doctor) -> int:
         Refused: there is no such run, or the cluster has no such nodes.
     """
     run = RunFolder(args.run) if args.run else None
+    # Before any node is asked for: a folder that holds no run is refused without waiting in the queue.
     facts = run_facts.read_run_facts(run) if run else RunFacts()
     try:
         profile, where, size = choose_place(args, run)
@@ -88,6 +89,7 @@ def choose_place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partitio
     size = args.nodes
     if size is None:
         record = runs.record_of(run) if run else None
+        # Two are enough to see what one node writes from another.
         size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
     node_range(str(size))
     checks.check_partition_limits(str(size), time_limit(where), 0, where)
@@ -101,6 +103,7 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
         Refused: it cannot be written.
     """
     try:
+        # Hidden, so that nobody takes it for a run, and beside the runs, whose file system is under test.
         folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=above)).resolve()
     except OSError as error:
         raise Refused(f"{above.resolve()} cannot be written: {error.strerror}") from error

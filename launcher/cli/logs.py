@@ -68,6 +68,7 @@ def check_arguments(run: RunFolder, args: Logs) -> None:
         )
     if args.restart is not None and not 0 <= args.restart < len(known):
         raise Refused(f"--restart {args.restart}: {run.path} has {len(known)} attempts, counted from 0")
+    # With --follow the rank may not have started yet.
     if args.rank is not None and known and not args.follow:
         spoken = open_log(run, known, -1 if args.restart is None else args.restart, None).ranks()
         if args.rank not in spoken:
@@ -97,9 +98,11 @@ def follow_logs(run: RunFolder, args: Logs) -> None:
         if log is None and number < len(known):
             announce_attempt(known, number)
             log, told = open_log(run, known, number, args.rank), False
+        # While lines come, Slurm need not be asked.
         if log and write_lines(log):
             continue
         another = number + 1 < len(known)
+        # Nothing will complete a line that a kill has torn: it is shown as it stands.
         if log and (another or over):
             write_lines(log, rest=True)
         if log and not told and number < len(known) and (another or known[number].ended):

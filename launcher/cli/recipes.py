@@ -50,6 +50,7 @@ def run_recipes(args: Recipes) -> int:
 def recipes_table(columns: int) -> RenderableType:
     """Return one row for each recipe, with the first of the columns."""
     made = Table(*COLUMNS[:columns], box=None, padding=(0, 2, 0, 0), header_style="bold")
+    # Names are typed into commands, so they must not break over lines.
     for column in made.columns[:3]:
         column.no_wrap = True
     for name, recipe in RECIPES.items():

@@ -38,6 +38,7 @@ def run_rm(args: Rm) -> int:
     Raises:
         Refused: there is no such run, it may be live, or there is nobody to ask.
     """
+    # Before the link is resolved: removing what it leads to would leave the link, and perhaps other links, to nothing.
     if args.run.is_symlink():
         there = command("launcher", "rm", args.run.resolve())
         raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
@@ -105,6 +106,7 @@ def refuse_live(run: RunFolder) -> str:
     facts = gather_facts(run, queue)
     state, _ = judge_state(facts)
     trained = facts.holder if facts.holder and facts.trains else None
+    # The lease of a job that Slurm no longer runs is what a kill has left behind, and no reason to refuse.
     if trained and (facts.record is None or runs.is_live(facts.job) or not trained.owner.is_slurm_job):
         raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
     if facts.record and runs.is_live(facts.job):
@@ -112,6 +114,7 @@ def refuse_live(run: RunFolder) -> str:
             f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
             f"{command('launcher', 'cancel', run.path)}"
         )
+    # A Slurm that is away may have the job in its queue. Where there is no Slurm at all, the user is told, and decides.
     if facts.problem and not queue.absent:
         raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")
     return f"; {facts.problem}, so whether its job waits cannot be told" if facts.problem else ""
@@ -124,6 +127,7 @@ def remove_alone(run: RunFolder) -> list[OSError]:
         Refused: somebody trains in it.
     """
     try:
+        # Taken as for training, so that no job can begin in a folder that is half gone.
         held = Lease(run, Owner("python -m launcher rm"), 0, lambda _: None)
     except Refused as error:
         if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
@@ -140,6 +144,7 @@ def count_contents(folder: Path) -> tuple[int, int]:
     size = 0
     for file in files:
         try:
+            # lstat: of a link only the link itself would go.
             size += file.lstat().st_size
         except OSError:
             continue
@@ -149,6 +154,7 @@ def count_contents(folder: Path) -> tuple[int, int]:
 def remove_files(run: RunFolder) -> list[OSError]:
     """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
     kept, left = (run.config, run.lease), []
+    # From the bottom up: a folder must be empty before it can be removed.
     for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links
         for path in [Path(where) / name for name in [*files, *folders]]:
             try:

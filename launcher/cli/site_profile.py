@@ -53,6 +53,7 @@ def write_profile(path: Path) -> None:
             file.write(content)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
+    # Read once: what cannot be read is better found now than at the first submission.
     profiles.load_profile(str(path))
 
 
@@ -80,6 +81,7 @@ def profile_text(path: Path, known: Sequence[Partition], account: str) -> str:
 
 def profile_settings() -> Iterator[tuple[str, str, Any]]:
     """The settings of a profile, each with its docstring and its default."""
+    # Python keeps no docstrings of attributes: they stand in the source alone.
     (definition,) = ast.parse(inspect.getsource(Profile)).body
     assert isinstance(definition, ast.ClassDef)
     meanings = {
@@ -97,6 +99,7 @@ def default_account() -> str:
     try:
         said = run_slurm(
             *("sacctmgr", "--noheader", "--parsable2", "show", "user", getpass.getuser(), "format=DefaultAccount"),
+            # The account is a convenience, and many clusters have no accounting to ask.
             tries=1,
         )
     except control.SlurmError:

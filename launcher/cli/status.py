@@ -54,6 +54,7 @@ def run_status(args: Status) -> int:
 def gather_statuses(args: Status) -> list[RunStatus]:
     """Gather what is asked for."""
     folders = [runs.existing_run(path) for path in args.runs] or runs.find_runs()
+    # One for all runs: where Slurm does not answer, only the first of them waits for its time-out.
     queue = SlurmQueue()
     return [gather_status(run, queue) for run in folders]
 
@@ -79,6 +80,7 @@ def watch_statuses(args: Status) -> None:
                 console.print(time.strftime("%H:%M:%S"), render_statuses(args, found, terminal=False), sep="\n")
             time.sleep(EVERY_S)
         return
+    # Drawn when there is something new: rich's own clock would draw the same four times a second.
     with Live(console=console, auto_refresh=False) as live:
         while not reader_gone():
             live.update(
@@ -93,4 +95,5 @@ def watch_statuses(args: Status) -> None:
 
 def as_json(found: list[RunStatus], indent: int | None = None) -> str:
     """Return the runs as a list of objects; without an indent, in one line."""
+    # allow_nan=False: better an error here than a file that strict readers refuse.
     return json.dumps([status.to_json() for status in found], indent=indent, allow_nan=False)

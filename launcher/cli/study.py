@@ -104,6 +104,7 @@ def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     if not on_slurm:
         return train_here(plan, args.retry)
     if prepared:
+        # Before it is queued: the end of a first task looks whether the stage is claimed, and would queue it again.
         array.claim_stage(plan, stage)
         print(f"submitted array {array.submit_array(prepared)} of {len(todo)} runs")
     write_report(plan)
@@ -142,6 +143,7 @@ def read_study(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
         folder = StudyFolder(args.study)
     else:
         folder = StudyFolder(args.out or HOME / asked.name)
+    # Before --seeds: these are added to the seeds that the study has, whatever its file says by now.
     asked = with_known_seeds(asked, folder)
     if args.seeds is not None:
         asked = replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *range(args.seeds)))))
@@ -153,6 +155,7 @@ def train_here(plan: StudyPlan, retry: bool) -> int:
     runner = LocalRunner(plan, plan.settings.at_once or 1)
     tried: set[StudyTask] = set()
     while todo := next_tasks(plan, retry, tried)[1]:
+        # With --retry, what fails again would otherwise be tried for ever.
         tried |= {*todo}
         if not runner.train_and_measure(resolve_tasks(plan, todo)):
             print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")

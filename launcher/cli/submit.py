@@ -64,6 +64,7 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     Raises:
         Refused: something is wrong; nothing was started.
     """
+    # The command line is read twice: the first time tells which recipe or run the defaults are of.
     defaults = replace(parsed, config=load_defaults(parsed.recipe, RunFolder(parsed.run) if parsed.run else None))
     args: Submit = parse(Submit, arguments, "python -m launcher submit", defaults)
     config = resolve_length(args.config, arguments)
@@ -88,5 +89,6 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
         if run.config.exists():
             again = command("launcher", "resume", run.path)
             raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
+    # False: the number of micro-batches is part of what the bits of this run follow from.
     asked = TrainingRequest(run, config, args.resources, False, flag_given(arguments, "processes"))
     return carry_out(prepare_run(asked), args.dry_run)

@@ -42,6 +42,7 @@ def sync_run(path: Path, follow: bool) -> int:
         return print_problem(f"no W&B key for {server_url()}: set WANDB_API_KEY, or run: wandb login")
     run.wandb.mkdir(exist_ok=True)
     try:
+        # Two senders would each send what they see as missing, and W&B would have it twice.
         with sole_sender(run, "online", wait=False):
             return send_rows(run, follow)
     except BlockingIOError:
@@ -59,6 +60,7 @@ def send_rows(run: RunFolder, follow: bool) -> int:
     mirror = Uploader(run, online=True)
 
     def ended() -> bool:
+        # Asked at each look: whoever follows a run that trains learns only at its end how W&B is to show it.
         mirror.outcome = last_outcome(run) or "interrupted"
         return not follow or mirror.outcome != "interrupted"
 

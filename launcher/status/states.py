@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from launcher.jobs.attempts import Attempt, Cause, Decision, to_seconds
+from launcher.jobs.exit_cause import was_preempted
 from launcher.jobs.runs import is_live, is_waiting
 from launcher.status.facts import RunState, StateFacts
 from slurm.control import describe_reason
@@ -92,7 +93,7 @@ def judge_live_job(facts: StateFacts, job: SlurmJob) -> tuple[RunState, str]:
         return RunState.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
     if facts.record and facts.record.cancelled:
         return RunState.STOPPING, "cancelled"
-    if job.preempt_time and job.preempt_time >= to_seconds(attempt.began) - 1:
+    if was_preempted(job, attempt):
         return RunState.STOPPING, "preempted"
     since = [row for row in facts.events if row["time"] >= attempt.began]
     if any(row["kind"] == EventKind.END for row in since):

@@ -26,6 +26,7 @@ def queue_next_stage(folder: StudyFolder) -> None:
     Raises:
         Refused: it cannot be queued.
     """
+    # Without holding the study: reports have a lock of their own.
     write_report(StudyPlan.open(folder))
     with folder.held(wait_s=WAIT_S):
         plan = StudyPlan.open(folder)  # as it is now that nobody else changes it

@@ -40,6 +40,7 @@ def prepare_array(plan: StudyPlan, tasks: Sequence[StudyTask]) -> PreparedArray:
         Refused: the cluster cannot give it, or a run was begun with other settings.
     """
     arms = load_arms(plan, tasks)
+    # Reversed, so that of each arm its first task stays in the dictionary.
     first = {task.arm: task_config(plan, task, arms[task.arm].config) for task in reversed(tasks)}
     runs = {task.arm: task.run for task in reversed(tasks)}
     jobs = [prepare_job(runs[arm], config, plan.resources) for arm, config in first.items()]
@@ -54,6 +55,7 @@ def claim_stage(plan: StudyPlan, stage: int) -> bool:
     """Note that a stage is queued; False: it was noted before. A budget that was changed makes other stages."""
     plan.folder.queue.mkdir(parents=True, exist_ok=True)
     try:
+        # To make a file that must not exist is atomic on network file systems as well: of many tasks one succeeds.
         (plan.folder.queue / f"stage-{stage}-{plan.settings.budget.amount}").touch(exist_ok=False)
     except FileExistsError:
         return False
@@ -73,6 +75,7 @@ def submit_array(prepared: PreparedArray) -> int:
     number = len(list(plan.folder.queue.glob("*.txt"))) + 1
     code = (
         code_snapshot.HOME
+        # Queued by the end of a task, which runs the study's copy already: all stages run the same code.
         if code_snapshot.HOME.is_relative_to(jobs.code.resolve())
         else code_snapshot.take_snapshot(jobs, number)
     )
@@ -80,6 +83,7 @@ def submit_array(prepared: PreparedArray) -> int:
     runs.write_text("".join(f"{task.run.path.resolve()}\n" for task, _ in tasks))
     request = replace(job.request, token=uuid4().hex[:12])
     for task, config in tasks:
+        # All of it before the array is queued: a task may start before `submit_run` returns.
         write_config(task.run, config)
         if target := plan.target(task):
             target.save(task.run)
@@ -123,6 +127,7 @@ def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, ta
     made = batch_script.executor_of(
         folder / "logs" / "slurm", ["launcher.study.rank", str(runs.resolve())], lines, request
     )
+    # Slurm's own way to let only so many tasks of an array run at a time.
     limit = f"%{plan.settings.at_once}" if plan.settings.at_once else ""
     parameters = {**made.parameters["additional_parameters"], "array": f"0-{tasks - 1}{limit}"}
     made.update_parameters(additional_parameters=parameters)
@@ -133,6 +138,7 @@ def lines_to_find_run(folder: Path, runs: Path) -> list[str]:
     """Return the lines that find a task's run; what the batch script says is to be seen there as well."""
     log = shlex.quote(str(folder / "logs" / "slurm"))
     return [
+        # sed counts lines from 1, Slurm counts tasks from 0.
         f'RUN=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(runs))})',
         f'mkdir -p "$RUN/logs/slurm" && ln -sfn {log}/"${{SLURM_JOB_ID}}_0_log.out" "$RUN/logs/slurm/"',
     ]
@@ -144,6 +150,7 @@ def lines_to_measure(request: Request) -> list[str]:
     What became of single ranks does not matter once the figures are there.
     """
     due = shlex.join([sys.executable, "-m", "launcher.study.evaluate_run", "--due"])
+    # In the container like the ranks; whether it is due, the batch script asks on the node itself.
     measure = batch_script.rank_command(request.profile, ["launcher.study.evaluate_run", "--task"])
     step = shlex.join(["--unbuffered", *batch_script.srun_arguments(request, together=False), *measure])
     return [

@@ -31,6 +31,7 @@ def collect_results(plan: StudyPlan) -> results.Study:
         found = [task_progress(plan, task, queue) for task in stage]
         entries |= {one.task.run: entry_of(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
+        # What the later stages are follows from the scores of this one, which are not all there.
         if any(one.status in ("running", "waiting") for one in found):
             break
         if found and found[0].task.seed_set == "select":
@@ -79,6 +80,7 @@ def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
     broken_off = [attempt.cause for attempt in attempts[:-1] if attempt.cause not in (None, Cause.FINISHED)]
     grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
     score = measured.get(column)
+    # Left out in silence, it would flatter its arm: a run whose pictures cannot be measured has failed.
     status = "failed" if one.status == "finished" and score is None else one.status
     return Entry(
         arm=task.arm,
@@ -109,6 +111,7 @@ def attempt_times(run: RunFolder, attempts: Sequence[RunAttempt]) -> Iterator[tu
     """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
     for *_, row in rows_by_attempt(runs.rows_of(run.system)):
         before = [attempt for attempt in attempts if to_seconds(attempt.began) <= row["time"]]
+        # An attempt on one machine is in no record of a job, and names no nodes.
         yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
 
 

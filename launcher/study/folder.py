@@ -101,6 +101,7 @@ class StudyFolder:
         deadline = time.monotonic() + wait_s
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            # "a+": opening must not empty the file, in which its holder says who it is.
             file = (self.path / f"{what}.lock").open("a+")
         except OSError as error:
             raise Refused(f"the study's folder {self.path} cannot be written: {error.strerror}") from error

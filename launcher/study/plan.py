@@ -94,8 +94,10 @@ class StudyPlan:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder.toml, toml.encode())
         values = {
+            # Only what the command line may have changed: the rest is read from the copy of the TOML file.
             "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
             "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
+            # The file's own word for it, which earlier versions have written.
             "wanted": asdict(self.resources),
             "processes": self.processes,
             "home": self.home,
@@ -128,6 +130,7 @@ class StudyPlan:
 
     def column(self, figures: Mapping[str, Any]) -> str:
         """Return the full name of the figure that decides; empty: it could not be measured."""
+        # Columns name the number of pictures behind the metric, such as fid_5k/…, and that is not asked for here.
         decides = re.compile(rf"{re.escape(self.settings.evaluation.metric)}_\d+k?/")
         return next(filter(decides.match, figures.get("figures", {})), "")
 
@@ -141,6 +144,7 @@ class StudyPlan:
         """Return the speed that an arm has shown in its whole short run; None: not yet."""
         rows = list(journal.rows(self.folder.pace(arm).system))
         seen = max((row.get("images_seen", 0) for row in rows), default=0)
+        # Not before its end: until then the speed changes with each row, and the length of the runs would with it.
         return images_per_s(rows) if seen >= PACE_STEPS * self.costs[arm].step_images else None
 
     def known(self, arm: str) -> bool:
@@ -154,6 +158,7 @@ class StudyPlan:
             Refused: the budget is less than a step, or the speed of the arm is not known.
         """
         budget, cost = self.settings.budget, self.costs[arm]
+        # 1e-9: a budget of whole steps must not lose one to the rounding of a division.
         steps = int(budget.amount * share / self.each(arm) / cost.step_images + 1e-9)
         if steps < 1:
             part = f" × {share:g}" if share < 1 else ""
@@ -195,6 +200,7 @@ class StudyPlan:
         """Return a run of each arm for each seed; all arms of a seed come before the next seed."""
         return [
             StudyTask(arm, seed, self.folder.run(arm, seed), self.images(arm, share), seed_set)
+            # Seeds outside: a study that is stopped early then has whole seeds, which are what is compared.
             for seed in seeds
             for arm in arms
         ]

@@ -42,6 +42,7 @@ def task_progress(plan: StudyPlan, task: StudyTask, queue: SlurmQueue) -> TaskPr
         return TaskProgress(task, "waiting")
     facts = gather_facts(task.run, queue)
     state, reason = judge_state(facts)
+    # Before failures: what failed once may have been taken up again since.
     if state.live:
         return TaskProgress(task, "running" if state.under_way else "waiting", reason or str(state), live=True)
     if state in FAILED or find_failure(facts):
@@ -57,6 +58,7 @@ def find_failure(facts: StateFacts) -> str:
     for row in reversed(facts.events):
         if row["kind"] == EventKind.BROKEN:
             return str(row["problem"])
+        # A later start than the failure: it was tried again.
         if row["kind"] == EventKind.START:
             return ""
     return ""

@@ -19,6 +19,7 @@ from trainer.core.migration import kept_settings
 T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# An arm that sets one of these would not be compared at the same budget, on the same data, over the same seeds.
 DECIDED_BY_STUDY = {
     "seed": "`seeds` lists them",
     "total_images": "[budget] decides",
@@ -73,6 +74,7 @@ def check_study(study: StudySettings, where: str) -> None:
     Raises:
         Refused: with one message about the first of it.
     """
+    # They become names of folders, of W&B groups and of jobs.
     for name in (study.name, *study.arms):
         if not NAME.fullmatch(name):
             raise Refused(f"{where}: {name!r} names files: use letters, digits, '-', '_' and '.'")
@@ -99,6 +101,7 @@ def parse_seeds(value: Any, where: str) -> tuple[int, ...]:
     Raises:
         Refused: it is neither.
     """
+    # Not isinstance: true is an int in Python.
     if type(value) is int and value > 0:
         return tuple(range(value))
     numbers = isinstance(value, list) and value and all(type(seed) is int and seed >= 0 for seed in value)
@@ -154,6 +157,7 @@ def build_dataclass(cls: type[T], values: Mapping[str, Any], where: str, **made:
     Raises:
         Refused: a name is unknown or missing, or a value is of the wrong type.
     """
+    # Annotations are texts here, by the import from __future__.
     hints = get_type_hints(cls)
     for name, value in check_names(cls, values, where).items():
         if name not in made:

@@ -15,16 +15,19 @@ def rows_by_attempt(rows: Iterable[Row]) -> Iterator[list[Row]]:
     for row in rows:
         if not {"images_seen", "elapsed_s", "time"} <= row.keys():
             continue
-        if (
-            stretch
-            and abs(counted_between(stretch[-1], row, "time") - counted_between(stretch[-1], row, "elapsed_s"))
-            > PAUSE_S
-        ):
+        if stretch and not of_same_attempt(stretch[-1], row):
             yield stretch
             stretch = []
         stretch.append(row)
     if stretch:
         yield stretch
+
+
+def of_same_attempt(row: Row, following: Row) -> bool:
+    """Tell whether no other attempt began between two rows."""
+    # elapsed_s begins anew with each attempt, and the world's clock does not.
+    drift_s = counted_between(row, following, "time") - counted_between(row, following, "elapsed_s")
+    return abs(drift_s) <= PAUSE_S
 
 
 def counted_between(row: Row, following: Row, name: str) -> float:

@@ -93,6 +93,7 @@ def compare_arms(study: Study) -> Comparison:
     """Conclude."""
     sign = 1 if study.better == "lower" else -1
     left = {arm.name: study.left_at(arm.name) for arm in study.arms}
+    # Arms that were left behind have used less of the budget: their scores compare with nobody's.
     scores = {arm: study.scores(arm) for arm, rung in left.items() if rung is None}
     means = {arm: float(np.mean([*found.values()])) for arm, found in scores.items() if found}
     by_mean = sorted(means, key=lambda arm: sign * means[arm])
@@ -144,6 +145,7 @@ def failure_pairs(arms: Sequence[ArmSummary]) -> tuple[FailurePair, ...]:
     couples = [sorted(pair, key=lambda arm: -arm.failed / arm.ended) for pair in combinations(ended, 2)]
     if not couples:
         return ()
+    # All pairs, also those that look equal: the correction is for as many as might have been called different.
     p = np.array([statistics.rates_differ((a.failed, b.failed), (a.ended, b.ended)) for a, b in couples])
     corrected = zip(couples, statistics.step_down(p, len(ended)), strict=True)
     found = [FailurePair(a.arm, b.arm, float(q)) for (a, b), q in corrected if q < ALPHA]

@@ -77,6 +77,7 @@ def judge_pairs(
         return tuple(pair for pair, _ in weighed)
     p = np.array([contrast.p() for _, contrast in tested])
     corrected = statistics.step_down(p, len({arm for pair, _ in tested for arm in (pair.a, pair.b)}))
+    # Bonferroni's level, at which all intervals hold their truth at once.
     alpha = ALPHA / len(tested)
     judged = {
         (pair.a, pair.b): judge_pair(pair, contrast, sign, alpha, float(q))
@@ -102,9 +103,11 @@ def contrast_arms(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sig
     else:
         means = Interval(float(all_a.mean() - all_b.mean()))
         return Pair(a, b, len(common), means, refusal=ONE_SEED), None
+    # Once more the other way round, so that `a` is the better one.
     if sign * contrast.difference > 0:
         return contrast_arms(b, a, scores, sign)
     difference = Interval(float(contrast.difference))
+    # Differences that are all the same would make t infinite, and any pair "separated".
     if contrast.spread <= SAME * np.abs([*all_a, *all_b]).max():
         return Pair(a, b, len(common), difference, refusal=NO_SPREAD), None
     return Pair(a, b, len(common), difference, p_sign_flip=flipped), contrast
@@ -113,6 +116,7 @@ def contrast_arms(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sig
 def judge_pair(pair: Pair, contrast: Contrast, sign: int, alpha: float, corrected: float) -> Pair:
     """Return a pair with its verdict; its intervals are at level 1 − α."""
     low, high = contrast.interval(alpha)
+    # Turned so that positive is better, which may swap the limits.
     ends = np.sort(-sign * np.array(contrast.effect_interval(alpha)))
     effect = -sign * float(contrast.effect()) if contrast.freedom >= LEAST_FREEDOM else None
     beats = norm.cdf([-sign * float(contrast.median_effect()), *ends])

@@ -14,6 +14,8 @@ def group_letters(ranked: Sequence[str], apart: Set[tuple[str, str]]) -> dict[st
         apart: the pairs that are separated.
     """
     groups = [frozenset(ranked)]
+    # Piepho's "insert and absorb": a separated pair splits each group that holds both, and a group inside another goes.
+    # Sorted, since the order of a set, and with it the letters, would change from one process to the next.
     for a, b in sorted(apart):
         split = [part for group in groups for part in ((group - {a}, group - {b}) if {a, b} <= group else (group,))]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]

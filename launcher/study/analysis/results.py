@@ -178,6 +178,7 @@ def read_results(path: Path) -> Study:
         Refused: it cannot be read, or it is not what `write_results` writes.
     """
     try:
+        # Python's reader takes NaN and Infinity, which other readers of the same file refuse.
         values = json.loads(path.read_text(), parse_constant=refuse_constant)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error

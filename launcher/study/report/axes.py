@@ -37,6 +37,7 @@ class Axis:
         if log:
             room = (high / low) ** 0.05
             return cls(low / room, high * room, start, end, log)
+        # A single value has no extent, and needs an axis all the same.
         room = 0.06 * (high - low) or abs(high) or 1.0
         return cls(low - room, high + room, start, end)
 

@@ -62,6 +62,7 @@ def spread_out(heights: Mapping[str, float]) -> dict[str, float]:
     moved, last = dict[str, float](), -LINE
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         moved[name] = last = max(height, last + LINE)
+    # Moved down only so far; what then hangs out below lifts all of them.
     over = max(0.0, last - BOTTOM)
     return {name: height - over for name, height in moved.items()}
 

@@ -50,6 +50,7 @@ def draw_scores(study: Study, found: Comparison) -> Markup:
     arms = [summary for summary in found.arms if summary.mean and summary.rung is None]
     values = {arm.arm: study.scores(arm.arm) for arm in arms}
     limits = [x for arm in arms if arm.mean for x in (arm.mean.value, arm.mean.low, arm.mean.high) if x is not None]
+    # log=False: on a logarithmic axis intervals of the same width would look different.
     axis = Axis.of([*limits, *(x for of_arm in values.values() for x in of_arm.values())], 20, RIGHT, log=False)
     bottom, parts = 54.0 * len(arms) + 8, list[Markup]()
     for row, arm in enumerate(arms):
@@ -74,10 +75,13 @@ def draw_curves(study: Study, metric: str) -> Markup:
     bands = {arm: one for arm, one in bands.items() if one.images}
     runs = [(e.arm, curve_points(e.curve, metric)) for e in study.entries if e.role == "compare"]
     xs, ys = zip(*(point for _, run in runs for point in run), strict=True)
+    # 70 pixels are left for the names at the ends of the curves.
     x, y = Axis.of([0, *xs], LEFT, RIGHT - 70, log=False), Axis.of(ys, BOTTOM, TOP)
     parts = [*frame(x, y, "images seen", metric)]
     for arm, one in bands.items():
         edge = [*zip(one.images, one.low, strict=True), *reversed([*zip(one.images, one.high, strict=True)])]
+        # A lower limit may be negative, which a logarithmic axis cannot show, and a wide band must not leave the
+        # figure.
         shown = [(x(at), min(max(y(max(value, y.low) if y.log else value), TOP), BOTTOM)) for at, value in edge]
         parts.append(tag("polygon", points=outline(shown), class_=f"band {colour_class(study, arm)}"))
     for arm, run in runs:

@@ -29,6 +29,7 @@ def write_page(study: Study, path: Path) -> None:
 def build_page(study: Study, folder: Path) -> str:
     """Return the page of a study in this folder."""
     found = compare_arms(study)
+    # As it stands: escaped, a style sheet would lose its quotes.
     style = Markup(STYLE.read_text())
     head = tag(
         "head",

@@ -21,6 +21,7 @@ def sample_grids(study: Study, folder: Path) -> Markup:
     painted = [e for e in study.entries if e.role == "compare" and e.grid and (folder / e.grid).is_file()]
     if not painted:
         return Markup()
+    # One seed for all, whose grids are painted from the same noise; of several the lowest.
     seed = max(sorted(Counter(e.seed for e in painted).items()), key=lambda item: item[1])[0]
     shown = [entry for arm in study.arms for entry in painted if (entry.arm, entry.seed) == (arm.name, seed)]
     share = MOST_BYTES // len(shown)
@@ -53,6 +54,7 @@ def embed_picture(path: Path, most: int, told: str) -> Markup:
         smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         smaller.save(content, "PNG", optimize=True)
+        # The share counts in bytes, not pixels: grids of flat colours may stay large.
         if content.tell() <= most:
             break
     source = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -17,6 +17,7 @@ def build_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str
     head = tag("tr", *(tag("th", name, scope="col") for name in header))
     body = (tag("tr", tag("th", first, scope="row"), *map(build_cell, rest)) for first, *rest in rows)
     whole = tag("table", tag("caption", tag("span", caption)), tag("thead", head), tag("tbody", *body))
+    # tabindex: what scrolls must be reachable from the keyboard, and then has to have a name.
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 

@@ -79,8 +79,8 @@ def mark_cancelled(run: RunFolder, record: JobRecord) -> None:
 def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
     """End a job, and wait until it is over."""
     assert facts.record
-    # The mark comes before the signal: the end of the attempt looks for it, and must not find it missing.
     number, asked_at = facts.record.name, float("-inf")
+    # Before the signal: the end of the attempt looks for the mark, and must not find it missing.
     mark_cancelled(run, facts.record)
 
     record = facts.record

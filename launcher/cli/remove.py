@@ -38,7 +38,7 @@ def run_rm(args: Rm) -> int:
     Raises:
         Refused: there is no such run, it may be live, or there is nobody to ask.
     """
-    # Before the link is resolved: removing what it leads to would leave the link, and perhaps other links, to nothing.
+    # Before it is resolved: who names a link may not know which folder would go.
     if args.run.is_symlink():
         there = command("launcher", "rm", args.run.resolve())
         raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")

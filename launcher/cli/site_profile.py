@@ -53,7 +53,7 @@ def write_profile(path: Path) -> None:
             file.write(content)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
-    # Read once: what cannot be read is better found now than at the first submission.
+    # What cannot be read is better found now than at the first submission.
     profiles.load_profile(str(path))
 
 

@@ -66,8 +66,7 @@ def try_link(path: Path) -> str:
 
 def time_durable_write(path: Path, content: bytes) -> float:
     """Return the seconds that it takes until a file is on the disk."""
-    # Not `write_atomically`: what is measured is the time of the bytes alone, without a rename and the folder's own
-    # fsync.
+    # Not `write_atomically`: the bytes alone are timed, without a rename and an fsync of the folder.
     began = time.perf_counter()
     path.write_bytes(content)
     fsync(path)

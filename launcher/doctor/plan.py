@@ -51,8 +51,7 @@ class ProbePlan:
         arguments = [f"--{name}={value}" for name, value in values.items() if value]
         inside = ["apptainer", "exec", *apptainer_arguments(site), site.image] if site.container == "apptainer" else []
         python = site.python or sys.executable
-        # --label: the lines say which task they are of (start.py reads that). --unbuffered: also the last ones before a
-        # death.
+        # --label: lines say which task they are of, for start.py. --unbuffered: also the last ones before a death.
         srun = ["srun", "--label", "--unbuffered", *arguments, *site.srun, *inside, python, *probe]
         # The lines of the profile act on the environment that srun passes on, as they do in a batch script.
         return ["bash", "-c", "\n".join([*site.setup, 'exec "$@"']), "bash", *srun] if site.setup else srun

@@ -113,8 +113,7 @@ def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
 
     port = listener.getsockname()[1]
-    # wait_for_workers=False: else this call returns only when all ranks have come, and nobody looks for SIGTERM until
-    # then.
+    # wait_for_workers=False: else this call waits for all ranks, and until they have come nobody looks for SIGTERM.
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.

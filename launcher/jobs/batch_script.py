@@ -212,9 +212,8 @@ def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[s
         "trap 'kill -TERM ${RENDEZVOUS_PID:-} 2>/dev/null' TERM",
         # Slurm may send these to the batch script as well, and bash ends at USR1 or USR2 unless it traps them.
         "trap : USR1 USR2 CONT",
-        # submitit writes the line that calls srun, so a function of that name takes its place. In the background: bash
-        # runs no trap while it waits for a command in the foreground, and `wait` returns at each signal: hence the
-        # loop.
+        # submitit writes the line that calls srun, so a function of that name takes its place. It starts srun in the
+        # background, since bash runs no trap while a command in the foreground lasts; `wait` returns at each signal.
         f'{srun}() {{ command srun "$@" & local ranks=$! code',
         "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
         # Closing its input ends `begin`, and with it the store: nobody meets there any more.

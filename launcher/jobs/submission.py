@@ -60,8 +60,7 @@ def record_submission(records: Mapping[RunFolder, JobRecord]) -> Iterator[None]:
         record.save(run)
     try:
         yield
-    # Ctrl-C too: what stands in a run folder must be a job that Slurm has.
-    except BaseException:
+    except BaseException:  # Ctrl-C too: what stands in a run folder must be a job that Slurm has
         for run, old in before.items():
             if old:
                 old.save(run)

@@ -127,7 +127,6 @@ def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, ta
     made = batch_script.executor_of(
         folder / "logs" / "slurm", ["launcher.study.rank", str(runs.resolve())], lines, request
     )
-    # Slurm's own way to let only so many tasks of an array run at a time.
     limit = f"%{plan.settings.at_once}" if plan.settings.at_once else ""
     parameters = {**made.parameters["additional_parameters"], "array": f"0-{tasks - 1}{limit}"}
     made.update_parameters(additional_parameters=parameters)

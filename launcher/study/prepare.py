@@ -45,8 +45,7 @@ def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, A
     """
     made = study.arms[arm]
     try:
-        # The later one wins: recipe, lienzo.toml, the settings of all arms, the arm's own. `profile` is no setting of a
-        # run.
+        # The later one wins: recipe, lienzo.toml, the settings of all arms, the arm's own; `profile` is none of a run.
         config = overlay(recipe(made.recipe), {k: v for k, v in project.items() if k != "profile"}, str(PROJECT_FILE))
         config = overlay(overlay(config, study.settings, "settings"), made.settings, "settings")
         init_from = home / config.init_from if config.init_from else None

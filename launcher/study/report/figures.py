@@ -80,8 +80,7 @@ def draw_curves(study: Study, metric: str) -> Markup:
     parts = [*frame(x, y, "images seen", metric)]
     for arm, one in bands.items():
         edge = [*zip(one.images, one.low, strict=True), *reversed([*zip(one.images, one.high, strict=True)])]
-        # A lower limit may be negative, which a logarithmic axis cannot show, and a wide band must not leave the
-        # figure.
+        # A lower limit may be negative, which no logarithmic axis can show; and a wide band must stay in the figure.
         shown = [(x(at), min(max(y(max(value, y.low) if y.log else value), TOP), BOTTOM)) for at, value in edge]
         parts.append(tag("polygon", points=outline(shown), class_=f"band {colour_class(study, arm)}"))
     for arm, run in runs:

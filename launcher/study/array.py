@@ -11,15 +11,11 @@ from uuid import uuid4
 
 from launcher.jobs import batch_script, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, RunExecutor
-from launcher.jobs.job_record import JobRecord
 from launcher.jobs.preparation import PreparedJob, prepare_job
-from launcher.jobs.submission import record_submission
+from launcher.jobs.submission import new_record, record_submission, write_settings
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import load_arms, resolve_task, task_config
 from trainer.config.config import Config
-from trainer.runs.config_loading import write_config
-from trainer.runs.journal import now
-from trainer.tracking.tracker import identity_of
 
 
 @dataclass(frozen=True)
@@ -84,11 +80,13 @@ def submit_array(prepared: PreparedArray) -> int:
     request = replace(job.request, token=uuid4().hex[:12])
     for task, config in tasks:
         # All of it before the array is queued: a task may start before `submit_run` returns.
-        write_config(task.run, config)
+        write_settings(task.run, config)
         if target := plan.target(task):
             target.save(task.run)
-        identity_of(task.run, config.tracking).save(task.run.wandb_identity)
-    submitted = job_records([task for task, _ in tasks], request, job.partition.name)
+    submitted = {
+        task: new_record(job_record.find_record(task.run), request, job.partition.name, place)
+        for place, (task, _) in enumerate(tasks)
+    }
     with record_submission({task.run: record for task, record in submitted.items()}):
         array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
@@ -102,17 +100,6 @@ def array_script(prepared: PreparedArray) -> str:
     folder = prepared.plan.folder
     made = array_executor(prepared.plan, prepared.job.request, folder.code(1), folder.tasks(1), len(prepared.tasks))
     return made.text()
-
-
-def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) -> dict[StudyTask, JobRecord]:
-    """Return what is recorded in each run as submitted for it."""
-    asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
-    made = {}
-    for place, task in enumerate(tasks):
-        old = job_record.find_record(task.run)
-        submission = old.submission + 1 if old else 1
-        made[task] = JobRecord(0, submission, *asked, now(), partition, request.token, task=place)
-    return made
 
 
 def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:

@@ -55,7 +55,7 @@ def test_equal_seconds_are_images_at_the_speed_that_each_arm_has_shown(tmp_path:
 def test_a_speed_is_known_once_all_its_rows_are_there(tmp_path: Path) -> None:
     made = plan(tmp_path, budget={"seconds": 20.0})
     pace(made, "a", 64.0, 4)
-    assert not made.known("a")
+    assert not made.knows_length("a")
 
 
 @pytest.mark.parametrize("starts", [(1, 4), (3, 2), (4, 1)])
@@ -64,7 +64,7 @@ def test_a_speed_is_taken_within_one_start(tmp_path: Path, starts: tuple[int, ..
     pace(made, "a", 64.0, *starts)
     assert made.images_per_s("a") == pytest.approx(64.0)
     pace(made, "b", float("inf"), *starts)
-    assert not made.known("b"), "two rows at the same time tell no speed"
+    assert not made.knows_length("b"), "two rows at the same time tell no speed"
 
 
 def test_an_arm_without_a_speed_has_failed_and_gets_no_other_budget(tmp_path: Path) -> None:

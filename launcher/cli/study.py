@@ -170,7 +170,7 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
     settings = plan.settings
     table = Table("arm", "recipe", "images a run", "GFLOPs an image", "PFLOPs in all", "images/s", box=None)
     for arm, cost in plan.costs.items():
-        images = plan.images(arm) if plan.known(arm) else None
+        images = plan.images(arm) if plan.knows_length(arm) else None
         speed = plan.images_per_s(arm) if settings.budget.kind == "seconds" else None
         total = images and images * cost.flops_per_image * len(settings.seeds) / 1e15
         table.add_row(

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from launcher.doctor.measured import WAIT_S, Disk, Meeting
+from launcher.doctor.measured import WAIT_S, Disk, ProbeMessages
 from launcher.jobs.file_systems import file_system
 from shards.atomic_files import fsync
 
@@ -75,27 +75,27 @@ def time_durable_write(path: Path, content: bytes) -> float:
     return took
 
 
-def measure_visibility(meeting: Meeting, offset_s: float) -> tuple[float, ...]:
+def measure_visibility(messages: ProbeMessages, offset_s: float) -> tuple[float, ...]:
     """Return how long each beat of the first node's took to be seen here; `offset_s`: its clock minus this one's.
 
     Raises:
         TimeoutError: none was seen.
     """
-    if meeting.size == 1:
+    if messages.size == 1:
         return ()
     # Beats begin once all are watching: one that nobody looks for yet would seem to have been seen late.
-    meeting.tell("watching", True)
-    if meeting.rank == 0:
-        meeting.hear_all("watching")
+    messages.write("watching", True)
+    if messages.rank == 0:
+        messages.wait_for_all("watching")
         for beat in range(BEATS):
-            meeting.tell("beat", [beat, time.time()])
+            messages.write("beat", [beat, time.time()])
             time.sleep(BEAT_S)
         return ()
     delays: dict[int, float] = {}
     deadline = time.monotonic() + 2 * WAIT_S
     # Until the last beat: one before it may be missed, as each replaces the one before in the same file.
     while BEATS - 1 not in delays and time.monotonic() < deadline:
-        if (said := meeting.heard("beat", 0)) and said[0] not in delays:
+        if (said := messages.read("beat", 0)) and said[0] not in delays:
             # Clocks are known to half a round trip only, so a short delay may come out below 0.
             delays[said[0]] = max(0.0, time.time() + offset_s - said[1])
         time.sleep(0.001)

@@ -58,14 +58,14 @@ def judge_ports(probes: Sequence[Probe]) -> Finding:
     lost = [
         f"{probe.node} → {one.node}: {one.problem}" for probe in probes for one in unreached_nodes(probe, first=False)
     ]
-    visits = [one for probe in probes for one in probe.reached]
+    ways = [one for probe in probes for one in probe.reached]
     if lost:
         return Finding(
-            *("ports", "problem", f"{len(lost)} of {len(visits)} ways are closed: {listed(lost, 3)}"),
+            *("ports", "problem", f"{len(lost)} of {len(ways)} ways are closed: {listed(lost, 3)}"),
             "gloo and NCCL connect each node with each other, on any free port",
             "the firewall must let the nodes of a job reach one another on all ports above 1023",
         )
-    slowest = max((one.round_trip_s for one in visits if not one.problem), default=0.0)
+    slowest = max((one.round_trip_s for one in ways if not one.problem), default=0.0)
     measured = f"each node reaches a fresh port of each other; a round trip takes at most {format_seconds(slowest)}"
     return Finding("ports", "ok", measured)
 

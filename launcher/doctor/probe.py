@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from launcher.doctor import disk, network
-from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.measured import Probe, ProbeMessages
 from slurm import job_environment
 from trainer.runs.lease import boot
 
@@ -58,7 +58,7 @@ class Examination:
     def __init__(self, folder: Path, plan: dict[str, Any], node: str) -> None:
         self.folder, self.plan, self.node = folder, plan, node
         rank = int(os.environ["SLURM_PROCID"]) if plan["slurm"] else 0
-        self.meeting = Meeting(folder, rank, plan["size"])
+        self.messages = ProbeMessages(folder, rank, plan["size"])
         self.problems: dict[str, str] = {}
 
     def attempt(self, what: str, act: Callable[[], T]) -> T | None:
@@ -72,11 +72,11 @@ class Examination:
 
     def probe(self) -> Probe:
         """Measure everything, in the order in which training would fail."""
-        meeting, plan = self.meeting, self.plan
+        messages, plan = self.messages, self.plan
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
         # Before torch is imported: a node that does is slow to answer the others.
-        visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
-        first, reached, all_met = visited or ("", [], False)
+        connected = self.attempt("network", partial(network.connect_to_all, messages, self.node, address))
+        first, reached, all_met = connected or ("", [], False)
         interface = job_environment.interface_towards(first) if first else None
         for library in ("GLOO", "NCCL") if interface else ():
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
@@ -84,15 +84,15 @@ class Examination:
         environment, device = self.attempt("import", measure_numerics) or ({}, None)
         import_s = time.perf_counter() - began
         exchange_s = None
-        if meeting.size > 1 and device is not None:
-            exchange = partial(network.measure_exchange, meeting, first, all_met, device)
+        if messages.size > 1 and device is not None:
+            exchange = partial(network.measure_exchange, messages, first, all_met, device)
             exchange_s = self.attempt("exchange", exchange)
         # After the exchange, which writing would slow down.
-        storage = self.attempt("disk", partial(disk.measure_disk, self.folder, meeting.rank))
+        storage = self.attempt("disk", partial(disk.measure_disk, self.folder, messages.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
-        visible_s = self.attempt("visibility", partial(disk.measure_visibility, meeting, offset_s)) or ()
+        visible_s = self.attempt("visibility", partial(disk.measure_visibility, messages, offset_s)) or ()
         return Probe(
-            rank=meeting.rank,
+            rank=messages.rank,
             node=self.node,
             boot=boot(),
             address=address,
@@ -118,8 +118,8 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"{folder} is not to be seen on {node} ({error.strerror}): it must lie on a shared file system")
     examination = Examination(folder, plan, node)
-    examination.meeting.tell_probe(examination.probe())
-    examination.meeting.hear_all("probe", timeout_s=5)  # others may still need the first one's store
+    examination.messages.write_probe(examination.probe())
+    examination.messages.wait_for_all("probe", timeout_s=5)  # others may still need the first one's store
     # Not sys.exit: a process group that has failed may leave threads behind that never end.
     os._exit(0)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.measured import Probe, ProbeMessages
 from launcher.doctor.plan import ProbePlan
 from launcher.jobs import code_snapshot
 from slurm import control
@@ -54,7 +54,7 @@ def probe_nodes(plan: ProbePlan) -> Examined:
         env=plan.environment(code),
     )
     said = read_output(child)
-    probes = Meeting(plan.folder, 0, plan.size).probes()
+    probes = ProbeMessages(plan.folder, 0, plan.size).read_probes()
     # No task has spoken and srun names none that failed: Slurm has not run the probe, and says why.
     if plan.where and not probes and not any(STARTED.match(line) or FAILED.search(line) for line in said):
         why = next((line for line in said if "rror" in line), said[0] if said else f"exit code {child.returncode}")

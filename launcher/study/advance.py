@@ -32,7 +32,11 @@ def queue_next_stage(folder: StudyFolder) -> None:
         plan = StudyPlan.open(folder)  # as it is now that nobody else changes it
         found = list(stage_progress(plan))
         tasks = pending_tasks(found[-1], retry=False)
-        if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim_stage(plan, len(found) - 1):
+        if (
+            not tasks
+            or any(plan.is_begun(one.task) for one in found[-1])
+            or not array.claim_stage(plan, len(found) - 1)
+        ):
             return
         print(f"queued array {array.submit_array(array.prepare_array(plan, tasks))}")
 

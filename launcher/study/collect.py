@@ -44,7 +44,8 @@ def collect_results(plan: StudyPlan) -> results.Study:
     return results.Study(
         settings.name,
         next(
-            (column for figures in reversed(measured) if (column := plan.column(figures))), settings.evaluation.metric
+            (column for figures in reversed(measured) if (column := plan.deciding_column(figures))),
+            settings.evaluation.metric,
         ),
         settings.better,
         Budget(settings.budget.kind, settings.budget.amount),
@@ -59,7 +60,7 @@ def collect_results(plan: StudyPlan) -> results.Study:
 def evaluation_of(plan: StudyPlan, figures: Figures) -> Evaluation:
     """Return how the figure that decides is measured, as one of the measurements says."""
     asked = plan.settings.evaluation
-    decides = figures.get("figures", {}).get(plan.column(figures), {})
+    decides = figures.get("figures", {}).get(plan.deciding_column(figures), {})
     floor = decides.get("floor")
     return Evaluation(
         figures.get("extractor") or asked.extractor or "the default extractor",
@@ -76,7 +77,7 @@ def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
     attempts = merge_attempts(runs.attempts_of(run), events)
     spent = list(attempt_times(run, attempts))
     measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
-    column = plan.column(plan.figures(task) or {})
+    column = plan.deciding_column(plan.figures(task) or {})
     broken_off = [attempt.cause for attempt in attempts[:-1] if attempt.cause not in (None, Cause.FINISHED)]
     grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
     score = measured.get(column)

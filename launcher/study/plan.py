@@ -113,12 +113,12 @@ class StudyPlan:
             task.images, task.seed_set, self.settings.evaluation, str(self.folder.features.resolve())
         )
 
-    def done(self, task: StudyTask) -> bool:
+    def is_done(self, task: StudyTask) -> bool:
         """Tell whether a task's run is trained and measured."""
         target = self.target(task)
         return target.score(task.run).exists() if target else self.images_per_s(task.arm) is not None
 
-    def begun(self, task: StudyTask) -> bool:
+    def is_begun(self, task: StudyTask) -> bool:
         """Tell whether anybody has queued or begun a task; its run may have been, for an earlier rung."""
         target = EvaluationTarget.of(task.run) if task.seed_set else None
         return target.images >= task.images if target else task.run.config.exists() or task.run.job.exists()
@@ -128,7 +128,7 @@ class StudyPlan:
         target = self.target(task)
         return target.figures(task.run) if target else None
 
-    def column(self, figures: Mapping[str, Any]) -> str:
+    def deciding_column(self, figures: Mapping[str, Any]) -> str:
         """Return the full name of the figure that decides; empty: it could not be measured."""
         # Columns name the number of pictures behind the metric, such as fid_5k/…, and that is not asked for here.
         decides = re.compile(rf"{re.escape(self.settings.evaluation.metric)}_\d+k?/")
@@ -137,7 +137,7 @@ class StudyPlan:
     def score(self, task: StudyTask) -> float | None:
         """Return the figure that decides; None: not measured yet, or no number."""
         figures = self.figures(task) or {}
-        value = figures.get("figures", {}).get(self.column(figures), {}).get("value")
+        value = figures.get("figures", {}).get(self.deciding_column(figures), {}).get("value")
         return value if isinstance(value, float) else None
 
     def images_per_s(self, arm: str) -> float | None:
@@ -147,7 +147,7 @@ class StudyPlan:
         # Not before its end: until then the speed changes with each row, and the length of the runs would with it.
         return images_per_s(rows) if seen >= PACE_STEPS * self.costs[arm].step_images else None
 
-    def known(self, arm: str) -> bool:
+    def knows_length(self, arm: str) -> bool:
         """Tell whether it is known how many pictures the runs of an arm see."""
         return self.settings.budget.kind != "seconds" or self.images_per_s(arm) is not None
 
@@ -159,13 +159,13 @@ class StudyPlan:
         """
         budget, cost = self.settings.budget, self.costs[arm]
         # 1e-9: a budget of whole steps must not lose one to the rounding of a division.
-        steps = int(budget.amount * share / self.each(arm) / cost.step_images + 1e-9)
+        steps = int(budget.amount * share / self.budget_per_image(arm) / cost.step_images + 1e-9)
         if steps < 1:
             part = f" × {share:g}" if share < 1 else ""
             raise Refused(f"budget {budget.kind} = {budget.amount:g}{part} is less than one step of arm {arm!r}")
         return steps * cost.step_images
 
-    def each(self, arm: str) -> float:
+    def budget_per_image(self, arm: str) -> float:
         """Return what a picture of an arm takes of the budget.
 
         Raises:
@@ -189,7 +189,7 @@ class StudyPlan:
                 StudyTask(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
                 for arm, cost in self.costs.items()
             ]
-        arms: Sequence[str] = [arm for arm in self.settings.arms if self.known(arm)]
+        arms: Sequence[str] = [arm for arm in self.settings.arms if self.knows_length(arm)]
         for share in self.settings.shares:
             stage = self.tasks(arms, self.settings.select_seeds, share, "select")
             yield stage

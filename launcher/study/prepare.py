@@ -127,7 +127,7 @@ def prepare_study(
     for arm, made in arms.items():
         if processes:
             made.config.check_world(processes)
-        images = plan.images(arm) if plan.known(arm) else made.config.step_images
+        images = plan.images(arm) if plan.knows_length(arm) else made.config.step_images
         for seed in (*settings.seeds, *settings.select_seeds):
             run = folder.run(arm, seed)
             task = StudyTask(arm, seed, run, max(images, images_trained(run)), "report")
@@ -157,7 +157,7 @@ def refuse_lowered_budget(plan: StudyPlan) -> None:
     """
     for stage in plan.stages():
         for task in stage:
-            if task.seed_set and not plan.done(task) and (seen := images_trained(task.run)) > task.images:
+            if task.seed_set and not plan.is_done(task) and (seen := images_trained(task.run)) > task.images:
                 raise Refused(
                     f"{task.name} has seen {seen:,} images already, but is to be measured at {task.images:,}: a budget "
                     "cannot be lowered, nor rungs be measured in another way; name another --out"

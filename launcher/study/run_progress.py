@@ -36,7 +36,7 @@ class TaskProgress:
 
 def task_progress(plan: StudyPlan, task: StudyTask, queue: SlurmQueue) -> TaskProgress:
     """Look at a task."""
-    if plan.done(task):
+    if plan.is_done(task):
         return TaskProgress(task, "finished")
     if not task.run.config.exists():
         return TaskProgress(task, "waiting")

@@ -102,7 +102,7 @@ def write_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
     journal.append(numbered(asdict(attempt)))
-    # On the disk before Slurm is asked to requeue: that ends this process, perhaps its node.
+    # On the disk before Slurm is asked to requeue, which ends this process.
     journal.sync()
     journal.close()
 

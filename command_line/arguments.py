@@ -25,7 +25,7 @@ def expand_user(text: str) -> Path:
         return Path(text)
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except RuntimeError:  # how pathlib says that there is no such user
         user = text.partition("/")[0]
         raise ValueError(f"there is no user {user[1:]!r}; for a folder of the name {user} write ./{text}") from None
 
@@ -47,6 +47,7 @@ RENAMED_FLAGS = {  # old -> new; a line is removed one version after it was adde
     "--like": "--reference-convention",
 }
 
+# A registry of our own: the rule is for our commands, not for whatever else uses tyro in this process.
 PATHS = ConstructorRegistry()
 PATHS.primitive_rule(path_rule)
 
@@ -74,6 +75,7 @@ def parse(
     """
     return tyro.cli(
         kind,
+        # Before tyro sees them: it refuses a flag that it does not know.
         args=rename_flags(sys.argv[1:] if arguments is None else arguments),
         default=default,
         prog=prog,
@@ -88,6 +90,7 @@ def rename_flags(arguments: Sequence[str]) -> list[str]:
     renamed = []
     for word in arguments:
         flag, sign, value = word.partition("=")
+        # tyro takes --some_flag for --some-flag, so an old flag is known in both spellings.
         if new := RENAMED_FLAGS.get(flag.replace("_", "-")):
             hint_at_new_name(flag, new)
             word = f"{new}{sign}{value}"

@@ -22,6 +22,7 @@ def end_with_parent(exit_code: int, wait_for_its_end: Callable[[], object] | Non
 
     def watch() -> None:
         wait()
+        # Not sys.exit, which in a thread ends only that thread.
         os._exit(exit_code)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

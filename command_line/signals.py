@@ -1,4 +1,4 @@
-"""Which signals a command handles."""
+"""Which signals a command handles; trainings, studies and builds answer signals in their own way, and ask it too."""
 
 from __future__ import annotations
 

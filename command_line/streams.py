@@ -51,6 +51,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         code = INTERRUPTED
     except SystemExit as ended:  # by the parser, after --help or a mistake
         code = ended.code if isinstance(ended.code, int) else 0
+    # Before the exit code is settled: whether what is still in the buffer can be written shows only now.
     sys.stdout.flush()
     if out.error and out.error.errno not in READER_GONE:
         print(f"standard output could not be written: {out.error.strerror}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What a user may have meant by a name that there is none of."""
+"""What a user may have meant by a name that there is none of; every package that refuses a name says it this way."""
 
 from __future__ import annotations
 

@@ -148,17 +148,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or [""]
     if name in ("", "-h", "--help"):
+        # The docstrings above are what a user reads here, so each is one line.
         lines = [f"  {name:<12}{command.__doc__}" for name, command in COMMANDS.items()]
         print(HELP.format(commands="\n".join(lines)))
+        # Help that nobody asked for: a command is missing, so it is a refusal.
         return 0 if name else 2
     try:
         if command := COMMANDS.get(name):
+            # Names of earlier versions are replaced before tyro sees them: it would refuse them.
             return command(todays_flags(arguments))
         raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
     except (Refused, SlurmUsageError, DataError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        # 128 + SIGINT, as shells report a program that Ctrl-C has ended.
         return 130
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slurm.client import run_slurm
 from slurm.errors import SlurmError
-from slurm.parsing import expand, text_field, time_field
+from slurm.parsing import expand_node_list, text_field, time_field
 from slurm.records import SlurmJob
 
 LIVE_STATES = ("PENDING", "RUNNING", "SUSPENDED", "REQUEUED", "RESIZING")
@@ -47,7 +47,7 @@ def as_ended_job(line: str) -> SlurmJob:
         state=row["State"].partition(" ")[0],  # CANCELLED by 1000
         reason=text_field(row, "Reason"),
         node_list=node_list,
-        nodes=expand(node_list),
+        nodes=expand_node_list(node_list),
         restarts=0,
         submit_time=time_field(row, "Submit"),
         start_time=time_field(row, "Start"),

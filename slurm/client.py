@@ -49,6 +49,7 @@ def run_slurm(
                 text=True,
                 errors="replace",  # names and comments of jobs may be any bytes
                 timeout=timeout_s,
+                # FIXED_ENVIRONMENT last: nothing that the shell has set may change how times and messages are written.
                 env={**without_options(os.environ), **(environment or {}), **FIXED_ENVIRONMENT},
                 check=False,
             )

@@ -15,6 +15,9 @@ from slurm.errors import SlurmUsageError
 # The path of a unix socket has at most 107 characters; our longest is FOLDER/spool/n1234/n1234_12345678.4294967295.
 LONGEST_FOLDER = 107 - len("/spool/n1234/n1234_12345678.4294967295")
 
+# linuxproc and task/none need no cgroups, so several slurmd run on one host without root. config_overrides lets a node
+# have more cores and memory than this machine. ReturnToService=2 and SlurmdTimeout=10: a dead node is noticed soon, and
+# comes back without an administrator. MinJobAge: without accounting, the controller alone remembers jobs that ended.
 TEMPLATE = """\
 ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)

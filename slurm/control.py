@@ -14,13 +14,14 @@ from slurm.accounting import find_ended_job
 from slurm.client import run_slurm
 from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.errors import NoAnswer, SlurmError
-from slurm.parsing import as_job, as_node, as_partition, expand, parse_records
+from slurm.parsing import as_job, as_node, as_partition, expand_node_list, parse_records
 from slurm.reason_codes import describe_reason
 from slurm.records import Node, Partition, SlurmJob
 
 __all__ = [
-    "NoAnswer", "Node", "Partition", "SlurmError", "SlurmJob", "cancel", "describe_reason", "exclude", "expand",
-    "find_cluster", "job", "node", "nodes", "partitions", "requeue", "send_signal",
+    "NoAnswer", "Node", "Partition", "SlurmError", "SlurmJob", "cancel_job", "describe_reason", "exclude_nodes",
+    "expand_node_list", "find_cluster", "list_nodes", "list_partitions", "requeue_job", "send_signal", "show_job",
+    "show_node",
 ]  # fmt: skip
 
 SYSTEM_CONFIGURATIONS = (Path("/etc/slurm/slurm.conf"), Path("/etc/slurm-llnl/slurm.conf"))
@@ -50,6 +51,7 @@ def find_cluster(folder: Path | str = ".") -> str | None:
         pass
     else:
         return "configless"
+    # Last of all: a development cluster that was left running must not take jobs that are meant for the site's Slurm.
     cluster = DevCluster(Path(folder) / FOLDER)
     if not cluster.is_up():
         return None
@@ -57,24 +59,25 @@ def find_cluster(folder: Path | str = ".") -> str | None:
     return str(cluster.conf)
 
 
-def job(id: str | int) -> SlurmJob | None:
+def show_job(id: str | int) -> SlurmJob | None:
     """Return a job, or a task of an array; None: neither the controller nor the accounting knows it any more."""
     try:
         shown = run_slurm("scontrol", "show", "job", str(id))
     except SlurmError as error:
+        # The controller forgets a job some minutes after its end: that alone is no failure.
         if "invalid job id" not in str(error).lower():
             raise
         return find_ended_job(str(id))
     found = [as_job(fields) for fields in parse_records(shown)]  # of an array, Slurm shows all tasks
-    return next((job for job in found if job.id == str(id)), found[0] if found else None)
+    return next((one for one in found if one.id == str(id)), found[0] if found else None)
 
 
-def nodes() -> list[Node]:
+def list_nodes() -> list[Node]:
     """Return all nodes of the cluster."""
     return [as_node(fields) for fields in parse_records(run_slurm("scontrol", "show", "node")) if "NodeName" in fields]
 
 
-def node(name: str) -> Node:
+def show_node(name: str) -> Node:
     """Return one node.
 
     Raises:
@@ -87,14 +90,14 @@ def node(name: str) -> Node:
     raise SlurmError(f"scontrol show node {name}: {shown.strip()}")
 
 
-def partitions() -> list[Partition]:
+def list_partitions() -> list[Partition]:
     """Return all partitions of the cluster."""
-    known = {one.name: one for one in nodes()}  # partitions name their nodes, and do not describe them
+    known = {one.name: one for one in list_nodes()}  # partitions name their nodes, and do not describe them
     shown = run_slurm("scontrol", "show", "partition")
     return [as_partition(fields, known) for fields in parse_records(shown) if "PartitionName" in fields]
 
 
-def requeue(id: str | int) -> None:
+def requeue_job(id: str | int) -> None:
     """End a job, and put it back into the queue.
 
     Raises:
@@ -103,7 +106,7 @@ def requeue(id: str | int) -> None:
     run_slurm("scontrol", "requeue", str(id))
 
 
-def cancel(id: str | int) -> None:
+def cancel_job(id: str | int) -> None:
     """End a job for good; a job that has ended is left as it is."""
     run_slurm("scancel", str(id))
 
@@ -113,6 +116,6 @@ def send_signal(id: str | int, name: str) -> None:
     run_slurm("scancel", f"--signal={name}", str(id))
 
 
-def exclude(id: str | int, names: Iterable[str]) -> None:
+def exclude_nodes(id: str | int, names: Iterable[str]) -> None:
     """Exclude nodes from a pending job; this replaces the nodes that were excluded before."""
     run_slurm("scontrol", "update", f"JobId={id}", f"ExcNodeList={','.join(names)}")

@@ -94,6 +94,7 @@ class DevCluster:
         with self.locked():
             if not self.daemons.running("slurmd", node=node):
                 self.daemons.start_node(node)
+            # A drained node has its slurmd: that one is only returned to service, by `wait_until_ready`.
             wait_until_ready(self.folder, {node})
 
     def drain(self, node: str, reason: str = "drained by hand") -> None:

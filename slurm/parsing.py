@@ -67,7 +67,7 @@ def limit_minutes(value: str) -> int | None:
     return (days * 24 + hours) * 60 + mins
 
 
-def expand(node_list: str) -> tuple[str, ...]:
+def expand_node_list(node_list: str) -> tuple[str, ...]:
     """Return the names in a list such as n[1-3,07]-a,m5, as `scontrol show hostnames` prints them."""
     names: list[str] = []
     for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", node_list):
@@ -95,7 +95,7 @@ def as_job(fields: Fields) -> SlurmJob:
         state=fields.get("JobState", ""),
         reason=text_field(fields, "Reason"),
         node_list=node_list,
-        nodes=expand(node_list),
+        nodes=expand_node_list(node_list),
         restarts=number_field(fields, "Restarts"),
         submit_time=time_field(fields, "SubmitTime"),
         start_time=time_field(fields, "StartTime"),
@@ -130,7 +130,7 @@ def as_node(fields: Fields) -> Node:
 
 def as_partition(fields: Fields, known: Mapping[str, Node]) -> Partition:
     """Return the partition of a record; `known` are the nodes of the cluster, by name."""
-    names = expand(text_field(fields, "Nodes"))
+    names = expand_node_list(text_field(fields, "Nodes"))
     nodes = [known[name] for name in names if name in known]
     nodes = [node for node in nodes if node.gpus] or nodes  # in a mixed partition, jobs of ours want the GPU nodes
     return Partition(

@@ -116,9 +116,9 @@ def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     monkeypatch.chdir(here)
     answers: dict[str, Callable[..., object]] = {
         "find_cluster": lambda *_: "slurm.conf",
-        "partitions": lambda: list(PARTITIONS),
-        "nodes": lambda: nodes_of(PARTITIONS),
-        "job": lambda id: None,
+        "list_partitions": lambda: list(PARTITIONS),
+        "list_nodes": lambda: nodes_of(PARTITIONS),
+        "show_job": lambda id: None,
     }
     for name, answer in answers.items():
         monkeypatch.setattr(control, name, answer)

@@ -107,7 +107,7 @@ def requeued_by_administrator(ordeal: Ordeal) -> None:
     """scontrol requeue from outside."""
     ordeal.submit()
     ordeal.wait_for_images(somewhere(ordeal))
-    control.requeue(ordeal.job)
+    control.requeue_job(ordeal.job)
     finish(ordeal, Cause.REQUEUED)
 
 
@@ -117,7 +117,7 @@ def lose_for_a_while(ordeal: Ordeal, node: str) -> None:
 
     def noticed() -> bool:
         states = {one.name: one.state for one in ordeal.cluster.nodes()}
-        job = control.job(ordeal.job)
+        job = control.show_job(ordeal.job)
         return states[node].startswith("DOWN") and job is not None and job.state == "PENDING"
 
     assert wait_for(noticed, timeout_s=120, every_s=0.5), ordeal.story()
@@ -223,9 +223,9 @@ def cancelled_by_scancel(ordeal: Ordeal) -> None:
     """Plain scancel, which nothing may answer by a new start: `scontrol requeue` would revive the job. Then resumed."""
     ordeal.submit()
     ordeal.wait_for_images(somewhere(ordeal))
-    control.cancel(ordeal.job)
+    control.cancel_job(ordeal.job)
     assert ordeal.wait_for_end().cause is Cause.CANCELLED, ordeal.story()
-    assert not wait_for(lambda: control.job(ordeal.job).state in ("PENDING", "RUNNING"), timeout_s=15)  # type: ignore
+    assert not wait_for(lambda: control.show_job(ordeal.job).state in ("PENDING", "RUNNING"), timeout_s=15)  # type: ignore
     ordeal.command("resume", str(ordeal.folder), "--nodes", "4")
     ordeal.wait_for_start(1)
     finish(ordeal, Cause.CANCELLED)
@@ -259,7 +259,7 @@ def full_disk_when_preempted(ordeal: Ordeal) -> None:
         except OSError:
             pass
     ordeal.preempt()
-    assert wait_for(lambda: job.state == "PENDING" if (job := control.job(ordeal.job)) else False, timeout_s=90)
+    assert wait_for(lambda: job.state == "PENDING" if (job := control.show_job(ordeal.job)) else False, timeout_s=90)
     filler.unlink()
     finish(ordeal, Cause.PREEMPTED)
 

@@ -98,5 +98,5 @@ def slurm_says(monkeypatch: pytest.MonkeyPatch, answer: SlurmJob | str | None, f
         return answer
 
     monkeypatch.setattr(control, "find_cluster", lambda: "slurm.conf" if found else None)
-    monkeypatch.setattr(control, "job", answering)
+    monkeypatch.setattr(control, "show_job", answering)
     return asked

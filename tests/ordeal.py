@@ -117,7 +117,7 @@ class Ordeal:
         def over() -> bool:
             known = self.attempts()
             decided = bool(known) and known[-1].decision not in (None, Decision.GO_ON)
-            job = control.job(self.job)
+            job = control.show_job(self.job)
             return decided and (job is None or job.state not in ("PENDING", "RUNNING", "COMPLETING"))
 
         assert wait_for(over, timeout_s=timeout_s, every_s=0.3), self.story()

@@ -9,7 +9,7 @@ from typing import Any
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
-from launcher.study.settings import parse
+from launcher.study.settings_file import parse_study
 from tests.made_runs import MadeRun
 from trainer.runs.journal import encode
 
@@ -24,7 +24,7 @@ COSTS = {"a": Cost(1e6, 32), "b": Cost(2e6, 32), "c": Cost(4e6, 64)}
 
 def plan(folder: Path, **changes: Any) -> StudyPlan:
     """Return a study of three arms in a folder."""
-    return StudyPlan(parse(TOML | changes, "study.toml", "made"), StudyFolder(folder), COSTS, ResourceRequest())
+    return StudyPlan(parse_study(TOML | changes, "study.toml", "made"), StudyFolder(folder), COSTS, ResourceRequest())
 
 
 def score(made: StudyPlan, task: StudyTask, value: float | None, floor: float = 1.0) -> None:

@@ -203,8 +203,8 @@ def test_a_run_that_has_a_job(
 ) -> None:
     assert do(SUBMIT, *tiny(data, "--run", "a run")) == 0
     states = ["PENDING"]
-    monkeypatch.setattr(control, "job", lambda id: live_job(id, states[-1]))
-    monkeypatch.setattr(control, "cancel", lambda id: states.append("CANCELLED"))
+    monkeypatch.setattr(control, "show_job", lambda id: live_job(id, states[-1]))
+    monkeypatch.setattr(control, "cancel_job", lambda id: states.append("CANCELLED"))
     said = refusal(capsys, "python -m launcher resume", "a run")
     watch, end = re.findall(r"`([^`]+)`", said)
     assert do(watch) == 0
@@ -235,7 +235,7 @@ def test_a_wait_that_is_left(
 
     with monkeypatch.context() as patch:
         patch.setattr("launcher.cli.cancel.time.sleep", leave)
-        assert cancel.wait(run, "process 7 to end", lambda: False, "") == 130
+        assert cancel.wait_until_over(run, "process 7 to end", lambda: False, "") == 130
     assert do(told(capsys.readouterr().out, "watch it with: ")) == 0
 
 
@@ -278,21 +278,21 @@ def test_recipes_tell_how_to_start_them(data: Path, here: Path, capsys: pytest.C
 
 
 def test_the_doctors_options(run: RunFolder) -> None:
-    assert "name a RUN that has saved" in str(timing.grace(RunFacts(), CPU))
-    assert "a save is durable" in str(timing.grace(FACTS, CPU))
-    assert "name a RUN" in str(timing.warning(RunFacts(), Profile()))
-    assert "a save is durable" in str(timing.warning(FACTS, Profile()))
-    assert "name a RUN to have it compared" in str(links.reduction(nodes(), RunFacts()))
-    assert "this run exchanges" in str(links.reduction(nodes(), FACTS))
-    lost = links.rendezvous(nodes(interfaces=("lo", "eth0")), "ib0")
+    assert "name a RUN that has saved" in str(timing.judge_grace_time(RunFacts(), CPU))
+    assert "a save is durable" in str(timing.judge_grace_time(FACTS, CPU))
+    assert "name a RUN" in str(timing.judge_warning_time(RunFacts(), Profile()))
+    assert "a save is durable" in str(timing.judge_warning_time(FACTS, Profile()))
+    assert "name a RUN to have it compared" in str(links.judge_reduction(nodes(), RunFacts()))
+    assert "this run exchanges" in str(links.judge_reduction(nodes(), FACTS))
+    lost = links.judge_rendezvous(nodes(interfaces=("lo", "eth0")), "ib0")
     assert lost.state == "problem"
     assert "set interface in the profile to one of lo, eth0, ib0, or leave it out" in lost.todo
     for interface in "eth0", "":
-        assert links.rendezvous(nodes(interfaces=("lo", "eth0")), interface).state == "ok"
-    short = timing.grace(FACTS, replace(CPU, grace_s=5))
+        assert links.judge_rendezvous(nodes(interfaces=("lo", "eth0")), interface).state == "ok"
+    short = timing.judge_grace_time(FACTS, replace(CPU, grace_s=5))
     assert short.todo.startswith("save more often: --checkpoint-every-images;")
-    best = timing.interval(replace(FACTS, stall_s=9.0), 100_000)
+    best = timing.judge_interval(replace(FACTS, stall_s=9.0), 100_000)
     for option in (short.todo.partition(": ")[2].partition(";")[0], "640"), shlex.split(best.todo)[:2]:
         assert do("python -m launcher resume", str(run.path), *option, *LOCAL) == 0
-    assert timing.grace(FACTS, replace(CPU, preempt_mode="CANCEL")).todo == "after a preemption: " + RESUME
+    assert timing.judge_grace_time(FACTS, replace(CPU, preempt_mode="CANCEL")).todo == "after a preemption: " + RESUME
     assert do(RESUME.replace("RUN", shlex.quote(str(run.path))), *LOCAL) == 0

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from launcher.__main__ import main
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import StudyPlan
-from launcher.study.run_progress import task_progress, upcoming
-from launcher.study.settings import parse
+from launcher.study.run_progress import next_tasks, task_progress
+from launcher.study.settings_file import parse_study
 from slurm import control
 from tests.advice import do, refusal, told
 from tests.made_runs import MadeRun
@@ -82,11 +82,11 @@ def test_a_short_run_that_told_no_speed(tmp_path: Path, monkeypatch: pytest.Monk
     pace(made, "a", 64.0, 1, 1, 1, 1, 1)
     run.event("start", -10, owner="a run on this machine")
     run.event("end", -5, outcome="finished")
-    reason = task_progress(made, next(iter(made.stages()))[0], Queue()).reason
-    assert "a" not in [task.arm for task in upcoming(made, retry=False)[1]]
+    reason = task_progress(made, next(iter(made.stages()))[0], SlurmQueue()).reason
+    assert "a" not in [task.arm for task in next_tasks(made, retry=False)[1]]
     assert reason.endswith(f"remove {run.folder} and use --retry")
     assert main(["rm", str(run.folder), "--yes"]) == 0
-    assert "a" in [task.arm for task in upcoming(made, retry=True)[1]]
+    assert "a" in [task.arm for task in next_tasks(made, retry=True)[1]]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_short_run_that_told_no_speed(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_settings_of_a_study(wrong: dict[str, object], told: str, right: dict[str, object]) -> None:
     with pytest.raises(Refused, match=told) as error:
-        assert parse(TOML | wrong, "study.toml", "made").better
+        assert parse_study(TOML | wrong, "study.toml", "made").better
     if "metric" in told:
         right = {"evaluation": {"metric": str(error.value).rpartition(": ")[2].split(", ")[0]}}
-    assert parse(TOML | wrong | right, "study.toml", "made").better
+    assert parse_study(TOML | wrong | right, "study.toml", "made").better

@@ -83,7 +83,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
     (found.checkpoints / "000000000300-r00").mkdir(parents=True)
     monkeypatch.setattr(exit_cause, "not_answering", lambda names: [])
     monkeypatch.setattr(
-        control, "nodes", lambda: [Node(name, "127.0.0.1", "IDLE", 2, 0, "", "") for name in FIRST.nodes]
+        control, "list_nodes", lambda: [Node(name, "127.0.0.1", "IDLE", 2, 0, "", "") for name in FIRST.nodes]
     )
     return found
 
@@ -125,7 +125,7 @@ LATER = time.time() + 60
 def test_causes(run: RunFolder, code: int, seen: SlurmJob | None, end: dict[str, object] | None, cause: Cause) -> None:
     if end:
         append(run, event(EventKind.END, **end))
-    found = exit_cause.explain(run, FIRST, code, seen)
+    found = exit_cause.explain_end(run, FIRST, code, seen)
     assert found.cause is cause
     assert found.saved == 300
     assert found.ended
@@ -139,13 +139,13 @@ def append(run: RunFolder, row: dict[str, object]) -> None:
 
 def test_a_cancelled_run_is_cancelled_however_it_ends(run: RunFolder) -> None:
     replace(JobRecord.load(run), cancelled=True).save(run)
-    assert exit_cause.explain(run, FIRST, 137, job(preempt_time=LATER)).cause is Cause.CANCELLED
+    assert exit_cause.explain_end(run, FIRST, 137, job(preempt_time=LATER)).cause is Cause.CANCELLED
 
 
 def test_a_stall_names_the_node(run: RunFolder) -> None:
     append(run, event(EventKind.STALLED, problem="rank 1 on n2 gives no sign of life", places=["n2"]))
     append(run, event(EventKind.STALLED, problem="said by the rank that was woken", places=[]))
-    found = exit_cause.explain(run, FIRST, 1, job())
+    found = exit_cause.explain_end(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.STALLED, ("n2",))
 
 
@@ -153,13 +153,13 @@ def test_a_crash_names_the_first_rank_that_died(run: RunFolder) -> None:
     words = ("n1: task 0: Killed", "n2: task 1: Killed", "n1: task 0: Exited with exit code 1")
     before, first, second = (f"srun: error: {word}" for word in words)
     say(run, before, MARK, first, second)
-    found = exit_cause.explain(run, FIRST, 137, job())
+    found = exit_cause.explain_end(run, FIRST, 137, job())
     assert (found.detail, found.failed_nodes) == ("rank 1 on n2: Killed", ("n2",))
 
 
 def test_a_dead_node_is_told_from_a_dead_rank(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exit_cause, "not_answering", lambda names: ["n1"])
-    found = exit_cause.explain(run, FIRST, 1, job())
+    found = exit_cause.explain_end(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n1",))
 
 
@@ -175,7 +175,7 @@ def say(run: RunFolder, *lines: str) -> None:
 def test_silence_is_explained_by_slurms_own_words(
     run: RunFolder, words: str | None, cause: Cause, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
+    monkeypatch.setattr(control, "show_job", lambda number: job(restarts=1))
     said = f"slurmstepd-n1: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-24T22:29:19 DUE TO {words} ***"
     say(run, MARK, *([said] if words else []))
     assert exit_cause.explain_silence(run, FIRST).cause is cause
@@ -184,8 +184,8 @@ def test_silence_is_explained_by_slurms_own_words(
 def test_silence_of_a_node_that_started_anew(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     anew = Node("n2", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=LATER)
     fine = Node("n1", "127.0.0.1", "IDLE", 2, 0, "", "", slurmd_start_time=1.0)
-    monkeypatch.setattr(control, "job", lambda number: job(restarts=1))
-    monkeypatch.setattr(control, "nodes", lambda: [fine, anew])
+    monkeypatch.setattr(control, "show_job", lambda number: job(restarts=1))
+    monkeypatch.setattr(control, "list_nodes", lambda: [fine, anew])
     found = exit_cause.explain_silence(run, FIRST)
     assert (found.cause, found.failed_nodes) == (Cause.NODE_FAILED, ("n2",))
 
@@ -240,30 +240,30 @@ def test_slurm_is_asked_to_start_again_only_where_that_is_meant(
     run: RunFolder, cause: Cause, found: SlurmJob, asked: bool, decision: Decision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requeued: list[int] = []
-    monkeypatch.setattr(control, "job", lambda number: found)
-    monkeypatch.setattr(control, "requeue", requeued.append)
+    monkeypatch.setattr(control, "show_job", lambda number: found)
+    monkeypatch.setattr(control, "requeue_job", requeued.append)
     assert exit_handler.start_again(run, ended(cause), []).decision is decision
     assert requeued == ([7] if asked else [])
 
 
 def test_a_requeue_that_was_heard_in_spite_of_its_answer(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([job(), job(state="PENDING", restarts=1)])
-    monkeypatch.setattr(control, "job", lambda number: next(answers))
+    monkeypatch.setattr(control, "show_job", lambda number: next(answers))
 
     def requeue(number: int) -> None:
         raise control.SlurmError("Job is pending execution")
 
-    monkeypatch.setattr(control, "requeue", requeue)
+    monkeypatch.setattr(control, "requeue_job", requeue)
     assert exit_handler.start_again(run, ended(Cause.CRASHED), []).decision is Decision.GO_ON
 
 
 def test_a_bad_node_is_kept_where_the_job_cannot_do_without(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(JobRecord.load(run), nodes="2-4", partition="main").save(run)
     excluded: list[str] = []
-    monkeypatch.setattr(control, "job", lambda number: job())
-    monkeypatch.setattr(control, "requeue", lambda number: None)
-    monkeypatch.setattr(control, "exclude", lambda number, names: excluded.extend(names))
-    monkeypatch.setattr(control, "partitions", lambda: [replace(CPU, name="main", nodes=("n1", "n2", "n3"))])
+    monkeypatch.setattr(control, "show_job", lambda number: job())
+    monkeypatch.setattr(control, "requeue_job", lambda number: None)
+    monkeypatch.setattr(control, "exclude_nodes", lambda number, names: excluded.extend(names))
+    monkeypatch.setattr(control, "list_partitions", lambda: [replace(CPU, name="main", nodes=("n1", "n2", "n3"))])
     assert "left out from now on" in exit_handler.start_again(run, ended(Cause.CRASHED), ["n3"]).detail
     assert "cannot do without" in exit_handler.start_again(run, ended(Cause.CRASHED), ["n2", "n3"]).detail
     assert excluded == ["n3"]

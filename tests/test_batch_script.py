@@ -79,7 +79,7 @@ def asked(case: str) -> tuple[RunFolder, ResourceRequest]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_script_is_the_golden_one(case: str, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "container_mounts", lambda run, site: None)  # no test runs below /shared
+    monkeypatch.setattr(checks, "check_container_mounts", lambda run, site: None)  # no test runs below /shared
     run, resources = asked(case)
     script = batch_script(run, prepare_job(run, CONFIG, resources))
     syntax = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)

@@ -74,8 +74,10 @@ class FakeSlurm:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: SlurmJob | None) -> None:
         self.answers, self.asked = [*answers], list[str]()
         slurm_says(monkeypatch, None)
-        monkeypatch.setattr(control, "job", lambda number: self.answers.pop(0) if self.answers[1:] else self.answers[0])
-        monkeypatch.setattr(control, "cancel", lambda number: self.asked.append(f"cancel {number}"))
+        monkeypatch.setattr(
+            control, "show_job", lambda number: self.answers.pop(0) if self.answers[1:] else self.answers[0]
+        )
+        monkeypatch.setattr(control, "cancel_job", lambda number: self.asked.append(f"cancel {number}"))
         monkeypatch.setattr(control, "send_signal", lambda number, name: self.asked.append(f"{name} {number}"))
         monkeypatch.setattr("launcher.cli.cancel.POLL_S", 0.01)
         monkeypatch.setattr("launcher.cli.cancel.AGAIN_S", 0.02)
@@ -258,7 +260,7 @@ def test_the_current_folder_can_be_removed(tmp_path: Path, monkeypatch: pytest.M
 def test_another_job_of_the_same_number_is_not_this_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers begin anew with a new cluster."""
     theirs = replace(live_job(12), comment="lienzo-theirs")
-    monkeypatch.setattr(control, "job", lambda number: theirs)
+    monkeypatch.setattr(control, "show_job", lambda number: theirs)
     record = JobRecord(12, 1, "2", 1, 120, "", token="ours")
     assert runs.job_of(record) is None
     assert runs.job_of(replace(record, token="theirs")) == theirs

@@ -99,7 +99,7 @@ def test_a_run_with_a_live_job_is_refused(
     assert main(["submit", *TINY, "--data", str(shards32), "--run", "r"]) == 0
     capsys.readouterr()
     before = Path("r/job.json").read_bytes()
-    monkeypatch.setattr(control, "job", lambda id: live_job(id, state))
+    monkeypatch.setattr(control, "show_job", lambda id: live_job(id, state))
     said = refusal(capsys, "resume", "r")
     assert f"r has job 77 already, which is {state.lower()}" in said
     assert "python -m launcher cancel r" in said
@@ -111,17 +111,17 @@ def test_a_run_folder_that_others_cannot_see_is_refused(tmp_path: Path, monkeypa
     here = replace(elsewhere, address="127.0.0.1")
     run = RunFolder(tmp_path / "runs" / "r")
     monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "tmpfs")
-    checks.run_folder(run, [here])
+    checks.check_run_folder(run, [here])
     with pytest.raises(Refused, match="lies on a tmpfs, which no other node sees: name a --run"):
-        checks.run_folder(run, [here, elsewhere])
+        checks.check_run_folder(run, [here, elsewhere])
     monkeypatch.setattr("launcher.jobs.checks.file_system", lambda path: "lustre")
-    checks.run_folder(run, [here, elsewhere])
+    checks.check_run_folder(run, [here, elsewhere])
 
 
 def test_a_run_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(Refused, match=f"cannot be written: {tmp_path} does not let you"):
-        checks.run_folder(RunFolder(tmp_path / "runs" / "r"), [])
+        checks.check_run_folder(RunFolder(tmp_path / "runs" / "r"), [])
 
 
 def test_a_cluster_without_partitions_is_refused() -> None:
@@ -156,7 +156,7 @@ def test_file_systems_are_told_apart() -> None:
 
 def test_a_container_must_see_the_run_folder() -> None:
     site = Profile(container="pyxis", image="x", mounts=("/shared:/shared",))
-    checks.container_mounts(RunFolder(Path("/shared/runs/a")), site)
-    checks.container_mounts(RunFolder(Path("/elsewhere/a")), Profile())
+    checks.check_container_mounts(RunFolder(Path("/shared/runs/a")), site)
+    checks.check_container_mounts(RunFolder(Path("/elsewhere/a")), Profile())
     with pytest.raises(Refused, match="/elsewhere/a is in none of the container's mounts"):
-        checks.container_mounts(RunFolder(Path("/elsewhere/a")), site)
+        checks.check_container_mounts(RunFolder(Path("/elsewhere/a")), site)

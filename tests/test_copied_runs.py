@@ -16,7 +16,7 @@ import pytest
 from launcher.cli.cancel import Cancel, run_cancel
 from launcher.jobs import job_record
 from launcher.status.facts import RunState
-from launcher.status.run_status import gather
+from launcher.status.run_status import gather_status
 from slurm import control
 from tests.conftest import fingerprint, run, trains_here
 from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
@@ -195,14 +195,14 @@ def test_a_copy_has_no_job(
     made.event("start", -140, images_seen=0, owner=ELSEWHERE.owner)
     slurm_says(monkeypatch, job("RUNNING"))
     asked: list[str] = []
-    monkeypatch.setattr(control, "cancel", lambda number: asked.append("cancel"))
+    monkeypatch.setattr(control, "cancel_job", lambda number: asked.append("cancel"))
     monkeypatch.setattr(control, "send_signal", lambda number, name: asked.append(name))
     monkeypatch.setattr("launcher.cli.cancel.WAIT_S", 0.1)
     monkeypatch.setattr("launcher.cli.cancel.POLL_S", 0.01)
     reach(tmp_path / "r", other)
-    from launcher.jobs.runs import Queue
+    from launcher.jobs.runs import SlurmQueue
 
-    state = gather(RunFolder(other), Queue()).state
+    state = gather_status(RunFolder(other), SlurmQueue()).state
     run_cancel(Cancel(other))
     if reach in SAME:
         assert (state, asked) == (RunState.TRAINING, ["TERM"])

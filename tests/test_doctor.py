@@ -18,9 +18,9 @@ from launcher.doctor import disk as doctor_disk
 from launcher.doctor import network as doctor_network
 from launcher.doctor import run_facts as doctor_run
 from launcher.doctor import timing as times
-from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.measured import Probe, ProbeMessages
 from launcher.doctor.plan import ProbePlan
-from launcher.doctor.start import silent
+from launcher.doctor.start import find_silent_tasks
 from launcher.jobs import attempts
 from launcher.jobs.attempts import Attempt, Cause, to_seconds
 from slurm.dev_cluster import DevCluster
@@ -45,7 +45,7 @@ def test_failures_are_counted_over_the_runs_beside(shards32: Path, tmp_path: Pat
     facts = doctor_run.read_run_facts(run)
     assert (facts.failures, facts.watched_s) == (2, 3 * 3600)
     assert facts.checkpoints == len(list(run.checkpoints.iterdir()))
-    assert times.mtbf(facts, 1)[0] == 1.5 * 3600
+    assert times.mean_time_between_failures(facts, 1)[0] == 1.5 * 3600
     assert facts.step_s
     assert facts.save_s
     assert facts.stall_s is not None
@@ -83,36 +83,36 @@ def test_what_goes_on_is_watched_and_a_crash_loop_is_no_failure_of_the_cluster(t
 
 def test_no_node_goes_on_while_another_may_still_knock(tmp_path: Path) -> None:
     """What comes next takes seconds in which nothing answers."""
-    second = Meeting(tmp_path, 1, 2)
+    second = ProbeMessages(tmp_path, 1, 2)
     found: list[Any] = []
     first = threading.Thread(
-        target=lambda: found.append(doctor_network.visit_all(Meeting(tmp_path, 0, 2), "n1", "127.0.0.1"))
+        target=lambda: found.append(doctor_network.connect_to_all(ProbeMessages(tmp_path, 0, 2), "n1", "127.0.0.1"))
     )
     first.start()
-    with doctor_network.open_door() as door:
-        second.tell("door", {"node": "n2", "address": "127.0.0.1", "port": door.getsockname()[1]})
-        assert second.hear_first("met", timeout_s=10) == []
+    with doctor_network.serve_clock() as listener:
+        second.write("listener", {"node": "n2", "address": "127.0.0.1", "port": listener.getsockname()[1]})
+        assert second.wait_for_first("met", timeout_s=10) == []
         first.join(0.1)
         assert found == []
-        second.tell("met", [])
+        second.write("met", [])
         first.join(10)
     ((address, (reached,), all_met),) = found
     assert (address, reached.problem, all_met) == ("127.0.0.1", "", True)
 
 
-def test_doors_answer_and_closed_ones_are_reported() -> None:
-    with doctor_network.open_door() as door:
-        seen = doctor_network.visit(1, "n1", "127.0.0.1", door.getsockname()[1])
+def test_ports_answer_and_closed_ones_are_reported() -> None:
+    with doctor_network.serve_clock() as listener:
+        seen = doctor_network.exchange_clocks(1, "n1", "127.0.0.1", listener.getsockname()[1])
     assert seen.problem == ""
     assert abs(seen.offset_s) < 0.05
     assert 0 < seen.round_trip_s < 0.5
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    assert doctor_network.visit(1, "n1", "127.0.0.1", port).problem == f"127.0.0.1:{port}: Connection refused"
+    assert doctor_network.exchange_clocks(1, "n1", "127.0.0.1", port).problem == f"127.0.0.1:{port}: Connection refused"
 
 
 def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor_disk.measure(tmp_path, 0)
+    found = doctor_disk.measure_disk(tmp_path, 0)
     assert (found.rename, found.link) == ("", "")
     assert len(found.fsync_s) == doctor_disk.FSYNCS
 
@@ -125,20 +125,20 @@ def test_a_folder_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert doctor_disk.try_link(tmp_path / "another") == "a link replaced a file that was there"
 
 
-def test_nodes_hear_and_see_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_read_what_others_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_disk, "BEAT_S", 0.05)
-    first, second = Meeting(tmp_path, 0, 2), Meeting(tmp_path, 1, 2)
-    writer = threading.Thread(target=doctor_disk.visibility, args=(first, 0.0))
+    first, second = ProbeMessages(tmp_path, 0, 2), ProbeMessages(tmp_path, 1, 2)
+    writer = threading.Thread(target=doctor_disk.measure_visibility, args=(first, 0.0))
     writer.start()
-    delays = doctor_disk.visibility(second, 0.0)
+    delays = doctor_disk.measure_visibility(second, 0.0)
     writer.join()
     assert 1 <= len(delays) <= doctor_disk.BEATS
     assert max(delays) < 1
-    second.tell_probe(probe(1))
-    assert second.probes() == [probe(1)]
-    assert Meeting(tmp_path, 0, 3).hear_all("probe", timeout_s=0.05).keys() == {1}
+    second.write_probe(probe(1))
+    assert second.read_probes() == [probe(1)]
+    assert ProbeMessages(tmp_path, 0, 3).wait_for_all("probe", timeout_s=0.05).keys() == {1}
     with pytest.raises(TimeoutError, match="said nothing of its store"):
-        second.hear_first("store", timeout_s=0.05)
+        second.wait_for_first("store", timeout_s=0.05)
 
 
 def test_who_does_not_answer_is_named_with_its_last_words() -> None:
@@ -149,7 +149,7 @@ srun: job 5 has been allocated resources
 srun: error: n[7]: task 1: Exited with exit code 1
 3: slurmstepd-n9: error: execve(): /py: No such file or directory
 srun: error: n9: tasks 2-3: Exited with exit code 2"""
-    assert silent(said.splitlines(), 4, {0}) == {
+    assert find_silent_tasks(said.splitlines(), 4, {0}) == {
         "n[7] (task 1)": "ModuleNotFoundError: No module named 'torch'",
         "n9 (task 2)": "srun: error: n9: tasks 2-3: Exited with exit code 2",
         "n9 (task 3)": "slurmstepd-n9: error: execve(): /py: No such file or directory",

@@ -47,16 +47,16 @@ def lost(rank: int) -> tuple[Reached, ...]:
 
 
 JUDGES: dict[str, Callable[[list[Probe]], Finding]] = {
-    "code": lambda probes: doctor_nodes.answers(probes, {}),
-    "versions": doctor_nodes.versions,
-    "numerics": lambda probes: doctor_nodes.environment(probes, {"device": "H100", "threads": 1}),
-    "clocks": doctor_nodes.clocks,
-    "rendezvous": lambda probes: doctor_links.rendezvous(probes, "ib0"),
-    "ports": doctor_links.ports,
-    "reduction": lambda probes: doctor_links.reduction(probes, FACTS),
+    "code": lambda probes: doctor_nodes.judge_code(probes, {}),
+    "versions": doctor_nodes.judge_versions,
+    "numerics": lambda probes: doctor_nodes.judge_numerics(probes, {"device": "H100", "threads": 1}),
+    "clocks": doctor_nodes.judge_clocks,
+    "rendezvous": lambda probes: doctor_links.judge_rendezvous(probes, "ib0"),
+    "ports": doctor_links.judge_ports,
+    "reduction": lambda probes: doctor_links.judge_reduction(probes, FACTS),
     "shared folder": lambda probes: doctor_storage.judge_storage(probes, FACTS)[0],
     "fsync": lambda probes: doctor_storage.judge_storage(probes, FACTS)[1],
-    "visibility": doctor_storage.visibility,
+    "visibility": doctor_storage.judge_visibility,
 }
 # check, what is particular of the last node, the state, what is said of it
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
@@ -113,7 +113,7 @@ def test_one_node_alone_is_compared_with_nothing() -> None:
 
 
 def test_a_run_that_began_elsewhere_is_warned() -> None:
-    found = doctor_nodes.environment(nodes(), {"device": "A100", "threads": 1, "kind": "environment"})
+    found = doctor_nodes.judge_numerics(nodes(), {"device": "A100", "threads": 1, "kind": "environment"})
     assert found.state == "warning"
     assert "device was 'A100', is 'H100'" in found.measured
 
@@ -122,12 +122,12 @@ def test_space_is_compared_with_the_runs_checkpoints() -> None:
     config = Config()
     needed = 10**8 * (config.checkpoint.keep_last + 2)
     for free, state in ((needed, "ok"), (needed - 1, "warning"), (10**8, "problem")):
-        assert doctor_storage.space(replace(DISK, free_bytes=free), FACTS).state == state
+        assert doctor_storage.judge_space(replace(DISK, free_bytes=free), FACTS).state == state
     for there in (config.checkpoint.keep_last, config.checkpoint.keep_last + 3):
         facts = replace(FACTS, checkpoints=there)
-        assert doctor_storage.space(replace(DISK, free_bytes=2 * 10**8), facts).state == "ok", "they take no more"
-        assert doctor_storage.space(replace(DISK, free_bytes=2 * 10**8 - 1), facts).state == "problem"
-    assert doctor_storage.space(replace(DISK, free_bytes=10**9), RunFacts()).state == "warning"
+        assert doctor_storage.judge_space(replace(DISK, free_bytes=2 * 10**8), facts).state == "ok", "they take no more"
+        assert doctor_storage.judge_space(replace(DISK, free_bytes=2 * 10**8 - 1), facts).state == "problem"
+    assert doctor_storage.judge_space(replace(DISK, free_bytes=10**9), RunFacts()).state == "warning"
 
 
 @pytest.mark.parametrize(
@@ -143,49 +143,49 @@ def test_quota_is_read(line: str, state: str, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "quota").write_text(f"#!/bin/sh\necho 'Disk quotas'\necho '     {line}'\n")
     (tmp_path / "quota").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert doctor_storage.quota().state == state
+    assert doctor_storage.judge_quota().state == state
 
 
 def test_grace_is_compared_with_a_step_and_two_saves() -> None:
     assert times.needed_s(FACTS) == pytest.approx(2 * 4.9 + 0.1)
     for grace_s, state in ((9, "warning"), (10, "ok")):
-        assert times.grace(FACTS, replace(CPU, grace_s=grace_s)).state == state
-    assert times.grace(FACTS, replace(CPU, preempt_mode="OFF")).state == "ok"
-    assert times.grace(FACTS, replace(CPU, preempt_mode="CANCEL")).state == "warning"
-    assert "not measured" in times.grace(RunFacts(), CPU).meaning
-    found = times.warning(FACTS, Profile(warn_s=9))
+        assert times.judge_grace_time(FACTS, replace(CPU, grace_s=grace_s)).state == state
+    assert times.judge_grace_time(FACTS, replace(CPU, preempt_mode="OFF")).state == "ok"
+    assert times.judge_grace_time(FACTS, replace(CPU, preempt_mode="CANCEL")).state == "warning"
+    assert "not measured" in times.judge_grace_time(RunFacts(), CPU).meaning
+    found = times.judge_warning_time(FACTS, Profile(warn_s=9))
     assert (found.state, found.todo) == ("problem", "warn_s = 20 in the profile, or a longer --time")
-    assert times.warning(FACTS, Profile()).state == "ok"
-    assert times.warning(replace(FACTS, warn_s=5), Profile()).state == "problem"
+    assert times.judge_warning_time(FACTS, Profile()).state == "ok"
+    assert times.judge_warning_time(replace(FACTS, warn_s=5), Profile()).state == "problem"
 
 
 def test_young_and_daly() -> None:
     """Against the best of the expected run times with exponential failures, which Daly starts from."""
     cost, mean = 60.0, 86400.0
-    assert times.young(cost, mean) == pytest.approx(3219.94, abs=0.01)
+    assert times.young_interval(cost, mean) == pytest.approx(3219.94, abs=0.01)
 
     def expected(every: float) -> float:
         return mean * math.expm1((every + cost) / mean) / every
 
     best = min(range(1000, 6000), key=expected)
-    assert times.daly(cost, mean) == pytest.approx(best, abs=2)
-    assert times.daly(300.0, 100.0) == 100.0
+    assert times.daly_interval(cost, mean) == pytest.approx(best, abs=2)
+    assert times.daly_interval(300.0, 100.0) == 100.0
 
 
 def test_the_interval_is_judged_by_what_it_costs() -> None:
     often = replace(FACTS, failures=10, watched_s=10 * 3600.0)  # one an hour
     config = replace(Config(), checkpoint_every_images=640_000)  # 500 s
-    found = times.interval(replace(often, config=config), nodes=4)
+    found = times.judge_interval(replace(often, config=config), nodes=4)
     assert found.state == "warning"
     assert "every 640,000 images = 8 min" in found.measured
     assert "a job fails every 60 min (10 failures in 10 h of this run and those beside it)" in found.measured
     best = int(found.todo.split()[1])
     assert best % config.step_images == 0
     assert best / FACTS.images_per_s == pytest.approx(math.sqrt(2 * 0.1 * 3600), rel=0.02)
-    assert times.interval(replace(often, config=replace(config, checkpoint_every_images=best)), 4).state == "ok"
-    rare = times.interval(replace(FACTS, config=config), nodes=4)
+    assert times.judge_interval(replace(often, config=replace(config, checkpoint_every_images=best)), 4).state == "ok"
+    rare = times.judge_interval(replace(FACTS, config=config), nodes=4)
     assert rare.state == "ok"
     assert "a job fails every 25 days (no failure known; assumed: one in 100 days a node)" in rare.measured
-    slow = times.interval(replace(often, config=config, save_s=60.0), nodes=4)
+    slow = times.judge_interval(replace(often, config=config, save_s=60.0), nodes=4)
     assert "at 76,800 images" in slow.meaning, "it is advised to save before the last save is durable"
-    assert "not saved" in times.interval(replace(FACTS, stall_s=None), 4).measured
+    assert "not saved" in times.judge_interval(replace(FACTS, stall_s=None), 4).measured

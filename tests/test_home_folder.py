@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line.arguments import expand_user, parse
-from launcher.study import settings as study
+from launcher.study import settings_file as study
 from shards.building.options import Build
 from slurm import profile
 from tests.conftest import run

@@ -243,8 +243,8 @@ def test_scancel_does_not_ask(on_slurm: DevCluster, monkeypatch: pytest.MonkeyPa
     """A user who wants to be asked has set it for their own hands; a command of ours has nobody to answer."""
     job = subprocess.run(["sbatch", "--parsable", "--hold", "--wrap=true"], capture_output=True, text=True, check=True)
     monkeypatch.setenv("SCANCEL_INTERACTIVE", "1")
-    control.cancel(job.stdout.strip())
-    cancelled = control.job(job.stdout.strip())
+    control.cancel_job(job.stdout.strip())
+    cancelled = control.show_job(job.stdout.strip())
     assert cancelled
     assert cancelled.state.startswith("CANCELLED")
 

@@ -54,7 +54,7 @@ def test_every_setting_is_explained_and_can_be_switched_on(fake_slurm: FakeSlurm
     assert set(switched_on) == set(names)
     Path("all.toml").write_text("\n".join(commented))
     load_profile("all.toml")
-    for name, meaning, _ in site_profile.settings():
+    for name, meaning, _ in site_profile.profile_settings():
         assert f"# {meaning}\n" in text, name
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.study.settings import parse, read_settings
+from launcher.study.settings_file import parse_study, read_settings
 from trainer.config.config import Config
 from trainer.core import aliases, migration
 from trainer.core.aliases import todays_flags, todays_settings
@@ -105,7 +105,7 @@ def test_files_by_the_names_before_are_taken_with_a_hint(capsys: pytest.CaptureF
         todays_settings({"mirror": True, "flip": False}, "f")
     assert todays_settings({"flip": False}, "f") == {"flip": False}
     arm = {"recipe": "dcgan-32", "settings": {"optimizer": {"g-rate": 1e-4}}}
-    study = parse({"data": "d", "seeds": 1, "budget": {"images": 64}, "arms": {"a": arm}}, "s", "s")
+    study = parse_study({"data": "d", "seeds": 1, "budget": {"images": 64}, "arms": {"a": arm}}, "s", "s")
     assert study.arms["a"].settings == {"optimizer": {"g_lr": 1e-4}}
     assert "optimizer.g_rate is called optimizer.g_lr now" in capsys.readouterr().err
     toml = tmp_path / "study.toml"

@@ -42,7 +42,7 @@ def test_cancel_saves_and_is_not_started_again(
     assert f"cancelled: the state at {saved:,} images is durable" in said
     assert ordeal.causes() == [Cause.PREEMPTED, Cause.CANCELLED], ordeal.story()
     assert ordeal.attempts()[-1].saved == saved
-    job = control.job(ordeal.job)
+    job = control.show_job(ordeal.job)
     assert job is None or job.state in ("COMPLETED", "CANCELLED")
     now = status(ordeal)
     assert (now["state"], now["images_seen"]) == ("cancelled", saved)

@@ -141,10 +141,10 @@ def test_time_limits_are_minutes(written: str, count: int | None) -> None:
 
 
 def test_node_lists_are_expanded() -> None:
-    assert control.expand("") == ()
-    assert control.expand("login") == ("login",)
-    assert control.expand("n[1-3,07],m5") == ("n1", "n2", "n3", "n07", "m5")
-    assert control.expand("r[1-2]c[08-09]-ib") == ("r1c08-ib", "r1c09-ib", "r2c08-ib", "r2c09-ib")
+    assert control.expand_node_list("") == ()
+    assert control.expand_node_list("login") == ("login",)
+    assert control.expand_node_list("n[1-3,07],m5") == ("n1", "n2", "n3", "n07", "m5")
+    assert control.expand_node_list("r[1-2]c[08-09]-ib") == ("r1c08-ib", "r1c09-ib", "r2c08-ib", "r2c09-ib")
 
 
 def test_a_line_of_accounting() -> None:
@@ -199,7 +199,7 @@ def test_an_error_names_the_command_and_what_it_said(programs: Path) -> None:
     refusal = "Requested operation is presently disabled for job 8"
     command(programs, "scontrol", f"echo asked >> {programs}/calls; echo '{refusal}' >&2; exit 1")
     with pytest.raises(SlurmError, match="scontrol requeue 8: Requested operation is presently disabled for job 8"):
-        control.requeue("8")
+        control.requeue_job("8")
     assert (programs / "calls").read_text() == "asked\n", "not a matter of trying again"
     command(programs, "scontrol", "sleep 5")
     with pytest.raises(SlurmError, match="no answer within"):
@@ -211,14 +211,14 @@ def test_an_error_names_the_command_and_what_it_said(programs: Path) -> None:
 def test_a_forgotten_job(programs: Path) -> None:
     command(programs, "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
     command(programs, "sacct", "echo 'Slurm accounting storage is disabled' >&2; exit 1")
-    assert control.job("8") is None
+    assert control.show_job("8") is None
     command(programs, "sacct", "echo '8|mine|COMPLETED|None|n1|5|6|7|'")
-    job = control.job(8)
+    job = control.show_job(8)
     assert job is not None
     assert (job.state, job.end_time) == ("COMPLETED", 7)
     for state in ("RUNNING", "PENDING"):  # the controller was lost with it, and slurmdbd never heard of its end
         command(programs, "sacct", f"echo '8|mine|{state}|None|n1|5|6|Unknown|'")
-        assert control.job(8) is None
+        assert control.show_job(8) is None
 
 
 def test_which_cluster_is_found(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,7 @@ class Logged:
         return sum(line.startswith(f"{attempt} task") and line.endswith("started") for line in self.lines()) == 2
 
     def now(self) -> control.SlurmJob:
-        job = control.job(self.id)
+        job = control.show_job(self.id)
         assert job is not None
         return job
 
@@ -96,19 +96,19 @@ def test_tasks_run_on_all_nodes_of_two_clusters(on_slurm: DevCluster, other_clus
 
 def test_facts_of_the_cluster(on_slurm: DevCluster) -> None:
     assert control.find_cluster() == str(on_slurm.conf)
-    assert [(node.name, node.address, node.cpus) for node in control.nodes()] == [
+    assert [(node.name, node.address, node.cpus) for node in control.list_nodes()] == [
         (f"n{number}", "127.0.0.1", 2) for number in range(1, 5)
     ]
-    assert control.node("n2").state == "IDLE"
+    assert control.show_node("n2").state == "IDLE"
     with pytest.raises(control.SlurmError, match="n7"):
-        control.node("n7")
-    main, urgent = control.partitions()
+        control.show_node("n7")
+    main, urgent = control.list_partitions()
     assert (main.name, main.default, main.grace_s, main.preempt_mode) == ("main", True, 20, "REQUEUE")
     assert (urgent.name, urgent.default, urgent.total_nodes, urgent.max_time_min) == ("urgent", False, 4, None)
     assert (main.cores_per_node, main.memory_mb_per_node) == (2, 4096)
-    assert control.job("999999") is None
+    assert control.show_job("999999") is None
     written = "r[1-2]c[08-10],n[1-3,07],login"
-    assert control.expand(written) == tuple(on_slurm.ask("scontrol", "show", "hostnames", written).split())
+    assert control.expand_node_list(written) == tuple(on_slurm.ask("scontrol", "show", "hostnames", written).split())
 
 
 def test_a_job_is_seen_and_changed(on_slurm: DevCluster, tmp_path: Path) -> None:
@@ -116,15 +116,15 @@ def test_a_job_is_seen_and_changed(on_slurm: DevCluster, tmp_path: Path) -> None
     seen = job.now()
     assert (seen.name, seen.comment, seen.state, seen.reason) == ("two words", "State=x y", "PENDING", "JobHeldUser")
     assert seen.restarts == 0
-    control.exclude(job.id, ["n1", "n2"])
+    control.exclude_nodes(job.id, ["n1", "n2"])
     on_slurm.ask("scontrol", "release", job.id)
     assert wait_for(job.started)
     assert job.now().nodes == ("n3", "n4")
     assert {node for _, node, _ in on_slurm.processes()} == {"n3", "n4"}
     control.send_signal(job.id, "CONT")
-    control.cancel(job.id)
+    control.cancel_job(job.id)
     assert wait_for(lambda: job.now().state == "CANCELLED")
-    control.cancel(job.id)
+    control.cancel_job(job.id)
     assert on_slurm.processes() == []
 
 
@@ -136,10 +136,10 @@ def test_a_dead_node_and_what_ran_on_it(on_slurm: DevCluster, tmp_path: Path) ->
     with pytest.raises(SlurmUsageError, match="dead already"):
         on_slurm.fail("n2")
     assert wait_for(lambda: job.now().restarts == 1, timeout_s=60)
-    assert "DOWN" in control.node("n2").state
+    assert "DOWN" in control.show_node("n2").state
     assert wait_for(job.waits)
     on_slurm.heal("n2")
-    assert control.node("n2").state == "IDLE"
+    assert control.show_node("n2").state == "IDLE"
     # It waits its time: what Slurm still had to tell the dead node would end the new attempt.
     assert wait_for(lambda: job.started(attempt=1))
 
@@ -174,10 +174,10 @@ def test_preemption_by_the_jobs_own_signal(
 
 def test_a_drained_node_gets_no_job(on_slurm: DevCluster) -> None:
     on_slurm.drain("n3", "its fan is loud")
-    node = control.node("n3")
+    node = control.show_node("n3")
     assert ("DRAIN" in node.state, node.reason) == (True, "its fan is loud")
     on_slurm.heal("n3")
-    assert control.node("n3").state == "IDLE"
+    assert control.show_node("n3").state == "IDLE"
 
 
 def test_the_commands_and_a_site_that_never_requeues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,9 +211,9 @@ def test_the_commands_and_a_site_that_never_requeues(tmp_path: Path, monkeypatch
         job = subprocess.check_output(
             ["sbatch", "--parsable", "--requeue", "-o/dev/null", "--wrap", "sleep 99"], text=True
         )
-        assert wait_for(lambda: (seen := control.job(job.strip())) and seen.state == "RUNNING")
+        assert wait_for(lambda: (seen := control.show_job(job.strip())) and seen.state == "RUNNING")
         with pytest.raises(control.SlurmError, match="disabled"):
-            control.requeue(job.strip())
+            control.requeue_job(job.strip())
         assert "RUNNING" in run(*printed(status)).stdout
         subprocess.run(["scancel", job.strip()], check=True)
         assert subprocess.check_output(shlex.split(srun), text=True) == f"{platform.node()}\n"

@@ -18,10 +18,10 @@ from rich.console import Console
 from launcher.cli.status import Status, run_status
 from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, Decision
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.facts import RunState
-from launcher.status.run_status import RunStatus, gather
-from launcher.status.view import details, status_table
+from launcher.status.run_status import RunStatus, gather_status
+from launcher.status.view import run_details, status_table
 from slurm.records import SlurmJob
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
@@ -33,13 +33,13 @@ Prepare = Callable[[MadeRun], object]
 
 
 def look(made: MadeRun) -> RunStatus:
-    return gather(made.run, Queue())
+    return gather_status(made.run, SlurmQueue())
 
 
 def shown(status: RunStatus) -> str:
     """What a user reads, in the table and in the details."""
     console = Console(file=io.StringIO(), width=400)
-    console.print(status_table([status], terminal=False), details(status))
+    console.print(status_table([status], terminal=False), run_details(status))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -154,11 +154,11 @@ def test_slurm_is_not_asked_about_what_is_over(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_slurm_that_is_down_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, queue = slurm_says(monkeypatch, "no answer"), Queue()
+    asked, queue = slurm_says(monkeypatch, "no answer"), SlurmQueue()
     for name in "abc":
         made = MadeRun(tmp_path / name)
         never_begun(made)
-        assert gather(made.run, queue).state is RunState.UNKNOWN
+        assert gather_status(made.run, queue).state is RunState.UNKNOWN
     assert len(asked) == 1
 
 

@@ -23,8 +23,8 @@ from launcher.study.array import PreparedArray
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import load_arm
-from launcher.study.run_progress import TaskProgress, upcoming
-from launcher.study.settings import parse
+from launcher.study.run_progress import TaskProgress, next_tasks
+from launcher.study.settings_file import parse_study
 from slurm.parsing import as_partition
 from slurm.profile import Profile
 from tests.made_runs import JOB, MadeRun, moment, slurm_says
@@ -104,14 +104,14 @@ def test_what_its_user_cancelled_is_not_queued_by_the_end_of_a_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
 ) -> None:
     made = opened(monkeypatch, plan(tmp_path, seeds=1))
-    stage = upcoming(made, retry=False)[1]
+    stage = next_tasks(made, retry=False)[1]
     cluster.queue(made, stage)
     for task in stage[:2]:
         score(made, task, 4.0)
     JobRecord(JOB, 1, "2", 1, 90, moment(-200), cancelled=True).save(stage[2].run)
     advance.queue_next_stage(made.folder)
     assert len(cluster.arrays) == 1
-    assert upcoming(made, retry=False)[1] == [stage[2]], "its user can have it queued"
+    assert next_tasks(made, retry=False)[1] == [stage[2]], "its user can have it queued"
 
 
 def test_the_end_of_a_stage_queues_the_next_once(
@@ -120,12 +120,12 @@ def test_the_end_of_a_stage_queues_the_next_once(
     """The first runs of both stages see the same number of images."""
     halving = {"rungs": 1, "keep": 0.5, "seeds": 1}
     made = opened(monkeypatch, plan(tmp_path, seeds=1, budget={"flops": 6.4e9}, halving=halving))
-    number, stage = upcoming(made, retry=False)
+    number, stage = next_tasks(made, retry=False)
     assert array.claim_stage(made, number)
     cluster.queue(made, stage)
     for task, value in zip(stage, (9.0, 4.0, 5.0), strict=True):
         score(made, task, value)
-    assert stage[0].images == upcoming(made, retry=False)[1][0].images
+    assert stage[0].images == next_tasks(made, retry=False)[1][0].images
     for _ in range(2):
         advance.queue_next_stage(made.folder)
     assert cluster.arrays[1:] == [["b-s0", "c-s0"]]
@@ -161,7 +161,7 @@ def test_a_study_goes_on_from_anywhere_as_it_was_begun(home: Path, monkeypatch: 
 
 
 def test_weights_to_begin_with_are_seen_from_where_the_study_was_begun(home: Path) -> None:
-    made = parse(tomllib.loads(TOML + 'settings.init-from = "weights"\n'), "study.toml", "made")
+    made = parse_study(tomllib.loads(TOML + 'settings.init-from = "weights"\n'), "study.toml", "made")
     assert load_arm(made, "plain", home, {}).config.init_from == home / "weights"
 
 
@@ -229,6 +229,6 @@ def test_a_folder_without_locks_is_no_obstacle(
 
 
 def test_reasons_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    task = upcoming(plan(tmp_path), retry=False)[1][0]
+    task = next_tasks(plan(tmp_path), retry=False)[1][0]
     study.show_progress([TaskProgress(task, "failed", "cannot read [/data/x]")])
     assert "cannot read [/data/x]" in capsys.readouterr().out

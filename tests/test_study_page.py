@@ -25,7 +25,7 @@ from launcher.study.report.axes import Axis
 from launcher.study.report.drawing import LINE, spread_out
 from launcher.study.report.markup import Markup, join, tag
 from launcher.study.report.pictures import MOST_BYTES
-from launcher.study.report.words import number, p_value
+from launcher.study.report.words import format_number, p_value
 from tests.made_studies import METRIC, entry, made, study, whole
 
 # Run by the browser in the page: how wide it is, and which text is too faint (WCAG 2.2, 1.4.3).
@@ -179,7 +179,7 @@ def test_bare_studies_have_a_page_and_a_summary(bare: Study, tmp_path: Path) -> 
     assert not re.search(r"\bnan\b|\binf\b", text.lower())
     answer = compare_arms(bare)
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(export.view(bare, answer))
+    console.print(export.terminal_view(bare, answer))
     assert bare.arms[0].name in console.export_text()
     export.write_conclusions(bare, answer, tmp_path / "conclusions.json")
     assert json.loads((tmp_path / "conclusions.json").read_text())["headline"]
@@ -197,7 +197,7 @@ def test_the_table_has_a_line_for_each_run(folder: Path) -> None:
         assert row[METRIC] == ("" if score is None else repr(score.value))
     assert rows[4]["reason"] == "rank 1 died: <script>alert(1)</script> out of memory"
     assert rows[5]["settings"] == "optimizer.d-lr=0.0004"
-    assert export.harmless("=1+1") == "'=1+1"
+    assert export.escape_formula("=1+1") == "'=1+1"
 
 
 @given(st.text(), st.text())
@@ -224,7 +224,7 @@ def test_names_do_not_lie_on_each_other(heights: dict[str, float]) -> None:
 
 
 def test_numbers_are_written_to_their_digits() -> None:
-    assert number(1234.5678, 3.0) == "1,234.6"
-    assert number(-0.0123) == "−0.01230"
-    assert number(5, signed=True) == "+5.000"
+    assert format_number(1234.5678, 3.0) == "1,234.6"
+    assert format_number(-0.0123) == "−0.01230"
+    assert format_number(5, signed=True) == "+5.000"
     assert [p_value(p) for p in (0.00001, 0.0123, 0.5)] == ["p < 0.001", "p = 0.012", "p = 0.50"]

@@ -10,11 +10,11 @@ import pytest
 from launcher.jobs.attempts import Cause, Decision
 from launcher.jobs.evaluation_target import EvaluationTarget
 from launcher.jobs.resource_request import ResourceRequest
-from launcher.jobs.runs import Queue
-from launcher.study.collect import collect
+from launcher.jobs.runs import SlurmQueue
+from launcher.study.collect import collect_results
 from launcher.study.plan import StudyPlan
 from launcher.study.prepare import refuse_lowered_budget
-from launcher.study.run_progress import note_broken, task_progress, upcoming
+from launcher.study.run_progress import next_tasks, note_broken, task_progress
 from tests.made_runs import JOB, MadeRun, job, slurm_says
 from tests.studies import pace, plan, score
 from trainer.core.fields import Refused
@@ -27,7 +27,7 @@ def no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def names(made: StudyPlan) -> list[str]:
-    return [f"{task.run.path.name} {task.images} {task.seed_set}" for task in upcoming(made, retry=False)[1]]
+    return [f"{task.run.path.name} {task.images} {task.seed_set}" for task in next_tasks(made, retry=False)[1]]
 
 
 def test_equal_images_are_whole_steps_of_each_arm_and_never_more(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_equal_seconds_are_images_at_the_speed_that_each_arm_has_shown(tmp_path:
 def test_a_speed_is_known_once_all_its_rows_are_there(tmp_path: Path) -> None:
     made = plan(tmp_path, budget={"seconds": 20.0})
     pace(made, "a", 64.0, 4)
-    assert not made.known("a")
+    assert not made.knows_length("a")
 
 
 @pytest.mark.parametrize("starts", [(1, 4), (3, 2), (4, 1)])
@@ -64,28 +64,28 @@ def test_a_speed_is_taken_within_one_start(tmp_path: Path, starts: tuple[int, ..
     pace(made, "a", 64.0, *starts)
     assert made.images_per_s("a") == pytest.approx(64.0)
     pace(made, "b", float("inf"), *starts)
-    assert not made.known("b"), "two rows at the same time tell no speed"
+    assert not made.knows_length("b"), "two rows at the same time tell no speed"
 
 
 def test_an_arm_without_a_speed_has_failed_and_gets_no_other_budget(tmp_path: Path) -> None:
     made = plan(tmp_path, budget={"seconds": 20.0}, seeds=1)
     pace(made, "a", 64.0)
     pace(made, "b", 32.0)
-    assert collect(made).entries == (), "speeds are still measured"
+    assert collect_results(made).entries == (), "speeds are still measured"
     run = MadeRun(made.folder.pace("c").path)
     run.event("start", -10, owner="a run on this machine")
     speeds = next(iter(made.stages()))
     note_broken(speeds[2], "trainer ended with 1: out of memory")
     assert names(made) == ["a-s0 1280 report", "b-s0 640 report"]
-    found = collect(made).entries
+    found = collect_results(made).entries
     assert [(e.arm, e.status) for e in found] == [("c", "failed"), ("a", "waiting"), ("b", "waiting")]
     assert (found[0].run, found[0].role, found[0].reason) == (
         "pace/c",
         "compare",
         "trainer ended with 1: out of memory",
     )
-    assert upcoming(made, retry=True) == (0, [speeds[2]])
-    number, others = upcoming(made, retry=True, tried={speeds[2]})
+    assert next_tasks(made, retry=True) == (0, [speeds[2]])
+    number, others = next_tasks(made, retry=True, tried={speeds[2]})
     assert (number, [task.arm for task in others]) == (1, ["a", "b"])
     with pytest.raises(Refused, match="the speed of arm 'c' is not known"):
         made.images("c")
@@ -97,14 +97,14 @@ def test_a_short_run_that_ended_without_a_speed_has_failed(tmp_path: Path) -> No
     pace(made, "a", 64.0, 1, 1, 1, 1, 1)
     run.event("start", -10, owner="a run on this machine")
     run.event("end", -5, outcome="finished")
-    found = task_progress(made, next(iter(made.stages()))[0], Queue())
+    found = task_progress(made, next(iter(made.stages()))[0], SlurmQueue())
     assert found.status == "failed"
     assert f"remove {run.folder} and use --retry" in found.reason
 
 
 def test_a_budget_below_what_a_run_has_seen_is_refused(tmp_path: Path) -> None:
     made = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 1_024})
-    for task in upcoming(made, retry=False)[1]:
+    for task in next_tasks(made, retry=False)[1]:
         score(made, task, 3.0)
     refuse_lowered_budget(made)
     raised = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 1}, budget={"images": 2_048})
@@ -131,13 +131,13 @@ def test_halving_leaves_arms_behind_and_compares_on_other_seeds(tmp_path: Path) 
     made = plan(tmp_path, halving={"rungs": 2, "keep": 0.5, "seeds": 2}, budget={"images": 1_024})
     assert names(made) == [f"{arm}-s{seed} 256 select" for seed in (1_000, 1_001) for arm in "abc"]
     scores = {"a": (9.0, 5.0), "b": (8.0, 8.0), "c": (1.0, 2.0)}  # a: one good run, and the better mean of a and b
-    for task in upcoming(made, retry=False)[1]:
+    for task in next_tasks(made, retry=False)[1]:
         score(made, task, scores[task.arm][task.seed - 1_000])
     assert names(made) == [f"{arm}-s{seed} 512 select" for seed in (1_000, 1_001) for arm in "ac"]
-    for task in upcoming(made, retry=False)[1]:
+    for task in next_tasks(made, retry=False)[1]:
         score(made, task, 3.0 if task.arm == "a" else 4.0)
     assert names(made) == ["a-s0 1024 report", "a-s1 1024 report"]
-    found = collect(made)
+    found = collect_results(made)
     assert [(rung.amount, rung.kept) for rung in found.rungs] == [(256.0, ("a", "c")), (512.0, ("a",))]
     assert found.rungs[0].scores == {"a": 7.0, "b": 8.0, "c": 1.5}
     told = {(e.arm, e.role, e.status) for e in found.entries}
@@ -158,9 +158,9 @@ def test_a_failure_stops_nobody_and_is_tried_again_on_request(tmp_path: Path) ->
         run = MadeRun(task.run.path)
         run.event("start", -10, owner="a run on this machine")
     note_broken(b, "trainer ended with 1: NaN or Inf at 64 images")
-    assert [task.arm for task in upcoming(made, retry=False)[1]] == ["c"], "c was only killed: nobody saw it fail"
-    assert [task.arm for task in upcoming(made, retry=True)[1]] == ["b", "c"]
-    told = [(e.status, e.reason) for e in collect(made).entries]
+    assert [task.arm for task in next_tasks(made, retry=False)[1]] == ["c"], "c was only killed: nobody saw it fail"
+    assert [task.arm for task in next_tasks(made, retry=True)[1]] == ["b", "c"]
+    told = [(e.status, e.reason) for e in collect_results(made).entries]
     assert told[:2] == [("finished", ""), ("failed", "trainer ended with 1: NaN or Inf at 64 images")]
 
 
@@ -168,9 +168,9 @@ def test_a_run_whose_figure_is_no_number_has_failed(tmp_path: Path) -> None:
     made = plan(tmp_path, seeds=1)
     for task, value in zip(next(iter(made.stages())), (4.0, None, float("nan")), strict=True):
         score(made, task, value)
-    assert upcoming(made, retry=False)[1] == []
-    assert [e.status for e in collect(made).entries] == ["finished", "failed", "failed"]
-    assert collect(made).entries[1].reason == "fid could not be measured"
+    assert next_tasks(made, retry=False)[1] == []
+    assert [e.status for e in collect_results(made).entries] == ["finished", "failed", "failed"]
+    assert collect_results(made).entries[1].reason == "fid could not be measured"
 
 
 def test_what_is_queued_or_trained_is_not_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,15 +179,15 @@ def test_what_is_queued_or_trained_is_not_done_twice(tmp_path: Path, monkeypatch
     run = MadeRun(task.run.path)
     run.submitted()
     slurm_says(monkeypatch, job("PENDING", "Resources"))
-    queued = task_progress(made, task, Queue())
+    queued = task_progress(made, task, SlurmQueue())
     assert (queued.status, queued.live) == ("waiting", True)
-    assert [t.arm for t in upcoming(made, retry=True)[1]] == ["b", "c"]
+    assert [t.arm for t in next_tasks(made, retry=True)[1]] == ["b", "c"]
     slurm_says(monkeypatch, job("RUNNING"))
     run.began(after_s=-5)
     run.event("start", -4, owner=f"Slurm job {JOB}")
-    assert task_progress(made, task, Queue()).status == "running"
+    assert task_progress(made, task, SlurmQueue()).status == "running"
     run.ended(run.began(after_s=-5), Cause.CRASHED, Decision.STOP, "out of memory")
-    failed = task_progress(made, task, Queue())
+    failed = task_progress(made, task, SlurmQueue())
     assert (failed.status, failed.reason, failed.live) == ("failed", "crashed (out of memory)", False)
 
 
@@ -201,7 +201,7 @@ def test_what_a_run_used_is_added_up_over_its_starts(tmp_path: Path) -> None:
     run.ended(run.began(1, after_s=-500), Cause.FINISHED, Decision.END)
     run.steps((960, 30.0, 50.0), (992, 31.0, 50.0), after_s=-490)  # later on its own clock than the first start ended
     score(made, task, 4.0, floor=2.5)
-    found = collect(made)
+    found = collect_results(made)
     entry = found.entries[0]
     assert (entry.seconds, entry.node_seconds) == (51.0, 102.0)
     assert (entry.restarts, entry.preemptions, entry.images_seen, entry.flops) == (1, 1, 992, 992e6)

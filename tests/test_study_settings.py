@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from launcher.study.settings import Halving, parse, read_settings
+from launcher.study.settings import Halving
+from launcher.study.settings_file import parse_study, read_settings
 from tests.conftest import HOME
 from tests.studies import TOML
 from trainer.core.fields import Refused
 
 
 def asked(**changes: Any) -> Any:
-    return parse(TOML | changes, "study.toml", "name")
+    return parse_study(TOML | changes, "study.toml", "name")
 
 
 def test_a_file_is_read_as_it_stands(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bench.study import Truth, contrasts, covered, wrong
 from launcher.study.analysis import results, statistics
 from launcher.study.analysis.comparison import compare_arms
 from launcher.study.analysis.pairs import NO_SPREAD, ONE_SEED
-from launcher.study.analysis.ranking import letters, ranking
+from launcher.study.analysis.ranking import group_letters, rank_arms
 from launcher.study.analysis.results import Rung
 from launcher.study.analysis.statistics import ALPHA, Array, Contrast, paired, step_down, unpaired
 from launcher.study.analysis.successive_halving import survivors
@@ -142,7 +142,7 @@ def test_forecasts_are_right_within_a_factor_of_two_and_a_half() -> None:
 def test_letters_are_shared_if_and_only_if_not_apart(drawn: tuple[int, set[tuple[int, int]]]) -> None:
     names = [f"arm {i}" for i in range(drawn[0])]
     apart = {(names[a], names[b]) for a, b in drawn[1]}
-    given_letters = letters(names, apart)
+    given_letters = group_letters(names, apart)
     for a, b in combinations(names, 2):
         assert bool({*given_letters[a]} & {*given_letters[b]}) == ((a, b) not in apart)
 
@@ -207,8 +207,8 @@ def test_verdicts_that_go_round_in_a_circle_have_no_winner() -> None:
 
 
 def test_who_is_better_stands_first() -> None:
-    assert ranking(["x", "y", "z"], {("z", "x")}) == ["y", "z", "x"]
-    assert ranking(["x", "y", "z"], {("x", "y"), ("y", "z"), ("z", "x")}) == ["x", "y", "z"]
+    assert rank_arms(["x", "y", "z"], {("z", "x")}) == ["y", "z", "x"]
+    assert rank_arms(["x", "y", "z"], {("x", "y"), ("y", "z"), ("z", "x")}) == ["x", "y", "z"]
 
 
 def test_two_seeds_have_no_effect_of_0_beside_intervals_that_exclude_it(tmp_path: Path) -> None:

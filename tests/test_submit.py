@@ -62,7 +62,7 @@ def test_a_job_that_was_submitted_meanwhile_is_seen(
     def another() -> None:
         Path("r").mkdir()
         JobRecord(76, 1, "1", 1, 120, "").save(RunFolder(Path("r")))
-        monkeypatch.setattr(control, "job", lambda id: live_job(id, "PENDING"))
+        monkeypatch.setattr(control, "show_job", lambda id: live_job(id, "PENDING"))
 
     meanwhile(another, monkeypatch)
     assert submit(shards32) == 2

@@ -16,9 +16,9 @@ from rich.console import Console
 
 from launcher.jobs import runs
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.runs import Queue
-from launcher.status.facts import Facts, RunState, gather_facts
-from launcher.status.progress import checkpoint
+from launcher.jobs.runs import SlurmQueue
+from launcher.status.facts import RunState, StateFacts, gather_facts
+from launcher.status.progress import newest_checkpoint
 from launcher.status.states import judge_state
 from slurm import control
 from trainer.core.advice import command
@@ -49,13 +49,13 @@ def run_cancel(args: Cancel) -> int:
         Refused: there is no such run; it is not ours to end from here; Slurm does not answer.
     """
     run = runs.existing_run(args.run)
-    facts = gather_facts(run, Queue())
+    facts = gather_facts(run, SlurmQueue())
     state, reason = judge_state(facts)
     if facts.holder and facts.trains and facts.local:
         return end_processes(run, facts.holder, args.now)
     if facts.problem:
         if facts.record:
-            mark(run, facts.record)
+            mark_cancelled(run, facts.record)
         raise Refused(
             f"{facts.problem}; {run.path} is marked as cancelled, so that its job is not started again, but it may "
             "still train: try again"
@@ -66,21 +66,22 @@ def run_cancel(args: Cancel) -> int:
     return 0
 
 
-def mark(run: RunFolder, record: JobRecord) -> None:
+def mark_cancelled(run: RunFolder, record: JobRecord) -> None:
     """Note that the job's user has ended it: whatever ends it now, it is not started again."""
     try:
         replace(record, cancelled=True).save(run)
     except OSError as error:  # a full disk, say: scancel, too, tells that it was the user
         print(f"{run.job} cannot be written: {error.strerror}", file=sys.stderr)
         if record.job:
-            control.cancel(record.name)
+            control.cancel_job(record.name)
 
 
-def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
+def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
     """End a job, and wait until it is over."""
     assert facts.record
     number, asked_at = facts.record.name, float("-inf")
-    mark(run, facts.record)
+    # Before the signal: the end of the attempt looks for the mark, and must not find it missing.
+    mark_cancelled(run, facts.record)
 
     record = facts.record
 
@@ -92,16 +93,18 @@ def end_job(run: RunFolder, facts: Facts, at_once: bool) -> int:
                 return True
             if time.monotonic() >= asked_at + AGAIN_S:
                 asked_at = time.monotonic()
+                # A job that waits has no ranks that could save.
                 if at_once or runs.is_waiting(job):
-                    control.cancel(job.unique_id)
+                    control.cancel_job(job.unique_id)
                 elif job.state != "COMPLETING":
+                    # Not scancel: that gives the ranks only the site's KillWait, often too short for a save.
                     control.send_signal(job.unique_id, "TERM")
         except control.SlurmError:  # the job ended in this moment, or Slurm is not there for a while: look again
             pass
         return False
 
     what = f"job {number} to end" if at_once else f"job {number} to save and end"
-    return wait(run, what, over, f"scancel {number} ends it" if at_once else "--now ends it without a save")
+    return wait_until_over(run, what, over, f"scancel {number} ends it" if at_once else "--now ends it without a save")
 
 
 def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
@@ -110,6 +113,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
     Raises:
         Refused: it runs elsewhere, or is another user's.
     """
+    # Another machine, or this one before it was started anew: there the number is of another process, or of none.
     if holder.boot != lease.boot():
         raise Refused(f"{run.path} is trained on {holder.host}, by process {holder.pid}: cancel it there")
     try:
@@ -127,10 +131,10 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
 
     instead = f"kill -9 {holder.pid} ends it" if at_once else "--now ends it without a save"
     what = f"process {holder.pid} to {'end' if at_once else 'save and end'}"
-    return wait(run, what, over, instead)
+    return wait_until_over(run, what, over, instead)
 
 
-def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> int:
+def wait_until_over(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> int:
     """Wait until a training is over, and tell what is durable."""
     console, began = Console(highlight=False, soft_wrap=True), time.monotonic()
     try:
@@ -144,8 +148,9 @@ def wait(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> i
     except KeyboardInterrupt:
         print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
         return 130
-    saved, _ = checkpoint(run)
-    state = judge_state(gather_facts(run, Queue()))[0]
+    # Asked after the end: the last save may have failed, on a full disk say.
+    saved, _ = newest_checkpoint(run)
+    state = judge_state(gather_facts(run, SlurmQueue()))[0]
     durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
     more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not RunState.FINISHED else ""
     print(f"{'finished' if state is RunState.FINISHED else 'cancelled'}: {durable} is durable{more}")

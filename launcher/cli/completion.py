@@ -60,14 +60,15 @@ KINDS: tuple[type, ...] = (
 
 def run_completion(args: Completion) -> int:
     """Carry out `completion`."""
-    print(script(args.shell), end="")
+    print(completion_script(args.shell), end="")
     return 0
 
 
-def script(shell: str) -> str:
+def completion_script(shell: str) -> str:
     """Return the script for a shell, with a note on how to install it."""
     everything: Any = Union[KINDS]  # noqa: UP007  # of a tuple
     said = io.StringIO()
+    # tyro prints the script and ends the process, as it does after --help.
     with redirect_stdout(said), suppress(SystemExit):
         tyro.cli(everything, args=["--tyro-print-completion", shell], prog="lienzo")
     first, _, rest = said.getvalue().lstrip().partition("\n")  # zsh wants its own line first

@@ -18,7 +18,7 @@ from launcher.doctor import links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
 from launcher.doctor.plan import ProbePlan, time_limit
 from launcher.doctor.run_facts import RunFacts
-from launcher.doctor.start import Examined, examine
+from launcher.doctor.start import Examined, probe_nodes
 from launcher.jobs import checks, runs
 from launcher.jobs.preparation import site_profile
 from launcher.jobs.resource_request import ResourceRequest, node_range, use_slurm
@@ -54,9 +54,10 @@ def run_doctor(args: Doctor) -> int:
         Refused: there is no such run, or the cluster has no such nodes.
     """
     run = RunFolder(args.run) if args.run else None
+    # Before any node is asked for: a folder that holds no run is refused without waiting in the queue.
     facts = run_facts.read_run_facts(run) if run else RunFacts()
     try:
-        profile, where, size = place(args, run)
+        profile, where, size = choose_place(args, run)
         examined = examine_in(run.path if run else Path(), size, where, profile)
     except control.SlurmError as error:
         raise Refused(f"the cluster cannot be asked: {error}") from error
@@ -72,7 +73,7 @@ def run_doctor(args: Doctor) -> int:
     return 1 if any(finding.state == "problem" for finding in findings) else 0
 
 
-def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
+def choose_place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
     """Return the profile, the partition (None: this machine), and how many nodes to try.
 
     Raises:
@@ -84,13 +85,14 @@ def place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | Non
         if args.nodes not in (None, 1) or args.partition:
             raise Refused("there is no Slurm here: without --nodes and --partition, the doctor looks at this machine")
         return profile, None, 1
-    where = checks.choose_partition(args.partition or profile.partition, control.partitions())
+    where = checks.choose_partition(args.partition or profile.partition, control.list_partitions())
     size = args.nodes
     if size is None:
         record = runs.record_of(run) if run else None
+        # Two are enough to see what one node writes from another.
         size = node_range(record.nodes)[1] if record else min(2, where.total_nodes)
     node_range(str(size))
-    checks.fits_partition(str(size), time_limit(where), 0, where)
+    checks.check_partition_limits(str(size), time_limit(where), 0, where)
     return profile, where, size
 
 
@@ -101,6 +103,7 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
         Refused: it cannot be written.
     """
     try:
+        # Hidden, so that nobody takes it for a run, and beside the runs, whose file system is under test.
         folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=above)).resolve()
     except OSError as error:
         raise Refused(f"{above.resolve()} cannot be written: {error.strerror}") from error
@@ -108,7 +111,7 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
     print(f"looking at {there}, from {folder.parent} …", file=sys.stderr)
     try:
         gpus = (profile.gpus_per_node or where.gpus_per_node) if where else 0
-        return examine(ProbePlan(folder, size, where, gpus, profile))
+        return probe_nodes(ProbePlan(folder, size, where, gpus, profile))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

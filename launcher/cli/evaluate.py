@@ -48,6 +48,7 @@ def run_evaluate(args: Evaluate) -> int:
     code = folder / "code"
     # bash outlives what is sent to the whole job before SIGKILL, so that Slurm starts a preempted job again.
     setup = [*environment_lines(code, request.profile), "trap : TERM USR1 USR2 CONT"]
+    # together=False: the tasks share features through files and meet nowhere, so one that dies must not end the others.
     job = executor_of(
         folder, ["launcher.jobs.evaluation_task", *command_line(measured)], setup, request, together=False
     )

@@ -56,6 +56,7 @@ def run_init(args: Init) -> int:
         print(f"{PROJECT_FILE} exists already; put this line above its first [table]: {profile.strip()}")
         return 0
     try:
+        # "x": a file that somebody has made since it was looked for is not written over.
         with PROJECT_FILE.open("x") as file:
             file.write(TEMPLATE.format(data=line, profile=profile, project=json.dumps(args.project)))
     except OSError as error:

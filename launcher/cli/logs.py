@@ -15,7 +15,7 @@ from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.log_files import AttemptLog, open_log
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.facts import RunState, gather_facts
 from launcher.status.states import judge_state
 from trainer.core.fields import Refused
@@ -48,7 +48,7 @@ def run_logs(args: Logs) -> int:
     run = runs.existing_run(args.run)
     check_arguments(run, args)
     if args.follow:
-        follow(run, args)
+        follow_logs(run, args)
     else:
         show_logs(run, args)
     return 0
@@ -68,6 +68,7 @@ def check_arguments(run: RunFolder, args: Logs) -> None:
         )
     if args.restart is not None and not 0 <= args.restart < len(known):
         raise Refused(f"--restart {args.restart}: {run.path} has {len(known)} attempts, counted from 0")
+    # With --follow the rank may not have started yet.
     if args.rank is not None and known and not args.follow:
         spoken = open_log(run, known, -1 if args.restart is None else args.restart, None).ranks()
         if args.rank not in spoken:
@@ -79,31 +80,33 @@ def show_logs(run: RunFolder, args: Logs) -> None:
     """Print one attempt."""
     known = runs.attempts_of(run)
     if not known:
-        state, reason = judge_state(gather_facts(run, Queue()))
-        return say(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
+        state, reason = judge_state(gather_facts(run, SlurmQueue()))
+        return print_note(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
     number = len(known) - 1 if args.restart is None else args.restart
-    announce(known, number)
+    announce_attempt(known, number)
     write_lines(open_log(run, known, number, args.rank), rest=True)
     if known[number].ended:
-        farewell(known[number])
+        announce_end(known[number])
 
 
-def follow(run: RunFolder, args: Logs) -> None:
+def follow_logs(run: RunFolder, args: Logs) -> None:
     """Print one attempt after the other as they grow, until the run has ended."""
     number = max(0, len(runs.attempts_of(run)) - 1) if args.restart is None else args.restart
     log, told, looked, over = None, False, 0.0, False
     while not reader_gone():
         known = runs.attempts_of(run)
         if log is None and number < len(known):
-            announce(known, number)
+            announce_attempt(known, number)
             log, told = open_log(run, known, number, args.rank), False
+        # While lines come, Slurm need not be asked.
         if log and write_lines(log):
             continue
         another = number + 1 < len(known)
+        # Nothing will complete a line that a kill has torn: it is shown as it stands.
         if log and (another or over):
             write_lines(log, rest=True)
         if log and not told and number < len(known) and (another or known[number].ended):
-            farewell(known[number])
+            announce_end(known[number])
             told = True  # lines may still follow: the last words of ranks, and Slurm's
         if another and args.restart is not None:
             return
@@ -111,12 +114,12 @@ def follow(run: RunFolder, args: Logs) -> None:
             number, log, over = number + 1, None, False
             continue
         if over:
-            return say(f"the run has ended: {judge_state(gather_facts(run, Queue()))[0]}")
+            return print_note(f"the run has ended: {judge_state(gather_facts(run, SlurmQueue()))[0]}")
         if time.monotonic() > looked + LOOK_S:
-            state, reason = judge_state(gather_facts(run, Queue()))
+            state, reason = judge_state(gather_facts(run, SlurmQueue()))
             over = not state.live and state is not RunState.UNKNOWN  # read once more what was said by then
             if log is None and not looked and not over:
-                say(f"waiting for an attempt: {state}{f', {reason}' if reason else ''}")
+                print_note(f"waiting for an attempt: {state}{f', {reason}' if reason else ''}")
             looked = time.monotonic()
         time.sleep(POLL_S)
 
@@ -129,19 +132,21 @@ def write_lines(log: AttemptLog, rest: bool = False) -> bool:
     return bool(lines)
 
 
-def announce(known: Sequence[Attempt], number: int) -> None:
+def announce_attempt(known: Sequence[Attempt], number: int) -> None:
     """Say which attempt is shown."""
     attempt = known[number]
-    say(f"attempt {number} of {len(known)}: job {attempt.job} on {', '.join(attempt.nodes)}, {attempt.began[:19]}Z")
+    print_note(
+        f"attempt {number} of {len(known)}: job {attempt.job} on {', '.join(attempt.nodes)}, {attempt.began[:19]}Z"
+    )
 
 
-def farewell(attempt: Attempt) -> None:
+def announce_end(attempt: Attempt) -> None:
     """Say how an attempt has ended."""
     detail = f": {attempt.detail}" if attempt.detail else ""
-    say(f"ended: {attempt.cause}{detail}" if attempt.cause else "ended without a last word")
+    print_note(f"ended: {attempt.cause}{detail}" if attempt.cause else "ended without a last word")
 
 
-def say(message: str) -> None:
+def print_note(message: str) -> None:
     """Put a line beside the logs, on standard error."""
     sys.stdout.flush()
     print(f"── {message}", file=sys.stderr, flush=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import tyro
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from launcher.cli.wide_console import wide_console
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
@@ -18,7 +19,6 @@ from trainer.core.fields import leaves
 from trainer.core.registry import choose
 
 COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
-WIDTH = 1000  # where there is no terminal
 NARROW, FEW = 180, 4  # in a terminal narrower than this only so many columns are shown
 
 
@@ -36,12 +36,12 @@ def run_recipes(args: Recipes) -> int:
     Raises:
         Refused: there is no recipe of this name.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH)
+    console = wide_console()
     columns = FEW if console.width < NARROW else len(COLUMNS)
     view = (
-        recipes_table(columns) if args.recipe is None else details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+        recipes_table(columns)
+        if args.recipe is None
+        else recipe_details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
     )
     console.print(view)
     return 0
@@ -50,30 +50,31 @@ def run_recipes(args: Recipes) -> int:
 def recipes_table(columns: int) -> RenderableType:
     """Return one row for each recipe, with the first of the columns."""
     made = Table(*COLUMNS[:columns], box=None, padding=(0, 2, 0, 0), header_style="bold")
+    # Names are typed into commands, so they must not break over lines.
     for column in made.columns[:3]:
         column.no_wrap = True
     for name, recipe in RECIPES.items():
         config = recipe.config
-        row = (name, str(config.network.size), config.objective, recipe.paper, networks(config))
+        row = (name, str(config.network.size), config.objective, recipe.paper, name_networks(config))
         made.add_row(*map(Text, (*row, recipe.expect, recipe.cost)[:columns]))
     hints = "all that one sets: python -m launcher recipes NAME\nstart one: python -m launcher submit NAME --data DIR"
     return Group(made, Text(f"\n{hints}", "dim"))
 
 
-def networks(config: Config) -> str:
+def name_networks(config: Config) -> str:
     """Name the architectures: one, if generator and discriminator are of the same."""
     same = config.generator == config.discriminator
     return config.generator if same else f"{config.generator} / {config.discriminator}"
 
 
-def details(name: str, recipe: Recipe) -> RenderableType:
+def recipe_details(name: str, recipe: Recipe) -> RenderableType:
     """Return what a recipe follows, what it sets, and how to start it."""
     rows = {"recipe": name, "paper": recipe.paper, "expected": recipe.expect, "cost": recipe.cost}
     head = Table.grid(padding=(0, 2, 0, 0))
     for title, text in rows.items():
         head.add_row(Text(title, "bold"), Text(text))
     changes = Table("setting", "here", "default", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for setting, here, default in changed(recipe.config):
+    for setting, here, default in changed_settings(recipe.config):
         changes.add_row(Text(setting, no_wrap=True), Text(str(here)), Text(str(default), "dim"))
     labels = " --labels folders" if recipe.config.network.uses_classes else ""
     start = (
@@ -83,7 +84,7 @@ def details(name: str, recipe: Recipe) -> RenderableType:
     return Group(head, Text(), changes, Text("\nstart it:", "bold"), Text(start))
 
 
-def changed(config: Config) -> Iterator[tuple[str, Any, Any]]:
+def changed_settings(config: Config) -> Iterator[tuple[str, Any, Any]]:
     """Yield (option, value, default) of each setting that differs from its default."""
     for (name, _, here), (_, _, default) in zip(leaves(config), leaves(Config()), strict=True):
         if here != default and name != "recipe":

@@ -11,9 +11,9 @@ from pathlib import Path
 import tyro
 
 from launcher.jobs import runs
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.facts import gather_facts
-from launcher.status.progress import progress
+from launcher.status.progress import read_progress
 from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -38,18 +38,19 @@ def run_rm(args: Rm) -> int:
     Raises:
         Refused: there is no such run, it may be live, or there is nobody to ask.
     """
+    # Before it is resolved: who names a link may not know which folder would go.
     if args.run.is_symlink():
         there = command("launcher", "rm", args.run.resolve())
         raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
     run = runs.existing_run(args.run.resolve())
     refuse_foreign(run)
     warning = refuse_live(run)
-    files, size = contents(run.path)
-    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), progress(run, 0).images_seen
+    files, size = count_contents(run.path)
+    checkpoints, seen = len([*run.checkpoints.glob("[0-9]*-r*")]), read_progress(run, 0).images_seen
     print(
         f"{run.path}: {seen:,} images seen, {checkpoints} checkpoints, {files:,} files, {size / 1e6:,.1f} MB{warning}"
     )
-    if not args.yes and not agreed(run):
+    if not args.yes and not ask_for_consent(run):
         print("nothing is removed")
         return 1
     left = remove_alone(run)
@@ -81,7 +82,7 @@ def refuse_foreign(run: RunFolder) -> None:
         raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
 
 
-def agreed(run: RunFolder) -> bool:
+def ask_for_consent(run: RunFolder) -> bool:
     """Ask on the terminal.
 
     Raises:
@@ -101,10 +102,11 @@ def refuse_live(run: RunFolder) -> str:
     Raises:
         Refused: it is live, or that cannot be told.
     """
-    queue = Queue()
+    queue = SlurmQueue()
     facts = gather_facts(run, queue)
     state, _ = judge_state(facts)
     trained = facts.holder if facts.holder and facts.trains else None
+    # The lease of a job that Slurm no longer runs is what a kill has left behind, and no reason to refuse.
     if trained and (facts.record is None or runs.is_live(facts.job) or not trained.owner.is_slurm_job):
         raise Refused(f"{run.path} is {state}, by {trained}; end it first: {command('launcher', 'cancel', run.path)}")
     if facts.record and runs.is_live(facts.job):
@@ -112,6 +114,7 @@ def refuse_live(run: RunFolder) -> str:
             f"{run.path} has job {facts.record.job}, which is {state}; end it first: "
             f"{command('launcher', 'cancel', run.path)}"
         )
+    # A Slurm that is away may have the job in its queue. Where there is no Slurm at all, the user is told, and decides.
     if facts.problem and not queue.absent:
         raise Refused(f"whether {run.path} has ended cannot be told: {facts.problem}")
     return f"; {facts.problem}, so whether its job waits cannot be told" if facts.problem else ""
@@ -124,31 +127,34 @@ def remove_alone(run: RunFolder) -> list[OSError]:
         Refused: somebody trains in it.
     """
     try:
+        # Taken as for training, so that no job can begin in a folder that is half gone.
         held = Lease(run, Owner("python -m launcher rm"), 0, lambda _: None)
     except Refused as error:
         if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None
-        return remove(run)
-    left = remove(run)
+        return remove_files(run)
+    left = remove_files(run)
     held.release()
     return left
 
 
-def contents(folder: Path) -> tuple[int, int]:
+def count_contents(folder: Path) -> tuple[int, int]:
     """Count the files in a folder and their bytes; what links lead to is not in it."""
     files = [Path(where) / name for where, _, names in os.walk(folder) for name in names]
     size = 0
     for file in files:
         try:
+            # lstat: of a link only the link itself would go.
             size += file.lstat().st_size
         except OSError:
             continue
     return len(files), size
 
 
-def remove(run: RunFolder) -> list[OSError]:
+def remove_files(run: RunFolder) -> list[OSError]:
     """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
     kept, left = (run.config, run.lease), []
+    # From the bottom up: a folder must be empty before it can be removed.
     for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links
         for path in [Path(where) / name for name in [*files, *folders]]:
             try:

@@ -44,15 +44,16 @@ def write_profile(path: Path) -> None:
     try:
         if control.find_cluster() is None:
             raise Refused("a profile tells of a Slurm cluster, and there is none here")
-        known = control.partitions()
+        known = control.list_partitions()
     except control.SlurmError as error:
         raise Refused(f"the cluster cannot be asked: {error}") from error
-    content = profile_text(path, known, account())
+    content = profile_text(path, known, default_account())
     try:
         with path.open("x") as file:
             file.write(content)
     except OSError as error:
         raise Refused(f"{path} cannot be written: {error.strerror}") from error
+    # What cannot be read is better found now than at the first submission.
     profiles.load_profile(str(path))
 
 
@@ -69,17 +70,18 @@ def profile_text(path: Path, known: Sequence[Partition], account: str) -> str:
         "memory_gb": f"its nodes have {where.memory_mb_per_node // 1024}",
         "warn_s": f"a preempted job gets {where.grace_s} s ({where.preempt_mode})" if where.preemptible else "",
     }
-    submit, partitions = command("launcher", "submit", "--profile", path), "\n".join(map(describe, known))
+    submit, partitions = command("launcher", "submit", "--profile", path), "\n".join(map(describe_partition, known))
     lines = [HEAD.format(submit=submit, quoted=json.dumps(str(path)), partitions=partitions)]
-    for name, meaning, default in settings():
+    for name, meaning, default in profile_settings():
         value = f"{name} = {json.dumps(values.get(name, default))}"  # JSON's texts, numbers and lists are TOML's
         note = f"  # {notes[name]}" if notes.get(name) else ""
         lines += [f"# {meaning}", f"{'' if name in values else '# '}{value}{note}\n"]
     return "\n".join(lines)
 
 
-def settings() -> Iterator[tuple[str, str, Any]]:
+def profile_settings() -> Iterator[tuple[str, str, Any]]:
     """The settings of a profile, each with its docstring and its default."""
+    # Python keeps no docstrings of attributes: they stand in the source alone.
     (definition,) = ast.parse(inspect.getsource(Profile)).body
     assert isinstance(definition, ast.ClassDef)
     meanings = {
@@ -92,11 +94,12 @@ def settings() -> Iterator[tuple[str, str, Any]]:
         yield setting.name, str(meanings[setting.name]), setting.default
 
 
-def account() -> str:
+def default_account() -> str:
     """Return the account that the cluster's accounting has for this user; empty where it has none."""
     try:
         said = run_slurm(
             *("sacctmgr", "--noheader", "--parsable2", "show", "user", getpass.getuser(), "format=DefaultAccount"),
+            # The account is a convenience, and many clusters have no accounting to ask.
             tries=1,
         )
     except control.SlurmError:
@@ -104,7 +107,7 @@ def account() -> str:
     return said.strip().partition("\n")[0]
 
 
-def describe(where: Partition) -> str:
+def describe_partition(where: Partition) -> str:
     """Return a partition as a comment."""
     gpus = f", {where.gpus_per_node} GPUs" if where.gpus_per_node else ""
     limit = f", at most {slurm_time(where.max_time_min)}" if where.max_time_min else ""

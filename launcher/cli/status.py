@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 
 from command_line.streams import reader_gone
+from launcher.cli.wide_console import wide_console
 from launcher.jobs import runs
-from launcher.jobs.runs import Queue
-from launcher.status.run_status import RunStatus, gather
-from launcher.status.view import details, status_table
+from launcher.jobs.runs import SlurmQueue
+from launcher.status.run_status import RunStatus, gather_status
+from launcher.status.view import run_details, status_table
 
 EVERY_S = 3.0
-WIDTH = 1000  # where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -42,56 +42,58 @@ def run_status(args: Status) -> int:
     """
     if args.watch:
         with suppress(KeyboardInterrupt):
-            watch(args)
+            watch_statuses(args)
     elif args.json:
-        print(as_json(look(args), indent=1))
+        print(as_json(gather_statuses(args), indent=1))
     else:
-        console = screen()
-        console.print(view(args, look(args), console.is_terminal))
+        console = wide_console()
+        console.print(render_statuses(args, gather_statuses(args), console.is_terminal))
     return 0
 
 
-def look(args: Status) -> list[RunStatus]:
+def gather_statuses(args: Status) -> list[RunStatus]:
     """Gather what is asked for."""
     folders = [runs.existing_run(path) for path in args.runs] or runs.find_runs()
-    queue = Queue()
-    return [gather(run, queue) for run in folders]
+    # One for all runs: where Slurm does not answer, only the first of them waits for its time-out.
+    queue = SlurmQueue()
+    return [gather_status(run, queue) for run in folders]
 
 
-def view(args: Status, found: list[RunStatus], terminal: bool) -> RenderableType:
+def render_statuses(args: Status, found: list[RunStatus], terminal: bool) -> RenderableType:
     """Return the table, or all that is known of the one run that is named."""
     if len(args.runs) == 1:
-        return details(found[0])
+        return run_details(found[0])
     if not found:
         return f"no runs under ./{runs.HOME}; begin one with: python -m launcher submit"
     return status_table(found, terminal)
 
 
-def watch(args: Status) -> None:
+def watch_statuses(args: Status) -> None:
     """Look again and again, in place on a terminal, else one look after the other."""
-    console = screen()
+    console = wide_console()
     if args.json or not console.is_terminal:
         while not reader_gone():
-            found = look(args)
+            found = gather_statuses(args)
             if args.json:
                 print(as_json(found), flush=True)
             else:
-                console.print(time.strftime("%H:%M:%S"), view(args, found, terminal=False), sep="\n")
+                console.print(time.strftime("%H:%M:%S"), render_statuses(args, found, terminal=False), sep="\n")
             time.sleep(EVERY_S)
         return
+    # Drawn when there is something new: rich's own clock would draw the same four times a second.
     with Live(console=console, auto_refresh=False) as live:
         while not reader_gone():
-            live.update(Group(view(args, look(args), terminal=True), time.strftime("%H:%M:%S, Ctrl-C ends this")))
+            live.update(
+                Group(
+                    render_statuses(args, gather_statuses(args), terminal=True),
+                    time.strftime("%H:%M:%S, Ctrl-C ends this"),
+                )
+            )
             live.refresh()
             time.sleep(EVERY_S)
 
 
 def as_json(found: list[RunStatus], indent: int | None = None) -> str:
     """Return the runs as a list of objects; without an indent, in one line."""
+    # allow_nan=False: better an error here than a file that strict readers refuse.
     return json.dumps([status.to_json() for status in found], indent=indent, allow_nan=False)
-
-
-def screen() -> Console:
-    """Return where to print: what is not a terminal is wide, so that nothing is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH)

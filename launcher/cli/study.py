@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.training_plan import describe_job
+from launcher.cli.wide_console import wide_console
 from launcher.jobs.preparation import PreparedJob
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, use_slurm
 from launcher.study import array
@@ -21,14 +21,13 @@ from launcher.study.local_runner import LocalRunner
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import prepare_study, resolve_tasks, with_absolute_paths
 from launcher.study.publish import write_report
-from launcher.study.run_progress import TaskProgress, stages, upcoming
-from launcher.study.settings import StudySettings, read_settings
+from launcher.study.run_progress import TaskProgress, next_tasks, stage_progress
+from launcher.study.settings import StudySettings
+from launcher.study.settings_file import read_settings
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.config_defaults import read_project_file
-
-WIDTH = 1000  # where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def run_study(args: Study) -> int:
     if args.status or args.report:
         plan = StudyPlan.open(folder)
         if args.status:
-            show_progress([one for stage in stages(plan) for one in stage])
+            show_progress([one for stage in stage_progress(plan) for one in stage])
         else:
             wide_console().print(write_report(plan))
         return 0
@@ -95,7 +94,7 @@ def run_study(args: Study) -> int:
 
 def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     """Show what is to be trained now, and unless it is a dry run, queue it or train it here."""
-    stage, todo = upcoming(plan, args.retry)
+    stage, todo = next_tasks(plan, args.retry)
     prepared = array.prepare_array(plan, todo) if on_slurm and todo else None
     show_plan(plan, todo, prepared.job if prepared else None, args)
     if args.dry_run:
@@ -105,6 +104,7 @@ def go_on(plan: StudyPlan, args: Study, on_slurm: bool) -> int:
     if not on_slurm:
         return train_here(plan, args.retry)
     if prepared:
+        # Before it is queued: the end of a first task looks whether the stage is claimed, and would queue it again.
         array.claim_stage(plan, stage)
         print(f"submitted array {array.submit_array(prepared)} of {len(todo)} runs")
     write_report(plan)
@@ -143,6 +143,7 @@ def read_study(args: Study) -> tuple[StudySettings, StudyFolder, Path]:
         folder = StudyFolder(args.study)
     else:
         folder = StudyFolder(args.out or HOME / asked.name)
+    # Before --seeds: these are added to the seeds that the study has, whatever its file says by now.
     asked = with_known_seeds(asked, folder)
     if args.seeds is not None:
         asked = replace(asked, seeds=tuple(dict.fromkeys((*asked.seeds, *range(args.seeds)))))
@@ -153,7 +154,8 @@ def train_here(plan: StudyPlan, retry: bool) -> int:
     """Train and measure stage after stage on this machine; results and page are written after each."""
     runner = LocalRunner(plan, plan.settings.at_once or 1)
     tried: set[StudyTask] = set()
-    while todo := upcoming(plan, retry, tried)[1]:
+    while todo := next_tasks(plan, retry, tried)[1]:
+        # With --retry, what fails again would otherwise be tried for ever.
         tried |= {*todo}
         if not runner.train_and_measure(resolve_tasks(plan, todo)):
             print(f"stopped and saved; the same command goes on: {command('launcher', 'study', plan.folder.path)}")
@@ -168,7 +170,7 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
     settings = plan.settings
     table = Table("arm", "recipe", "images a run", "GFLOPs an image", "PFLOPs in all", "images/s", box=None)
     for arm, cost in plan.costs.items():
-        images = plan.images(arm) if plan.known(arm) else None
+        images = plan.images(arm) if plan.knows_length(arm) else None
         speed = plan.images_per_s(arm) if settings.budget.kind == "seconds" else None
         total = images and images * cost.flops_per_image * len(settings.seeds) / 1e15
         table.add_row(
@@ -218,9 +220,3 @@ def show_progress(runs: Sequence[TaskProgress]) -> None:
         task = one.task
         table.add_row(*map(Text, (task.name, one.status, f"{one.images:,}", f"{task.images:,}", one.reason)))
     wide_console().print(table)
-
-
-def wide_console() -> Console:
-    """Return where to print: what is not a terminal is wide, so that nothing is cut."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH)

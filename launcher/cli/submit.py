@@ -16,7 +16,7 @@ import tyro
 
 from command_line.arguments import flag_given, parse
 from launcher.cli.training_plan import carry_out
-from launcher.jobs.fresh_folder import run_folder
+from launcher.jobs.fresh_folder import open_run_folder
 from launcher.jobs.preparation import TrainingRequest, prepare_run
 from launcher.jobs.resource_request import ResourceRequest
 from trainer.config.config import Config
@@ -64,10 +64,11 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     Raises:
         Refused: something is wrong; nothing was started.
     """
+    # The command line is read twice: the first time tells which recipe or run the defaults are of.
     defaults = replace(parsed, config=load_defaults(parsed.recipe, RunFolder(parsed.run) if parsed.run else None))
     args: Submit = parse(Submit, arguments, "python -m launcher submit", defaults)
     config = resolve_length(args.config, arguments)
-    with run_folder(args.run, config.recipe) as run:
+    with open_run_folder(args.run, config.recipe) as run:
         asked = TrainingRequest(run, config, args.resources, not args.keep_batch, flag_given(arguments, "processes"))
         return carry_out(prepare_run(asked), args.dry_run)
 
@@ -88,5 +89,6 @@ def run_resume(parsed: Resume, arguments: Sequence[str]) -> int:
         if run.config.exists():
             again = command("launcher", "resume", run.path)
             raise Refused(f"--as {run.path}: this run exists already; go on with it: {again}")
+    # False: the number of micro-batches is part of what the bits of this run follow from.
     asked = TrainingRequest(run, config, args.resources, False, flag_given(arguments, "processes"))
     return carry_out(prepare_run(asked), args.dry_run)

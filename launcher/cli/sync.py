@@ -30,36 +30,38 @@ class Sync:
 
 def run_sync(arguments: Sync) -> int:
     """Carry out the command; its exit code."""
-    return sync(arguments.run, arguments.follow)
+    return sync_run(arguments.run, arguments.follow)
 
 
-def sync(path: Path, follow: bool) -> int:
+def sync_run(path: Path, follow: bool) -> int:
     """Send what W&B lacks of the run in `path`; 0 when it has everything."""
     run = RunFolder(path)
     if not run.wandb_identity.exists():
-        return complain(f"{path} is not a run folder: it has no {run.wandb_identity.name}")
+        return print_problem(f"{path} is not a run folder: it has no {run.wandb_identity.name}")
     if not has_key():
-        return complain(f"no W&B key for {server_url()}: set WANDB_API_KEY, or run: wandb login")
+        return print_problem(f"no W&B key for {server_url()}: set WANDB_API_KEY, or run: wandb login")
     run.wandb.mkdir(exist_ok=True)
     try:
+        # Two senders would each send what they see as missing, and W&B would have it twice.
         with sole_sender(run, "online", wait=False):
-            return send(run, follow)
+            return send_rows(run, follow)
     except BlockingIOError:
-        return complain(f"another process is sending {path} to W&B already, perhaps the training itself")
+        return print_problem(f"another process is sending {path} to W&B already, perhaps the training itself")
     except KeyboardInterrupt:
-        return complain("stopped; the same command sends the rest", code=130)
+        return print_problem("stopped; the same command sends the rest", code=130)
     except Exception as error:  # W&B's failures have many types
-        return complain(f"W&B at {server_url()} has not taken everything: {explain(error)}")
+        return print_problem(f"W&B at {server_url()} has not taken everything: {explain(error)}")
     finally:
         abandon_service()
 
 
-def send(run: RunFolder, follow: bool) -> int:
+def send_rows(run: RunFolder, follow: bool) -> int:
     """Send the rows, tell how many went where, and ask W&B whether it kept them."""
     mirror = Uploader(run, online=True)
 
     def ended() -> bool:
-        mirror.outcome = outcome(run) or "interrupted"
+        # Asked at each look: whoever follows a run that trains learns only at its end how W&B is to show it.
+        mirror.outcome = last_outcome(run) or "interrupted"
         return not follow or mirror.outcome != "interrupted"
 
     try:
@@ -70,10 +72,10 @@ def send(run: RunFolder, follow: bool) -> int:
     except KeyboardInterrupt:
         mirror.finish()
         raise
-    return max((confirm(mirror, number) for number in {opened.number for opened in mirror.opened}), default=0)
+    return max((confirm_rows(mirror, number) for number in {opened.number for opened in mirror.opened}), default=0)
 
 
-def confirm(mirror: Uploader, number: int) -> int:
+def confirm_rows(mirror: Uploader, number: int) -> int:
     """Report on one segment. W&B's client does not tell of rows that the server has refused, so ask the server."""
     opened = [opened for opened in mirror.opened if opened.number == number]
     sent, last = sum(one.sent for one in opened), opened[-1].last
@@ -81,18 +83,18 @@ def confirm(mirror: Uploader, number: int) -> int:
         again = WandbRun(mirror.run, Identity.load(mirror.run.wandb_identity), number, online=True)
         again.finish(mirror.outcome)
         if again.last < last:
-            return complain(f"W&B run {again.id} has kept the rows up to images_seen {again.last} only, of {last}")
+            return print_problem(f"W&B run {again.id} has kept the rows up to images_seen {again.last} only, of {last}")
     print(f"W&B run {opened[-1].id}: {sent} rows sent, complete up to images_seen {last}")
     return 0
 
 
-def outcome(run: RunFolder) -> str | None:
+def last_outcome(run: RunFolder) -> str | None:
     """How the last attempt ended; None while it goes on, or if it was killed. An interrupted run is resumed."""
     last = [event for event in journal.rows(run.events) if event["kind"] in (EventKind.START, EventKind.END)][-1:]
     return last[0].get("outcome") if last else None
 
 
-def complain(message: str, code: int = 1) -> int:
+def print_problem(message: str, code: int = 1) -> int:
     """One line on standard error; the exit code."""
     print(f"lienzo sync: {message}", file=sys.stderr)
     return code

@@ -7,7 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
-from launcher.doctor.measured import WAIT_S, Disk, Meeting
+from launcher.doctor.measured import WAIT_S, Disk, ProbeMessages
 from launcher.jobs.file_systems import file_system
 from shards.atomic_files import fsync
 
@@ -17,9 +17,10 @@ BEATS = 5
 BEAT_S = 0.3
 
 
-def measure(folder: Path, rank: int) -> Disk:
+def measure_disk(folder: Path, rank: int) -> Disk:
     """Try the folder; the first node also writes a large file, as it writes the checkpoints."""
     usage = shutil.disk_usage(folder)
+    # Never the last of the space: a run may be saving there in this moment.
     roomy = usage.free > 16 * LARGE_MB << 20
     return Disk(
         kind=file_system(folder.resolve()),
@@ -27,8 +28,9 @@ def measure(folder: Path, rank: int) -> Disk:
         total_bytes=usage.total,
         rename=try_rename(folder / f"rename-{rank}"),
         link=try_link(folder / f"link-{rank}"),
-        fsync_s=tuple(write_durably(folder / f"small-{rank}", b"x" * 4096) for _ in range(FSYNCS)),
-        write_mb_s=LARGE_MB / write_durably(folder / "large", os.urandom(LARGE_MB << 20))
+        fsync_s=tuple(time_durable_write(folder / f"small-{rank}", b"x" * 4096) for _ in range(FSYNCS)),
+        # Random bytes: a file system that compresses would seem faster than it is for weights.
+        write_mb_s=LARGE_MB / time_durable_write(folder / "large", os.urandom(LARGE_MB << 20))
         if roomy and not rank
         else None,
     )
@@ -36,6 +38,7 @@ def measure(folder: Path, rank: int) -> Disk:
 
 def try_rename(path: Path) -> str:
     """Replace a file by another; return what is wrong with that."""
+    # A checkpoint becomes whole by such a rename (shards/atomic_files.py).
     draft = path.with_suffix(".new")
     try:
         path.write_text("old")
@@ -48,6 +51,7 @@ def try_rename(path: Path) -> str:
 
 def try_link(path: Path) -> str:
     """Make a file by a hard link, twice: the second one must be refused. Return what is wrong with that."""
+    # The lease of a run is taken by such a link: of two jobs, the second one must be told that it comes too late.
     draft = path.with_suffix(".draft")
     try:
         draft.write_text("mine")
@@ -60,8 +64,9 @@ def try_link(path: Path) -> str:
     return "a link replaced a file that was there"
 
 
-def write_durably(path: Path, content: bytes) -> float:
+def time_durable_write(path: Path, content: bytes) -> float:
     """Return the seconds that it takes until a file is on the disk."""
+    # Not `write_atomically`: the bytes alone are timed, without a rename and an fsync of the folder.
     began = time.perf_counter()
     path.write_bytes(content)
     fsync(path)
@@ -70,25 +75,28 @@ def write_durably(path: Path, content: bytes) -> float:
     return took
 
 
-def visibility(meeting: Meeting, offset_s: float) -> tuple[float, ...]:
+def measure_visibility(messages: ProbeMessages, offset_s: float) -> tuple[float, ...]:
     """Return how long each beat of the first node's took to be seen here; `offset_s`: its clock minus this one's.
 
     Raises:
         TimeoutError: none was seen.
     """
-    if meeting.size == 1:
+    if messages.size == 1:
         return ()
-    meeting.tell("watching", True)
-    if meeting.rank == 0:
-        meeting.hear_all("watching")
+    # Beats begin once all are watching: one that nobody looks for yet would seem to have been seen late.
+    messages.write("watching", True)
+    if messages.rank == 0:
+        messages.wait_for_all("watching")
         for beat in range(BEATS):
-            meeting.tell("beat", [beat, time.time()])
+            messages.write("beat", [beat, time.time()])
             time.sleep(BEAT_S)
         return ()
     delays: dict[int, float] = {}
     deadline = time.monotonic() + 2 * WAIT_S
+    # Until the last beat: one before it may be missed, as each replaces the one before in the same file.
     while BEATS - 1 not in delays and time.monotonic() < deadline:
-        if (said := meeting.heard("beat", 0)) and said[0] not in delays:
+        if (said := messages.read("beat", 0)) and said[0] not in delays:
+            # Clocks are known to half a round trip only, so a short delay may come out below 0.
             delays[said[0]] = max(0.0, time.time() + offset_s - said[1])
         time.sleep(0.001)
     if not delays:

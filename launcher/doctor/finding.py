@@ -39,6 +39,6 @@ def format_seconds(value: float) -> str:
     return f"{value / 3600:.0f} h" if value < 72 * 3600 else f"{value / 86400:,.0f} days"
 
 
-def gigabytes(value: float) -> str:
+def format_bytes(value: float) -> str:
     """Return bytes in words."""
     return f"{value / 1e9:,.1f} GB" if value >= 1e9 else f"{value / 1e6:,.0f} MB"

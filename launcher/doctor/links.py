@@ -18,18 +18,19 @@ def judge_links(probes: Sequence[Probe], interface: str, facts: RunFacts) -> lis
     if len(probes) < 2:
         alone = "one node answered: it needs no network"
         return [Finding("rendezvous", "ok", alone), Finding("ports", "ok", alone), Finding("reduction", "ok", alone)]
-    return [rendezvous(probes, interface), ports(probes), reduction(probes, facts)]
+    return [judge_rendezvous(probes, interface), judge_ports(probes), judge_reduction(probes, facts)]
 
 
-def failures(probe: Probe, first: bool) -> list[Reached]:
+def unreached_nodes(probe: Probe, first: bool) -> list[Reached]:
     """The nodes that one could not reach: the first one, or the others."""
+    # The way to the first node is judged apart from the others: without it the ranks do not even meet.
     return [one for one in probe.reached if one.problem and (one.rank == 0) == first]
 
 
-def rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
+def judge_rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
     """Judge whether all nodes come to where a job's ranks meet, and by which interface."""
     first = next((probe for probe in probes if probe.rank == 0), probes[0])
-    if lost := [f"{probe.node}: {one.problem}" for probe in probes for one in failures(probe, first=True)]:
+    if lost := [f"{probe.node}: {one.problem}" for probe in probes for one in unreached_nodes(probe, first=True)]:
         return Finding(
             *("rendezvous", "problem", f"{first.node} ({first.address}) cannot be reached from {listed(lost, 3)}"),
             "a job on these nodes would wait for its ranks in vain",
@@ -42,6 +43,7 @@ def rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
         return Finding(
             "rendezvous", "problem", f"{listed(lacking)} has no {interface}", "ranks there cannot start", todo
         )
+    # The nodes of a development cluster are one machine, and may well meet over its loopback.
     if any(way.startswith("lo") for way in ways) and len({probe.boot for probe in probes}) > 1:
         return Finding(
             *("rendezvous", "problem", measured, "a loopback leads to no other machine"),
@@ -51,29 +53,31 @@ def rendezvous(probes: Sequence[Probe], interface: str) -> Finding:
     return Finding("rendezvous", "ok", measured + chosen, "where the ranks of a job meet")
 
 
-def ports(probes: Sequence[Probe]) -> Finding:
+def judge_ports(probes: Sequence[Probe]) -> Finding:
     """Judge whether each node reaches a fresh port of each other."""
-    lost = [f"{probe.node} → {one.node}: {one.problem}" for probe in probes for one in failures(probe, first=False)]
-    visits = [one for probe in probes for one in probe.reached]
+    lost = [
+        f"{probe.node} → {one.node}: {one.problem}" for probe in probes for one in unreached_nodes(probe, first=False)
+    ]
+    ways = [one for probe in probes for one in probe.reached]
     if lost:
         return Finding(
-            *("ports", "problem", f"{len(lost)} of {len(visits)} ways are closed: {listed(lost, 3)}"),
+            *("ports", "problem", f"{len(lost)} of {len(ways)} ways are closed: {listed(lost, 3)}"),
             "gloo and NCCL connect each node with each other, on any free port",
             "the firewall must let the nodes of a job reach one another on all ports above 1023",
         )
-    slowest = max((one.round_trip_s for one in visits if not one.problem), default=0.0)
+    slowest = max((one.round_trip_s for one in ways if not one.problem), default=0.0)
     measured = f"each node reaches a fresh port of each other; a round trip takes at most {format_seconds(slowest)}"
     return Finding("ports", "ok", measured)
 
 
-def reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
+def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
     """Judge the speed of the exact reduction, for the run's own networks and step where they are known."""
     times = [probe.exchange_s for probe in probes if probe.exchange_s is not None]
     if len(times) < len(probes):
         why = next((probe.problems["exchange"] for probe in probes if "exchange" in probe.problems), "it did not end")
         todo = "mend what is above; if nothing is, try another interface in the profile"
         return Finding("reduction", "problem", f"it fails: {why}", "training would fail the same way", todo)
-    took = max(times)
+    took = max(times)  # a step ends when its slowest rank does
     speed = EXCHANGE_MB / took
     measured = f"{EXCHANGE_MB} MB over {len(probes)} nodes in {format_seconds(took)}: {speed:,.0f} MB/s"
     advice = "use fewer nodes, a larger batch, or a faster network: interface in the profile, if there is a choice"
@@ -81,6 +85,7 @@ def reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         share = facts.exchanged_mb / speed / facts.step_s
         measured += f"; this run exchanges {facts.exchanged_mb:,.1f} MB in a step of {format_seconds(facts.step_s)}"
         meaning = f"the exchange is {share:.0%} of its step"
+        # Against the run's own step: the same network is fast enough for a large step, and too slow for a small one.
         state = share > LARGE_SHARE
     else:
         meaning = (

@@ -1,4 +1,4 @@
-"""What the doctor's probe measures on a node, and how the nodes tell one another: files in a folder that they share."""
+"""What the doctor's probe measures on a node, and how the nodes tell one another: by files that all of them see."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Probe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Probe:
-        """Read what `Meeting.tell` wrote."""
+        """Read what `ProbeMessages.write` wrote."""
         built: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         built["reached"] = tuple(Reached(**one) for one in values["reached"])
         if disk := values["disk"]:
@@ -82,54 +82,56 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """The probes of a job, who tell one another plain values through files in a folder."""
+class ProbeMessages:
+    """What the probes of a job tell one another: plain values, through files in a folder."""
 
     folder: Path
     rank: int
     size: int
 
-    def tell(self, topic: str, value: Any) -> None:
-        """Say something under a topic; a later value replaces it."""
+    def write(self, topic: str, value: Any) -> None:
+        """Write this rank's value of a topic; a later one replaces it."""
         content = json.dumps(value).encode()
+        # Without fsync: it is read within seconds by the other probes, and removed with the folder.
         write_atomically(self.folder / f"{topic}-{self.rank}.json", content, durable=False)
 
-    def heard(self, topic: str, rank: int) -> Any:
-        """What a rank says under a topic now; None: nothing."""
+    def read(self, topic: str, rank: int) -> Any:
+        """Return a rank's value of a topic; None: it has written none yet."""
         try:
+            # Opened by its name at each call: a file that is kept open would not show the one that has replaced it.
             return json.loads((self.folder / f"{topic}-{rank}.json").read_text())
         except (OSError, ValueError):
             return None
 
-    def hear_all(self, topic: str, timeout_s: float = WAIT_S) -> dict[int, Any]:
-        """What each rank says, as soon as all have spoken; after the time-out, of those that have."""
+    def wait_for_all(self, topic: str, timeout_s: float = WAIT_S) -> dict[int, Any]:
+        """Return each rank's value of a topic, as soon as all have written; after the time-out, of those that have."""
         said: dict[int, Any] = {}
         deadline = time.monotonic() + timeout_s
         while True:
-            new = {rank: self.heard(topic, rank) for rank in range(self.size) if rank not in said}
+            new = {rank: self.read(topic, rank) for rank in range(self.size) if rank not in said}
             said |= {rank: value for rank, value in new.items() if value is not None}
             if len(said) == self.size or time.monotonic() > deadline:
                 return dict(sorted(said.items()))
             time.sleep(POLL_S)
 
-    def hear_first(self, topic: str, timeout_s: float = WAIT_S) -> Any:
-        """What the first rank says, as soon as it does.
+    def wait_for_first(self, topic: str, timeout_s: float = WAIT_S) -> Any:
+        """Return the first rank's value of a topic, as soon as there is one.
 
         Raises:
             TimeoutError: it does not.
         """
         deadline = time.monotonic() + timeout_s
-        while (said := self.heard(topic, 0)) is None:
+        while (said := self.read(topic, 0)) is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the first node said nothing of its {topic} in {timeout_s:g} s")
             time.sleep(POLL_S)
         return said
 
-    def tell_probe(self, probe: Probe) -> None:
-        """Say what was measured here."""
-        self.tell("probe", asdict(probe))
+    def write_probe(self, probe: Probe) -> None:
+        """Write what was measured here."""
+        self.write("probe", asdict(probe))
 
-    def probes(self) -> list[Probe]:
-        """What was measured so far."""
-        found = (self.heard("probe", rank) for rank in range(self.size))
+    def read_probes(self) -> list[Probe]:
+        """Return what was measured so far."""
+        found = (self.read("probe", rank) for rank in range(self.size))
         return [Probe.from_json(values) for values in found if values]

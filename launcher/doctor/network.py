@@ -11,8 +11,9 @@ from datetime import timedelta
 from statistics import median
 from typing import Any
 
-from launcher.doctor.measured import Meeting, Reached
+from launcher.doctor.measured import ProbeMessages, Reached
 
+# A firewall that drops packets gives no answer at all: so long each closed way is waited for.
 CONNECT_S = 10.0
 ROUNDS = 10
 CLOCK = struct.Struct("!d")
@@ -20,8 +21,9 @@ EXCHANGE_MB = 36
 EXCHANGES = 5
 
 
-def open_door() -> socket.socket:
+def serve_clock() -> socket.socket:
     """Answer whoever connects with this node's clock, from a thread; return the listening socket."""
+    # Any free port, as gloo and NCCL take: a firewall that lets only some ports through shows here.
     listener = socket.create_server(("", 0), backlog=4096)
 
     def answer(peer: socket.socket) -> None:
@@ -39,39 +41,41 @@ def open_door() -> socket.socket:
     return listener
 
 
-def visit_all(meeting: Meeting, node: str, address: str) -> tuple[str, list[Reached], bool]:
-    """Visit every other node; return the first one's address, what was seen, and whether all have met all.
+def connect_to_all(messages: ProbeMessages, node: str, address: str) -> tuple[str, list[Reached], bool]:
+    """Connect to every other node; return the first one's address, what was seen, and whether all have met all.
 
-    All wait until the last one is done: whoever goes on to import torch is slow to answer at its door.
+    All wait until the last one is done: whoever goes on to import torch is slow to answer at its port.
     """
-    meeting.tell("door", {"node": node, "address": address, "port": open_door().getsockname()[1]})
-    doors = meeting.hear_all("door")
-    seen = [visit(rank, **doors[rank]) for rank in doors if rank != meeting.rank]
-    absent = [rank for rank in range(meeting.size) if rank not in doors]
+    messages.write("listener", {"node": node, "address": address, "port": serve_clock().getsockname()[1]})
+    listeners = messages.wait_for_all("listener")
+    seen = [exchange_clocks(rank, **listeners[rank]) for rank in listeners if rank != messages.rank]
+    absent = [rank for rank in range(messages.size) if rank not in listeners]
     seen += [Reached(rank, f"task {rank}", problem="it did not come") for rank in absent]
-    meeting.tell("met", [one.node for one in seen if one.problem])
-    met = meeting.hear_all("met")
-    return doors[0]["address"] if 0 in doors else "", seen, len(met) == meeting.size and not any(met.values())
+    messages.write("met", [one.node for one in seen if one.problem])
+    met = messages.wait_for_all("met")
+    return listeners[0]["address"] if 0 in listeners else "", seen, len(met) == messages.size and not any(met.values())
 
 
-def visit(rank: int, node: str, address: str, port: int) -> Reached:
+def exchange_clocks(rank: int, node: str, address: str, port: int) -> Reached:
     """Exchange clocks with a node, as NTP does: its time belongs to the middle of the round trip."""
     best = (float("inf"), 0.0)
     try:
         with socket.create_connection((address, port), timeout=CONNECT_S) as peer:
+            # Else the kernel holds small packets back, and the round trip would be that of its timers.
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for _ in range(ROUNDS):
                 asked, began = time.time(), time.perf_counter()
                 peer.sendall(b"?")
                 (clock,) = CLOCK.unpack(peer.recv(CLOCK.size, socket.MSG_WAITALL))
                 took = time.perf_counter() - began
+                # The fastest exchange was disturbed least, so that its clock is the surest.
                 best = min(best, (took, clock - (asked + took / 2)))
     except (OSError, struct.error) as error:
         return Reached(rank, node, problem=f"{address}:{port}: {getattr(error, 'strerror', None) or error}")
     return Reached(rank, node, round_trip_s=best[0], offset_s=best[1])
 
 
-def exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
+def measure_exchange(messages: ProbeMessages, first: str, all_met: bool, device: Any) -> float:
     """Return the seconds of one exact reduction over all nodes, as training does it.
 
     Raises:
@@ -79,23 +83,25 @@ def exchange(meeting: Meeting, first: str, all_met: bool, device: Any) -> float:
     """
     import torch.distributed as dist  # after the signals and ports: it takes seconds
 
+    # Joining would wait for its time-out on each node, only to say less clearly what is known already.
     if not all_met:
         raise OSError("not tried, as not every node reaches every other")
+    # Torch's own time-outs, of up to half an hour, are longer than the doctor's job.
     limit = timedelta(seconds=60)
-    if meeting.rank == 0:
+    if messages.rank == 0:
         store = dist.TCPStore(first, 0, is_master=True, wait_for_workers=False, timeout=limit)  # type: ignore[attr-defined]  # re-exported without a word
-        meeting.tell("store", store.port)
+        messages.write("store", store.port)
     else:
-        store = dist.TCPStore(first, meeting.hear_first("store"), is_master=False, timeout=limit)  # type: ignore[attr-defined]
+        store = dist.TCPStore(first, messages.wait_for_first("store"), is_master=False, timeout=limit)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=meeting.rank, world_size=meeting.size, timeout=limit)
+    dist.init_process_group(backend, store=store, rank=messages.rank, world_size=messages.size, timeout=limit)
     try:
-        return measure(meeting, device)
+        return time_reduction(messages, device)
     finally:
         dist.destroy_process_group()
 
 
-def measure(meeting: Meeting, device: Any) -> float:
+def time_reduction(messages: ProbeMessages, device: Any) -> float:
     """Return the median seconds of one mean, from the moment when all nodes have their sums."""
     import torch
     import torch.distributed as dist
@@ -105,16 +111,19 @@ def measure(meeting: Meeting, device: Any) -> float:
     from trainer.distributed.reduction import ExactReduction
     from trainer.distributed.world import World
 
+    # 1000 × 250 weights of four bytes are a megabyte.
     network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
-    reduction = ExactReduction(FlatLayout(network, ()), network, meeting.size, World(meeting.rank, meeting.size))
+    reduction = ExactReduction(FlatLayout(network, ()), network, messages.size, World(messages.rank, messages.size))
     times = []
     for _ in range(EXCHANGES + 1):
-        with reduction.micro_batch(meeting.rank):
+        # Only the exchange is timed. Sums of zeros take as long as any.
+        with reduction.micro_batch(messages.rank):
             pass
         dist.barrier()
         began = time.perf_counter()
         reduction.mean()
         if device.type == "cuda":
+            # By now the kernels are only queued.
             torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return median(times[1:])  # the first one opens connections

@@ -12,14 +12,15 @@ CLOCK_WARNING_S, CLOCK_PROBLEM_S = 0.5, 5.0
 
 def judge_nodes(probes: Sequence[Probe], missing: Mapping[str, str], before: Mapping[str, object]) -> list[Finding]:
     """Judge all of it; `before`: the numerical environment in which the run has computed last, or nothing."""
-    findings = [answers(probes, missing)]
+    findings = [judge_code(probes, missing)]
     if probes:
-        findings += [versions(probes), environment(probes, before), clocks(probes)]
+        findings += [judge_versions(probes), judge_numerics(probes, before), judge_clocks(probes)]
     return findings
 
 
-def answers(probes: Sequence[Probe], missing: Mapping[str, str]) -> Finding:
+def judge_code(probes: Sequence[Probe], missing: Mapping[str, str]) -> Finding:
     """Judge whether each node runs our code."""
+    # A node without an answer and one that cannot import come to the same: no rank starts there.
     broken = {probe.node: probe.problems["import"] for probe in probes if "import" in probe.problems} | dict(missing)
     if broken:
         said = "; ".join(f"{node}: {words}" for node, words in list(broken.items())[:4])
@@ -50,7 +51,7 @@ def odd_ones(probes: Sequence[Probe], values: Sequence[Mapping[str, object]]) ->
     ]
 
 
-def versions(probes: Sequence[Probe]) -> Finding:
+def judge_versions(probes: Sequence[Probe]) -> Finding:
     """Judge whether the same is installed everywhere."""
     if odd := odd_ones(probes, [probe.versions for probe in probes]):
         return Finding(
@@ -64,7 +65,7 @@ def versions(probes: Sequence[Probe]) -> Finding:
     return Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in probes[0].versions.items()))
 
 
-def environment(probes: Sequence[Probe], before: Mapping[str, object]) -> Finding:
+def judge_numerics(probes: Sequence[Probe], before: Mapping[str, object]) -> Finding:
     """Judge whether all nodes compute the same bits, and the run's own."""
     now = probes[0].environment
     shown = f"{now.get('device')}, {now.get('instructions')}, torch {now.get('torch')}"
@@ -75,7 +76,10 @@ def environment(probes: Sequence[Probe], before: Mapping[str, object]) -> Findin
             "ask for nodes of one kind: constraint in the profile",
         )
     changed = [
-        f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if key in before and before[key] != now[key]
+        # Only what both name: the run may have noted fewer things, under an earlier version.
+        f"{key} was {before[key]!r}, is {now[key]!r}"
+        for key in now
+        if key in before and before[key] != now[key]
     ]
     if changed:
         return Finding(
@@ -86,10 +90,14 @@ def environment(probes: Sequence[Probe], before: Mapping[str, object]) -> Findin
     return Finding("numerics", "ok", shown, "the same on all nodes: the same bits, whichever a job gets")
 
 
-def clocks(probes: Sequence[Probe]) -> Finding:
+def judge_clocks(probes: Sequence[Probe]) -> Finding:
     """Judge how far the clocks are apart."""
     offsets = {
-        p.node: (one.offset_s, one.round_trip_s) for p in probes for one in p.reached if not (one.rank or one.problem)
+        # All against the first node, whose clock is the one to compare with: offsets of other pairs follow from these.
+        p.node: (one.offset_s, one.round_trip_s)
+        for p in probes
+        for one in p.reached
+        if not (one.rank or one.problem)
     }
     if not offsets:
         return Finding("clocks", "ok", "one node answered: nothing to compare")

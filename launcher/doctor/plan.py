@@ -14,6 +14,7 @@ from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.distributed.rank_environment import is_foreign
 
+# A probe takes seconds; a short limit lets Slurm fit it in between other jobs.
 LIMIT_MIN = 15
 
 
@@ -42,6 +43,7 @@ class ProbePlan:
             "time": str(time_limit(self.where)),
             "job-name": "lienzo-doctor",
         }
+        # One probe a node, which takes one GPU.
         values |= {"gpus-per-node": "1"} if self.gpus else {}
         values |= {"mem": f"{site.memory_gb}GB"} if site.memory_gb else {}
         if site.container == "pyxis":
@@ -49,14 +51,17 @@ class ProbePlan:
         arguments = [f"--{name}={value}" for name, value in values.items() if value]
         inside = ["apptainer", "exec", *apptainer_arguments(site), site.image] if site.container == "apptainer" else []
         python = site.python or sys.executable
+        # --label: lines say which task they are of, for start.py. --unbuffered: also the last ones before a death.
         srun = ["srun", "--label", "--unbuffered", *arguments, *site.srun, *inside, python, *probe]
         # The lines of the profile act on the environment that srun passes on, as they do in a batch script.
         return ["bash", "-c", "\n".join([*site.setup, 'exec "$@"']), "bash", *srun] if site.setup else srun
 
     def environment(self, code: Path) -> dict[str, str]:
         """Return the probes' environment; a job that this command itself runs in stays out of it."""
+        # On this machine GPU variables are the user's choice of a device, and nothing reads Slurm's.
         left_out = stays_behind if self.where else is_foreign
         kept = {name: value for name, value in os.environ.items() if not left_out(name)}
+        # What sbatch reads as SBATCH_RESERVATION, srun reads as SLURM_RESERVATION.
         kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PASSED_ON if name in os.environ}
         kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if self.profile.interface:

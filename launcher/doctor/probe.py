@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from launcher.doctor import disk, network
-from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.measured import Probe, ProbeMessages
 from slurm import job_environment
 from trainer.runs.lease import boot
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 PACKAGES = ("torch", "numpy", "accelerate", "webdataset", "submitit", "wandb", "safetensors", "pillow")
 
 
-def versions() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """Return what is installed."""
     found = {"python": sys.version.split()[0]}
     for package in PACKAGES:
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def numerics() -> tuple[dict[str, Any], Any]:
+def measure_numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
@@ -58,7 +58,7 @@ class Examination:
     def __init__(self, folder: Path, plan: dict[str, Any], node: str) -> None:
         self.folder, self.plan, self.node = folder, plan, node
         rank = int(os.environ["SLURM_PROCID"]) if plan["slurm"] else 0
-        self.meeting = Meeting(folder, rank, plan["size"])
+        self.messages = ProbeMessages(folder, rank, plan["size"])
         self.problems: dict[str, str] = {}
 
     def attempt(self, what: str, act: Callable[[], T]) -> T | None:
@@ -66,30 +66,33 @@ class Examination:
         try:
             return act()
         except (OSError, RuntimeError, ImportError, ValueError) as error:
+            # In one line and not too long: it becomes a row of the report.
             self.problems[what] = " ".join(str(error).split())[:500]
             return None
 
     def probe(self) -> Probe:
         """Measure everything, in the order in which training would fail."""
-        meeting, plan = self.meeting, self.plan
+        messages, plan = self.messages, self.plan
         address = plan["addresses"].get(self.node, self.node) if plan["slurm"] else "127.0.0.1"
-        visited = self.attempt("network", partial(network.visit_all, meeting, self.node, address))
-        first, reached, all_met = visited or ("", [], False)
+        # Before torch is imported: a node that does is slow to answer the others.
+        connected = self.attempt("network", partial(network.connect_to_all, messages, self.node, address))
+        first, reached, all_met = connected or ("", [], False)
         interface = job_environment.interface_towards(first) if first else None
         for library in ("GLOO", "NCCL") if interface else ():
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
         began = time.perf_counter()
-        environment, device = self.attempt("import", numerics) or ({}, None)
+        environment, device = self.attempt("import", measure_numerics) or ({}, None)
         import_s = time.perf_counter() - began
         exchange_s = None
-        if meeting.size > 1 and device is not None:
-            exchange = partial(network.exchange, meeting, first, all_met, device)
+        if messages.size > 1 and device is not None:
+            exchange = partial(network.measure_exchange, messages, first, all_met, device)
             exchange_s = self.attempt("exchange", exchange)
-        storage = self.attempt("disk", partial(disk.measure, self.folder, meeting.rank))
+        # After the exchange, which writing would slow down.
+        storage = self.attempt("disk", partial(disk.measure_disk, self.folder, messages.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
-        visible_s = self.attempt("visibility", partial(disk.visibility, meeting, offset_s)) or ()
+        visible_s = self.attempt("visibility", partial(disk.measure_visibility, messages, offset_s)) or ()
         return Probe(
-            rank=meeting.rank,
+            rank=messages.rank,
             node=self.node,
             boot=boot(),
             address=address,
@@ -97,7 +100,7 @@ class Examination:
             interfaces=tuple(psutil.net_if_addrs()),
             python=sys.executable,
             import_s=import_s,
-            versions=versions(),
+            versions=installed_versions(),
             environment=environment,
             reached=tuple(reached),
             exchange_s=exchange_s,
@@ -115,8 +118,9 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"{folder} is not to be seen on {node} ({error.strerror}): it must lie on a shared file system")
     examination = Examination(folder, plan, node)
-    examination.meeting.tell_probe(examination.probe())
-    examination.meeting.hear_all("probe", timeout_s=5)  # others may still need the first one's store
+    examination.messages.write_probe(examination.probe())
+    examination.messages.wait_for_all("probe", timeout_s=5)  # others may still need the first one's store
+    # Not sys.exit: a process group that has failed may leave threads behind that never end.
     os._exit(0)
 
 

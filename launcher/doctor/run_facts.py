@@ -15,7 +15,7 @@ from trainer.runs.config_loading import read_config
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
-RECENT = 100
+RECENT = 100  # rows and saves that are judged: older ones may be of other nodes
 LOSSES = (Cause.NODE_FAILED, Cause.CRASHED, Cause.STALLED)  # ends without a save
 
 
@@ -59,29 +59,30 @@ def read_run_facts(run: RunFolder) -> RunFacts:
     saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
     environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
     record = runs.record_of(run)
-    sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sisters(run)]
+    sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sibling_runs(run)]
     checkpoints = checkpoint.find(run.checkpoints)
     return RunFacts(
         config=config,
         images_per_s=median(speeds) if speeds else 0.0,
         stall_s=median(row["stall_s"] for row in saves) if saves else None,
+        # The longest one, as the grace time must suffice for it too; of what saves cost, the usual one counts.
         save_s=max(row["stall_s"] + row["write_s"] for row in saves) if saves else None,
         checkpoints=len(checkpoints),
         checkpoint_bytes=size_of(checkpoints),
         exchanged_mb=exchanged_mb(config),
         environment=dict(environments[-1]) if environments else {},
         warn_s=record.warn_s if record else None,
-        failures=sum(failed(attempt) for _, attempts in sister_attempts for attempt in attempts),
+        failures=sum(counts_as_failure(attempt) for _, attempts in sister_attempts for attempt in attempts),
         watched_s=sum(trained_s(folder, attempts) for folder, attempts in sister_attempts),
     )
 
 
-def sisters(run: RunFolder) -> list[RunFolder]:
+def sibling_runs(run: RunFolder) -> list[RunFolder]:
     """Return the runs beside this one, and itself: they have trained on the same cluster."""
     return [RunFolder(Path(path).parent) for path in sorted(run.path.resolve().parent.glob("*/attempts.jsonl"))]
 
 
-def failed(attempt: Attempt) -> bool:
+def counts_as_failure(attempt: Attempt) -> bool:
     """Tell whether an attempt was lost; one that brought nothing, by its own fault, says nothing of the cluster."""
     crash_loop = attempt.cause in OWN_FAULTS and attempt.saved <= attempt.images_seen
     return attempt.cause in LOSSES and not crash_loop
@@ -90,6 +91,7 @@ def failed(attempt: Attempt) -> bool:
 def trained_s(run: RunFolder, attempts: Sequence[Attempt]) -> float:
     """Return how long a run has trained, as far as is known: one that goes on, until its newest row."""
     trained = sum(to_seconds(attempt.ended) - to_seconds(attempt.began) for attempt in attempts if attempt.ended)
+    # The newest row is as good as the end: of an attempt that goes on, or one whose end nobody has noted.
     if attempts and not attempts[-1].ended and run.system.exists():
         trained += max(0.0, run.system.stat().st_mtime - to_seconds(attempts[-1].began))
     return trained
@@ -106,10 +108,12 @@ def exchanged_mb(config: Config) -> float:
 
     from trainer.networks import build_discriminator, build_generator
 
+    # Shapes without memory: nothing is computed, and the networks may be too large for this machine.
     with torch.device("meta"):
         networks = (
             build_generator(config.generator, config.network),
             build_discriminator(config.discriminator, config.network),
         )
+    # Gradients are exchanged as float32, whatever the precision of the forward pass.
     g, d = (sum(p.numel() for p in network.parameters()) * 4 / 1e6 for network in networks)
     return g + config.d_steps * d

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.doctor.measured import Meeting, Probe
+from launcher.doctor.measured import Probe, ProbeMessages
 from launcher.doctor.plan import ProbePlan
 from launcher.jobs import code_snapshot
 from slurm import control
@@ -30,19 +30,21 @@ class Examined:
     """Why Slurm did not run the probe at all."""
 
 
-def examine(plan: ProbePlan) -> Examined:
+def probe_nodes(plan: ProbePlan) -> Examined:
     """Probe the nodes, and wait for their answers.
 
     Raises:
         SlurmError: the cluster does not tell its nodes' addresses.
         KeyboardInterrupt: the user does not wait; the job is ended.
     """
-    addresses = {node.name: node.address for node in control.nodes()} if plan.where else {}
+    addresses = {node.name: node.address for node in control.list_nodes()} if plan.where else {}
     values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses}
     (plan.folder / "plan.json").write_text(json.dumps(values))
+    # As for a job: whether nodes can run a copy on this file system is part of what is tried.
     code = code_snapshot.take_snapshot(RunFolder(plan.folder), 1)
     child = subprocess.Popen(
         plan.command(),
+        # srun would pass on to the tasks what the user types.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -51,15 +53,16 @@ def examine(plan: ProbePlan) -> Examined:
         cwd=code,
         env=plan.environment(code),
     )
-    said = listen(child)
-    probes = Meeting(plan.folder, 0, plan.size).probes()
+    said = read_output(child)
+    probes = ProbeMessages(plan.folder, 0, plan.size).read_probes()
+    # No task has spoken and srun names none that failed: Slurm has not run the probe, and says why.
     if plan.where and not probes and not any(STARTED.match(line) or FAILED.search(line) for line in said):
         why = next((line for line in said if "rror" in line), said[0] if said else f"exit code {child.returncode}")
         return Examined([], {}, why)
-    return Examined(probes, silent(said, plan.size, {probe.rank for probe in probes}))
+    return Examined(probes, find_silent_tasks(said, plan.size, {probe.rank for probe in probes}))
 
 
-def listen(child: subprocess.Popen[str]) -> list[str]:
+def read_output(child: subprocess.Popen[str]) -> list[str]:
     """Return the lines that the probes and srun say, and show how it is with the queue.
 
     Raises:
@@ -70,6 +73,7 @@ def listen(child: subprocess.Popen[str]) -> list[str]:
     try:
         with child.stdout:
             for line in child.stdout:
+                # "queued and waiting for resources": else a user would not know why nothing happens.
                 if line.startswith("srun: job"):
                     print(line, end="", file=sys.stderr)
                 lines += [line.strip()] if line.strip() else []
@@ -81,16 +85,18 @@ def listen(child: subprocess.Popen[str]) -> list[str]:
     return lines
 
 
-def silent(lines: Sequence[str], size: int, answered: set[int]) -> dict[str, str]:
+def find_silent_tasks(lines: Sequence[str], size: int, answered: set[int]) -> dict[str, str]:
     """Return the tasks that did not answer, by their nodes where srun names them, and the last that they said."""
     names: dict[int, str] = {}
     for match in filter(None, map(FAILED.search, lines)):
         for part in match[2].split(","):
             first, _, last = part.partition("-")
+            # Only srun knows which node a task is on that has never answered.
             names |= {rank: f"{match[1]} (task {rank})" for rank in range(int(first), int(last or first) + 1)}
     missing = {}
     for rank in sorted({*range(size)} - answered):
         own = [line.partition(":")[2].strip() for line in lines if re.match(rf"{rank}:", line)]
+        # A task that never started has no lines of its own; then srun's may tell.
         missing[names.get(rank, f"task {rank}")] = last_words(own) or last_words(lines) or "it said nothing"
     return missing
 

@@ -16,16 +16,17 @@ WORTH_SAYING = 0.01  # of the time
 
 def judge_timing(facts: RunFacts, where: Partition | None, profile: Profile, nodes: int) -> list[Finding]:
     """Judge all of it."""
-    findings = [] if where is None else [grace(facts, where), warning(facts, profile)]
-    return [*findings, interval(facts, nodes)]
+    findings = [] if where is None else [judge_grace_time(facts, where), judge_warning_time(facts, profile)]
+    return [*findings, judge_interval(facts, nodes)]
 
 
 def needed_s(facts: RunFacts) -> float | None:
     """Return the most seconds from a signal to a durable save: a step and a save may be under way before it."""
+    # A save that began just before the signal is waited for; then the one that the signal asks for follows.
     return None if facts.save_s is None else 2 * facts.save_s + (facts.step_s or 0.0)
 
 
-def grace(facts: RunFacts, where: Partition) -> Finding:
+def judge_grace_time(facts: RunFacts, where: Partition) -> Finding:
     """Judge the grace time of preempted jobs against the time that a save takes."""
     mode, needed = where.preempt_mode, needed_s(facts)
     if not where.preemptible:
@@ -51,7 +52,7 @@ def grace(facts: RunFacts, where: Partition) -> Finding:
     )
 
 
-def warning(facts: RunFacts, profile: Profile) -> Finding:
+def judge_warning_time(facts: RunFacts, profile: Profile) -> Finding:
     """Judge the warning before the time limit."""
     warn_s, needed = facts.warn_s or profile.warn_s, needed_s(facts)
     measured = f"Slurm warns {warn_s} s before the time limit"
@@ -66,17 +67,18 @@ def warning(facts: RunFacts, profile: Profile) -> Finding:
     return Finding("time limit", "ok", measured, "a save fits in")
 
 
-def young(cost_s: float, mtbf_s: float) -> float:
+def young_interval(cost_s: float, mtbf_s: float) -> float:
     """Return the best seconds between saves, to first order (Young 1974)."""
     return math.sqrt(2 * cost_s * mtbf_s)
 
 
-def daly(cost_s: float, mtbf_s: float) -> float:
+def daly_interval(cost_s: float, mtbf_s: float) -> float:
     """Return the best seconds between saves, to higher order (Daly 2006, equation 37)."""
+    # Daly's series holds below that only; above it, his answer is the time between failures.
     if cost_s >= 2 * mtbf_s:
         return mtbf_s
     ratio = cost_s / (2 * mtbf_s)
-    return young(cost_s, mtbf_s) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - cost_s
+    return young_interval(cost_s, mtbf_s) * (1 + math.sqrt(ratio) / 3 + ratio / 9) - cost_s
 
 
 def lost_share(every_s: float, stall_s: float, save_s: float, mtbf_s: float) -> float:
@@ -84,7 +86,7 @@ def lost_share(every_s: float, stall_s: float, save_s: float, mtbf_s: float) -> 
     return stall_s / every_s + (every_s / 2 + save_s) / mtbf_s
 
 
-def mtbf(facts: RunFacts, nodes: int) -> tuple[float, str]:
+def mean_time_between_failures(facts: RunFacts, nodes: int) -> tuple[float, str]:
     """Return the mean seconds between failures of a job, and where that is from."""
     if facts.failures:
         seen = f"{facts.failures} failures in {format_seconds(facts.watched_s)} of this run and those beside it"
@@ -93,17 +95,18 @@ def mtbf(facts: RunFacts, nodes: int) -> tuple[float, str]:
     return ASSUMED_NODE_DAYS * 86400 / nodes, f"{watched}; assumed: one in {ASSUMED_NODE_DAYS:g} days a node"
 
 
-def interval(facts: RunFacts, nodes: int) -> Finding:
+def judge_interval(facts: RunFacts, nodes: int) -> Finding:
     """Judge the interval of checkpoints against the rate of failures."""
     config, stall, save = facts.config, facts.stall_s, facts.save_s
     if config is None:
         return Finding("interval", "ok", "no RUN is named", "with one: how often to save, from its saves and failures")
     if stall is None or save is None or not facts.images_per_s:
         return Finding("interval", "ok", f"{config.checkpoint_every_images:,} images; the run has not saved twice yet")
-    mean, source = mtbf(facts, nodes)
+    mean, source = mean_time_between_failures(facts, nodes)
     now = config.checkpoint_every_images / facts.images_per_s
-    first, refined = young(stall, mean), daly(stall, mean)
+    first, refined = young_interval(stall, mean), daly_interval(stall, mean)
     step = config.step_images
+    # Whole steps, at whose ends checkpoints are written.
     best = max(round(max(refined, save) * facts.images_per_s / step), 1) * step
     costs = [lost_share(s, stall, save, mean) for s in (now, best / facts.images_per_s)]
     measured = (

@@ -16,7 +16,7 @@ from slurm.records import SlurmJob
 
 def other_nodes(asked: str, taken: SlurmJob) -> str | None:
     """Say that a job was taken with another number of nodes than asked for; None: it was not, or Slurm does not say."""
-    if not taken.nodes_asked:
+    if not taken.nodes_asked:  # as in a record from sacct, which is not asked for it
         return None
     least, most = node_range(asked)
     now_least, now_most = node_range(taken.nodes_asked)  # once it runs, twice the number that it has
@@ -32,6 +32,7 @@ def other_terms(partition: str, time_min: int, taken: SlurmJob) -> Iterator[str]
     if taken.partition and taken.time_min != time_min:
         limit = f"{taken.time_min} minutes" if taken.time_min else "no limit"
         yield f"Slurm has given each attempt {limit} in place of {time_min} minutes"
+    # Said at once: whoever learns it after the first preemption has lost the time since then.
     if not taken.requeues:
         yield "Slurm will not start the job again: after an interruption, resume it"
 

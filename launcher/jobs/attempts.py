@@ -38,7 +38,9 @@ class Cause(StrEnum):
     CRASHED = "crashed"
 
 
+# The cluster is not to blame for these, so they would come again and again.
 OWN_FAULTS = (Cause.TIME_LIMIT, Cause.STALLED, Cause.CRASHED)
+# After these the job is not started again: the run is complete, or only its user can help.
 FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED)
 
 
@@ -77,6 +79,7 @@ class Attempt:
     @property
     def key(self) -> tuple[int, int]:
         """Name this attempt."""
+        # A requeued job keeps its number: only the count of restarts tells its attempts apart.
         return self.job, self.restart
 
 
@@ -90,6 +93,7 @@ def read_attempts(run: RunFolder) -> list[Attempt]:
             "decision": Decision(row["decision"]) if row["decision"] else None,
         }
         attempt = Attempt(**row)
+        # Rows are only ever appended, so that a kill can tear the last one at most; a later row has the last word.
         found[attempt.key] = attempt
     return list(found.values())
 
@@ -98,6 +102,7 @@ def write_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
     journal.append(numbered(asdict(attempt)))
+    # On the disk before Slurm is asked to requeue, which ends this process.
     journal.sync()
     journal.close()
 
@@ -131,7 +136,9 @@ def bad_nodes(attempts: Sequence[Attempt]) -> list[str]:
 
     Where half of a job's nodes or more go at once, it is the cluster that fails, and none of them is to blame.
     """
+    # Slurm keeps the list of excluded nodes with the job, so each job begins with none.
     mine = [attempt for attempt in attempts if attempt.job == attempts[-1].job]
+    # 3: in a job of one or two nodes, a single one that fails is half of them or more, and still to blame.
     blamed = [attempt for attempt in mine if 2 * len(attempt.failed_nodes) < max(len(attempt.nodes), 3)]
     counts = Counter(node for attempt in blamed for node in attempt.failed_nodes)
     return sorted(node for node, count in counts.items() if count >= NODE_FAILURES)

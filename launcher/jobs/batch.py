@@ -39,9 +39,10 @@ KILLED = 128 + signal.SIGKILL
 def begin_attempt(run: RunFolder) -> int:
     """Record this attempt, then serve the store where its ranks meet; print where that is."""
     # First of all, so that what became of earlier attempts is written whatever happens to this one.
-    known = close_silent(run)
-    submitted = adopt(run)
+    known = close_silent_attempts(run)
+    submitted = take_own_record(run)
     # Cancelled while it waited in the queue, after Slurm had begun to start it.
+    # 0: it has started before `submit` could note its number.
     if submitted and submitted.cancelled and submitted.job in (0, job_environment.job_id()):
         record_attempt(
             run, replace(attempts.close_attempt(this_attempt(run), Cause.CANCELLED, "", 0), decision=Decision.END)
@@ -58,46 +59,50 @@ def begin_attempt(run: RunFolder) -> int:
         record_attempt(run, start_again(run, closed, bad))
         return 1
     record_attempt(run, mine)
-    address = retry_until_answer(partial(control.node, job_environment.node_name())).address
+    # NodeAddr, since the name of a node need not resolve on the others.
+    address = retry_until_answer(partial(control.show_node, job_environment.node_name())).address
     # The port is bound before anybody is told of it, so no other program can take it in between.
+    # backlog: all ranks of a large job may connect before torch is loaded here and accepts them.
     listener = socket.create_server(("", 0), backlog=4096)
+    # The batch script waits for this line, so no rank starts before it.
     print(address, listener.getsockname()[1], flush=True)
-    serve(run, listener, address)
+    serve_store(run, listener, address)
     return 0
 
 
-def adopt(run: RunFolder) -> JobRecord | None:
+def take_own_record(run: RunFolder) -> JobRecord | None:
     """Return what was submitted; a task of an array now has a number of its own, and is known by it from here on."""
     submitted = find_record(run)
     if submitted and submitted.task is not None and submitted.job in (0, job_environment.array_job_id()):
         submitted = replace(submitted, job=job_environment.job_id(), task=None)
         try:
             submitted.save(run)
-        except OSError as error:
+        except OSError as error:  # a full disk must not end the attempt
             print(f"lienzo: {run.job} cannot be written: {error.strerror}", file=sys.stderr)
     return submitted
 
 
-def close_silent(run: RunFolder) -> list[Attempt]:
+def close_silent_attempts(run: RunFolder) -> list[Attempt]:
     """Close the attempts that have ended without a word, and return all attempts before this one."""
     known = attempts.read_attempts(run)
     for number, before in enumerate(known):
-        if before.ended is None and gone(before):
+        if before.ended is None and has_ended(before):
             known[number] = retry_until_answer(partial(explain_silence, run, before))
             known[number] = replace(known[number], decision=attempts.decide_what_follows(known[: number + 1]))
             record_attempt(run, known[number])
     return known
 
 
-def gone(before: Attempt) -> bool:
+def has_ended(before: Attempt) -> bool:
     """Tell whether an attempt without an end is over: this job's own is, another job's if Slurm does not run it."""
     if before.job == job_environment.job_id():
         return True
-    other = retry_until_answer(partial(control.job, before.job))
+    other = retry_until_answer(partial(control.show_job, before.job))
+    # COMPLETING: its batch script may still be writing down its own end.
     return other is None or other.state not in ("RUNNING", "SUSPENDED", "COMPLETING")
 
 
-def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
+def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
     """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
 
     SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
@@ -108,11 +113,12 @@ def serve(run: RunFolder, listener: socket.socket, address: str) -> None:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
 
     port = listener.getsockname()[1]
+    # wait_for_workers=False: else this call waits for all ranks, and until they have come nobody looks for SIGTERM.
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
-            now = retry_until_answer(partial(control.job, job_environment.job_id()))
+            now = retry_until_answer(partial(control.show_job, job_environment.job_id()))
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
                 end_attempt(run, KILLED)
             terminated.clear()
@@ -124,6 +130,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # Slurm may send them to the whole batch step; the ranks answer
     verb, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
+    # "ended" is given the greatest exit code of the ranks, as srun reports it to bash.
     return begin_attempt(run) if verb == "begin" else end_attempt(run, int(sys.argv[3]))
 
 

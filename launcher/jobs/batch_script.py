@@ -58,9 +58,11 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
 
     @property
     def _submitit_command_str(self) -> str:
+        # What submitit writes behind `srun` in its script, in place of its own program that unpickles.
         return shlex.join(self.command)
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        # sbatch itself must run without them: its SBATCH_ variables win over what the script asks for.
         return without_inherited(os.environ, super()._make_submission_command(submission_file_path))
 
     def text(self) -> str:
@@ -81,6 +83,7 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
             lines = [line for line in str(error).splitlines() if "error:" in line]
             raise Refused(f"Slurm does not take the job: {lines[-1] if lines else error}") from None
         except FailedSubmissionError as error:
+            # sbatch has answered without a number, so whether the job is queued cannot be told from here.
             said = str(error).partition("\n")[0]
             raise Refused(f"Slurm may or may not have taken the job; see: squeue --me. {said}") from None
         self.compare(number)
@@ -93,11 +96,11 @@ class RunExecutor(SlurmExecutor):  # type: ignore[misc]  # submitit is untyped
             Refused: the number of nodes does; the job is cancelled.
         """
         try:
-            taken = control.job(number)
+            taken = control.show_job(number)
             if taken is None:
                 return
             if problem := other_nodes(self.request.nodes, taken):
-                control.cancel(number)
+                control.cancel_job(number)
                 raise Refused(f"{problem}, and is cancelled: a plugin of the site does that, or a default; see: sinfo")
         except control.SlurmError:
             return  # it is away for a moment, and each attempt looks at its nodes itself
@@ -127,10 +130,15 @@ def executor_of(
         time=request.time_min,
         cpus_per_task=request.cpus_per_task,
         setup=setup,
+        # --signal=USR2@warn_s: to the ranks it means the same as SIGTERM.
         signal_delay_s=profile.warn_s,
+        # One file: what Slurm says of an end must stand behind the mark of its attempt (exit_cause.py).
         stderr_to_stdout=True,
+        # submitit would ask for a wckey of its own name.
         wckey=None,
         comment=job_comment(request.token) if request.token else None,
+        # submitit takes no range of nodes, and never asks for a requeue. mincpus: what srun asks for by itself does not
+        # widen the allocation of the batch script, so that several ranks a node would not fit in.
         additional_parameters={"nodes": request.nodes, "requeue": True, "mincpus": request.cpus_per_node},
         srun_args=srun_arguments(request, together),
         **{
@@ -143,8 +151,10 @@ def executor_of(
                 "gpus_per_node": request.gpus_per_node,
                 "mem": f"{profile.memory_gb}GB" if profile.memory_gb else None,
                 "exclusive": profile.exclusive,
+                # afterany: also behind a run that has failed, whose nodes are free as well then.
                 "dependency": f"afterany:{request.after}" if request.after else None,
             }.items()
+            # What is empty is left out: then sbatch takes the site's own default.
             if value
         },
     )
@@ -158,6 +168,7 @@ def srun_arguments(request: Request, together: bool = True) -> list[str]:
         together: the end of one is that of all.
     """
     profile = request.profile
+    # --wait=0: ranks end at different times, and a site's WaitTime would kill those that still save.
     arguments = [f"--kill-on-bad-exit={int(together)}", "--wait=0", f"--ntasks-per-node={request.tasks_per_node}"]
     if request.cpus_per_task > 1:
         arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
@@ -194,17 +205,23 @@ def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[s
         srun: the function that takes the place of srun, and is patient with it.
         at_end: what the trap does last.
     """
+    # Not in the container: it asks Slurm's commands, which an image need not have.
     batch = shlex.join([sys.executable, "-m", "launcher.jobs.batch"])
     return [
         "# The ranks answer what ends an attempt; bash waits for them, and passes SIGTERM on to `begin` alone.",
         "trap 'kill -TERM ${RENDEZVOUS_PID:-} 2>/dev/null' TERM",
+        # Slurm may send these to the batch script as well, and bash ends at USR1 or USR2 unless it traps them.
         "trap : USR1 USR2 CONT",
+        # submitit writes the line that calls srun, so a function of that name takes its place. It starts srun in the
+        # background, since bash runs no trap while a command in the foreground lasts; `wait` returns at each signal.
         f'{srun}() {{ command srun "$@" & local ranks=$! code',
         "  while wait $ranks; code=$?; kill -0 $ranks 2>/dev/null; do :; done; return $code; }",
+        # Closing its input ends `begin`, and with it the store: nobody meets there any more.
         'ended() { code=$?; [ -n "${RENDEZVOUS[1]:-}" ] && exec {RENDEZVOUS[1]}>&-',
         f"  {batch} ended {run} $code; {at_end}; }}",
         "trap ended EXIT",
         f"coproc RENDEZVOUS {{ exec {batch} begin {run}; }}",
+        # No address: `begin` has found that this attempt must not train. The trap at EXIT runs all the same.
         'read -r MASTER_ADDR MASTER_PORT <&"${RENDEZVOUS[0]}" || exit 1',
         "export MASTER_ADDR MASTER_PORT",
     ]
@@ -212,12 +229,15 @@ def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[s
 
 def environment_lines(code: Path, profile: Profile) -> list[str]:
     """Return the lines of shell that lead to the code, and to the site's ways."""
+    # One thread, as the number of threads changes the bits on a CPU. Unbuffered: a kill takes what is in a buffer.
     variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if profile.interface:
         variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
     variables |= dict(variable.split("=", 1) for variable in profile.environment)
     return [
+        # `python -m` looks into the current folder first: from the checkout it would run what was edited since.
         f"cd {shlex.quote(str(code))} || exit 1",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        # Last: the site's own lines have the last word.
         *profile.setup,
     ]

@@ -35,6 +35,7 @@ def parse_minutes(time: str, where: str = "--time") -> int:
         raise Refused(f"{where} must be minutes, hours:minutes:seconds or days-hours, but is {time!r}")
     days, first, second, third = (int(part) if part else None for part in match.groups())
     if days is not None:
+        # Slurm counts in minutes: a begun one is rounded up, as less than asked for would cut the attempt short.
         total = (days * 24 + (first or 0)) * 60 + (second or 0) + (1 if third else 0)
     elif third is not None:
         total = (first or 0) * 60 + (second or 0) + (1 if third else 0)
@@ -53,17 +54,19 @@ def choose_partition(name: str, known: Sequence[Partition]) -> Partition:
     """
     if not known:
         raise Refused("the cluster has no partition that you may use; see: sinfo")
+    # No partition need be the default one; then the plan names the first, rather than that sbatch refuses the job.
     found = [p for p in known if p.name == name] if name else [p for p in known if p.default] or list(known[:1])
     if not found:
         names = [p.name for p in known]
         hint = did_you_mean(name, names, f"there are {', '.join(names)}")
         raise Refused(f"there is no partition {name!r}; {hint}")
+    # Slurm may queue a job for a partition that is down, and there it would wait unnoticed.
     if found[0].state != "UP":
         raise Refused(f"partition {found[0].name} is {found[0].state}: it takes no jobs now; see: sinfo")
     return found[0]
 
 
-def fits_partition(nodes: str, time_min: int, gpus: int, partition: Partition) -> None:
+def check_partition_limits(nodes: str, time_min: int, gpus: int, partition: Partition) -> None:
     """Refuse what a partition can never give.
 
     Raises:
@@ -91,18 +94,21 @@ def limit_warning_time(profile: Profile, time_min: int) -> Profile:
     return replace(profile, warn_s=min(profile.warn_s, time_min * 30))
 
 
-def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
+def check_run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
     """Refuse a run folder that cannot be written, or that other nodes cannot see.
 
     Raises:
         Refused: with the reason.
     """
+    # In the path of a job's log, Slurm replaces %j, %x and their like.
     if "%" in str(run.path.resolve()) or not str(run.path.resolve()).isprintable():
         raise Refused(f"the run folder {str(run.path)!r}: Slurm cannot hold '%' or control characters in a path")
+    # The folder need not exist yet: its nearest folder that does tells whether it can be made.
     there = next(path for path in (run.path.resolve(), *run.path.resolve().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise Refused(f"the run folder {run.path} cannot be written: {there} does not let you")
     kind = file_system(there)
+    # The nodes of a development cluster are all this machine, so there a tmpfs will do.
     if is_local(kind) and not all(is_this_machine(node) for node in nodes):
         raise Refused(
             f"the run folder {run.path} lies on a {kind}, which no other node sees: name a --run on a file system that "
@@ -110,7 +116,7 @@ def run_folder(run: RunFolder, nodes: Sequence[Node]) -> None:
         )
 
 
-def container_mounts(run: RunFolder, site: Profile) -> None:
+def check_container_mounts(run: RunFolder, site: Profile) -> None:
     """Refuse a run folder that the container of the ranks does not see.
 
     Raises:
@@ -121,12 +127,13 @@ def container_mounts(run: RunFolder, site: Profile) -> None:
         raise Refused(f"the run folder {path} is in none of the container's mounts: add it to `mounts` in the profile")
 
 
-def wandb_key(config: Config) -> None:
+def check_wandb_key(config: Config) -> None:
     """Refuse to mirror to W&B online without a key.
 
     Raises:
         Refused: there is none.
     """
+    # Here rather than on a node, hours later, where nobody sees it.
     if resolve_mode(config.tracking.mode) == "online" and not has_key():
         raise Refused(
             "W&B is asked for online, but there is no key: set WANDB_API_KEY, run `wandb login`, or use "

@@ -30,12 +30,14 @@ def copy_code(target: Path) -> Path:
         Refused: it cannot be written.
     """
     try:
+        # Left by a submission that Slurm did not take: the next one has the same number.
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for package in PACKAGES:
             shutil.copytree(HOME / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
-        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
+        commit, changes = ask_git("rev-parse", "HEAD"), ask_git("diff", "HEAD")
         (target / "origin.json").write_text(json.dumps({"from": str(HOME), "commit": commit, "changed": bool(changes)}))
+        # The commit alone would not tell what has run.
         if changes:
             (target / "changes.diff").write_text(changes)
     except OSError as error:
@@ -43,10 +45,10 @@ def copy_code(target: Path) -> Path:
     return target.resolve()
 
 
-def git(*arguments: str) -> str | None:
+def ask_git(*arguments: str) -> str | None:
     """Ask git about the checkout; None where this is none."""
     try:
         done = subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, check=False)
-    except OSError:
+    except OSError:  # git is not installed here
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -30,6 +30,7 @@ def demo_shards(size: int) -> Path:
     print(f"no data is named: building {shards} from the bundled pictures", file=sys.stderr)
     try:
         shards.parent.mkdir(exist_ok=True)
+        # Beside its place, so that a rename can move it: a build that is killed leaves nothing that looks complete.
         with TemporaryDirectory(dir=shards.parent, prefix=f".{shards.name}-") as folder:
             build_shards(Path(folder) / "shards", size)
             move_into_place(Path(folder) / "shards", shards)
@@ -45,6 +46,7 @@ def build_shards(shards: Path, size: int) -> None:
         Refused: it cannot be done.
     """
     command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
+    # cwd: the package `shards` must be found wherever the user stands.
     if subprocess.run(command, cwd=HOME, check=False).returncode:
         raise Refused("the bundled pictures could not be made into shards: see above; name --data")
 
@@ -56,6 +58,7 @@ def move_into_place(built: Path, place: Path) -> None:
         OSError: it cannot be given.
     """
     try:
+        # A rename onto a folder that is not empty fails, so that of two builds the second one is dropped.
         built.rename(place)
     except OSError:
         if not (place / "index.json").exists():

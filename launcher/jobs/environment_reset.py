@@ -1,4 +1,7 @@
-"""Which variables of the shell that submits stay behind: a job is what the plan says, wherever it is submitted from."""
+"""Which variables of the shell that submits stay behind: a job is what the plan says, wherever it is submitted from.
+
+Jobs and the doctor's probe use it, so that the probe sees what a job would see.
+"""
 
 from __future__ import annotations
 

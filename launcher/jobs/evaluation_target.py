@@ -72,6 +72,7 @@ class EvaluationTarget:
     def command(self, run: RunFolder, processes: int) -> list[str]:
         """Return the arguments of `python -m trainer` that measure it."""
         newest = run.newest_checkpoint()
+        # By its name: the figures belong to this checkpoint, whichever is the newest when they are computed.
         how, name = self.evaluation, newest[1].name if newest else ""
         command = ["evaluate", str(run.path.resolve()), "--checkpoint", name, "--seed-set", self.seed_set]
         command += ["--metrics", *how.metrics, "--num-samples", str(how.num_samples), "--processes", str(processes)]

@@ -20,6 +20,7 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     place = job_environment.task_info()
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
+    # After the signals and this task's place are settled: torch reads the environment, and takes seconds to load.
     from trainer.__main__ import main as trainer
 
     return trainer(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Which file systems other nodes see."""
+"""Which file systems other nodes see; asked before a submission, and by the doctor on each node."""
 
 from __future__ import annotations
 

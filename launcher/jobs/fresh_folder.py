@@ -13,7 +13,7 @@ from trainer.runs.run_folder import RunFolder
 
 
 @contextmanager
-def run_folder(named: Path | None, recipe: str) -> Iterator[RunFolder]:
+def open_run_folder(named: Path | None, recipe: str) -> Iterator[RunFolder]:
     """Give the folder of a run: the one that is named, else a fresh one, which is removed if it stays empty.
 
     Raises:
@@ -22,6 +22,7 @@ def run_folder(named: Path | None, recipe: str) -> Iterator[RunFolder]:
     if named:
         yield RunFolder(named)
         return
+    # Made at once, though empty: two submissions in the same second must not share a folder.
     path = make_fresh_folder(Path("runs") / f"{recipe}-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
         yield RunFolder(path)

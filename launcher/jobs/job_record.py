@@ -66,6 +66,7 @@ def job_comment(token: str) -> str:
 
 def find_record(run: RunFolder) -> JobRecord | None:
     """Return what was submitted for a run; None: nothing, or only for the run that this folder is a copy of."""
+    # In a copy the number is that of the original's job: `cancel` there would end a run that is not meant.
     return JobRecord.load(run) if run.job.exists() and copied_from(run) is None else None
 
 

@@ -33,6 +33,7 @@ class Tail:
     """
 
     def __init__(self, path: Path, name: str, began: str) -> None:
+        # 23: to the millisecond, as lines are stamped, so that both sort as texts.
         self.path, self.name, self.time = path, name, began[:23]
         self.place, self.torn, self.floor = 0, b"", ""
 
@@ -49,6 +50,7 @@ class Tail:
         except OSError:
             return []
         self.place += len(data)
+        # What has no end of line yet may still be growing: it is kept for the next call.
         *lines, self.torn = (self.torn + data).split(b"\n")
         if rest and self.torn:
             lines, self.torn = [*lines, self.torn], b""
@@ -74,6 +76,7 @@ class BatchTail(Tail):
         found = []
         for text in self.texts(rest):
             said = text.removesuffix(MARK)  # what a kill has torn may stand before it, in the same line
+            # The lines bear no time, so marks alone tell the attempts apart. 0: what bash says before the first mark.
             if (said or text != MARK) and max(0, self.marks - 1) == self.number:
                 found.append(self.line(said))
             self.marks += said != text
@@ -109,10 +112,12 @@ class AttemptLog:
 
     def read(self, rest: bool = False) -> list[Line]:
         """Return the lines that were added since the last call, in the order of time."""
+        # Looked for at each call: the log of a rank appears when that rank has started.
         for rank in self.ranks() if self.rank is None else [self.rank]:
             path = self.run.log(self.attempt.job, self.attempt.restart, rank)
             self.tails.setdefault(path, Tail(path, f"rank {rank}", self.attempt.began))
         lines = [line for _, tail in sorted(self.tails.items()) for line in tail.read(rest)]
+        # The sort is stable: lines of one process with the same time keep their order.
         return sorted(lines, key=lambda line: line.time)
 
 

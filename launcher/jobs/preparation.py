@@ -105,8 +105,9 @@ def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> P
         Refused: the cluster cannot give it; the run has a job already; the run folder will not do.
     """
     job = fit_job(run, resources, run.path.resolve().name, config.micro_batches)
+    # Asked once more when the folder is held (submission.py): here, so that no plan is shown that cannot be.
     checks.refuse_live_job(run)
-    checks.wandb_key(config)
+    checks.check_wandb_key(config)
     return job
 
 
@@ -124,21 +125,23 @@ def fit_job(run: RunFolder, resources: ResourceRequest, name: str, parts: int) -
     """
     try:
         site = site_profile(resources)
-        partition = checks.choose_partition(resources.partition or site.partition, control.partitions())
+        partition = checks.choose_partition(resources.partition or site.partition, control.list_partitions())
         # As asked for, else as the site says, else all that a node has: an idle GPU is paid for too.
         usual = site.gpus_per_node or partition.gpus_per_node
         gpus = usual if resources.gpus_per_node is None else resources.gpus_per_node
         time_min = time_limit(resources.time, site.time, partition)
-        checks.fits_partition(resources.nodes, time_min, gpus, partition)
-        checks.run_folder(run, [node for node in control.nodes() if node.name in partition.nodes])
-        checks.container_mounts(run, site)
+        checks.check_partition_limits(resources.nodes, time_min, gpus, partition)
+        checks.check_run_folder(run, [node for node in control.list_nodes() if node.name in partition.nodes])
+        checks.check_container_mounts(run, site)
     except (control.SlurmError, SlurmUsageError) as error:
         raise Refused(str(error)) from error
     _, most = node_range(resources.nodes)
     request = Request(
         name=resources.name or name,
         nodes=resources.nodes,
+        # Without GPUs, one process a core; but on all nodes together no more than there are parts for.
         tasks_per_node=gpus or max(1, min(partition.cores_per_node, parts // most)),
+        # The cores of a node are shared out among its GPUs: a rank decodes pictures as well.
         cpus_per_task=max(1, partition.cores_per_node // partition.gpus_per_node) if gpus else 1,
         gpus_per_node=gpus,
         time_min=time_min,

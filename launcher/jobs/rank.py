@@ -30,6 +30,7 @@ def redirect_output(path: Path) -> None:
     """Let all that this process says, native libraries included, go to a file of its own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    # The descriptors, not Python's objects: libraries in C and a crash of the interpreter write to these.
     for stream in (sys.stdout, sys.stderr):
         os.dup2(log, stream.fileno())
     os.close(log)
@@ -40,6 +41,7 @@ def join_world(place: job_environment.TaskInfo) -> None:
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
     if interface := job_environment.interface_towards(os.environ["MASTER_ADDR"]):
         for library in ("GLOO", "NCCL"):
+            # setdefault: an interface that the profile names was exported by the batch script, and wins.
             os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
 
 
@@ -53,6 +55,7 @@ def main() -> None:
         problem := other_world(place, job_environment.num_nodes(), submitted)
     ):
         print(f"refused: {problem}", flush=True)
+        # All ranks find the same, and one row is enough.
         if place.rank == 0:
             Journal(run.events).append(event(EventKind.REFUSED, problem=problem))
         os._exit(Outcome.REFUSED)
@@ -63,6 +66,7 @@ def main() -> None:
     context = JobContext(Owner.slurm_job(place.job), place.restart_count, place.node, own_log=True, stop=stop)
     outcome = run_rank(read_config(run), run, context)
     logging.shutdown()
+    # Not sys.exit: a thread that still waits, for a collective say, would keep the rank alive, and the job with it.
     os._exit(0 if outcome in (Outcome.FINISHED, Outcome.INTERRUPTED) else outcome)
 
 

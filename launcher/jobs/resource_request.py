@@ -42,6 +42,7 @@ def use_slurm(resources: ResourceRequest) -> bool:
     Raises:
         Refused: Slurm is asked for, and is not here.
     """
+    # Before Slurm is looked for: where it is broken, this is how to do without.
     if resources.cluster == "local":
         return False
     try:

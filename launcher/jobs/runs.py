@@ -15,6 +15,7 @@ from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 
 HOME = Path("runs")
+# A state that stands in neither list counts as live: the worst of that is a refusal, not a second job in the folder.
 OVER = (
     *("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"),
     *("OUT_OF_MEMORY", "REVOKED"),
@@ -22,7 +23,7 @@ OVER = (
 WAITING = ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 
 
-class Queue:
+class SlurmQueue:
     """Slurm, asked about jobs. Once it has not answered, `problem` says why, and it is not asked again."""
 
     def __init__(self) -> None:
@@ -35,8 +36,9 @@ class Queue:
         if self.absent:
             self.problem = "there is no Slurm here"
 
-    def job(self, record_of: JobRecord) -> SlurmJob | None:
+    def find_job(self, record_of: JobRecord) -> SlurmJob | None:
         """Return a run's job; None: Slurm no longer knows it, or did not answer."""
+        # Not asked again: with many runs, each question would wait for its time-out.
         if self.problem:
             return None
         try:
@@ -52,7 +54,8 @@ def job_of(record_of: JobRecord) -> SlurmJob | None:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    found = control.job(record_of.name) if record_of.job else None
+    found = control.show_job(record_of.name) if record_of.job else None
+    # sacct keeps a comment only where the site has it so, and earlier versions wrote none: then the number must do.
     mine = (
         found is None
         or not (found.comment and record_of.token)
@@ -63,6 +66,7 @@ def job_of(record_of: JobRecord) -> SlurmJob | None:
 
 def is_live(job: SlurmJob | None) -> bool:
     """Tell whether a job waits, runs or is just ending."""
+    # sacct appends "by UID" to CANCELLED, and a plus to what it has cut.
     return job is not None and job.state.split(" ")[0].rstrip("+") not in OVER
 
 

@@ -39,7 +39,9 @@ def merge_attempts(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[
         for i, a in enumerate(attempts)
     ]
     turns = [row for row in events if row["kind"] in (EventKind.START, EventKind.END)]
+    # Each start with what follows it: its end, or after a kill the next start.
     for row, end in pairwise([*turns, {}]):
+        # Those of jobs are in attempts.jsonl already, with causes that the events do not know.
         if row["kind"] == EventKind.START and on_one_machine(row, attempts):
             end = end if end.get("kind") == EventKind.END else {}
             outcome, seen = end.get("outcome"), row.get("images_seen", 0)

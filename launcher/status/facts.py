@@ -10,7 +10,7 @@ from enum import StrEnum
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
-from launcher.jobs.runs import Queue, is_live
+from launcher.jobs.runs import SlurmQueue, is_live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
@@ -63,7 +63,7 @@ ALIVE = (RunState.QUEUED, RunState.WAITING, RunState.STARTING, RunState.TRAINING
 
 
 @dataclass(frozen=True)
-class Facts:
+class StateFacts:
     """What is known of a run."""
 
     record: JobRecord | None
@@ -87,6 +87,7 @@ class Facts:
     @property
     def trains(self) -> bool:
         """Whether somebody holds the lease and shows signs of life."""
+        # On this machine a dead process is known to be dead, so silence says nothing: it may be suspended.
         return self.holder is not None and (self.holder.boot == boot() or self.silent_s < SILENT_S)
 
     @property
@@ -109,18 +110,21 @@ class Facts:
         return bool(start["time"] > max(later))  # else a job came after it, and has trained nothing yet
 
 
-def gather_facts(run: RunFolder, queue: Queue) -> Facts:
+def gather_facts(run: RunFolder, queue: SlurmQueue) -> StateFacts:
     """Gather what is known of a run. Slurm is asked only where the folder does not tell that the job is over."""
     record = runs.record_of(run)
     ask = record is not None and record.job and not runs.ended_for_good(run)
-    job = queue.job(record) if ask and record else None
+    job = queue.find_job(record) if ask and record else None
     try:
         held = lease.read(run.lease)
     except OSError:
         held = None
     copied = held is not None and held[0].of_copy(run)
+    # A negative attempt is no training yet: the launcher holds the folder for the processes that it starts.
     holder = held[0] if held and held[0].attempt >= 0 and not held[0].dead() and not copied else None
     silent_s = max(0.0, time.time() - held[1] / 1e9) if held else 0.0
     events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]
     origin = held[0].folder if held and copied else runs.copied_from(run)
-    return Facts(record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin)
+    return StateFacts(
+        record, runs.attempts_of(run), events, holder, silent_s, job, queue.problem if ask else None, origin
+    )

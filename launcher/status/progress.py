@@ -46,19 +46,21 @@ class Progress:
         return max(0, self.total_images - self.images_seen) / speed if speed and self.total_images else None
 
 
-def progress(run: RunFolder, since: float) -> Progress:
+def read_progress(run: RunFolder, since: float) -> Progress:
     """Read how far a run is; `since` is when the training that goes on began."""
     metrics = [row for row in rows_of(run.metrics) if isinstance(row.get("images_seen"), int)]
     system = [row for row in rows_of(run.system) if {"images_seen", "elapsed_s", "time"} <= row.keys()]
+    # Not all rows: `status` looks at many runs, and a metric that is not among these is old.
     newest = {key: value for row in metrics[-200:] for key, value in row.items()}
     reached = newest.pop("images_seen", 0)
+    # The last row may be of an attempt that has ended: it would show a speed where nothing trains yet.
     now = [row for row in system[-1:] if row["time"] >= since]
-    images, written = checkpoint(run)
+    images, written = newest_checkpoint(run)
     return Progress(
         max(reached, images or 0),
-        total(run.config, reached, newest.get("epoch")),
+        images_at_end(run.config, reached, newest.get("epoch")),
         now[0].get("images_per_s") if now else None,
-        average(system),
+        average_speed(system),
         newest,
         system[-1]["time"] if system else None,
         images,
@@ -66,19 +68,20 @@ def progress(run: RunFolder, since: float) -> Progress:
     )
 
 
-def average(system: Sequence[Row]) -> float | None:
+def average_speed(system: Sequence[Row]) -> float | None:
     """Return the images per second between rows of the same attempt."""
     images, elapsed_s = 0, 0.0
     for before, row in itertools.pairwise(system):
         trained_s = row["elapsed_s"] - before["elapsed_s"]  # by a clock that begins anew with each attempt
         paused_s = row["time"] - before["time"] - trained_s
+        # Both clocks agree, so that no other attempt began between these two rows.
         if abs(paused_s) < 1 and row["images_seen"] > before["images_seen"]:
             images += row["images_seen"] - before["images_seen"]
             elapsed_s += trained_s
     return images / elapsed_s if elapsed_s else None
 
 
-def total(config: Path, images_seen: int, epoch: float | None) -> int | None:
+def images_at_end(config: Path, images_seen: int, epoch: float | None) -> int | None:
     """Return the images at which a run ends, as Config.images_to_see does, but without torch."""
     try:
         values = load(config)
@@ -86,14 +89,16 @@ def total(config: Path, images_seen: int, epoch: float | None) -> int | None:
         if values["epochs"] is not None:
             if not epoch:
                 return None
+            # The newest row tells how many pictures an epoch has: the dataset need not be opened, nor be there.
             wanted = values["epochs"] * round(images_seen / epoch)
         step = values["batch_size"] * values["d_steps"]
+        # Rounded up: training ends with a whole step.
         return int(-(-wanted // step) * step)
     except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
         return None
 
 
-def checkpoint(run: RunFolder) -> tuple[int | None, float | None]:
+def newest_checkpoint(run: RunFolder) -> tuple[int | None, float | None]:
     """Return the images seen at the newest durable checkpoint, and when it was written."""
     if not (newest := run.newest_checkpoint()):
         return None, None

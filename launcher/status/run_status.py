@@ -8,10 +8,10 @@ from typing import Any
 
 from launcher.jobs import runs
 from launcher.jobs.attempts import to_seconds
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.attempts import RunAttempt, merge_attempts
-from launcher.status.facts import Facts, RunState, gather_facts
-from launcher.status.progress import Progress, progress
+from launcher.status.facts import RunState, StateFacts, gather_facts
+from launcher.status.progress import Progress, read_progress
 from launcher.status.states import judge_state
 from launcher.status.wandb_link import WandbLink, wandb_link
 from trainer.core.advice import command
@@ -76,35 +76,37 @@ class RunStatus:
             "job": self.job,
             "nodes": list(self.nodes),
             "nodes_asked": self.nodes_asked,
-            "expected_start": moment(self.expected_start),
+            "expected_start": format_time(self.expected_start),
             "restarts": len(self.causes),
             "causes": self.causes,
+            # The key that programs know, though the code says attempts.
             "starts": [asdict(attempt) for attempt in self.attempts],
             "images_seen": now.images_seen,
             "total_images": now.total_images,
             "images_per_s": self.images_per_s,
             "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
             "eta_s": self.eta_s and round(self.eta_s, 1),
+            # JSON has no NaN, and a run that diverged is one whose status is asked for.
             "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
-            "logged": moment(now.logged),
+            "logged": format_time(now.logged),
             "checkpoint_images": now.checkpoint_images,
-            "checkpoint_time": moment(now.checkpoint_time),
+            "checkpoint_time": format_time(now.checkpoint_time),
             "images_at_risk": self.at_risk,
             "wandb": asdict(link) | {"url": link.url},
         }
 
 
-def gather(run: RunFolder, queue: Queue) -> RunStatus:
+def gather_status(run: RunFolder, queue: SlurmQueue) -> RunStatus:
     """Look at a run; of one that a newer version has written, nothing is known but that."""
     try:
-        return gather_readable(run, queue)
+        return gather_readable_status(run, queue)
     except Refused as error:
         nothing = Progress(0, None, None, None, {}, None, None, None)
         unknown = WandbLink("unsent", "", None, None, None)
         return RunStatus(run, RunState.UNKNOWN, str(error), None, (), None, None, (), nothing, unknown)
 
 
-def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
+def gather_readable_status(run: RunFolder, queue: SlurmQueue) -> RunStatus:
     """Look at a run.
 
     Raises:
@@ -119,22 +121,24 @@ def gather_readable(run: RunFolder, queue: Queue) -> RunStatus:
         state=state,
         reason=reason,
         job=record.job if record else None,
-        nodes=where(facts),
+        nodes=nodes_in_use(facts),
         nodes_asked=record.nodes if record else None,
+        # Of a job that runs, Slurm's StartTime is when it began.
         expected_start=job.start_time if job and runs.is_waiting(job) else None,
         attempts=merge_attempts(facts.attempts, facts.events),
-        progress=progress(run, to_seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
+        # Infinity: no row is new enough, so that a run which nobody trains has no speed.
+        progress=read_progress(run, to_seconds(starting[-1]["time"]) if starting and state.under_way else float("inf")),
         wandb=wandb_link(run),
     )
 
 
-def where(facts: Facts) -> tuple[str, ...]:
+def nodes_in_use(facts: StateFacts) -> tuple[str, ...]:
     """Return the nodes that it trains on now."""
     if facts.local:
         return (facts.holder.host,) if facts.holder and facts.trains else ()
     return facts.job.nodes if facts.job and runs.is_live(facts.job) else ()
 
 
-def moment(time_s: float | None) -> str | None:
+def format_time(time_s: float | None) -> str | None:
     """Return a time as the journals write it."""
     return None if time_s is None else datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")

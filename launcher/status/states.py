@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 
 from launcher.jobs.attempts import Attempt, Cause, Decision, to_seconds
+from launcher.jobs.exit_cause import was_preempted
 from launcher.jobs.runs import is_live, is_waiting
-from launcher.status.facts import Facts, RunState
+from launcher.status.facts import RunState, StateFacts
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
 from trainer.runs.journal import EventKind, Row
@@ -22,20 +23,21 @@ ENDS = {
 }
 
 
-def judge_state(facts: Facts) -> tuple[RunState, str]:
+def judge_state(facts: StateFacts) -> tuple[RunState, str]:
     """Say what a run does, and why."""
     if facts.local:
-        return in_processes(facts)
-    return in_job(facts, facts.job) if facts.job and is_live(facts.job) else after_job(facts)
+        return judge_processes(facts)
+    return judge_live_job(facts, facts.job) if facts.job and is_live(facts.job) else judge_ended_job(facts)
 
 
-def in_processes(facts: Facts) -> tuple[RunState, str]:
+def judge_processes(facts: StateFacts) -> tuple[RunState, str]:
     """Judge a run on one machine by its lease and its last event."""
     last = facts.last
     if facts.holder and facts.trains:
         where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
-        if last is None or to_seconds(last["time"]) < began(facts.holder):
+        # Its newest event is older than the process: that is of an attempt before.
+        if last is None or to_seconds(last["time"]) < holder_start_time(facts.holder):
             return RunState.STARTING, where
         return (RunState.STOPPING if last["kind"] == EventKind.END else RunState.TRAINING), where
     if last is None:
@@ -48,19 +50,20 @@ def in_processes(facts: Facts) -> tuple[RunState, str]:
             return RunState.LOST, f"no sign of life from {facts.holder} for {facts.silent_s:.0f} s"
         return RunState.FAILED, "its process is gone without a last word: killed, or the machine went down"
     if last.get("outcome") == "failed":
-        return RunState.FAILED, problem(facts.events) or "see the end of its output"
+        return RunState.FAILED, last_problem(facts.events) or "see the end of its output"
     signal = f"asked by {last['signal']}" if last.get("signal") else ""
     return (RunState.FINISHED, "") if last.get("outcome") == "finished" else (RunState.INTERRUPTED, signal)
 
 
-def began(holder: Holder) -> float:
+def holder_start_time(holder: Holder) -> float:
     """Return when a holder was started, in seconds since 1970; 0: on another machine, whose clocks are not known."""
     if holder.boot != boot():
         return 0.0
+    # /proc counts the start of a process in ticks since the machine was started, sleep included.
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + holder.started / os.sysconf("SC_CLK_TCK")
 
 
-def problem(events: Sequence[Row]) -> str:
+def last_problem(events: Sequence[Row]) -> str:
     """Return what the last training said before it failed."""
     begins = max((i for i, row in enumerate(events) if row["kind"] == EventKind.START), default=0)
     problems = [row for row in events[begins:] if "problem" in row]
@@ -70,7 +73,7 @@ def problem(events: Sequence[Row]) -> str:
     return str(what) if kind == "end" else f"{kind}: {what}"
 
 
-def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
+def judge_live_job(facts: StateFacts, job: SlurmJob) -> tuple[RunState, str]:
     """Judge a run whose job waits or runs."""
     attempt = facts.attempt
     if is_waiting(job):
@@ -80,16 +83,17 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
         last = attempt.cause or "its last attempt ended without a word: killed, or its node failed"
         return RunState.WAITING, f"after: {last}; {queued}"
     if attempt and attempt.ended and attempt.restart >= job.restarts and attempt.decision is not Decision.GO_ON:
-        return after_job(facts)  # Slurm is a moment late
+        return judge_ended_job(facts)  # Slurm is a moment late
     if job.state == "SUSPENDED":
         return RunState.SUSPENDED, "by Slurm, until it lets the job go on"
     if job.state in ("COMPLETING", "SIGNALING") or (attempt and attempt.ended and attempt.restart >= job.restarts):
         return RunState.STOPPING, attempt.cause or "" if attempt else ""
+    # Slurm has begun an attempt that the batch script has not written down yet.
     if attempt is None or attempt.ended or attempt.restart < job.restarts:
         return RunState.STARTING, "its nodes are being prepared" if job.state == "CONFIGURING" else ""
     if facts.record and facts.record.cancelled:
         return RunState.STOPPING, "cancelled"
-    if job.preempt_time and job.preempt_time >= to_seconds(attempt.began) - 1:
+    if was_preempted(job, attempt):
         return RunState.STOPPING, "preempted"
     since = [row for row in facts.events if row["time"] >= attempt.began]
     if any(row["kind"] == EventKind.END for row in since):
@@ -97,7 +101,7 @@ def in_job(facts: Facts, job: SlurmJob) -> tuple[RunState, str]:
     return (RunState.TRAINING if any(row["kind"] == EventKind.START for row in since) else RunState.STARTING), ""
 
 
-def after_job(facts: Facts) -> tuple[RunState, str]:
+def judge_ended_job(facts: StateFacts) -> tuple[RunState, str]:
     """Judge a run whose job is over, or cannot be asked for."""
     record, attempt, job = facts.record, facts.attempt, facts.job
     number = record.job if record else 0
@@ -108,6 +112,7 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
             return RunState.NO_PROGRESS, describe_end(attempt)
         if attempt.decision is Decision.REFUSED:
             return RunState.NO_REQUEUE, f"after: {describe_end(attempt)}"
+    # The mark alone is not enough: while Slurm does not answer, the job that was to end may still train.
     if (job and job.state.startswith("CANCELLED")) or (record and record.cancelled and not facts.problem):
         return RunState.CANCELLED, "" if attempt else "before it began"
     if facts.problem:
@@ -119,12 +124,15 @@ def after_job(facts: Facts) -> tuple[RunState, str]:
             f"{facts.problem}{known}{'; marked as cancelled' if record and record.cancelled else ''}",
         )
     if attempt and attempt.ended:
-        return RunState.LOST, f"after: {describe_end(attempt)}; job {number} should start again, but Slurm {knows(job)}"
+        return (
+            RunState.LOST,
+            f"after: {describe_end(attempt)}; job {number} should start again, but Slurm {what_slurm_knows(job)}",
+        )
     if attempt:
-        return RunState.LOST, f"job {number} has begun, but has left no last word; Slurm {knows(job)}"
+        return RunState.LOST, f"job {number} has begun, but has left no last word; Slurm {what_slurm_knows(job)}"
     if job:
-        return RunState.FAILED, f"job {number} has ended before anything could train: Slurm {knows(job)}"
-    return RunState.LOST, f"job {number} has never begun, and Slurm {knows(job)}"
+        return RunState.FAILED, f"job {number} has ended before anything could train: Slurm {what_slurm_knows(job)}"
+    return RunState.LOST, f"job {number} has never begun, and Slurm {what_slurm_knows(job)}"
 
 
 def describe_end(attempt: Attempt) -> str:
@@ -132,7 +140,7 @@ def describe_end(attempt: Attempt) -> str:
     return f"{attempt.cause} ({attempt.detail})" if attempt.detail else str(attempt.cause)
 
 
-def knows(job: SlurmJob | None) -> str:
+def what_slurm_knows(job: SlurmJob | None) -> str:
     """Say what Slurm knows of a job that is over."""
     if job is None:
         return "no longer knows it"

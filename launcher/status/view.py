@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.jobs.attempts import to_seconds
+from launcher.status import words
 from launcher.status.run_status import RunStatus
-from launcher.status.words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
 from trainer.tracking.console import duration
 
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
@@ -21,20 +21,27 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
     made = Table(*COLUMNS, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for status in found:
         now, url = status.progress, status.wandb.url
+        # A terminal shows a link behind the short id; in a pipe the address itself is needed.
         page = Text(str(status.wandb.id), f"link {url}") if terminal and url else Text(url or status.wandb.state)
-        percent = f"{now.images_seen / now.total_images:.0%} of {short(now.total_images)}" if now.total_images else ""
-        newest = metrics(status, ("loss_", "swd", "fid", "kid"))
+        percent = (
+            f"{now.images_seen / now.total_images:.0%} of {words.short(now.total_images)}" if now.total_images else ""
+        )
+        newest = words.metrics(status, ("loss_", "swd", "fid", "kid"))
         average = f"avg {now.images_per_s_average:,.0f}" if now.images_per_s_average else ""
         made.add_row(
+            # Folded rather than cut: a path is there to be copied.
             Text(str(status.run.path), overflow="fold"),
-            state(status),
+            words.state(status),
             ", ".join(status.nodes) or status.nodes_asked or "",
-            restarts(status),
+            words.restarts(status),
             f"{now.images_seen:,}\n{percent}",
-            lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
+            words.lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
             "" if status.eta_s is None else duration(status.eta_s),
+            # Ten columns must fit into a terminal.
             Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
-            lines(f"{now.checkpoint_images or 0:,}", f"at risk {status.at_risk:,}" if status.state.under_way else ""),
+            words.lines(
+                f"{now.checkpoint_images or 0:,}", f"at risk {status.at_risk:,}" if status.state.under_way else ""
+            ),
             page,
         )
     hints = ["at risk: what a kill now would lose"] if any(status.state.under_way for status in found) else []
@@ -44,19 +51,19 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
     return Group(made, *([Text("\n" + "\n".join(hints), "dim")] if hints else []))
 
 
-def details(status: RunStatus) -> RenderableType:
+def run_details(status: RunStatus) -> RenderableType:
     """Return all that is known of a run."""
     rows: dict[str, str | Text] = {
         "run": str(status.run.path),
-        "state": state(status, "  "),
+        "state": words.state(status, "  "),
         "next": status.next or "",
-        "where": f"job {status.job}, {nodes(status)}" if status.job else nodes(status),
-        "restarts": restarts(status, ", "),
-        "images": images(status),
-        "images/s": speed(status),
-        "ETA": eta(status),
-        "metrics": Text(", ".join(metrics(status, ("",)))),
-        "durable": durable(status, "; "),
+        "where": f"job {status.job}, {words.nodes(status)}" if status.job else words.nodes(status),
+        "restarts": words.restarts(status, ", "),
+        "images": words.images(status),
+        "images/s": words.speed(status),
+        "ETA": words.eta(status),
+        "metrics": Text(", ".join(words.metrics(status, ("",)))),
+        "durable": words.durable(status, "; "),
         "W&B": Text(status.wandb.words(status.run), overflow="fold"),
     }
     made = Table.grid(padding=(0, 2, 0, 0))
@@ -72,11 +79,12 @@ def attempts_table(status: RunStatus) -> Table:
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for attempt in status.attempts:
         took = duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
+        # Only the newest attempt of a live run can be going on; of any other without a cause, nobody knows the end.
         going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
         ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"
         made.add_row(
             "" if attempt.number is None else str(attempt.number),
-            clock(to_seconds(attempt.began)),
+            words.clock(to_seconds(attempt.began)),
             took,
             str(attempt.job or ""),
             ", ".join(attempt.nodes) if attempt.job else "this machine",

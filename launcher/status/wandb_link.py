@@ -49,6 +49,7 @@ def wandb_link(run: RunFolder) -> WandbLink:
         identity = Identity.load(run.wandb_identity)
     except (OSError, ValueError, TypeError, KeyError):
         identity = None
+    # What was sent counts, not what the settings say: `sync` may have sent an offline run since.
     if (run.wandb / "online").is_dir():
         state = "online"
     elif mode == "disabled":
@@ -56,6 +57,7 @@ def wandb_link(run: RunFolder) -> WandbLink:
     else:
         state = "offline" if any(run.wandb.glob("offline-run-*")) else "unsent"
     server = os.environ.get("WANDB_BASE_URL", CLOUD).rstrip("/")
+    # W&B's own cloud answers programs at another address than it shows pages at; a server of one's own has one address.
     app = "https://wandb.ai" if server == CLOUD else server
     if identity is None or not identity.segments:
         return WandbLink("disabled" if state == "disabled" else "unsent", app, None, None, None)

@@ -28,6 +28,7 @@ def state(status: RunStatus, separator: str = "\n") -> Text:
 def health(status: RunStatus) -> str:
     """Return what the collapse monitor holds against a run, if anything."""
     found = status.progress.metrics.get("collapse/health")
+    # The journal holds it as a number like any metric.
     ills = {float(state): state.name.lower() for state in Health if state}
     return ills.get(found, "") if isinstance(found, float) else ""
 

@@ -15,7 +15,7 @@ from launcher.study import array
 from launcher.study.folder import WAIT_S, StudyFolder
 from launcher.study.plan import StudyPlan
 from launcher.study.publish import write_report
-from launcher.study.run_progress import pending, stages
+from launcher.study.run_progress import pending_tasks, stage_progress
 from slurm.errors import SlurmUsageError
 from trainer.core.fields import Refused
 
@@ -26,12 +26,17 @@ def queue_next_stage(folder: StudyFolder) -> None:
     Raises:
         Refused: it cannot be queued.
     """
+    # Without holding the study: reports have a lock of their own.
     write_report(StudyPlan.open(folder))
     with folder.held(wait_s=WAIT_S):
         plan = StudyPlan.open(folder)  # as it is now that nobody else changes it
-        found = list(stages(plan))
-        tasks = pending(found[-1], retry=False)
-        if not tasks or any(plan.begun(one.task) for one in found[-1]) or not array.claim_stage(plan, len(found) - 1):
+        found = list(stage_progress(plan))
+        tasks = pending_tasks(found[-1], retry=False)
+        if (
+            not tasks
+            or any(plan.is_begun(one.task) for one in found[-1])
+            or not array.claim_stage(plan, len(found) - 1)
+        ):
             return
         print(f"queued array {array.submit_array(array.prepare_array(plan, tasks))}")
 

@@ -11,15 +11,11 @@ from uuid import uuid4
 
 from launcher.jobs import batch_script, code_snapshot, job_record
 from launcher.jobs.batch_script import Request, RunExecutor
-from launcher.jobs.job_record import JobRecord
 from launcher.jobs.preparation import PreparedJob, prepare_job
-from launcher.jobs.submission import recorded
+from launcher.jobs.submission import new_record, record_submission, write_settings
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.prepare import load_arms, resolve_task, task_config
 from trainer.config.config import Config
-from trainer.runs.config_loading import write_config
-from trainer.runs.journal import now
-from trainer.tracking.tracker import identity_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +36,7 @@ def prepare_array(plan: StudyPlan, tasks: Sequence[StudyTask]) -> PreparedArray:
         Refused: the cluster cannot give it, or a run was begun with other settings.
     """
     arms = load_arms(plan, tasks)
+    # Reversed, so that of each arm its first task stays in the dictionary.
     first = {task.arm: task_config(plan, task, arms[task.arm].config) for task in reversed(tasks)}
     runs = {task.arm: task.run for task in reversed(tasks)}
     jobs = [prepare_job(runs[arm], config, plan.resources) for arm, config in first.items()]
@@ -54,6 +51,7 @@ def claim_stage(plan: StudyPlan, stage: int) -> bool:
     """Note that a stage is queued; False: it was noted before. A budget that was changed makes other stages."""
     plan.folder.queue.mkdir(parents=True, exist_ok=True)
     try:
+        # To make a file that must not exist is atomic on network file systems as well: of many tasks one succeeds.
         (plan.folder.queue / f"stage-{stage}-{plan.settings.budget.amount}").touch(exist_ok=False)
     except FileExistsError:
         return False
@@ -73,6 +71,7 @@ def submit_array(prepared: PreparedArray) -> int:
     number = len(list(plan.folder.queue.glob("*.txt"))) + 1
     code = (
         code_snapshot.HOME
+        # Queued by the end of a task, which runs the study's copy already: all stages run the same code.
         if code_snapshot.HOME.is_relative_to(jobs.code.resolve())
         else code_snapshot.take_snapshot(jobs, number)
     )
@@ -80,12 +79,15 @@ def submit_array(prepared: PreparedArray) -> int:
     runs.write_text("".join(f"{task.run.path.resolve()}\n" for task, _ in tasks))
     request = replace(job.request, token=uuid4().hex[:12])
     for task, config in tasks:
-        write_config(task.run, config)
+        # All of it before the array is queued: a task may start before `submit_run` returns.
+        write_settings(task.run, config)
         if target := plan.target(task):
             target.save(task.run)
-        identity_of(task.run, config.tracking).save(task.run.wandb_identity)
-    submitted = job_records([task for task, _ in tasks], request, job.partition.name)
-    with recorded({task.run: record for task, record in submitted.items()}):
+    submitted = {
+        task: new_record(job_record.find_record(task.run), request, job.partition.name, place)
+        for place, (task, _) in enumerate(tasks)
+    }
+    with record_submission({task.run: record for task, record in submitted.items()}):
         array = array_executor(plan, request, code, runs, len(tasks)).submit_run()
         for task, record in submitted.items():
             if job_record.find_record(task.run) == record:  # else it has begun already, and knows its own number
@@ -98,17 +100,6 @@ def array_script(prepared: PreparedArray) -> str:
     folder = prepared.plan.folder
     made = array_executor(prepared.plan, prepared.job.request, folder.code(1), folder.tasks(1), len(prepared.tasks))
     return made.text()
-
-
-def job_records(tasks: Sequence[StudyTask], request: Request, partition: str) -> dict[StudyTask, JobRecord]:
-    """Return what is recorded in each run as submitted for it."""
-    asked = (request.nodes, request.tasks_per_node, request.profile.warn_s)
-    made = {}
-    for place, task in enumerate(tasks):
-        old = job_record.find_record(task.run)
-        submission = old.submission + 1 if old else 1
-        made[task] = JobRecord(0, submission, *asked, now(), partition, request.token, task=place)
-    return made
 
 
 def array_executor(plan: StudyPlan, request: Request, code: Path, runs: Path, tasks: int) -> RunExecutor:
@@ -133,6 +124,7 @@ def lines_to_find_run(folder: Path, runs: Path) -> list[str]:
     """Return the lines that find a task's run; what the batch script says is to be seen there as well."""
     log = shlex.quote(str(folder / "logs" / "slurm"))
     return [
+        # sed counts lines from 1, Slurm counts tasks from 0.
         f'RUN=$(sed -n "$((SLURM_ARRAY_TASK_ID + 1))p" {shlex.quote(str(runs))})',
         f'mkdir -p "$RUN/logs/slurm" && ln -sfn {log}/"${{SLURM_JOB_ID}}_0_log.out" "$RUN/logs/slurm/"',
     ]
@@ -144,6 +136,7 @@ def lines_to_measure(request: Request) -> list[str]:
     What became of single ranks does not matter once the figures are there.
     """
     due = shlex.join([sys.executable, "-m", "launcher.study.evaluate_run", "--due"])
+    # In the container like the ranks; whether it is due, the batch script asks on the node itself.
     measure = batch_script.rank_command(request.profile, ["launcher.study.evaluate_run", "--task"])
     step = shlex.join(["--unbuffered", *batch_script.srun_arguments(request, together=False), *measure])
     return [

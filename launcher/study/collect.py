@@ -10,27 +10,28 @@ from typing import Any
 
 from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, to_seconds
-from launcher.jobs.runs import Queue
+from launcher.jobs.runs import SlurmQueue
 from launcher.status.attempts import RunAttempt, merge_attempts
 from launcher.study.analysis import results
 from launcher.study.analysis.results import Arm, Budget, Entry, Evaluation, Made, Point, Rung, Score
 from launcher.study.plan import StudyPlan, StudyTask
 from launcher.study.run_progress import TaskProgress, task_progress
-from launcher.study.speed import stretches
+from launcher.study.speed import rows_by_attempt
 from trainer.core.advice import command
 from trainer.runs.run_folder import RunFolder
 
 Figures = Mapping[str, Any]
 
 
-def collect(plan: StudyPlan) -> results.Study:
+def collect_results(plan: StudyPlan) -> results.Study:
     """Return what is known by now. An arm whose speed could not be told is there by that one run, which has failed."""
-    settings, queue = plan.settings, Queue()
+    settings, queue = plan.settings, SlurmQueue()
     entries, rungs, measured = dict[RunFolder, Entry](), list[Rung](), list[Figures]()
     for stage in plan.stages():
         found = [task_progress(plan, task, queue) for task in stage]
         entries |= {one.task.run: entry_of(plan, one) for one in found if one.task.seed_set or one.status == "failed"}
         measured += [figures for one in found if (figures := plan.figures(one.task))]
+        # What the later stages are follows from the scores of this one, which are not all there.
         if any(one.status in ("running", "waiting") for one in found):
             break
         if found and found[0].task.seed_set == "select":
@@ -43,28 +44,29 @@ def collect(plan: StudyPlan) -> results.Study:
     return results.Study(
         settings.name,
         next(
-            (column for figures in reversed(measured) if (column := plan.column(figures))), settings.evaluation.metric
+            (column for figures in reversed(measured) if (column := plan.deciding_column(figures))),
+            settings.evaluation.metric,
         ),
         settings.better,
         Budget(settings.budget.kind, settings.budget.amount),
-        evaluation(plan, measured[-1] if measured else {}),
-        tuple(Arm(name, arm.recipe, dict(options(arm.settings))) for name, arm in settings.arms.items()),
+        evaluation_of(plan, measured[-1] if measured else {}),
+        tuple(Arm(name, arm.recipe, dict(as_options(arm.settings))) for name, arm in settings.arms.items()),
         tuple(entries.values()),
         Made(version("lienzo"), command("launcher", "study", plan.folder.path)),
         tuple(rungs),
     )
 
 
-def evaluation(plan: StudyPlan, figures: Figures) -> Evaluation:
+def evaluation_of(plan: StudyPlan, figures: Figures) -> Evaluation:
     """Return how the figure that decides is measured, as one of the measurements says."""
     asked = plan.settings.evaluation
-    decides = figures.get("figures", {}).get(plan.column(figures), {})
+    decides = figures.get("figures", {}).get(plan.deciding_column(figures), {})
     floor = decides.get("floor")
     return Evaluation(
         figures.get("extractor") or asked.extractor or "the default extractor",
         decides.get("count", asked.num_samples),
         "report",
-        finite(floor["value"]) if floor else None,
+        finite_or_none(floor["value"]) if floor else None,
     )
 
 
@@ -73,12 +75,13 @@ def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
     task, run = one.task, one.task.run
     events = [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()]
     attempts = merge_attempts(runs.attempts_of(run), events)
-    spent = list(turns(run, attempts))
+    spent = list(attempt_times(run, attempts))
     measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
-    column = plan.column(plan.figures(task) or {})
+    column = plan.deciding_column(plan.figures(task) or {})
     broken_off = [attempt.cause for attempt in attempts[:-1] if attempt.cause not in (None, Cause.FINISHED)]
     grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
     score = measured.get(column)
+    # Left out in silence, it would flatter its arm: a run whose pictures cannot be measured has failed.
     status = "failed" if one.status == "finished" and score is None else one.status
     return Entry(
         arm=task.arm,
@@ -93,7 +96,7 @@ def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
         flops=one.images * plan.costs[task.arm].flops_per_image,
         restarts=len(broken_off),
         preemptions=broken_off.count(Cause.PREEMPTED),
-        curve=tuple(curve(run)),
+        curve=tuple(learning_curve(run)),
         score=score,
         figures={name: value for name, value in measured.items() if name != column},
         grid=str(grids[-1].relative_to(plan.folder.path)) if grids else None,
@@ -105,43 +108,44 @@ def figures_of(plan: StudyPlan, task: StudyTask) -> Figures:
     return dict((plan.figures(task) or {}).get("figures", {}))
 
 
-def turns(run: RunFolder, attempts: Sequence[RunAttempt]) -> Iterator[tuple[float, int]]:
+def attempt_times(run: RunFolder, attempts: Sequence[RunAttempt]) -> Iterator[tuple[float, int]]:
     """Yield for each attempt the seconds of its training, up to its last row, and the nodes that it had."""
-    for *_, row in stretches(runs.rows_of(run.system)):
+    for *_, row in rows_by_attempt(runs.rows_of(run.system)):
         before = [attempt for attempt in attempts if to_seconds(attempt.began) <= row["time"]]
+        # An attempt on one machine is in no record of a job, and names no nodes.
         yield row["elapsed_s"], max(1, len(before[-1].nodes)) if before else 1
 
 
-def curve(run: RunFolder) -> Iterator[Point]:
+def learning_curve(run: RunFolder) -> Iterator[Point]:
     """Yield what was measured along the way: the distance beside each grid, and all evaluations."""
     found: dict[int, dict[str, float]] = {}
     for row in runs.rows_of(run.metrics):
         for name, value in row.items():
-            if name.startswith("swd_") and finite(value) is not None:
+            if name.startswith("swd_") and finite_or_none(value) is not None:
                 found.setdefault(row["images_seen"], {})[name] = value
     for row in runs.rows_of(run.evaluations):
         for name, figure in row.get("figures", {}).items():
-            if finite(figure["value"]) is not None:
+            if finite_or_none(figure["value"]) is not None:
                 found.setdefault(row["images_seen"], {})[name] = float(figure["value"])
     yield from (Point(images, found[images]) for images in sorted(found))
 
 
 def as_score(figure: Figures) -> Score | None:
     """Return a figure with its interval; None: it is no number. An interval without an end is as wide as nothing."""
-    value, low, high = (finite(figure[name]) for name in ("value", "low", "high"))
+    value, low, high = (finite_or_none(figure[name]) for name in ("value", "low", "high"))
     return None if value is None else Score(value, value if low is None else low, value if high is None else high)
 
 
-def finite(value: object) -> float | None:
+def finite_or_none(value: object) -> float | None:
     """Return a number; None in place of NaN and infinities, which JSON writes by their names."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def options(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def as_options(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield settings as the command line writes them."""
     for name, value in settings.items():
         dotted = f"{prefix}{name.replace('_', '-')}"
         if isinstance(value, Mapping):
-            yield from options(value, f"{dotted}.")
+            yield from as_options(value, f"{dotted}.")
         else:
             yield f"--{dotted}", str(value)

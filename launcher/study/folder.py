@@ -21,7 +21,7 @@ POLL_S = 0.2
 WAIT_S = 60.0  # at the end of a task: for others that end, or look at the study, in this moment
 
 
-def locked(file: TextIO) -> bool:
+def try_lock(file: TextIO) -> bool:
     """Take the lock of a file, until it is closed; False: another process has it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,11 +101,12 @@ class StudyFolder:
         deadline = time.monotonic() + wait_s
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            # "a+": opening must not empty the file, in which its holder says who it is.
             file = (self.path / f"{what}.lock").open("a+")
         except OSError as error:
             raise Refused(f"the study's folder {self.path} cannot be written: {error.strerror}") from error
         with file:
-            while not locked(file):
+            while not try_lock(file):
                 if time.monotonic() > deadline:
                     file.seek(0)
                     raise Refused(

@@ -48,6 +48,7 @@ class LocalRunner:
     def train_and_measure(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
         before = {number: signal.signal(number, self.stop) for number in signals_to_handle(REQUESTS)}
+        # The children have sessions of their own, which a Ctrl-Z does not reach.
         suspend_together(self.children)
         try:
             with ThreadPoolExecutor(self.at_once) as pool:
@@ -60,6 +61,7 @@ class LocalRunner:
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Have what runs save and end."""
         self.stopping.set()
+        # A copy, since the threads add and discard children meanwhile.
         for child in list(self.children):
             with suppress(ProcessLookupError):
                 child.send_signal(signal.SIGTERM)
@@ -74,6 +76,7 @@ class LocalRunner:
         if target := self.plan.target(task):
             target.save(task.run)
         print_line(f"{task.name}: trains until {task.images:,} images")
+        # The cores are shared out among the runs that train at the same time.
         processes = config.processes or max(1, default_processes(config) // self.at_once)
         train = ["trainer", "train", "--run", str(task.run.path.resolve()), "--processes", str(processes)]
         measure = ["launcher.study.evaluate_run", str(task.run.path.resolve()), "--processes", str(processes)]
@@ -87,7 +90,7 @@ class LocalRunner:
         log = task.run.logs / "here.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
-            begins = output.tell()
+            begins = output.tell()  # earlier attempts have written to the same file
             child = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 stdin=subprocess.DEVNULL,
@@ -102,6 +105,7 @@ class LocalRunner:
                 child.send_signal(signal.SIGTERM)
             code = child.wait()
             self.children.discard(child)
+        # Asked to stop is not failed: the next call of the same command goes on with it.
         if code == 0 or self.stopping.is_set() or code == Outcome.INTERRUPTED:
             return code == 0
         lines = log.read_bytes()[begins:].decode(errors="replace").splitlines()

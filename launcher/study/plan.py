@@ -14,7 +14,8 @@ from launcher.jobs.evaluation_target import EvaluationTarget, SeedSet
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.analysis.successive_halving import survivors
 from launcher.study.folder import StudyFolder
-from launcher.study.settings import StudySettings, read_settings
+from launcher.study.settings import StudySettings
+from launcher.study.settings_file import read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
@@ -93,8 +94,10 @@ class StudyPlan:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder.toml, toml.encode())
         values = {
+            # Only what the command line may have changed: the rest is read from the copy of the TOML file.
             "settings": {name: getattr(self.settings, name) for name in ("name", "seeds", "at_once")},
             "costs": {arm: asdict(cost) for arm, cost in self.costs.items()},
+            # The file's own word for it, which earlier versions have written.
             "wanted": asdict(self.resources),
             "processes": self.processes,
             "home": self.home,
@@ -110,12 +113,12 @@ class StudyPlan:
             task.images, task.seed_set, self.settings.evaluation, str(self.folder.features.resolve())
         )
 
-    def done(self, task: StudyTask) -> bool:
+    def is_done(self, task: StudyTask) -> bool:
         """Tell whether a task's run is trained and measured."""
         target = self.target(task)
         return target.score(task.run).exists() if target else self.images_per_s(task.arm) is not None
 
-    def begun(self, task: StudyTask) -> bool:
+    def is_begun(self, task: StudyTask) -> bool:
         """Tell whether anybody has queued or begun a task; its run may have been, for an earlier rung."""
         target = EvaluationTarget.of(task.run) if task.seed_set else None
         return target.images >= task.images if target else task.run.config.exists() or task.run.job.exists()
@@ -125,24 +128,26 @@ class StudyPlan:
         target = self.target(task)
         return target.figures(task.run) if target else None
 
-    def column(self, figures: Mapping[str, Any]) -> str:
+    def deciding_column(self, figures: Mapping[str, Any]) -> str:
         """Return the full name of the figure that decides; empty: it could not be measured."""
+        # Columns name the number of pictures behind the metric, such as fid_5k/…, and that is not asked for here.
         decides = re.compile(rf"{re.escape(self.settings.evaluation.metric)}_\d+k?/")
         return next(filter(decides.match, figures.get("figures", {})), "")
 
     def score(self, task: StudyTask) -> float | None:
         """Return the figure that decides; None: not measured yet, or no number."""
         figures = self.figures(task) or {}
-        value = figures.get("figures", {}).get(self.column(figures), {}).get("value")
+        value = figures.get("figures", {}).get(self.deciding_column(figures), {}).get("value")
         return value if isinstance(value, float) else None
 
     def images_per_s(self, arm: str) -> float | None:
         """Return the speed that an arm has shown in its whole short run; None: not yet."""
         rows = list(journal.rows(self.folder.pace(arm).system))
         seen = max((row.get("images_seen", 0) for row in rows), default=0)
+        # Not before its end: until then the speed changes with each row, and the length of the runs would with it.
         return images_per_s(rows) if seen >= PACE_STEPS * self.costs[arm].step_images else None
 
-    def known(self, arm: str) -> bool:
+    def knows_length(self, arm: str) -> bool:
         """Tell whether it is known how many pictures the runs of an arm see."""
         return self.settings.budget.kind != "seconds" or self.images_per_s(arm) is not None
 
@@ -153,13 +158,14 @@ class StudyPlan:
             Refused: the budget is less than a step, or the speed of the arm is not known.
         """
         budget, cost = self.settings.budget, self.costs[arm]
-        steps = int(budget.amount * share / self.each(arm) / cost.step_images + 1e-9)
+        # 1e-9: a budget of whole steps must not lose one to the rounding of a division.
+        steps = int(budget.amount * share / self.budget_per_image(arm) / cost.step_images + 1e-9)
         if steps < 1:
             part = f" × {share:g}" if share < 1 else ""
             raise Refused(f"budget {budget.kind} = {budget.amount:g}{part} is less than one step of arm {arm!r}")
         return steps * cost.step_images
 
-    def each(self, arm: str) -> float:
+    def budget_per_image(self, arm: str) -> float:
         """Return what a picture of an arm takes of the budget.
 
         Raises:
@@ -183,7 +189,7 @@ class StudyPlan:
                 StudyTask(arm, 0, self.folder.pace(arm), PACE_STEPS * cost.step_images, None)
                 for arm, cost in self.costs.items()
             ]
-        arms: Sequence[str] = [arm for arm in self.settings.arms if self.known(arm)]
+        arms: Sequence[str] = [arm for arm in self.settings.arms if self.knows_length(arm)]
         for share in self.settings.shares:
             stage = self.tasks(arms, self.settings.select_seeds, share, "select")
             yield stage
@@ -194,6 +200,7 @@ class StudyPlan:
         """Return a run of each arm for each seed; all arms of a seed come before the next seed."""
         return [
             StudyTask(arm, seed, self.folder.run(arm, seed), self.images(arm, share), seed_set)
+            # Seeds outside: a study that is stopped early then has whole seeds, which are what is compared.
             for seed in seeds
             for arm in arms
         ]

@@ -45,9 +45,11 @@ def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, A
     """
     made = study.arms[arm]
     try:
+        # The later one wins: recipe, lienzo.toml, the settings of all arms, the arm's own; `profile` is none of a run.
         config = overlay(recipe(made.recipe), {k: v for k, v in project.items() if k != "profile"}, str(PROJECT_FILE))
         config = overlay(overlay(config, study.settings, "settings"), made.settings, "settings")
         init_from = home / config.init_from if config.init_from else None
+        # epochs=None: the budget alone decides when a run ends.
         config = replace(config, data=home / study.data, init_from=init_from, epochs=None)
         config.check()
         return ArmConfig(config, open_data(config))
@@ -59,6 +61,7 @@ def task_config(plan: StudyPlan, task: StudyTask, config: Config) -> Config:
     """Return the settings of a task's run, from those of its arm."""
     settings = plan.settings
     project = settings.project or config.tracking.project
+    # One group in W&B, so that its runs stand side by side there.
     tracking = replace(config.tracking, project=project, name=task.run.path.name, group=settings.name)
     config = replace(config, seed=task.seed, total_images=task.images, processes=plan.processes, tracking=tracking)
     return speed_run_config(config) if task.seed_set is None else config
@@ -82,6 +85,7 @@ def resolve_task(plan: StudyPlan, task: StudyTask, arm: ArmConfig, gpus: bool) -
 
 def speed_run_config(config: Config) -> Config:
     """Return settings under which a run does nothing but train, and tells its time at each row."""
+    # Grids, checkpoints and uploads would be timed with the steps.
     never, tracking = (PACE_STEPS + 1) * config.step_images, TrackingSettings(mode="disabled")
     return replace(
         config,
@@ -123,7 +127,7 @@ def prepare_study(
     for arm, made in arms.items():
         if processes:
             made.config.check_world(processes)
-        images = plan.images(arm) if plan.known(arm) else made.config.step_images
+        images = plan.images(arm) if plan.knows_length(arm) else made.config.step_images
         for seed in (*settings.seeds, *settings.select_seeds):
             run = folder.run(arm, seed)
             task = StudyTask(arm, seed, run, max(images, images_trained(run)), "report")
@@ -153,7 +157,7 @@ def refuse_lowered_budget(plan: StudyPlan) -> None:
     """
     for stage in plan.stages():
         for task in stage:
-            if task.seed_set and not plan.done(task) and (seen := images_trained(task.run)) > task.images:
+            if task.seed_set and not plan.is_done(task) and (seen := images_trained(task.run)) > task.images:
                 raise Refused(
                     f"{task.name} has seen {seen:,} images already, but is to be measured at {task.images:,}: a budget "
                     "cannot be lowered, nor rungs be measured in another way; name another --out"

@@ -1,6 +1,7 @@
 """One process of a study's array: `python -m launcher.study.rank RUNS`, started by srun on every node of a task.
 
-It is launcher.jobs.rank for the run that stands in the task's line of a file.
+It is launcher.jobs.rank for the run that stands in the task's line of a file. It is a program of its own, since the
+command of an array is the same for all its tasks: only a process of the task knows which run it is.
 """
 
 from __future__ import annotations

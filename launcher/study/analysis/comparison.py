@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from launcher.study.analysis import statistics
-from launcher.study.analysis.pairs import Interval, Pair, verdicts
-from launcher.study.analysis.ranking import letters, ranking
+from launcher.study.analysis.pairs import Interval, Pair, judge_pairs
+from launcher.study.analysis.ranking import group_letters, rank_arms
 from launcher.study.analysis.results import Entry, Study
 from launcher.study.analysis.statistics import ALPHA
 
@@ -93,20 +93,21 @@ def compare_arms(study: Study) -> Comparison:
     """Conclude."""
     sign = 1 if study.better == "lower" else -1
     left = {arm.name: study.left_at(arm.name) for arm in study.arms}
+    # Arms that were left behind have used less of the budget: their scores compare with nobody's.
     scores = {arm: study.scores(arm) for arm, rung in left.items() if rung is None}
     means = {arm: float(np.mean([*found.values()])) for arm, found in scores.items() if found}
     by_mean = sorted(means, key=lambda arm: sign * means[arm])
-    pairs = verdicts([*combinations(by_mean, 2)], scores, sign)
+    pairs = judge_pairs([*combinations(by_mean, 2)], scores, sign)
     apart = {(pair.a, pair.b) for pair in pairs if pair.separated}
-    ranked = ranking(by_mean, apart)
+    ranked = rank_arms(by_mean, apart)
     tested = [arm for arm in ranked if any(arm in (pair.a, pair.b) and not pair.refusal for pair in pairs)]
-    marks = letters(tested, apart)
+    marks = group_letters(tested, apart)
     order = [*ranked, *(arm for arm in scores if arm not in means), *(arm for arm, rung in left.items() if rung)]
-    arms = [replace(summary(study, arm), letters=marks.get(arm, "")) for arm in order]
-    return Comparison(tuple(arms), pairs, failing(arms))
+    arms = [replace(summarize_arm(study, arm), letters=marks.get(arm, "")) for arm in order]
+    return Comparison(tuple(arms), pairs, failure_pairs(arms))
 
 
-def summary(study: Study, arm: str) -> ArmSummary:
+def summarize_arm(study: Study, arm: str) -> ArmSummary:
     """Sum up one arm's runs."""
     entries, found = [*study.of(arm)], study.scores(arm)
     rung = study.left_at(arm)
@@ -138,12 +139,13 @@ def mean_of(entries: Sequence[Entry], figure: Callable[[Entry], float | None]) -
     return float(np.mean(known)) if known else None
 
 
-def failing(arms: Sequence[ArmSummary]) -> tuple[FailurePair, ...]:
+def failure_pairs(arms: Sequence[ArmSummary]) -> tuple[FailurePair, ...]:
     """Return the pairs of arms whose failure rates differ, the surest first."""
     ended = [arm for arm in arms if arm.ended]
     couples = [sorted(pair, key=lambda arm: -arm.failed / arm.ended) for pair in combinations(ended, 2)]
     if not couples:
         return ()
+    # All pairs, also those that look equal: the correction is for as many as might have been called different.
     p = np.array([statistics.rates_differ((a.failed, b.failed), (a.ended, b.ended)) for a, b in couples])
     corrected = zip(couples, statistics.step_down(p, len(ended)), strict=True)
     found = [FailurePair(a.arm, b.arm, float(q)) for (a, b), q in corrected if q < ALPHA]

@@ -61,7 +61,7 @@ class Pair:
     """Why there is no test."""
 
 
-def verdicts(
+def judge_pairs(
     couples: Sequence[tuple[str, str]], scores: Mapping[str, Mapping[int, float]], sign: int
 ) -> tuple[Pair, ...]:
     """Test each pair, and correct for all of them.
@@ -71,12 +71,13 @@ def verdicts(
         scores: of each arm, by seed.
         sign: 1 where lower is better, −1 where higher is.
     """
-    weighed = [weigh(a, b, scores, sign) for a, b in couples]
+    weighed = [contrast_arms(a, b, scores, sign) for a, b in couples]
     tested = [(pair, contrast) for pair, contrast in weighed if contrast is not None]
     if not tested:
         return tuple(pair for pair, _ in weighed)
     p = np.array([contrast.p() for _, contrast in tested])
     corrected = statistics.step_down(p, len({arm for pair, _ in tested for arm in (pair.a, pair.b)}))
+    # Bonferroni's level, at which all intervals hold their truth at once.
     alpha = ALPHA / len(tested)
     judged = {
         (pair.a, pair.b): judge_pair(pair, contrast, sign, alpha, float(q))
@@ -85,7 +86,7 @@ def verdicts(
     return tuple(judged.get((pair.a, pair.b), pair) for pair, _ in weighed)
 
 
-def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) -> tuple[Pair, Contrast | None]:
+def contrast_arms(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) -> tuple[Pair, Contrast | None]:
     """Contrast two arms: by the seeds that both have, at least two, or else by all the seeds of each.
 
     The better one of the two comes first: by what is tested, which need not be what all seeds of both say.
@@ -102,9 +103,11 @@ def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) 
     else:
         means = Interval(float(all_a.mean() - all_b.mean()))
         return Pair(a, b, len(common), means, refusal=ONE_SEED), None
+    # Once more the other way round, so that `a` is the better one.
     if sign * contrast.difference > 0:
-        return weigh(b, a, scores, sign)
+        return contrast_arms(b, a, scores, sign)
     difference = Interval(float(contrast.difference))
+    # Differences that are all the same would make t infinite, and any pair "separated".
     if contrast.spread <= SAME * np.abs([*all_a, *all_b]).max():
         return Pair(a, b, len(common), difference, refusal=NO_SPREAD), None
     return Pair(a, b, len(common), difference, p_sign_flip=flipped), contrast
@@ -113,6 +116,7 @@ def weigh(a: str, b: str, scores: Mapping[str, Mapping[int, float]], sign: int) 
 def judge_pair(pair: Pair, contrast: Contrast, sign: int, alpha: float, corrected: float) -> Pair:
     """Return a pair with its verdict; its intervals are at level 1 − α."""
     low, high = contrast.interval(alpha)
+    # Turned so that positive is better, which may swap the limits.
     ends = np.sort(-sign * np.array(contrast.effect_interval(alpha)))
     effect = -sign * float(contrast.effect()) if contrast.freedom >= LEAST_FREEDOM else None
     beats = norm.cdf([-sign * float(contrast.median_effect()), *ends])

@@ -6,7 +6,7 @@ from collections.abc import Sequence, Set
 from string import ascii_lowercase
 
 
-def letters(ranked: Sequence[str], apart: Set[tuple[str, str]]) -> dict[str, str]:
+def group_letters(ranked: Sequence[str], apart: Set[tuple[str, str]]) -> dict[str, str]:
     """Give letters to arms so that two share one if and only if they cannot be separated.
 
     Args:
@@ -14,14 +14,16 @@ def letters(ranked: Sequence[str], apart: Set[tuple[str, str]]) -> dict[str, str
         apart: the pairs that are separated.
     """
     groups = [frozenset(ranked)]
+    # Piepho's "insert and absorb": a separated pair splits each group that holds both, and a group inside another goes.
+    # Sorted, since the order of a set, and with it the letters, would change from one process to the next.
     for a, b in sorted(apart):
         split = [part for group in groups for part in ((group - {a}, group - {b}) if {a, b} <= group else (group,))]
         groups = [group for group in dict.fromkeys(split) if not any(group < other for other in split)]
     groups.sort(key=lambda group: [arm not in group for arm in ranked])
-    return {arm: "".join(mark(n) for n, group in enumerate(groups) if arm in group) for arm in ranked}
+    return {arm: "".join(letter_of_group(n) for n, group in enumerate(groups) if arm in group) for arm in ranked}
 
 
-def ranking(arms: Sequence[str], better: Set[tuple[str, str]]) -> list[str]:
+def rank_arms(arms: Sequence[str], better: Set[tuple[str, str]]) -> list[str]:
     """Return the arms so that each stands after those that are better: where verdicts leave it open, in their order.
 
     Args:
@@ -37,6 +39,6 @@ def ranking(arms: Sequence[str], better: Set[tuple[str, str]]) -> list[str]:
     return order
 
 
-def mark(number: int) -> str:
+def letter_of_group(number: int) -> str:
     """Return a, b … z, aa, bb …."""
     return ascii_lowercase[number % 26] * (number // 26 + 1)

@@ -178,19 +178,20 @@ def read_results(path: Path) -> Study:
         Refused: it cannot be read, or it is not what `write_results` writes.
     """
     try:
-        values = json.loads(path.read_text(), parse_constant=refuse)
+        # Python's reader takes NaN and Infinity, which other readers of the same file refuse.
+        values = json.loads(path.read_text(), parse_constant=refuse_constant)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error
     made = upgraded(path.name, check_table(values, str(path)), str(path))
-    return typing.cast(Study, build(made, Study, str(path)))
+    return typing.cast(Study, build_value(made, Study, str(path)))
 
 
-def refuse(constant: str) -> None:
+def refuse_constant(constant: str) -> None:
     """Refuse what Python's JSON reads and JSON has not."""
     raise ValueError(f"it holds {constant}")
 
 
-def build(value: Any, hint: Any, where: str) -> Any:
+def build_value(value: Any, hint: Any, where: str) -> Any:
     """Build a value of a type from plain ones: dataclasses with each field named, tuples, mappings, or None for those.
 
     Raises:
@@ -198,17 +199,19 @@ def build(value: Any, hint: Any, where: str) -> Any:
     """
     origin, options = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType) and is_dataclass(options[0]):
-        return None if value is None else build(value, options[0], where)
+        return None if value is None else build_value(value, options[0], where)
     if is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         named = check_names(typing.cast(type, hint), check_table(value, where), where)
         if missing := [f.name for f in fields(hint) if f.name not in named]:
             raise Refused(f"{where}: {missing[0]!r} is missing")
-        return typing.cast(type, hint)(**{name: build(v, hints[name], f"{where}: {name}") for name, v in named.items()})
+        return typing.cast(type, hint)(
+            **{name: build_value(v, hints[name], f"{where}: {name}") for name, v in named.items()}
+        )
     if origin is tuple:
         if not isinstance(value, list):
             raise Refused(f"{where} must be a list, but is {value!r}")
-        return tuple(build(v, options[0], f"{where}[{number}]") for number, v in enumerate(value))
+        return tuple(build_value(v, options[0], f"{where}[{number}]") for number, v in enumerate(value))
     if origin is Mapping:
-        return {key: build(v, options[1], f"{where}: {key}") for key, v in check_table(value, where).items()}
+        return {key: build_value(v, options[1], f"{where}: {key}") for key, v in check_table(value, where).items()}
     return convert(value, hint, where)

@@ -113,7 +113,9 @@ def unpaired(a: Array, b: Array) -> Contrast:
     variances = np.stack([a.var(-1, ddof=1), b.var(-1, ddof=1)])
     numbers = np.array([a.shape[-1], b.shape[-1]], float).reshape(2, *[1] * (a.ndim - 1))
     squares = variances / numbers
+    # Welch–Satterthwaite.
     freedom = squares.sum(0) ** 2 / (squares**2 / (numbers - 1)).sum(0)
+    # Such that the spread over its square root is Welch's standard error.
     count = variances.sum(0) / squares.sum(0)
     return Contrast(a.mean(-1) - b.mean(-1), np.sqrt(variances.sum(0)), count, freedom)
 
@@ -125,6 +127,7 @@ def sign_flip(differences: Array) -> float | None:
     sums = np.zeros(1)
     for difference in differences:
         sums = np.concatenate([sums + difference, sums - difference])
+    # The same numbers added in another order differ in their last bits, and count as equal here.
     rounding = 1e-12 * np.abs(differences).sum()
     return float(np.mean(np.abs(sums) >= np.abs(sums[0]) - rounding))
 
@@ -134,6 +137,7 @@ def step_down(p: Array, arms: int) -> Array:
     order = p.argsort(-1)
     scaled = np.take_along_axis(p, order, -1) * multipliers(p.shape[-1], arms)
     corrected = np.empty_like(p)
+    # The running maximum: no larger p may come out below a smaller one.
     np.put_along_axis(corrected, order, np.minimum(1, np.maximum.accumulate(scaled, -1)), -1)
     return corrected
 

@@ -3,6 +3,7 @@
 Who goes on was lucky as well as good, so the scores that chose would flatter the chosen. Therefore runs of seeds of
 their own do the choosing, and the comparison uses other seeds: given the choice, its error rates are those of any study
 of the arms that are left. Arms left behind used less of the budget: they are told with their rung and never ranked.
+The plan of a study asks it, the comparison does not: so it is apart from both.
 """
 
 from __future__ import annotations

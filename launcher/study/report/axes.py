@@ -37,6 +37,7 @@ class Axis:
         if log:
             room = (high / low) ** 0.05
             return cls(low / room, high * room, start, end, log)
+        # A single value has no extent, and needs an axis all the same.
         room = 0.06 * (high - low) or abs(high) or 1.0
         return cls(low - room, high + room, start, end)
 
@@ -59,7 +60,7 @@ class Axis:
         return [n * step for n in range(first, last + 1)]
 
 
-def short(value: float) -> str:
+def format_tick(value: float) -> str:
     """Write a tick: 0.5, 12, 3k, 25M."""
     for size, name in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

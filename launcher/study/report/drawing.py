@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from launcher.study.report.axes import Axis, short
+from launcher.study.report.axes import Axis, format_tick
 from launcher.study.report.markup import Markup, tag
 
 WIDTH, HEIGHT = 480.0, 300.0
@@ -21,11 +21,11 @@ def svg(height: float, title: str, told: str, *parts: Markup) -> Markup:
 def frame(x: Axis, y: Axis, below: str, above: str) -> Iterator[Markup]:
     """Draw two axes with their ticks and names."""
     yield from ruler(x, LEFT, BOTTOM, below)
-    yield text(4, 13, cut(above, 40), class_="axis")
+    yield text(4, 13, shorten(above, 40), class_="axis")
     yield line(LEFT, TOP, LEFT, BOTTOM, "axis")
     for tick in y.ticks():
         yield line(LEFT, y(tick), RIGHT, y(tick), "grid")
-        yield text(LEFT - 6, y(tick) + 5, short(tick), class_="axis", text_anchor="end")
+        yield text(LEFT - 6, y(tick) + 5, format_tick(tick), class_="axis", text_anchor="end")
 
 
 def ruler(axis: Axis, start: float, y: float, name: str) -> Iterator[Markup]:
@@ -33,8 +33,8 @@ def ruler(axis: Axis, start: float, y: float, name: str) -> Iterator[Markup]:
     yield line(start, y, RIGHT, y, "axis")
     for tick in axis.ticks():
         yield line(axis(tick), y, axis(tick), y + 5, "axis")
-        yield text(axis(tick), y + 19, short(tick), class_="axis", text_anchor="middle")
-    yield text((start + RIGHT) / 2, y + 38, cut(name, 50), class_="axis", text_anchor="middle")
+        yield text(axis(tick), y + 19, format_tick(tick), class_="axis", text_anchor="middle")
+    yield text((start + RIGHT) / 2, y + 38, shorten(name, 50), class_="axis", text_anchor="middle")
 
 
 def line(x1: float, y1: float, x2: float, y2: float, style: str) -> Markup:
@@ -62,10 +62,11 @@ def spread_out(heights: Mapping[str, float]) -> dict[str, float]:
     moved, last = dict[str, float](), -LINE
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         moved[name] = last = max(height, last + LINE)
+    # Moved down only so far; what then hangs out below lifts all of them.
     over = max(0.0, last - BOTTOM)
     return {name: height - over for name, height in moved.items()}
 
 
-def cut(words: str, most: int) -> str:
+def shorten(words: str, most: int) -> str:
     """Shorten a name."""
     return words if len(words) <= most else f"{words[: most - 1]}…"

@@ -54,16 +54,16 @@ def write_csv(study: Study, path: Path) -> None:
         known = {**asdict(entry), "recipe": arm.recipe, "settings": settings}
         scores = [entry.score, *(entry.figures.get(name) for name in names)]
         numbers = [x for score in scores for x in ((score.value, score.low, score.high) if score else ("", "", ""))]
-        rows.writerow([harmless(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
+        rows.writerow([escape_formula(known[name]) for name in (*COLUMNS, *LAST)] + numbers)
     write_atomically(path, text.getvalue().encode())
 
 
-def harmless(value: object) -> object:
+def escape_formula(value: object) -> object:
     """Return a cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(RISKY) else value
 
 
-def view(study: Study, found: Comparison) -> RenderableType:
+def terminal_view(study: Study, found: Comparison) -> RenderableType:
     """Return what a terminal shows: the answer, the arms, and what else must be known."""
     table = Table(box=None, pad_edge=False)
     for name in (
@@ -77,9 +77,9 @@ def view(study: Study, found: Comparison) -> RenderableType:
     ):
         table.add_column(name, overflow="fold")
     for arm in found.arms:
-        mean = words.within(arm.mean) if arm.rung is None else f"left behind at rung {arm.rung}"
+        mean = words.format_estimate(arm.mean) if arm.rung is None else f"left behind at rung {arm.rung}"
         counts = str(len(arm.seeds)), f"{arm.failed} of {arm.ended}"
-        row = (arm.arm, arm.letters or "–", mean, *counts, words.speed(arm), words.hours(arm.node_hours))
+        row = (arm.arm, arm.letters or "–", mean, *counts, words.format_speed(arm), words.format_hours(arm.node_hours))
         table.add_row(*map(Text, row))
     answer = Text(words.headline(study, found), style="bold")
     return Group(answer, Text(), table, Text(), *(Text(f"• {finding}") for finding in words.findings(study, found)))

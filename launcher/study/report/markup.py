@@ -1,4 +1,7 @@
-"""HTML and SVG, escaped by construction: text becomes markup only through `tag`."""
+"""HTML and SVG, escaped by construction: text becomes markup only through `tag`.
+
+All of the report builds on it, so that a name or an error with a "<" in it breaks no page.
+"""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from launcher.study.analysis.comparison import Comparison, compare_arms
 from launcher.study.analysis.results import Study
 from launcher.study.report import figures, words
 from launcher.study.report.markup import Markup, join, tag
-from launcher.study.report.pictures import grids
-from launcher.study.report.tables import arms_table, failures, matrix, pairs_table, rungs
+from launcher.study.report.pictures import sample_grids
+from launcher.study.report.tables import arms_table, failures_table, pair_matrix, pairs_table, rungs_table
 from shards.atomic_files import write_atomically
 
 STYLE = Path(__file__).with_suffix(".css")
@@ -29,6 +29,7 @@ def write_page(study: Study, path: Path) -> None:
 def build_page(study: Study, folder: Path) -> str:
     """Return the page of a study in this folder."""
     found = compare_arms(study)
+    # As it stands: escaped, a style sheet would lose its quotes.
     style = Markup(STYLE.read_text())
     head = tag(
         "head",
@@ -43,19 +44,19 @@ def build_page(study: Study, folder: Path) -> str:
         tag("ul", *(tag("li", finding) for finding in words.findings(study, found))),
     ]
     sections = [
-        section("Arms", arms_table(study, found), figure_row(scores_and_cost(study, found))),
-        section("Pairs", matrix(found), pairs_table(study, found)) if found.pairs else Markup(),
-        section("While training", figure_row(learning(study))),
-        section("What they paint", grids(study, folder)),
-        section("Left behind", rungs(study)) if study.rungs else Markup(),
-        section("Failures", failures(study)),
-        section("How it was measured", description(words.measured(study))),
-        section("Once more", reproduce(study)),
+        build_section("Arms", arms_table(study, found), figure_row(scores_and_cost(study, found))),
+        build_section("Pairs", pair_matrix(found), pairs_table(study, found)) if found.pairs else Markup(),
+        build_section("While training", figure_row(learning_curves(study))),
+        build_section("What they paint", sample_grids(study, folder)),
+        build_section("Left behind", rungs_table(study)) if study.rungs else Markup(),
+        build_section("Failures", failures_table(study)),
+        build_section("How it was measured", term_list(words.describe_method(study))),
+        build_section("Once more", how_to_reproduce(study)),
     ]
     return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *answer, *sections)), lang="en") + "\n"
 
 
-def section(title: str, *parts: Markup) -> Markup:
+def build_section(title: str, *parts: Markup) -> Markup:
     """Return a section; none where it has nothing to say."""
     return tag("section", tag("h2", title), *parts) if any(parts) else Markup()
 
@@ -63,18 +64,18 @@ def section(title: str, *parts: Markup) -> Markup:
 def scores_and_cost(study: Study, found: Comparison) -> Iterator[Markup]:
     """Yield the figures of the results."""
     if any(summary.mean and summary.rung is None for summary in found.arms):
-        yield figures.scores(study, found)
+        yield figures.draw_scores(study, found)
     if any(summary.mean and summary.node_hours and summary.rung is None for summary in found.arms):
-        yield figures.cost(study, found)
+        yield figures.draw_cost(study, found)
 
 
-def learning(study: Study) -> Iterator[Markup]:
+def learning_curves(study: Study) -> Iterator[Markup]:
     """Yield the learning curves of the deciding metric, or of those that were measured in training."""
     curves = [entry.curve for entry in study.entries if entry.role == "compare"]
     seen = Counter(metric for curve in curves for point in curve for metric in point.metrics)
-    drawn = [name for name in seen if any(len(figures.points(curve, name)) > 1 for curve in curves)]
+    drawn = [name for name in seen if any(len(figures.curve_points(curve, name)) > 1 for curve in curves)]
     for name in [study.metric] if study.metric in drawn else sorted(drawn)[:2]:
-        yield figures.curves(study, name)
+        yield figures.draw_curves(study, name)
 
 
 def figure_row(parts: Iterator[Markup]) -> Markup:
@@ -83,12 +84,12 @@ def figure_row(parts: Iterator[Markup]) -> Markup:
     return tag("div", *drawn, class_="figures") if drawn else Markup()
 
 
-def description(items: Iterator[tuple[str, str]]) -> Markup:
+def term_list(items: Iterator[tuple[str, str]]) -> Markup:
     """Return a list of terms and their meaning."""
     return tag("dl", *(join(tag("dt", term), tag("dd", meaning)) for term, meaning in items))
 
 
-def reproduce(study: Study) -> Markup:
+def how_to_reproduce(study: Study) -> Markup:
     """Return the command that makes the study again."""
     return join(
         tag("p", f"Made by lienzo {study.made.version}. The same command trains only what is missing."),

@@ -16,18 +16,19 @@ MOST_BYTES = 2_000_000  # of all pictures together
 SIDES = (640, 480, 360, 256, 192, 128)  # a picture is made smaller until it fits its share
 
 
-def grids(study: Study, folder: Path) -> Markup:
+def sample_grids(study: Study, folder: Path) -> Markup:
     """Show a grid of each arm, of the seed that most arms have."""
     painted = [e for e in study.entries if e.role == "compare" and e.grid and (folder / e.grid).is_file()]
     if not painted:
         return Markup()
+    # One seed for all, whose grids are painted from the same noise; of several the lowest.
     seed = max(sorted(Counter(e.seed for e in painted).items()), key=lambda item: item[1])[0]
     shown = [entry for arm in study.arms for entry in painted if (entry.arm, entry.seed) == (arm.name, seed)]
     share = MOST_BYTES // len(shown)
     cards = [
         tag(
             "figure",
-            picture(folder / str(entry.grid), share, f"Samples of {entry.arm}"),
+            embed_picture(folder / str(entry.grid), share, f"Samples of {entry.arm}"),
             tag("figcaption", words_of(entry)),
         )
         for entry in shown
@@ -41,7 +42,7 @@ def words_of(entry: Entry) -> str:
     return f"{entry.arm}, {entry.images_seen:,} images seen"
 
 
-def picture(path: Path, most: int, told: str) -> Markup:
+def embed_picture(path: Path, most: int, told: str) -> Markup:
     """Return a PNG inside the page, made small enough; words where it cannot be read."""
     try:
         with Image.open(path) as opened:
@@ -53,6 +54,7 @@ def picture(path: Path, most: int, told: str) -> Markup:
         smaller.thumbnail((side, side), Image.Resampling.LANCZOS)
         content = io.BytesIO()
         smaller.save(content, "PNG", optimize=True)
+        # The share counts in bytes, not pixels: grids of flat colours may stay large.
         if content.tell() <= most:
             break
     source = f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -9,34 +9,35 @@ from launcher.study.analysis.pairs import Effect, Interval, Pair
 from launcher.study.analysis.results import Budget, Study
 from launcher.study.report import words
 from launcher.study.report.markup import Markup, join, tag
-from launcher.study.report.words import number, p_value, percent, within
+from launcher.study.report.words import format_estimate, format_number, format_share, p_value
 
 
-def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
+def build_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
     """Return a table that scrolls by itself; the first cell of a row names it."""
     head = tag("tr", *(tag("th", name, scope="col") for name in header))
-    body = (tag("tr", tag("th", first, scope="row"), *map(cell, rest)) for first, *rest in rows)
+    body = (tag("tr", tag("th", first, scope="row"), *map(build_cell, rest)) for first, *rest in rows)
     whole = tag("table", tag("caption", tag("span", caption)), tag("thead", head), tag("tbody", *body))
+    # tabindex: what scrolls must be reachable from the keyboard, and then has to have a name.
     return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def limits(estimate: Interval | Effect | None, signed: bool = False) -> Markup:
+def limits_cell(estimate: Interval | Effect | None, signed: bool = False) -> Markup:
     """Return a cell with an estimate, and its limits below it."""
-    return below(*within(estimate, signed).split(" ", 1))
+    return lines_cell(*format_estimate(estimate, signed).split(" ", 1))
 
 
-def shares(estimate: Interval | None, before: str = "") -> Markup:
+def share_cell(estimate: Interval | None, before: str = "") -> Markup:
     """Return a cell with a share, and its limits below it."""
-    value, *ends = percent(estimate).split(" ", 1)
-    return below(before + value if ends else value, *ends)
+    value, *ends = format_share(estimate).split(" ", 1)
+    return lines_cell(before + value if ends else value, *ends)
 
 
-def below(first: str, *rest: str) -> Markup:
+def lines_cell(first: str, *rest: str) -> Markup:
     """Return a cell of lines that do not break; those after the first are small."""
     return tag("td", first, *(join(tag("br"), tag("small", line)) for line in rest), class_="tight")
 
 
-def cell(content: str | Markup) -> Markup:
+def build_cell(content: str | Markup) -> Markup:
     """Return a cell; markup that is a cell already stays."""
     return content if isinstance(content, Markup) and content.startswith("<td") else tag("td", content)
 
@@ -47,18 +48,18 @@ def arms_table(study: Study, found: Comparison) -> Markup:
 
     def row(summary: ArmSummary) -> list[str | Markup]:
         arm = arms[summary.arm]
-        what = below(arm.recipe, *(f"{name} {value}" for name, value in arm.settings.items()))
-        failed = shares(summary.failure_rate, f"{summary.failed} of {summary.ended}, ")
+        what = lines_cell(arm.recipe, *(f"{name} {value}" for name, value in arm.settings.items()))
+        failed = share_cell(summary.failure_rate, f"{summary.failed} of {summary.ended}, ")
         return [
             summary.arm,
-            limits(summary.mean) if summary.rung is None else f"left behind at rung {summary.rung}",
+            limits_cell(summary.mean) if summary.rung is None else f"left behind at rung {summary.rung}",
             summary.letters or "–",
-            "–" if summary.spread is None else number(summary.spread),
+            "–" if summary.spread is None else format_number(summary.spread),
             str(len(summary.seeds)) + (f" (+{summary.unfinished})" if summary.unfinished else ""),
             failed,
-            words.speed(summary),
-            words.hours(summary.hours),
-            words.hours(summary.node_hours),
+            words.format_speed(summary),
+            words.format_hours(summary.hours),
+            words.format_hours(summary.node_hours),
             "–" if summary.flops is None else f"{summary.flops:.2e}",
             what,
         ]
@@ -80,17 +81,17 @@ def arms_table(study: Study, found: Comparison) -> Markup:
         "FLOPs",
         "Recipe",
     )
-    return table(caption, header, [row(summary) for summary in found.arms])
+    return build_table(caption, header, [row(summary) for summary in found.arms])
 
 
-def matrix(found: Comparison) -> Markup:
+def pair_matrix(found: Comparison) -> Markup:
     """Return each arm against each: better, worse, or not to be separated."""
     names = [summary.arm for summary in found.arms if summary.mean and summary.rung is None]
-    rows = [[a, *(verdict(found.pair(a, b), a) for b in names)] for a in names]
-    return table("Is the arm of the row better than that of the column?", ("", *names), rows)
+    rows = [[a, *(verdict_cell(found.pair(a, b), a) for b in names)] for a in names]
+    return build_table("Is the arm of the row better than that of the column?", ("", *names), rows)
 
 
-def verdict(pair: Pair | None, arm: str) -> Markup:
+def verdict_cell(pair: Pair | None, arm: str) -> Markup:
     """Return the cell of a pair, from the side of one of its arms."""
     if pair is None:
         return tag("td", "–", class_="none")
@@ -108,15 +109,15 @@ def pairs_table(study: Study, found: Comparison) -> Markup:
     def row(pair: Pair) -> list[str | Markup]:
         name = f"{pair.a} − {pair.b}"
         if pair.refusal:
-            return [name, limits(pair.difference, signed=True), tag("td", pair.refusal, colspan="6")]
+            return [name, limits_cell(pair.difference, signed=True), tag("td", pair.refusal, colspan="6")]
         more = "–" if pair.separated else "1,000 or more" if pair.more_seeds is None else str(pair.more_seeds)
         return [
             name,
-            limits(pair.difference, signed=True),
+            limits_cell(pair.difference, signed=True),
             tag("td", p_value(words.p_of(pair)).removeprefix("p = ").removeprefix("p "), class_="tight"),
             "–" if pair.p_sign_flip is None else f"{pair.p_sign_flip:.3g}",
-            limits(pair.effect, signed=True),
-            shares(pair.beats),
+            limits_cell(pair.effect, signed=True),
+            share_cell(pair.beats),
             str(pair.seeds) if pair.seeds else "not paired",
             more,
         ]
@@ -126,23 +127,28 @@ def pairs_table(study: Study, found: Comparison) -> Markup:
         "g (two seeds give its interval only). Chance: that the first arm beats the second on a new seed."
     )
     header = ("Pair", "Difference", "p", "Sign-flip p", "Effect", "Chance", "Seeds", "More seeds needed")
-    return table(caption, header, [row(pair) for pair in found.pairs])
+    return build_table(caption, header, [row(pair) for pair in found.pairs])
 
 
-def rungs(study: Study) -> Markup:
+def rungs_table(study: Study) -> Markup:
     """Return who was left behind, and why."""
     rows = [
-        [f"{place}: {arm}", words.amount(budget), "–" if score is None else number(score), "goes on" if on else "left"]
+        [
+            f"{place}: {arm}",
+            words.format_budget(budget),
+            "–" if score is None else format_number(score),
+            "goes on" if on else "left",
+        ]
         for place, rung in enumerate(study.rungs, start=1)
         for budget in [Budget(study.budget.kind, rung.amount)]
         for arm, score in rung.scores.items()
         for on in [arm in rung.kept]
     ]
     caption = "Scores of the runs that only decide who goes on: they flatter the chosen, and are not compared."
-    return table(caption, ("Rung", "Budget used", study.metric, "Verdict"), rows)
+    return build_table(caption, ("Rung", "Budget used", study.metric, "Verdict"), rows)
 
 
-def failures(study: Study) -> Markup:
+def failures_table(study: Study) -> Markup:
     """Return each failed run with its reason, and how often runs were interrupted."""
     failed = [entry for entry in study.entries if entry.status == "failed"]
     rows = [[f"{e.arm}, seed {e.seed}", e.reason or "no reason is known", f"{e.images_seen:,}", e.run] for e in failed]
@@ -153,5 +159,7 @@ def failures(study: Study) -> Markup:
     note = tag(
         "p", f"{told} after a preemption; an interrupted run gives the same bits as one that was not.", class_="note"
     )
-    listed = table("Runs that failed, and why", ("Run", "Reason", "Images seen", "Folder"), rows) if rows else Markup()
+    listed = (
+        build_table("Runs that failed, and why", ("Run", "Reason", "Images seen", "Folder"), rows) if rows else Markup()
+    )
     return join(note, listed)

@@ -46,7 +46,7 @@ def headline(study: Study, found: Comparison) -> str:
         return "Nothing can be compared yet: no two arms have two finished runs each."
     best, tested = found.unbeaten, found.tested
     if len(best) == len(tested):
-        return f"{listed(tested)} cannot be separated: no ranking." if len(best) > 1 else f"{best[0]} stands alone."
+        return f"{join_names(tested)} cannot be separated: no ranking." if len(best) > 1 else f"{best[0]} stands alone."
     if not best:
         return "Each arm is worse than another on the seeds that those two share: no ranking."
     beaten = [pair for pair in found.pairs if pair.a == best[0] and pair.separated]
@@ -55,7 +55,7 @@ def headline(study: Study, found: Comparison) -> str:
         return f"{best[0]} is better than {rest} ({p_value(max(p_of(pair) for pair in beaten))})."
     if len(best) == 1:
         return f"No arm is better than {best[0]}, but it cannot be separated from each of the others."
-    return f"{listed(best)} lead: no arm is better than these, and they cannot be separated from each other."
+    return f"{join_names(best)} lead: no arm is better than these, and they cannot be separated from each other."
 
 
 def findings(study: Study, found: Comparison) -> Iterator[str]:
@@ -64,8 +64,8 @@ def findings(study: Study, found: Comparison) -> Iterator[str]:
         yield f"Not finished: {left} of {len(study.entries)} runs wait or train. The rest is of those that are done."
     for summary in found.arms:
         if beaten := [pair for pair in found.pairs if pair.a == summary.arm and pair.separated]:
-            p = p_value(max(p_of(pair) for pair in beaten))
-            yield f"{summary.arm} is better than {listed([pair.b for pair in beaten])} ({p}, corrected for all pairs)."
+            p, worse = p_value(max(p_of(pair) for pair in beaten)), join_names([pair.b for pair in beaten])
+            yield f"{summary.arm} is better than {worse} ({p}, corrected for all pairs)."
     means = {summary.arm: summary.mean.value for summary in found.arms if summary.mean}
     sign = 1 if study.better == "lower" else -1
     for pair in found.pairs:
@@ -75,21 +75,22 @@ def findings(study: Study, found: Comparison) -> Iterator[str]:
                 "that both have, and that is what is tested."
             )
         if not pair.separated:
-            yield f"{pair.a} and {pair.b} cannot be separated: {remedy(pair)}."
+            yield f"{pair.a} and {pair.b} cannot be separated: {describe_remedy(pair)}."
     for rates in found.failures:
         yield f"{rates.often} fails more often than {rates.seldom} ({p_value(rates.p_corrected)}, Fisher, corrected)."
     if failed := [f"{s.failed} of {s.ended} of {s.arm}" for s in found.arms if s.failed]:
-        yield f"Runs failed: {listed(failed)}. Means are over the runs that finished, so they flatter arms that fail."
-    for number, rung in enumerate(study.rungs, start=1):
+        often = join_names(failed)
+        yield f"Runs failed: {often}. Means are over the runs that finished, so they flatter arms that fail."
+    for place, rung in enumerate(study.rungs, start=1):
         if gone := [arm for arm in rung.scores if arm not in rung.kept]:
-            used = amount(Budget(study.budget.kind, rung.amount))
+            used = format_budget(Budget(study.budget.kind, rung.amount))
             yield (
-                f"Left behind at rung {number}, after {used} a run: {listed(gone)}. Runs of other seeds decided that, "
-                "and less of the budget was used: these arms are not ranked against the rest."
+                f"Left behind at rung {place}, after {used} a run: {join_names(gone)}. Runs of other seeds decided "
+                "that, and less of the budget was used: these arms are not ranked against the rest."
             )
 
 
-def remedy(pair: Pair) -> str:
+def describe_remedy(pair: Pair) -> str:
     """Say what would separate a pair."""
     if pair.refusal:
         return pair.refusal
@@ -110,62 +111,62 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def within(estimate: Interval | Effect | None, signed: bool = False) -> str:
+def format_estimate(estimate: Interval | Effect | None, signed: bool = False) -> str:
     """Write an estimate with its limits, to the digits that they allow."""
     if estimate is None:
         return "–"
     if estimate.low is None or estimate.high is None:
-        return number(estimate.value, signed=signed)
+        return format_number(estimate.value, signed=signed)
     width = estimate.high - estimate.low
-    low, high = (number(x, width, signed) for x in (estimate.low, estimate.high))
+    low, high = (format_number(x, width, signed) for x in (estimate.low, estimate.high))
     if estimate.value is None:
         return f"– ({low} to {high})"
-    return f"{number(estimate.value, width, signed)} ({low} to {high})"
+    return f"{format_number(estimate.value, width, signed)} ({low} to {high})"
 
 
-def number(value: float, width: float = 0.0, signed: bool = False) -> str:
+def format_number(value: float, width: float = 0.0, signed: bool = False) -> str:
     """Write a number to two digits of half a width, or to four of its own."""
     size = width / 2 or abs(value)
     decimals = 0 if not size else min(6, max(0, (1 if width else 3) - math.floor(math.log10(size))))
     return f"{value:{'+' if signed else ''},.{decimals}f}".replace("-", "−")
 
 
-def percent(estimate: Interval | None) -> str:
+def format_share(estimate: Interval | None) -> str:
     """Write a share with its limits."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return "–"
     return f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
 
 
-def amount(budget: Budget) -> str:
+def format_budget(budget: Budget) -> str:
     """Write a budget."""
     if budget.kind == "seconds":
         return f"{duration(budget.amount)} of training"
     return f"{budget.amount:,.0f} images" if budget.kind == "images" else f"{budget.amount:.3g} FLOPs"
 
 
-def speed(summary: ArmSummary) -> str:
+def format_speed(summary: ArmSummary) -> str:
     """Write images a second."""
     return "–" if summary.images_per_s is None else f"{summary.images_per_s:,.1f}"
 
 
-def hours(value: float | None) -> str:
+def format_hours(value: float | None) -> str:
     """Write hours."""
     return "–" if value is None else f"{value:,.3g} h"
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """Write A, B and C."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def measured(study: Study) -> Iterator[tuple[str, str]]:
+def describe_method(study: Study) -> Iterator[tuple[str, str]]:
     """Yield how everything was measured: what, and how."""
     how = study.evaluation
-    yield "Budget", f"{amount(study.budget)} a run. Only runs that used all of it are compared."
+    yield "Budget", f"{format_budget(study.budget)} a run. Only runs that used all of it are compared."
     yield "Metric", f"{study.metric}: {study.better} is better. It was chosen before, and it alone is tested."
     yield "Extractor", how.extractor
     yield "Samples", f"{how.num_samples:,} pictures of each side, painted from the seed set “{how.seed_set}”."
-    floor = "not measured" if how.floor is None else number(how.floor)
+    floor = "not measured" if how.floor is None else format_number(how.floor)
     yield "Floor", f"{floor}: what the data scores against itself at this number of pictures."
     yield from METHOD

@@ -23,7 +23,7 @@ from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
 from trainer.config.groups import TrackingSettings
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Lease, Owner, living
+from trainer.runs.lease import Lease, Owner, living_holder
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity, identity_of
 
@@ -143,7 +143,7 @@ def test_the_holder_is_known_by_any_path_to_its_folder(
 ) -> None:
     held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
-    assert living(RunFolder(other)) == held.mine
+    assert living_holder(RunFolder(other)) == held.mine
     with pytest.raises(Refused, match="another process trains in"):
         Lease(RunFolder(other), Owner("another"), 0, lambda _: None)
     held.release()
@@ -153,7 +153,7 @@ def test_the_holder_is_known_by_any_path_to_its_folder(
 def test_a_copy_is_not_held(reach: Callable[[Path, Path], None], tmp_path: Path, other: Path) -> None:
     held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
-    assert living(RunFolder(other)) is None
+    assert living_holder(RunFolder(other)) is None
     held.release()
 
 

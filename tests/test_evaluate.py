@@ -481,24 +481,26 @@ def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
         run_evaluate(replace(usual, checkpoint="best"))
     for name in ("16", "32"):
         assert run_evaluate(replace(usual, checkpoint=name, seed_set="select")) is Outcome.FINISHED
-    values = {row["checkpoint"]: next(iter(row["figures"].values()))["value"] for row in journal.rows(run.evaluations)}
+    values = {
+        row["checkpoint"]: next(iter(row["figures"].values()))["value"] for row in journal.read_rows(run.evaluations)
+    }
     best = min(values, key=lambda name: values[name])
     assert len(values) == 2
     assert json.loads(run.best.read_text())["checkpoint"] == best
     (other,) = values.keys() - {best}
-    row = journal.last(run.evaluations)
+    row = journal.last_row(run.evaluations)
     lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
     with run.evaluations.open("ab") as file:
-        file.write(journal.encode(row | {"checkpoint": other, "seed_set": "report", "figures": lucky}))
+        file.write(journal.encode_row(row | {"checkpoint": other, "seed_set": "report", "figures": lucky}))
     run_evaluate(replace(usual, checkpoint=other, seed_set="select"))
     assert json.loads(run.best.read_text())["checkpoint"] == best, "what was reported chooses nothing"
     capsys.readouterr()
     assert run_evaluate(replace(usual, checkpoint="best")) is Outcome.FINISHED
-    last = journal.last(run.evaluations)
+    last = journal.last_row(run.evaluations)
     assert (last["checkpoint"], last["seed_set"]) == (best, "report")
-    rows = len(list(journal.rows(run.evaluations)))
+    rows = len(list(journal.read_rows(run.evaluations)))
     run_evaluate(replace(usual, checkpoint="best"))
-    assert len(list(journal.rows(run.evaluations))) == rows, "the same evaluation is one row"
+    assert len(list(journal.read_rows(run.evaluations))) == rows, "the same evaluation is one row"
 
 
 def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Path, tmp_path: Path) -> None:
@@ -507,10 +509,10 @@ def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Pa
     usual = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
     run_evaluate(replace(usual, checkpoint="16", against=shards32))
     assert not run.best.exists()
-    row = journal.last(run.evaluations)
+    row = journal.last_row(run.evaluations)
     lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
     with run.evaluations.open("ab") as file:
-        file.write(journal.encode(row | {"figures": lucky}))
+        file.write(journal.encode_row(row | {"figures": lucky}))
     run_evaluate(replace(usual, checkpoint="32"))
     assert json.loads(run.best.read_text())["checkpoint"] == "000000000032-r00"
 

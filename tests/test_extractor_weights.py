@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainer.core.fields import Refused
 from trainer.extractors import EXTRACTORS, ExtractorOptions, clip, dinov2, inception
 from trainer.extractors.base import Network
-from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
+from trainer.extractors.weights import Weights, build_with_weights, random_weights, weights_fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -74,7 +74,7 @@ def test_inception_has_features_and_logits_without_a_bias(network: inception.Inc
 
 def test_average_pools_do_not_count_what_they_pad_with() -> None:
     """So an even surface stays even; every other Inception darkens its border."""
-    assert torch.allclose(inception.average(torch.full((1, 1, 5, 5), 3.0)), torch.tensor(3.0))
+    assert torch.allclose(inception.average_pool(torch.full((1, 1, 5, 5), 3.0)), torch.tensor(3.0))
 
 
 @torch.inference_mode()
@@ -301,7 +301,9 @@ def test_clip_reads_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     of_captions = {"text_model.final_layer_norm.weight": torch.zeros(3)}
     save_file(hugging_face(weights) | of_captions, tmp_path / "b.safetensors")
     found = [EXTRACTORS["clip"](ExtractorOptions(tmp_path / name)) for name in ("a.pth", "b.safetensors")]
-    assert {fingerprint(extractor.network.state_dict()) for extractor in found} == {fingerprint(weights)}
+    assert {weights_fingerprint(extractor.network.state_dict()) for extractor in found} == {
+        weights_fingerprint(weights)
+    }
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     seen = found[0](images)
     assert seen.features.shape == (2, 512)

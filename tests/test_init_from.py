@@ -21,7 +21,7 @@ from trainer.gan import assembly
 from trainer.gan.assembly import create_state
 from trainer.gan.fingerprint import fingerprint as hash_of
 from trainer.networks.network_settings import NetworkSettings
-from trainer.networks.spectral_norm import normalised
+from trainer.networks.spectral_norm import normalised_weights
 from trainer.runs.config_loading import read_config, write_config
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.init_from import find_pretrained, read_pretrained, take_over
@@ -229,7 +229,7 @@ def test_spectral_norms_begin_anew(tmp_path: Path) -> None:
     state = create_state(config, "data", CPU)
     take_over(state, found, config.seed)
     for (norm, weight), (_, theirs) in zip(
-        normalised(state.discriminator), normalised(other.discriminator), strict=True
+        normalised_weights(state.discriminator), normalised_weights(other.discriminator), strict=True
     ):
         assert torch.equal(weight, theirs)
         sigma = torch.linalg.matrix_norm(norm.matrix(weight), 2)

@@ -16,7 +16,7 @@ import pytest
 from tests.slurm_cluster import wait_for
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Holder, Lease, Loss, Owner, read
+from trainer.runs.lease import Holder, Lease, Loss, Owner, read_lease
 from trainer.runs.run_folder import RunFolder
 
 
@@ -123,8 +123,8 @@ def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
 def test_the_lease_is_touched(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     mine = take(run)
-    first = read(run.lease)
-    assert wait_for(lambda: read(run.lease) != first, timeout_s=10)
+    first = read_lease(run.lease)
+    assert wait_for(lambda: read_lease(run.lease) != first, timeout_s=10)
     mine.release()
 
 

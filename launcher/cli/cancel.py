@@ -110,7 +110,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
     Raises:
         Refused: it runs elsewhere, or is another user's.
     """
-    if holder.boot != lease.boot():
+    if holder.boot != lease.boot_id():
         raise Refused(f"{run.path} is trained on {holder.host}, by process {holder.pid}: cancel it there")
     try:
         os.kill(holder.pid, signal.SIGINT if at_once else signal.SIGTERM)
@@ -123,7 +123,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
         if at_once and not holder.dead():
             with suppress(ProcessLookupError):
                 os.kill(holder.pid, signal.SIGINT)  # the second one ends it, as a second Ctrl-C does
-        return lease.living(run) is None
+        return lease.living_holder(run) is None
 
     instead = f"kill -9 {holder.pid} ends it" if at_once else "--now ends it without a save"
     what = f"process {holder.pid} to {'end' if at_once else 'save and end'}"

@@ -14,8 +14,8 @@ from rich.text import Text
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
-from trainer.core.fields import leaves
-from trainer.core.registry import choose
+from trainer.core.fields import setting_leaves
+from trainer.core.registry import choose_entry
 
 COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
 WIDTH = 1000  # where there is no terminal
@@ -41,7 +41,9 @@ def run_recipes(args: Recipes) -> int:
         console = Console(highlight=False, width=WIDTH)
     columns = FEW if console.width < NARROW else len(COLUMNS)
     view = (
-        recipes_table(columns) if args.recipe is None else details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+        recipes_table(columns)
+        if args.recipe is None
+        else details(args.recipe, choose_entry(RECIPES, args.recipe, "recipe"))
     )
     console.print(view)
     return 0
@@ -85,6 +87,6 @@ def details(name: str, recipe: Recipe) -> RenderableType:
 
 def changed(config: Config) -> Iterator[tuple[str, Any, Any]]:
     """Yield (option, value, default) of each setting that differs from its default."""
-    for (name, _, here), (_, _, default) in zip(leaves(config), leaves(Config()), strict=True):
+    for (name, _, here), (_, _, default) in zip(setting_leaves(config), setting_leaves(Config()), strict=True):
         if here != default and name != "recipe":
             yield f"--{name.replace('_', '-')}", here, default

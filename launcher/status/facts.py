@@ -15,7 +15,7 @@ from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
 from trainer.runs import lease
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot
+from trainer.runs.lease import Holder, boot_id
 from trainer.runs.run_folder import RunFolder
 
 SILENT_S = (
@@ -87,7 +87,7 @@ class Facts:
     @property
     def trains(self) -> bool:
         """Whether somebody holds the lease and shows signs of life."""
-        return self.holder is not None and (self.holder.boot == boot() or self.silent_s < SILENT_S)
+        return self.holder is not None and (self.holder.boot == boot_id() or self.silent_s < SILENT_S)
 
     @property
     def attempt(self) -> Attempt | None:
@@ -115,7 +115,7 @@ def gather_facts(run: RunFolder, queue: Queue) -> Facts:
     ask = record is not None and record.job and not runs.ended_for_good(run)
     job = queue.job(record) if ask and record else None
     try:
-        held = lease.read(run.lease)
+        held = lease.read_lease(run.lease)
     except OSError:
         held = None
     copied = held is not None and held[0].of_copy(run)

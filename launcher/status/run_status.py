@@ -85,7 +85,7 @@ class RunStatus:
             "images_per_s": self.images_per_s,
             "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
             "eta_s": self.eta_s and round(self.eta_s, 1),
-            "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
+            "metrics": {k: journal.number_or_name(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
             "logged": moment(now.logged),
             "checkpoint_images": now.checkpoint_images,
             "checkpoint_time": moment(now.checkpoint_time),

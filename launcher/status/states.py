@@ -12,7 +12,7 @@ from launcher.status.facts import Facts, RunState
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot
+from trainer.runs.lease import Holder, boot_id
 
 ENDS = {
     Cause.FINISHED: RunState.FINISHED,
@@ -33,7 +33,7 @@ def in_processes(facts: Facts) -> tuple[RunState, str]:
     """Judge a run on one machine by its lease and its last event."""
     last = facts.last
     if facts.holder and facts.trains:
-        where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
+        where = "here" if facts.holder.boot == boot_id() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
         if last is None or to_seconds(last["time"]) < began(facts.holder):
             return RunState.STARTING, where
@@ -55,7 +55,7 @@ def in_processes(facts: Facts) -> tuple[RunState, str]:
 
 def began(holder: Holder) -> float:
     """Return when a holder was started, in seconds since 1970; 0: on another machine, whose clocks are not known."""
-    if holder.boot != boot():
+    if holder.boot != boot_id():
         return 0.0
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + holder.started / os.sysconf("SC_CLK_TCK")
 

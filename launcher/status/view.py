@@ -11,7 +11,7 @@ from rich.text import Text
 from launcher.jobs.attempts import to_seconds
 from launcher.status.run_status import RunStatus
 from launcher.status.words import clock, durable, eta, images, lines, metrics, nodes, restarts, short, speed, state
-from trainer.tracking.console import duration
+from trainer.tracking.console import format_duration
 
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
 
@@ -32,7 +32,7 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
             restarts(status),
             f"{now.images_seen:,}\n{percent}",
             lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
-            "" if status.eta_s is None else duration(status.eta_s),
+            "" if status.eta_s is None else format_duration(status.eta_s),
             Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
             lines(f"{now.checkpoint_images or 0:,}", f"at risk {status.at_risk:,}" if status.state.under_way else ""),
             page,
@@ -71,7 +71,7 @@ def attempts_table(status: RunStatus) -> Table:
     columns = ("attempt", "began", "took", "job", "nodes", "images", "ended")
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for attempt in status.attempts:
-        took = duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
+        took = format_duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
         going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
         ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"
         made.add_row(

@@ -114,8 +114,8 @@ class LocalRunner:
 
 def is_trained_here(task: StudyTask) -> bool:
     """Tell whether a process of this machine trains a task's run."""
-    holder = lease.living(task.run)
-    return holder is not None and holder.boot == lease.boot()
+    holder = lease.living_holder(task.run)
+    return holder is not None and holder.boot == lease.boot_id()
 
 
 def describe_result(plan: StudyPlan, task: StudyTask) -> str:

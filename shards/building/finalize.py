@@ -24,7 +24,7 @@ from shards.sources.listing import SPLITS
 HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 
 
-def finalize(
+def finalize_dataset(
     build_db: BuildDb, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates
 ) -> dict[str, Any]:
     """Complete the folder, and return the content of its index. If it is killed at any point, it can be repeated.

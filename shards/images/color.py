@@ -59,7 +59,7 @@ def value_range(
     return fitting[0] if fitting else (low, max(high, low + 1))
 
 
-def flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
+def make_flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
     """Return the function that converts pieces of this picture (after `to_eight_bits`) to sRGB over the background.
 
     None: it is plain RGB already.

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 from trainer.core.randomness import philox
-from trainer.sampling.sampler import grid, to_images
+from trainer.sampling.sampler import image_grid, to_images
 
 SIZE = 16
 LARGEST = 16.0  # value of a pixel in scikit-learn's digits
@@ -98,7 +98,7 @@ class StackedDigits(Protocol):
 
     def draw_samples(self, samples: Samples, title: str) -> Image.Image:
         """Draw the images as a grid, at twice their size."""
-        shown = grid(to_images(torch.from_numpy(samples)), COLUMNS)
+        shown = image_grid(to_images(torch.from_numpy(samples)), COLUMNS)
         return Image.fromarray(shown).resize((2 * shown.shape[1], 2 * shown.shape[0]), Image.Resampling.NEAREST)
 
     def note(self) -> str:

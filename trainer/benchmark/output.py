@@ -14,7 +14,7 @@ from PIL import Image
 from shards.atomic_files import write_atomically
 from trainer.benchmark import results
 from trainer.benchmark.recipes import PROTOCOLS, RECIPES
-from trainer.benchmark.report import Summary, table
+from trainer.benchmark.report import Summary, results_table
 from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.run_trials import kept_result
 from trainer.core.fields import Refused
@@ -70,7 +70,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
     write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
     write_pictures(out, pictures)
     # The document links to copies of its own, so that it can be moved without `out`.
-    text = "\n".join(section(name, rows) for name, rows in summaries.items())
+    text = "\n".join(protocol_section(name, rows) for name, rows in summaries.items())
     if document:
         write_pictures(document.pictures, pictures)
         shown_there = "\n".join(f"![{name}]({document.pictures.name}/{name})" for name in pictures)
@@ -85,13 +85,13 @@ def all_results(first: Trial, out: Path) -> Iterator[Result]:
         yield result
 
 
-def section(name: str, summaries: dict[str, Summary]) -> str:
+def protocol_section(name: str, summaries: dict[str, Summary]) -> str:
     """Return the section of a protocol: its table, and a list of the recipes."""
     protocol = PROTOCOLS[name]
     data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
     tried = {recipe: RECIPES[name][recipe] for recipe in summaries}
     recipes = "\n".join(f"- **{recipe}** ({one.paper}): {one.expect}." for recipe, one in tried.items())
-    return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"
+    return f"### {name}\n\n{results_table(protocol, summaries, data)}\n{recipes}\n"
 
 
 def as_png(picture: Image.Image) -> bytes:

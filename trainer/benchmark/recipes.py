@@ -43,7 +43,7 @@ class BenchmarkRecipe(Recipe):
         return replace(self.config, recipe=name, seed=seed, optimizer=adam)
 
 
-def packed(config: Config, pack: int) -> Config:
+def packed_config(config: Config, pack: int) -> Config:
     """Return settings with packs of `pack` samples (Lin et al. 2018, §3), and as many packs per batch as samples."""
     return replace(
         config,
@@ -100,13 +100,13 @@ POINTS = {
         points,
         GOODFELLOW, "the protocol's own baseline"),
     "pacgan2": BenchmarkRecipe(
-        packed(points, 2),
+        packed_config(points, 2),
         PACGAN, "D judges packs of two, so that a lack of variety shows"),
     "pacgan3": BenchmarkRecipe(
-        packed(points, 3),
+        packed_config(points, 3),
         PACGAN, "packs of three"),
     "pacgan4": BenchmarkRecipe(
-        packed(points, 4),
+        packed_config(points, 4),
         PACGAN, "packs of four"),
     "r1": BenchmarkRecipe(
         replace(points, penalties=Penalties(r1=w(0.1))),
@@ -128,10 +128,10 @@ DIGITS = {
         digits,
         DCGAN, "the protocol's own baseline, at 16 pixels", steps=3_000),
     "pacdcgan2": BenchmarkRecipe(
-        packed(digits, 2),
+        packed_config(digits, 2),
         PACGAN, "D judges packs of two", steps=3_000),
     "pacdcgan4": BenchmarkRecipe(
-        packed(digits, 4),
+        packed_config(digits, 4),
         PACGAN, "packs of four", steps=3_000),
     "r3gan": BenchmarkRecipe(
         pairing,

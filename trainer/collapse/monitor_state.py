@@ -143,7 +143,7 @@ def bad_signs(evidence: Mapping[str, float], images_seen: int, best_diversity: f
     return {n: bound.severity(evidence[n]) for n, bound in BOUNDS.items() if n in evidence and n not in idle}
 
 
-def reasons(evidence: Mapping[str, float], images_seen: int, best_diversity: float) -> list[str]:
+def alarm_reasons(evidence: Mapping[str, float], images_seen: int, best_diversity: float) -> list[str]:
     """Say in words what is bad about the evidence, the worst first; arguments are those of `bad_signs`."""
     bad = bad_signs(evidence, images_seen, best_diversity)
     worst_first = sorted((name for name in bad if bad[name]), key=lambda name: -bad[name])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trainer.augment import AUGMENTATIONS
-from trainer.core.registry import choose
+from trainer.core.registry import choose_entry
 from trainer.losses.objectives import OBJECTIVES
 from trainer.networks import DISCRIMINATORS, GENERATORS
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from trainer.config.config import Config
 
 
-def problems(config: Config) -> Iterator[str]:
+def config_problems(config: Config) -> Iterator[str]:
     """Yield what is wrong with the parts of a run, one message each.
 
     Raises:
         Refused: there is no part of such a name.
     """
     network, augment = config.network, config.augment
-    generator = choose(GENERATORS, config.generator, "generator")
-    discriminator = choose(DISCRIMINATORS, config.discriminator, "discriminator")
-    objective = choose(OBJECTIVES, config.objective, "objective")
-    augmentation = choose(AUGMENTATIONS, augment.kind, "augmentation")
+    generator = choose_entry(GENERATORS, config.generator, "generator")
+    discriminator = choose_entry(DISCRIMINATORS, config.discriminator, "discriminator")
+    objective = choose_entry(OBJECTIVES, config.objective, "objective")
+    augmentation = choose_entry(AUGMENTATIONS, augment.kind, "augmentation")
     if problem := generator.problem(network) or discriminator.problem(network) or augmentation.problem(augment):
         yield problem
     if network.size == 0 and augment.kind != "none":
@@ -65,7 +65,10 @@ def schedule_problems(config: Config) -> Iterator[str]:
 def penalty_problems(config: Config) -> Iterator[str]:
     """Yield what penalties want of the networks, and of how they are run."""
     active = {one.name: one.penalty for one in config.penalties.active()}
-    rebuilds, head = choose(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs, config.network.d_head
+    rebuilds, head = (
+        choose_entry(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs,
+        config.network.d_head,
+    )
     if config.network.size == 0 and "bcr" in active:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):

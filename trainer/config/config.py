@@ -10,7 +10,7 @@ import tyro
 
 from trainer.augment.base import AugmentSettings
 from trainer.augment.pipeline import AugmentPipeline
-from trainer.config.compatibility import problems
+from trainer.config.compatibility import config_problems
 from trainer.config.groups import (
     CheckpointSettings,
     CollapseSettings,
@@ -143,7 +143,7 @@ class Config:
         for part in (self.network, self.collapse, self.metrics, self.tracking):
             if problem := part.check():
                 raise Refused(problem)
-        for problem in problems(self):
+        for problem in config_problems(self):
             raise Refused(problem)
 
     def augment_pipeline(self) -> AugmentPipeline:

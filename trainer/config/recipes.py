@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from trainer.augment.base import AugmentSettings
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
-from trainer.core.registry import choose
+from trainer.core.registry import choose_entry
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings as Net
@@ -261,10 +261,10 @@ RECIPES = {
 # fmt: on
 
 
-def recipe(name: str) -> Config:
+def recipe_config(name: str) -> Config:
     """Return a recipe's settings.
 
     Raises:
         Refused: there is none of this name.
     """
-    return replace(choose(RECIPES, name, "recipe").config, recipe=name)
+    return replace(choose_entry(RECIPES, name, "recipe").config, recipe=name)

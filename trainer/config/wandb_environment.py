@@ -50,7 +50,7 @@ def from_environment() -> dict[str, str]:
     return {setting: os.environ[name] for setting, name in SETTINGS.items() if os.environ.get(name)}
 
 
-def noted() -> dict[str, Any]:
+def recorded_variables() -> dict[str, Any]:
     """Return what else W&B's variables say of a run that begins."""
     found: dict[str, Any] = {key: os.environ[name] for key, name in NOTED.items() if os.environ.get(name)}
     if "tags" in found:
@@ -58,7 +58,7 @@ def noted() -> dict[str, Any]:
     return found
 
 
-def overridden() -> Iterator[str]:
+def overridden_variables() -> Iterator[str]:
     """Yield a line for each variable that is set in vain."""
     for name, why in OVERRIDDEN.items():
         if os.environ.get(name):
@@ -71,7 +71,7 @@ def forget_run() -> None:
         os.environ.pop(name, None)
 
 
-def client() -> Any:
+def import_wandb() -> Any:
     """Load wandb."""
     os.environ.update(DEFAULTS | os.environ)
     import wandb

@@ -50,12 +50,12 @@ def group(default_factory: Any) -> Any:
     return field(default_factory=default_factory, metadata={"kind": "group"})
 
 
-def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+def setting_leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield (dotted name, kind, value) of every setting."""
     for f in fields(settings):
         value = getattr(settings, f.name)
         if is_dataclass(value):
-            yield from leaves(value, f"{prefix}{f.name}.")
+            yield from setting_leaves(value, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name, f.metadata["kind"], value
 
@@ -78,7 +78,7 @@ def check_limits(settings: Any, prefix: str = "") -> None:
 
 def identity_settings(settings: Any) -> dict[str, Any]:
     """Return the settings that change bits, by dotted name."""
-    return {name: value for name, kind, value in leaves(settings) if kind == "identity"}
+    return {name: value for name, kind, value in setting_leaves(settings) if kind == "identity"}
 
 
 def identity_hash(settings: Any) -> str:
@@ -117,11 +117,11 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if is_dataclass(hint):
             built[name] = from_json(cast(type, hint), check_table(value, f"{where}: {name}"), f"{where}: {name}")
         else:
-            built[name] = convert(value, hint, f"{where}: {name}")
+            built[name] = convert_value(value, hint, f"{where}: {name}")
     return cls(**built)
 
 
-def overlay(settings: T, values: Mapping[str, Any], where: str) -> T:
+def overlay_settings(settings: T, values: Mapping[str, Any], where: str) -> T:
     """Return `settings` with those that `values` (nested plain values) names replaced.
 
     Raises:
@@ -132,9 +132,9 @@ def overlay(settings: T, values: Mapping[str, Any], where: str) -> T:
     for name, value in check_names(type(settings), values, where).items():
         now = getattr(settings, name)
         if is_dataclass(now):
-            changes[name] = overlay(now, check_table(value, f"{where}: {name}"), f"{where}: {name}")
+            changes[name] = overlay_settings(now, check_table(value, f"{where}: {name}"), f"{where}: {name}")
         else:
-            changes[name] = convert(value, hints[name], f"{where}: {name}")
+            changes[name] = convert_value(value, hints[name], f"{where}: {name}")
     return cast(T, replace(cast(Any, settings), **changes))
 
 
@@ -155,7 +155,7 @@ def check_table(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def convert(value: Any, hint: Any, where: str) -> Any:
+def convert_value(value: Any, hint: Any, where: str) -> Any:
     """Check a plain value against a setting's type: bool, int, float, str, Path, a Literal, or one of those or None."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
@@ -172,11 +172,11 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         # Not isinstance: True is an int to Python, and would pass for 1.
         elif type(value) is option:
             return value
-    expected = " or ".join(describe(option) for option in options)
+    expected = " or ".join(describe_type(option) for option in options)
     raise Refused(f"{where} must be {expected}, but is {value!r}")
 
 
-def describe(option: Any) -> str:
+def describe_type(option: Any) -> str:
     """Name a type in words."""
     if typing.get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in typing.get_args(option))

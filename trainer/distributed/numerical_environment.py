@@ -38,7 +38,7 @@ def best_precision() -> Literal["bf16", "no"]:
     return "bf16" if cpu_has_bf16() else "no"
 
 
-def environment(device: torch.device) -> dict[str, str | int | bool]:
+def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
     """Return the numerical environment of this process."""
     cuda = device.type == "cuda"
     return {
@@ -54,6 +54,6 @@ def environment(device: torch.device) -> dict[str, str | int | bool]:
     }
 
 
-def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+def environment_differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Say in words how two environments differ."""
     return [f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]]

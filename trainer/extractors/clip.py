@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize_images
 from trainer.extractors.weights import Published, Weights, WeightsFile, build_with_weights
 
 FILE = WeightsFile(
@@ -113,7 +113,7 @@ class Clip(Network):
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the embeddings that are compared with captions, (n, 512), before they are brought to length 1."""
-        patches = self.conv1(normalize(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
+        patches = self.conv1(normalize_images(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(x), 1, -1), patches], 1)
         tokens = self.transformer(self.ln_pre(tokens + self.positional_embedding))
         return self.ln_post(tokens[:, 0]) @ self.proj, None  # the class token only; CLIP has no classes

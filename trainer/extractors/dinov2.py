@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize_images
 from trainer.extractors.weights import Published, WeightsFile, build_with_weights
 
 SOURCE = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{0}14/dinov2_vit{0}14_pretrain.pth"
@@ -132,7 +132,7 @@ class DinoV2(Network):
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the class token after the last norm, (n, d)."""
-        patches = self.patch_embed(normalize(x, MEAN, DEVIATION))
+        patches = self.patch_embed(normalize_images(x, MEAN, DEVIATION))
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1)
         tokens = self.blocks(tokens + self.positions(self.size // PATCH))
         return self.norm(tokens)[:, 0], None

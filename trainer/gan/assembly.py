@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import identities
+from trainer.core.migration import identity_hashes
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction, Reduction
@@ -100,7 +100,7 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         {name: torch.tensor(value, device=device) for name, value in config.initial_scalars().items()},
         dataset,
-        identities(config),
+        identity_hashes(config),
     )
 
 
@@ -157,7 +157,7 @@ def caching_autocast(autocast: Autocast) -> Autocast:
     return once
 
 
-def assemble(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
+def assemble_step(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
     """Return the step that trains `state`."""
     return GanStep(
         network_update(config, state, "g", reduce),

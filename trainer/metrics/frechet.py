@@ -19,7 +19,7 @@ import torch
 
 from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
+from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, random_blocks
 from trainer.metrics.moments import Moments
 
 
@@ -82,7 +82,7 @@ def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
     """Yield the Gaussian of all rows without a block, for each of `number` blocks."""
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
-    for block in blocks(len(rows), number):
+    for block in random_blocks(len(rows), number):
         # Subtracting moments is fast; with fewer rows than columns, the factor of the other rows is faster still.
         if total is None:
             yield Gaussian.of(np.delete(rows, block, axis=0))

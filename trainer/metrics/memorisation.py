@@ -18,7 +18,7 @@ import scipy  # scipy loads its parts on first use, so importing this module sta
 from trainer.metrics.arrays import check_pair, check_rows
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance
-from trainer.metrics.neighbours import nearest, search
+from trainer.metrics.neighbours import nearest, nearest_rows
 
 FOR_TRAINING_SET = "the expectation for this training set"
 ENDS = (-np.inf, np.inf)  # one distance below and one above all others
@@ -36,8 +36,8 @@ def authentic_fakes(real: Features, fake: Features) -> Float64Array:
     """
     real, fake = check_pair(real, fake)
     # Squared distances: only their order matters.
-    squares, places = search(fake, real, 1, itself=False)
-    own, _ = search(real, real, 1, itself=True)
+    squares, places = nearest_rows(fake, real, 1, itself=False)
+    own, _ = nearest_rows(real, real, 1, itself=True)
     return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)
 
 

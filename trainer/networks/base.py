@@ -132,7 +132,7 @@ def one_hot(label: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n k"]:
     return F.one_hot(torch.where(label < 0, classes, label), classes + 1).float()
 
 
-def pack(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
+def pack_images(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
     """Lay `size` neighbouring pictures of the micro-batch on top of one another (Lin et al. 2018, §3)."""
     return x if size == 1 else x.reshape(len(x) // size, size * x.shape[1], *x.shape[2:])
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def lrelu(x: Tensor) -> Tensor:
+def scaled_lrelu(x: Tensor) -> Tensor:
     """Apply LeakyReLU with slope 0.2, times sqrt(2): it keeps the variance roughly as it was."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
 
@@ -179,7 +179,7 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.layers(self.from_rgb(pack(x, self.settings.pack)))
+        x = self.layers(self.from_rgb(pack_images(x, self.settings.pack)))
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group)).flatten(1)
         real = self.real(x)
         if self.settings.d_head == "projection":

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -207,7 +207,7 @@ class ResidualDiscriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(pack(x, self.settings.pack))
+        x = self.blocks(pack_images(x, self.settings.pack))
         x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
         out: DiscriminatorOutput = self.head(self.pool(x), label)
         return out

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
-from trainer.networks.equalized import Conv2d, Linear, lrelu
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack_images
+from trainer.networks.equalized import Conv2d, Linear, scaled_lrelu
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
 
@@ -93,7 +93,7 @@ class Mapping(nn.Module):
                 parts.append(self.embed(one_hot(label, self.classes).to(self.embed.weight.dtype)))
             x = torch.cat([normalise(part) for part in parts], 1)
             for layer in self.layers:
-                x = lrelu(layer(x))
+                x = scaled_lrelu(layer(x))
         return x
 
 
@@ -147,7 +147,7 @@ class StyledConv(nn.Module):
         x = self.conv(x, w)
         # The strength is learnt, and begins at zero: no noise until it helps.
         x = x + (self.strength * noise).to(x.dtype)
-        return lrelu(x + self.bias.to(x.dtype)[:, None, None])
+        return scaled_lrelu(x + self.bias.to(x.dtype)[:, None, None])
 
 
 class ToRGB(nn.Module):
@@ -258,7 +258,7 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
         """Compute the next feature maps."""
-        deep = lrelu(self.down(self.blur(lrelu(self.conv(x)))))
+        deep = scaled_lrelu(self.down(self.blur(scaled_lrelu(self.conv(x)))))
         out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)
         return out
 
@@ -289,9 +289,9 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(lrelu(self.from_rgb(pack(x, self.settings.pack))))
-        x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
-        x = lrelu(self.dense(x.flatten(1)))
+        x = self.blocks(scaled_lrelu(self.from_rgb(pack_images(x, self.settings.pack))))
+        x = scaled_lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
+        x = scaled_lrelu(self.dense(x.flatten(1)))
         real = self.real(x)
         if self.settings.d_head == "projection":
             return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))

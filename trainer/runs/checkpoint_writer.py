@@ -18,8 +18,8 @@ from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
-from trainer.core.migration import in_metadata, numbered
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find, sha256
+from trainer.core.migration import in_metadata, with_schema
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, file_sha256, find_checkpoints
 
 
 class Snapshot:
@@ -111,21 +111,21 @@ class Checkpoints:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
         tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}
         save_file(tensors, folder / TENSORS, in_metadata())
-        (folder / VALUES).write_text(json.dumps(numbered(values), indent=1))
+        (folder / VALUES).write_text(json.dumps(with_schema(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):
             fsync(folder / name)
-            files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+            files[name] = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         # Without a manifest the checkpoint is not valid: rows that it promises must be durable first.
         self.before_manifest()
-        (folder / MANIFEST).write_text(json.dumps(numbered({"files": files}), indent=1))
+        (folder / MANIFEST).write_text(json.dumps(with_schema({"files": files}), indent=1))
         fsync(folder / MANIFEST)
         fsync(folder)
 
     def prune(self) -> None:
         """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""
         kept_interval = -1
-        checkpoints = find(self.folder)
+        checkpoints = find_checkpoints(self.folder)
         try:
             checkpoints[0].verify()
         except Damaged as error:

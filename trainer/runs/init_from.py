@@ -19,7 +19,7 @@ from torch import Tensor
 from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import in_metadata, load, schema_of, upgraded
+from trainer.core.migration import in_metadata, load_json, schema_of, upgrade_values
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
@@ -31,7 +31,7 @@ from trainer.runs.weight_files import (
     RUNNING_SCALARS,
     network_shapes,
     read_tensors,
-    substitute,
+    substitute_name,
     weights_file,
 )
 
@@ -84,7 +84,7 @@ def find_pretrained(config: Config) -> PretrainedWeights:
     theirs = read_tensors(file, PREFIXES)
     weights, left = {}, {}
     for name, shape in network_shapes(config, with_vectors=False):
-        source = substitute(name) if substitute(name) in theirs and name not in theirs else name
+        source = substitute_name(name) if substitute_name(name) in theirs and name not in theirs else name
         if source not in theirs:
             left[name] = "is missing there"
         elif tuple(theirs[source].shape) != shape:
@@ -106,7 +106,7 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
     where = f"--init-from {config.init_from}"
     if file == config.init_from:
         raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
-    tensors, values = read_tensors(file, ALL_PREFIXES), load(file.parent / VALUES)
+    tensors, values = read_tensors(file, ALL_PREFIXES), load_json(file.parent / VALUES)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
     wanted = dict(network_shapes(config))
     for name in sorted(shapes.keys() | wanted.keys()):
@@ -174,7 +174,7 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     with safe_open(run.initial_weights, framework="pt") as file:
         about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
     stored = json.loads(about["values"]) | {"schema": schema_of(about, str(run.initial_weights))}
-    values = upgraded(VALUES, stored, str(run.initial_weights))
+    values = upgrade_values(VALUES, stored, str(run.initial_weights))
     pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), values)
     if pretrained.hash != expected:
         raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")

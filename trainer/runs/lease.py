@@ -80,7 +80,7 @@ class Holder:
     def this_process(cls, owner: Owner, attempt: int, folder: Path) -> Holder:
         """Return what this process would write in a run folder that is there."""
         pid, path = os.getpid(), folder.resolve()
-        process = (socket.gethostname(), boot(), pid, started(pid) or 0)
+        process = (socket.gethostname(), boot_id(), pid, process_start(pid) or 0)
         return cls(owner, attempt, *process, uuid4().hex, str(path), inode(path))
 
     def of_copy(self, run: RunFolder) -> bool:
@@ -89,7 +89,7 @@ class Holder:
 
     def dead(self) -> bool:
         """Tell whether the process is known to be gone: it was of this machine, and is no more."""
-        return self.boot == boot() and started(self.pid) != self.started
+        return self.boot == boot_id() and process_start(self.pid) != self.started
 
     def gives_way_to(self, other: Holder) -> bool:
         """Tell whether the other is a later attempt of the same job."""
@@ -99,7 +99,7 @@ class Holder:
         return f"{self.owner} (process {self.pid} on {self.host})"
 
 
-def boot() -> str:
+def boot_id() -> str:
     """Name this machine since its last start, and the container: process numbers mean something within these only."""
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -108,7 +108,7 @@ def boot() -> str:
         return socket.gethostname()
 
 
-def started(pid: int) -> int | None:
+def process_start(pid: int) -> int | None:
     """Return when a process began, in the kernel's ticks since its own start; None: there is none, or only a zombie.
 
     A time of day would change under the holder's feet when the clock is set.
@@ -120,7 +120,7 @@ def started(pid: int) -> int | None:
     return None if state == "Z" else int(fields[18])
 
 
-def read(path: Path) -> tuple[Holder, int] | None:
+def read_lease(path: Path) -> tuple[Holder, int] | None:
     """Return a lease's holder and its last beat; None: nobody holds it. Opening asks a network file system anew."""
     try:
         with path.open() as file:
@@ -132,9 +132,9 @@ def read(path: Path) -> tuple[Holder, int] | None:
         return Holder(Owner("an unreadable lease"), -1, "", "", 0, 0, ""), 0
 
 
-def living(run: RunFolder) -> Holder | None:
+def living_holder(run: RunFolder) -> Holder | None:
     """Return who trains here, as far as can be told at once; a holder known to be dead, or of the original, is none."""
-    found = read(run.lease)
+    found = read_lease(run.lease)
     return None if found is None or found[0].dead() or found[0].of_copy(run) else found[0]
 
 
@@ -195,7 +195,7 @@ class Lease:
         Raises:
             Refused: it is not.
         """
-        found = read(self.path)
+        found = read_lease(self.path)
         if found is None:
             return
         holder, beat = found
@@ -210,7 +210,7 @@ class Lease:
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
                 time.sleep(BEAT_S / 4)
-                now = read(self.path)
+                now = read_lease(self.path)
                 if now is None:
                     return
                 if now != (holder, beat):
@@ -220,7 +220,7 @@ class Lease:
         broken = self.path.with_name(f"{self.path.name}.broken-{self.mine.token}")
         with suppress(FileNotFoundError):  # somebody else broke it first
             self.path.rename(broken)
-            moved = read(broken)
+            moved = read_lease(broken)
             if moved and moved[0].token != holder.token:  # somebody else broke it, and this is theirs: put it back
                 with suppress(FileExistsError):
                     os.link(broken, self.path)
@@ -237,7 +237,7 @@ class Lease:
             there = self.run.path.exists() and os.path.samestat(self.run.path.stat(), os.fstat(self.folder))
             if not there:
                 return Loss(self.moved(), moved=True)
-            found = read(self.path)
+            found = read_lease(self.path)
         except OSError:
             return None
         if found is not None and found[0].token == self.mine.token:

@@ -22,7 +22,7 @@ RUNNING_SCALARS = "running_scalars."
 ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", RUNNING_SCALARS)
 
 
-def substitute(name: str) -> str:
+def substitute_name(name: str) -> str:
     """Return the tensor that stands in for a missing one: the average for a generator's weight, and vice versa."""
     prefix, _, rest = name.partition(".")
     return {"generator": AVERAGE, "ema": GENERATOR}.get(prefix, DISCRIMINATOR) + rest

@@ -186,7 +186,7 @@ def real_samples(reader: Reader, num: int, seed: int) -> Samples:
     return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
 
 
-def grid(pictures: Images, columns: int) -> Images:
+def image_grid(pictures: Images, columns: int) -> Images:
     """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
     n, h, w, c = pictures.shape
     rows = -(-n // columns)
@@ -197,5 +197,5 @@ def grid(pictures: Images, columns: int) -> Images:
 
 def real_and_fake_grid(real: Images, fake: Images, columns: int) -> Image.Image:
     """Return one picture: reals on the left, fakes on the right."""
-    left, right = grid(real, columns), grid(fake, columns)
+    left, right = image_grid(real, columns), image_grid(fake, columns)
     return Image.fromarray(np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1))

@@ -46,7 +46,7 @@ class Reporter:
 
     def line(self, images_seen: int, scalars: Mapping[str, float], speed: float) -> str:
         """Return the status line."""
-        eta = f"{remaining(self.total - images_seen, speed):>9}" if speed else " " * 9
+        eta = f"{format_remaining(self.total - images_seen, speed):>9}" if speed else " " * 9
         swd = "".join(f"  {name} {value:.1f}" for name, value in scalars.items() if name.startswith("swd"))
         return (
             f"{images_seen:>12,} / {self.total:,} images {images_seen / self.total:4.0%}  {speed:7.1f}/s {eta}  "
@@ -54,12 +54,12 @@ class Reporter:
         )
 
 
-def remaining(images: int, speed: float) -> str:
+def format_remaining(images: int, speed: float) -> str:
     """Say how long `images` more take."""
-    return f"{duration(images / speed)} left"
+    return f"{format_duration(images / speed)} left"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Say how long something takes."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.config.wandb_environment import client, forget_run
-from trainer.core.migration import load
+from trainer.config.wandb_environment import forget_run, import_wandb
+from trainer.core.migration import load_json
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
 from trainer.tracking.tracker import Identity
 
 forget_run()
-wandb = client()
+wandb = import_wandb()
 Record = Any  # a protobuf message, whose class is made at run time
 
 
@@ -44,7 +44,7 @@ class WandbRun:
             return
         self._wandb = self._wandb or self._open()
         figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
-        row = row | figures | picture("samples", self.run.sample(images_seen)) | self._alarms
+        row = row | figures | image_column("samples", self.run.sample(images_seen)) | self._alarms
         self._wandb.log(row | self.evaluation_rows.take(images_seen), step=images_seen, commit=True)
         self._alarms = {}
         self.last = images_seen
@@ -54,7 +54,7 @@ class WandbRun:
         """Alert the run's owner; the picture goes with the next row."""
         self._wandb = self._wandb or self._open()
         self._wandb.alert(title, text, level="ERROR", wait_duration=1)  # seconds; 0 would be a minute
-        self._alarms |= picture("collapse/picture", seen)
+        self._alarms |= image_column("collapse/picture", seen)
 
     def finish(self, outcome: str) -> None:
         """Wait for the uploads; TimeoutError if they do not end."""
@@ -74,7 +74,7 @@ class WandbRun:
         """Begin the run, or go on with it. Offline, each time makes a fragment of its own."""
         segment = self._identity.segments[self.number]
         previous = self._identity.segments[self.number - 1].id if self.number else None
-        config = load(self.run.config) if self.run.config.exists() else {}
+        config = load_json(self.run.config) if self.run.config.exists() else {}
         opened = wandb.init(
             project=self._identity.project,
             entity=self._identity.entity,
@@ -124,7 +124,7 @@ class WandbRun:
         return folder
 
 
-def picture(name: str, path: Path) -> Row:
+def image_column(name: str, path: Path) -> Row:
     """A picture as a column of a row, if there is one."""
     if not path.exists():
         return {}
@@ -144,12 +144,12 @@ def last_recorded(folder: Path, run_id: str) -> int:
     """The last `images_seen` in the offline fragments of a W&B run; -1 without any."""
     steps = [-1]
     for path in folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
-        for record in records(path.read_bytes()):
+        for record in whole_records(path.read_bytes()):
             steps += [int(item.value_json) for item in record.history.item if [*item.nested_key] == ["images_seen"]]
     return max(steps)
 
 
-def records(data: bytes) -> Iterator[Record]:
+def whole_records(data: bytes) -> Iterator[Record]:
     """The records of a fragment up to its torn end, in LevelDB's log format: a file header, then blocks of pieces."""
     from wandb.proto import wandb_internal_pb2
 

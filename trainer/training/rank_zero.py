@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from shards.dataset.stream import Reader
-from trainer.collapse.monitor_state import Health, MonitorState, reasons
+from trainer.collapse.monitor_state import Health, MonitorState, alarm_reasons
 from trainer.config.config import Config
 from trainer.core.stopping import Outcome
 from trainer.distributed.collective import on_main
-from trainer.distributed.numerical_environment import differences
+from trainer.distributed.numerical_environment import environment_differences
 from trainer.distributed.world import World
 from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
@@ -22,7 +22,7 @@ from trainer.launch.job_context import JobContext
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
 from trainer.runs.init_from import PretrainedWeights
-from trainer.runs.journal import EventKind, Journal, event
+from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
@@ -81,7 +81,7 @@ class Recorder:
 
     def report_stall(self, what: str, places: list[str]) -> None:
         """Record that training stands still: whichever rank has found it writes the event itself."""
-        Journal(self.run.events).append(event(EventKind.STALLED, problem=what, places=places))
+        Journal(self.run.events).append(event_row(EventKind.STALLED, problem=what, places=places))
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
         """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
@@ -123,7 +123,9 @@ class RankZero(Recorder):
         self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
         self.saving = Saving(config, run, self.tracker, self.before_manifest)
         self.grids = SampleGrids(config, run, reader, device)
-        self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE}
+        self.known_damage = {
+            r["sample"] for r in journal.read_rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE
+        }
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
@@ -137,12 +139,12 @@ class RankZero(Recorder):
         self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
     ) -> None:
         """Compare the numerical environment with that of the last attempt, and open the journals."""
-        reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
-        before = [row for row in journal.rows(self.run.events) if row.get("kind") == EventKind.ENVIRONMENT]
+        reached = journal.last_row(self.run.metrics).get("images_seen", 0)  # before anything is cut back
+        before = [row for row in journal.read_rows(self.run.events) if row.get("kind") == EventKind.ENVIRONMENT]
         for rank, other in enumerate(environments[1:], 1):
-            if changed := differences(environments[0], other):
+            if changed := environment_differences(environments[0], other):
                 log.warning("rank %d computes in another environment than rank 0: %s", rank, "; ".join(changed))
-        if state.images_seen and before and (changed := differences(before[-1], environments[0])):
+        if state.images_seen and before and (changed := environment_differences(before[-1], environments[0])):
             log.warning("this environment differs from the last one, and so may the bits: %s", "; ".join(changed))
             self.tracker.new_segment(state.images_seen, "environment")
         if lost := max(0, reached - state.images_seen):
@@ -173,7 +175,7 @@ class RankZero(Recorder):
     def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and write the images that tell."""
         what = Health(health.health).name.lower()
-        why = "; ".join(reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
+        why = "; ".join(alarm_reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
         path = self.grids.write_alarm(state)
         log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
         facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.collapse.monitor import CollapseMonitor, in_words
-from trainer.collapse.rollback_changes import amended, next_change
+from trainer.collapse.rollback_changes import apply_rollbacks, next_change
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Diverged, Failed
@@ -46,7 +46,7 @@ def roll_back(replica: Replica, recorder: Recorder, world: World, images_seen: i
     rollback: dict[str, Any] = {"from": images_seen, "to": replica.state.images_seen, "why": why}
     if config.collapse.policy == "roll-back":
         turn = sum("change" in earlier for earlier in before)
-        rollback["change"] = next_change(amended(config, before), config.collapse.changes, turn)
+        rollback["change"] = next_change(apply_rollbacks(config, before), config.collapse.changes, turn)
     replica.set_rollbacks([*before, rollback])
 
 

@@ -93,13 +93,15 @@ class Watchdog:
 
     def send_heartbeat(self, count: int) -> None:
         """Send a heartbeat."""
-        self.store.set(key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
+        self.store.set(beat_key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
 
     def read_heartbeats(self) -> None:
         """Read which ranks have sent a new heartbeat."""
         now = time.monotonic()
-        there = [rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([key(rank)])]
-        for rank, value in zip(there, self.store.multi_get([key(rank) for rank in there]), strict=True):
+        there = [
+            rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([beat_key(rank)])
+        ]
+        for rank, value in zip(there, self.store.multi_get([beat_key(rank) for rank in there]), strict=True):
             place, images_seen, count = json.loads(value)
             if count != self.heartbeats[rank].count:
                 self.heartbeats[rank] = Heartbeat(place, images_seen, count, now)
@@ -135,6 +137,6 @@ class Watchdog:
         os._exit(Outcome.FAILED)
 
 
-def key(rank: int) -> str:
+def beat_key(rank: int) -> str:
     """Where a rank beats."""
     return f"lienzo/beat/{rank}"

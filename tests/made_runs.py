@@ -17,7 +17,7 @@ from slurm import control
 from slurm.parsing import as_job
 from slurm.records import SlurmJob
 from trainer.runs.journal import encode_row
-from trainer.runs.lease import Holder, Owner
+from trainer.runs.lease_holder import Holder, Owner
 from trainer.runs.run_folder import RunFolder
 
 JOB = 12

@@ -23,7 +23,8 @@ from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
 from trainer.config.groups import TrackingSettings
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Lease, Owner, living_holder
+from trainer.runs.lease import Lease
+from trainer.runs.lease_holder import Owner, living_holder
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity, identity_of
 

@@ -16,7 +16,8 @@ import pytest
 from tests.slurm_cluster import wait_for
 from trainer.core.fields import Refused
 from trainer.runs import lease
-from trainer.runs.lease import Holder, Lease, Loss, Owner, read_lease
+from trainer.runs.lease import Lease, Loss
+from trainer.runs.lease_holder import Holder, Owner, read_lease
 from trainer.runs.run_folder import RunFolder
 
 

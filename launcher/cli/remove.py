@@ -18,7 +18,8 @@ from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.migration import load_json
-from trainer.runs.lease import Lease, Owner, living_holder
+from trainer.runs.lease import Lease
+from trainer.runs.lease_holder import Owner, living_holder
 from trainer.runs.run_folder import RunFolder
 
 

@@ -20,7 +20,7 @@ import psutil
 from launcher.doctor import disk, network
 from launcher.doctor.measured import Meeting, Probe
 from slurm import job_environment
-from trainer.runs.lease import boot_id
+from trainer.runs.lease_holder import boot_id
 
 T = TypeVar("T")
 

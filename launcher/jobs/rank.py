@@ -22,7 +22,7 @@ from slurm import job_environment  # noqa: E402
 from trainer.distributed.rank_environment import become_rank  # noqa: E402
 from trainer.launch.job_context import JobContext  # noqa: E402
 from trainer.runs.journal import EventKind, Journal, event_row  # noqa: E402
-from trainer.runs.lease import Owner  # noqa: E402
+from trainer.runs.lease_holder import Owner  # noqa: E402
 from trainer.runs.run_folder import RunFolder  # noqa: E402
 
 

@@ -13,9 +13,9 @@ from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import Queue, is_live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
-from trainer.runs import lease
+from trainer.runs import lease_holder
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot_id
+from trainer.runs.lease_holder import Holder, boot_id
 from trainer.runs.run_folder import RunFolder
 
 SILENT_S = (
@@ -115,7 +115,7 @@ def gather_facts(run: RunFolder, queue: Queue) -> Facts:
     ask = record is not None and record.job and not runs.ended_for_good(run)
     job = queue.job(record) if ask and record else None
     try:
-        held = lease.read_lease(run.lease)
+        held = lease_holder.read_lease(run.lease)
     except OSError:
         held = None
     copied = held is not None and held[0].of_copy(run)

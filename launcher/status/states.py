@@ -12,7 +12,7 @@ from launcher.status.facts import Facts, RunState
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot_id
+from trainer.runs.lease_holder import Holder, boot_id
 
 ENDS = {
     Cause.FINISHED: RunState.FINISHED,

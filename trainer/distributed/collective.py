@@ -47,6 +47,7 @@ def gather_values(world: World, value: T) -> list[T]:
 
 def exchange_tensors(sends: list[tuple[Tensor, int]], receives: list[tuple[Tensor, int]]) -> None:
     """Exchange tensors with peers; those between the same two ranks arrive in the order in which they are listed."""
+    # As one batch: with NCCL, two ranks that send to each other one call after the other wait for ever.
     operations = [dist.P2POp(dist.irecv, tensor, peer) for tensor, peer in receives]
     operations += [dist.P2POp(dist.isend, tensor, peer) for tensor, peer in sends]
     for request in dist.batch_isend_irecv(operations):

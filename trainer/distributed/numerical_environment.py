@@ -34,6 +34,7 @@ def cpu_has_bf16() -> bool:
 def best_precision() -> Literal["bf16", "no"]:
     """Return the mixed precision that the hardware has: bf16, or no."""
     if torch.cuda.is_available():
+        # Emulated bf16 rounds like the real one, without its speed.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if cpu_has_bf16() else "no"
 
@@ -44,7 +45,7 @@ def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
     return {
         "device": torch.cuda.get_device_name(device) if cuda else cpu_model(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),  # on a CPU their number changes the bits of a convolution's gradients
         "torch": torch.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": (torch.backends.cudnn.version() or 0) if cuda else 0,

@@ -43,4 +43,5 @@ def tree_sum(node: Node, partial: Mapping[Node, Tensor]) -> Tensor:
     if node in partial:
         return partial[node]
     left, right = split_node(node)
+    # In place: the exchange is over, so nobody else reads these slices any more.
     return tree_sum(left, partial).add_(tree_sum(right, partial))

@@ -54,6 +54,7 @@ def set_up_device(config: Config) -> Accelerator:
         if config.mixed_precision == "fp16":
             refuse_fp16()
         torch.set_num_threads(1)  # their number changes the bits, and accelerate sets it as well
+    # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
     torch.backends.cudnn.deterministic = config.deterministic
@@ -93,7 +94,7 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
     return TrainState(
         generator,
         discriminator,
-        {name: p.detach().clone() for name, p in generator.named_parameters()},
+        {name: p.detach().clone() for name, p in generator.named_parameters()},  # it begins at the drawn weights
         adam(generator, config.optimizer.g_lr, config.optimizer),
         adam(discriminator, config.optimizer.d_lr, config.optimizer),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
@@ -133,6 +134,7 @@ def network_update(config: Config, state: TrainState, name: Literal["g", "d"], r
     penalties = [active for active in config.penalties.active() if active.penalty.network_name == name]
     scalars = (G_SCALARS if g else D_SCALARS) + tuple(s for active in penalties for s in active.scalars)
     network = state.generator if g else state.discriminator
+    # DDP carries the gradients itself, in buckets of its own.
     layout = FlatLayout(network, scalars, with_gradients=config.reduction == "exact")
     return NetworkUpdate(
         name,

@@ -82,6 +82,7 @@ def flops_per_image(config: Config) -> float:
         for number in range(steps):
             images_seen = state.images_seen = number * config.step_images
             kind = penalties_due(step, config, images_seen)
+            # Steps with the same penalties cost the same: each kind is counted once.
             if kind not in known:
                 with Flops() as counted:
                     step(empty_batches(config, images_seen), lambda: False)
@@ -93,6 +94,7 @@ def flops_per_image(config: Config) -> float:
 def empty_batches(config: Config, images_seen: int) -> list[list[Batch]]:
     """Return the batches of a step, of pictures and draws that have shapes only."""
     n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
+    # As datasets have it: -1 where there is no class.
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
     real = torch.zeros(n, 3, size, size).contiguous(memory_format=torch.channels_last)
     random_inputs = RandomInputs(config)

@@ -53,6 +53,7 @@ class Evaluations:
         every, newest = self.settings.every_images, next(iter(find_checkpoints(self.run.checkpoints)), None)
         if not every or newest is None or newest.images_seen // every <= self.reached.get(newest.rollbacks, 0) // every:
             return
+        # Its turn is taken even if nothing can be started now, or a checkpoint between two turns would have it.
         self.reach(newest)
         name = newest.path.name
         if self.child:

@@ -91,7 +91,7 @@ class Recorder:
         """Wait until the last save is durable, or has failed."""
 
     def rolled_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just rollback, before training goes on; False if it is not durable."""
+        """Record the rollback that `state` has just had, before training goes on; False if it is not durable."""
         return True
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -117,6 +117,7 @@ class RankZero(Recorder):
         super().__init__(run)
         self.config = config
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
+        # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.total = config.images_to_see(reader.split.samples)
@@ -214,6 +215,7 @@ class RankZero(Recorder):
 
     def before_manifest(self) -> None:
         """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
+        # A run that resumes from this checkpoint never writes the rows before it again.
         self.tracker.sync()
         if lost := self.lease.loss():
             raise OSError(lost.why)
@@ -223,6 +225,7 @@ class RankZero(Recorder):
         log.error("%s; this process ends", lost.why)
         if lost.moved:  # the journal is open, wherever it lies; if the run is another's, so is its journal
             self.tracker.event(EventKind.END, outcome="failed", signal=None, problem=lost.why)
+        # From the lease's thread: the main one may be waiting in a collective, where no exception reaches it.
         os._exit(Outcome.FAILED)
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -230,7 +233,7 @@ class RankZero(Recorder):
         self.saving.close(outcome == "finished")
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
-        self.lease.release()
+        self.lease.release()  # last: until here this process still writes
 
 
 def record_on(
@@ -241,6 +244,7 @@ def record_on(
     Raises:
         Refused: on every rank, if rank 0 was refused.
     """
+    # What `on_main` returns is sent to all ranks, and open files cannot be: so rank 0 puts it here.
     opened: list[Recorder] = []
     on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context)))
     return opened[0] if opened else Recorder(run)

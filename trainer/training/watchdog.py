@@ -72,6 +72,7 @@ class Watchdog:
 
     def run(self) -> None:
         """Send heartbeats; once this rank has not stepped for half of the allowed time, read those of the others."""
+        # At least two heartbeats in a third of the allowed time, after which a rank counts as silent.
         period = min(5.0, self.stall_after_s / 8)
         count, woke = 0, time.monotonic()
         while not self.ended.wait(period):
@@ -98,6 +99,7 @@ class Watchdog:
     def read_heartbeats(self) -> None:
         """Read which ranks have sent a new heartbeat."""
         now = time.monotonic()
+        # Only those that have sent one: `multi_get` waits for keys that are not there.
         there = [
             rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([beat_key(rank)])
         ]
@@ -106,6 +108,7 @@ class Watchdog:
             if count != self.heartbeats[rank].count:
                 self.heartbeats[rank] = Heartbeat(place, images_seen, count, now)
         for beat in self.heartbeats.values():
+            # A rank that has never sent one is given its time from the first look on.
             beat.changed = beat.changed or now
 
     def cause(self) -> tuple[str, list[int]]:
@@ -134,6 +137,7 @@ class Watchdog:
             self.report(what, sorted({self.heartbeats[rank].place for rank in ranks}))
         else:
             time.sleep(SETTLE_S)
+        # The main thread may be waiting in a collective, where no exception reaches it.
         os._exit(Outcome.FAILED)
 
 

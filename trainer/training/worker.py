@@ -52,10 +52,10 @@ def train_as_rank(config: Config, run: RunFolder, context: JobContext) -> Outcom
             raise
         log.error("another process is gone: %s", facts["problem"])
     finally:
-        training.watchdog.close()
+        training.watchdog.close()  # first: to close takes time, and would look like a stall
         training.recorder.end(outcome.name.lower(), context.stop.received, **facts)
     if outcome is not Outcome.FAILED and dist.is_initialized():
-        dist.destroy_process_group()
+        dist.destroy_process_group()  # not after a failure: it waits for the others, which may be gone
     return outcome
 
 
@@ -75,6 +75,7 @@ def refuse_other_world(world: World) -> None:
 
 def lost_peers(error: RuntimeError) -> bool:
     """Tell whether a collective failed because another process ended."""
+    # Gloo says that a peer is gone in a plain RuntimeError, by these words.
     return isinstance(error, dist.DistError) or any(
         word in str(error) for word in ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
     )

@@ -290,10 +290,10 @@ def test_memory_of_large_pictures() -> None:
 import io, resource, struct, sys, zlib
 from tests.test_shards_decode import PLAIN, png_of
 from dataclasses import replace
-from shards.images.decode import decode
+from shards.images.decode import decode_image
 data = png_of(12_000, 9_000, bytes(12_001 * 9_000))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-decode(data, replace(PLAIN, max_pixels=1 << 28))
+decode_image(data, replace(PLAIN, max_pixels=1 << 28))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

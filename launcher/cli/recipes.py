@@ -15,7 +15,7 @@ from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
 from trainer.core.fields import setting_leaves
-from trainer.core.registry import choose_entry
+from trainer.core.registry import choose_from
 
 COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
 WIDTH = 1000  # where there is no terminal
@@ -43,7 +43,7 @@ def run_recipes(args: Recipes) -> int:
     view = (
         recipes_table(columns)
         if args.recipe is None
-        else details(args.recipe, choose_entry(RECIPES, args.recipe, "recipe"))
+        else details(args.recipe, choose_from(RECIPES, args.recipe, "recipe"))
     )
     console.print(view)
     return 0

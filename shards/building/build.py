@@ -141,6 +141,7 @@ def build_in_work_folder(
     if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
         compare_listings(listing, new)
     else:
+        # On the disk before any shard is: it says what they are valid for.
         fsync(new)
         new.replace(listing)
         fsync(work)

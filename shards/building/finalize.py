@@ -62,6 +62,7 @@ def finalize_dataset(
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
     own_hash = hashlib.sha256(text).hexdigest()
+    # Who verifies the index puts the placeholder back, and hashes again.
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
     fsync(out)
     return content

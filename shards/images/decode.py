@@ -110,6 +110,7 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
             raise Excluded("too_small", f"{width} x {height}, and --min-size is {settings.min_size}")
         mode, format = image.mode, image.format or "?"
         pixels, extent = load_pixels(image, data, settings, notes)
+        # Read here, done below: of the small picture it costs less.
         turn = UPRIGHT.get(exif_orientation(image))
         small = resize_image(pixels, make_flattener(image, settings.background, notes), extent, settings, notes)
         if has_more_frames(image):
@@ -167,6 +168,7 @@ def resize_image(
     gap = settings.scaled_decode
     factor = max(1, int(min(width / (gap * target[0]), height / (gap * target[1])))) if gap else 1
     small = average_blocks(to_eight_bits(image, notes), flatten, factor)
+    # In fractions of a pixel: rounded, it would shift and stretch the picture.
     box: Box = (0, 0, width / factor, height / factor)
     if settings.fit == "crop":
         side = min(box[2:])

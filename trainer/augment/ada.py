@@ -26,6 +26,7 @@ POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 def chance_of_each(p: Tensor) -> Tensor:
     """Return the probability of each of two rotations that makes the probability of any of them p."""
+    # 1 - (1 - q)² = p, solved for q.
     return 1 - (1 - p).sqrt()
 
 
@@ -144,7 +145,9 @@ class Ada(Augmentation):
         chain: list[Tensor] = []
         if "b" in self.settings.pipe:
             mirror = 1 - 2 * t["flip"]
+            # Whole pixels: a blit copies them and interpolates nothing.
             shift = (t["shift"] * self.size).round()
+            # The paper turns by minus these angles, here and below, so the inverse turns by them.
             chain += [scaling_matrix(mirror, torch.ones_like(mirror)), rotation_matrix(math.pi / 2 * t["quarters"])]
             chain += [translation_matrix(-shift[:, 0], -shift[:, 1])]
         if "g" in self.settings.pipe:
@@ -170,14 +173,15 @@ def colour_matrix(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
 def amplify_bands(x: Float[Tensor, "n c s s"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
     """Amplify four bands of frequencies; each gain comes with a factor on all bands that keeps the expected power."""
     for gain, power in zip(gains.split(1, 1), POWER, strict=True):
+        # POWER sums to 1: with one band times g, the expected power is 1 + power (g² - 1).
         gains = gains / (1 + power * (gain.square() - 1)).sqrt()
     f = torch.einsum("nb,bij->nij", gains, band_matrices(x.shape[-1], x.device, x.dtype))[:, None]
-    return f @ x @ f.mT
+    return f @ x @ f.mT  # columns, then rows: the filter is separable
 
 
 def cut_square(x: Float[Tensor, "n c s s"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c s s"]:
     """Set to zero a square of half the picture's side about a centre (x, y), in units of that side."""
     size = x.shape[-1]
-    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
+    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size  # centres of pixels
     outside = (place - centre[:, :, None]).abs() >= 0.25
     return x * (outside[:, 0, None, None, :] | outside[:, 1, None, :, None])

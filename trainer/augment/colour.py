@@ -13,6 +13,7 @@ from trainer.augment.geometry import batch_matrix
 
 def along_and_across(along: Float[Tensor, " n"], across: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
     """Multiply a colour's grey part, v vᵀ, and the rest of it, I - v vᵀ."""
+    # along v vᵀ + across (I - v vᵀ), with v = (1, 1, 1) / sqrt(3): d on the diagonal, e beside it.
     e = (along - across) / 3
     d = across + e
     return batch_matrix((d, e, e, 0), (e, d, e, 0), (e, e, d, 0), (0, 0, 0, 1))
@@ -40,6 +41,7 @@ def saturation(s: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
 
 def hue(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
     """Turn colours about the grey axis (Rodrigues' formula)."""
+    # cos I + (1 - cos) v vᵀ + sin [v]x, where [v]x is the matrix of the cross product with v.
     c, s = angle.cos(), angle.sin() / math.sqrt(3)
     e = (1 - c) / 3
     d = c + e

@@ -67,6 +67,7 @@ def bilinear_by_gathers(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 
     """Do the same with operations whose backward passes are deterministic on CUDA, as grid_sample's is not."""
     h, w = x.shape[-2:]
     column, row = (grid[..., 0] + 1) / 2 * (w - 1), (grid[..., 1] + 1) / 2 * (h - 1)
+    # At the last column or row the pair is the last two, and all of the weight falls on the second.
     left, top = column.floor().clamp(0, w - 2), row.floor().clamp(0, h - 2)
     right, down = column - left, row - top
     corner = (top * w + left).long()

@@ -64,6 +64,7 @@ class StackedDigits(Protocol):
     def training(self) -> Float[Tensor, "n 16 16"]:
         """The digits that reals are made of, resized to 16 x 16."""
         pixels = self.digits[0]
+        # Their order is random, so every fifth one is a random fifth.
         kept = pixels[torch.arange(len(pixels)) % HELD_OUT > 0]
         return F.interpolate(kept[:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
 
@@ -108,4 +109,5 @@ class StackedDigits(Protocol):
 
 def classifier_input(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
     """Return single channels as the classifier takes them: (n, 64)."""
+    # To 8 x 8 again, as the digits were before they were enlarged.
     return F.avg_pool2d(channels[:, None], 2).flatten(1).numpy()

@@ -80,6 +80,7 @@ class Mixture(Protocol):
         return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
+# Radius, spacing and deviations, here and below, are those of Lin et al. 2018.
 RING = Mixture(
     ring_centres(),
     0.01,

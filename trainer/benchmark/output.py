@@ -62,6 +62,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
     summaries: dict[str, dict[str, Summary]] = {}
     pictures: dict[str, bytes] = {}
     for protocol, recipe in dict.fromkeys((trial.protocol, trial.recipe) for trial in trials):
+        # The picture is of the first seed, not of the best one.
         first = next(trial for trial in trials if (trial.protocol, trial.recipe) == (protocol, recipe))
         summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_results(first, out)], PROTOCOLS[protocol].modes)
         shown = PROTOCOLS[protocol].draw_samples(results.read_samples(first, out), recipe)

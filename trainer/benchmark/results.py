@@ -76,6 +76,7 @@ def read_result(trial: Trial, out: Path, identities: tuple[str, ...]) -> Result 
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
+    # The number of steps is no identity setting, so it is compared by itself.
     if result.identity not in identities or result.steps != trial.steps:
         raise Refused(
             f"{path} holds a training of {result.steps:,} steps, and the one asked for has {trial.steps:,} or other "

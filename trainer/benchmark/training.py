@@ -61,6 +61,7 @@ def train_benchmark(protocol: Protocol, config: Config, steps: int) -> TrainStat
     for batches in islice(benchmark_batches(protocol, config), steps):
         step(batches, never_stop)
         state.images_seen += config.step_images
+        # As Replica.step does in training.
         update_average(list(state.ema.values()), weights, config.step_images, state.images_seen, config.optimizer)
     return state
 
@@ -75,4 +76,5 @@ def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
         sampler.generator(sampler.bring(Latent.cat(sampler.padded(group))))[: len(group)]
         for group in batched(latents, config.micro_batch_size)
     ]
+    # Points as they are: `generate` would make bytes of them.
     return torch.cat(generated).numpy().astype(np.float32)

@@ -38,6 +38,7 @@ class CollapseMetrics:
         self.number = len(pictures) // 2
         self.labels, self.own_labels = labels[: self.number], labels[self.number :]
         parts = image_descriptors(pictures[: self.number])
+        # Of pictures that are all equal the spread is 0, here and below.
         self.scales = [float(part.std()) or 1.0 for part in parts]
         self.reference, own = self.features(pictures[: self.number]), self.features(pictures[self.number :])
         self.width = 0.5 * float(torch.pdist(self.reference).median()) or 1.0
@@ -76,11 +77,13 @@ class CollapseMetrics:
     def variety(self, features: Features) -> float:
         """Return the Vendi score: exp of the entropy of the eigenvalues of K / n."""
         kernel = torch.exp(-0.5 * (pairwise_distances(features, features) / self.width).square())
+        # Rounding leaves some just below 0; x log x goes to 0 with x.
         eigenvalues = torch.linalg.eigvalsh(kernel / len(features)).clamp_min(1e-12)
         return float(torch.exp(-(eigenvalues * eigenvalues.log()).sum()))
 
     def coverage(self, features: Features) -> float:
         """Return the share of the reference that is covered."""
+        # One more: the nearest of each is itself.
         radius = pairwise_distances(self.reference, self.reference).kthvalue(NEIGHBOURS + 1, 1).values
         return float((pairwise_distances(self.reference, features).amin(1) < radius).double().mean())
 
@@ -106,13 +109,14 @@ def shrink_images(pictures: Images) -> Images:
     if pictures.shape[1] <= SIDE:
         return pictures
     shrunk = [adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1).float(), SIDE) for one in pictures]
-    return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()  # bytes, as smaller pictures are
 
 
 def image_descriptors(pictures: Images) -> list[Features]:
     """Describe cells in float64 by their colours (n, 192), contrasts (n, 64) and fine textures (n, 64)."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 127.5 - 1
     colour = adaptive_avg_pool2d(x, CELLS)
+    # E x² - (E x)², which rounding may bring below 0.
     contrast = (adaptive_avg_pool2d(x.square(), CELLS) - colour.square()).clamp_min(0).mean(1).sqrt()
     fine = x - interpolate(avg_pool2d(x, 2), scale_factor=2, mode="nearest")
     texture = adaptive_avg_pool2d(fine.square(), CELLS).mean(1).sqrt()

@@ -84,6 +84,7 @@ class MonitorState:
 
     def add_step(self, scalars: Mapping[str, float]) -> MonitorState:
         """Add the scalars of a step. A step that fp16's scaler skipped has infinite gradients, and is left out."""
+        # 1 keeps the logarithm of small sums from falling without end.
         magnitude = log10(1.0 + sum(abs(scalars[name]) for name in WATCHED))
         gap = scalars["logits_real"] - scalars["logits_fake"]
         if not isfinite(magnitude + gap):

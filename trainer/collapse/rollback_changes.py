@@ -117,6 +117,7 @@ def fit_state(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> di
         old = tensors.get(name, new)
         if old.shape != new.shape:
             times = [b // a for a, b in zip(old.shape, new.shape, strict=True)]
+            # Only weights are divided: each part has the gradient that the whole had, so Adam's moments are kept.
             old = old.repeat(times) / (torch.Size(times).numel() if name.startswith("discriminator.") else 1)
         fitted[name] = old
     return fitted

@@ -93,6 +93,7 @@ def run_sample(args: Sample) -> Outcome:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     trained = TrainedGenerator(args.run, args.options)
     pictures = trained.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*trained.seeded(seeds)])
+    # The root, rounded up: the grid is square, or nearly.
     write_file(args.out, encode_image(image_grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
     print(f"{len(pictures)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
@@ -153,6 +154,7 @@ def run_interpolate(args: Interpolate) -> Outcome:
     if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
         raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
     trained = TrainedGenerator(args.run, args.options)
+    # So far apart that no way passes a picture of another one.
     span = max(seeds) - min(seeds) + 1
     stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
     ways = np.stack([trained.way(stop, args.steps, args.loop) for stop in stops], axis=1)
@@ -198,6 +200,6 @@ def encode_webp(frames: Images, fps: float, loop: bool, quality: int | None) -> 
         duration=round(1000 / fps),
         loop=0 if loop else 1,
         lossless=quality is None,
-        quality=quality or 80,
+        quality=quality or 80,  # without loss: how hard to try; 80 is Pillow's own
     )
     return file.getvalue()

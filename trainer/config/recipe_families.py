@@ -18,7 +18,7 @@ SNGAN_32 = Config(
     discriminator="sngan",
     batch_size=64,
     micro_batch_size=16,
-    d_steps=5,
+    d_steps=5,  # the paper's n_dis, as in WGAN-GP
     objective="hinge",
     optimizer=Adam(beta1=0.0, beta2=0.9),  # and until the end, where the authors' falls to 0
     network=Net(size=32, z_dim=128, g_channels=256, d_channels=128, d_spectral_norm=True),
@@ -31,6 +31,7 @@ SAGAN_64 = Config(
     batch_size=256,
     micro_batch_size=32,
     objective="hinge",
+    # In place of several updates of D, D has the higher rate (two time-scales: Heusel et al. 2017, arXiv:1706.08500).
     optimizer=Adam(g_lr=1e-4, d_lr=4e-4, beta1=0.0, beta2=0.9),
     network=Net(size=64, z_dim=128, max_channels=1024, g_spectral_norm=True, d_spectral_norm=True),
 )
@@ -41,11 +42,12 @@ BIGGAN_32 = Config(
     micro_batch_size=10,
     d_steps=4,
     objective="hinge",
-    optimizer=Adam(beta1=0.0, ema_half_life_images=1.4e6),
+    optimizer=Adam(beta1=0.0, ema_half_life_images=1.4e6),  # a decay of 0.9999 a step, of 200 pictures
     network=Net(
         size=32, z_dim=128, g_spectral_norm=True, d_spectral_norm=True, g_conditional=True, d_head="projection"
     ),
 )
+# What DiffAugment's code takes for CIFAR.
 FEW_SHOT_AUGMENT = AugmentSettings(kind="diffaugment", policy="translation,cutout")
 
 STYLEGAN2_64 = Config(
@@ -56,17 +58,18 @@ STYLEGAN2_64 = Config(
     flip=True,
     optimizer=Adam(g_lr=2.5e-3, d_lr=2.5e-3, beta1=0.0, beta2=0.99),
     network=Net(size=64, z_dim=512, g_channels=256, d_channels=256, mbstd_group=4),
+    # R1's weight is 0.0002 size² / batch, as StyleGAN2-ADA's code has it; 16 and 4 are StyleGAN2's lazy intervals.
     penalties=Penalties(r1=Weighted(0.0256, every=16), path_length=Weighted(2.0, every=4)),
 )
 STYLEGAN2_256 = replace(
     STYLEGAN2_64,
     network=Net(size=256, z_dim=512, g_channels=64, d_channels=64, mbstd_group=4),
-    penalties=Penalties(r1=Weighted(1.0, every=16), path_length=Weighted(2.0, every=4)),
+    penalties=Penalties(r1=Weighted(1.0, every=16), path_length=Weighted(2.0, every=4)),  # its code's paper256
 )
 STYLEGAN2_AUTO_256 = replace(  # what StyleGAN2-ADA's code chooses for a batch of 32
     STYLEGAN2_256,
     network=replace(STYLEGAN2_256.network, mapping_layers=2),
-    penalties=Penalties(r1=Weighted(0.41, every=16), path_length=Weighted(2.0, every=4)),
+    penalties=Penalties(r1=Weighted(0.41, every=16), path_length=Weighted(2.0, every=4)),  # by the rule above
 )
 ADA_AUGMENT = AugmentSettings(kind="ada")
 
@@ -82,7 +85,7 @@ FASTGAN_256 = Config(
     ),
     augment=AugmentSettings(kind="diffaugment", policy="color,translation"),
     penalties=Penalties(reconstruction=Weighted(1.0)),
-    optimizer=Adam(ema_half_life_images=5540, ema_ramp=0.0),
+    optimizer=Adam(ema_half_life_images=5540, ema_ramp=0.0),  # a decay of 0.999 a step, of 8 pictures
 )
 
 

@@ -27,7 +27,7 @@ from trainer.config.recipe_families import (
     STYLEGAN2_AUTO_256,
     r3gan_config,
 )
-from trainer.core.registry import choose_entry
+from trainer.core.registry import choose_from
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings as Net
@@ -184,4 +184,4 @@ def recipe_config(name: str) -> Config:
     Raises:
         Refused: there is none of this name.
     """
-    return replace(choose_entry(RECIPES, name, "recipe").config, recipe=name)
+    return replace(choose_from(RECIPES, name, "recipe").config, recipe=name)

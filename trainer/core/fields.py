@@ -72,6 +72,7 @@ def check_limits(settings: Any, prefix: str = "") -> None:
             check_limits(value, f"{name}.")
         elif (limits := f.metadata.get("limits")) and value is not None and not limits.hold(value):
             raise Refused(f"{name} {limits.words(value)}, but is {value}")
+        # Where the default is an empty text, it has a meaning.
         elif isinstance(value, str) and f.default != "" and not (value.strip() and value.isprintable()):
             raise Refused(f"{name} must not be empty, nor hold control characters, but is {value!r}")
 
@@ -107,6 +108,7 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises:
         Missing, Refused: a name is not there; one is unknown, or a value is of the wrong type.
     """
+    # No default stands in: it may be another one than when the run began, and change its bits.
     missing = [f.name for f in fields(cast(Any, cls)) if f.name not in values]
     if missing:
         raise Missing(f"{where}: the setting {missing[0]!r} is missing")
@@ -162,6 +164,7 @@ def convert_value(value: Any, hint: Any, where: str) -> Any:
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):
                 return value
+        # People and JSON write 1 for 1.0.
         elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         elif option is Path and isinstance(value, str):

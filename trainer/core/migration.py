@@ -22,6 +22,7 @@ from trainer.core.formats import ADDED, COLUMNS, EVENTS, FIRST, SCALARS, SCHEMA,
 
 def new_name(name: str, names: Names, separator: str = ".") -> str:
     """Return what a name is called now."""
+    # In the order of the table: a later line may rename what an earlier one has made.
     for old, new in names.items():
         if name == old or name.startswith(old + separator):
             name = new + name[len(old) :]
@@ -30,7 +31,7 @@ def new_name(name: str, names: Names, separator: str = ".") -> str:
 
 def invert_names(names: Names) -> Names:
     """Return what leads back."""
-    return {new: old for old, new in reversed([*names.items()])}
+    return {new: old for old, new in reversed([*names.items()])}  # a later line is undone first
 
 
 def rename_nested(values: Values, names: Names) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def known_schema(schema: object, where: str) -> int:
     Raises:
         Refused: it is another one, or no number.
     """
-    if type(schema) is not int or schema < FIRST:
+    if type(schema) is not int or schema < FIRST:  # True is an int to Python
         raise Refused(f"{where} is damaged: its schema is {schema!r}")
     if schema > SCHEMA:
         raise Refused(
@@ -172,6 +173,7 @@ def schema_of(metadata: Mapping[str, str] | None, where: str) -> int:
         Refused: a later version wrote it.
     """
     text = (metadata or {}).get("lienzo_schema", str(FIRST))
+    # Not isdigit: "²" is one, and int() does not take it.
     return known_schema(int(text) if text.isdecimal() else text, where)
 
 
@@ -204,6 +206,7 @@ def identity_hashes(settings: Any) -> tuple[str, ...]:
         added, back = ADDED[number], invert_names(SETTINGS[number])
         if any(named[name] != value for name, value in added.items()):
             break  # earlier versions had no such runs
+        # What that version would have hashed: its settings, by its names.
         named = {new_name(name, back): value for name, value in named.items() if name not in added}
         found.append(hash_of(named))
     return tuple(found)

@@ -18,11 +18,12 @@ def suspend_together(children: Collection[subprocess.Popen[bytes]]) -> None:
     def pause(number: int, frame: FrameType | None) -> None:
         paused = process_tree(list(children))
         send_signal(paused, signal.SIGSTOP)
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # only the default action stops a process
         os.kill(os.getpid(), signal.SIGTSTP)  # returns at SIGCONT; where no shell could send that, at once
         signal.signal(signal.SIGTSTP, pause)
         send_signal(paused, signal.SIGCONT)
 
+    # Ignored: no shell controls jobs here, and nobody would send SIGCONT.
     if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
         signal.signal(signal.SIGTSTP, pause)
 

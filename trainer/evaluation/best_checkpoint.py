@@ -70,6 +70,7 @@ def distance_from_best(better: str, figure: Mapping[str, Any]) -> float:
     """Return a number that is lower for a better figure; infinite for NaN."""
     value, floor = float(figure["value"]), figure["floor"]
     if better == "data":
+        # The nearer to what reals are against reals, the better, from either side.
         return abs(value - float(floor["value"])) if floor else math.inf
     found = value if better == "lower" else -value
     return math.inf if math.isnan(found) else found

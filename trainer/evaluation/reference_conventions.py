@@ -17,7 +17,7 @@ from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Against, Estimate, Measure, Sample
 from trainer.metrics.frechet import Gaussian
 from trainer.metrics.inception_score import inception_score
-from trainer.metrics.intervals import random_blocks
+from trainer.metrics.intervals import block_slices
 from trainer.metrics.prdc import measure_prdc
 
 
@@ -82,6 +82,7 @@ def fid_by_convention(
 
 def with_ddof(gaussian: Gaussian, ddof: int, count: int) -> Gaussian:
     """Return the Gaussian with its covariance divided by n - ddof instead of n - 1."""
+    # The factor is a root of the covariance.
     return replace(gaussian, factor=gaussian.factor * ((count - 1) / (count - ddof)) ** 0.5)
 
 
@@ -119,5 +120,5 @@ def inception_score_by_splits(real: Sample, fake: Sample, held_out: Sample | Non
     assert fake.probabilities is not None
     if len(fake.probabilities) < splits:
         raise ValueError(f"{splits} parts need as many fakes, and there are {len(fake.probabilities)}")
-    values = [inception_score(fake.probabilities[part]) for part in random_blocks(len(fake.probabilities), splits)]
+    values = [inception_score(fake.probabilities[part]) for part in block_slices(len(fake.probabilities), splits)]
     return {"is": shift_interval(ours, float(np.mean(values))).within(1)}

@@ -155,6 +155,7 @@ class FolderImages:
         Raises:
             Refused: one cannot be decoded.
         """
+        # Without scaled decoding: it changes pixels, and figures with them.
         settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
         places = shuffled_places(rows, self.count, self.order).tolist()
         return np.stack([decode_file(self.files[place], settings).pixels for place in places])

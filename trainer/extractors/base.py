@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.core.iteration import batched
-from trainer.core.registry import choose_entry
+from trainer.core.registry import choose_from
 from trainer.extractors.resize import FILTERS, Images
 
 BATCH = 32
@@ -98,7 +98,7 @@ class Extractor:
         self.note = note
         self.name, self.version, self.resize = name, version, resize
         self.dim, self.classes = network.dim, network.classes
-        self.filter = choose_entry(FILTERS, resize, "filter")
+        self.filter = choose_from(FILTERS, resize, "filter")
         self.device = default_device()
         # In evaluation mode BatchNorm uses its stored statistics, so that images of a batch do not affect one another.
         self.network = network.float().requires_grad_(False).to(self.device).eval()

@@ -98,6 +98,7 @@ def index_batches(count: int, seen: int) -> Iterator[Places]:
     """Yield batches of indices below `count`, `seen` in all: each once per epoch, in a keyed order."""
     for start in range(0, seen, BATCH):
         at = np.arange(start, start + BATCH)
+        # A batch may lie across two epochs, each of which has an order of its own.
         orders = [permute(at[at // count == e] % count, count, "classifier", int(e)) for e in np.unique(at // count)]
         yield np.concatenate(orders).astype(np.int64)
 
@@ -150,6 +151,7 @@ def load_classifier(path: Path) -> tuple[Weights, float] | None:
         raw = path.read_bytes()
     except OSError:
         return None
+    # Of a file that was cut or has changed a classifier is trained again.
     if raw[:16] != xxhash.xxh3_128_digest(raw[16:]):
         return None
     weights = load(raw[16:])

@@ -27,7 +27,7 @@ FILE = WeightsFile(
 WIDTH, DEPTH, PATCH = 768, 12, 32
 SIZE = 224  # pixels that it sees
 HEAD = 64  # features of each head of attention
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUGGING_FACE = {  # their names of all but the blocks, and OpenAI's
     "vision_model.embeddings.class_embedding": "class_embedding",
     "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
@@ -107,6 +107,7 @@ class Clip(Network):
         super().__init__()
         self.conv1 = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(WIDTH))
+        # One more than patches: the class token has a position as well.
         self.positional_embedding = nn.Parameter(torch.empty((SIZE // PATCH) ** 2 + 1, WIDTH))
         self.ln_pre, self.transformer, self.ln_post = nn.LayerNorm(WIDTH), Transformer(), nn.LayerNorm(WIDTH)
         self.proj = nn.Parameter(torch.empty(WIDTH, self.dim))

@@ -32,7 +32,7 @@ TRAINED = 37  # patches along a side of its training images
 OFFSET = 0.1  # that the authors add when they scale the position embeddings
 SIZE = 224  # pixels that it sees
 HEAD = 64  # features of each head of attention
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 Tokens = Float[Tensor, "n t d"]
 
 

@@ -51,6 +51,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         """Return maps of mean `bias` and deviation `weight`, if x is as it was in training."""
+        # TensorFlow's eps; torch's own is 1e-5.
         return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=0.001)
 
 
@@ -161,6 +162,7 @@ class BlockE(nn.Module):
     def forward(self, x: Maps) -> Maps:
         """Return (n, 2048, h, w)."""
         once, twice = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        # In its last block the network of 2015 pools by the maximum.
         pooled = max_pool2d(x, 3, 1, 1) if self.maximum else average_pool(x)
         branches = [
             self.branch1x1(x),
@@ -180,7 +182,7 @@ class Inception(Network):
 
     size = 299
     dim = 2048
-    classes = 1008
+    classes = 1008  # outputs in the file; 1,000 of them are ImageNet's classes
 
     def __init__(self, grey: float = 128) -> None:
         super().__init__()

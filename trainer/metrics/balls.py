@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Features, Float64Array, Indices
-from trainer.metrics.intervals import random_blocks
+from trainer.metrics.intervals import block_slices
 from trainer.metrics.neighbours import direct_distances_at, nearest_rows
 
 SPARE_NEIGHBOURS = 10  # found beyond k, because a block that is left out may hold some of the first k
@@ -49,7 +49,7 @@ class Balls:
             ValueError: there are not more than k rows.
         """
         block = np.zeros(len(rows), np.int64)
-        for i, span in enumerate(random_blocks(len(rows), number) if number else []):
+        for i, span in enumerate(block_slices(len(rows), number) if number else []):
             block[span] = i
         # If blocks hold more than SPARE_NEIGHBOURS of them, the last known neighbour is used below.
         known = min(k + SPARE_NEIGHBOURS if number else k, len(rows) - 1)

@@ -17,7 +17,7 @@ import numpy as np
 from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Features, Metric, Sample
 from trainer.metrics.frechet import Gaussian
-from trainer.metrics.intervals import BLOCKS, BY_BLOCKS, UNBIASED, Variance, random_blocks
+from trainer.metrics.intervals import BLOCKS, BY_BLOCKS, UNBIASED, Variance, block_slices
 from trainer.metrics.moments import Moments
 
 PARTS = (1, 2, 4)
@@ -38,6 +38,7 @@ def distance_between(real: Sequence[Moments], fake: Sequence[Moments]) -> float:
 
 def extrapolate(means: Sequence[float]) -> float:
     """Return the value at 0 parts of the line through the mean distances of 1, 2 and 4 parts: 1 / n = 0."""
+    # The bias of the distance goes with 1 / n, that is, with the number of parts.
     return float(np.polynomial.Polynomial.fit(PARTS, means, 1)(0))
 
 
@@ -48,10 +49,10 @@ def estimate_fid_infinity(real: Features, fake: Features) -> tuple[float, Varian
         real, fake: (n, d) and (m, d), more than 4 d rows each, in random order.
     """
     sides = real, fake
-    quarters = [[Moments.of(rows[span]) for span in random_blocks(len(rows), QUARTERS)] for rows in sides]
+    quarters = [[Moments.of(rows[span]) for span in block_slices(len(rows), QUARTERS)] for rows in sides]
     whole = {parts: part_distances(quarters[0], quarters[1], parts) for parts in PARTS}
     replicas = []
-    for number, spans in enumerate(zip(*(random_blocks(len(rows), BLOCKS) for rows in sides), strict=True)):
+    for number, spans in enumerate(zip(*(block_slices(len(rows), BLOCKS) for rows in sides), strict=True)):
         quarter = number * QUARTERS // BLOCKS  # blocks are cut so that each lies in one quarter
         less = [
             [*own[:quarter], own[quarter] - Moments.of(rows[span]), *own[quarter + 1 :]]

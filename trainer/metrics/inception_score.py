@@ -14,7 +14,7 @@ import scipy
 
 from trainer.metrics.arrays import check_rows
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import Variance, block_number, random_blocks
+from trainer.metrics.intervals import Variance, block_number, block_slices
 
 
 def inception_score(probabilities: Features) -> float:
@@ -43,6 +43,7 @@ def normalise_rows(probabilities: npt.NDArray[Any] | None, what: str, least: int
 
 def score_from_sums(total: Float64Array, entropy: float, count: int) -> float:
     """Return exp of the entropy of the mean less the mean entropy, from sums over `count` rows."""
+    # Rounding may leave a sum without a block just below 0.
     return float(np.exp(scipy.special.entr(np.clip(total / count, 0, 1)).sum() - entropy / count))
 
 
@@ -54,7 +55,7 @@ def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
     value = score_from_sums(total, float(entropies.sum()), len(rows))
     replicas = [
         score_from_sums(total - rows[b].sum(0), float(entropies.sum() - entropies[b].sum()), len(rows) - len(rows[b]))
-        for b in random_blocks(len(rows), number)
+        for b in block_slices(len(rows), number)
     ]
     method = f"delete-block jackknife, {number} blocks of fakes"
     return {"is": Variance.jackknife(replicas).around(value, len(rows), method).within(1)}

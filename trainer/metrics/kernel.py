@@ -80,6 +80,7 @@ class KernelSums:
     def variance(self) -> Variance:
         """The variance of the distance, by leaving out one row at a time (Arvesen 1969)."""
         n, m, cross = len(self.real), len(self.fake), self.real_cross.sum()
+        # Twice: row i is in the ordered pairs as the first and as the second.
         real = mean_of_pairs(self.real.sum() - 2 * self.real, n - 1) - 2 * (cross - self.real_cross) / ((n - 1) * m)
         fake = mean_of_pairs(self.fake.sum() - 2 * self.fake, m - 1) - 2 * (cross - self.fake_cross) / ((m - 1) * n)
         return Variance.jackknife(real) + Variance.jackknife(fake)

@@ -70,6 +70,7 @@ def delong(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]
     """Return both by DeLong et al. 1988: from the share of the other side that each image is nearer or farther than."""
     ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
+    # A rank among all, less that on its own side, counts the other side below; ties count half.
     of_fake = 1 - (ranks[:n] - scipy.stats.rankdata(fake)) / m
     of_held_out = (ranks[n:] - scipy.stats.rankdata(held_out)) / n
     return float(of_fake.mean()), Variance.of_mean(of_fake) + Variance.of_mean(of_held_out)

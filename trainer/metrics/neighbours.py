@@ -56,7 +56,7 @@ class SquaredDistances:
         here = self.x[of_x] - self.centre
         square = np.square(here).sum(1)
         for there, piece in zip(row_spans(len(self.y)), float64_pieces(self.y), strict=True):
-            piece -= self.centre
+            piece -= self.centre  # in place: pieces are copies
             found = here @ piece.T
             found *= -2
             found += square[:, None]
@@ -119,11 +119,12 @@ def closest(squares: SquaredDistances, span: slice, number: int, itself: bool) -
     for there, found in squares(span):
         if itself:
             own = np.arange(max(span.start, there.start), min(span.stop, there.stop))
-            found[own - span.start, own - there.start] = np.inf
+            found[own - span.start, own - there.start] = np.inf  # no row is its own neighbour
         both = np.concatenate([best, found], axis=1)
         kept = np.argpartition(both, number - 1, axis=1)[:, :number]
         best = np.take_along_axis(both, kept, 1)
         old = np.take_along_axis(places, np.minimum(kept, number - 1), 1)
+        # What was kept from earlier pieces comes first, in front of this piece.
         places = np.where(kept < number, old, kept - number + there.start)
     return best.max(1), places
 

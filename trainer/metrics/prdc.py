@@ -36,6 +36,7 @@ def count_prdc(real: Features, fake: Features, k: int, number: int, closed: bool
     for of_real in row_spans(len(real)):
         for of_fake, found in squares(of_real):
             of_reals.add(found, of_real, of_fake)
+            # Each distance is computed once, and serves balls on both sides.
             of_fakes.add(found.T, of_fake, of_real)
     replicas = []
     for i in range(number + 1):

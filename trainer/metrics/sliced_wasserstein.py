@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from trainer.core.randomness import normal, philox
 from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Estimate, Metric, Sample
-from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, random_blocks
+from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, block_slices
 
 PATCH = 7
 PATCHES = 32  # per picture and level
@@ -113,7 +113,7 @@ def distances(real: ByteImages, fake: ByteImages, number: int) -> list[float]:
     A sorted row stays sorted when values are left out. Whitening and places are those of all images.
     """
     block = torch.zeros(len(real), dtype=torch.uint8)
-    for i, span in enumerate(random_blocks(len(real), number), 1):
+    for i, span in enumerate(block_slices(len(real), number), 1):
         block[span] = i
     block = block.repeat_interleave(PATCHES)  # all patches of an image are left out together: they are dependent
     found = []

@@ -11,7 +11,7 @@ import torch
 
 from trainer.metrics.arrays import check_rows, float64_pieces
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import Variance, block_number, random_blocks
+from trainer.metrics.intervals import Variance, block_number, block_slices
 
 
 def vendi_score(rows: Features) -> float:
@@ -59,8 +59,9 @@ def vendi(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Esti
     rows = compact(check_rows(fake.features, "the features of the fakes", least=4))
     total, number = gram(rows), block_number(len(rows))
     replicas = [
+        # XᵀX is a sum over rows, so a block can be taken away again.
         effective_number(total - gram(rows[span]), len(rows) - len(rows[span]))
-        for span in random_blocks(len(rows), number)
+        for span in block_slices(len(rows), number)
     ]
     value, method = effective_number(total, len(rows)), f"delete-block jackknife, {number} blocks of fakes"
     return {"vendi": Variance.jackknife(replicas).around(value, len(rows), method).within(1)}

@@ -47,6 +47,7 @@ class Generator(base.Generator):
         self.classes = settings.g_classes
         condition = self.classes + 1 if self.classes else 0
         channels = [settings.g_channels * width for width in reversed(widths(settings))]
+        # The first makes 4 x 4 places of one, each other doubles the side. BatchNorm would take a bias away again.
         convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], 4, 1, 0, bias=False)]
         convolutions += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(channels)]
         self.convolutions = nn.ModuleList(convolutions)
@@ -81,6 +82,7 @@ class Discriminator(base.Discriminator):
             layers += [BatchNorm2d(after)] if settings.d_batch_norm else []
             layers.append(nn.LeakyReLU(0.2))
         self.layers = nn.Sequential(*layers)
+        # The paper's last layer is a 4 x 4 convolution of 4 x 4 places: a linear layer on all of them.
         self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:

@@ -70,6 +70,7 @@ class Sides(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        # By no seed: every run has the same, so a checkpoint need not hold them.
         rng = philox("sides", inputs)
         self.register_buffer("normals", constant(directions(inputs, SIDES, rng)), persistent=False)
         self.register_buffer("offsets", constant(rng.standard_normal(SIDES)), persistent=False)
@@ -88,6 +89,7 @@ class Waves(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         lengths = np.geomspace(LOWEST, HIGHEST, WAVES)
+        # As above; geometric lengths give each octave as many waves.
         vectors = directions(inputs, WAVES, philox("waves", inputs)) * lengths
         self.register_buffer("frequencies", constant(vectors), persistent=False)
 

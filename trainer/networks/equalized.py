@@ -32,6 +32,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
+        # He's deviation is sqrt(2 / inputs); `scaled_lrelu` has the sqrt(2).
         self.gain, self.rate = rate / math.sqrt(inputs), rate
 
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:

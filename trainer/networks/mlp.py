@@ -19,7 +19,7 @@ from trainer.networks.network_settings import NetworkSettings
 
 G_LAYERS = 4
 D_LAYERS = 3
-PIECES = 5
+PIECES = 5  # linear functions in a maxout unit, as in the protocol
 
 
 def problem(settings: NetworkSettings) -> str | None:
@@ -52,6 +52,7 @@ class Generator(base.Generator):
         condition = settings.g_classes + 1 if settings.g_classes else 0
         layers: list[nn.Module] = []
         for before, after in pairwise([settings.z_dim + condition] + [settings.g_channels] * G_LAYERS):
+            # BatchNorm would take a bias away again.
             layers += [nn.Linear(before, after, bias=False), BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from trainer.core.randomness import philox
 
-EPS = 1e-12
+EPS = 1e-12  # torch's own, here and below
 FIRST_ITERATIONS = 15
 
 
@@ -51,6 +51,7 @@ class SpectralNorm(nn.Module):
     def advance(self, weight: Tensor, iterations: int) -> None:
         """Iterate on the weight as it is now."""
         matrix = self.matrix(weight)
+        # v <- W' u / |W' u|, u <- W v / |W v| (algorithm 1).
         for _ in range(iterations):
             normalize(torch.mv(matrix.t(), self.u), dim=0, eps=EPS, out=self.v)
             normalize(torch.mv(matrix, self.v), dim=0, eps=EPS, out=self.u)

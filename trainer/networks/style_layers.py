@@ -14,7 +14,7 @@ from trainer.networks.base import one_hot
 from trainer.networks.equalized import Linear, scaled_lrelu
 from trainer.networks.resample import Blur
 
-MAPPING_RATE = 0.01  # of the mapping networks' learning rate, as in StyleGAN (Karras et al. 2019, appendix C)
+MAPPING_RATE = 0.01  # factor on the mapping networks' learning rate (Karras et al. 2019, appendix C)
 EPS = 1e-8
 
 
@@ -64,6 +64,7 @@ class ModulatedConv(nn.Module):
         self.affine = Linear(w_dim, inputs)
         self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
         self.gain = 1 / math.sqrt(inputs * kernel**2)
+        # Of s places the transposed convolution makes 2 s + 1, and the filter leaves 2 s.
         self.blur = Blur(padding=1, gain=4) if up else None
         self.demodulate = demodulate
 
@@ -73,6 +74,7 @@ class ModulatedConv(nn.Module):
         weight = self.weight * self.gain
         with torch.autocast(x.device.type, enabled=False):
             style = self.affine(w)
+            # Eq. 3: one over the root of the sum over inputs i and places k of (s_i w_oik)², for each output o.
             norm = F.linear(style.square(), weight.square().sum((2, 3))).add(EPS).rsqrt() if self.demodulate else None
         # Scaling the input by the style equals scaling the weights' input channels; likewise for the output.
         x = x * style.to(x.dtype)[:, :, None, None]

@@ -49,6 +49,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
         return 1.0 if "affine" in name else 0.0
     if name.endswith("strength"):
         return 0.0
+    # Layers divide by the root of their inputs when they are used, so all begin alike here.
     drawn = rng.standard_normal(shape, dtype=np.float32)
     return drawn / np.float32(MAPPING_RATE) if "mapping.layers" in name else drawn
 
@@ -113,11 +114,12 @@ class Generator(base.Generator):
         draws = {
             f"noise_{side}_{k}": normal(rng, n, 1, side, side)
             for side in sides(settings)
-            for k in range(1 if side == 4 else 2)
+            for k in range(1 if side == 4 else 2)  # at 4 the constant stands in for the other
         }
         if settings.style_mixing:
             layers = style_layers(settings)
             mixed = rng.random(n) < settings.style_mixing
+            # For all pictures, mixed or not, so that the draw of one does not shift that of the next.
             draws["z_mix"] = normal(rng, n, settings.z_dim)
             draws["crossover"] = torch.from_numpy(np.where(mixed, rng.integers(1, layers, n), layers))
         return draws
@@ -125,6 +127,7 @@ class Generator(base.Generator):
     def latent_code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
         """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
         layers = style_layers(self.settings)
+        # All layers share one style, unless two are mixed.
         w: Tensor = self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)
         if "z_mix" not in latent.extra:
             return w
@@ -150,6 +153,7 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = Conv2d(inputs, inputs, 3, padding=1)
+        # Of s places it makes s + 1, of which the 3 x 3 convolution with stride 2 makes s / 2.
         self.blur = Blur(padding=2)
         self.down = Conv2d(inputs, outputs, 3, stride=2)
         self.downsample = Downsample()
@@ -158,7 +162,7 @@ class DiscriminatorBlock(nn.Module):
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
         """Compute the next feature maps."""
         deep = scaled_lrelu(self.down(self.blur(scaled_lrelu(self.conv(x)))))
-        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)
+        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)  # sqrt: two parts of unit variance
         return out
 
 
@@ -184,6 +188,7 @@ class Discriminator(base.Discriminator):
             self.mapping = Mapping(0, classes, last, settings.mapping_layers)
         elif settings.d_head == "classifier":
             self.classify = Linear(last, classes)
+        # For a projection this is a vector, and its product with the class's direction is the logit.
         self.real = Linear(last, last if settings.d_head == "projection" else 1)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
@@ -193,5 +198,6 @@ class Discriminator(base.Discriminator):
         x = scaled_lrelu(self.dense(x.flatten(1)))
         real = self.real(x)
         if self.settings.d_head == "projection":
+            # Over the root of the width, as in StyleGAN2-ADA's code: the variance does not grow with it.
             return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
         return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

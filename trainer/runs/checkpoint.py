@@ -73,7 +73,7 @@ class Checkpoint:
                     raise Damaged(f"{name} has changed since it was written")
         except OSError as error:
             raise Damaged(f"{Path(str(error.filename)).name} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or of another shape
             raise Damaged(f"{MANIFEST} is not a manifest") from error
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -94,6 +94,7 @@ class Checkpoint:
     def healthy(self) -> bool:
         """Tell whether the collapse monitor had seen no sign of collapse or divergence when the state was saved."""
         try:
+            # What cannot be read is not healthy: a rollback had better go further back.
             return bool(load_json(self.path / VALUES)["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
@@ -117,6 +118,7 @@ def newest_whole(
     """Walk back to the newest wanted checkpoint that is whole, telling `on_damage` of the damaged ones passed by."""
     for checkpoint in find_checkpoints(folder):
         try:
+            # Before `wanted`, which may read the files.
             checkpoint.verify()
             if wanted(checkpoint):
                 return checkpoint
@@ -146,6 +148,7 @@ def newest_or_refuse(run: RunFolder, refusal: str = "") -> Checkpoint:
 
 def quarantine(checkpoint: Checkpoint) -> Path:
     """Rename a damaged checkpoint so that nothing takes it for one, and nothing prunes it."""
+    # A run that comes by again writes the same checkpoint, which may be damaged again.
     for attempt in range(1, 1000):
         target = checkpoint.path.with_name(f"damaged-{checkpoint.path.name}-{attempt}")
         if not target.exists():

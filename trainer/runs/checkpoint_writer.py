@@ -32,12 +32,14 @@ class Snapshot:
         """Copy tensors; on return they may change."""
         if {name: copy.shape for name, copy in self.copies.items()} != {n: t.shape for n, t in tensors.items()}:
             self.copies = {
+                # A GPU copies in the background into pinned memory only.
                 name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
                 for name, tensor in tensors.items()
             }
         # One launch for all tensors: training stands still meanwhile.
         torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):
+            # Else the thread would write what has not arrived yet.
             torch.cuda.synchronize()
 
 
@@ -102,8 +104,9 @@ class Checkpoints:
             temporary.rename(final)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            # safetensors tells of a full disk in an error of its own.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        fsync(self.folder)
+        fsync(self.folder)  # the rename is durable only with its folder
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
@@ -132,6 +135,7 @@ class Checkpoints:
             raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
         kept = self.kept()
         newest = [next(filter(wanted, checkpoints), None) for wanted in self.keep_newest_of]
+        # From old to new, because of each interval the first one stays.
         for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
             interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
             if self.settings.keep_every_images and interval > kept_interval:

@@ -46,6 +46,7 @@ def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
         Refused: there is no such recipe, it is not the existing run's, or a file holds bad settings.
     """
     if run and run.config.exists():
+        # A run goes on with its own settings, whatever lienzo.toml says by now.
         stored = read_config(run)
         if recipe_name and recipe_name != stored.recipe:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {recipe_name!r}; name another --run")
@@ -54,6 +55,7 @@ def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
     if {"epochs", "total_images"} <= project.keys():
         raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
     config = overlay_settings(recipe_config(recipe_name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    # Last: the environment wins over lienzo.toml, as the command line does over both.
     return overlay_settings(config, {"tracking": from_environment()}, "the environment")
 
 

@@ -48,6 +48,7 @@ def write_config(run: RunFolder, config: Config) -> None:
         check_identity(run, read_config(run), config)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
+        # Before config.json is there: a folder with settings is a run, and must have the weights that it begins with.
         if config.init_hash and not run.config.exists():
             keep_pretrained(run, config)
         write_atomically(run.config, (json.dumps(with_schema(to_json(config)), indent=2) + "\n").encode())

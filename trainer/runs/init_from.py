@@ -113,11 +113,13 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
         if shapes.get(name) != wanted.get(name):
             there, here = shapes.get(name, "missing"), wanted.get(name, "missing")
             raise Refused(f"{where}: {name} is {there} there, {here} here; --init-state weights takes what fits")
+    # Whether an interval was passed is told from whole steps (Config.passed).
     if values["images_seen"] % config.step_images:
         raise Refused(
             f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
             f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
         )
+    # The penalties may be others than there: those of this run alone begin anew, and those of that run alone are left.
     mine = {RUNNING_SCALARS + name for name in config.initial_scalars()}
     kept = {name for name in tensors if name.startswith(RUNNING_SCALARS)}
     left = {name: "is missing there" for name in sorted(mine - kept)}
@@ -133,6 +135,7 @@ def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> N
         Refused: naming a tensor, and the checkpoints before the one that holds it.
     """
     if odd := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        # Names begin with the images seen: they sort by age, and quarantined ones begin otherwise.
         older = [path for path in sorted(file.parent.parent.glob("0*")) if file.name == TENSORS and path < file.parent]
         instead = f"an older checkpoint, such as {older[-1]}" if older else "another one"
         raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name {instead}")
@@ -159,6 +162,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
+    # On the disk before it has its name: the run's identity has the hash of it.
     fsync(temporary)
     temporary.replace(run.initial_weights)
     fsync(run.path)

@@ -65,6 +65,7 @@ class Journal:
             self._close()
             lines = list(whole_lines(self.path))
             kept = [line for line in lines if (row := decode_row(line)) and row["images_seen"] <= images_seen]
+            # After an orderly stop nothing lies beyond the checkpoint: the file stays, and its followers keep it.
             if kept != lines:
                 write_atomically(self.path, b"".join(kept))
 
@@ -110,6 +111,7 @@ class Follower:
 
     def replaced(self) -> bool:
         """Whether the path now holds another file than the one being read, that is, whether the journal was cut."""
+        # `cut` puts a new file in its place; the old one can be read as long as it is open.
         return self._file is not None and os.fstat(self._file).st_ino != os.stat(self.path).st_ino
 
     def close(self) -> None:
@@ -178,6 +180,7 @@ def open_whole(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     data = path.read_bytes()
     if not data.endswith(b"\n"):
+        # Else the torn line and the next row would be one line, and no row.
         os.ftruncate(file, data.rfind(b"\n") + 1)
     return file
 

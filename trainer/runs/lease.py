@@ -61,6 +61,7 @@ class Lease:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             self.mine = Holder.this_process(owner, attempt, run.path)
+            # Follows the folder when it is moved, and tells where to.
             self.folder = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
             with ExitStack() as unless_held:
                 unless_held.callback(os.close, self.folder)
@@ -76,6 +77,7 @@ class Lease:
         """Take the lease, breaking a stale one."""
         draft = self.path.with_name(f"{self.path.name}.{self.mine.token}")
         try:
+            # Written in full before it is linked: nobody reads half a lease.
             draft.write_text(json.dumps(asdict(self.mine)))
             while True:
                 try:
@@ -116,6 +118,7 @@ class Lease:
         if holder.attempt != HANDED_OVER or not holder.gives_way_to(self.mine):
             log.warning("%s has left its lease behind; it is broken", holder)
         broken = self.path.with_name(f"{self.path.name}.broken-{self.mine.token}")
+        # Renamed, not removed: of several that find it stale, one gets it, and can see whose it really was.
         with suppress(FileNotFoundError):  # somebody else broke it first
             self.path.rename(broken)
             moved = read_lease(broken)

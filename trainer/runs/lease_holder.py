@@ -67,10 +67,12 @@ class Holder:
 
     def dead(self) -> bool:
         """Tell whether the process is known to be gone: it was of this machine, and is no more."""
+        # Its number may be in use again: only the same start means the same process.
         return self.boot == boot_id() and process_start(self.pid) != self.started
 
     def gives_way_to(self, other: Holder) -> bool:
         """Tell whether the other is a later attempt of the same job."""
+        # Slurm lets one attempt of a job run at a time, so the earlier one has ended.
         return self.owner == other.owner and self.attempt < other.attempt
 
     def __str__(self) -> str:
@@ -107,6 +109,7 @@ def read_lease(path: Path) -> tuple[Holder, int] | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError):
+        # Nobody can be asked whether its holder lives: it is broken like that of a silent one.
         return Holder(Owner("an unreadable lease"), -1, "", "", 0, 0, ""), 0
 
 

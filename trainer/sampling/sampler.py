@@ -64,6 +64,7 @@ class Sampler:
             parameter.copy_(ema[name])
         self.middle = None
         # Many iterations: the average has weights of its own, and no vectors that followed them.
+        # By a fixed key: samples do not depend on the run's seed by way of it.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
         if self.statistics.layers:
             self.generator.train()

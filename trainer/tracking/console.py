@@ -36,6 +36,7 @@ class Reporter:
         if self.last_images is not None and now > self.last_time:
             speed = system["images_per_s"] = round((images_seen - self.last_images) / (now - self.last_time), 2)
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        # Linux counts KiB.
         system |= {"peak_memory_mb": usage.ru_maxrss // 1024, "checkpoint_stall_s": round(self.stall_s, 4)}
         self.last_time, self.last_images = now, images_seen
         self.tracker.system(system)
@@ -76,5 +77,6 @@ def set_up_logging(rank: int, own_log: bool = False) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    # force: a library that was imported may have set up logging.
     logging.basicConfig(handlers=[handler], level=logging.INFO if rank == 0 else logging.WARNING, force=True)
     logging.captureWarnings(True)

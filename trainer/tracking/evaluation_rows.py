@@ -36,10 +36,12 @@ class EvaluationRows:
     def take(self, images_seen: int) -> Row:
         """Return the columns that the row of `images_seen` takes along: of one evaluation, or none."""
         self.known += self.rows.read()
+        # With all W&B runs of this run: an evaluation goes to one of them.
         gone = sum(map(len, self.carriers.values()))
         if gone >= len(self.known):
             return {}
         self.carriers[self.id].append(images_seen)
+        # Before W&B has it: if it never does, the next start takes it out again.
         write_atomically(self.path, json.dumps(with_schema(self.carriers)).encode())
         return evaluation_columns(self.known[gone])
 

@@ -61,7 +61,7 @@ class Identity:
         """The identity of a new run."""
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
         group = settings.group or f"{name}-{first}"
-        segments = (Segment(first, -1, "start"),)
+        segments = (Segment(first, -1, "start"),)  # -1: the row of 0 images is beyond it
         for line in overridden_variables():
             log.warning("%s", line)
         return cls(
@@ -99,6 +99,7 @@ class Tracker:
         self._identity().save(self.run.wandb_identity)
         self.event(EventKind.START, images_seen=images_seen, **facts)
         if self.settings.mode != "disabled":
+            # Last: it reads the files above.
             self._uploader = start_uploader(self.run, self.settings.mode)
 
     def metrics(self, row: Mapping[str, int | float]) -> None:

@@ -67,7 +67,7 @@ class WandbRun:
             if self._alarms:  # no row came any more that could have taken them along
                 self._wandb.log(self._alarms, step=self.last + 1, commit=True)
             if outcome == "interrupted":
-                self._wandb.mark_preempting()
+                self._wandb.mark_preempting()  # shown as preempted, not as crashed
             self._wandb.finish(exit_code=0 if outcome == "finished" else 1)
 
     def _open(self) -> Any:
@@ -87,8 +87,9 @@ class WandbRun:
             config=config | ({"continues": previous} if previous else {}),
             dir=self._folder(),
             mode="online" if self._online else "offline",
-            resume="allow" if self._online else None,
+            resume="allow" if self._online else None,  # offline, wandb never resumes: it makes a fragment of its own
             settings=wandb.Settings(
+                # Our rows and nothing else: wandb would add the machine, the code and the output of rank 0.
                 console="off",
                 disable_code=True,
                 disable_git=True,
@@ -157,12 +158,13 @@ def whole_records(data: bytes) -> Iterator[Record]:
     position, whole = header_size, b""
     while position + header_size <= len(data):
         if (left := block_size - position % block_size) < header_size:
-            position += left
+            position += left  # the end of a block, too short for a header, is filling
             continue
         length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
         piece = data[position + header_size : position + header_size + length]
         if not kind or len(piece) < length:
             return
+        # Kinds: 1 a whole record, 2 its first piece, 3 one in the middle, 4 its last; 0: nothing was written here.
         whole = piece if kind in first else whole + piece
         if kind in last:
             yield wandb_internal_pb2.Record.FromString(whole)

@@ -20,6 +20,7 @@ def class_logits(output: DiscriminatorOutput) -> Tensor:
 def cross_entropy(output: DiscriminatorOutput, label: Tensor) -> Loss:
     """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
     known = label >= 0
+    # Any class will do where it is unknown: `known` takes these out again.
     entropy = F.cross_entropy(class_logits(output), label.clamp(min=0), reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
@@ -70,5 +71,6 @@ class StyleAmbiguity(Penalty):
         logits = class_logits(d_pass.d_fake)
         k = logits.shape[1]
         log_p = F.log_softmax(logits, 1)
+        # log(1 - p): kept from p = 1, where it is infinite.
         log_rest = (-log_p.exp()).clamp(min=-1 + 1e-6).log1p()
         return -(log_p / k + (1 - 1 / k) * log_rest).sum(1).mean(), {}

@@ -33,7 +33,7 @@ def matrix_weights(network: nn.Module) -> list[Tensor]:
     transposed = [p for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d) for p in layer.parameters()]
     inputs_first = set(map(id, transposed))
     return [
-        p.transpose(0, 1) if id(p) in inputs_first else p
+        p.transpose(0, 1) if id(p) in inputs_first else p  # ConvTranspose2d has (in, out, …)
         for name, p in network.named_parameters()
         if p.ndim > 1 and "embed" not in name
     ]

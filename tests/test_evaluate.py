@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +36,8 @@ from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import FolderImages, ShardImages
 from trainer.evaluation.store import FeatureStore, ImageGroup, split_groups
-from trainer.extractors import EXTRACTORS, Extractor, ExtractorOptions
+from trainer.extractors import EXTRACTORS, Extractor, ExtractorOptions, Opener
+from trainer.extractors.base import DEFAULT_OPTIONS
 from trainer.launch import local_processes
 from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
@@ -116,7 +118,7 @@ def test_a_rank_that_others_have_started_finds_the_checkpoint(asked: Callable[..
 def test_accelerate_tells_a_process_that_is_alone_no_rank(
     asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
@@ -136,7 +138,7 @@ def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("trainer.evaluation.command.select_gpu", seen.append)
     monkeypatch.setattr("trainer.evaluation.command.evaluate_as_rank", lambda args, world: seen.append(world))
     for variable, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
@@ -165,7 +167,7 @@ def test_the_main_process_says_how_it_ended(
 
     monkeypatch.setattr(local_processes, "start", start)
     monkeypatch.setattr(local_processes, "LINGER_S", 0)
-    monkeypatch.setattr("trainer.launch.local_processes.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert evaluate_locally(asked(processes=3)) is outcome
 
 
@@ -637,11 +639,12 @@ def test_the_main_process_alone_learns_the_classifier(
 ) -> None:
     seen: list[str] = []
 
-    def opened(options: ExtractorOptions) -> Extractor:
+    def opened(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
         seen.append(options.missing)
         raise Refused("enough")
 
-    monkeypatch.setattr("trainer.evaluation.prepare.EXTRACTORS", EXTRACTORS | {"classifier": opened})
+    opener: Opener = opened
+    monkeypatch.setitem(EXTRACTORS, "classifier", opener)
     args = asked(metrics=("is",), extractor="classifier")
     evaluate_as_rank(args, World(1, 2))
     with pytest.raises(Refused, match="enough"):

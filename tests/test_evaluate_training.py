@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
-    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(sleeper))
+    monkeypatch.setattr(sys, "executable", str(sleeper))
     return made
 
 
@@ -137,7 +138,7 @@ def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations, monkeypa
     program = evaluations.run.path / "program"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)
-    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     evaluations.start("name")
     evaluations.collect(wait=True)
     variables = {line.partition("=")[0] for line in evaluations.run.evaluation_log.read_text().splitlines()}

@@ -231,10 +231,9 @@ class Quick(nn.Module):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("family", ["dinov2", "clip"])
-def test_blocks_are_those_of_a_transformer(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_those_of_a_transformer(family: str) -> None:
     """Torch's own encoder layer with the norm before, the same weights, and no factors on the ways."""
-    monkeypatch.setattr(clip, "WIDTH", 128)
-    block: Any = dinov2.Block(128) if family == "dinov2" else clip.Block()
+    block: Any = dinov2.Block(128) if family == "dinov2" else clip.Block(128)
     for i, (name, parameter) in enumerate(block.named_parameters()):
         noise = np.random.default_rng(i).standard_normal(parameter.shape, np.float32)
         parameter.data = torch.ones_like(parameter) if "gamma" in name else 0.2 * torch.from_numpy(noise)
@@ -291,11 +290,9 @@ def hugging_face(weights: Weights) -> Weights:
     return found
 
 
-def test_clip_reads_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_reads_both_names(tmp_path: Path) -> None:
     """OpenAI's, in half precision as they publish it, and Hugging Face's; the tower of captions is passed over."""
-    monkeypatch.setattr(clip, "WIDTH", 128)
-    monkeypatch.setattr(clip, "DEPTH", 2)
-    weights = {name: tensor.half().float() for name, tensor in random(clip.Clip).items()}
+    weights = {name: tensor.half().float() for name, tensor in random(lambda: clip.Clip(128, 2)).items()}
     captions = {"logit_scale": torch.zeros(()), "transformer.resblocks.0.ln_1.weight": torch.zeros(3)}
     torch.save({f"visual.{name}": tensor.half() for name, tensor in weights.items()} | captions, tmp_path / "a.pth")
     of_captions = {"text_model.final_layer_norm.weight": torch.zeros(3)}

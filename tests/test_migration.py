@@ -10,7 +10,7 @@ import pytest
 
 from launcher.study.settings import parse, read_settings
 from trainer.config.config import Config
-from trainer.core import aliases, migration
+from trainer.core import aliases, formats, migration
 from trainer.core.aliases import todays_flags, todays_settings
 from trainer.core.fields import Refused, from_json, hash_of, identity_hash, identity_settings, to_json
 from trainer.core.migration import identity_hashes, upgrade_values, with_schema
@@ -24,10 +24,10 @@ ADDED = {2: {"top_k": 1.0, "optimizer.ema_ramp": 0.05}}
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A format before, in which three settings were called otherwise and two were not there."""
-    for name, table in {"SETTINGS": SETTINGS, "ADDED": ADDED, "SCALARS": {2: {"a": "b", "b.x": "b.y"}}}.items():
-        monkeypatch.setattr(migration, name, table)
-    monkeypatch.setattr(migration, "TENSORS", {2: {"memory": "scalars"}})
-    monkeypatch.setattr(aliases, "SETTINGS", SETTINGS)
+    monkeypatch.setitem(formats.SETTINGS, 2, SETTINGS[2])
+    monkeypatch.setitem(formats.ADDED, 2, ADDED[2])
+    monkeypatch.setitem(formats.SCALARS, 2, {"a": "b", "b.x": "b.y"})
+    monkeypatch.setitem(formats.TENSORS, 2, {"memory": "scalars"})
     aliases.hint.cache_clear()
 
 

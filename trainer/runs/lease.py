@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from trainer.core.advice import command
@@ -27,13 +27,26 @@ from trainer.runs.lease_holder import HANDED_OVER, THIS_MACHINE, Holder, Owner, 
 from trainer.runs.run_folder import RunFolder
 
 # Who takes a lease says for whom, so these words come along with it.
-__all__ = ["BEAT_S", "COPY_S", "HANDED_OVER", "STALE_S", "THIS_MACHINE", "Lease", "Loss", "Owner", "held"]
+__all__ = ["BEAT_S", "HANDED_OVER", "STALE_S", "THIS_MACHINE", "Lease", "LeaseTiming", "Loss", "Owner", "held"]
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 STALE_S = 20.0
 COPY_S = 3 * BEAT_S
+
+
+@dataclass(frozen=True)
+class LeaseTiming:
+    """Seconds between two beats, and how long a finder waits for a sign of life from a holder elsewhere."""
+
+    beat_s: float = BEAT_S
+    stale_s: float = STALE_S
+    copy_s: float = COPY_S
+    """In place of stale_s where the lease is a copy's."""
+
+
+USUAL_TIMING = LeaseTiming()
 
 
 class Loss(NamedTuple):
@@ -51,13 +64,21 @@ class Lease:
         run: of the folder.
         owner, attempt: the job that this process belongs to, and how often that was started before.
         on_loss: called from a thread when the run is no longer this process's.
+        timing: of beats and patience.
 
     Raises:
         Refused: another process trains there, or the folder cannot be written.
     """
 
-    def __init__(self, run: RunFolder, owner: Owner, attempt: int, on_loss: Callable[[Loss], None]) -> None:
-        self.run, self.path, self.on_loss = run, run.lease, on_loss
+    def __init__(
+        self,
+        run: RunFolder,
+        owner: Owner,
+        attempt: int,
+        on_loss: Callable[[Loss], None],
+        timing: LeaseTiming = USUAL_TIMING,
+    ) -> None:
+        self.run, self.path, self.on_loss, self.timing = run, run.lease, on_loss, timing
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             self.mine = Holder.this_process(owner, attempt, run.path)
@@ -105,11 +126,11 @@ class Lease:
             elif holder.boot == self.mine.boot:
                 raise self.refusal(holder)
             # A copy's lease does not beat; that is looked at all the same, should the file system number at random.
-            patience = COPY_S if copied else STALE_S
+            patience = self.timing.copy_s if copied else self.timing.stale_s
             log.warning("%s held this run; waiting %g s for a sign of life", holder, patience)
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
-                time.sleep(BEAT_S / 4)
+                time.sleep(self.timing.beat_s / 4)
                 now = read_lease(self.path)
                 if now is None:
                     return
@@ -154,7 +175,7 @@ class Lease:
 
     def beat(self) -> None:
         """Show that this process lives, and tell when the lease is another's or the folder has gone."""
-        while not self.released.wait(BEAT_S):
+        while not self.released.wait(self.timing.beat_s):
             if lost := self.loss():
                 self.on_loss(lost)
                 return
@@ -167,7 +188,7 @@ class Lease:
         with suppress(OSError):
             if not self.loss():
                 self.path.unlink()
-        self.thread.join(BEAT_S)
+        self.thread.join(self.timing.beat_s)
         if not self.thread.is_alive():  # else the file system does not answer it
             os.close(self.folder)
 

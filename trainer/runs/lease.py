@@ -32,8 +32,8 @@ __all__ = ["BEAT_S", "HANDED_OVER", "STALE_S", "THIS_MACHINE", "Lease", "LeaseTi
 log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
-STALE_S = 20.0
-COPY_S = 3 * BEAT_S
+STALE_S = 20.0  # ten beats: a network file system may show some of them late
+COPY_S = 3 * BEAT_S  # enough to see a beat, should it be no copy after all
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from bench.measure import machine, ratios, seconds, spread, table, take_turns
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
-from trainer.config.recipes import recipe
+from trainer.config.recipes import recipe_config
 from trainer.gan.assembly import create_state
 from trainer.gan.state import TrainState
 from trainer.runs.checkpoint_writer import Checkpoints, Saved
@@ -87,7 +87,7 @@ class Candidates:
 
 def measure(args: Bench, folder: Path) -> None:
     """Take turns and print the table."""
-    state = create_state(recipe(args.recipe), "bench", torch.device("cpu"))
+    state = create_state(recipe_config(args.recipe), "bench", torch.device("cpu"))
     ways = Candidates(state, folder)
     candidates: dict[str, Callable[[], float]] = {
         OURS: ways.ours,

@@ -32,12 +32,12 @@ from bench.measure import run_module, spread, table
 from shards.dataset.index import INDEX, Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor_state import BOUNDS, Health, MonitorState
-from trainer.core.fields import identity_hash, overlay, to_json
-from trainer.core.migration import numbered
+from trainer.core.fields import identity_hash, overlay_settings, to_json
+from trainer.core.migration import with_schema
 from trainer.extractors import EXTRACTORS
 from trainer.metrics import prdc
 from trainer.runs import journal
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, newest_whole, sha256
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, file_sha256, newest_whole
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Sampler, real_samples
@@ -110,15 +110,15 @@ JUDGED = tuple(SETS)
 
 def sabotage(run: RunFolder, changes: Nested) -> None:
     """Change what may not be changed: identity settings of a run that has begun, halfway."""
-    config = overlay(read_config(run), changes, "sabotage")
-    run.config.write_text(json.dumps(numbered(to_json(config))))
+    config = overlay_settings(read_config(run), changes, "sabotage")
+    run.config.write_text(json.dumps(with_schema(to_json(config))))
     checkpoint = newest_whole(run.checkpoints, lambda *_: None)
     assert checkpoint
     values = json.loads((checkpoint.path / VALUES).read_text()) | {"identity": identity_hash(config)}
     (checkpoint.path / VALUES).write_text(json.dumps(values))
     files = {n: checkpoint.path / n for n in (TENSORS, VALUES)}
-    written = {name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for name, path in files.items()}
-    (checkpoint.path / MANIFEST).write_text(json.dumps(numbered({"files": written})))
+    written = {name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for name, path in files.items()}
+    (checkpoint.path / MANIFEST).write_text(json.dumps(with_schema({"files": written})))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def trials(out: Path, name: str) -> Iterator[Trial]:
 
 def train(run: RunFolder, data: Path, until: int, settings: Sequence[str]) -> None:
     """Train, as a user would; a run that has got there is left alone."""
-    if journal.last(run.metrics).get("images_seen", 0) >= until:
+    if journal.last_row(run.metrics).get("images_seen", 0) >= until:
         return
     run_module("trainer", "train", "--run", str(run.path), "--total-images", str(until), *settings, "--data", str(data))
 
@@ -220,7 +220,7 @@ def judged_anew(rows: Sequence[journal.Row], logistic: bool) -> Iterator[tuple[i
 
 def verdict(trial: Trial, covered: float) -> Verdict:
     """Judge what the collapse monitor said."""
-    rows = [row for row in journal.rows(trial.run.metrics) if "collapse/health" in row]
+    rows = [row for row in journal.read_rows(trial.run.metrics) if "collapse/health" in row]
     states = list(judged_anew(rows, "collapse/saturation" in rows[0]))
     after = [(seen - HALF, state) for seen, state in states if seen > HALF]
     warned, alarmed = (

@@ -27,7 +27,7 @@ from launcher.jobs.attempts import to_seconds as seconds_of
 from shards.building.build import run_build
 from shards.building.options import Build
 from trainer.runs import journal
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 
@@ -68,7 +68,7 @@ class Candidates:
 
     def rows(self) -> list[dict[str, float]]:
         """The steps so far, with their times."""
-        return list(journal.rows(self.run.system))
+        return list(journal.read_rows(self.run.system))
 
     def restart(self) -> float:
         """Resume the run, and return the seconds until its first new step was recorded."""
@@ -97,18 +97,18 @@ class Candidates:
         asked = time.time()
         self.process.send_signal(signal.SIGTERM)
         self.process.wait()
-        saved = [row for row in journal.rows(self.run.events) if row["kind"] == EventKind.CHECKPOINT][-1]
+        saved = [row for row in journal.read_rows(self.run.events) if row["kind"] == EventKind.CHECKPOINT][-1]
         return seconds_of(saved["time"]) - asked
 
     def bare(self, *with_optimizer: str) -> float:
         """Return the seconds of what no restart can do without."""
-        weights = str(find(self.run.checkpoints)[0].path / "state.safetensors")
+        weights = str(find_checkpoints(self.run.checkpoints)[0].path / "state.safetensors")
         command = [sys.executable, "-c", LEAST, str(self.folder / "shards"), weights, *with_optimizer]
         return seconds(lambda: subprocess.run(command, check=True))
 
     def write(self) -> float:
         """Return the seconds of writing and flushing as many bytes as a checkpoint has."""
-        data = (find(self.run.checkpoints)[0].path / "state.safetensors").read_bytes()
+        data = (find_checkpoints(self.run.checkpoints)[0].path / "state.safetensors").read_bytes()
 
         def act() -> None:
             with (self.folder / "bare").open("wb") as file:

@@ -32,12 +32,12 @@ SETS[NAME] = Set(
 
 def row(trial: Trial, covered: float) -> list[str]:
     """Return what became of a run."""
-    events = list(journal.rows(trial.run.events))
+    events = list(journal.read_rows(trial.run.events))
     back = [event for event in events if event["kind"] == EventKind.ROLLBACK]
     changes = [str(event.get("change", "")) for event in back]
     spent = sum(event["from"] - event["to"] for event in back)
     what = ", ".join(f"{changes.count(name)} × {name}" for name in dict.fromkeys(changes)) or "–"
-    states = [r["collapse/health"] for r in journal.rows(trial.run.metrics) if "collapse/health" in r]
+    states = [r["collapse/health"] for r in journal.read_rows(trial.run.metrics) if "collapse/health" in r]
     return [trial.network, str(trial.seed), trial.provocation, what, f"{spent:,}", f"{states[-1]:g}", f"{covered:.2f}"]
 
 

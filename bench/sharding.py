@@ -25,7 +25,7 @@ import tyro
 from PIL import Image, ImageDraw
 
 from shards.building.options import Build
-from shards.images.decode import Decoding, decode
+from shards.images.decode import Decoding, decode_image
 from shards.images.encode import ENCODINGS
 
 WIDTH, HEIGHT = 1632, 1224
@@ -87,7 +87,7 @@ def plain(path: Path) -> int:
 
 def bare(path: Path, scaled_decode: int) -> int:
     """Decode as `shards build` does, without anything else: its limit."""
-    return decode(path.read_bytes(), decoding(scaled_decode)).width
+    return decode_image(path.read_bytes(), decoding(scaled_decode)).width
 
 
 def decoding(scaled_decode: int) -> Decoding:
@@ -183,10 +183,10 @@ def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
 def fidelity(files: list[bytes]) -> None:
     """Print what scaled decoding costs and gains."""
     print("| `--scaled-decode` | PSNR against 0, median (worst) | ms a picture |\n|---|---|---|")
-    exact = [decode(data, decoding(0)).pixels for data in files]
+    exact = [decode_image(data, decoding(0)).pixels for data in files]
     for scaled_decode in (0, 8, 4, 3, 2, 1):
         started = time.perf_counter()
-        pixels = [decode(data, decoding(scaled_decode)).pixels for data in files]
+        pixels = [decode_image(data, decoding(scaled_decode)).pixels for data in files]
         ms = (time.perf_counter() - started) * 1e3 / len(files)
         values = [psnr(a, b) for a, b in zip(exact, pixels, strict=True)]
         what = f"{median(values):.1f} ({min(values):.1f}) dB" if scaled_decode else "exact"
@@ -196,7 +196,7 @@ def fidelity(files: list[bytes]) -> None:
 
 def encodings(files: list[bytes]) -> None:
     """Print what each encoding costs."""
-    pixels = [decode(data, decoding(DEFAULT)).pixels for data in files]
+    pixels = [decode_image(data, decoding(DEFAULT)).pixels for data in files]
     print("| `--encode` | bytes a picture | PSNR, median (worst) | encode, ms | decode, ms |\n|---|---|---|---|---|")
     for name, encoding in ENCODINGS.items():
         started = time.perf_counter()

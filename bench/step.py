@@ -16,10 +16,10 @@ from torch.nn.functional import softplus
 
 from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
 from trainer.config.config import Config
-from trainer.config.recipes import recipe
+from trainer.config.recipes import recipe_config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
-from trainer.gan.assembly import Autocast, assemble, create_state, reduce_exactly
+from trainer.gan.assembly import Autocast, assemble_step, create_state, reduce_exactly
 from trainer.gan.batches import RandomInputs
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
@@ -64,7 +64,7 @@ def never() -> bool:
 def our_step(config: Config, share: list[Batch], autocast: Autocast) -> Callable[[], object]:
     """Return the trainer's step, its moving average included."""
     state = create_state(config, "bench", torch.device("cpu"))
-    step = assemble(config, state, reduce_exactly(config, World()), autocast)
+    step = assemble_step(config, state, reduce_exactly(config, World()), autocast)
     average, weights = list(state.ema.values()), [p.detach() for p in state.generator.parameters()]
 
     def run() -> None:
@@ -170,7 +170,7 @@ def measure(config: Config, precision: str, autocast: Autocast, turns: int) -> N
 def main(args: Bench) -> None:
     torch.set_num_threads(1)
     print(f"{machine()}; 1 process, 1 thread\n")
-    config = replace(recipe(args.recipe), batch_size=args.batch_size, micro_batch_size=args.micro_batch_size)
+    config = replace(recipe_config(args.recipe), batch_size=args.batch_size, micro_batch_size=args.micro_batch_size)
     measure(config, "fp32", nullcontext, args.turns)
     if has_bf16():
         measure(config, "bf16 (the reference: fp32)", partial(torch.autocast, "cpu", torch.bfloat16), args.turns)

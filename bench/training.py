@@ -26,7 +26,7 @@ from bench.measure import has_bf16, machine, ratios, seconds, spread, table, tak
 from bench.step import make_batches, reference
 from shards.building.build import run_build
 from shards.building.options import Build
-from trainer.config.recipes import recipe
+from trainer.config.recipes import recipe_config
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 
@@ -54,7 +54,7 @@ class Candidates:
 
     def __init__(self, args: Bench, folder: Path) -> None:
         self.args, self.folder, self.numbers = args, folder, count()
-        self.config = recipe(args.recipe)
+        self.config = recipe_config(args.recipe)
 
     def start(self, processes: int, batch_size: int) -> tuple[RunFolder, subprocess.Popen[bytes]]:
         """Start one run; it checkpoints and paints once on the way, and logs every other step."""
@@ -81,7 +81,9 @@ class Candidates:
             _, said = process.communicate()
             if process.returncode:
                 raise SystemExit(said.decode())
-        rows = [[row["images_per_s"] for row in journal.rows(run.system) if "images_per_s" in row] for run, _ in runs]
+        rows = [
+            [row["images_per_s"] for row in journal.read_rows(run.system) if "images_per_s" in row] for run, _ in runs
+        ]
         return float(sum(median(speeds) for speeds in rows))
 
     def reference(self) -> float:

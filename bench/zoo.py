@@ -31,14 +31,14 @@ from bench.measure import machine, ratios, spread, table, take_turns
 from bench.step import make_batches, never
 from trainer.augment.base import AugmentSettings
 from trainer.config.config import Config
-from trainer.config.recipes import RECIPES, recipe
+from trainer.config.recipes import RECIPES, recipe_config
 from trainer.core.fields import Refused
 from trainer.core.randomness import Draws
 from trainer.core.registry import one_of
-from trainer.gan.assembly import assemble, create_state, reduce_as_asked
+from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked
 from trainer.gan.async_scalars import AsyncScalars
 from trainer.gan.batches import RandomInputs
-from trainer.gan.flops import cycle, flops_per_image, without_data
+from trainer.gan.flops import flops_per_image, penalty_cycle, without_data
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
 from trainer.losses.penalties import Penalties
@@ -88,7 +88,7 @@ class Run:
         self.config = config
         self.state = create_state(config, "bench", CPU)
         accelerator = Accelerator(cpu=True, mixed_precision="no")
-        self.step = assemble(config, self.state, reduce_as_asked(config, accelerator), nullcontext)
+        self.step = assemble_step(config, self.state, reduce_as_asked(config, accelerator), nullcontext)
         self.drawer, self.batches, self.late = RandomInputs(config), make_batches(config), AsyncScalars(CPU)
         self.average = list(self.state.ema.values())
         self.weights = [p.detach() for p in self.state.generator.parameters()]
@@ -159,7 +159,7 @@ def small_cells(config: Config, turns: int) -> list[str]:
     }
     others = {name: Run(other) for name, other in changed.items() if other != config}
     take_turns(others, 1)
-    steps = cycle(config)
+    steps = penalty_cycle(config)
     steps *= ceil(SECONDS / (steps * run()))
     times = take_turns({name: partial(one, steps) for name, one in {WHOLE: run, **others}.items()}, turns)
     shares = {name: [1 - r for r in ratios(times[name], times[WHOLE])] for name in others}
@@ -187,7 +187,7 @@ def rows(configs: dict[str, Config], args: Bench) -> Iterator[Sequence[str]]:
 def profile(config: Config) -> Iterator[Sequence[str]]:
     """Yield the operators that take most of the time themselves."""
     torch.set_num_threads(1)
-    run, steps = Run(config), cycle(config)
+    run, steps = Run(config), penalty_cycle(config)
     run()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
         run(steps)
@@ -201,7 +201,7 @@ def profile(config: Config) -> Iterator[Sequence[str]]:
 def main(args: Bench) -> None:
     names = [args.profile] if args.profile else args.recipes or RECIPES
     try:
-        configs = {name: labelled(recipe(name)) for name in names}
+        configs = {name: labelled(recipe_config(name)) for name in names}
     except Refused as error:
         raise SystemExit(str(error)) from None
     print(f"{machine()}; 1 process, 1 thread\n")

@@ -48,7 +48,7 @@ def run_inspect(args: Inspect) -> int:
             raise DataError(f"--seed must not be negative, but is {args.seed}")
         index = Index.open(args.path)
         console = Console(markup=False, highlight=False)
-        for shown in describe(index):
+        for shown in inspection_lines(index):
             console.print(shown)
         if args.out:
             pictures = draw_grid(index, args.num, args.seed)
@@ -69,10 +69,10 @@ def run_inspect(args: Inspect) -> int:
     return 0
 
 
-def describe(index: Index) -> Iterator[Table | str]:
+def inspection_lines(index: Index) -> Iterator[Table | str]:
     """Yield the tables and lines to print."""
     content, statistics = index.content, index.content["statistics"]
-    yield table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
+    yield format_table(str(index.path), ["split", "samples", "shards", "MB"], split_rows(index))
     yield "settings: " + ", ".join(f"{name} {value}" for name, value in content["settings"].items())
     yield "originals: " + ", ".join(
         [*count_texts(statistics["formats"]), *count_texts(statistics["modes"]), f"{statistics['enlarged']:,} enlarged"]
@@ -83,15 +83,17 @@ def describe(index: Index) -> Iterator[Table | str]:
             f"{duplicates['holdout_in_train']:,} held-out pictures are trained on as well"
         )
     for side in "widths", "heights":
-        yield table(f"{side} of the originals, in pixels", ["", "pictures", ""], histogram(**statistics[side]))
+        yield format_table(
+            f"{side} of the originals, in pixels", ["", "pictures", ""], histogram_rows(**statistics[side])
+        )
     if index.classes:
-        yield table("classes", ["class", "pictures"], class_rows(index.classes, content["class_counts"]))
+        yield format_table("classes", ["class", "pictures"], class_rows(index.classes, content["class_counts"]))
     if content["excluded"]:
         rows = [(reason, f"{count:,}", REASONS.get(reason, "")) for reason, count in content["excluded"].items()]
-        yield table("excluded", ["reason", "files", "meaning"], rows)
+        yield format_table("excluded", ["reason", "files", "meaning"], rows)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def format_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Return a table; columns of numbers are aligned to the right."""
     shown = Table(title=title, title_justify="left")
     for column in columns:
@@ -123,7 +125,7 @@ def class_rows(classes: Sequence[str], counts: Sequence[int]) -> Iterator[Sequen
         yield f"{len(ranked) - MAX_CLASSES:,} others", f"{sum(count for _, count in ranked[MAX_CLASSES:]):,}"
 
 
-def histogram(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
+def histogram_rows(edges: Sequence[int], counts: Sequence[int]) -> Iterator[Sequence[str]]:
     """Yield a row for each bin, without empty ones at both ends; counts[i] is of edges[i - 1] <= x < edges[i]."""
     used = [i for i, count in enumerate(counts) if count]
     bounds: list[Any] = [0, *edges, None]

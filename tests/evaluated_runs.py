@@ -13,8 +13,8 @@ from shards.building.build import run_build
 from shards.building.options import Build
 from shards.dataset.index import Index
 from trainer.config.config import Config
-from trainer.config.recipes import recipe
-from trainer.core.fields import overlay
+from trainer.config.recipes import recipe_config
+from trainer.core.fields import overlay_settings
 from trainer.gan.assembly import create_state
 from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import write_config
@@ -42,7 +42,7 @@ def blots(folder: Path) -> Path:
 def made_run(folder: Path, data: Path, *images_seen: int, **network: object) -> RunFolder:
     """Make a run of 32 px with a checkpoint at each of these numbers of pictures, whose weights differ."""
     run, start = RunFolder(folder), {"batch_size": 16, "micro_batch_size": 8, "network": SMALL | network}
-    config = resolve_config(run, replace(overlay(recipe("dcgan-32"), start, "here"), data=data)).config
+    config = resolve_config(run, replace(overlay_settings(recipe_config("dcgan-32"), start, "here"), data=data)).config
     write_config(run, config)
     for number in images_seen:
         checkpoint(run, config, number)

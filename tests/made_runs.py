@@ -16,8 +16,8 @@ from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.parsing import as_job
 from slurm.records import SlurmJob
-from trainer.runs.journal import encode
-from trainer.runs.lease import Holder, Owner
+from trainer.runs.journal import encode_row
+from trainer.runs.lease_holder import Holder, Owner
 from trainer.runs.run_folder import RunFolder
 
 JOB = 12
@@ -45,17 +45,17 @@ class MadeRun:
     def event(self, kind: str, after_s: float, **fields: object) -> None:
         """Add a row to the events."""
         with self.run.events.open("ab") as file:
-            file.write(encode({"time": moment(after_s), "kind": kind, **fields}))
+            file.write(encode_row({"time": moment(after_s), "kind": kind, **fields}))
 
     def steps(self, *rows: tuple[int, float, float], after_s: float = -100) -> None:
         """Add logged steps: images seen, seconds since the start (which was at `after_s`), and images per second."""
         for images, elapsed_s, speed in rows:
             row = {"images_seen": images, "epoch": images / 100, "loss_d": float("nan"), "loss_g": 0.5}
             with self.run.metrics.open("ab") as file:
-                file.write(encode(row))
+                file.write(encode_row(row))
             row = {"time": time.time() + after_s + elapsed_s, "images_seen": images, "elapsed_s": elapsed_s}
             with self.run.system.open("ab") as file:
-                file.write(encode(row | {"images_per_s": speed}))
+                file.write(encode_row(row | {"images_per_s": speed}))
 
     def checkpoint(self, images: int, rollbacks: int = 0) -> None:
         """Add a durable checkpoint, by its name."""
@@ -75,7 +75,7 @@ class MadeRun:
         """Let it end."""
         closed = asdict(close_attempt(made, cause, detail, saved)) | {"decision": decision}
         with self.run.attempts.open("ab") as file:
-            file.write(encode(closed))
+            file.write(encode_row(closed))
 
     def holds(self, holder: Holder) -> None:
         """Let somebody hold the lease."""

@@ -25,7 +25,7 @@ from tests.slurm_cluster import wait_for
 from tests.test_same_bits import last_images
 from tests.wandb_server import WandbServer
 from trainer.runs import journal
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.run_folder import RunFolder
 
 TOTAL = 9_600  # some ten seconds of training on two cores
@@ -101,7 +101,7 @@ class Ordeal:
     def training(self) -> bool:
         """Tell whether the present start has begun to train."""
         began = self.attempts()[-1].began
-        return any(row["kind"] == "start" and row["time"] >= began for row in journal.rows(self.run.events))
+        return any(row["kind"] == "start" and row["time"] >= began for row in journal.read_rows(self.run.events))
 
     def wait_for_start(self, number: int) -> None:
         """Wait until the job was started so many times, the first start being number 0."""
@@ -164,7 +164,7 @@ class Ordeal:
         """Hold the run against one that nothing disturbed: bits, history, checkpoints, processes left behind."""
         assert fingerprint(self.folder) == fingerprint(undisturbed), self.story()
         assert self.run.metrics.read_bytes() == RunFolder(undisturbed).metrics.read_bytes(), self.story()
-        for checkpoint in find(self.run.checkpoints):
+        for checkpoint in find_checkpoints(self.run.checkpoints):
             checkpoint.verify()
         assert not list(self.run.checkpoints.glob(".writing*")), "half a checkpoint is left"
         assert not self.run.lease.exists(), "the lease is left"
@@ -186,7 +186,7 @@ class Ordeal:
         assert self.server
         segments = json.loads(self.run.wandb_identity.read_text())["segments"]
         assert len(segments) == 1, segments
-        kept = list(journal.rows(self.run.metrics))
+        kept = list(journal.read_rows(self.run.metrics))
         rows = [row for row in self.server.history(segments[0]["id"]) if "loss_d" in row]
         assert [row["images_seen"] for row in rows] == [row["images_seen"] for row in kept]
         assert [{key: row[key] for key in mine} for row, mine in zip(rows, kept, strict=True)] == kept

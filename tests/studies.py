@@ -11,7 +11,7 @@ from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings_file import parse_study
 from tests.made_runs import MadeRun
-from trainer.runs.journal import encode
+from trainer.runs.journal import encode_row
 
 TOML: dict[str, Any] = {
     "data": "shards",
@@ -58,4 +58,4 @@ def pace(made: StudyPlan, arm: str, images_per_s: float, *starts: int) -> None:
             elapsed_s = 60 + number * each / images_per_s
             row = {"images_seen": images, "elapsed_s": elapsed_s, "time": 1_000 * start + elapsed_s}
             with run.system.open("ab") as file:
-                file.write(encode(row))
+                file.write(encode_row(row))

@@ -148,7 +148,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "finalize", interrupt)
+        patch.setattr(building, "finalize_dataset", interrupt)
         assert main(arguments) == 75
     return arguments
 

@@ -23,12 +23,12 @@ from trainer.benchmark.command import plan_trials
 from trainer.benchmark.results import Trial, read_result
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
-from trainer.config.recipes import RECIPES, recipe
+from trainer.config.recipes import RECIPES, recipe_config
 from trainer.core.fields import Refused
 from trainer.distributed import rank_environment
 from trainer.distributed.world import World
 from trainer.runs import init_from
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import read_config, write_config
 from trainer.runs.config_resolution import resolve_config
@@ -61,7 +61,7 @@ def tiny(data: Path, *settings: str) -> tuple[str, ...]:
 
 def ask(data: Path, **network: object) -> Config:
     """Settings of a run on some data."""
-    config = recipe("dcgan-32")
+    config = recipe_config("dcgan-32")
     return replace(config, data=data, network=replace(config.network, **network))  # type: ignore[arg-type]
 
 
@@ -226,7 +226,10 @@ SMALL = ("--network.g-channels", "8", "--network.d-channels", "8", "--network.z-
 
 
 def test_weights_without_progress(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    file, asked = find(run.checkpoints)[0].path / "state.safetensors", tiny(Path(read_config(run).data or ""))
+    file, asked = (
+        find_checkpoints(run.checkpoints)[0].path / "state.safetensors",
+        tiny(Path(read_config(run).data or "")),
+    )
     said = refusal(capsys, SUBMIT, *asked, "--init-from", str(file), "--init-state", "all")
     assert said.endswith("name a run, or use --init-state weights")
     assert do(SUBMIT, *asked, "--init-from", str(run.path), "--init-state", "all") == 0
@@ -247,7 +250,7 @@ def test_a_state_that_does_not_fit(run: RunFolder, tmp_path: Path, capsys: pytes
 
 def test_weights_that_have_broken(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = made_run(tmp_path / "source", data, 16, 32, 48)
-    newest = find(source.checkpoints)[0]
+    newest = find_checkpoints(source.checkpoints)[0]
     tensors, values = newest.read()
     tensors["generator.convolutions.0.weight"][:] = torch.nan
     shutil.rmtree(newest.path)
@@ -257,7 +260,7 @@ def test_weights_that_have_broken(data: Path, tmp_path: Path, capsys: pytest.Cap
     said = refusal(capsys, SUBMIT, *tiny(data), "--init-from", str(source.path))
     assert do(SUBMIT, *tiny(data), "--init-from", told(said, "an older checkpoint, such as ")) == 0
     alone = tmp_path / "weights.safetensors"
-    save_file(load_file(find(source.checkpoints)[0].path / "state.safetensors"), alone)
+    save_file(load_file(find_checkpoints(source.checkpoints)[0].path / "state.safetensors"), alone)
     assert refusal(capsys, SUBMIT, *tiny(data), "--init-from", str(alone)).endswith("name another one")
 
 

@@ -16,7 +16,7 @@ from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.records import Node, SlurmJob
 from tests.fake_slurm import CPU, live_job
-from trainer.runs.journal import EventKind, Journal, event, now
+from trainer.runs.journal import EventKind, Journal, event_row, now
 from trainer.runs.run_folder import RunFolder
 
 FIRST = Attempt(7, 0, now(), ("n1", "n2"), 100)
@@ -124,7 +124,7 @@ LATER = time.time() + 60
 )
 def test_causes(run: RunFolder, code: int, seen: SlurmJob | None, end: dict[str, object] | None, cause: Cause) -> None:
     if end:
-        append(run, event(EventKind.END, **end))
+        append(run, event_row(EventKind.END, **end))
     found = exit_cause.explain_end(run, FIRST, code, seen)
     assert found.cause is cause
     assert found.saved == 300
@@ -143,8 +143,8 @@ def test_a_cancelled_run_is_cancelled_however_it_ends(run: RunFolder) -> None:
 
 
 def test_a_stall_names_the_node(run: RunFolder) -> None:
-    append(run, event(EventKind.STALLED, problem="rank 1 on n2 gives no sign of life", places=["n2"]))
-    append(run, event(EventKind.STALLED, problem="said by the rank that was woken", places=[]))
+    append(run, event_row(EventKind.STALLED, problem="rank 1 on n2 gives no sign of life", places=["n2"]))
+    append(run, event_row(EventKind.STALLED, problem="said by the rank that was woken", places=[]))
     found = exit_cause.explain_end(run, FIRST, 1, job())
     assert (found.cause, found.failed_nodes) == (Cause.STALLED, ("n2",))
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
-from trainer.augment.ada import Ada, Transformation, filtered, recolouring
+from trainer.augment.ada import Ada, Transformation, amplify_bands, colour_matrix
 from trainer.augment.base import Augmentation, AugmentSettings
 from trainer.augment.diffaugment import DiffAugment
-from trainer.augment.geometry import bilinear, bilinear_by_gathers
-from trainer.augment.wavelets import bands, downsampling, upsampling
+from trainer.augment.geometry import bilinear_by_gathers, sample_bilinear
+from trainer.augment.wavelets import band_matrices, downsampling_matrix, upsampling_matrix
 from trainer.core.randomness import philox
 
 CPU = torch.device("cpu")
@@ -79,14 +79,14 @@ def forward(pipe: Ada, draws: dict[str, Tensor]) -> Tensor:
 
 
 def test_half_the_doubled_resolution_is_the_picture() -> None:
-    down, up = downsampling(16, CPU, torch.float64), upsampling(16, CPU, torch.float64)
+    down, up = downsampling_matrix(16, CPU, torch.float64), upsampling_matrix(16, CPU, torch.float64)
     assert torch.allclose(down @ up[2:-1], torch.eye(16, dtype=torch.float64), atol=1e-10)
     assert torch.allclose(up.sum(1), torch.ones(45, dtype=torch.float64), atol=1e-8)  # a flat picture stays flat
 
 
 @pytest.mark.parametrize("size", [8, 16, 64])
 def test_the_bands_sum_to_the_picture(size: int) -> None:
-    b = bands(size, CPU, torch.float64)
+    b = band_matrices(size, CPU, torch.float64)
     assert torch.allclose(b.sum(0), torch.eye(size, dtype=torch.float64), atol=1e-12)
     flat = torch.ones(size, dtype=torch.float64)
     assert torch.allclose(b @ flat, torch.tensor([[1.0], [0], [0], [0]], dtype=torch.float64).expand(4, size))
@@ -96,11 +96,13 @@ def test_the_bands_sum_to_the_picture(size: int) -> None:
 
 def test_filter_gains_keep_the_expected_power() -> None:
     x = pictures(1, 64)
-    assert torch.allclose(filtered(x, torch.ones(1, 4, dtype=torch.float64)), x, atol=1e-10)
+    assert torch.allclose(amplify_bands(x, torch.ones(1, 4, dtype=torch.float64)), x, atol=1e-10)
     gains = torch.tensor([[1.0, 1, 3, 1]], dtype=torch.float64)
-    f = sum(g * b for g, b in zip((1, 1, 3, 1), bands(64, CPU, torch.float64), strict=True))
+    f = sum(g * b for g, b in zip((1, 1, 3, 1), band_matrices(64, CPU, torch.float64), strict=True))
     assert isinstance(f, Tensor)
-    assert torch.allclose(filtered(x, gains), f @ x @ f.T / ((10 + 1 + 9 + 1) / 13))  # once for each axis: a square
+    assert torch.allclose(
+        amplify_bands(x, gains), f @ x @ f.T / ((10 + 1 + 9 + 1) / 13)
+    )  # once for each axis: a square
 
 
 # Geometry
@@ -110,7 +112,7 @@ def test_bilinear_by_gathers_is_grid_sample() -> None:
     x = pictures(2, 9).requires_grad_()
     grid = torch.from_numpy(philox("grid").uniform(-1, 1, (2, 7, 5, 2)))
     grid[0, 0, :2] = torch.tensor([[-1, -1], [1, 1]])
-    out, same = bilinear(x, grid), bilinear_by_gathers(x, grid)
+    out, same = sample_bilinear(x, grid), bilinear_by_gathers(x, grid)
     assert torch.allclose(out, same, atol=1e-12)
     weights = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     (a,), (b,) = torch.autograd.grad(out, x, weights), torch.autograd.grad(same, x, weights)
@@ -212,7 +214,7 @@ def test_hue_turns_about_grey() -> None:
     third = apply(ada("c"), x, hue=0.5 + 1 / 3)  # 2π/3: red to green, green to blue, blue to red
     assert torch.allclose(third, x.roll(1, 1), atol=1e-6)
     t, _ = ada("c").parameters(chosen(ada("c"), hue=0.5), ONE)
-    whole = recolouring(t | {"hue": torch.full((1,), 4 * math.pi)})
+    whole = colour_matrix(t | {"hue": torch.full((1,), 4 * math.pi)})
     assert torch.allclose(whole, torch.eye(4)[None], atol=1e-6)
 
 

@@ -17,7 +17,7 @@ from trainer.config.config import Config
 from trainer.core.randomness import philox
 from trainer.core.running_scalars import RunningScalars, finite_only
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
@@ -170,7 +170,7 @@ CONFIG = Config(
 
 def make(config: Config = CONFIG) -> tuple[TrainState, GanStep]:
     state = create_state(config, "data", torch.device("cpu"))
-    return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
+    return state, assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
 
 
 def never() -> bool:

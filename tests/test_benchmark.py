@@ -13,7 +13,7 @@ from trainer.benchmark.digits import StackedDigits
 from trainer.benchmark.mixtures import GRID, RING, Mixture
 from trainer.benchmark.protocol import Samples, reverse_kl
 from trainer.benchmark.recipes import DIGITS, NEWEST, POINTS, PROTOCOLS, RECIPES, BenchmarkRecipe
-from trainer.benchmark.training import draw_real, generate_samples, train, updates
+from trainer.benchmark.training import benchmark_batches, draw_real, generate_samples, train_benchmark
 from trainer.config.config import Config
 from trainer.core.randomness import normal, philox
 from trainer.gan.fingerprint import fingerprint
@@ -93,7 +93,7 @@ def test_reals_follow_from_seed_and_place_alone(name: str) -> None:
 def test_every_update_of_d_has_reals_of_its_own() -> None:
     """Each begins where the one before ended, over all micro-batches, updates and steps."""
     config = replace(settings(10, "wgan-gp"), batch_size=8, micro_batch_size=4, d_steps=3)
-    steps = updates(RING, config)
+    steps = benchmark_batches(RING, config)
     batches = [batch for _ in range(2) for update in next(steps) for batch in update]
     assert [(b.images_seen, b.micro_batch) for b in batches] == [(8 * (i // 2), i % 2) for i in range(12)]
     for batch in batches:
@@ -104,7 +104,7 @@ def test_every_update_of_d_has_reals_of_its_own() -> None:
 @pytest.mark.parametrize("name", ["disconnected", "pacgan3", "wgan-gp"])
 def test_a_training_repeats_to_the_bit(name: str) -> None:
     def state_of(seed: int) -> str:
-        state = train(GRID, settings(2, name, seed), 2)
+        state = train_benchmark(GRID, settings(2, name, seed), 2)
         return fingerprint(state.tensors(), state.scalars())
 
     assert state_of(1) == state_of(1)
@@ -115,7 +115,7 @@ def test_a_sample_does_not_depend_on_those_beside_it() -> None:
     """With BatchNorm too, whose statistics for painting are fixed before."""
     for name in ("gan", "disconnected"):
         config = settings(1, name)
-        state = train(RING, config, 1)
+        state = train_benchmark(RING, config, 1)
         many = generate_samples(config, state, config.micro_batch_size + 7)
         assert many.shape == (config.micro_batch_size + 7, 2)
         assert np.array_equal(generate_samples(config, state, 5), many[:5])
@@ -123,7 +123,7 @@ def test_a_sample_does_not_depend_on_those_beside_it() -> None:
 
 
 def test_without_an_average_the_newest_weights_paint() -> None:
-    state = train(RING, settings(3, "gan"), 3)
+    state = train_benchmark(RING, settings(3, "gan"), 3)
     for name, parameter in state.generator.named_parameters():
         assert torch.equal(parameter, state.ema[name])
 
@@ -133,7 +133,7 @@ def test_every_recipe_trains(protocol: str, name: str) -> None:
     """One step; its settings are possible, for points and pictures of the protocol's shape."""
     config = RECIPES[protocol][name].settings(name, 0, 50)
     config.check()
-    state = train(PROTOCOLS[protocol], config, 1)
+    state = train_benchmark(PROTOCOLS[protocol], config, 1)
     assert all(bool(t.isfinite().all()) for t in state.tensors().values())
     assert state.images_seen == config.step_images
 
@@ -158,7 +158,7 @@ def test_packs_leave_as_many_judgements_a_batch() -> None:
 def test_a_short_training_captures_the_ring() -> None:
     """The recipe that beats the published values, for an eighth of its steps: all modes, though not as narrow."""
     config = settings(1_000)
-    found = RING.count_modes(generate_samples(config, train(RING, config, 1_000), RING.samples))
+    found = RING.count_modes(generate_samples(config, train_benchmark(RING, config, 1_000), RING.samples))
     assert found.modes == 8
     assert found.high_quality is not None
     assert found.high_quality > 0.5

@@ -20,7 +20,7 @@ from trainer.__main__ import main
 from trainer.benchmark import run_trials
 from trainer.benchmark.mixtures import RING
 from trainer.benchmark.protocol import Figures, Published
-from trainer.benchmark.report import Summary, table
+from trainer.benchmark.report import Summary, results_table
 from trainer.benchmark.results import Result, Trial
 from trainer.core.stopping import Outcome
 
@@ -220,7 +220,7 @@ def test_summaries_are_means_with_standard_errors() -> None:
 def test_a_table_has_as_many_cells_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RING, "published", {"GAN": Published("6.3 ± 0.5", "0.45 ± 0.09", "98.2 ± 0.2")})
     summary = Summary.of([Result("", 50, "", Figures(8, 0.1, 0.97), 1.0)], 8)
-    lines = table(RING, {"gan": summary}, Figures(8, 0.001, 0.989)).splitlines()
+    lines = results_table(RING, {"gan": summary}, Figures(8, 0.001, 0.989)).splitlines()
     assert {line.count("|") for line in lines[:5]} == {10}
     assert lines[2] == "| the data itself |  |  | 8 |  | 98.90 |  | 0.0010 |  |"
     assert lines[4] == "| GAN, published | 400,000 | 10 | 6.3 ± 0.5 |  | 98.2 ± 0.2 |  | 0.45 ± 0.09 |  |"

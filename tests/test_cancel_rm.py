@@ -21,8 +21,8 @@ from tests.conftest import fingerprint, run, trains_here
 from tests.fake_slurm import live_job
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.core.fields import Refused
-from trainer.runs import lease
-from trainer.runs.lease import THIS_MACHINE, Holder, Owner
+from trainer.runs import lease_holder
+from trainer.runs.lease_holder import THIS_MACHINE, Holder, Owner
 from trainer.runs.run_folder import RunFolder
 
 
@@ -65,7 +65,7 @@ def test_now_does_not_wait_for_a_save(trained: tuple[RunFolder, subprocess.Popen
     assert done.returncode == 0, done.stderr
     assert process.wait(60) in (130, 75), "75: the second signal came after the save"
     assert "is durable" in done.stdout
-    assert lease.living(folder) is None
+    assert lease_holder.living_holder(folder) is None
 
 
 class FakeSlurm:
@@ -183,7 +183,7 @@ def test_what_a_dead_job_has_left_goes_without_following_links(
     made.submitted()
     made.ended(made.began(), Cause.FINISHED, Decision.END)
     made.checkpoint(128)
-    made.holds(Holder(Owner.slurm_job(12), 0, "here", lease.boot(), 2**22 + 1, 0, "token"))
+    made.holds(Holder(Owner.slurm_job(12), 0, "here", lease_holder.boot_id(), 2**22 + 1, 0, "token"))
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("x" * 1000)

@@ -12,7 +12,7 @@ import torch
 
 from tests.conftest import TINY, run
 from trainer.config.groups import CheckpointSettings
-from trainer.runs.checkpoint import Checkpoint, Damaged, find, newest_whole, quarantine
+from trainer.runs.checkpoint import Checkpoint, Damaged, find_checkpoints, newest_whole, quarantine
 from trainer.runs.checkpoint_writer import Checkpoints, Saved, Snapshot
 
 Tensors = dict[str, torch.Tensor]
@@ -39,7 +39,7 @@ def save(folder: Path, tensors: Tensors, *images: int, settings: CheckpointSetti
 
 def test_what_is_saved_is_read_back_to_the_bit(tmp_path: Path, tensors: Tensors) -> None:
     save(tmp_path, tensors, 64)
-    read, scalars = find(tmp_path)[0].read()
+    read, scalars = find_checkpoints(tmp_path)[0].read()
     assert scalars == values(64)
     assert read.keys() == tensors.keys()
     assert all(torch.equal(read[name], tensors[name]) for name in tensors)
@@ -53,7 +53,7 @@ def test_training_may_go_on_while_the_snapshot_is_written(tmp_path: Path, tensor
         tensor.fill_(-1)
     assert isinstance(checkpoints.result(wait=True), Saved)
     checkpoints.close()
-    read, _ = find(tmp_path)[0].read()
+    read, _ = find_checkpoints(tmp_path)[0].read()
     assert all(torch.equal(read[name], before[name]) for name in before)
 
 
@@ -82,7 +82,7 @@ HARM: dict[str, Callable[[Path], None]] = {"flipped": flip_byte, "truncated": tr
 @pytest.mark.parametrize("harm", HARM)
 def test_damage_is_found_and_walked_back(tmp_path: Path, tensors: Tensors, file: str, harm: str) -> None:
     save(tmp_path, tensors, 64, 128)
-    newest = find(tmp_path)[0]
+    newest = find_checkpoints(tmp_path)[0]
     HARM[harm](newest.path / file)
     with pytest.raises(Damaged):
         newest.verify()
@@ -95,9 +95,9 @@ def test_damage_is_found_and_walked_back(tmp_path: Path, tensors: Tensors, file:
 
 def test_damaged_ones_are_set_aside_and_never_pruned(tmp_path: Path, tensors: Tensors) -> None:
     save(tmp_path, tensors, 64)
-    moved = quarantine(find(tmp_path)[0])
+    moved = quarantine(find_checkpoints(tmp_path)[0])
     save(tmp_path, tensors, 64, 128, 192, settings=CheckpointSettings(keep_last=1))
-    again = quarantine(find(tmp_path)[0])
+    again = quarantine(find_checkpoints(tmp_path)[0])
     assert moved.exists()
     assert again.exists()
     assert moved != again
@@ -108,27 +108,27 @@ def test_a_half_written_checkpoint_is_none(tmp_path: Path, tensors: Tensors) -> 
     """A kill leaves the temporary folder; the next save of the same state replaces it."""
     save(tmp_path, tensors, 64)
     torn = tmp_path / ".writing-000000000128-r00"
-    shutil.copytree(find(tmp_path)[0].path, torn)
-    assert [c.images_seen for c in find(tmp_path)] == [64]
+    shutil.copytree(find_checkpoints(tmp_path)[0].path, torn)
+    assert [c.images_seen for c in find_checkpoints(tmp_path)] == [64]
     save(tmp_path, tensors, 128)
     assert not torn.exists()
-    assert [c.images_seen for c in find(tmp_path)] == [128, 64]
+    assert [c.images_seen for c in find_checkpoints(tmp_path)] == [128, 64]
 
 
 def test_a_manifest_names_all_files(tmp_path: Path, tensors: Tensors) -> None:
     save(tmp_path, tensors, 64)
-    manifest = find(tmp_path)[0].path / "manifest.json"
+    manifest = find_checkpoints(tmp_path)[0].path / "manifest.json"
     content = json.loads(manifest.read_text())
     content["files"] = {"state.json": content["files"]["state.json"]}
     manifest.write_text(json.dumps(content))
     with pytest.raises(Damaged):
-        find(tmp_path)[0].verify()
+        find_checkpoints(tmp_path)[0].verify()
 
 
 def test_the_last_and_one_of_each_interval_stay(tmp_path: Path, tensors: Tensors) -> None:
     settings = CheckpointSettings(keep_last=2, keep_every_images=100)
     save(tmp_path, tensors, *range(0, 400, 32), settings=settings)
-    assert [c.images_seen for c in reversed(find(tmp_path))] == [0, 128, 224, 320, 352, 384]
+    assert [c.images_seen for c in reversed(find_checkpoints(tmp_path))] == [0, 128, 224, 320, 352, 384]
 
 
 def test_what_a_rollback_left_behind_is_older() -> None:
@@ -149,10 +149,10 @@ def test_a_full_disk_keeps_the_old_one(small_disk: Path) -> None:
     error = checkpoints.result(wait=True)
     assert isinstance(error, OSError)
     assert "space" in str(error)
-    assert [c.images_seen for c in find(small_disk / "checkpoints")] == [64]
-    find(small_disk / "checkpoints")[0].verify()
+    assert [c.images_seen for c in find_checkpoints(small_disk / "checkpoints")] == [64]
+    find_checkpoints(small_disk / "checkpoints")[0].verify()
     assert not list((small_disk / "checkpoints").glob(".writing*"))
-    shutil.rmtree(find(small_disk / "checkpoints")[0].path)
+    shutil.rmtree(find_checkpoints(small_disk / "checkpoints")[0].path)
     checkpoints.save(tensors, values(192))
     assert isinstance(checkpoints.result(wait=True), Saved)
     checkpoints.close()
@@ -166,7 +166,7 @@ def test_nothing_is_promised_before_the_metrics_are_durable(tmp_path: Path, tens
     checkpoints.save(tensors, values(64))
     assert isinstance(checkpoints.result(wait=True), OSError)
     checkpoints.close()
-    assert find(tmp_path) == []
+    assert find_checkpoints(tmp_path) == []
 
 
 def test_training_survives_a_full_disk(small_disk: Path, shards32: Path) -> None:
@@ -182,5 +182,5 @@ def test_training_survives_a_full_disk(small_disk: Path, shards32: Path) -> None
     assert "192 / 192 images" in done.stderr
     assert "not durable" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [c.images_seen for c in find(small_disk / "run" / "checkpoints")] == [0]
-    find(small_disk / "run" / "checkpoints")[0].verify()
+    assert [c.images_seen for c in find_checkpoints(small_disk / "run" / "checkpoints")] == [0]
+    find_checkpoints(small_disk / "run" / "checkpoints")[0].verify()

@@ -14,7 +14,7 @@ from tests.conftest import TINY, train
 from tests.faults import FAULTS
 from tests.ordeal import SETTINGS, TOTAL, Ordeal, undisturbed_run
 from tests.wandb_server import WandbServer
-from trainer.runs.checkpoint import Damaged, find
+from trainer.runs.checkpoint import Damaged, find_checkpoints
 
 IN_CI = ("preempted", "node_failed", "rank_killed", "rank_stopped", "fewer_nodes_on_resume")
 
@@ -67,7 +67,7 @@ def test_what_is_held_against_a_run_can_turn_red(
     with pytest.raises(AssertionError, match="the lease is left"):
         ordeal.check(undisturbed)
     ordeal.run.lease.unlink()
-    older = find(ordeal.run.checkpoints)[-1].path / "state.safetensors"
+    older = find_checkpoints(ordeal.run.checkpoints)[-1].path / "state.safetensors"
     weights = older.read_bytes()
     older.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     with pytest.raises(Damaged):

@@ -14,11 +14,11 @@ from PIL import Image
 
 from shards.dataset.stream import Reader, Samples
 from trainer.collapse.collapse_metrics import CollapseMetrics
-from trainer.collapse.monitor_state import BOUNDS, GRACE_IMAGES, Health, MonitorState, reasons
-from trainer.collapse.rollback_changes import CHANGES_BY_NAME, amended, applied, fit, next_change
+from trainer.collapse.monitor_state import BOUNDS, GRACE_IMAGES, Health, MonitorState, alarm_reasons
+from trainer.collapse.rollback_changes import CHANGES_BY_NAME, apply_change, apply_rollbacks, fit_state, next_change
 from trainer.config.config import Config
 from trainer.config.groups import CHANGES, LEAST_IMAGES, CollapseSettings
-from trainer.config.recipes import recipe
+from trainer.config.recipes import recipe_config
 from trainer.core.randomness import philox
 from trainer.gan.assembly import create_state
 from trainer.gan.state import TrainState
@@ -147,7 +147,7 @@ def test_strange_pictures_and_growing_losses_are_a_divergence() -> None:
         record = record.add_step({**SCALARS, "grad_norm_d": size})
         record, evidence = record.add_measurement(GOOD, 32_000 * k, logistic=True)
     assert record.health is Health.DIVERGED
-    assert any("grown" in words for words in reasons(evidence, 32_000, 0.9))
+    assert any("grown" in words for words in alarm_reasons(evidence, 32_000, 0.9))
 
 
 def test_two_bad_signs_of_divergence_are_a_divergence() -> None:
@@ -216,23 +216,23 @@ def test_changes_are_the_registry() -> None:
 
 
 def test_what_each_change_changes() -> None:
-    config = recipe("dcgan-32")
-    halved = amended(config, [{"change": "learning-rate"}] * 2)
+    config = recipe_config("dcgan-32")
+    halved = apply_rollbacks(config, [{"change": "learning-rate"}] * 2)
     assert halved.optimizer.g_lr == config.optimizer.g_lr / 4
     assert halved.optimizer.d_lr == config.optimizer.d_lr / 4
-    assert amended(config, [{"change": "penalty"}]).penalties.r1.weight == 1
+    assert apply_rollbacks(config, [{"change": "penalty"}]).penalties.r1.weight == 1
     slow = replace(config.optimizer, decay_images=1000)
     penalties = Penalties(r1=Weighted(2.0, final=0.5), wgan_gp=Weighted(10.0))
     penalised = replace(config, penalties=penalties, optimizer=slow)
-    stronger = amended(penalised, [{"change": "penalty"}]).penalties
+    stronger = apply_rollbacks(penalised, [{"change": "penalty"}]).penalties
     assert (stronger.r1.weight, stronger.r1.final, stronger.wgan_gp.weight, stronger.r2.weight) == (4, 1, 20, 0)
-    assert amended(config, [{"change": "augmentation"}]).augment.kind == "diffaugment"
-    assert amended(config, [{"change": "packing"}]).network.pack == 2
-    assert amended(config, [{"why": "NaN or Inf"}, {"change": "draws"}]) == config
+    assert apply_rollbacks(config, [{"change": "augmentation"}]).augment.kind == "diffaugment"
+    assert apply_rollbacks(config, [{"change": "packing"}]).network.pack == 2
+    assert apply_rollbacks(config, [{"why": "NaN or Inf"}, {"change": "draws"}]) == config
 
 
 def test_changes_take_turns_and_what_does_not_go_is_passed_over() -> None:
-    config = recipe("dcgan-32")
+    config = recipe_config("dcgan-32")
     order = "learning-rate,augmentation,packing"
     assert [next_change(config, order, k) for k in range(4)] == [
         "learning-rate",
@@ -240,23 +240,23 @@ def test_changes_take_turns_and_what_does_not_go_is_passed_over() -> None:
         "packing",
         "learning-rate",
     ]
-    augmented = applied(config, "augmentation")
+    augmented = apply_change(config, "augmentation")
     assert augmented
     assert next_change(augmented, order, 1) == "packing"
-    conditional = recipe("projection-64")
-    assert applied(conditional, "packing") is None  # packed pictures would be of different classes
+    conditional = recipe_config("projection-64")
+    assert apply_change(conditional, "packing") is None  # packed pictures would be of different classes
     assert next_change(conditional, "packing", 0) == "draws"
 
 
 @pytest.mark.parametrize("name", ["dcgan-32", "gan-32", "pacgan-64", "wgan-gp-32", "r3gan-64"])
 def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_fewer(name: str) -> None:
-    config = recipe(name)
+    config = recipe_config(name)
     config = replace(config, network=replace(config.network, g_channels=16, d_channels=16))
-    packed = applied(config, "packing")
+    packed = apply_change(config, "packing")
     assert packed
     before, after = (create_state(c, "data", torch.device("cpu")) for c in (config, packed))
     after.identities = before.identities
-    after.load(fit(before.tensors(), after.tensors()), before.scalars(), "here")
+    after.load(fit_state(before.tensors(), after.tensors()), before.scalars(), "here")
     x = torch.from_numpy(blobs(4, "pack")).permute(0, 3, 1, 2).float() / 127.5 - 1
     x = torch.nn.functional.interpolate(x, config.network.size)
 
@@ -269,24 +269,24 @@ def test_a_packed_discriminator_says_of_equal_pictures_what_it_said_of_fewer(nam
 
 @pytest.mark.parametrize("name", ["sngan-32", "stylegan2-64"])
 def test_where_it_would_say_something_else_packing_does_not_apply(name: str) -> None:
-    assert applied(recipe(name), "packing") is None
+    assert apply_change(recipe_config(name), "packing") is None
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_state_fits_each_change(change: str) -> None:
-    config = replace(recipe("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
-    changed = applied(config, change)
+    config = replace(recipe_config("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
+    changed = apply_change(config, change)
     assert changed
     state, target = (create_state(c, "data", torch.device("cpu")) for c in (config, changed))
     target.identities = state.identities
-    target.load(fit(state.tensors(), target.tensors()), state.scalars(), "here")
+    target.load(fit_state(state.tensors(), target.tensors()), state.scalars(), "here")
     for name, tensor in state.tensors().items():
         if target.tensors()[name].shape == tensor.shape:
             assert torch.equal(target.tensors()[name], tensor), name
 
 
 def test_the_record_is_a_part_of_the_state() -> None:
-    config = replace(recipe("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
+    config = replace(recipe_config("dcgan-32"), network=NetworkSettings(size=32, g_channels=8, d_channels=8))
     state, other = (create_state(config, "data", torch.device("cpu")) for _ in range(2))
     state.monitor, _ = MonitorState().add_step(SCALARS).add_measurement(BAD, 32_000, logistic=True)
     other.load(state.tensors(), state.scalars(), "here")

@@ -67,7 +67,7 @@ def state_of(folder: Path) -> str:
 
 def events(folder: Path, kind: str) -> list[journal.Row]:
     """Return a run's events of one kind."""
-    return [row for row in journal.rows(RunFolder(folder).events) if row["kind"] == kind]
+    return [row for row in journal.read_rows(RunFolder(folder).events) if row["kind"] == kind]
 
 
 @pytest.mark.parametrize("change", ["learning-rate", "penalty", "augmentation", "packing", "draws"])
@@ -81,7 +81,9 @@ def test_a_rollback_changes_something_and_keeps_the_bits(
     assert (made["from"], made["to"], made["why"], made["change"]) == (192, 128, "collapsed", change)
     pids = start(zygote, tmp_path / "2", shards32, 2, "--total-images", "1000000", *settings, mistake="collapse_once")
     deadline = time.monotonic() + 60
-    while journal.last(tmp_path / "2" / "metrics.jsonl").get("images_seen", 0) < 224 and time.monotonic() < deadline:
+    while (
+        journal.last_row(tmp_path / "2" / "metrics.jsonl").get("images_seen", 0) < 224 and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     assert zygote.kill(pids) == [-signal.SIGKILL] * 2, Path(f"{tmp_path / '2'}.log").read_text()
     assert go(zygote, tmp_path / "2", shards32, 3, *settings, mistake="collapse_once") == undisturbed
@@ -132,13 +134,13 @@ def test_of_few_pictures_nothing_is_said(zygote: Zygote, tmp_path: Path) -> None
     done = run("shards", "build", str(pictures), "--out", str(data), "--size", "32", "--holdout", "0")
     assert done.returncode == 0, done.stderr
     go(zygote, tmp_path / "run", data, 1, *LOOKS, mistake=None)
-    assert not any("collapse/health" in row for row in journal.rows(tmp_path / "run" / "metrics.jsonl"))
+    assert not any("collapse/health" in row for row in journal.read_rows(tmp_path / "run" / "metrics.jsonl"))
 
 
 def test_the_policy_stop_saves_and_ends_and_a_resume_is_refused(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
     folder, stop = tmp_path / "run", (*LOOKS, "--collapse.policy", "stop")
     go(zygote, folder, shards32, 2, *stop, mistake="collapse_once", code=Outcome.REFUSED)
-    assert journal.last(folder / "metrics.jsonl")["collapse/health"] == 2
+    assert journal.last_row(folder / "metrics.jsonl")["collapse/health"] == 2
     go(zygote, folder, shards32, 1, *stop, mistake="collapse_once", code=Outcome.REFUSED)
     said = Path(f"{folder}.log").read_text()
     assert said.count("the run has collapsed by 192 images") == 2
@@ -162,7 +164,7 @@ def test_a_run_that_collapsed_at_its_end_goes_back_and_one_without_a_healthy_che
     pids = start(zygote, folder, shards32, 1, *length, "roll-back", mistake="collapse_once")
     assert zygote.wait(pids) == [0]
     assert [row["from"] for row in events(folder, "rollback")] == [192]
-    assert journal.last(folder / "metrics.jsonl")["collapse/health"] < 2
+    assert journal.last_row(folder / "metrics.jsonl")["collapse/health"] < 2
 
     new = tmp_path / "new"
     began = ("--init-from", str(source), "--init-state", "all", "--collapse.policy", "stop", "--total-images", "192")
@@ -185,7 +187,7 @@ def test_the_policy_tell_says_it_once_and_trains_on(zygote: Zygote, shards32: Pa
     for row in events(folder, "collapse alarm"):
         assert (folder / "samples" / row["picture"]).exists()
         assert "of its own best variety" in row["problem"]
-    states = {row["images_seen"]: row["collapse/health"] for row in journal.rows(folder / "metrics.jsonl")}
+    states = {row["images_seen"]: row["collapse/health"] for row in journal.read_rows(folder / "metrics.jsonl")}
     assert states == {seen: 0.0 if seen < 160 else 1.0 if seen == 160 else 2.0 for seen in range(32, 352, 32)}
     assert not events(folder, "rollback")
 
@@ -216,6 +218,6 @@ def test_a_whole_look_costs_nothing_but_time(zygote: Zygote, shards32: Path, tmp
         assert found
         states.append(fingerprint(found.read()[0], {}))
     assert states[0] == states[1]
-    rows = {row["images_seen"]: row for row in journal.rows(watched / "metrics.jsonl")}
+    rows = {row["images_seen"]: row for row in journal.read_rows(watched / "metrics.jsonl")}
     assert {seen for seen, row in rows.items() if "collapse/diversity" in row} == {160, 320}
-    assert json.dumps(rows[320]) == json.dumps(journal.last(watched / "metrics.jsonl"))
+    assert json.dumps(rows[320]) == json.dumps(journal.last_row(watched / "metrics.jsonl"))

@@ -22,8 +22,8 @@ from tests.conftest import fingerprint, run, trains_here
 from tests.made_runs import ELSEWHERE, MadeRun, job, slurm_says
 from trainer.config.groups import TrackingSettings
 from trainer.core.fields import Refused
-from trainer.runs import lease
-from trainer.runs.lease import Lease, Owner, living
+from trainer.runs.lease import Lease, LeaseTiming
+from trainer.runs.lease_holder import Owner, living_holder
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity, identity_of
 
@@ -143,7 +143,7 @@ def test_the_holder_is_known_by_any_path_to_its_folder(
 ) -> None:
     held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
-    assert living(RunFolder(other)) == held.mine
+    assert living_holder(RunFolder(other)) == held.mine
     with pytest.raises(Refused, match="another process trains in"):
         Lease(RunFolder(other), Owner("another"), 0, lambda _: None)
     held.release()
@@ -153,26 +153,24 @@ def test_the_holder_is_known_by_any_path_to_its_folder(
 def test_a_copy_is_not_held(reach: Callable[[Path, Path], None], tmp_path: Path, other: Path) -> None:
     held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
     reach(tmp_path / "r", other)
-    assert living(RunFolder(other)) is None
+    assert living_holder(RunFolder(other)) is None
     held.release()
 
 
-def test_a_copy_is_taken_when_its_lease_does_not_beat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    monkeypatch.setattr(lease, "COPY_S", 0.3)
-    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None)
+def test_a_copy_is_taken_when_its_lease_does_not_beat(tmp_path: Path) -> None:
+    quick = LeaseTiming(beat_s=0.05, copy_s=0.3)
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: None, quick)
     copied(tmp_path / "r", tmp_path / "copy")
-    Lease(RunFolder(tmp_path / "copy"), Owner("another"), 0, lambda _: None).release()
+    Lease(RunFolder(tmp_path / "copy"), Owner("another"), 0, lambda _: None, quick).release()
     copied_as_hard_links(tmp_path / "r", tmp_path / "links")
     with pytest.raises(Refused, match="another process trains in"):  # whatever is written there is written in both
-        Lease(RunFolder(tmp_path / "links"), Owner("another"), 0, lambda _: None)
+        Lease(RunFolder(tmp_path / "links"), Owner("another"), 0, lambda _: None, quick)
     held.release()
 
 
-def test_a_holder_whose_folder_was_swapped_for_a_copy_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    lost = threading.Event()
-    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: lost.set())
+def test_a_holder_whose_folder_was_swapped_for_a_copy_ends(tmp_path: Path) -> None:
+    lost, quick = threading.Event(), LeaseTiming(beat_s=0.05)
+    held = Lease(RunFolder(tmp_path / "r"), Owner("a test"), 0, lambda _: lost.set(), quick)
     swapped_for_a_copy(tmp_path / "r", tmp_path / "other")
     assert lost.wait(10)
     found = held.loss()

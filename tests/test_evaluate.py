@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,7 +36,8 @@ from trainer.evaluation.prepare import plan_evaluation, with_checkpoint_name
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import FolderImages, ShardImages
 from trainer.evaluation.store import FeatureStore, ImageGroup, split_groups
-from trainer.extractors import EXTRACTORS, Extractor, ExtractorOptions
+from trainer.extractors import EXTRACTORS, Extractor, ExtractorOptions, Opener
+from trainer.extractors.base import DEFAULT_OPTIONS
 from trainer.launch import local_processes
 from trainer.metrics.base import DEFINITIONS
 from trainer.networks.base import Latent
@@ -116,7 +118,7 @@ def test_a_rank_that_others_have_started_finds_the_checkpoint(asked: Callable[..
 def test_accelerate_tells_a_process_that_is_alone_no_rank(
     asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
@@ -136,7 +138,7 @@ def test_each_rank_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_rank_takes_its_gpu_first(asked: Callable[..., Evaluate], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("trainer.evaluation.command.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr("trainer.evaluation.command.select_gpu", seen.append)
     monkeypatch.setattr("trainer.evaluation.command.evaluate_as_rank", lambda args, world: seen.append(world))
     for variable, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
@@ -165,7 +167,7 @@ def test_the_main_process_says_how_it_ended(
 
     monkeypatch.setattr(local_processes, "start", start)
     monkeypatch.setattr(local_processes, "LINGER_S", 0)
-    monkeypatch.setattr("trainer.launch.local_processes.signal.signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert evaluate_locally(asked(processes=3)) is outcome
 
 
@@ -481,24 +483,26 @@ def test_the_best_is_chosen_on_one_seed_set_and_reported_on_the_other(
         run_evaluate(replace(usual, checkpoint="best"))
     for name in ("16", "32"):
         assert run_evaluate(replace(usual, checkpoint=name, seed_set="select")) is Outcome.FINISHED
-    values = {row["checkpoint"]: next(iter(row["figures"].values()))["value"] for row in journal.rows(run.evaluations)}
+    values = {
+        row["checkpoint"]: next(iter(row["figures"].values()))["value"] for row in journal.read_rows(run.evaluations)
+    }
     best = min(values, key=lambda name: values[name])
     assert len(values) == 2
     assert json.loads(run.best.read_text())["checkpoint"] == best
     (other,) = values.keys() - {best}
-    row = journal.last(run.evaluations)
+    row = journal.last_row(run.evaluations)
     lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
     with run.evaluations.open("ab") as file:
-        file.write(journal.encode(row | {"checkpoint": other, "seed_set": "report", "figures": lucky}))
+        file.write(journal.encode_row(row | {"checkpoint": other, "seed_set": "report", "figures": lucky}))
     run_evaluate(replace(usual, checkpoint=other, seed_set="select"))
     assert json.loads(run.best.read_text())["checkpoint"] == best, "what was reported chooses nothing"
     capsys.readouterr()
     assert run_evaluate(replace(usual, checkpoint="best")) is Outcome.FINISHED
-    last = journal.last(run.evaluations)
+    last = journal.last_row(run.evaluations)
     assert (last["checkpoint"], last["seed_set"]) == (best, "report")
-    rows = len(list(journal.rows(run.evaluations)))
+    rows = len(list(journal.read_rows(run.evaluations)))
     run_evaluate(replace(usual, checkpoint="best"))
-    assert len(list(journal.rows(run.evaluations))) == rows, "the same evaluation is one row"
+    assert len(list(journal.read_rows(run.evaluations))) == rows, "the same evaluation is one row"
 
 
 def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Path, tmp_path: Path) -> None:
@@ -507,10 +511,10 @@ def test_a_checkpoint_is_not_chosen_by_other_data(labelled32: Path, shards32: Pa
     usual = Evaluate(run.path, metrics=("fid",), num_samples=60, seed_set="select", processes=1, cache=tmp_path / "c")
     run_evaluate(replace(usual, checkpoint="16", against=shards32))
     assert not run.best.exists()
-    row = journal.last(run.evaluations)
+    row = journal.last_row(run.evaluations)
     lucky = {column: figure | {"value": -1.0} for column, figure in row["figures"].items()}
     with run.evaluations.open("ab") as file:
-        file.write(journal.encode(row | {"figures": lucky}))
+        file.write(journal.encode_row(row | {"figures": lucky}))
     run_evaluate(replace(usual, checkpoint="32"))
     assert json.loads(run.best.read_text())["checkpoint"] == "000000000032-r00"
 
@@ -635,11 +639,12 @@ def test_the_main_process_alone_learns_the_classifier(
 ) -> None:
     seen: list[str] = []
 
-    def opened(options: ExtractorOptions) -> Extractor:
+    def opened(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
         seen.append(options.missing)
         raise Refused("enough")
 
-    monkeypatch.setattr("trainer.evaluation.prepare.EXTRACTORS", EXTRACTORS | {"classifier": opened})
+    opener: Opener = opened
+    monkeypatch.setitem(EXTRACTORS, "classifier", opener)
     args = asked(metrics=("is",), extractor="classifier")
     evaluate_as_rank(args, World(1, 2))
     with pytest.raises(Refused, match="enough"):

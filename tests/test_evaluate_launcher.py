@@ -35,7 +35,9 @@ def test_two_nodes_measure_what_one_process_does(on_slurm: DevCluster, made: Run
     assert main(["evaluate", str(alone.path), *OPTIONS, "--processes", "1", "--cluster", "local"]) == 0
     assert main(["evaluate", str(made.path), *OPTIONS, "--nodes", "2", "--time", "5"]) == 0
     (folder,) = made.logs.glob("evaluation-*")
-    assert wait_for(lambda: list(journal.rows(made.evaluations)), 120), [p.read_text() for p in folder.glob("*.out")]
+    assert wait_for(lambda: list(journal.read_rows(made.evaluations)), 120), [
+        p.read_text() for p in folder.glob("*.out")
+    ]
     assert wait_for(lambda: all(job.state == "COMPLETED" for job in on_slurm.jobs() if job.name == "run-evaluate"))
     assert made.evaluations.read_bytes() == alone.evaluations.read_bytes()
     assert not made.job.exists()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_tracking import environment, finish, ids, run, server, sync
 from tests.wandb_server import WandbServer
-from trainer.runs.journal import encode
+from trainer.runs.journal import encode_row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
 
@@ -23,7 +23,7 @@ def measured(run: RunFolder, images_seen: int) -> None:
     figure = {"value": images_seen / 10, "low": "NaN", "high": 1.0}
     row = {"images_seen": images_seen, "seed_set": "select", "figures": {"fid_5k/x": figure}}
     with run.evaluations.open("ab") as file:
-        file.write(encode(row))
+        file.write(encode_row(row))
 
 
 def arrived(server: WandbServer, run: RunFolder) -> list[tuple[int, int, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from trainer.core.fields import Refused
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
@@ -26,18 +27,18 @@ def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path,
     watched = ("--metrics.every-images", "64", "--metrics.names", "fid", "--metrics.num-samples", "20")
     often = ("--checkpoint-every-images", "64", "--checkpoint.keep-last", "1", "--total-images", "192")
     train(run.path, shards32, *watched, *often)
-    events = list(journal.rows(run.events))
+    events = list(journal.read_rows(run.events))
     done = [event for event in events if event["kind"] == "evaluation"]
     skipped = [event for event in events if event["kind"] == "evaluation skipped"]
     assert done, run.evaluation_log.read_text()
     assert len(done) + len(skipped) == 3, "each checkpoint from 64 on: measured, or passed over for one that was"
     assert all(0 < event["cpu_share"] <= 1 and event["exit_code"] == 0 for event in done)
-    rows = list(journal.rows(run.evaluations))
+    rows = list(journal.read_rows(run.evaluations))
     assert {row["checkpoint"] for row in rows} == {event["checkpoint"] for event in done}
     assert {row["seed_set"] for row in rows} == {"select"}
     best = BestCheckpoint.of(run)
     assert best
-    assert best.checkpoint in {checkpoint.path.name for checkpoint in find(run.checkpoints)}
+    assert best.checkpoint in {checkpoint.path.name for checkpoint in find_checkpoints(run.checkpoints)}
 
 
 def made_checkpoint(run: RunFolder, images_seen: int, rollbacks: int = 0) -> str:
@@ -56,13 +57,13 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
-    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(sleeper))
+    monkeypatch.setattr(sys, "executable", str(sleeper))
     return made
 
 
 def kinds(run: RunFolder) -> list[str]:
     """Return what happened."""
-    return [event["kind"] for event in journal.rows(run.events)]
+    return [event["kind"] for event in journal.read_rows(run.events)]
 
 
 def test_one_at_a_time_at_each_multiple_that_is_passed(
@@ -102,7 +103,7 @@ def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None
     run = RunFolder(tmp_path)
     run.evaluations.write_bytes(
         b"".join(
-            journal.encode({"seed_set": seed_set, "checkpoint": name, "figures": {}})
+            journal.encode_row({"seed_set": seed_set, "checkpoint": name, "figures": {}})
             for name, seed_set in [
                 ("000000000528-r00", "select"),
                 ("000000000128-r01", "select"),
@@ -119,7 +120,7 @@ def test_pruning_spares_what_is_evaluated(tmp_path: Path) -> None:
     names = [made_checkpoint(run, images) for images in (100, 200, 300, 400)]
     saver = Checkpoints(run.checkpoints, CheckpointSettings(keep_last=1), lambda: None)
     saver.kept = lambda: {names[1]}
-    for checkpoint in find(run.checkpoints):
+    for checkpoint in find_checkpoints(run.checkpoints):
         files = {}
         for name in ("state.safetensors", "state.json"):
             (checkpoint.path / name).write_bytes(b"")
@@ -127,7 +128,7 @@ def test_pruning_spares_what_is_evaluated(tmp_path: Path) -> None:
         (checkpoint.path / "manifest.json").write_text(json.dumps({"files": files}))
     saver.prune()
     saver.close()
-    assert [checkpoint.path.name for checkpoint in find(run.checkpoints)] == [names[3], names[1]]
+    assert [checkpoint.path.name for checkpoint in find_checkpoints(run.checkpoints)] == [names[3], names[1]]
 
 
 def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_the_child_is_no_rank_of_the_training(evaluations: Evaluations, monkeypa
     program = evaluations.run.path / "program"
     program.write_text("#!/bin/sh\nenv\n")
     program.chmod(0o755)
-    monkeypatch.setattr("trainer.training.background_evaluation.sys.executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     evaluations.start("name")
     evaluations.collect(wait=True)
     variables = {line.partition("=")[0] for line in evaluations.run.evaluation_log.read_text().splitlines()}

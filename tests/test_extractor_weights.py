@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from trainer.core.fields import Refused
 from trainer.extractors import EXTRACTORS, ExtractorOptions, clip, dinov2, inception
 from trainer.extractors.base import Network
-from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
+from trainer.extractors.weights import Weights, build_with_weights, random_weights, weights_fingerprint
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -74,7 +74,7 @@ def test_inception_has_features_and_logits_without_a_bias(network: inception.Inc
 
 def test_average_pools_do_not_count_what_they_pad_with() -> None:
     """So an even surface stays even; every other Inception darkens its border."""
-    assert torch.allclose(inception.average(torch.full((1, 1, 5, 5), 3.0)), torch.tensor(3.0))
+    assert torch.allclose(inception.average_pool(torch.full((1, 1, 5, 5), 3.0)), torch.tensor(3.0))
 
 
 @torch.inference_mode()
@@ -231,10 +231,9 @@ class Quick(nn.Module):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("family", ["dinov2", "clip"])
-def test_blocks_are_those_of_a_transformer(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_those_of_a_transformer(family: str) -> None:
     """Torch's own encoder layer with the norm before, the same weights, and no factors on the ways."""
-    monkeypatch.setattr(clip, "WIDTH", 128)
-    block: Any = dinov2.Block(128) if family == "dinov2" else clip.Block()
+    block: Any = dinov2.Block(128) if family == "dinov2" else clip.Block(128)
     for i, (name, parameter) in enumerate(block.named_parameters()):
         noise = np.random.default_rng(i).standard_normal(parameter.shape, np.float32)
         parameter.data = torch.ones_like(parameter) if "gamma" in name else 0.2 * torch.from_numpy(noise)
@@ -291,17 +290,17 @@ def hugging_face(weights: Weights) -> Weights:
     return found
 
 
-def test_clip_reads_both_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clip_reads_both_names(tmp_path: Path) -> None:
     """OpenAI's, in half precision as they publish it, and Hugging Face's; the tower of captions is passed over."""
-    monkeypatch.setattr(clip, "WIDTH", 128)
-    monkeypatch.setattr(clip, "DEPTH", 2)
-    weights = {name: tensor.half().float() for name, tensor in random(clip.Clip).items()}
+    weights = {name: tensor.half().float() for name, tensor in random(lambda: clip.Clip(128, 2)).items()}
     captions = {"logit_scale": torch.zeros(()), "transformer.resblocks.0.ln_1.weight": torch.zeros(3)}
     torch.save({f"visual.{name}": tensor.half() for name, tensor in weights.items()} | captions, tmp_path / "a.pth")
     of_captions = {"text_model.final_layer_norm.weight": torch.zeros(3)}
     save_file(hugging_face(weights) | of_captions, tmp_path / "b.safetensors")
     found = [EXTRACTORS["clip"](ExtractorOptions(tmp_path / name)) for name in ("a.pth", "b.safetensors")]
-    assert {fingerprint(extractor.network.state_dict()) for extractor in found} == {fingerprint(weights)}
+    assert {weights_fingerprint(extractor.network.state_dict()) for extractor in found} == {
+        weights_fingerprint(weights)
+    }
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     seen = found[0](images)
     assert seen.features.shape == (2, 512)

@@ -21,7 +21,7 @@ from trainer.evaluation.reference_conventions import CONVENTIONS
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
 from trainer.extractors.base import exact_kernels
 from trainer.extractors.classifier import PATIENCE_S
-from trainer.extractors.resize import FILTERS, Images, clean, tf_bilinear, torch_bilinear
+from trainer.extractors.resize import FILTERS, Images, resize_clean, tf_bilinear, torch_bilinear
 from trainer.metrics import frechet_distance
 
 COUNT = 150
@@ -172,19 +172,19 @@ def test_filters_differ() -> None:
 def test_clean_is_pillows_bicubic_without_bytes_between() -> None:
     """Each plane by itself, in float32; what overshoots is cut off, as in clean-fid, and nothing is rounded."""
     images = np.where(noise(2, 48) < 128, 0, 255).astype(np.uint8)
-    found = clean(images, 20).numpy()
+    found = resize_clean(images, 20).numpy()
     for picture, planes in zip(images, found, strict=True):
         for channel in range(3):
             plane = Image.fromarray(picture[:, :, channel].astype(np.float32))
             expected = np.asarray(plane.resize((20, 20), Image.Resampling.BICUBIC))
             assert np.array_equal(planes[channel], expected.clip(0, 255))
     assert np.any(found % 1 != 0)
-    assert clean(images, 100).max() == 255, "an overshoot is cut off"
+    assert resize_clean(images, 100).max() == 255, "an overshoot is cut off"
 
 
 def test_the_right_size_stays_as_it_is() -> None:
     images = noise(2)
-    for filtered in (clean(images, 32), tf_bilinear(images, 32), torch_bilinear(images, 32)):
+    for filtered in (resize_clean(images, 32), tf_bilinear(images, 32), torch_bilinear(images, 32)):
         assert np.array_equal(filtered.permute(0, 2, 3, 1).numpy(), images)
 
 

@@ -14,7 +14,7 @@ from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY, fingerprint, run, train
 from tests.ordeal import Ordeal
 from trainer.runs import journal
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.run_folder import RunFolder
 
 LOCAL = ("--cluster", "local")
@@ -66,13 +66,13 @@ def test_what_a_diverged_run_is_told_to_do_works(shards32: Path, tmp_path: Path)
 def test_it_goes_on_from_the_whole_state(source: Path, tmp_path: Path) -> None:
     said = go_on(source, tmp_path / "new", "--total-images", "160", "--optimizer.g-lr", "1e-5")
     assert "and optimizers and progress: 128 images" in said
-    theirs = load_file(find(source / "checkpoints")[0].path / "state.safetensors")
+    theirs = load_file(find_checkpoints(source / "checkpoints")[0].path / "state.safetensors")
     began = load_file(tmp_path / "new" / "checkpoints" / "000000000128-r00" / "state.safetensors")
     assert theirs.keys() == began.keys()
     assert all(bool((theirs[name] == began[name]).all()) for name in theirs)
     assert any(name.startswith("running_scalars.") and bool(tensor.any()) for name, tensor in began.items())
     assert fingerprint(tmp_path / "new")[0] == 160
-    rows = list(journal.rows(RunFolder(tmp_path / "new").metrics))
+    rows = list(journal.read_rows(RunFolder(tmp_path / "new").metrics))
     assert [row["images_seen"] for row in rows] == [160]
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused(source: Path, tmp_path: Path) -> None:
 
     assert "--init-state weights takes what fits" in refused("--network.g-channels", "16")
     assert "its 128 images are no whole number of this run's steps of 96" in refused("--batch-size", "96")
-    weights = find(source / "checkpoints")[0].path / "state.safetensors"
+    weights = find_checkpoints(source / "checkpoints")[0].path / "state.safetensors"
     command = ("launcher", "submit", *TINY, *LOCAL, "--run", str(tmp_path / "new"), "--init-from", str(weights))
     done = run(*command, "--init-state", "all")
     assert done.returncode == 2

@@ -13,7 +13,7 @@ from shards.building.options import Build
 from slurm import profile
 from tests.conftest import run
 from trainer.config.config import Config
-from trainer.core.fields import Refused, overlay
+from trainer.core.fields import Refused, overlay_settings
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def test_command_lines(home: Path) -> None:
 
 
 def test_project_file(home: Path) -> None:
-    config = overlay(Config(), {"data": "~/shards", "init_from": "~/a b"}, "lienzo.toml")
+    config = overlay_settings(Config(), {"data": "~/shards", "init_from": "~/a b"}, "lienzo.toml")
     assert (config.data, config.init_from) == (home / "shards", home / "a b")
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_user_is_named_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no user 'nobody-here'; .* write \./~nobody-here/x"):
         expand_user("~nobody-here/x")
     with pytest.raises(Refused, match=r"lienzo\.toml: data: there is no user"):
-        overlay(Config(), {"data": "~nobody-here/x"}, "lienzo.toml")
+        overlay_settings(Config(), {"data": "~nobody-here/x"}, "lienzo.toml")
     done = run("trainer", "fingerprint", "~nobody-here/x")
     assert done.returncode == 2
     assert "there is no user" in done.stderr

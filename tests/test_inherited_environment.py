@@ -23,7 +23,7 @@ from tests.conftest import HOME, TINY, fingerprint, train
 from tests.fake_slurm import live_job
 from tests.ordeal import Ordeal
 from trainer.core.fields import Refused
-from trainer.distributed.numerical_environment import differences, environment
+from trainer.distributed.numerical_environment import environment_differences, numerical_environment
 from trainer.distributed.rank_environment import COUNTED_BY, rank_environment, refuse_crowd
 from trainer.distributed.world import World
 from trainer.runs import journal
@@ -75,7 +75,7 @@ def test_a_run_on_this_machine_is_the_same_from_any_shell(
     done = launch((*settings, "--cluster", "local"), {n: v for n, v in variables.items() if n != "PYTHONWARNINGS"})
     assert done.returncode == 0, done.stderr
     assert fingerprint(tmp_path / "r") == undisturbed
-    recorded = [row for row in journal.rows(RunFolder(tmp_path / "r").events) if row["kind"] == "environment"]
+    recorded = [row for row in journal.read_rows(RunFolder(tmp_path / "r").events) if row["kind"] == "environment"]
     assert recorded[0]["processes"] == 2
 
 
@@ -88,7 +88,7 @@ def test_a_job_is_as_planned_from_any_shell(
     assert done.returncode == 0, done.stderr
     assert ordeal.wait_for_end().cause is Cause.FINISHED, ordeal.story()
     assert len(ordeal.attempts()[0].nodes) == 2
-    recorded = [row for row in journal.rows(ordeal.run.events) if row["kind"] == "environment"]
+    recorded = [row for row in journal.read_rows(ordeal.run.events) if row["kind"] == "environment"]
     assert recorded[0]["processes"] == 4, "two nodes of two cores"
     assert fingerprint(tmp_path / "r") == undisturbed
 
@@ -232,9 +232,9 @@ def test_variables_that_change_bits_are_recorded_and_compared(monkeypatch: pytes
     import torch
 
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    before = environment(torch.device("cpu"))
+    before = numerical_environment(torch.device("cpu"))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    (difference,) = differences(before, environment(torch.device("cpu")))
+    (difference,) = environment_differences(before, numerical_environment(torch.device("cpu")))
     assert difference.startswith("variables was ")
     assert "ONEDNN_MAX_CPU_ISA=AVX2" in difference
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.runs.journal import Follower, Journal, last, rows
+from trainer.runs.journal import Follower, Journal, last_row, read_rows
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,7 +31,7 @@ def write(path: Path, *images_seen: int) -> None:
 
 
 def seen(path: Path) -> list[int]:
-    return [row["images_seen"] for row in rows(path)]
+    return [row["images_seen"] for row in read_rows(path)]
 
 
 def test_rows_come_back_as_they_were(path: Path) -> None:
@@ -41,7 +41,7 @@ def test_rows_come_back_as_they_were(path: Path) -> None:
     journal.append({"images_seen": 2, "broken": math.nan})
     journal.sync()
     journal.close()
-    first, second = rows(path)
+    first, second = read_rows(path)
     assert first == row
     assert math.isnan(second["broken"])
     assert "NaN" in path.read_text().splitlines()[1]
@@ -52,7 +52,7 @@ def test_numbers_that_json_lacks_may_be_nested(path: Path) -> None:
     journal = Journal(path)
     journal.append({"kind": "collapse alarm", "evidence": {"growth": math.inf, "gap": math.nan, "size": 1.5}})
     journal.close()
-    assert last(path)["evidence"] == {"growth": "Infinity", "gap": "NaN", "size": 1.5}
+    assert last_row(path)["evidence"] == {"growth": "Infinity", "gap": "NaN", "size": 1.5}
 
 
 def test_no_file_has_no_rows(path: Path) -> None:
@@ -194,6 +194,6 @@ def test_rows_survive_the_kill_of_their_writer(path: Path) -> None:
 
 def test_the_last_row_is_the_last_whole_one(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    assert last(path) == {}
+    assert last_row(path) == {}
     path.write_bytes(b'{"images_seen": 32}\n{"images_seen": 64}\n{"images_se')
-    assert last(path) == {"images_seen": 64}
+    assert last_row(path) == {"images_seen": 64}

@@ -15,17 +15,11 @@ import pytest
 
 from tests.slurm_cluster import wait_for
 from trainer.core.fields import Refused
-from trainer.runs import lease
-from trainer.runs.lease import Holder, Lease, Loss, Owner, read
+from trainer.runs.lease import Lease, LeaseTiming, Loss
+from trainer.runs.lease_holder import Holder, Owner, read_lease
 from trainer.runs.run_folder import RunFolder
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beat and wait in fractions of a second."""
-    monkeypatch.setattr(lease, "BEAT_S", 0.05)
-    monkeypatch.setattr(lease, "STALE_S", 0.5)
-    monkeypatch.setattr(lease, "COPY_S", 0.15)
+QUICK = LeaseTiming(beat_s=0.05, stale_s=0.5, copy_s=0.15)
 
 
 def nothing(_: Loss) -> None:
@@ -33,7 +27,7 @@ def nothing(_: Loss) -> None:
 
 
 def take(run: RunFolder, owner: str = "job 1", attempt: int = 0) -> Lease:
-    return Lease(run, Owner(owner), attempt, nothing)
+    return Lease(run, Owner(owner), attempt, nothing, QUICK)
 
 
 def leave(run: RunFolder, **changes: object) -> Holder:
@@ -79,7 +73,7 @@ def test_a_later_attempt_of_the_same_job_takes_over(tmp_path: Path) -> None:
     leave(run, boot="another machine", attempt=3)
     started = time.monotonic()
     take(run, attempt=3).release()
-    assert time.monotonic() - started > lease.STALE_S, "the same attempt has no right to it but by silence"
+    assert time.monotonic() - started > QUICK.stale_s, "the same attempt has no right to it but by silence"
 
 
 def test_a_silent_holder_elsewhere_is_waited_for(tmp_path: Path) -> None:
@@ -87,7 +81,7 @@ def test_a_silent_holder_elsewhere_is_waited_for(tmp_path: Path) -> None:
     leave(run, boot="another machine")
     started = time.monotonic()
     take(run, "job 2").release()
-    assert time.monotonic() - started >= lease.STALE_S
+    assert time.monotonic() - started >= QUICK.stale_s
 
 
 def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
@@ -98,7 +92,7 @@ def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
         while not stop.wait(0.05):
             os.utime(run.lease)
 
-    thread = threading.Thread(target=beat)
+    thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     with pytest.raises(Refused, match="on n7"):
         take(run, "job 2")
@@ -109,7 +103,7 @@ def test_a_holder_elsewhere_that_beats_is_respected(tmp_path: Path) -> None:
 
 def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
     run, lost = RunFolder(tmp_path), threading.Event()
-    mine = Lease(run, Owner("job 1"), 0, lambda _: lost.set())
+    mine = Lease(run, Owner("job 1"), 0, lambda _: lost.set(), QUICK)
     assert mine.loss() is None
     leave(run, token="another")
     assert lost.wait(10)
@@ -123,8 +117,8 @@ def test_a_holder_that_lost_its_lease_is_told(tmp_path: Path) -> None:
 def test_the_lease_is_touched(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     mine = take(run)
-    first = read(run.lease)
-    assert wait_for(lambda: read(run.lease) != first, timeout_s=10)
+    first = read_lease(run.lease)
+    assert wait_for(lambda: read_lease(run.lease) != first, timeout_s=10)
     mine.release()
 
 
@@ -133,7 +127,7 @@ def test_a_lease_that_cannot_be_read_is_broken_only_when_silent(tmp_path: Path) 
     run.lease.write_text("torn")
     started = time.monotonic()
     take(run).release()
-    assert time.monotonic() - started >= lease.STALE_S
+    assert time.monotonic() - started >= QUICK.stale_s
 
 
 def test_of_many_that_break_a_lease_one_gets_it(tmp_path: Path) -> None:

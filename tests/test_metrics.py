@@ -15,9 +15,9 @@ from trainer.metrics import METRICS, frechet_distance, kernel_distance, prdc
 from trainer.metrics import arrays as pieces_of
 from trainer.metrics.base import Float64Array, Sample
 from trainer.metrics.frechet import Gaussian, leave_out_blocks
-from trainer.metrics.frechet_infinity import estimate
+from trainer.metrics.frechet_infinity import estimate_fid_infinity
 from trainer.metrics.inception_score import inception_score
-from trainer.metrics.intervals import blocks
+from trainer.metrics.intervals import block_slices
 from trainer.metrics.kernel import KernelSums
 from trainer.metrics.memorisation import authentic_fakes, probability_nearer
 from trainer.metrics.moments import Moments
@@ -84,7 +84,7 @@ def test_moments_are_those_of_all_rows_in_any_parts(sizes: list[int], seed: int)
 @pytest.mark.parametrize("d", [3, 90])
 def test_a_block_left_out_is_as_if_it_had_never_been(d: int) -> None:
     x, other = rows("blocks", 60, d), Gaussian.of(rows("other", 50, d))
-    without = [Gaussian.of(np.delete(x, block, axis=0)) for block in blocks(60, 5)]
+    without = [Gaussian.of(np.delete(x, block, axis=0)) for block in block_slices(60, 5)]
     for found, expected in zip(leave_out_blocks(x, 5), without, strict=True):
         assert found.distance(other) == pytest.approx(expected.distance(other), rel=1e-10)
 
@@ -95,7 +95,7 @@ def test_fid_infinity_has_no_bias() -> None:
     for i in range(24):
         x, y = rows(f"x{i}", 400, 12), rows(f"y{i}", 400, 12)
         fid.append(frechet_distance(x, y))
-        infinity.append(estimate(x, y)[0])
+        infinity.append(estimate_fid_infinity(x, y)[0])
     assert np.mean(fid) > 7 * np.std(fid, ddof=1) / 24**0.5
     assert abs(np.mean(infinity)) < 3 * np.std(infinity, ddof=1) / 24**0.5
 
@@ -103,10 +103,10 @@ def test_fid_infinity_has_no_bias() -> None:
 def infinity(real: Float64Array, fake: Float64Array, left_out: int) -> float:
     """Return FID∞ by its definition, of all rows but a block; -1 leaves out none."""
     means = []
-    gone = [blocks(len(x), 20)[left_out] if left_out >= 0 else slice(len(x), len(x)) for x in (real, fake)]
+    gone = [block_slices(len(x), 20)[left_out] if left_out >= 0 else slice(len(x), len(x)) for x in (real, fake)]
     for parts in (1, 2, 4):
         cut = [
-            [np.setdiff1d(np.r_[part], np.r_[out]) for part in blocks(len(x), parts)]
+            [np.setdiff1d(np.r_[part], np.r_[out]) for part in block_slices(len(x), parts)]
             for x, out in zip((real, fake), gone, strict=True)
         ]
         means.append(np.mean([frechet_distance(real[a], fake[b]) for a, b in zip(*cut, strict=True)]))
@@ -116,7 +116,7 @@ def infinity(real: Float64Array, fake: Float64Array, left_out: int) -> float:
 def test_fid_infinity_without_a_block_is_as_if_it_had_never_been() -> None:
     """All parts computed anew: within 1e-8."""
     sides = rows("left", 203, 4), 1 + rows("right", 190, 4)
-    value, variance = estimate(*sides)
+    value, variance = estimate_fid_infinity(*sides)
     assert value == pytest.approx(infinity(*sides, -1), rel=1e-8)
     replicas = np.array([infinity(*sides, j) for j in range(20)])
     assert variance.value == pytest.approx(19 / 20 * np.square(replicas - replicas.mean()).sum(), rel=1e-8)

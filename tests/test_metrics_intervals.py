@@ -13,7 +13,7 @@ from trainer.core.randomness import philox
 from trainer.evaluation.reference_conventions import CONVENTIONS, metric_by_convention
 from trainer.metrics import METRICS, Metric, frechet_distance
 from trainer.metrics.base import Estimate, Float64Array, Sample
-from trainer.metrics.intervals import Variance, blocks
+from trainer.metrics.intervals import Variance, block_slices
 
 N, D = 200, 8
 
@@ -166,7 +166,7 @@ def test_shares_at_their_limit_still_have_an_interval() -> None:
 
 
 def test_blocks_cover_every_row_once() -> None:
-    spans = blocks(47, 20)
+    spans = block_slices(47, 20)
     assert sorted(i for span in spans for i in range(47)[span]) == list(range(47))
     assert {len(range(47)[span]) for span in spans} == {2, 3}
 

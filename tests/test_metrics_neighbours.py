@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainer.core.randomness import philox
 from trainer.metrics import arrays, balls, nearest, neighbours, prdc
 from trainer.metrics.base import Float64Array
-from trainer.metrics.neighbours import SquaredDistances, search
+from trainer.metrics.neighbours import SquaredDistances, nearest_rows
 from trainer.metrics.prdc import FIGURES, count_prdc
 
 Points = list[tuple[int, int]]
@@ -72,7 +72,7 @@ def test_the_nearest_are_those_of_brute_force(queries: Points, reference: Points
         patch.setattr(arrays, "ROWS_PER_PIECE", rows)
         patch.setattr(neighbours, "SPARE_CANDIDATES", 0)
         distances, places = nearest(x, y, k)
-        own = search(x, x, min(k, len(x) - 1), itself=True)
+        own = nearest_rows(x, x, min(k, len(x) - 1), itself=True)
     exact = squared(x, y)
     order = np.argsort(exact, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(places, order)

@@ -10,7 +10,7 @@ import torch
 from trainer.core.randomness import philox
 from trainer.metrics import METRICS, ms_ssim, sliced_wasserstein
 from trainer.metrics.base import Float64Array, Sample
-from trainer.metrics.ms_ssim import C1, C2, pair_similarities, scales
+from trainer.metrics.ms_ssim import C1, C2, pair_similarities, scales_of_side
 from trainer.metrics.sliced_wasserstein import PATCHES, SlicedWasserstein, all_patches, distances, moments, project
 
 Pictures = npt.NDArray[np.uint8]
@@ -59,7 +59,7 @@ def test_similarity_of_plain_pictures(size: int, weight: float) -> None:
 
 
 def test_scales_are_those_on_which_a_window_has_room() -> None:
-    assert [scales(side) for side in (11, 21, 22, 64, 175, 176, 1024)] == [1, 1, 2, 3, 4, 5, 5]
+    assert [scales_of_side(side) for side in (11, 21, 22, 64, 175, 176, 1024)] == [1, 1, 2, 3, 4, 5, 5]
 
 
 def test_similarity_is_the_same_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_pictures_of_no_class_are_not_a_class() -> None:
 @pytest.mark.parametrize(("size", "sides"), [(16, [16]), (33, [33]), (50, [50, 25]), (96, [96, 48, 24, 12])])
 def test_the_pyramid_ends_at_16_pixels_or_at_an_odd_side(size: int, sides: list[int]) -> None:
     x, y = noise("x", 6, size), noise("y", 6, size, 0, 200)
-    assert [level.shape[-1] for level in sliced_wasserstein.pyramid(x)] == sides
+    assert [level.shape[-1] for level in sliced_wasserstein.laplacian_pyramid(x)] == sides
     assert SlicedWasserstein(x)(x) == 0 < SlicedWasserstein(x)(y)
 
 

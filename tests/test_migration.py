@@ -10,10 +10,10 @@ import pytest
 
 from launcher.study.settings_file import parse_study, read_settings
 from trainer.config.config import Config
-from trainer.core import aliases, migration
+from trainer.core import aliases, formats, migration
 from trainer.core.aliases import todays_flags, todays_settings
 from trainer.core.fields import Refused, from_json, hash_of, identity_hash, identity_settings, to_json
-from trainer.core.migration import identities, numbered, upgraded
+from trainer.core.migration import identity_hashes, upgrade_values, with_schema
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 
@@ -24,10 +24,10 @@ ADDED = {2: {"top_k": 1.0, "optimizer.ema_ramp": 0.05}}
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """A format before, in which three settings were called otherwise and two were not there."""
-    for name, table in {"SETTINGS": SETTINGS, "ADDED": ADDED, "SCALARS": {2: {"a": "b", "b.x": "b.y"}}}.items():
-        monkeypatch.setattr(migration, name, table)
-    monkeypatch.setattr(migration, "TENSORS", {2: {"memory": "scalars"}})
-    monkeypatch.setattr(aliases, "SETTINGS", SETTINGS)
+    monkeypatch.setitem(formats.SETTINGS, 2, SETTINGS[2])
+    monkeypatch.setitem(formats.ADDED, 2, ADDED[2])
+    monkeypatch.setitem(formats.SCALARS, 2, {"a": "b", "b.x": "b.y"})
+    monkeypatch.setitem(formats.TENSORS, 2, {"memory": "scalars"})
     aliases.hint.cache_clear()
 
 
@@ -43,8 +43,8 @@ def of_before(config: Config) -> dict[str, object]:
 @pytest.mark.usefixtures("tables")
 def test_settings_are_upgraded() -> None:
     config = replace(Config(), flip=True, seed=3)
-    assert from_json(Config, upgraded("config.json", of_before(config), "here"), "here") == config
-    assert from_json(Config, upgraded("config.json", numbered(to_json(config)), "here"), "here") == config
+    assert from_json(Config, upgrade_values("config.json", of_before(config), "here"), "here") == config
+    assert from_json(Config, upgrade_values("config.json", with_schema(to_json(config)), "here"), "here") == config
 
 
 @pytest.mark.usefixtures("tables")
@@ -56,15 +56,17 @@ def test_settings_keep_the_hash_that_the_format_before_gave_them() -> None:
         for name, value in named.items()
         if name not in ADDED[2]
     }
-    assert identities(config) == (identity_hash(config), hash_of(before))
-    assert identities(replace(config, top_k=0.5)) == (identity_hash(replace(config, top_k=0.5)),), "it had none such"
+    assert identity_hashes(config) == (identity_hash(config), hash_of(before))
+    assert identity_hashes(replace(config, top_k=0.5)) == (identity_hash(replace(config, top_k=0.5)),), (
+        "it had none such"
+    )
 
 
 @pytest.mark.usefixtures("tables")
 def test_states_and_tensors_are_upgraded_and_hashed_by_their_first_names() -> None:
     first = {"a": {"x": 1, "z": 2}, "c": 3}
     now = {"b": {"y": 1, "z": 2}, "c": 3}
-    assert upgraded("state.json", first, "here") == now
+    assert upgrade_values("state.json", first, "here") == now
     assert migration.with_first_names(now) == first
     assert migration.tensor_name("memory.p", 1) == "scalars.p"
     assert migration.tensor_name("scalars.p", 2) == "scalars.p"
@@ -125,4 +127,4 @@ def test_a_run_from_before_the_first_release_is_refused_with_what_reads_it(tmp_p
 @pytest.mark.parametrize("schema", [0, -1, "2", None, True, 2.0])
 def test_a_number_that_is_none_is_refused(schema: object) -> None:
     with pytest.raises(Refused, match="here is damaged: its schema is"):
-        upgraded("config.json", {"schema": schema}, "here")
+        upgrade_values("config.json", {"schema": schema}, "here")

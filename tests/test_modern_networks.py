@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.core.randomness import normal, philox
-from trainer.networks import fastgan, initialise, mlp, r3gan, stylegan2
+from trainer.networks import fastgan, initialise, mlp, r3gan, style_layers, stylegan2
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Network
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
@@ -261,7 +261,7 @@ def test_impossible_settings_are_named() -> None:
 # StyleGAN2
 
 
-def per_sample(conv: stylegan2.ModulatedConv, x: Tensor, w: Tensor) -> Tensor:
+def per_sample(conv: style_layers.ModulatedConv, x: Tensor, w: Tensor) -> Tensor:
     """Convolve each sample with weights of its own (eqs. 1 and 3)."""
     maps = []
     for sample, style in zip(x.split(1), conv.affine(w), strict=True):
@@ -278,7 +278,7 @@ def per_sample(conv: stylegan2.ModulatedConv, x: Tensor, w: Tensor) -> Tensor:
 @pytest.mark.parametrize("up", [False, True])
 @pytest.mark.parametrize("demodulate", [False, True])
 def test_modulation_is_that_of_weights_per_sample(up: bool, demodulate: bool) -> None:
-    conv = stylegan2.ModulatedConv(6, 5, 4, 3, up, demodulate)
+    conv = style_layers.ModulatedConv(6, 5, 4, 3, up, demodulate)
     rng = philox("modulation")
     for parameter in conv.parameters():
         parameter.data = normal(rng, *parameter.shape)
@@ -289,7 +289,7 @@ def test_modulation_is_that_of_weights_per_sample(up: bool, demodulate: bool) ->
 
 
 def test_demodulation_gives_unit_variance() -> None:
-    conv = stylegan2.ModulatedConv(64, 64, 16, 3)
+    conv = style_layers.ModulatedConv(64, 64, 16, 3)
     rng = philox("demodulation")
     for parameter in conv.parameters():
         parameter.data = normal(rng, *parameter.shape)

@@ -21,7 +21,8 @@ from trainer.core.stopping import Outcome
 from trainer.launch import local_processes
 from trainer.launch.prepared_training import prepare_training
 from trainer.networks.network_settings import NetworkSettings
-from trainer.runs.lease import HANDED_OVER, Lease, Owner, held
+from trainer.runs.lease import Lease, held
+from trainer.runs.lease_holder import HANDED_OVER, Owner
 from trainer.runs.run_folder import RunFolder
 
 SMALL = [*TINY, "--cluster", "local", "--total-images", "32", "--processes", "1"]

@@ -27,7 +27,7 @@ from shards.dataset.index import DataError, Index
 from tests.zygote import Zygote
 from trainer.core.fields import Refused
 from trainer.core.formats import COLUMNS, FIRST, SCHEMA
-from trainer.core.migration import inverse, renamed
+from trainer.core.migration import invert_names, new_name
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs import journal
@@ -99,15 +99,15 @@ def copied(version: str, folder: Path) -> Path:
 def state(run: Path) -> dict[str, object]:
     """Return what a run is, to the bit; its rows with the names of the first format."""
     found = newest_or_refuse(RunFolder(run))
-    rows = hashlib.sha256(b"".join(map(with_first_names, journal.rows(run / "metrics.jsonl")))).hexdigest()
+    rows = hashlib.sha256(b"".join(map(with_first_names, journal.read_rows(run / "metrics.jsonl")))).hexdigest()
     return {"images_seen": found.images_seen, "fingerprint": fingerprint(*found.read()), "metrics": rows}
 
 
 def with_first_names(row: journal.Row) -> bytes:
     """Return a row of metrics as the first format writes it."""
     for number in range(SCHEMA, FIRST, -1):
-        row = {renamed(name, inverse(COLUMNS[number]), "/"): value for name, value in row.items()}
-    return journal.encode(row)
+        row = {new_name(name, invert_names(COLUMNS[number]), "/"): value for name, value in row.items()}
+    return journal.encode_row(row)
 
 
 def pixels(path: Path) -> str:
@@ -140,7 +140,7 @@ def test_planted_mistakes_are_seen(old: Path, trainer: Trainer) -> None:
 
 def test_a_run_is_evaluated_and_its_best_checkpoint_known(old: Path, trainer: Trainer, tmp_path: Path) -> None:
     run, out = RunFolder(old / "runs" / "finished"), tmp_path / "figures.json"
-    (before,) = journal.rows(run.evaluations)
+    (before,) = journal.read_rows(run.evaluations)
     asked = ("--checkpoint", "best", "--against", old / "data", "--seed-set", "select")
     numbers = ("--metrics", "fid", "--num-samples", 32, "--cache", tmp_path / "cache", "--processes", 1)
     trainer("evaluate", run.path, *asked, *numbers, "--json", out)
@@ -211,8 +211,8 @@ def newer_tensors(path: Path) -> None:
 
 KINDS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "settings": ("runs/finished/config.json", lambda path: read_config(RunFolder(path.parent))),
-    "events": ("runs/finished/events.jsonl", lambda path: list(journal.rows(path))),
-    "times": ("runs/finished/system.jsonl", journal.last),
+    "events": ("runs/finished/events.jsonl", lambda path: list(journal.read_rows(path))),
+    "times": ("runs/finished/system.jsonl", journal.last_row),
     "evaluations": ("runs/finished/evaluations.jsonl", lambda path: Follower(path).read()),
     "best": ("runs/finished/best.json", lambda path: BestCheckpoint.of(RunFolder(path.parent))),
     "wandb": ("runs/finished/wandb.json", Identity.load),

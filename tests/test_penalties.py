@@ -23,7 +23,7 @@ from trainer.config.groups import OptimizerSettings
 from trainer.core.randomness import philox
 from trainer.core.running_scalars import RunningScalars
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
@@ -33,7 +33,7 @@ from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
-from trainer.losses.penalties.consistency import Consistency, move
+from trainer.losses.penalties.consistency import Consistency, mirror_and_shift
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
@@ -41,7 +41,7 @@ from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
 from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 from trainer.networks import DISCRIMINATORS, GENERATORS
-from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Weights, pack
+from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Weights, pack_images
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
@@ -73,7 +73,7 @@ class Linear(Discriminator):
         self.w = nn.Parameter(noise("w", m * 3 * SIZE**2))
 
     def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
-        return DiscriminatorOutput(pack(x, self.m).flatten(1) @ self.w)
+        return DiscriminatorOutput(pack_images(x, self.m).flatten(1) @ self.w)
 
 
 class Quadratic(Discriminator):
@@ -355,7 +355,7 @@ def test_pictures_are_mirrored_and_shifted_with_reflection() -> None:
     x = noise("move", 81, 3, SIZE, SIZE)
     flip = torch.arange(81) % 2 == 0
     shift = torch.cartesian_prod(torch.arange(-4, 5), torch.arange(-4, 5))
-    for i, y in enumerate(move(x, flip, shift)):
+    for i, y in enumerate(mirror_and_shift(x, flip, shift)):
         assert torch.equal(y, moved_by_hand(x[i], bool(flip[i]), (int(shift[i, 0]), int(shift[i, 1]))))
 
 
@@ -556,7 +556,7 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 def make(config: Config, autocast: Autocast = nullcontext) -> tuple[TrainState, GanStep]:
     state = create_state(config, "data", torch.device("cpu"))
-    return state, assemble(config, state, reduce_exactly(config, World()), autocast)
+    return state, assemble_step(config, state, reduce_exactly(config, World()), autocast)
 
 
 def never() -> bool:

@@ -8,7 +8,7 @@ from launcher.__main__ import main
 from launcher.cli.recipes import changed_settings
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
-from trainer.core.fields import leaves
+from trainer.core.fields import setting_leaves
 
 
 def test_every_recipe_is_listed_with_its_paper(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,8 +29,8 @@ def test_a_recipe_shows_what_it_sets(name: str, capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     config = RECIPES[name].config
     shown = {line.split()[0] for line in said.splitlines() if line.startswith("--")}
-    default = {setting: value for setting, _, value in leaves(Config())}
-    differing = {setting for setting, _, value in leaves(config) if value != default[setting]} - {"recipe"}
+    default = {setting: value for setting, _, value in setting_leaves(Config())}
+    differing = {setting for setting, _, value in setting_leaves(config) if value != default[setting]} - {"recipe"}
     assert shown == {f"--{setting.replace('_', '-')}" for setting in differing}
     assert f"python -m launcher submit {name} --data DIR" in said
     assert ("--labels folders" in said) == config.network.uses_classes

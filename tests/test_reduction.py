@@ -16,7 +16,7 @@ from torch import nn
 
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction
-from trainer.distributed.summation_tree import split, subtrees, tree_sum
+from trainer.distributed.summation_tree import largest_subtrees, split_node, tree_sum
 from trainer.distributed.world import World
 
 
@@ -33,7 +33,7 @@ def test_shares_are_contiguous_complete_and_even(count: int, size: int) -> None:
 
 @given(count=st.integers(1, 64), size=st.integers(1, 64))
 def test_the_ranks_subtrees_tile_the_tree(count: int, size: int) -> None:
-    owned = [node for rank in range(size) for node in subtrees((0, count), World(rank, size).share(count))]
+    owned = [node for rank in range(size) for node in largest_subtrees((0, count), World(rank, size).share(count))]
     assert [j for node in owned for j in leaves(node)] == list(range(count))
     exact = {node: torch.tensor([float(sum(leaves(node)))]) for node in owned}
     assert tree_sum((0, count), exact).item() == sum(range(count))
@@ -41,7 +41,7 @@ def test_the_ranks_subtrees_tile_the_tree(count: int, size: int) -> None:
 
 @given(st.integers(2, 1000))
 def test_the_left_child_is_the_larger_power_of_two(count: int) -> None:
-    (first, middle), (again, last) = split((0, count))
+    (first, middle), (again, last) = split_node((0, count))
     assert (first, again, last) == (0, middle, count)
     assert middle.bit_count() == 1
     assert middle >= count - middle

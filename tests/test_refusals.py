@@ -17,7 +17,15 @@ from tests.conftest import TINY, run, train
 from trainer.config.config import Config
 from trainer.config.groups import CheckpointSettings
 from trainer.config.recipes import RECIPES
-from trainer.core.fields import Refused, from_json, identity_hash, identity_settings, leaves, overlay, to_json
+from trainer.core.fields import (
+    Refused,
+    from_json,
+    identity_hash,
+    identity_settings,
+    overlay_settings,
+    setting_leaves,
+    to_json,
+)
 from trainer.networks.network_settings import NetworkSettings
 
 REFUSALS = {
@@ -117,7 +125,7 @@ def test_there_must_be_a_checkpoint(command: str, tmp_path: Path) -> None:
 
 
 def test_every_setting_is_marked() -> None:
-    kinds = {name: kind for name, kind, _ in leaves(Config())}
+    kinds = {name: kind for name, kind, _ in setting_leaves(Config())}
     assert len(kinds) > 30
     assert set(kinds.values()) == {"identity", "operational"}
     for name in ("seed", "batch_size", "micro_batch_size", "mixed_precision", "order_window", "network.size"):
@@ -148,7 +156,7 @@ def test_settings_survive_json(seed: int, rate: float, epochs: int | None, name:
 
 def test_project_files_are_read_strictly() -> None:
     text = 'data = "x"\n[tracking]\nproject = "art"\n[optimizer]\ng_lr = 1\n'
-    config = overlay(Config(), tomllib.loads(text), "lienzo.toml")
+    config = overlay_settings(Config(), tomllib.loads(text), "lienzo.toml")
     assert (config.data, config.tracking.project, config.optimizer.g_lr) == (Path("x"), "art", 1.0)
     for bad, message in {
         "[tracking]\nprojekt = 1": "lienzo.toml: tracking: there is no setting 'projekt'; did you mean 'project'",
@@ -158,4 +166,4 @@ def test_project_files_are_read_strictly() -> None:
         "mixed_precision = 'fp8'": "mixed_precision must be 'auto' or 'no' or 'bf16' or 'fp16'",
     }.items():
         with pytest.raises(Refused, match=message.replace("(", r"\(")):
-            overlay(Config(), tomllib.loads(bad), "lienzo.toml")
+            overlay_settings(Config(), tomllib.loads(bad), "lienzo.toml")

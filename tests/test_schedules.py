@@ -17,14 +17,14 @@ from torch.nn import functional as F
 
 from tests.made_batches import made_batches
 from trainer.augment.base import AugmentSettings
-from trainer.config.compatibility import penalty_problems, problems, schedule_problems
+from trainer.config.compatibility import config_problems, penalty_problems, schedule_problems
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings
 from trainer.core.fields import Refused
 from trainer.core.randomness import philox
 from trainer.core.schedules import half_cosine, warm_up
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.optimizers import set_rates
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
@@ -32,7 +32,7 @@ from trainer.losses.objectives import OBJECTIVES, TopK
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks import build_discriminator, initialise
-from trainer.networks.base import pack
+from trainer.networks.base import pack_images
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.network_settings import NetworkSettings
 
@@ -46,7 +46,7 @@ CONFIG = Config(
 
 def make(config: Config = CONFIG) -> tuple[TrainState, GanStep]:
     state = create_state(config, "data", torch.device("cpu"))
-    return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
+    return state, assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
 
 
 def never() -> bool:
@@ -154,13 +154,13 @@ def test_the_step_moves_the_generator_by_the_best_fakes_only() -> None:
 def test_neighbours_are_packed() -> None:
     x = torch.arange(6 * 3 * 2 * 2).reshape(6, 3, 2, 2)
     for size in (1, 2, 3):
-        packed = pack(x, size)
+        packed = pack_images(x, size)
         assert packed.shape == (6 // size, 3 * size, 2, 2)
         for i in range(6):
             first = 3 * (i % size)
             assert torch.equal(packed[i // size, first : first + 3], x[i])
     points = torch.arange(8).reshape(4, 2)
-    assert torch.equal(pack(points, 2), points.reshape(2, 4))
+    assert torch.equal(pack_images(points, 2), points.reshape(2, 4))
 
 
 @pytest.mark.parametrize("name", ["dcgan", "sngan"])
@@ -332,13 +332,13 @@ def test_impossible_settings_are_refused_with_one_message(changes: dict[str, Any
 def test_every_refusal_of_parts_is_tested() -> None:
     """Each line that yields a problem is reached by one of the cases above."""
     missing = set()
-    for check in (problems, schedule_problems, penalty_problems):
+    for check in (config_problems, schedule_problems, penalty_problems):
         lines, first = inspect.getsourcelines(check)
         missing |= {
             first + k for k, line in enumerate(lines) if line.strip().startswith("yield ") and "from" not in line
         }
     for changes, _ in PARTS:
-        for check in (problems, schedule_problems, penalty_problems):
+        for check in (config_problems, schedule_problems, penalty_problems):
             found = check(replace(Config(), **changes))
             assert isinstance(found, GeneratorType)
             with suppress(Refused):

@@ -11,7 +11,7 @@ from command_line.arguments import flag_given
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
-from trainer.config.wandb_environment import overridden
+from trainer.config.wandb_environment import overridden_variables
 from trainer.core.fields import Refused
 from trainer.runs.config_defaults import load_defaults, resolve_length
 from trainer.runs.config_loading import write_config
@@ -84,7 +84,7 @@ def test_wandb_variables_name_a_new_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert (identity.group, identity.job_type, identity.notes) == ("from-file", "my-job_type", "my-notes")
     assert identity.tags == ("a", "b")
     assert identity.segments[0].id != "mine"
-    assert [line.split(":")[0] for line in overridden()] == ["WANDB_RUN_ID is not used"]
+    assert [line.split(":")[0] for line in overridden_variables()] == ["WANDB_RUN_ID is not used"]
     folder.path.mkdir()
     identity.save(folder.wandb_identity)
     assert Identity.load(folder.wandb_identity) == identity

@@ -487,7 +487,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
 def test_resuming_checks_source_and_settings(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize", interrupted)
+        patch.setattr("shards.building.build.finalize_dataset", interrupted)
         arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", "--shard-samples", "3"]
         assert main(arguments) == 75
     refuse(source, out, "holds an unfinished build", *arguments[4:])

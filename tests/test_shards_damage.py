@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from shards.exclusion import NOTES, REASONS, Excluded
-from shards.images.decode import decode
+from shards.images.decode import decode_image
 from tests.test_shards_decode import PLAIN, photograph, reason, saved
 
 END = b"\xff\xd9"
@@ -61,9 +61,9 @@ def test_damage_inside_of_jpegs(
     found = []
     for seed in range(10):
         data = saved(noisy(seed=seed), "JPEG", quality=85, **options)
-        assert decode(data, PLAIN).notes == frozenset()
+        assert decode_image(data, PLAIN).notes == frozenset()
         try:
-            decode(damage(data, random), PLAIN)
+            decode_image(damage(data, random), PLAIN)
         except Excluded as error:
             found.append((error.reason, error.detail))
     assert len(found) >= 9
@@ -74,20 +74,20 @@ def test_damage_inside_of_jpegs(
 def test_damage_inside_of_grey_and_cmyk_jpegs() -> None:
     for mode in ("L", "CMYK"):
         data = saved(noisy().convert(mode), "JPEG")
-        assert decode(data, PLAIN).mode == mode
+        assert decode_image(data, PLAIN).mode == mode
         assert reason(cut_with_an_end(data, np.random.default_rng(0))) == "damaged"
 
 
 def test_stray_bytes_do_not_harm_a_jpeg() -> None:
     for options in ({}, {"progressive": True}, {"restart_marker_blocks": 4}):
         data = saved(noisy(), "JPEG", **options)
-        expected = decode(data, PLAIN).pixels
+        expected = decode_image(data, PLAIN).pixels
         for stray in (bytes(30), b"\xfe" * 30, b"\x17" * 1000):
             for odd in (data[:-2] + stray + END, data[:20] + stray + data[20:]):
-                picture = decode(odd, PLAIN)
+                picture = decode_image(odd, PLAIN)
                 assert np.array_equal(picture.pixels, expected)
                 assert picture.notes == {"harmless_warning"}
-        assert decode(data + b"behind the end", PLAIN).notes == frozenset()
+        assert decode_image(data + b"behind the end", PLAIN).notes == frozenset()
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -96,7 +96,7 @@ def test_an_odd_header_of_a_jpeg_hides_no_damage(mode: str) -> None:
     for good, odd in ((b"JFIF\0\1", b"JFIF\0\7"), (b"Adobe\0\x64\0\0\0\0\0", b"Adobe\0\x64\0\0\0\0\7")):
         if good in data:
             header = data.replace(good, odd, 1)
-            assert decode(header, PLAIN).notes >= {"harmless_warning"}
+            assert decode_image(header, PLAIN).notes >= {"harmless_warning"}
             assert reason(cut_with_an_end(header, np.random.default_rng(0))) == "damaged"
     stray = data[:20] + b"stray" + data[20:]
     assert reason(cut_with_an_end(stray, np.random.default_rng(0))) == "damaged"
@@ -130,7 +130,7 @@ def test_a_few_pixels_left_over_are_no_stray_bytes() -> None:
                 if stray and int(stray[1]) <= 32:
                     left_over += 1
                     with contextlib.suppress(Excluded):
-                        decode(damaged, PLAIN)
+                        decode_image(damaged, PLAIN)
                         continue
                     found += 1
     assert left_over >= 8
@@ -159,11 +159,11 @@ def test_good_jpegs_have_the_bits_of_pillow(
     settings = [
         replace(PLAIN, scaled_decode=scaled_decode, size=size, fit=fit) for size in (1, 40) for fit in ("crop", "pad")
     ]
-    ours = [decode(data, each).pixels for data in files for each in settings]
+    ours = [decode_image(data, each).pixels for data in files for each in settings]
     monkeypatch.setattr("shards.images.jpeg.MAX_COPIED_PIXELS", 0)
-    not_copied = [decode(data, each).pixels for data in files for each in settings]
+    not_copied = [decode_image(data, each).pixels for data in files for each in settings]
     monkeypatch.setattr("shards.images.decode.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
-    pillow = [decode(data, each).pixels for data in files for each in settings]
+    pillow = [decode_image(data, each).pixels for data in files for each in settings]
     assert all(np.array_equal(a, b) for a, b in zip(ours, pillow, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(not_copied, pillow, strict=True))
 
@@ -179,7 +179,7 @@ def test_jpegs_that_only_pillow_decodes() -> None:
     with Image.open(io.BytesIO(bytes(data))) as image:
         assert isinstance(image, JpegImageFile)
         expected = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS, (16, 0, 32, 16)))
-    assert np.array_equal(decode(bytes(data), FULL).pixels, expected)
+    assert np.array_equal(decode_image(bytes(data), FULL).pixels, expected)
 
 
 def chunk(kind: bytes, data: bytes, crc: int | None = None) -> bytes:
@@ -201,12 +201,14 @@ def test_damage_inside_of_pngs() -> None:
         assert reason(flipped) == "damaged"
         assert reason(data[:place]) == "truncated"
     assert reason(data[:29] + b"\0\0\0\0" + data[33:]) == "damaged"  # the checksum of the header
-    assert np.array_equal(decode(data[:-12], PLAIN).pixels, decode(data, PLAIN).pixels)  # only the end mark is missing
+    assert np.array_equal(
+        decode_image(data[:-12], PLAIN).pixels, decode_image(data, PLAIN).pixels
+    )  # only the end mark is missing
 
 
 def test_damaged_extras_do_not_harm_a_png() -> None:
     data = saved(photograph(), "PNG")
-    expected = decode(data, PLAIN)
+    expected = decode_image(data, PLAIN)
     for extra in (
         chunk(b"tIME", b"1234567", crc=1),
         chunk(b"tEXt", b"a\0text", crc=1),
@@ -216,7 +218,7 @@ def test_damaged_extras_do_not_harm_a_png() -> None:
         chunk(b"acTL", b"\0"),
         chunk(b"1\0\2x", b"no name"),
     ):
-        picture = decode(with_chunks(data, extra), PLAIN)
+        picture = decode_image(with_chunks(data, extra), PLAIN)
         assert np.array_equal(picture.pixels, expected.pixels), extra[4:8]
         assert picture.notes == {"extras_ignored"}, extra[4:8]
 
@@ -227,7 +229,7 @@ def replaced(data: bytes, places: range, by: bytes | None = None) -> list[str]:
     for place in places:
         new = by or bytes([data[place] ^ 0x55])
         try:
-            decode(data[:place] + new + data[place + len(new) :], PLAIN)
+            decode_image(data[:place] + new + data[place + len(new) :], PLAIN)
             found.append("taken")
         except Excluded as error:
             found.append(error.reason)
@@ -237,19 +239,19 @@ def replaced(data: bytes, places: range, by: bytes | None = None) -> list[str]:
 @pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_deflate"])
 def test_damage_inside_of_deflated_tiffs(compression: str) -> None:
     data = saved(noisy(), "TIFF", compression=compression)
-    assert decode(data, PLAIN).notes == frozenset()
+    assert decode_image(data, PLAIN).notes == frozenset()
     found = replaced(data, range(1000, len(data) - 1000, len(data) // 20))
     assert set(found) == {"damaged"}
     place = len(data) // 2
     assert reason(data[:place] + bytes(300) + data[place + 300 :]) == "damaged"
     assert reason(data[:-10]) == "truncated"
     one_strip = saved(photograph(16, 16), "TIFF", compression=compression)
-    assert np.array_equal(decode(one_strip, PLAIN).pixels, decode(saved(photograph(16, 16)), PLAIN).pixels)
+    assert np.array_equal(decode_image(one_strip, PLAIN).pixels, decode_image(saved(photograph(16, 16)), PLAIN).pixels)
 
 
 def test_damage_inside_of_tiffs_of_jpegs() -> None:
     data = saved(noisy(), "TIFF", compression="jpeg")
-    assert decode(data, PLAIN).notes == frozenset()
+    assert decode_image(data, PLAIN).notes == frozenset()
     found = replaced(data, range(1000, len(data) - 1000, 1000), bytes(512))
     assert found.count("damaged") > len(found) / 4
 
@@ -258,7 +260,7 @@ def test_the_detail_has_the_words_of_libtiff(capfd: pytest.CaptureFixture[str]) 
     data = saved(noisy(), "TIFF", compression="tiff_lzw")
     place = len(data) // 2
     with pytest.raises(Excluded, match="LZWDecode"):
-        decode(data[:place] + bytes(300) + data[place + 300 :], PLAIN)
+        decode_image(data[:place] + bytes(300) + data[place + 300 :], PLAIN)
     assert capfd.readouterr().err == ""  # and they are nowhere else
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, Fit, Picture, decode
+from shards.images.decode import Decoding, Fit, Picture, decode_image
 from shards.images.pillow import decodable_formats
 
 PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
@@ -30,7 +30,7 @@ def saved(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
 
 def color(data: bytes, settings: Decoding = PLAIN) -> tuple[int, ...]:
     """Return the one colour of a picture that has just one."""
-    pixels = decode(data, settings).pixels
+    pixels = decode_image(data, settings).pixels
     assert pixels.shape == (settings.size, settings.size, 3)
     assert pixels.dtype == np.uint8
     assert (pixels == pixels[0, 0]).all()
@@ -39,7 +39,7 @@ def color(data: bytes, settings: Decoding = PLAIN) -> tuple[int, ...]:
 
 def reason(data: bytes, settings: Decoding = PLAIN) -> str:
     with pytest.raises(Excluded) as error:
-        decode(data, settings)
+        decode_image(data, settings)
     assert error.value.reason in REASONS
     assert error.value.detail
     return error.value.reason
@@ -72,7 +72,7 @@ def photograph(width: int = 640, height: int = 480) -> Image.Image:
 def test_modes_of_png(mode: str, value: float | tuple[int, ...], expected: tuple[int, ...]) -> None:
     image = Image.new(mode, (20, 12), value)
     assert color(saved(image)) == expected
-    assert decode(saved(image), PLAIN).mode == mode
+    assert decode_image(saved(image), PLAIN).mode == mode
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_lab() -> None:
 
 def test_wide_values_are_spread_and_never_clipped() -> None:
     values = np.linspace(-5e5, 5e5, 8 * 8, dtype=np.float32).reshape(8, 8)
-    pixels = decode(saved(Image.fromarray(values), "TIFF"), PLAIN).pixels
+    pixels = decode_image(saved(Image.fromarray(values), "TIFF"), PLAIN).pixels
     assert (pixels[0, 0, 0], pixels[-1, -1, 0]) == (0, 255)
     assert len(np.unique(pixels)) == 64
     values[3, 3] = np.nan
@@ -124,7 +124,7 @@ def test_one_transparent_color() -> None:
 def test_hidden_colors_do_not_bleed() -> None:
     image = Image.new("RGBA", (64, 64), (255, 0, 0, 0))  # transparent red
     image.paste((0, 0, 255, 255), (0, 0, 32, 64))
-    pixels = decode(saved(image), PLAIN).pixels.astype(int)
+    pixels = decode_image(saved(image), PLAIN).pixels.astype(int)
     assert (pixels[:, :, 0] - pixels[:, :, 1]).max() <= 0
 
 
@@ -137,7 +137,7 @@ def test_exif_orientation(orientation: int, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options: dict[str, object] = {} if format in ("PNG", "TIFF") else {"quality": 95}
-    picture = decode(saved(stored, format, exif=exif, **options), replace(PLAIN, fit="stretch", size=32))
+    picture = decode_image(saved(stored, format, exif=exif, **options), replace(PLAIN, fit="stretch", size=32))
     expected = np.asarray(upright.resize((32, 32), Image.Resampling.LANCZOS))
     assert (picture.width, picture.height) == (96, 64)
     assert np.abs(picture.pixels.astype(int) - expected).mean() < 3
@@ -176,7 +176,7 @@ def test_animations_give_their_first_frame() -> None:
 
 def test_many_formats() -> None:
     for format in ("BMP", "DDS", "DIB", "ICNS", "ICO", "JPEG2000", "PCX", "PPM", "SGI", "TGA", "QOI"):
-        picture = decode(saved(Image.new("RGB", (128, 128), (240, 16, 32)), format), PLAIN)
+        picture = decode_image(saved(Image.new("RGB", (128, 128), (240, 16, 32)), format), PLAIN)
         assert picture.format == format
         assert np.abs(picture.pixels[0, 0].astype(int) - (240, 16, 32)).max() <= 2, format
     assert features.check("avif")
@@ -185,7 +185,7 @@ def test_many_formats() -> None:
 
 
 def test_content_decides_and_not_the_name() -> None:
-    assert decode(saved(Image.new("RGB", (20, 20)), "JPEG"), PLAIN).format == "JPEG"
+    assert decode_image(saved(Image.new("RGB", (20, 20)), "JPEG"), PLAIN).format == "JPEG"
     assert reason(b"a diary named .jpg, with more than a few words in it") == "not_an_image"
 
 
@@ -208,7 +208,7 @@ def test_flipped_bytes_never_crash(format: str) -> None:
         for place in random.integers(0, len(data), 4):
             damaged[place] = random.integers(0, 256)
         try:
-            picture: Picture | None = decode(bytes(damaged), PLAIN)
+            picture: Picture | None = decode_image(bytes(damaged), PLAIN)
         except Excluded as error:
             picture = None
             assert error.reason in REASONS  # noqa: PT017  # either outcome is right
@@ -227,7 +227,7 @@ def test_bombs() -> None:
     assert reason(png_of(100_000, 100_000, b"")) == "too_many_pixels"
     assert reason(png_of(5000, 5000, b"")) == "too_many_pixels"
     assert reason(saved(photograph(), "GIF"), replace(PLAIN, max_pixels=640 * 480 - 1)) == "too_many_pixels"
-    assert decode(saved(photograph(), "GIF"), replace(PLAIN, max_pixels=640 * 480)).width == 640
+    assert decode_image(saved(photograph(), "GIF"), replace(PLAIN, max_pixels=640 * 480)).width == 640
     beyond_pillow = png_of(18_000, 9_950, bytes(18_001 * 9_950))  # more than Pillow's own limit
     assert color(beyond_pillow, replace(PLAIN, max_pixels=1 << 28)) == (0, 0, 0)
 
@@ -241,14 +241,14 @@ def test_fit() -> None:
     image = Image.new("RGB", (48, 16), RED)
     image.paste(BLUE, (16, 0, 32, 16))
     data = saved(image)
-    assert (decode(data, PLAIN).pixels[:, 3:5] == BLUE).all()  # the filter looks beyond the edge of the crop
-    stretched = decode(data, replace(PLAIN, fit="stretch", size=24)).pixels
+    assert (decode_image(data, PLAIN).pixels[:, 3:5] == BLUE).all()  # the filter looks beyond the edge of the crop
+    stretched = decode_image(data, replace(PLAIN, fit="stretch", size=24)).pixels
     assert stretched[5, 2].tolist() == list(RED)
     assert stretched[5, 12].tolist() == list(BLUE)
-    padded = decode(data, replace(PLAIN, fit="pad", size=24, background=GREEN)).pixels
+    padded = decode_image(data, replace(PLAIN, fit="pad", size=24, background=GREEN)).pixels
     assert (padded[[0, 7, 16, 23]] == GREEN).all()
     assert padded[12, 12].tolist() == list(BLUE)
-    line = decode(saved(Image.new("RGB", (2000, 2), RED)), replace(PLAIN, fit="pad")).pixels
+    line = decode_image(saved(Image.new("RGB", (2000, 2), RED)), replace(PLAIN, fit="pad")).pixels
     assert (line == RED).all(-1).sum() == 8
 
 
@@ -262,15 +262,15 @@ def test_scaled_decoding_is_close_to_full_decoding(fit: Fit, width: int) -> None
     for format in ("JPEG", "PNG"):
         data = saved(photograph(width, 479), format)
         settings = replace(PLAIN, fit=fit, size=32)
-        full = decode(data, replace(settings, scaled_decode=0)).pixels
-        assert psnr(decode(data, replace(settings, scaled_decode=4)).pixels, full) > 45
-        assert psnr(decode(data, replace(settings, scaled_decode=1)).pixels, full) > 25
+        full = decode_image(data, replace(settings, scaled_decode=0)).pixels
+        assert psnr(decode_image(data, replace(settings, scaled_decode=4)).pixels, full) > 45
+        assert psnr(decode_image(data, replace(settings, scaled_decode=1)).pixels, full) > 25
 
 
 def test_full_decoding_is_plain_lanczos() -> None:
     image = photograph(200, 120)
     expected = image.resize((8, 8), Image.Resampling.LANCZOS, (40, 0, 160, 120))
-    assert np.array_equal(decode(saved(image), replace(PLAIN, scaled_decode=0)).pixels, np.asarray(expected))
+    assert np.array_equal(decode_image(saved(image), replace(PLAIN, scaled_decode=0)).pixels, np.asarray(expected))
 
 
 def test_large_pictures_are_converted_in_strips() -> None:
@@ -279,8 +279,10 @@ def test_large_pictures_are_converted_in_strips() -> None:
     whole = Image.new("RGB", image.size, PLAIN.background)
     whole.paste(image, mask=image.getchannel("A"))
     expected = whole.resize((8, 8), Image.Resampling.LANCZOS, (250, 0, 2250, 2000))
-    assert np.array_equal(decode(saved(image, "TIFF"), replace(PLAIN, scaled_decode=0)).pixels, np.asarray(expected))
-    assert psnr(decode(saved(image, "TIFF"), PLAIN).pixels, np.asarray(expected)) > 40
+    assert np.array_equal(
+        decode_image(saved(image, "TIFF"), replace(PLAIN, scaled_decode=0)).pixels, np.asarray(expected)
+    )
+    assert psnr(decode_image(saved(image, "TIFF"), PLAIN).pixels, np.asarray(expected)) > 40
 
 
 def test_memory_of_large_pictures() -> None:
@@ -288,10 +290,10 @@ def test_memory_of_large_pictures() -> None:
 import io, resource, struct, sys, zlib
 from tests.test_shards_decode import PLAIN, png_of
 from dataclasses import replace
-from shards.images.decode import decode
+from shards.images.decode import decode_image
 data = png_of(12_000, 9_000, bytes(12_001 * 9_000))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-decode(data, replace(PLAIN, max_pixels=1 << 28))
+decode_image(data, replace(PLAIN, max_pixels=1 << 28))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 
 from shards.__main__ import main
 from shards.exclusion import NOTES, Excluded
-from shards.images.decode import decode
+from shards.images.decode import decode_image
 from tests.test_shards_damage import chunk, with_chunks
 from tests.test_shards_decode import PLAIN, photograph, saved
 
@@ -92,13 +92,13 @@ def directory(order: str, big: bool, start: int, body: bytes, tags: dict[int, li
 
 
 def corners(data: bytes) -> tuple[int, int]:
-    pixels = decode(data, PLAIN).pixels
+    pixels = decode_image(data, PLAIN).pixels
     return int(pixels[0, 0, 0]), int(pixels[-1, -1, 0])
 
 
 def why_not(data: bytes) -> tuple[str, str]:
     with pytest.raises(Excluded) as error:
-        decode(data, PLAIN)
+        decode_image(data, PLAIN)
     return error.value.reason, error.value.detail
 
 
@@ -131,7 +131,7 @@ def test_tiffs_of_all_orders_and_tiles(order: str, tile: int) -> None:
 )
 def test_values_of_tiffs_and_what_is_told_of_them(pixels: Array, notes: set[str]) -> None:
     assert corners(tiff(pixels)) == (DARK, BRIGHT)
-    assert decode(tiff(pixels), PLAIN).notes == notes
+    assert decode_image(tiff(pixels), PLAIN).notes == notes
 
 
 def test_white_is_zero() -> None:
@@ -141,7 +141,7 @@ def test_white_is_zero() -> None:
 
 def test_planes_of_eight_bits() -> None:
     colors = np.stack([ramp("u1", 255)[:, :, 0], np.zeros((16, 16)), np.full((16, 16), 77)], -1).astype("u1")
-    separate, together = (decode(tiff(colors, separate=each), PLAIN).pixels for each in (True, False))
+    separate, together = (decode_image(tiff(colors, separate=each), PLAIN).pixels for each in (True, False))
     assert np.array_equal(separate, together)
 
 
@@ -172,12 +172,12 @@ def test_variants_of_tiff_that_cannot_be_read_are_named(data: bytes, name: str) 
 def test_texts_and_profiles_of_any_length_in_a_png() -> None:
     image = photograph()
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    data, expected = saved(image), decode(saved(image), PLAIN).pixels
+    data, expected = saved(image), decode_image(saved(image), PLAIN).pixels
     text = chunk(b"zTXt", b"key\0\0" + zlib.compress(b"a" * 1_000_000))
     bomb = chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(100 << 20)))
-    assert decode(saved(image, icc_profile=profile + bytes(3 << 20)), PLAIN).notes == frozenset()
+    assert decode_image(saved(image, icc_profile=profile + bytes(3 << 20)), PLAIN).notes == frozenset()
     for odd in (with_chunks(data, text), with_chunks(data, *[text] * 80), with_chunks(data, bomb), data[:-12] + bomb):
-        picture = decode(odd, PLAIN)
+        picture = decode_image(odd, PLAIN)
         assert np.array_equal(picture.pixels, expected)
         assert picture.notes <= {"extras_ignored"}
 
@@ -186,9 +186,9 @@ def test_huge_metadata_of_jpeg_and_webp() -> None:
     image = photograph(96, 64)
     jpeg = saved(image, "JPEG")
     crowded = jpeg[:2] + (b"\xff\xe2\xff\xff" + bytes(65533)) * 100 + jpeg[2:]
-    assert np.array_equal(decode(crowded, PLAIN).pixels, decode(jpeg, PLAIN).pixels)
+    assert np.array_equal(decode_image(crowded, PLAIN).pixels, decode_image(jpeg, PLAIN).pixels)
     webp = [saved(image, "WEBP", lossless=True, xmp=text) for text in (b"", b"x" * (5 << 20))]
-    assert np.array_equal(decode(webp[0], PLAIN).pixels, decode(webp[1], PLAIN).pixels)
+    assert np.array_equal(decode_image(webp[0], PLAIN).pixels, decode_image(webp[1], PLAIN).pixels)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 16])
@@ -196,9 +196,9 @@ def test_pngs_of_all_depths(bits: int) -> None:
     rows = (b"\0" + b"\xff" * (2 * bits)) * 16
     header = struct.pack(">IIBBBBB", 16, 16, bits, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert (decode(data, PLAIN).pixels == 255).all()
+    assert (decode_image(data, PLAIN).pixels == 255).all()
     transparent = with_chunks(data, chunk(b"tRNS", struct.pack(">H", (1 << bits) - 1)))
-    assert (decode(transparent, replace(PLAIN, background=(1, 2, 3))).pixels == (1, 2, 3)).all()
+    assert (decode_image(transparent, replace(PLAIN, background=(1, 2, 3))).pixels == (1, 2, 3)).all()
 
 
 def test_a_transparent_color_of_sixteen_bits() -> None:
@@ -206,24 +206,24 @@ def test_a_transparent_color_of_sixteen_bits() -> None:
     color = struct.pack(">HHH", 0x1234, 0x5678, 0x9ABC)
     rows = chunk(b"IDAT", zlib.compress((b"\0" + color * 16) * 16))
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", color) + rows + chunk(b"IEND", b"")
-    assert (decode(data, replace(PLAIN, background=(1, 2, 3))).pixels == (1, 2, 3)).all()
+    assert (decode_image(data, replace(PLAIN, background=(1, 2, 3))).pixels == (1, 2, 3)).all()
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF", "AVIF"])
 def test_of_animations_the_first_frame_is_told(format: str) -> None:
     frames = [photograph(64, 48), photograph(64, 48).rotate(180)]
     data = saved(frames[0], format, save_all=True, append_images=frames[1:])
-    assert decode(data, PLAIN).notes == {"first_frame"}
-    assert decode(saved(frames[0], format), PLAIN).notes == frozenset()
-    assert decode(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]), PLAIN).notes == frozenset()
+    assert decode_image(data, PLAIN).notes == {"first_frame"}
+    assert decode_image(saved(frames[0], format), PLAIN).notes == frozenset()
+    assert decode_image(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]), PLAIN).notes == frozenset()
 
 
 def test_profiles_that_do_not_fit_are_told() -> None:
     image = photograph(64, 48)
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
-    assert decode(saved(image, icc_profile=profile), PLAIN).notes == {"profile_ignored"}
-    assert decode(saved(image, icc_profile=b"no profile"), PLAIN).notes == {"profile_ignored"}
-    assert decode(saved(image.convert("CMYK"), "JPEG"), PLAIN).notes == {"cmyk_by_formula"}
+    assert decode_image(saved(image, icc_profile=profile), PLAIN).notes == {"profile_ignored"}
+    assert decode_image(saved(image, icc_profile=b"no profile"), PLAIN).notes == {"profile_ignored"}
+    assert decode_image(saved(image.convert("CMYK"), "JPEG"), PLAIN).notes == {"cmyk_by_formula"}
 
 
 @pytest.mark.parametrize(
@@ -309,13 +309,13 @@ def test_the_summary_and_the_index_tell_what_was_guessed(tmp_path: Path, capsys:
 def test_grey_with_alpha_of_a_tiff() -> None:
     pixels = np.full((16, 16, 2), 255, "u1")
     pixels[:, :, 1] = 0
-    assert (decode(tiff(pixels, tag338=[2]), replace(PLAIN, background=(9, 8, 7))).pixels == (9, 8, 7)).all()
+    assert (decode_image(tiff(pixels, tag338=[2]), replace(PLAIN, background=(9, 8, 7))).pixels == (9, 8, 7)).all()
 
 
 def test_profile_and_orientation_survive_the_loss_of_extras() -> None:
     image, exif = photograph(96, 64), Image.Exif()
     exif[0x0112] = 6
     good = saved(image, exif=exif)
-    odd = decode(with_chunks(good, chunk(b"tEXt", b"a\0b", crc=1)), PLAIN)
+    odd = decode_image(with_chunks(good, chunk(b"tEXt", b"a\0b", crc=1)), PLAIN)
     assert (odd.width, odd.height) == (64, 96)
-    assert np.array_equal(odd.pixels, decode(good, PLAIN).pixels)
+    assert np.array_equal(odd.pixels, decode_image(good, PLAIN).pixels)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from shards.dataset.index import INDEX, Index
 from shards.dataset.stream import Reader
-from shards.inspect import GAP, Inspect, histogram, run_inspect
+from shards.inspect import GAP, Inspect, histogram_rows, run_inspect
 from tests.small_shards import CLASSES, EXCLUDED, PICTURES, SIZE, build
 
 ROOT = Path(__file__).parent.parent
@@ -59,8 +59,8 @@ def test_histogram(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_histogram_beyond_its_edges() -> None:
-    assert [row[0] for row in histogram([16, 32], [1, 0, 1])] == ["0 to 15", "16 to 31", "32 and more"]
-    assert list(histogram([16, 32], [0, 0, 0])) == []
+    assert [row[0] for row in histogram_rows([16, 32], [1, 0, 1])] == ["0 to 15", "16 to 31", "32 and more"]
+    assert list(histogram_rows([16, 32], [0, 0, 0])) == []
 
 
 def test_many_classes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from slurm import control
 from slurm.dev_cluster import DevCluster
 from tests.ordeal import Ordeal
 from tests.slurm_cluster import wait_for
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 
 ENDLESS = ("--total-images", "9600000")
 
@@ -38,7 +38,7 @@ def test_cancel_saves_and_is_not_started_again(
     now = status(ordeal)
     assert (now["state"], now["causes"], len(now["nodes"])) == ("training", ["preempted"], 2)
     said = ordeal.command("cancel", str(ordeal.folder))
-    saved = find(ordeal.run.checkpoints)[0].images_seen
+    saved = find_checkpoints(ordeal.run.checkpoints)[0].images_seen
     assert f"cancelled: the state at {saved:,} images is durable" in said
     assert ordeal.causes() == [Cause.PREEMPTED, Cause.CANCELLED], ordeal.story()
     assert ordeal.attempts()[-1].saved == saved

@@ -15,7 +15,7 @@ from tests.made_batches import made_batches
 from trainer.config.config import Config
 from trainer.core.randomness import philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
@@ -24,7 +24,7 @@ from trainer.networks.spectral_norm import (
     SpectralNorm,
     add_spectral_norm,
     advance_spectral_norm,
-    normalised,
+    normalised_weights,
     start_spectral_norm,
 )
 
@@ -54,7 +54,7 @@ def by_output(kind: str, weight: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", LAYERS)
 def test_sigma_becomes_the_largest_singular_value(kind: str) -> None:
     network = layer(kind)
-    ((norm, weight),) = normalised(network)
+    ((norm, weight),) = normalised_weights(network)
     u, s, vt = torch.linalg.svd(by_output(kind, weight.detach()), full_matrices=False)
     assert len(norm.u) == len(u)
     assert not torch.allclose(weight / network[0].weight, s[0], rtol=1e-3)  # type: ignore[index]
@@ -72,7 +72,7 @@ def test_sigma_becomes_the_largest_singular_value(kind: str) -> None:
 def test_the_gradient_goes_through_the_weight_in_sigma_only(kind: str) -> None:
     """With u and v fixed: finite differences, and Miyato's eq. 12, (G - <G, W/sigma> u v') / sigma."""
     network = layer(kind, 2)
-    ((norm, weight),) = normalised(network)
+    ((norm, weight),) = normalised_weights(network)
 
     def normalise(w: Tensor) -> Tensor:
         out: Tensor = norm(w)
@@ -89,7 +89,7 @@ def test_the_gradient_goes_through_the_weight_in_sigma_only(kind: str) -> None:
 
 def test_an_advance_is_one_power_iteration() -> None:
     network = layer("conv", 1)
-    ((norm, weight),) = normalised(network)
+    ((norm, weight),) = normalised_weights(network)
     matrix = by_output("conv", weight.detach())
     v = matrix.t() @ norm.u / (matrix.t() @ norm.u).norm()
     u = matrix @ v / (matrix @ v).norm()
@@ -103,7 +103,7 @@ def test_the_first_vectors_are_keyed_by_seed_and_name_and_layer() -> None:
         network = nn.Sequential(nn.Linear(9, 8), nn.Linear(9, 8))
         add_spectral_norm(network)
         start_spectral_norm(network, seed, name, 0)
-        return [norm.u for norm, _ in normalised(network)]
+        return [norm.u for norm, _ in normalised_weights(network)]
 
     first = vectors(0, "a")
     assert all(torch.equal(a, b) for a, b in zip(first, vectors(0, "a"), strict=True))
@@ -117,7 +117,7 @@ def test_named_layers_are_left_alone() -> None:
     network = nn.ModuleDict({"gain": nn.Linear(2, 2), "again": nn.Linear(2, 2), "norm": nn.BatchNorm2d(2)})
     holder = nn.ModuleDict({"block": network})
     add_spectral_norm(holder, (".gain",))
-    assert [tuple(norm.u.shape) for norm, _ in normalised(holder)] == [(2,)]
+    assert [tuple(norm.u.shape) for norm, _ in normalised_weights(holder)] == [(2,)]
     assert not hasattr(network["gain"], "parametrizations")
     assert isinstance(network["again"].parametrizations.weight[0], SpectralNorm)  # type: ignore[index, union-attr]
 
@@ -137,11 +137,11 @@ CONFIG = Config(
 
 def make() -> tuple[TrainState, GanStep]:
     state = create_state(CONFIG, "data", torch.device("cpu"))
-    return state, assemble(CONFIG, state, reduce_exactly(CONFIG, World()), nullcontext)
+    return state, assemble_step(CONFIG, state, reduce_exactly(CONFIG, World()), nullcontext)
 
 
 def vectors(network: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    return [(norm.u.clone(), norm.v.clone()) for norm, _ in normalised(network)]
+    return [(norm.u.clone(), norm.v.clone()) for norm, _ in normalised_weights(network)]
 
 
 def test_forward_passes_move_nothing() -> None:
@@ -166,7 +166,7 @@ def test_vectors_advance_once_an_update_on_the_new_weights(name: str) -> None:
         step.update_discriminator(made_batches(CONFIG))
     else:
         step.update_generator(made_batches(CONFIG), None, lambda: False)
-    for (norm, weight), (u, _) in zip(normalised(own), before, strict=True):
+    for (norm, weight), (u, _) in zip(normalised_weights(own), before, strict=True):
         matrix = norm.matrix(weight.detach())
         v = normalize(matrix.t() @ u, dim=0)
         torch.testing.assert_close(norm.v, v, rtol=1e-5, atol=1e-6)
@@ -178,6 +178,6 @@ def test_vectors_advance_once_an_update_on_the_new_weights(name: str) -> None:
 def test_the_first_vectors_fit_the_first_weights() -> None:
     """What D begins with is nearly 1-Lipschitz: 15 iterations are enough for the start."""
     state, _ = make()
-    for norm, weight in normalised(state.discriminator):
+    for norm, weight in normalised_weights(state.discriminator):
         s = torch.linalg.svdvals(norm.matrix(weight.detach()))
         assert (norm.u @ norm.matrix(weight.detach()) @ norm.v / s[0]).item() == pytest.approx(1, abs=0.03)

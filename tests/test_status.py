@@ -27,7 +27,7 @@ from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
 from trainer.config.config import Config
 from trainer.core.fields import Refused, to_json
-from trainer.runs.lease import THIS_MACHINE, Holder
+from trainer.runs.lease_holder import THIS_MACHINE, Holder
 
 Prepare = Callable[[MadeRun], object]
 

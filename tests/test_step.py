@@ -17,7 +17,7 @@ from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings
 from trainer.core.fields import Refused
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.optimizers import update_average
 from trainer.gan.state import TrainState
@@ -37,7 +37,7 @@ CONFIG = Config(
 def make(config: Config = CONFIG, scaler: bool = False) -> tuple[TrainState, GanStep]:
     state = create_state(config, "data", torch.device("cpu"))
     state.g_scaler, state.d_scaler = (GradScaler("cpu", enabled=scaler, init_scale=2.0**10) for _ in range(2))
-    return state, assemble(config, state, reduce_exactly(config, World()), nullcontext)
+    return state, assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
 
 
 def batches(config: Config = CONFIG, seed: int = 0, images_seen: int = 0) -> list[Batch]:

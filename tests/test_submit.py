@@ -21,7 +21,8 @@ from tests.fake_slurm import FakeSlurm, fake_slurm, live_job
 from trainer.config.wandb_environment import CLOUD_HOSTS, server_url
 from trainer.launch import prepared_training
 from trainer.runs.config_resolution import resolve_config
-from trainer.runs.lease import Owner, held
+from trainer.runs.lease import held
+from trainer.runs.lease_holder import Owner
 from trainer.runs.run_folder import RunFolder
 
 __all__ = ["fake_slurm"]

@@ -107,7 +107,7 @@ def mirrored(server: WandbServer, run_id: str) -> list[dict[str, Any]]:
 
 
 def recorded(run: RunFolder) -> list[dict[str, Any]]:
-    return list(journal.rows(run.metrics))
+    return list(journal.read_rows(run.metrics))
 
 
 def assert_complete(server: WandbServer, run: RunFolder, stop: int = 400) -> None:
@@ -369,9 +369,11 @@ def test_wandb_mode_is_honoured(
 def test_events_tell_how_each_attempt_began_and_ended(run: RunFolder) -> None:
     finish(run, stop=50, mode="disabled", outcome="interrupted")
     finish(run, start=20, stop=70, mode="disabled")
-    events = [(event["kind"], event.get("images_seen"), event.get("outcome")) for event in journal.rows(run.events)]
+    events = [
+        (event["kind"], event.get("images_seen"), event.get("outcome")) for event in journal.read_rows(run.events)
+    ]
     assert events == [("start", 0, None), ("end", None, "interrupted"), ("start", 20, None), ("end", None, "finished")]
-    assert [row["row"] for row in journal.rows(run.system)] == list(range(1, 11))
+    assert [row["row"] for row in journal.read_rows(run.system)] == list(range(1, 11))
 
 
 def test_segments_are_chosen_by_the_last_that_begins_before_a_row(run: RunFolder) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tests.made_batches import made_batches
 from tests.zoo_cases import CASES
 from trainer.config.config import Config
-from trainer.config.recipes import RECIPES, recipe
+from trainer.config.recipes import RECIPES, recipe_config
 from trainer.core.randomness import philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import Autocast, assemble, create_state, reduce_exactly
+from trainer.gan.assembly import Autocast, assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.optimizers import adam
 from trainer.gan.state import TrainState
@@ -41,7 +41,7 @@ def never() -> bool:
 
 def make(config: Config, autocast: Autocast = nullcontext) -> tuple[TrainState, GanStep]:
     state = create_state(config, "data", CPU)
-    return state, assemble(config, state, reduce_exactly(config, World()), autocast)
+    return state, assemble_step(config, state, reduce_exactly(config, World()), autocast)
 
 
 def double(batch: Batch) -> Batch:
@@ -72,7 +72,7 @@ class Exact:
         self.state.running_scalars = {name: value.double() for name, value in self.state.running_scalars.items()}
         self.state.g_optimizer = adam(self.state.generator, 0.0, still)
         self.state.d_optimizer = adam(self.state.discriminator, 0.0, still)
-        self.step = assemble(self.config, self.state, reduce_exactly(self.config, World()), nullcontext)
+        self.step = assemble_step(self.config, self.state, reduce_exactly(self.config, World()), nullcontext)
         self.batches = [double(batch) for batch in made_batches(self.config, seed)]
 
     def network(self, name: str) -> nn.Module:
@@ -223,7 +223,7 @@ def test_averaged_weights_paint_pictures(case: str) -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_possible_at_its_own_size(name: str) -> None:
-    config = recipe(name)
+    config = recipe_config(name)
     config.check()
     assert config.recipe == name
     assert config.batch_size % config.micro_batch_size == 0

@@ -49,7 +49,7 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.core.aliases import todays_flags
     from trainer.evaluation.arguments import Evaluate
 
-    arguments = todays_flags(arguments)
+    arguments = todays_flags(arguments)  # settings by the names of the format before, too
     commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     match parsed:

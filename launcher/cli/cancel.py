@@ -23,8 +23,8 @@ from launcher.status.states import judge_state
 from slurm import control
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.runs import lease
-from trainer.runs.lease import Holder
+from trainer.runs import lease_holder
+from trainer.runs.lease_holder import Holder
 from trainer.runs.run_folder import RunFolder
 
 WAIT_S = 600.0  # for the save
@@ -114,7 +114,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
         Refused: it runs elsewhere, or is another user's.
     """
     # Another machine, or this one before it was started anew: there the number is of another process, or of none.
-    if holder.boot != lease.boot():
+    if holder.boot != lease_holder.boot_id():
         raise Refused(f"{run.path} is trained on {holder.host}, by process {holder.pid}: cancel it there")
     try:
         os.kill(holder.pid, signal.SIGINT if at_once else signal.SIGTERM)
@@ -127,7 +127,7 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
         if at_once and not holder.dead():
             with suppress(ProcessLookupError):
                 os.kill(holder.pid, signal.SIGINT)  # the second one ends it, as a second Ctrl-C does
-        return lease.living(run) is None
+        return lease_holder.living_holder(run) is None
 
     instead = f"kill -9 {holder.pid} ends it" if at_once else "--now ends it without a save"
     what = f"process {holder.pid} to {'end' if at_once else 'save and end'}"

@@ -15,8 +15,8 @@ from launcher.cli.wide_console import wide_console
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
-from trainer.core.fields import leaves
-from trainer.core.registry import choose
+from trainer.core.fields import setting_leaves
+from trainer.core.registry import choose_from
 
 COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
 NARROW, FEW = 180, 4  # in a terminal narrower than this only so many columns are shown
@@ -41,7 +41,7 @@ def run_recipes(args: Recipes) -> int:
     view = (
         recipes_table(columns)
         if args.recipe is None
-        else recipe_details(args.recipe, choose(RECIPES, args.recipe, "recipe"))
+        else recipe_details(args.recipe, choose_from(RECIPES, args.recipe, "recipe"))
     )
     console.print(view)
     return 0
@@ -86,6 +86,6 @@ def recipe_details(name: str, recipe: Recipe) -> RenderableType:
 
 def changed_settings(config: Config) -> Iterator[tuple[str, Any, Any]]:
     """Yield (option, value, default) of each setting that differs from its default."""
-    for (name, _, here), (_, _, default) in zip(leaves(config), leaves(Config()), strict=True):
+    for (name, _, here), (_, _, default) in zip(setting_leaves(config), setting_leaves(Config()), strict=True):
         if here != default and name != "recipe":
             yield f"--{name.replace('_', '-')}", here, default

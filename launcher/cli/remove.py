@@ -17,8 +17,9 @@ from launcher.status.progress import read_progress
 from launcher.status.states import judge_state
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.core.migration import load
-from trainer.runs.lease import Lease, Owner, living
+from trainer.core.migration import load_json
+from trainer.runs.lease import Lease
+from trainer.runs.lease_holder import Owner, living_holder
 from trainer.runs.run_folder import RunFolder
 
 
@@ -75,7 +76,7 @@ def refuse_foreign(run: RunFolder) -> None:
         Refused: it does not hold the settings of a run.
     """
     try:
-        values = load(run.config)
+        values = load_json(run.config)
     except (OSError, ValueError):
         values = {}
     if not {"total_images", "batch_size", "tracking"} <= values.keys():
@@ -130,7 +131,7 @@ def remove_alone(run: RunFolder) -> list[OSError]:
         # Taken as for training, so that no job can begin in a folder that is half gone.
         held = Lease(run, Owner("python -m launcher rm"), 0, lambda _: None)
     except Refused as error:
-        if living(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
+        if living_holder(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None
         return remove_files(run)
     left = remove_files(run)

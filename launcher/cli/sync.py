@@ -15,7 +15,7 @@ from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_run import WandbRun
-from trainer.tracking.wandb_uploader import Uploader, abandon_service, explain, sole_sender
+from trainer.tracking.wandb_uploader import Uploader, abandon_service, one_line, sole_sender
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def sync_run(path: Path, follow: bool) -> int:
     except KeyboardInterrupt:
         return print_problem("stopped; the same command sends the rest", code=130)
     except Exception as error:  # W&B's failures have many types
-        return print_problem(f"W&B at {server_url()} has not taken everything: {explain(error)}")
+        return print_problem(f"W&B at {server_url()} has not taken everything: {one_line(error)}")
     finally:
         abandon_service()
 
@@ -90,7 +90,7 @@ def confirm_rows(mirror: Uploader, number: int) -> int:
 
 def last_outcome(run: RunFolder) -> str | None:
     """How the last attempt ended; None while it goes on, or if it was killed. An interrupted run is resumed."""
-    last = [event for event in journal.rows(run.events) if event["kind"] in (EventKind.START, EventKind.END)][-1:]
+    last = [event for event in journal.read_rows(run.events) if event["kind"] in (EventKind.START, EventKind.END)][-1:]
     return last[0].get("outcome") if last else None
 
 

@@ -20,7 +20,7 @@ import psutil
 from launcher.doctor import disk, network
 from launcher.doctor.measured import Probe, ProbeMessages
 from slurm import job_environment
-from trainer.runs.lease import boot
+from trainer.runs.lease_holder import boot_id
 
 T = TypeVar("T")
 
@@ -42,12 +42,12 @@ def measure_numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
-    from trainer.distributed.numerical_environment import environment
+    from trainer.distributed.numerical_environment import numerical_environment
 
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu":
         torch.set_num_threads(1)  # as training does
-    found = environment(device)
+    found = numerical_environment(device)
     del found["deterministic"]  # a setting of the run
     return found, device
 
@@ -94,7 +94,7 @@ class Examination:
         return Probe(
             rank=messages.rank,
             node=self.node,
-            boot=boot(),
+            boot=boot_id(),
             address=address,
             interface=interface,
             interfaces=tuple(psutil.net_if_addrs()),

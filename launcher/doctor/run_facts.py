@@ -54,13 +54,13 @@ def read_run_facts(run: RunFolder) -> RunFacts:
         Refused: there is none.
     """
     config = read_config(run)
-    speeds = [float(row["images_per_s"]) for row in journal.rows(run.system) if "images_per_s" in row][-RECENT:]
-    events = list(journal.rows(run.events))
+    speeds = [float(row["images_per_s"]) for row in journal.read_rows(run.system) if "images_per_s" in row][-RECENT:]
+    events = list(journal.read_rows(run.events))
     saves = [row for row in events if row.get("kind") == EventKind.CHECKPOINT][-RECENT:]
     environments = [row for row in events if row.get("kind") == EventKind.ENVIRONMENT]
     record = runs.record_of(run)
     sister_attempts = [(folder, runs.attempts_of(folder)) for folder in sibling_runs(run)]
-    checkpoints = checkpoint.find(run.checkpoints)
+    checkpoints = checkpoint.find_checkpoints(run.checkpoints)
     return RunFacts(
         config=config,
         images_per_s=median(speeds) if speeds else 0.0,

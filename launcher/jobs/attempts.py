@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from trainer.core.migration import numbered
+from trainer.core.migration import with_schema
 from trainer.runs import journal
 from trainer.runs.journal import Journal, now
 from trainer.runs.run_folder import RunFolder
@@ -86,7 +86,7 @@ class Attempt:
 def read_attempts(run: RunFolder) -> list[Attempt]:
     """Return the attempts so far, in order; the last row of each wins."""
     found: dict[tuple[int, int], Attempt] = {}
-    for row in journal.rows(run.attempts):
+    for row in journal.read_rows(run.attempts):
         row = row | {"nodes": tuple(row["nodes"]), "failed_nodes": tuple(row["failed_nodes"])}
         row |= {
             "cause": Cause(row["cause"]) if row["cause"] else None,
@@ -101,7 +101,7 @@ def read_attempts(run: RunFolder) -> list[Attempt]:
 def write_attempt(run: RunFolder, attempt: Attempt) -> None:
     """Record what is known of an attempt, durably."""
     journal = Journal(run.attempts)
-    journal.append(numbered(asdict(attempt)))
+    journal.append(with_schema(asdict(attempt)))
     # On the disk before Slurm is asked to requeue, which ends this process.
     journal.sync()
     journal.close()

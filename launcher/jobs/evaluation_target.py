@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shards.atomic_files import write_atomically
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs.run_folder import RunFolder
 
 SeedSet = Literal["select", "report"]
@@ -45,13 +45,13 @@ class EvaluationTarget:
         """Read a run's; None: no study wants anything of it."""
         if not run.study.exists():
             return None
-        values = load(run.study)
+        values = load_json(run.study)
         evaluation = values["evaluation"]
         return cls(**values | {"evaluation": Measurement(**evaluation | {"metrics": tuple(evaluation["metrics"])})})
 
     def save(self, run: RunFolder) -> None:
         """Write it, atomically."""
-        write_atomically(run.study, json.dumps(numbered(asdict(self)), indent=1).encode() + b"\n")
+        write_atomically(run.study, json.dumps(with_schema(asdict(self)), indent=1).encode() + b"\n")
 
     def score(self, run: RunFolder) -> Path:
         """Where the figures will lie: a file of its own for each way of measuring."""
@@ -61,7 +61,7 @@ class EvaluationTarget:
     def figures(self, run: RunFolder) -> Mapping[str, Any] | None:
         """Return what was measured; None: nothing yet."""
         try:
-            return load(self.score(run))
+            return load_json(self.score(run))
         except FileNotFoundError:
             return None
 

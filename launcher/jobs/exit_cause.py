@@ -31,7 +31,7 @@ DEATH = re.compile(r"srun: error: (\S+): tasks? ([\d,-]+): (.+)")
 def explain_end(run: RunFolder, attempt: Attempt, code: int, now: SlurmJob | None) -> Attempt:
     """Close an attempt whose ranks have ended with `code`, the greatest of theirs."""
     # The file holds the whole run: the words of an earlier attempt would explain the wrong end.
-    events = [row for row in journal.rows(run.events) if row["time"] >= attempt.began]
+    events = [row for row in journal.read_rows(run.events) if row["time"] >= attempt.began]
     cause, detail, nodes = find_cause(run, attempt, code, now, events)
     return close_attempt(attempt, cause, detail, durable_images(run), nodes)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.atomic_files import write_atomically
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs.origin import inode, is_copy
 from trainer.runs.run_folder import RunFolder
 
@@ -55,7 +55,7 @@ class JobRecord:
     def save(self, run: RunFolder) -> None:
         """Write `job.json`, atomically, with the folder that it is written in."""
         path = run.path.resolve()
-        values = numbered(asdict(self) | {WRITTEN_IN: [str(path), inode(path)]})
+        values = with_schema(asdict(self) | {WRITTEN_IN: [str(path), inode(path)]})
         write_atomically(run.job, json.dumps(values, indent=1).encode() + b"\n")
 
 
@@ -80,4 +80,4 @@ def copied_from(run: RunFolder) -> str | None:
 
 def stored_values(run: RunFolder) -> dict[str, Any]:
     """Return what `job.json` holds."""
-    return load(run.job)
+    return load_json(run.job)

@@ -21,8 +21,8 @@ from launcher.jobs.allocation import other_world  # noqa: E402
 from slurm import job_environment  # noqa: E402
 from trainer.distributed.rank_environment import become_rank  # noqa: E402
 from trainer.launch.job_context import JobContext  # noqa: E402
-from trainer.runs.journal import EventKind, Journal, event  # noqa: E402
-from trainer.runs.lease import Owner  # noqa: E402
+from trainer.runs.journal import EventKind, Journal, event_row  # noqa: E402
+from trainer.runs.lease_holder import Owner  # noqa: E402
 from trainer.runs.run_folder import RunFolder  # noqa: E402
 
 
@@ -57,7 +57,7 @@ def main() -> None:
         print(f"refused: {problem}", flush=True)
         # All ranks find the same, and one row is enough.
         if place.rank == 0:
-            Journal(run.events).append(event(EventKind.REFUSED, problem=problem))
+            Journal(run.events).append(event_row(EventKind.REFUSED, problem=problem))
         os._exit(Outcome.REFUSED)
     join_world(place)
     from trainer.runs.config_loading import read_config

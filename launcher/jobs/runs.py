@@ -103,7 +103,7 @@ def find_runs(home: Path = HOME) -> list[RunFolder]:
 def rows_of(path: Path) -> list[Row]:
     """Return the whole rows of a journal; none where there is no file, or none that may be read."""
     try:
-        return list(journal.rows(path))
+        return list(journal.read_rows(path))
     except OSError:
         return []
 

@@ -15,7 +15,8 @@ from trainer.config.config import Config
 from trainer.launch.prepared_training import PreparedTraining
 from trainer.runs.config_loading import write_config
 from trainer.runs.journal import now
-from trainer.runs.lease import SUBMISSION, held
+from trainer.runs.lease import held
+from trainer.runs.lease_holder import SUBMISSION
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import identity_of
 

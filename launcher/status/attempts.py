@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from launcher.jobs.attempts import Attempt
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Owner
+from trainer.runs.lease_holder import Owner
 
 OUTCOMES = {"finished": "finished", "interrupted": "asked to stop by a signal", "failed": "crashed"}
 

@@ -13,9 +13,9 @@ from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import SlurmQueue, is_live
 from launcher.status.attempts import on_one_machine
 from slurm.records import SlurmJob
-from trainer.runs import lease
+from trainer.runs import lease_holder
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot
+from trainer.runs.lease_holder import Holder, boot_id
 from trainer.runs.run_folder import RunFolder
 
 SILENT_S = (
@@ -88,7 +88,7 @@ class StateFacts:
     def trains(self) -> bool:
         """Whether somebody holds the lease and shows signs of life."""
         # On this machine a dead process is known to be dead, so silence says nothing: it may be suspended.
-        return self.holder is not None and (self.holder.boot == boot() or self.silent_s < SILENT_S)
+        return self.holder is not None and (self.holder.boot == boot_id() or self.silent_s < SILENT_S)
 
     @property
     def attempt(self) -> Attempt | None:
@@ -116,7 +116,7 @@ def gather_facts(run: RunFolder, queue: SlurmQueue) -> StateFacts:
     ask = record is not None and record.job and not runs.ended_for_good(run)
     job = queue.find_job(record) if ask and record else None
     try:
-        held = lease.read(run.lease)
+        held = lease_holder.read_lease(run.lease)
     except OSError:
         held = None
     copied = held is not None and held[0].of_copy(run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.jobs.runs import rows_of
-from trainer.core.migration import load
+from trainer.core.migration import load_json
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 
@@ -84,7 +84,7 @@ def average_speed(system: Sequence[Row]) -> float | None:
 def images_at_end(config: Path, images_seen: int, epoch: float | None) -> int | None:
     """Return the images at which a run ends, as Config.images_to_see does, but without torch."""
     try:
-        values = load(config)
+        values = load_json(config)
         wanted = values["total_images"]
         if values["epochs"] is not None:
             if not epoch:

@@ -87,7 +87,7 @@ class RunStatus:
             "images_per_s_average": now.images_per_s_average and round(now.images_per_s_average, 2),
             "eta_s": self.eta_s and round(self.eta_s, 1),
             # JSON has no NaN, and a run that diverged is one whose status is asked for.
-            "metrics": {k: journal.name_of(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
+            "metrics": {k: journal.number_or_name(v) if isinstance(v, float) else v for k, v in now.metrics.items()},
             "logged": format_time(now.logged),
             "checkpoint_images": now.checkpoint_images,
             "checkpoint_time": format_time(now.checkpoint_time),

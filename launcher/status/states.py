@@ -13,7 +13,7 @@ from launcher.status.facts import RunState, StateFacts
 from slurm.control import describe_reason
 from slurm.records import SlurmJob
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.lease import Holder, boot
+from trainer.runs.lease_holder import Holder, boot_id
 
 ENDS = {
     Cause.FINISHED: RunState.FINISHED,
@@ -34,7 +34,7 @@ def judge_processes(facts: StateFacts) -> tuple[RunState, str]:
     """Judge a run on one machine by its lease and its last event."""
     last = facts.last
     if facts.holder and facts.trains:
-        where = "here" if facts.holder.boot == boot() else f"on {facts.holder.host}"
+        where = "here" if facts.holder.boot == boot_id() else f"on {facts.holder.host}"
         where = f"{where}, process {facts.holder.pid}"
         # Its newest event is older than the process: that is of an attempt before.
         if last is None or to_seconds(last["time"]) < holder_start_time(facts.holder):
@@ -57,7 +57,7 @@ def judge_processes(facts: StateFacts) -> tuple[RunState, str]:
 
 def holder_start_time(holder: Holder) -> float:
     """Return when a holder was started, in seconds since 1970; 0: on another machine, whose clocks are not known."""
-    if holder.boot != boot():
+    if holder.boot != boot_id():
         return 0.0
     # /proc counts the start of a process in ticks since the machine was started, sleep included.
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + holder.started / os.sysconf("SC_CLK_TCK")

@@ -11,7 +11,7 @@ from rich.text import Text
 from launcher.jobs.attempts import to_seconds
 from launcher.status import words
 from launcher.status.run_status import RunStatus
-from trainer.tracking.console import duration
+from trainer.tracking.console import format_duration
 
 COLUMNS = ("run", "state", "nodes", "restarts", "images", "images/s", "left", "last metrics", "durable", "W&B")
 
@@ -36,7 +36,7 @@ def status_table(found: Sequence[RunStatus], terminal: bool) -> RenderableType:
             words.restarts(status),
             f"{now.images_seen:,}\n{percent}",
             words.lines(f"{status.images_per_s:,.0f}" if status.images_per_s else "", average),
-            "" if status.eta_s is None else duration(status.eta_s),
+            "" if status.eta_s is None else format_duration(status.eta_s),
             # Ten columns must fit into a terminal.
             Text("\n".join(m.replace("loss_d", "D").replace("loss_g", "G") for m in newest), no_wrap=True),
             words.lines(
@@ -78,7 +78,7 @@ def attempts_table(status: RunStatus) -> Table:
     columns = ("attempt", "began", "took", "job", "nodes", "images", "ended")
     made = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="bold")
     for attempt in status.attempts:
-        took = duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
+        took = format_duration(to_seconds(attempt.ended) - to_seconds(attempt.began)) if attempt.ended else ""
         # Only the newest attempt of a live run can be going on; of any other without a cause, nobody knows the end.
         going_on = "goes on" if status.state.live and attempt is status.attempts[-1] else "without a last word"
         ended = f"{attempt.cause or going_on}{f': {attempt.detail}' if attempt.detail else ''}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from trainer.config.wandb_environment import CLOUD, resolve_mode
 from trainer.core.advice import command
-from trainer.core.migration import load
+from trainer.core.migration import load_json
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 
@@ -42,7 +42,7 @@ class WandbLink:
 def wandb_link(run: RunFolder) -> WandbLink:
     """Tell where W&B shows a run. What was sent is told by the folders that wandb has left."""
     try:
-        mode = load(run.config)["tracking"]["mode"]
+        mode = load_json(run.config)["tracking"]["mode"]
     except (OSError, ValueError, TypeError, KeyError):
         mode = "auto"
     try:

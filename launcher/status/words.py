@@ -10,7 +10,7 @@ from rich.text import Text
 from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus
 from trainer.collapse.monitor_state import Health as Health
-from trainer.tracking.console import duration
+from trainer.tracking.console import format_duration
 
 GOOD = (RunState.TRAINING, RunState.STARTING, RunState.FINISHED, RunState.STOPPING)
 
@@ -63,7 +63,7 @@ def speed(status: RunStatus) -> str:
 
 def eta(status: RunStatus) -> str:
     """Return how much longer it takes."""
-    return "" if status.eta_s is None else f"{duration(status.eta_s)} left"
+    return "" if status.eta_s is None else f"{format_duration(status.eta_s)} left"
 
 
 def metrics(status: RunStatus, prefixes: tuple[str, ...]) -> list[str]:
@@ -79,7 +79,7 @@ def durable(status: RunStatus, separator: str = "\n") -> str:
     if now.checkpoint_images is None:
         words = "no checkpoint yet"
     else:
-        since = f", {duration(time.time() - now.checkpoint_time)} ago" if now.checkpoint_time else ""
+        since = f", {format_duration(time.time() - now.checkpoint_time)} ago" if now.checkpoint_time else ""
         words = f"{now.checkpoint_images:,} images{since}"
     return f"{words}{separator}a kill now would lose {status.at_risk:,} images" if status.state.under_way else words
 

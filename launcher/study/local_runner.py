@@ -23,7 +23,7 @@ from trainer.core.stopping import REQUESTS, Outcome
 from trainer.core.suspension import suspend_together
 from trainer.distributed.rank_environment import own_environment
 from trainer.launch.prepared_training import default_processes
-from trainer.runs import lease
+from trainer.runs import lease_holder
 from trainer.runs.config_loading import write_config
 
 CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
@@ -118,8 +118,8 @@ class LocalRunner:
 
 def is_trained_here(task: StudyTask) -> bool:
     """Tell whether a process of this machine trains a task's run."""
-    holder = lease.living(task.run)
-    return holder is not None and holder.boot == lease.boot()
+    holder = lease_holder.living_holder(task.run)
+    return holder is not None and holder.boot == lease_holder.boot_id()
 
 
 def describe_result(plan: StudyPlan, task: StudyTask) -> str:

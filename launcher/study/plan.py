@@ -19,7 +19,7 @@ from launcher.study.settings_file import read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs import journal
 from trainer.runs.run_folder import RunFolder
 
@@ -75,7 +75,7 @@ class StudyPlan:
             Refused: there is none, or another version has written it.
         """
         try:
-            values = load(folder.plan)
+            values = load_json(folder.plan)
         except FileNotFoundError:
             raise Refused(f"{folder.path} holds no study: there is no {folder.plan.name} in it") from None
         if not {"home", "project"} <= values.keys():
@@ -103,7 +103,7 @@ class StudyPlan:
             "home": self.home,
             "project": self.project,
         }
-        write_atomically(self.folder.plan, json.dumps(numbered(values), indent=1, default=str).encode() + b"\n")
+        write_atomically(self.folder.plan, json.dumps(with_schema(values), indent=1, default=str).encode() + b"\n")
 
     def target(self, task: StudyTask) -> EvaluationTarget | None:
         """Return how a task's run is to be measured."""
@@ -142,7 +142,7 @@ class StudyPlan:
 
     def images_per_s(self, arm: str) -> float | None:
         """Return the speed that an arm has shown in its whole short run; None: not yet."""
-        rows = list(journal.rows(self.folder.pace(arm).system))
+        rows = list(journal.read_rows(self.folder.pace(arm).system))
         seen = max((row.get("images_seen", 0) for row in rows), default=0)
         # Not before its end: until then the speed changes with each row, and the length of the runs would with it.
         return images_per_s(rows) if seen >= PACE_STEPS * self.costs[arm].step_images else None

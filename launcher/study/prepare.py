@@ -16,8 +16,8 @@ from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.groups import TrackingSettings
-from trainer.config.recipes import recipe
-from trainer.core.fields import Refused, overlay
+from trainer.config.recipes import recipe_config
+from trainer.core.fields import Refused, overlay_settings
 from trainer.gan.flops import flops_per_image
 from trainer.runs.config_defaults import PROJECT_FILE
 from trainer.runs.config_loading import read_config
@@ -46,8 +46,10 @@ def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, A
     made = study.arms[arm]
     try:
         # The later one wins: recipe, lienzo.toml, the settings of all arms, the arm's own; `profile` is none of a run.
-        config = overlay(recipe(made.recipe), {k: v for k, v in project.items() if k != "profile"}, str(PROJECT_FILE))
-        config = overlay(overlay(config, study.settings, "settings"), made.settings, "settings")
+        config = overlay_settings(
+            recipe_config(made.recipe), {k: v for k, v in project.items() if k != "profile"}, str(PROJECT_FILE)
+        )
+        config = overlay_settings(overlay_settings(config, study.settings, "settings"), made.settings, "settings")
         init_from = home / config.init_from if config.init_from else None
         # epochs=None: the budget alone decides when a run ends.
         config = replace(config, data=home / study.data, init_from=init_from, epochs=None)

@@ -11,7 +11,7 @@ from launcher.status.facts import RunState, StateFacts, gather_facts
 from launcher.status.progress import read_progress
 from launcher.status.states import judge_state
 from launcher.study.plan import StudyPlan, StudyTask
-from trainer.runs.journal import EventKind, Journal, event
+from trainer.runs.journal import EventKind, Journal, event_row
 
 Status = Literal["finished", "failed", "running", "waiting"]
 FAILED = (RunState.REFUSED, RunState.NO_PROGRESS, RunState.NO_REQUEUE)
@@ -66,7 +66,7 @@ def find_failure(facts: StateFacts) -> str:
 
 def note_broken(task: StudyTask, problem: str) -> None:
     """Note why a task has failed here."""
-    Journal(task.run.events).append(event(EventKind.BROKEN, problem=problem))
+    Journal(task.run.events).append(event_row(EventKind.BROKEN, problem=problem))
 
 
 def stage_progress(plan: StudyPlan) -> Iterator[list[TaskProgress]]:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_type_hints
 from launcher.jobs.evaluation_target import Measurement
 from launcher.study.settings import Arm, Budget, Halving, StudySettings
 from trainer.core.aliases import todays_settings
-from trainer.core.fields import Refused, check_names, check_table, convert
+from trainer.core.fields import Refused, check_names, check_table, convert_value
 from trainer.core.migration import kept_settings
 
 T = TypeVar("T")
@@ -152,7 +152,7 @@ def read_section(values: Mapping[str, Any], name: str, where: str) -> Mapping[st
 
 
 def build_dataclass(cls: type[T], values: Mapping[str, Any], where: str, **made: Any) -> T:
-    """Build a dataclass from a table; fields that need more than `convert` are given ready `made`.
+    """Build a dataclass from a table; fields that need more than `convert_value` are given ready `made`.
 
     Raises:
         Refused: a name is unknown or missing, or a value is of the wrong type.
@@ -161,7 +161,7 @@ def build_dataclass(cls: type[T], values: Mapping[str, Any], where: str, **made:
     hints = get_type_hints(cls)
     for name, value in check_names(cls, values, where).items():
         if name not in made:
-            made[name] = convert(value, hints[name], f"{where}: {name}")
+            made[name] = convert_value(value, hints[name], f"{where}: {name}")
     for f in fields(cls):  # type: ignore[arg-type]  # a dataclass
         if f.name not in made and f.default is MISSING and f.default_factory is MISSING:
             raise Refused(f"{where}: {f.name} is missing")

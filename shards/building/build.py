@@ -22,13 +22,13 @@ from typing import Any
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import count_duplicates
-from shards.building.finalize import check_pictures, finalize
+from shards.building.finalize import check_pictures, finalize_dataset
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
 from shards.building.make_shards import make_shards
 from shards.building.options import Build, check_options, decoding_of, labels_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
-from shards.building.summary import summarize
+from shards.building.summary import summary_lines
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.source import Source, open_source
@@ -41,7 +41,7 @@ def run_build(args: Build) -> int:
     """Run the command: print a summary, or the one message that says why there is none, and return the exit code."""
     try:
         with interruptible() as interruption:
-            build(args, interruption)
+            build_dataset(args, interruption)
         return 0
     except DataError as error:
         print(f"shards build: {error}", file=sys.stderr)
@@ -52,7 +52,7 @@ def run_build(args: Build) -> int:
         return INTERRUPTED
 
 
-def build(args: Build, interruption: Interruption) -> None:
+def build_dataset(args: Build, interruption: Interruption) -> None:
     """Build the shards.
 
     Raises:
@@ -141,6 +141,7 @@ def build_in_work_folder(
     if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
         compare_listings(listing, new)
     else:
+        # On the disk before any shard is: it says what they are valid for.
         fsync(new)
         new.replace(listing)
         fsync(work)
@@ -151,7 +152,7 @@ def build_in_work_folder(
         done = make_shards(build_db, options, args.workers, shard_samples, interruption)
         check_pictures(build_db, args.out, work, settings)
         duplicates = count_duplicates(build_db, sum(build_db.pictures.values()))
-        content = finalize(build_db, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
+        content = finalize_dataset(build_db, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
         exclusions = build_db.count_exclusions()
     except DataError:
         listing.unlink()  # so that a corrected command starts anew
@@ -159,7 +160,7 @@ def build_in_work_folder(
     finally:
         build_db.close()
     seconds = time.monotonic() - started
-    for line in summarize(content, args.out, exclusions, duplicates):
+    for line in summary_lines(content, args.out, exclusions, duplicates):
         print(line)
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
 

@@ -55,6 +55,7 @@ class BuildDb:
     """
 
     def __init__(self, path: Path) -> None:
+        # No transactions but those that are begun below.
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
         self.database.execute(CREATE_CRASHES)

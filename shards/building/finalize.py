@@ -24,7 +24,7 @@ from shards.sources.listing import SPLITS
 HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 
 
-def finalize(
+def finalize_dataset(
     build_db: BuildDb, out: Path, work: Path, settings: dict[str, Any], duplicates: Duplicates
 ) -> dict[str, Any]:
     """Complete the folder, and return the content of its index. If it is killed at any point, it can be repeated.
@@ -62,6 +62,7 @@ def finalize(
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
     own_hash = hashlib.sha256(text).hexdigest()
+    # Who verifies the index puts the placeholder back, and hashes again.
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
     fsync(out)
     return content

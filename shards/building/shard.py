@@ -17,7 +17,7 @@ import xxhash
 from shards.building.statistics import Statistics, count_picture
 from shards.dataset.index import ROW
 from shards.exclusion import Excluded
-from shards.images.decode import Decoding, Picture, decode
+from shards.images.decode import Decoding, Picture, decode_image
 from shards.images.encode import ENCODINGS
 from shards.sources.source import Source
 from shards.sources.source_entry import decode_name
@@ -132,7 +132,7 @@ def decode_pictures(
         try:
             if listed.known_exclusion:
                 raise Excluded(*listed.known_exclusion)
-            picture = decode(options.source.read(listed.name, listed.place, options.max_bytes), options.decoding)
+            picture = decode_image(options.source.read(listed.name, listed.place, options.max_bytes), options.decoding)
         except Excluded as error:
             result.excluded.append((decode_name(listed.name), error.reason, error.detail))
             continue

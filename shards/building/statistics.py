@@ -52,9 +52,9 @@ def describe_statistics(statistics: Statistics) -> dict[str, Any]:
         "enlarged": statistics["enlarged"],
         "modes": counts_of(statistics, "mode"),
         "formats": counts_of(statistics, "format"),
-        "widths": histogram(statistics, "width", SIDE_EDGES),
-        "heights": histogram(statistics, "height", SIDE_EDGES),
-        "aspects": histogram(statistics, "aspect", ASPECT_EDGES),
+        "widths": statistics_histogram(statistics, "width", SIDE_EDGES),
+        "heights": statistics_histogram(statistics, "height", SIDE_EDGES),
+        "aspects": statistics_histogram(statistics, "aspect", ASPECT_EDGES),
         **({"noted": noted} if noted else {}),
     }
 
@@ -64,6 +64,6 @@ def counts_of(statistics: Mapping[str, int], what: str) -> dict[str, int]:
     return {key.partition("/")[2]: statistics[key] for key in sorted(statistics) if key.startswith(what + "/")}
 
 
-def histogram(statistics: Statistics, what: str, edges: tuple[float, ...]) -> dict[str, list[Any]]:
+def statistics_histogram(statistics: Statistics, what: str, edges: tuple[float, ...]) -> dict[str, list[Any]]:
     """Return the edges, and len(edges) + 1 counts: below the first, between them, and from the last on."""
     return {"edges": list(edges), "counts": [statistics[f"{what}/{place}"] for place in range(len(edges) + 1)]}

@@ -17,7 +17,7 @@ MAX_REASONS = 12  # lines of reasons
 EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
-def summarize(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
+def summary_lines(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
     """Yield the lines of the summary.
 
     Args:

@@ -36,6 +36,7 @@ def locate_corruption(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void
         file.seek(bounds[i])
         data = file.read(bounds[i + 1] - bounds[i])
         if i == last:
+            # The end mark of the archive follows, which is no part of the last sample's region.
             data = data[: samples_end(data)]
         end = bounds[i] + len(data)
         if xxhash.xxh3_64_intdigest(data) == expected:

@@ -170,6 +170,7 @@ def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
         schema = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
+    # Not a comparison: what stands there may be no number.
     if schema not in range(1, SCHEMA + 1):
         raise DataError(
             f"{path / INDEX} has schema {schema}, and this version reads those up to {SCHEMA}: update lienzo, or "
@@ -187,6 +188,7 @@ def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
         DataError: it cannot be read, or belongs to another index.
     """
     try:
+        # Nothing cannot be mapped.
         table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:
         raise DataError(f"{path / TABLE} cannot be read ({error}): {BUILD_AGAIN}") from error

@@ -43,6 +43,7 @@ def permute(positions: Positions, n: int, *key: int | str) -> Positions:
     more is permuted again until it is below n (cycle walking), which keeps the map a permutation of [0, n).
     """
     keys = round_keys(*key)
+    # Nearly square, with a b hardly above n: then few positions have to be permuted again.
     a = isqrt(n - 1) + 1
     b = -(-n // a)
     out = positions.astype(np.uint64)

@@ -50,6 +50,7 @@ class OpenFiles(threading.local):
         if shard in self.descriptors:
             self.descriptors.move_to_end(shard)
             return self.descriptors[shard]
+        # Only those of this thread: from another one's, it may be reading just now.
         if len(self.descriptors) >= OPEN_FILES:
             os.close(self.descriptors.popitem(last=False)[1])
         self.descriptors[shard] = os.open(path_of(shard), os.O_RDONLY | os.O_CLOEXEC)
@@ -102,6 +103,7 @@ class Reader:
             return False
         try:
             data = os.pread(self.files(shard, self.path_of), size, offset)
+            # Before the hash, which would be wrong as well and say less.
             if len(data) != size:
                 raise ValueError(f"the shard ends {size - len(data)} bytes too early")
             if xxhash.xxh3_64_intdigest(data) != image_hash:
@@ -109,6 +111,7 @@ class Reader:
             out[:] = self.decode(data, self.index.size)
             return True
         except (OSError, ValueError) as error:
+            # Told once, and never read again, however many epochs come by here.
             self.damaged.add(sample)
             self.on_damage(sample, f"{self.path_of(shard).name}: {error}")
             return False
@@ -123,6 +126,7 @@ class Reader:
         Raises:
             DataError: there is none.
         """
+        # By number, so that every rank and every run puts the same one in its place.
         for distance in range(1, self.split.samples):
             other = (sample + distance) % self.split.samples
             row = self.index.table[self.split.first + other]
@@ -149,7 +153,7 @@ def stream_samples(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], worker
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as threads:
             ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, PREFETCH * workers))
             while ahead:
-                yield ahead.popleft().result()
+                yield ahead.popleft().result()  # in the plan's order, whichever thread is done first
                 ahead.extend(threads.submit(reader, planned) for planned in islice(micro_batches, 1))
 
     return webdataset.DataPipeline(lambda: iter(plan), read)

@@ -59,7 +59,7 @@ def value_range(
     return fitting[0] if fitting else (low, max(high, low + 1))
 
 
-def flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
+def make_flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
     """Return the function that converts pieces of this picture (after `to_eight_bits`) to sRGB over the background.
 
     None: it is plain RGB already.
@@ -86,6 +86,7 @@ def flatten(image: Image.Image, transform: ImageCms.ImageCmsTransform | None, ba
         rgba = image.convert("RGBA")
         image, alpha = with_transform(rgba.convert("RGB"), transform), rgba.getchannel("A")
         square = Image.new("RGB", image.size, background)
+        # After the transform: a profile is of the picture's own colours, and the background is sRGB already.
         square.paste(image, mask=alpha)
         return square
     return with_transform(image, transform)
@@ -113,6 +114,7 @@ def profile_transform(profile: bytes, cmyk: bool) -> ImageCms.ImageCmsTransform 
     mode = PROFILE_MODES.get(source.profile.xcolor_space)
     if mode is None or (mode == "CMYK") != cmyk:
         raise OSError(f"a profile of {source.profile.xcolor_space!r} for other pixels")
+    # A transform from sRGB to sRGB would change pixels by rounding.
     return None if "sRGB" in (source.profile.profile_description or "") else to_srgb(source, mode)
 
 

@@ -1,4 +1,4 @@
-"""Decode any picture to `size` x `size` sRGB pixels: `decode` runs all steps, in the order of this file."""
+"""Decode any picture to `size` x `size` sRGB pixels: `decode_image` runs all steps, in the order of this file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from shards.exclusion import Excluded
-from shards.images.color import Flatten, flattener, to_eight_bits
+from shards.images.color import Flatten, make_flattener, to_eight_bits
 from shards.images.foreign import explain_unreadable
 from shards.images.jpeg import load_jpeg
-from shards.images.pillow import decodable_formats, explain_error, has_more_frames, orientation, pillow_limits
+from shards.images.pillow import decodable_formats, exif_orientation, explain_error, has_more_frames, pillow_limits
 from shards.images.png import correct_transparency, without_extras
 from shards.images.tiff import load_tiff
 
@@ -64,7 +64,7 @@ class Picture:
     notes: frozenset[str] = frozenset()  # keys of exclusion.NOTES
 
 
-def decode(data: bytes, settings: Decoding) -> Picture:
+def decode_image(data: bytes, settings: Decoding) -> Picture:
     """Decode, make upright, convert to sRGB over the background, and fit.
 
     A PNG that cannot be decoded is tried again without its optional chunks, which are often all that is damaged.
@@ -109,19 +109,20 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
         if min(width, height) < settings.min_size:
             raise Excluded("too_small", f"{width} x {height}, and --min-size is {settings.min_size}")
         mode, format = image.mode, image.format or "?"
-        pixels, extent = load(image, data, settings, notes)
-        turn = UPRIGHT.get(orientation(image))
-        small = resize(pixels, flattener(image, settings.background, notes), extent, settings, notes)
+        pixels, extent = load_pixels(image, data, settings, notes)
+        # Read here, done below: of the small picture it costs less.
+        turn = UPRIGHT.get(exif_orientation(image))
+        small = resize_image(pixels, make_flattener(image, settings.background, notes), extent, settings, notes)
         if has_more_frames(image):
             notes.add("first_frame")
     if turn is not None:
         small = small.transpose(turn)
         if turn not in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
             width, height = height, width
-    return Picture(np.asarray(pad(small, settings)), width, height, mode, format, frozenset(notes))
+    return Picture(np.asarray(pad_image(small, settings)), width, height, mode, format, frozenset(notes))
 
 
-def load(
+def load_pixels(
     image: Image.Image, data: bytes, settings: Decoding, notes: set[str]
 ) -> tuple[Image.Image, tuple[float, float]]:
     """Load the pixels, of a JPEG perhaps at 1/2, 1/4 or 1/8 of its size; return them and their exact extent.
@@ -158,7 +159,7 @@ def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, i
     return max(1, round(width * size / side)), max(1, round(height * size / side))
 
 
-def resize(
+def resize_image(
     image: Image.Image, flatten: Flatten | None, extent: tuple[float, float], settings: Decoding, notes: set[str]
 ) -> Image.Image:
     """Convert to sRGB, and filter to the final size; a picture that will be padded keeps its aspect ratio."""
@@ -166,7 +167,8 @@ def resize(
     target = fitted_size(width, height, settings)
     gap = settings.scaled_decode
     factor = max(1, int(min(width / (gap * target[0]), height / (gap * target[1])))) if gap else 1
-    small = shrink(to_eight_bits(image, notes), flatten, factor)
+    small = average_blocks(to_eight_bits(image, notes), flatten, factor)
+    # In fractions of a pixel: rounded, it would shift and stretch the picture.
     box: Box = (0, 0, width / factor, height / factor)
     if settings.fit == "crop":
         side = min(box[2:])
@@ -175,7 +177,7 @@ def resize(
     return small.resize(target, Image.Resampling.LANCZOS, box).convert("RGB")
 
 
-def shrink(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:
+def average_blocks(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:
     """Flatten, and average each block of factor x factor pixels.
 
     This goes strip by strip, so that the decoded picture stays the only large object in memory.
@@ -191,7 +193,7 @@ def shrink(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Im
     return small
 
 
-def pad(image: Image.Image, settings: Decoding) -> Image.Image:
+def pad_image(image: Image.Image, settings: Decoding) -> Image.Image:
     """Centre the picture on a square of background."""
     size = settings.size
     if image.size == (size, size):

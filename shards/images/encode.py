@@ -36,6 +36,7 @@ def decode_raw(data: bytes, size: int) -> Pixels:
     header = len(data) - size * size * 3
     if header <= 0 or not data.startswith(b"\x93NUMPY"):
         raise ValueError(f"not {size} x {size} raw pixels")
+    # Without np.load, which parses the header each time.
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(size, size, 3)
 
 

@@ -157,6 +157,7 @@ def needed_segments(data: bytes) -> Iterator[bytes]:
             place += 1
             continue
         end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        # What is left out is what programs wrote beside the picture: thumbnails, profiles, comments.
         if marker in NEEDED_MARKERS:
             yield data[place:end]
         place = end

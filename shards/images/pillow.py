@@ -1,4 +1,4 @@
-"""Pillow's global limits, formats, errors and EXIF, as `decode` needs them."""
+"""Pillow's global limits, formats, errors and EXIF, as `decode_image` needs them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def has_more_frames(image: Image.Image) -> bool:
         return True
 
 
-def orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none or it is damaged. load() turns TIFFs itself."""
     try:
         value = image.getexif().get(ORIENTATION, 1)

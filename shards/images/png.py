@@ -15,6 +15,7 @@ BITS, KIND, GREY = 24, 25, 0  # places in the file of bits a channel and of the 
 
 def correct_transparency(image: PngImageFile, data: bytes) -> None:
     """Scale the transparent colour as Pillow scales the pixels; of 16-bit grey `to_eight_bits` scales it."""
+    # Pillow scales the pixels to 8 bits, but not the colour that stands for transparency.
     color, bits = image.info.get("transparency"), data[BITS]
     if isinstance(color, int) and bits in (2, 4) and data[KIND] == GREY:
         image.info["transparency"] = color * 255 // ((1 << bits) - 1)

@@ -81,6 +81,7 @@ def check_pieces(image: TiffImageFile, data: bytes) -> None:
         piece = data[offset : offset + count]
         if compression == "jpeg":
             tables = tags.get(JPEG_TABLES, b"")
+            # Without the end mark of the tables and the start mark of the piece they are one JPEG.
             check_jpeg(tables[:-2] + piece[2:] if tables else piece, 1 if separate else tags.get(SAMPLES, 1))
         else:
             check_deflate(piece)
@@ -95,6 +96,7 @@ def check_deflate(piece: bytes) -> None:
     unpacker = zlib.decompressobj()
     try:
         while piece and not unpacker.eof:
+            # A block at a time, so that a bomb takes no memory.
             unpacker.decompress(piece, BLOCK)
             piece = unpacker.unconsumed_tail
     except zlib.error as error:

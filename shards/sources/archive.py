@@ -95,6 +95,7 @@ def skip_zeros(file: BinaryIO, place: int) -> int | None:
 
 def checked_entry(name: bytes, place: str) -> SourceEntry:
     """Return a member with its name normalized, or excluded if that leads out of the archive or is hidden."""
+    # Both slashes: archives made on Windows have the other one.
     parts = re.split(rb"[/\\]", name)
     if name.startswith((b"/", b"\\")) or b".." in parts or re.match(rb"[A-Za-z]:", name) or b"\0" in name:
         return SourceEntry(name, reason="escapes_archive", detail="its name leads out of the archive")

@@ -12,6 +12,7 @@ from shards.exclusion import Excluded
 from shards.sources.source_entry import SourceEntry
 
 # O_NONBLOCK: opening a pipe that has replaced a listed file would wait for a writer for ever.
+# O_NONBLOCK: a file that has become a pipe since it was listed would be waited for.
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -90,6 +91,7 @@ class FolderSource:
         try:
             descriptor = os.open(os.path.join(self.root, name), OPEN_FLAGS)
             with open(descriptor, "rb", buffering=0) as file:
+                # Of what was opened, not of the name: that may be another file by now.
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise Excluded("special_file", "not a file any more")

@@ -83,6 +83,7 @@ class LabelTable:
                 f"{self.path}, the labels, is {kind or 'no text'} and no CSV: save it as CSV (UTF-8) with the program "
                 "that it is from"
             )
+        # Takes UTF-8 with a byte order mark, as spreadsheets write it, and without one.
         return "utf-8-sig"
 
     def separator(self, file: TextIO) -> str:

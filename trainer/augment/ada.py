@@ -15,8 +15,8 @@ from torch import Tensor
 
 from trainer.augment import colour
 from trainer.augment.base import Augmentation, AugmentSettings
-from trainer.augment.geometry import rotation, scaling, translation, warp
-from trainer.augment.wavelets import bands
+from trainer.augment.geometry import rotation_matrix, scaling_matrix, translation_matrix, warp_images
+from trainer.augment.wavelets import band_matrices
 from trainer.core.randomness import normal
 
 LETTERS = {"b": "blit", "g": "geometry", "c": "colour", "f": "filter", "n": "noise", "o": "cutout"}
@@ -26,6 +26,7 @@ POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)
 
 def chance_of_each(p: Tensor) -> Tensor:
     """Return the probability of each of two rotations that makes the probability of any of them p."""
+    # 1 - (1 - q)² = p, solved for q.
     return 1 - (1 - p).sqrt()
 
 
@@ -126,16 +127,16 @@ class Ada(Augmentation):
             draws = {name: tensor.to(x.dtype) for name, tensor in draws.items()}
             t, happens = self.parameters(draws, p)
             if "b" in pipe or "g" in pipe:
-                y = warp(y, self.inverse(t))
+                y = warp_images(y, self.inverse(t))
             if "c" in pipe:
-                c = recolouring(t)
+                c = colour_matrix(t)
                 y = (c[:, :3, :3] @ y.flatten(2) + c[:, :3, 3:]).view_as(x)
             if "f" in pipe:
-                y = filtered(y, t["gains"])
+                y = amplify_bands(y, t["gains"])
             if "n" in pipe:
                 y = y + t["sigma"][:, None, None, None] * draws["noise"]
             if "o" in pipe:
-                y = cutout(y, t["centre"])
+                y = cut_square(y, t["centre"])
             # A picture that nothing happened to must come back to the bit, whatever the arithmetic above rounds.
             return torch.where(happens[:, None, None, None], y, x)
 
@@ -144,18 +145,20 @@ class Ada(Augmentation):
         chain: list[Tensor] = []
         if "b" in self.settings.pipe:
             mirror = 1 - 2 * t["flip"]
+            # Whole pixels: a blit copies them and interpolates nothing.
             shift = (t["shift"] * self.size).round()
-            chain += [scaling(mirror, torch.ones_like(mirror)), rotation(math.pi / 2 * t["quarters"])]
-            chain += [translation(-shift[:, 0], -shift[:, 1])]
+            # The paper turns by minus these angles, here and below, so the inverse turns by them.
+            chain += [scaling_matrix(mirror, torch.ones_like(mirror)), rotation_matrix(math.pi / 2 * t["quarters"])]
+            chain += [translation_matrix(-shift[:, 0], -shift[:, 1])]
         if "g" in self.settings.pipe:
             shift = t["move"] * self.size
-            chain += [scaling(1 / t["scale"], 1 / t["scale"]), rotation(t["turn"])]
-            chain += [scaling(1 / t["stretch"], t["stretch"]), rotation(t["turn_again"])]
-            chain += [translation(-shift[:, 0], -shift[:, 1])]
+            chain += [scaling_matrix(1 / t["scale"], 1 / t["scale"]), rotation_matrix(t["turn"])]
+            chain += [scaling_matrix(1 / t["stretch"], t["stretch"]), rotation_matrix(t["turn_again"])]
+            chain += [translation_matrix(-shift[:, 0], -shift[:, 1])]
         return reduce(torch.matmul, chain)
 
 
-def recolouring(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
+def colour_matrix(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
     """Return C, all colour transformations in one: the first one on the right."""
     chain = [
         colour.saturation(t["saturation"]),
@@ -167,17 +170,18 @@ def recolouring(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
     return reduce(torch.matmul, chain)
 
 
-def filtered(x: Float[Tensor, "n c s s"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
+def amplify_bands(x: Float[Tensor, "n c s s"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
     """Amplify four bands of frequencies; each gain comes with a factor on all bands that keeps the expected power."""
     for gain, power in zip(gains.split(1, 1), POWER, strict=True):
+        # POWER sums to 1: with one band times g, the expected power is 1 + power (g² - 1).
         gains = gains / (1 + power * (gain.square() - 1)).sqrt()
-    f = torch.einsum("nb,bij->nij", gains, bands(x.shape[-1], x.device, x.dtype))[:, None]
-    return f @ x @ f.mT
+    f = torch.einsum("nb,bij->nij", gains, band_matrices(x.shape[-1], x.device, x.dtype))[:, None]
+    return f @ x @ f.mT  # columns, then rows: the filter is separable
 
 
-def cutout(x: Float[Tensor, "n c s s"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c s s"]:
+def cut_square(x: Float[Tensor, "n c s s"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c s s"]:
     """Set to zero a square of half the picture's side about a centre (x, y), in units of that side."""
     size = x.shape[-1]
-    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size
+    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size  # centres of pixels
     outside = (place - centre[:, :, None]).abs() >= 0.25
     return x * (outside[:, 0, None, None, :] | outside[:, 1, None, :, None])

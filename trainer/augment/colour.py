@@ -8,19 +8,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.augment.geometry import matrix
+from trainer.augment.geometry import batch_matrix
 
 
 def along_and_across(along: Float[Tensor, " n"], across: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
     """Multiply a colour's grey part, v vᵀ, and the rest of it, I - v vᵀ."""
+    # along v vᵀ + across (I - v vᵀ), with v = (1, 1, 1) / sqrt(3): d on the diagonal, e beside it.
     e = (along - across) / 3
     d = across + e
-    return matrix((d, e, e, 0), (e, d, e, 0), (e, e, d, 0), (0, 0, 0, 1))
+    return batch_matrix((d, e, e, 0), (e, d, e, 0), (e, e, d, 0), (0, 0, 0, 1))
 
 
 def brightness(b: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
     """Add b to each channel."""
-    return matrix((1, 0, 0, b), (0, 1, 0, b), (0, 0, 1, b), (0, 0, 0, 1))
+    return batch_matrix((1, 0, 0, b), (0, 1, 0, b), (0, 0, 1, b), (0, 0, 0, 1))
 
 
 def contrast(c: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
@@ -40,7 +41,8 @@ def saturation(s: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
 
 def hue(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 4 4"]:
     """Turn colours about the grey axis (Rodrigues' formula)."""
+    # cos I + (1 - cos) v vᵀ + sin [v]x, where [v]x is the matrix of the cross product with v.
     c, s = angle.cos(), angle.sin() / math.sqrt(3)
     e = (1 - c) / 3
     d = c + e
-    return matrix((d, e - s, e + s, 0), (e + s, d, e - s, 0), (e - s, e + s, d, 0), (0, 0, 0, 1))
+    return batch_matrix((d, e - s, e + s, 0), (e + s, d, e - s, 0), (e - s, e + s, d, 0), (0, 0, 0, 1))

@@ -88,7 +88,7 @@ def draw_color(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
 
 def draw_translation(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
     """Draw whole pixels, of up to an eighth of the side."""
-    reach = int(size / 8 + 0.5)
+    reach = int(size / 8 + 0.5)  # rounded as in the authors' code
     return rng.integers(-reach, reach + 1, (n, 2))
 
 

@@ -7,32 +7,32 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.augment.wavelets import OVERHANG, downsampling, upsampling
+from trainer.augment.wavelets import OVERHANG, downsampling_matrix, upsampling_matrix
 
 
-def matrix(*rows: tuple[Tensor | float, ...]) -> Float[Tensor, "n k k"]:
+def batch_matrix(*rows: tuple[Tensor | float, ...]) -> Float[Tensor, "n k k"]:
     """Return one matrix for each picture, from numbers and from tensors (n,)."""
     one = torch.ones_like(next(e for row in rows for e in row if isinstance(e, Tensor)))
     return torch.stack([torch.stack([one * e for e in row], -1) for row in rows], -2)
 
 
-def translation(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+def translation_matrix(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     """Move by x to the right and by y downwards."""
-    return matrix((1, 0, x), (0, 1, y), (0, 0, 1))
+    return batch_matrix((1, 0, x), (0, 1, y), (0, 0, 1))
 
 
-def scaling(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+def scaling_matrix(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     """Stretch about the centre."""
-    return matrix((x, 0, 0), (0, y, 0), (0, 0, 1))
+    return batch_matrix((x, 0, 0), (0, y, 0), (0, 0, 1))
 
 
-def rotation(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+def rotation_matrix(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     """Turn about the centre, from the x axis (right) to the y axis (down)."""
     c, s = angle.cos(), angle.sin()
-    return matrix((c, -s, 0), (s, c, 0), (0, 0, 1))
+    return batch_matrix((c, -s, 0), (s, c, 0), (0, 0, 1))
 
 
-def warp(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c s s"]:
+def warp_images(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c s s"]:
     """Transform each picture, given where each of its pixels comes from (appendix B, "orthogonal lowpass filters").
 
     Coordinates are pixels from the centre. The picture is upsampled with sym6, sampled bilinearly and downsampled.
@@ -50,11 +50,11 @@ def warp(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) -> Float[
     mirrored = edge - ((points + edge).remainder(4 * edge) - 2 * edge).abs()
     points = torch.where(points.abs() <= reach, points, mirrored)
     # Between the two the resolution is doubled, so that a rotated picture has no jagged edges.
-    up, down = upsampling(size, x.device, x.dtype), downsampling(size, x.device, x.dtype)
-    return down @ bilinear(up @ x @ up.T, points / reach) @ down.T
+    up, down = upsampling_matrix(size, x.device, x.dtype), downsampling_matrix(size, x.device, x.dtype)
+    return down @ sample_bilinear(up @ x @ up.T, points / reach) @ down.T
 
 
-def bilinear(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"]) -> Float[Tensor, "n c i j"]:
+def sample_bilinear(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"]) -> Float[Tensor, "n c i j"]:
     """Sample pictures at (x, y), where -1 and 1 are the centres of the outermost pixels."""
     # grid_sample adds up its gradients in whatever order the threads come by.
     if x.is_cuda and torch.are_deterministic_algorithms_enabled():
@@ -67,6 +67,7 @@ def bilinear_by_gathers(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 
     """Do the same with operations whose backward passes are deterministic on CUDA, as grid_sample's is not."""
     h, w = x.shape[-2:]
     column, row = (grid[..., 0] + 1) / 2 * (w - 1), (grid[..., 1] + 1) / 2 * (h - 1)
+    # At the last column or row the pair is the last two, and all of the weight falls on the second.
     left, top = column.floor().clamp(0, w - 2), row.floor().clamp(0, h - 2)
     right, down = column - left, row - top
     corner = (top * w + left).long()

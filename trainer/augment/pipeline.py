@@ -68,7 +68,7 @@ class AugmentPipeline:
         if not self.settings.uses_p:
             return
         if not self.settings.adaptive:
-            end = images_seen + self.batch_size
+            end = images_seen + self.batch_size  # where the update begins that sees this p
             running_scalars[P].fill_(half_cosine(self.settings.p, self.settings.p_final, end, self.decay_images))
             return
         # Signs are averaged over `interval` updates: of one update they are too noisy to steer by.

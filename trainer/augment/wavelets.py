@@ -26,16 +26,16 @@ SYM6 = np.array(
     ]
 )
 OVERHANG = 3.5
-"""Pixels by which `upsampling` reaches over the outermost ones of the picture, on each side."""
+"""Pixels by which `upsampling_matrix` reaches over the outermost ones of the picture, on each side."""
 
 
-def reflection(size: int, margin: int) -> Array:
+def reflection_matrix(size: int, margin: int) -> Array:
     """Return the matrix (size + 2 margin, size) that continues a row on both sides as a mirror would."""
     fold = np.abs((np.arange(-margin, size + margin) + size - 1) % (2 * size - 2) - (size - 1))
     return np.eye(size)[fold]
 
 
-def correlation(taps: Array, size: int, step: int) -> Array:
+def correlation_matrix(taps: Array, size: int, step: int) -> Array:
     """Return the matrix whose row i, of `size`, holds the taps from column `step` i on."""
     matrix = np.zeros((size, step * (size - 1) + len(taps)))
     for i in range(size):
@@ -58,29 +58,31 @@ def band_filters() -> Array:
 
 
 @cache
-def downsampling(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size 2*size+10"]:
+def downsampling_matrix(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "size 2*size+10"]:
     """Return the matrix that halves the resolution: from the places -5/2, -4/2 … size + 4/2 to 0, 1 … size - 1.
 
     sym6's centre of mass is near its sixth tap, so the place 2i of the doubled resolution is pixel i.
     """
-    return torch.tensor(correlation(SYM6 / np.sqrt(2), size, 2), device=device, dtype=dtype)
+    return torch.tensor(correlation_matrix(SYM6 / np.sqrt(2), size, 2), device=device, dtype=dtype)
 
 
 @cache
-def upsampling(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2*size+13 size"]:
+def upsampling_matrix(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "2*size+13 size"]:
     """Return the matrix that doubles the resolution: from 0, 1 … size - 1 to -OVERHANG … size - 1 + OVERHANG.
 
-    It is the adjoint of `downsampling`, so that one after the other is the identity: the wavelet is orthogonal.
+    It is the adjoint of `downsampling_matrix`, so that one after the other is the identity: the wavelet is orthogonal.
     """
     # Half the filter: the reflection continues the row as far as the filter reaches.
     margin = 6
-    adjoint = correlation(SYM6 * np.sqrt(2), size + 2 * margin, 2).T @ reflection(size, margin)
+    adjoint = correlation_matrix(SYM6 * np.sqrt(2), size + 2 * margin, 2).T @ reflection_matrix(size, margin)
     return torch.tensor(adjoint[10:-11], device=device, dtype=dtype)
 
 
 @cache
-def bands(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 size size"]:
+def band_matrices(size: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "4 size size"]:
     """Return the matrices of the four bands; their sum is the identity."""
     filters = band_filters()
-    mirror = reflection(size, filters.shape[1] // 2)
-    return torch.tensor(np.stack([correlation(f, size, 1) @ mirror for f in filters]), device=device, dtype=dtype)
+    mirror = reflection_matrix(size, filters.shape[1] // 2)
+    return torch.tensor(
+        np.stack([correlation_matrix(f, size, 1) @ mirror for f in filters]), device=device, dtype=dtype
+    )

@@ -12,7 +12,7 @@ from trainer.benchmark.recipes import RECIPES
 from trainer.benchmark.results import Trial
 from trainer.benchmark.run_trials import kept_result, run_trials, trial_config
 from trainer.core.fields import Refused
-from trainer.core.registry import choose
+from trainer.core.registry import choose_from
 from trainer.core.stopping import Outcome
 
 
@@ -59,7 +59,7 @@ def plan_trials(args: Benchmark) -> list[Trial]:
     trials = []
     for protocol in dict.fromkeys(args.protocols):
         for recipe in dict.fromkeys(args.recipe or RECIPES[protocol]):
-            found = choose(RECIPES[protocol], recipe, f"{protocol} recipe")
+            found = choose_from(RECIPES[protocol], recipe, f"{protocol} recipe")
             trials += [Trial(protocol, recipe, seed, args.steps or found.steps) for seed in range(args.seeds)]
     for trial in trials:
         trial_config(trial).check()  # before the first training, not when its turn comes

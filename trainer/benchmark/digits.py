@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from trainer.benchmark.protocol import Figures, Protocol, Published, Samples, reverse_kl
 from trainer.core.randomness import philox
-from trainer.sampling.sampler import grid, to_images
+from trainer.sampling.sampler import image_grid, to_images
 
 SIZE = 16
 LARGEST = 16.0  # value of a pixel in scikit-learn's digits
@@ -64,6 +64,7 @@ class StackedDigits(Protocol):
     def training(self) -> Float[Tensor, "n 16 16"]:
         """The digits that reals are made of, resized to 16 x 16."""
         pixels = self.digits[0]
+        # Their order is random, so every fifth one is a random fifth.
         kept = pixels[torch.arange(len(pixels)) % HELD_OUT > 0]
         return F.interpolate(kept[:, None], SIZE, mode="bilinear", align_corners=False)[:, 0]
 
@@ -98,7 +99,7 @@ class StackedDigits(Protocol):
 
     def draw_samples(self, samples: Samples, title: str) -> Image.Image:
         """Draw the images as a grid, at twice their size."""
-        shown = grid(to_images(torch.from_numpy(samples)), COLUMNS)
+        shown = image_grid(to_images(torch.from_numpy(samples)), COLUMNS)
         return Image.fromarray(shown).resize((2 * shown.shape[1], 2 * shown.shape[0]), Image.Resampling.NEAREST)
 
     def note(self) -> str:
@@ -108,4 +109,5 @@ class StackedDigits(Protocol):
 
 def classifier_input(channels: Float[Tensor, "n 16 16"]) -> npt.NDArray[np.float32]:
     """Return single channels as the classifier takes them: (n, 64)."""
+    # To 8 x 8 again, as the digits were before they were enlarged.
     return F.avg_pool2d(channels[:, None], 2).flatten(1).numpy()

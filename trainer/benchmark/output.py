@@ -14,7 +14,7 @@ from PIL import Image
 from shards.atomic_files import write_atomically
 from trainer.benchmark import results
 from trainer.benchmark.recipes import PROTOCOLS, RECIPES
-from trainer.benchmark.report import Summary, table
+from trainer.benchmark.report import Summary, results_table
 from trainer.benchmark.results import Result, Trial
 from trainer.benchmark.run_trials import kept_result
 from trainer.core.fields import Refused
@@ -62,6 +62,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
     summaries: dict[str, dict[str, Summary]] = {}
     pictures: dict[str, bytes] = {}
     for protocol, recipe in dict.fromkeys((trial.protocol, trial.recipe) for trial in trials):
+        # The picture is of the first seed, not of the best one.
         first = next(trial for trial in trials if (trial.protocol, trial.recipe) == (protocol, recipe))
         summaries.setdefault(protocol, {})[recipe] = Summary.of([*all_results(first, out)], PROTOCOLS[protocol].modes)
         shown = PROTOCOLS[protocol].draw_samples(results.read_samples(first, out), recipe)
@@ -70,7 +71,7 @@ def write_output(trials: Sequence[Trial], out: Path, document: Document | None) 
     write_atomically(out / "summary.json", (json.dumps(values, indent=2) + "\n").encode())
     write_pictures(out, pictures)
     # The document links to copies of its own, so that it can be moved without `out`.
-    text = "\n".join(section(name, rows) for name, rows in summaries.items())
+    text = "\n".join(protocol_section(name, rows) for name, rows in summaries.items())
     if document:
         write_pictures(document.pictures, pictures)
         shown_there = "\n".join(f"![{name}]({document.pictures.name}/{name})" for name in pictures)
@@ -85,13 +86,13 @@ def all_results(first: Trial, out: Path) -> Iterator[Result]:
         yield result
 
 
-def section(name: str, summaries: dict[str, Summary]) -> str:
+def protocol_section(name: str, summaries: dict[str, Summary]) -> str:
     """Return the section of a protocol: its table, and a list of the recipes."""
     protocol = PROTOCOLS[name]
     data = protocol.count_modes(protocol.draw(philox("benchmark", "the data itself"), protocol.samples).numpy())
     tried = {recipe: RECIPES[name][recipe] for recipe in summaries}
     recipes = "\n".join(f"- **{recipe}** ({one.paper}): {one.expect}." for recipe, one in tried.items())
-    return f"### {name}\n\n{table(protocol, summaries, data)}\n{recipes}\n"
+    return f"### {name}\n\n{results_table(protocol, summaries, data)}\n{recipes}\n"
 
 
 def as_png(picture: Image.Image) -> bytes:

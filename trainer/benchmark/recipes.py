@@ -16,8 +16,9 @@ from trainer.benchmark.mixtures import GRID, RING
 from trainer.benchmark.protocol import Protocol
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
-from trainer.config.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe, w
+from trainer.config.recipes import DCGAN, GOODFELLOW, PACGAN, R3GAN, WGAN_GP, Recipe
 from trainer.losses.penalties import Penalties
+from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings as Net
 
 R1 = "Mescheder, Geiger, Nowozin 2018, arXiv:1801.04406"
@@ -43,7 +44,7 @@ class BenchmarkRecipe(Recipe):
         return replace(self.config, recipe=name, seed=seed, optimizer=adam)
 
 
-def packed(config: Config, pack: int) -> Config:
+def packed_config(config: Config, pack: int) -> Config:
     """Return settings with packs of `pack` samples (Lin et al. 2018, §3), and as many packs per batch as samples."""
     return replace(
         config,
@@ -71,7 +72,7 @@ disconnected = replace(
     batch_size=256,
     micro_batch_size=256,
     network=Net(size=0, z_dim=2, g_channels=128, d_channels=128),
-    penalties=Penalties(r1=w(0.4, 4e-4), r2=w(0.4, 4e-4)),
+    penalties=Penalties(r1=Weighted(0.4, 4e-4), r2=Weighted(0.4, 4e-4)),
     optimizer=Adam(1e-3, 3e-3, beta1=0.0, beta2=0.99, lr_final=0.0, decay_images=8_000 * 256,
                    ema_half_life_images=160 * 256, ema_ramp=0.0),
 )  # fmt: skip
@@ -88,7 +89,7 @@ pairing = replace(
     digits,
     objective="relativistic-pairing",
     network=replace(digits.network, d_batch_norm=False),
-    penalties=Penalties(r1=w(0.2, 0.02), r2=w(0.2, 0.02)),
+    penalties=Penalties(r1=Weighted(0.2, 0.02), r2=Weighted(0.2, 0.02)),
     optimizer=Adam(1e-3, 1e-3, beta1=0.0, beta2=0.99, lr_final=0.1, decay_images=3_000 * 64,
                    ema_half_life_images=60 * 64, ema_ramp=0.0),
 )  # fmt: skip
@@ -100,23 +101,23 @@ POINTS = {
         points,
         GOODFELLOW, "the protocol's own baseline"),
     "pacgan2": BenchmarkRecipe(
-        packed(points, 2),
+        packed_config(points, 2),
         PACGAN, "D judges packs of two, so that a lack of variety shows"),
     "pacgan3": BenchmarkRecipe(
-        packed(points, 3),
+        packed_config(points, 3),
         PACGAN, "packs of three"),
     "pacgan4": BenchmarkRecipe(
-        packed(points, 4),
+        packed_config(points, 4),
         PACGAN, "packs of four"),
     "r1": BenchmarkRecipe(
-        replace(points, penalties=Penalties(r1=w(0.1))),
+        replace(points, penalties=Penalties(r1=Weighted(0.1))),
         R1, "D's gradients vanish on reals"),
     "wgan-gp": BenchmarkRecipe(
-        replace(points, objective="wasserstein", d_steps=5, penalties=Penalties(wgan_gp=w(0.1)),
+        replace(points, objective="wasserstein", d_steps=5, penalties=Penalties(wgan_gp=Weighted(0.1)),
                 optimizer=replace(points.optimizer, beta1=0.5, beta2=0.9)),
         WGAN_GP, "the authors' toy settings: five updates of D, weight 0.1", steps=1_000),
     "r3gan": BenchmarkRecipe(
-        replace(points, objective="relativistic-pairing", penalties=Penalties(r1=w(0.1), r2=w(0.1))),
+        replace(points, objective="relativistic-pairing", penalties=Penalties(r1=Weighted(0.1), r2=Weighted(0.1))),
         R3GAN, "the loss alone, on the protocol's networks: D compares pairs, R1 and R2"),
     "disconnected": BenchmarkRecipe(
         disconnected,
@@ -128,10 +129,10 @@ DIGITS = {
         digits,
         DCGAN, "the protocol's own baseline, at 16 pixels", steps=3_000),
     "pacdcgan2": BenchmarkRecipe(
-        packed(digits, 2),
+        packed_config(digits, 2),
         PACGAN, "D judges packs of two", steps=3_000),
     "pacdcgan4": BenchmarkRecipe(
-        packed(digits, 4),
+        packed_config(digits, 4),
         PACGAN, "packs of four", steps=3_000),
     "r3gan": BenchmarkRecipe(
         pairing,

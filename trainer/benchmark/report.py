@@ -91,7 +91,7 @@ class Summary:
         )
 
 
-def table(protocol: Protocol, summaries: Mapping[str, Summary], data: Figures) -> str:
+def results_table(protocol: Protocol, summaries: Mapping[str, Summary], data: Figures) -> str:
     """Return a Markdown table: the figures of the data itself, of the recipes, and of the literature."""
     own = "" if data.high_quality is None else f"{100 * data.high_quality:.2f}"
     lines = [HEADER, ("---",) * len(HEADER)]

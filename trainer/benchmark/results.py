@@ -16,7 +16,7 @@ import numpy as np
 from shards.atomic_files import write_atomically
 from trainer.benchmark.protocol import Figures, Samples
 from trainer.core.fields import Refused
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_result(trial: Trial, out: Path, result: Result, samples: Samples) -> N
     content = io.BytesIO()
     np.save(content, samples)
     write_atomically(trial.file(out, ".npy"), content.getvalue())  # first: the .json says that both exist
-    write_atomically(trial.file(out), (json.dumps(numbered(asdict(result)), indent=2) + "\n").encode())
+    write_atomically(trial.file(out), (json.dumps(with_schema(asdict(result)), indent=2) + "\n").encode())
 
 
 def read_result(trial: Trial, out: Path, identities: tuple[str, ...]) -> Result | None:
@@ -63,19 +63,20 @@ def read_result(trial: Trial, out: Path, identities: tuple[str, ...]) -> Result 
     Args:
         trial: that is asked for.
         out: the folder of the benchmark.
-        identities: hashes of its settings, as `identities` returns them.
+        identities: hashes of its settings, as `identity_hashes` returns them.
 
     Raises:
         Refused: it is of other settings or steps, or cannot be read.
     """
     path = trial.file(out)
     try:
-        values = load(path)
+        values = load_json(path)
         result = Result(**values | {"figures": Figures(**values["figures"])})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise Refused(f"{path} cannot be read ({error}): remove it, and its training is done again") from error
+    # The number of steps is no identity setting, so it is compared by itself.
     if result.identity not in identities or result.steps != trial.steps:
         raise Refused(
             f"{path} holds a training of {result.steps:,} steps, and the one asked for has {trial.steps:,} or other "

@@ -15,10 +15,10 @@ from command_line.parent import end_with_parent
 from trainer.benchmark import results
 from trainer.benchmark.recipes import PROTOCOLS, RECIPES
 from trainer.benchmark.results import Result, Trial
-from trainer.benchmark.training import generate_samples, train
+from trainer.benchmark.training import generate_samples, train_benchmark
 from trainer.config.config import Config
 from trainer.core.fields import identity_hash
-from trainer.core.migration import identities
+from trainer.core.migration import identity_hashes
 from trainer.core.stopping import Outcome
 from trainer.gan.fingerprint import fingerprint
 
@@ -34,7 +34,7 @@ def kept_result(trial: Trial, out: Path) -> Result | None:
     Raises:
         Refused: the stored result is of other settings.
     """
-    return results.read_result(trial, out, identities(trial_config(trial)))
+    return results.read_result(trial, out, identity_hashes(trial_config(trial)))
 
 
 def run_trials(trials: Sequence[Trial], out: Path, processes: int) -> Iterator[Trial]:
@@ -58,9 +58,10 @@ def run_trial(trial: Trial, out: Path) -> Trial:
     """Train, generate samples, count their modes, and store the result."""
     torch.set_num_threads(1)  # the number of threads changes the bits
     start, protocol, config = time.process_time(), PROTOCOLS[trial.protocol], trial_config(trial)
-    state = train(protocol, config, trial.steps)
+    state = train_benchmark(protocol, config, trial.steps)
     samples = generate_samples(config, state, protocol.samples)
     weights, figures = fingerprint(state.tensors(), state.scalars()), protocol.count_modes(samples)
     result = Result(identity_hash(config), trial.steps, weights, figures, round(time.process_time() - start, 1))
+    # Only what the picture shows: 26,000 stacked digits would be 80 MB a trial.
     results.write_result(trial, out, result, samples[: protocol.shown])
     return trial

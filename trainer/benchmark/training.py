@@ -14,7 +14,7 @@ from trainer.config.config import Config
 from trainer.core.iteration import batched
 from trainer.core.randomness import Draws, philox
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.batches import RandomInputs
 from trainer.gan.optimizers import update_average
 from trainer.gan.state import TrainState
@@ -30,7 +30,7 @@ def draw_real(protocol: Protocol, config: Config, images_seen: int, micro_batch:
     return protocol.draw(philox(config.seed, "real", images_seen, micro_batch), config.micro_batch_size)
 
 
-def updates(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
+def benchmark_batches(protocol: Protocol, config: Config) -> Iterator[list[list[Batch]]]:
     """Yield for each step the micro-batches of each of D's updates, without end."""
     random_inputs, draws = RandomInputs(config), Draws(config.seed, 0)
     # The protocols have no classes for the generator.
@@ -52,15 +52,16 @@ def never_stop() -> bool:
     return False
 
 
-def train(protocol: Protocol, config: Config, steps: int) -> TrainState:
+def train_benchmark(protocol: Protocol, config: Config, steps: int) -> TrainState:
     """Train for so many updates of G; the arguments determine every bit of the state."""
     state = create_state(config, "", CPU)
     # One process, without mixed precision: nothing to synchronize, so the context of the backward pass is empty.
-    step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
+    step = assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
     weights = [p.detach() for p in state.generator.parameters()]
-    for batches in islice(updates(protocol, config), steps):
+    for batches in islice(benchmark_batches(protocol, config), steps):
         step(batches, never_stop)
         state.images_seen += config.step_images
+        # As Replica.step does in training.
         update_average(list(state.ema.values()), weights, config.step_images, state.images_seen, config.optimizer)
     return state
 
@@ -75,4 +76,5 @@ def generate_samples(config: Config, state: TrainState, num: int) -> Samples:
         sampler.generator(sampler.bring(Latent.cat(sampler.padded(group))))[: len(group)]
         for group in batched(latents, config.micro_batch_size)
     ]
+    # Points as they are: `generate` would make bytes of them.
     return torch.cat(generated).numpy().astype(np.float32)

@@ -34,14 +34,15 @@ class CollapseMetrics:
     """
 
     def __init__(self, pictures: Images, labels: npt.NDArray[np.int64]) -> None:
-        pictures = shrink(pictures)
+        pictures = shrink_images(pictures)
         self.number = len(pictures) // 2
         self.labels, self.own_labels = labels[: self.number], labels[self.number :]
-        parts = describe(pictures[: self.number])
+        parts = image_descriptors(pictures[: self.number])
+        # Of pictures that are all equal the spread is 0, here and below.
         self.scales = [float(part.std()) or 1.0 for part in parts]
         self.reference, own = self.features(pictures[: self.number]), self.features(pictures[self.number :])
         self.width = 0.5 * float(torch.pdist(self.reference).median()) or 1.0
-        self.own_variety, self.own_similarity = self.variety(own), similarity(pictures[self.number :])
+        self.own_variety, self.own_similarity = self.variety(own), mean_ms_ssim(pictures[self.number :])
         self.own_coverage, self.own_distance = self.coverage(own), self.distance(own) or 1.0
 
     def __call__(self, fake: Images) -> dict[str, float]:
@@ -56,11 +57,11 @@ class CollapseMetrics:
         Args:
             fake: (n, h, w, 3) bytes, as many as `number`.
         """
-        fake = shrink(fake)
+        fake = shrink_images(fake)
         features = self.features(fake)
         evidence = {
             "diversity": self.variety(features) / self.own_variety,
-            "similarity": similarity(fake) - self.own_similarity,
+            "similarity": mean_ms_ssim(fake) - self.own_similarity,
             "coverage": self.coverage(features) / self.own_coverage if self.own_coverage else 1.0,
             "distance_to_data": self.distance(features) / self.own_distance,
         }
@@ -70,55 +71,58 @@ class CollapseMetrics:
 
     def features(self, pictures: Images) -> Features:
         """Describe pictures, each part in units of its spread over the reference."""
-        parts = zip(describe(pictures), self.scales, strict=True)
+        parts = zip(image_descriptors(pictures), self.scales, strict=True)
         return torch.cat([part / scale for part, scale in parts], 1)
 
     def variety(self, features: Features) -> float:
         """Return the Vendi score: exp of the entropy of the eigenvalues of K / n."""
-        kernel = torch.exp(-0.5 * (distances(features, features) / self.width).square())
+        kernel = torch.exp(-0.5 * (pairwise_distances(features, features) / self.width).square())
+        # Rounding leaves some just below 0; x log x goes to 0 with x.
         eigenvalues = torch.linalg.eigvalsh(kernel / len(features)).clamp_min(1e-12)
         return float(torch.exp(-(eigenvalues * eigenvalues.log()).sum()))
 
     def coverage(self, features: Features) -> float:
         """Return the share of the reference that is covered."""
-        radius = distances(self.reference, self.reference).kthvalue(NEIGHBOURS + 1, 1).values
-        return float((distances(self.reference, features).amin(1) < radius).double().mean())
+        # One more: the nearest of each is itself.
+        radius = pairwise_distances(self.reference, self.reference).kthvalue(NEIGHBOURS + 1, 1).values
+        return float((pairwise_distances(self.reference, features).amin(1) < radius).double().mean())
 
     def distance(self, features: Features) -> float:
         """Return the median distance to the nearest of the reference."""
-        return float(distances(features, self.reference).amin(1).median())
+        return float(pairwise_distances(features, self.reference).amin(1).median())
 
     def class_distance(self, features: Features) -> float:
         """Return the total variation between the classes of the generated images and those of the data."""
-        generated = self.labels[distances(features, self.reference).argmin(1).numpy()]
+        generated = self.labels[pairwise_distances(features, self.reference).argmin(1).numpy()]
         kinds = np.unique(self.labels)
         shares = [(labels[:, None] == kinds).mean(0) for labels in (generated, self.labels)]
         return 0.5 * float(np.abs(shares[0] - shares[1]).sum())
 
 
-def distances(a: Features, b: Features) -> Float[Tensor, "n m"]:
+def pairwise_distances(a: Features, b: Features) -> Float[Tensor, "n m"]:
     """Return Euclidean distances; equal rows are exactly 0 apart."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def shrink(pictures: Images) -> Images:
+def shrink_images(pictures: Images) -> Images:
     """Bring pictures to no more than SIDE pixels of height and width, by the means of areas."""
     if pictures.shape[1] <= SIDE:
         return pictures
     shrunk = [adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1).float(), SIDE) for one in pictures]
-    return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()  # bytes, as smaller pictures are
 
 
-def describe(pictures: Images) -> list[Features]:
+def image_descriptors(pictures: Images) -> list[Features]:
     """Describe cells in float64 by their colours (n, 192), contrasts (n, 64) and fine textures (n, 64)."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 127.5 - 1
     colour = adaptive_avg_pool2d(x, CELLS)
+    # E x² - (E x)², which rounding may bring below 0.
     contrast = (adaptive_avg_pool2d(x.square(), CELLS) - colour.square()).clamp_min(0).mean(1).sqrt()
     fine = x - interpolate(avg_pool2d(x, 2), scale_factor=2, mode="nearest")
     texture = adaptive_avg_pool2d(fine.square(), CELLS).mean(1).sqrt()
     return [part.flatten(1) for part in (colour, contrast, texture)]
 
 
-def similarity(pictures: Images) -> float:
+def mean_ms_ssim(pictures: Images) -> float:
     """Return the mean MS-SSIM of pairs of pictures; 0 where they are too small for it."""
     return float(pair_similarities(pictures).mean()) if pictures.shape[1] >= WINDOW else 0.0

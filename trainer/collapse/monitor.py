@@ -29,6 +29,7 @@ class CollapseMonitor:
 
     def __call__(self, state: MonitorState, images_seen: int) -> tuple[MonitorState, dict[str, float]]:
         """Measure and judge; return the state from here on, and the columns of a row."""
+        # Rank 0 measures, and all ranks get its numbers: they are a part of the state, which must be the same on each.
         measured = on_main(self.world, self.measure)
         logistic = OBJECTIVES[self.config.objective].logistic
         following, evidence = state.add_measurement(measured, images_seen, logistic)

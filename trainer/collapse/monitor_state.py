@@ -84,6 +84,7 @@ class MonitorState:
 
     def add_step(self, scalars: Mapping[str, float]) -> MonitorState:
         """Add the scalars of a step. A step that fp16's scaler skipped has infinite gradients, and is left out."""
+        # 1 keeps the logarithm of small sums from falling without end.
         magnitude = log10(1.0 + sum(abs(scalars[name]) for name in WATCHED))
         gap = scalars["logits_real"] - scalars["logits_fake"]
         if not isfinite(magnitude + gap):
@@ -143,7 +144,7 @@ def bad_signs(evidence: Mapping[str, float], images_seen: int, best_diversity: f
     return {n: bound.severity(evidence[n]) for n, bound in BOUNDS.items() if n in evidence and n not in idle}
 
 
-def reasons(evidence: Mapping[str, float], images_seen: int, best_diversity: float) -> list[str]:
+def alarm_reasons(evidence: Mapping[str, float], images_seen: int, best_diversity: float) -> list[str]:
     """Say in words what is bad about the evidence, the worst first; arguments are those of `bad_signs`."""
     bad = bad_signs(evidence, images_seen, best_diversity)
     worst_first = sorted((name for name in bad if bad[name]), key=lambda name: -bad[name])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.config.compatibility import problems
+from trainer.config.compatibility import config_problems
 from trainer.config.config import Config
 from trainer.config.groups import parse_changes
 from trainer.losses.penalties.base import Weighted
@@ -43,13 +43,13 @@ def doubled_weight(weighted: Weighted) -> Weighted:
     return replace(weighted, weight=2 * weighted.weight, final=final)
 
 
-def augment(config: Config) -> Config | None:
+def turn_on_diffaugment(config: Config) -> Config | None:
     """Show D augmented pictures (DiffAugment, Zhao et al. 2020), if it sees them as they are."""
     a = config.augment
     return replace(config, augment=replace(a, kind="diffaugment")) if a.kind == "none" and config.network.size else None
 
 
-def pack(config: Config) -> Config | None:
+def double_pack(config: Config) -> Config | None:
     """Let D judge twice as many pictures together (PacGAN, Lin et al. 2018), if its first layer can grow.
 
     It cannot where a layer is scaled by what it looks like: by its spectral norm, or by its inputs as in StyleGAN2.
@@ -67,23 +67,23 @@ def only_draw(config: Config) -> Config:
 CHANGES_BY_NAME: dict[str, SettingsChange] = {
     "learning-rate": halve_rates,
     "penalty": penalise_more,
-    "augmentation": augment,
-    "packing": pack,
+    "augmentation": turn_on_diffaugment,
+    "packing": double_pack,
     "draws": only_draw,
 }
 
 
-def applied(config: Config, change: str) -> Config | None:
+def apply_change(config: Config, change: str) -> Config | None:
     """Return settings with a change, or None where it does not go with the rest of them."""
     changed = CHANGES_BY_NAME[change](config)
-    return None if changed is None or any(problems(changed)) or changed.network.check() else changed
+    return None if changed is None or any(config_problems(changed)) or changed.network.check() else changed
 
 
-def amended(config: Config, rollbacks: Iterable[Mapping[str, Any]]) -> Config:
+def apply_rollbacks(config: Config, rollbacks: Iterable[Mapping[str, Any]]) -> Config:
     """Return the settings in force after these rollbacks."""
     for rollback in rollbacks:
         if change := rollback.get("change"):
-            changed = applied(config, change)
+            changed = apply_change(config, change)
             assert changed is not None, change  # it was when it was chosen, and settings that matter do not change
             config = changed
     return config
@@ -99,10 +99,10 @@ def next_change(config: Config, changes: str, before: int) -> str:
     """
     names = parse_changes(changes)
     turn = [names[(before + k) % len(names)] for k in range(len(names))]
-    return next((name for name in turn if applied(config, name) is not None), "draws")
+    return next((name for name in turn if apply_change(config, name) is not None), "draws")
 
 
-def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fit_state(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Make a saved state fit changed settings: what penalties remember begins anew, D grows as it is packed.
 
     A packed discriminator's first layer takes m pictures on top of one another. Each gets its weights divided by m:
@@ -117,6 +117,7 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str
         old = tensors.get(name, new)
         if old.shape != new.shape:
             times = [b // a for a, b in zip(old.shape, new.shape, strict=True)]
+            # Only weights are divided: each part has the gradient that the whole had, so Adam's moments are kept.
             old = old.repeat(times) / (torch.Size(times).numel() if name.startswith("discriminator.") else 1)
         fitted[name] = old
     return fitted

@@ -17,8 +17,8 @@ from PIL import Image
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
-from trainer.sampling.image_files import check_parent, write
-from trainer.sampling.sampler import Images, grid
+from trainer.sampling.image_files import check_parent, write_file
+from trainer.sampling.sampler import Images, image_grid
 
 NUM = 64
 PALETTE_PIXELS = 1 << 20  # from which the colours of a GIF are chosen
@@ -93,7 +93,8 @@ def run_sample(args: Sample) -> Outcome:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     trained = TrainedGenerator(args.run, args.options)
     pictures = trained.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*trained.seeded(seeds)])
-    write(args.out, encode_image(grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
+    # The root, rounded up: the grid is square, or nearly.
+    write_file(args.out, encode_image(image_grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
     print(f"{len(pictures)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
@@ -113,7 +114,7 @@ def sample_files(args: Sample, seeds: Sequence[int]) -> Outcome:
         raise Refused(f"the folder {args.out} cannot be made: {error.strerror}") from error
     pictures = (picture for some in trained.seeded(seeds) for picture in some)
     for path, picture in zip(paths, pictures, strict=True):
-        write(path, encode_image(picture, path))
+        write_file(path, encode_image(picture, path))
     print(f"{len(paths)} pictures generated at {trained.images_seen:,} images seen, in {args.out}")
     return Outcome.FINISHED
 
@@ -153,14 +154,15 @@ def run_interpolate(args: Interpolate) -> Outcome:
     if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
         raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
     trained = TrainedGenerator(args.run, args.options)
+    # So far apart that no way passes a picture of another one.
     span = max(seeds) - min(seeds) + 1
     stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
     ways = np.stack([trained.way(stop, args.steps, args.loop) for stop in stops], axis=1)
-    frames = np.stack([grid(frame, args.grid) for frame in ways])
+    frames = np.stack([image_grid(frame, args.grid) for frame in ways])
     if kind == ".gif":
-        write(args.out, gif(frames, args.fps, args.loop))
+        write_file(args.out, encode_gif(frames, args.fps, args.loop))
     else:
-        write(args.out, webp(frames, args.fps, args.loop, args.quality))
+        write_file(args.out, encode_webp(frames, args.fps, args.loop, args.quality))
     print(f"{len(frames)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
@@ -175,7 +177,7 @@ def encode_image(picture: Images, path: Path) -> bytes:
     return file.getvalue()
 
 
-def gif(frames: Images, fps: float, loop: bool) -> bytes:
+def encode_gif(frames: Images, fps: float, loop: bool) -> bytes:
     """Encode a film with the 256 colours that fit all of it best, so that nothing flickers."""
     pixels = frames.reshape(1, -1, 3)
     palette = Image.fromarray(pixels[:, :: -(-pixels.shape[1] // PALETTE_PIXELS)]).quantize(256)
@@ -186,7 +188,7 @@ def gif(frames: Images, fps: float, loop: bool) -> bytes:
     return file.getvalue()
 
 
-def webp(frames: Images, fps: float, loop: bool, quality: int | None) -> bytes:
+def encode_webp(frames: Images, fps: float, loop: bool, quality: int | None) -> bytes:
     """Encode a film, without loss if no quality is given."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = io.BytesIO()
@@ -198,6 +200,6 @@ def webp(frames: Images, fps: float, loop: bool, quality: int | None) -> bytes:
         duration=round(1000 / fps),
         loop=0 if loop else 1,
         lossless=quality is None,
-        quality=quality or 80,
+        quality=quality or 80,  # without loss: how hard to try; 80 is Pillow's own
     )
     return file.getvalue()

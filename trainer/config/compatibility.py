@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trainer.augment import AUGMENTATIONS
-from trainer.core.registry import choose
+from trainer.core.registry import choose_from
 from trainer.losses.objectives import OBJECTIVES
 from trainer.networks import DISCRIMINATORS, GENERATORS
 
@@ -14,26 +14,28 @@ if TYPE_CHECKING:
     from trainer.config.config import Config
 
 
-def problems(config: Config) -> Iterator[str]:
+def config_problems(config: Config) -> Iterator[str]:
     """Yield what is wrong with the parts of a run, one message each.
 
     Raises:
         Refused: there is no part of such a name.
     """
     network, augment = config.network, config.augment
-    generator = choose(GENERATORS, config.generator, "generator")
-    discriminator = choose(DISCRIMINATORS, config.discriminator, "discriminator")
-    objective = choose(OBJECTIVES, config.objective, "objective")
-    augmentation = choose(AUGMENTATIONS, augment.kind, "augmentation")
+    generator = choose_from(GENERATORS, config.generator, "generator")
+    discriminator = choose_from(DISCRIMINATORS, config.discriminator, "discriminator")
+    objective = choose_from(OBJECTIVES, config.objective, "objective")
+    augmentation = choose_from(AUGMENTATIONS, augment.kind, "augmentation")
     if problem := generator.problem(network) or discriminator.problem(network) or augmentation.problem(augment):
         yield problem
     if network.size == 0 and augment.kind != "none":
         yield f"augment.kind {augment.kind} is for pictures: it does not go with points (network.size 0)"
+    # A pack is made of pictures of one micro-batch: ranks share nothing smaller.
     if config.micro_batch_size % network.pack:
         yield f"network.pack {network.pack} does not divide micro_batch_size {config.micro_batch_size}"
     if config.generator == "mlp" and config.micro_batch_size < 2:
         yield "generator mlp wants a micro_batch_size of at least 2: its BatchNorm sees one point a picture"
     packs, group = config.micro_batch_size // network.pack, network.mbstd_group
+    # Within a group of one nothing deviates, and the layer would say nothing.
     if group == 1 or (group and packs % group):
         yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
     if network.attention and not {config.generator, config.discriminator} & {"sagan", "biggan"}:
@@ -65,7 +67,10 @@ def schedule_problems(config: Config) -> Iterator[str]:
 def penalty_problems(config: Config) -> Iterator[str]:
     """Yield what penalties want of the networks, and of how they are run."""
     active = {one.name: one.penalty for one in config.penalties.active()}
-    rebuilds, head = choose(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs, config.network.d_head
+    rebuilds, head = (
+        choose_from(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs,
+        config.network.d_head,
+    )
     if config.network.size == 0 and "bcr" in active:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
@@ -75,6 +80,7 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"network.d_head classifier learns nothing: it needs {weights}"
     if "reconstruction" in active and not rebuilds:
         yield f"penalties.reconstruction wants a discriminator that rebuilds pictures, not {config.discriminator}"
+    # DDP waits until each weight has had its gradient.
     if config.reduction == "ddp" and (idle := idle_weights(config)):
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"
     if config.reduction == "ddp" and config.compile:
@@ -85,6 +91,7 @@ def penalty_problems(config: Config) -> Iterator[str]:
 
 def idle_weights(config: Config) -> str | None:
     """Return the penalty without which some of D's weights are in no loss, or in none of some updates; or None."""
+    # Where a penalty is not due, what it alone reads of D is in no loss of that update.
     always = {one.name for one in config.penalties.active() if one.weighted.every == 1}
     if config.network.d_head == "classifier" and not always & {"classes_d", "style"}:
         return "penalties.classes_d or penalties.style"

@@ -10,7 +10,7 @@ import tyro
 
 from trainer.augment.base import AugmentSettings
 from trainer.augment.pipeline import AugmentPipeline
-from trainer.config.compatibility import problems
+from trainer.config.compatibility import config_problems
 from trainer.config.groups import (
     CheckpointSettings,
     CollapseSettings,
@@ -120,6 +120,7 @@ class Config:
 
     def passed(self, every_images: int, images_seen: int) -> bool:
         """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
+        # By division: a step may pass a multiple without ending at one.
         return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
 
     def images_to_see(self, samples: int) -> int:
@@ -134,6 +135,7 @@ class Config:
         Raises:
             Refused: with one message about the first of them.
         """
+        # First: what follows divides by some of them.
         check_limits(self)
         if self.batch_size % self.micro_batch_size:
             raise Refused(
@@ -143,7 +145,7 @@ class Config:
         for part in (self.network, self.collapse, self.metrics, self.tracking):
             if problem := part.check():
                 raise Refused(problem)
-        for problem in problems(self):
+        for problem in config_problems(self):
             raise Refused(problem)
 
     def augment_pipeline(self) -> AugmentPipeline:
@@ -155,6 +157,7 @@ class Config:
 
         G's update uses the batch of D's last update of the step.
         """
+        # `every` counts updates of the penalty's own network: for D each batch is one, for G each step.
         if active.penalty.network_name == "d":
             return active.due(images_seen // self.batch_size)
         last = (images_seen + self.batch_size) % self.step_images == 0
@@ -183,4 +186,5 @@ class Config:
 
     def grown_to(self, processes: int) -> Config:
         """Return settings with micro-batches of the same size appended until each process has one."""
+        # More of them, not smaller ones: their size is a part of what BatchNorm computes.
         return replace(self, batch_size=max(self.micro_batches, processes) * self.micro_batch_size)

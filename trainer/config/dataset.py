@@ -28,6 +28,7 @@ def open_data(config: Config) -> Index:
         index = Index.open(config.data)
     except DataError as error:
         raise Refused(str(error)) from error
+    # Before the sizes are compared: networks for points fit no shards, and building them again would not help.
     if config.network.size == 0:
         raise Refused(
             "network.size 0 is for points in the plane, and shards hold pictures: use a recipe of pictures (python -m "
@@ -47,10 +48,11 @@ def open_data(config: Config) -> Index:
                 "--labels folders or --labels TABLE.csv"
                 f"{or_other_networks(config, g_conditional=False, d_head='plain')}"
             )
-        if config.network.classes not in (0, known):
+        if config.network.classes not in (0, known):  # 0: not settled yet
             raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
     if index.splits["train"].samples == 0:
         raise Refused(f"{config.data} holds no picture to train on")
+    # Now, rather than in the middle of an epoch. What is in the shards is verified as it is read.
     for shard in index.splits["train"].shards:
         if not (index.path / shard.name).exists():
             verify = command("shards", "verify", config.data)

@@ -7,9 +7,10 @@ from typing import Literal
 
 from trainer.core.fields import identity, operational
 
-FORBIDDEN_IN_PROJECT = "/\\#?%:"
+FORBIDDEN_IN_PROJECT = "/\\#?%:"  # W&B's own rules, here and below
 MOST_LETTERS = 128
 LEAST_IMAGES = 32  # training pictures: of fewer, nothing can be said
+# The names of collapse/rollback_changes.py, which this package must not import; a test compares them.
 CHANGES = "learning-rate", "penalty", "augmentation", "packing", "draws"
 Policy = Literal["tell", "stop", "roll-back"]
 
@@ -75,6 +76,7 @@ class MetricsSettings:
     def check(self) -> str | None:
         """Return what is wrong with these settings, or None."""
         if self.extractor is not None:
+            # Here, because few runs name one, and it loads networks.
             from trainer.extractors import EXTRACTORS
 
             if self.extractor not in EXTRACTORS:

@@ -13,7 +13,21 @@ from dataclasses import dataclass, replace
 from trainer.augment.base import AugmentSettings
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
-from trainer.core.registry import choose
+from trainer.config.recipe_families import (
+    ADA_AUGMENT,
+    BIGGAN_32,
+    DCGAN_64,
+    FASTGAN_256,
+    FEW_SHOT_AUGMENT,
+    SAGAN_64,
+    SNGAN_32,
+    SNGAN_64_NETWORK,
+    STYLEGAN2_64,
+    STYLEGAN2_256,
+    STYLEGAN2_AUTO_256,
+    r3gan_config,
+)
+from trainer.core.registry import choose_from
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings as Net
@@ -29,11 +43,6 @@ class Recipe:
     """What the paper reports, and of what."""
     cost: str = "not given"
     """On the paper's hardware."""
-
-
-def w(weight: float, final: float | None = None, every: int = 1) -> Weighted:
-    """Abbreviate a penalty's weight."""
-    return Weighted(weight, final, every)
 
 
 DCGAN = "Radford, Metz, Chintala 2016, arXiv:1511.06434"
@@ -58,213 +67,121 @@ APA = "Jiang et al. 2021, arXiv:2111.06849"
 FASTGAN = "Liu et al. 2021, arXiv:2101.04775"
 R3GAN = "Huang et al. 2024, arXiv:2501.05441"
 
-dcgan = Config(batch_size=128, micro_batch_size=32, network=Net(size=64))
-
-resnet = Config(
-    generator="sngan",
-    discriminator="sngan",
-    batch_size=64,
-    micro_batch_size=16,
-    d_steps=5,
-    objective="hinge",
-    optimizer=Adam(beta1=0.0, beta2=0.9),  # and until the end, where the authors' falls to 0
-    network=Net(size=32, z_dim=128, g_channels=256, d_channels=128, d_spectral_norm=True),
-)
-sngan_64 = Net(size=64, z_dim=128, max_channels=1024, d_spectral_norm=True)
-
-sagan = Config(
-    generator="sagan",
-    discriminator="sagan",
-    batch_size=256,
-    micro_batch_size=32,
-    objective="hinge",
-    optimizer=Adam(g_lr=1e-4, d_lr=4e-4, beta1=0.0, beta2=0.9),
-    network=Net(size=64, z_dim=128, max_channels=1024, g_spectral_norm=True, d_spectral_norm=True),
-)
-biggan = Config(
-    generator="biggan",
-    discriminator="biggan",
-    batch_size=50,
-    micro_batch_size=10,
-    d_steps=4,
-    objective="hinge",
-    optimizer=Adam(beta1=0.0, ema_half_life_images=1.4e6),
-    network=Net(
-        size=32, z_dim=128, g_spectral_norm=True, d_spectral_norm=True, g_conditional=True, d_head="projection"
-    ),
-)
-few_shot = AugmentSettings(kind="diffaugment", policy="translation,cutout")
-
-stylegan2 = Config(
-    generator="stylegan2",
-    discriminator="stylegan2",
-    batch_size=32,
-    micro_batch_size=8,
-    flip=True,
-    optimizer=Adam(g_lr=2.5e-3, d_lr=2.5e-3, beta1=0.0, beta2=0.99),
-    network=Net(size=64, z_dim=512, g_channels=256, d_channels=256, mbstd_group=4),
-    penalties=Penalties(r1=w(0.0256, every=16), path_length=w(2.0, every=4)),
-)
-stylegan2_256 = replace(
-    stylegan2,
-    network=Net(size=256, z_dim=512, g_channels=64, d_channels=64, mbstd_group=4),
-    penalties=Penalties(r1=w(1.0, every=16), path_length=w(2.0, every=4)),
-)
-auto_256 = replace(  # what StyleGAN2-ADA's code chooses for a batch of 32
-    stylegan2_256,
-    network=replace(stylegan2_256.network, mapping_layers=2),
-    penalties=Penalties(r1=w(0.41, every=16), path_length=w(2.0, every=4)),
-)
-ada = AugmentSettings(kind="ada")
-
-fastgan = Config(
-    generator="fastgan",
-    discriminator="fastgan",
-    batch_size=8,
-    micro_batch_size=8,
-    flip=True,
-    objective="hinge",
-    network=Net(
-        size=256, z_dim=256, g_channels=32, d_channels=16, max_channels=1024, g_spectral_norm=True, d_spectral_norm=True
-    ),
-    augment=AugmentSettings(kind="diffaugment", policy="color,translation"),
-    penalties=Penalties(reconstruction=w(1.0)),
-    optimizer=Adam(ema_half_life_images=5540, ema_ramp=0.0),
-)
-
-
-def r3gan(net: Net, batch: int, gamma: float, p: float, ema: float = 5e5) -> Config:
-    """Return R3GAN's configuration E; gamma falls to a tenth, and p rises, over 20 million pictures."""
-    return Config(
-        generator="r3gan",
-        discriminator="r3gan",
-        objective="relativistic-pairing",
-        batch_size=batch,
-        micro_batch_size=16,
-        flip=True,
-        network=net,
-        penalties=Penalties(r1=w(gamma, gamma / 10), r2=w(gamma, gamma / 10)),
-        augment=AugmentSettings(kind="ada", pipe="bgco", adaptive=False, p_final=p),
-        optimizer=Adam(
-            beta1=0.0, beta2=0.9, beta2_final=0.99, lr_final=0.25, decay_images=20_000_000, ema_half_life_images=ema
-        ),
-    )
-
-
 # One line a field would hide the table.
 # fmt: off
 RECIPES = {
     "dcgan-32": Recipe(
-        replace(dcgan, batch_size=64, micro_batch_size=16, network=Net(size=32)),
+        replace(DCGAN_64, batch_size=64, micro_batch_size=16, network=Net(size=32)),
         DCGAN, "here: recognisable flags after some 100,000 pictures"),
     "dcgan-64": Recipe(
-        dcgan,
+        DCGAN_64,
         DCGAN, "LSUN bedrooms, looked at"),
     "dcgan-128": Recipe(
-        replace(dcgan, network=Net(size=128)),
+        replace(DCGAN_64, network=Net(size=128)),
         DCGAN, "one more layer in each network than the paper's"),
     "gan-32": Recipe(
         Config(generator="mlp", discriminator="mlp", batch_size=100, micro_batch_size=20,
                network=Net(size=32, z_dim=100, g_channels=1200, d_channels=240)),
         GOODFELLOW, "CIFAR-10, looked at; the widths of its MNIST networks, and Adam for its SGD"),
     "lsgan-64": Recipe(
-        replace(dcgan, objective="least-squares"),
+        replace(DCGAN_64, objective="least-squares"),
         LSGAN, "LSUN scenes, looked at"),
     "ragan-64": Recipe(
-        replace(dcgan, objective="relativistic-average"),
+        replace(DCGAN_64, objective="relativistic-average"),
         RAGAN, "cats at 256 px from 2,011 pictures, where GAN and LSGAN fail: FID 32.11"),
     "dragan-64": Recipe(
-        replace(dcgan, penalties=Penalties(dragan=w(10.0))),
+        replace(DCGAN_64, penalties=Penalties(dragan=Weighted(10.0))),
         DRAGAN, "more stable training, looked at; its penalty does not mind BatchNorm in D"),
     "pacgan-64": Recipe(
-        replace(dcgan, network=Net(size=64, d_batch_norm=False, pack=2)),
+        replace(DCGAN_64, network=Net(size=64, d_batch_norm=False, pack=2)),
         PACGAN, "stacked MNIST: 1000 of 1000 modes, KL 0.06"),
     "acgan-64": Recipe(
-        replace(dcgan, network=Net(size=64, g_conditional=True, d_head="classifier"),
-                penalties=Penalties(classes_d=w(1.0), classes_g=w(1.0))),
+        replace(DCGAN_64, network=Net(size=64, g_conditional=True, d_head="classifier"),
+                penalties=Penalties(classes_d=Weighted(1.0), classes_g=Weighted(1.0))),
         ACGAN, "ImageNet at 128 px: 84.7 % of classes as diverse as real data"),
     "can-64": Recipe(
-        replace(dcgan, network=Net(size=64, d_head="classifier"),
-                penalties=Penalties(style=w(1.0), ambiguity=w(1.0))),
+        replace(DCGAN_64, network=Net(size=64, d_head="classifier"),
+                penalties=Penalties(style=Weighted(1.0), ambiguity=Weighted(1.0))),
         CAN, "WikiArt at 256 px: 53 % of people took its pictures for an artist's"),
     "wgan-gp-32": Recipe(
-        replace(resnet, generator="wgan-gp", discriminator="wgan-gp", objective="wasserstein",
-                network=Net(size=32, z_dim=128, g_channels=128, d_channels=128), penalties=Penalties(wgan_gp=w(10.0)),
+        replace(SNGAN_32, generator="wgan-gp", discriminator="wgan-gp", objective="wasserstein",
+                network=Net(size=32, z_dim=128, g_channels=128, d_channels=128),
+                penalties=Penalties(wgan_gp=Weighted(10.0)),
                 optimizer=Adam(beta1=0.0, beta2=0.9, lr_final=0.0, decay_images=32_000_000)),
         WGAN_GP, "CIFAR-10: inception score 7.86"),
     "wgan-gp-64": Recipe(
-        replace(resnet, generator="wgan-gp", discriminator="wgan-gp", objective="wasserstein",
-                network=Net(size=64, z_dim=128), penalties=Penalties(wgan_gp=w(10.0)),
+        replace(SNGAN_32, generator="wgan-gp", discriminator="wgan-gp", objective="wasserstein",
+                network=Net(size=64, z_dim=128), penalties=Penalties(wgan_gp=Weighted(10.0)),
                 optimizer=Adam(g_lr=1e-4, d_lr=1e-4, beta1=0.0, beta2=0.9)),
         WGAN_GP, "LSUN bedrooms, looked at"),
     "sngan-32": Recipe(
-        resnet,
+        SNGAN_32,
         SNGAN, "CIFAR-10: inception score 8.22, FID 21.7"),
     "sngan-64": Recipe(
-        replace(resnet, network=sngan_64),
+        replace(SNGAN_32, network=SNGAN_64_NETWORK),
         SNGAN, "its ImageNet networks at half their size"),
     "projection-64": Recipe(
-        replace(resnet, network=replace(sngan_64, g_conditional=True, d_head="projection")),
+        replace(SNGAN_32, network=replace(SNGAN_64_NETWORK, g_conditional=True, d_head="projection")),
         PROJECTION, "ImageNet at 128 px: inception score 29.7, intra-class FID 103.1", "4 GPUs, time not given"),
     "bcr-32": Recipe(
-        replace(resnet, penalties=Penalties(bcr=w(10.0))),
+        replace(SNGAN_32, penalties=Penalties(bcr=Weighted(10.0))),
         BCR, "CIFAR-10: better than consistency on reals alone"),
     "sagan-64": Recipe(
-        sagan,
+        SAGAN_64,
         SAGAN, "the networks of the paper at half their size, without labels"),
     "sagan-128": Recipe(
-        replace(sagan, network=replace(sagan.network, size=128, g_conditional=True, d_head="projection")),
+        replace(SAGAN_64, network=replace(SAGAN_64.network, size=128, g_conditional=True, d_head="projection")),
         SAGAN, "ImageNet: inception score 52.52, FID 18.65", "several weeks on 4 GPUs"),
     "biggan-32": Recipe(
-        biggan,
+        BIGGAN_32,
         BIGGAN, "CIFAR-10: FID 14.73; batch and rates are BigGAN-PyTorch's"),
     "biggan-128": Recipe(
-        replace(biggan, batch_size=2048, micro_batch_size=32, d_steps=1,
+        replace(BIGGAN_32, batch_size=2048, micro_batch_size=32, d_steps=1,
                 optimizer=Adam(1e-4, 4e-4, beta1=0.0, eps=1e-6, ema_half_life_images=1.42e7),
-                network=replace(biggan.network, size=128, z_dim=120, g_channels=96, d_channels=96)),
+                network=replace(BIGGAN_32.network, size=128, z_dim=120, g_channels=96, d_channels=96)),
         BIGGAN, "ImageNet: inception score 97.35 by BigGAN-PyTorch, whose settings these are", "15 days on 8 V100"),
     "lecam-32": Recipe(
-        replace(biggan, flip=True, penalties=Penalties(lecam=w(0.3)), augment=few_shot),
+        replace(BIGGAN_32, flip=True, penalties=Penalties(lecam=Weighted(0.3)), augment=FEW_SHOT_AUGMENT),
         LECAM, "CIFAR-10, with DiffAugment: FID 8.46"),
     "diffaugment-32": Recipe(
-        replace(biggan, flip=True, augment=few_shot),
+        replace(BIGGAN_32, flip=True, augment=FEW_SHOT_AUGMENT),
         DIFFAUGMENT, "CIFAR-10: FID 8.70 (without: 9.59)", "about a day on 2 GPUs"),
     "stylegan2-64": Recipe(
-        stylegan2,
+        STYLEGAN2_64,
         STYLEGAN2, "its networks at 64 px, of StyleGAN2-ADA's width and penalty"),
     "stylegan2-256": Recipe(
-        stylegan2_256,
+        STYLEGAN2_256,
         STYLEGAN2, "FFHQ at 1024 px: FID 2.84; here of StyleGAN2-ADA's width and penalty", "4 days 18 h on 8 V100"),
     "stylegan2-ada-64": Recipe(
-        replace(stylegan2, augment=ada, network=replace(stylegan2.network, mapping_layers=2)),
+        replace(STYLEGAN2_64, augment=ADA_AUGMENT, network=replace(STYLEGAN2_64.network, mapping_layers=2)),
         ADA, "what its code chooses for 64 px"),
     "stylegan2-ada-256": Recipe(
-        replace(auto_256, augment=ada),
+        replace(STYLEGAN2_AUTO_256, augment=ADA_AUGMENT),
         ADA, "FFHQ of 5,000 pictures: FID 10.96", "1 day 11 h on 8 V100"),
     "apa-256": Recipe(
-        replace(auto_256, augment=AugmentSettings(apa=True)),
+        replace(STYLEGAN2_AUTO_256, augment=AugmentSettings(apa=True)),
         APA, "FFHQ of 5,000 pictures: FID 13.25"),
     "fastgan-256": Recipe(
-        fastgan,
+        FASTGAN_256,
         FASTGAN, "100 pictures of Obama: FID 41.05", "a few hours on one RTX 2080"),
     "r3gan-32": Recipe(
-        r3gan(Net(size=32, z_dim=64, g_channels=768, d_channels=768, max_channels=768,
-                  g_conditional=True, d_head="projection"), 512, 0.05, 0.55, ema=5e6),
+        r3gan_config(Net(size=32, z_dim=64, g_channels=768, d_channels=768, max_channels=768,
+                         g_conditional=True, d_head="projection"), 512, 0.05, 0.55, ema=5e6),
         R3GAN, "CIFAR-10: FID 1.96", "4 days on 8 L40"),
     "r3gan-64": Recipe(
-        r3gan(Net(size=64, z_dim=64, g_channels=384, d_channels=384, max_channels=768), 256, 2.0, 0.3),
+        r3gan_config(Net(size=64, z_dim=64, g_channels=384, d_channels=384, max_channels=768), 256, 2.0, 0.3),
         R3GAN, "FFHQ: FID 1.95"),
     "r3gan-256": Recipe(
-        r3gan(Net(size=256, z_dim=64, g_channels=96, d_channels=96, max_channels=768), 256, 150.0, 0.3),
+        r3gan_config(Net(size=256, z_dim=64, g_channels=96, d_channels=96, max_channels=768), 256, 150.0, 0.3),
         R3GAN, "FFHQ: FID 2.75"),
 }
 # fmt: on
 
 
-def recipe(name: str) -> Config:
+def recipe_config(name: str) -> Config:
     """Return a recipe's settings.
 
     Raises:
         Refused: there is none of this name.
     """
-    return replace(choose(RECIPES, name, "recipe").config, recipe=name)
+    return replace(choose_from(RECIPES, name, "recipe").config, recipe=name)

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 # Set before wandb is imported, which reads some of them then. What the user has set wins.
 DEFAULTS = {
     "WANDB_ERROR_REPORTING": "false",  # nothing leaves a cluster but what we send
-    "WANDB_INIT_TIMEOUT": "30",
-    "WANDB_FINISH_TIMEOUT": "300",
-    "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "5",
+    "WANDB_INIT_TIMEOUT": "30",  # its own 90 s are long where the server is away
+    "WANDB_FINISH_TIMEOUT": "300",  # else a dead server holds up the end without limit
+    "WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "5",  # s, a whole number: of 0.5 nothing is sent before the end
     "WANDB__FILE_STREAM_RETRY_MAX": "1000000",  # a stream that has given up drops everything later in silence
     "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL": "1",  # offline, what is not flushed is lost by a kill
 }
@@ -50,7 +50,7 @@ def from_environment() -> dict[str, str]:
     return {setting: os.environ[name] for setting, name in SETTINGS.items() if os.environ.get(name)}
 
 
-def noted() -> dict[str, Any]:
+def recorded_variables() -> dict[str, Any]:
     """Return what else W&B's variables say of a run that begins."""
     found: dict[str, Any] = {key: os.environ[name] for key, name in NOTED.items() if os.environ.get(name)}
     if "tags" in found:
@@ -58,7 +58,7 @@ def noted() -> dict[str, Any]:
     return found
 
 
-def overridden() -> Iterator[str]:
+def overridden_variables() -> Iterator[str]:
     """Yield a line for each variable that is set in vain."""
     for name, why in OVERRIDDEN.items():
         if os.environ.get(name):
@@ -71,7 +71,7 @@ def forget_run() -> None:
         os.environ.pop(name, None)
 
 
-def client() -> Any:
+def import_wandb() -> Any:
     """Load wandb."""
     os.environ.update(DEFAULTS | os.environ)
     import wandb
@@ -90,7 +90,7 @@ def server_url() -> str:
 
 def url_in(settings: Path) -> str | None:
     """Return the server that a settings file of wandb's names; None: none, or it cannot be read."""
-    parser = configparser.ConfigParser(interpolation=None)
+    parser = configparser.ConfigParser(interpolation=None)  # a % in a URL refers to nothing
     try:
         parser.read_string(settings.read_text())
     except (OSError, ValueError, configparser.Error):
@@ -114,4 +114,4 @@ def resolve_mode(mode: str) -> str:
     """What "auto" means here."""
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    return "offline" if mode == "dryrun" else mode
+    return "offline" if mode == "dryrun" else mode  # wandb's old word for it

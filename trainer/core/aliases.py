@@ -9,7 +9,7 @@ from typing import Any
 from command_line.arguments import hint_at_new_name
 from trainer.core.fields import Refused
 from trainer.core.formats import SCHEMA, SETTINGS
-from trainer.core.migration import inner, moved, renamed
+from trainer.core.migration import nested_group, new_name, rename_nested
 
 NEGATION = "no_"  # before the name of a setting that is true or false, on the command line
 
@@ -25,7 +25,7 @@ def todays_flag(word: str) -> str:
     group, dot, last = flag.removeprefix("--").replace("-", "_").rpartition(".")
     for prefix in ("", NEGATION):
         name = group + dot + last.removeprefix(prefix)
-        if last.startswith(prefix) and (new := renamed(name, SETTINGS[SCHEMA])) != name:
+        if last.startswith(prefix) and (new := new_name(name, SETTINGS[SCHEMA])) != name:
             group, dot, last = new.rpartition(".")
             made = f"--{group}{dot}{prefix}{last}".replace("_", "-")
             hint(flag, made)
@@ -40,17 +40,17 @@ def todays_settings(values: Mapping[str, Any], where: str) -> dict[str, Any]:
         Refused: something is there by both names.
     """
     for old, new in SETTINGS[SCHEMA].items():
-        if holds(values, old):
-            if holds(values, new):
+        if holds_setting(values, old):
+            if holds_setting(values, new):
                 raise Refused(f"{where}: {old} is called {new} now, and both are there: keep {new}")
             hint(f"{where}: {old}", new)
-    return moved(values, SETTINGS[SCHEMA])
+    return rename_nested(values, SETTINGS[SCHEMA])
 
 
-def holds(values: Mapping[str, Any], name: str) -> bool:
+def holds_setting(values: Mapping[str, Any], name: str) -> bool:
     """Tell whether nested values have a dotted name."""
     *groups, last = name.split(".")
-    return last in (inner(dict(values), groups) or {})
+    return last in (nested_group(dict(values), groups) or {})
 
 
 hint = cache(hint_at_new_name)  # said once, however often the same is read

@@ -50,12 +50,12 @@ def group(default_factory: Any) -> Any:
     return field(default_factory=default_factory, metadata={"kind": "group"})
 
 
-def leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+def setting_leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
     """Yield (dotted name, kind, value) of every setting."""
     for f in fields(settings):
         value = getattr(settings, f.name)
         if is_dataclass(value):
-            yield from leaves(value, f"{prefix}{f.name}.")
+            yield from setting_leaves(value, f"{prefix}{f.name}.")
         else:
             yield prefix + f.name, f.metadata["kind"], value
 
@@ -72,13 +72,14 @@ def check_limits(settings: Any, prefix: str = "") -> None:
             check_limits(value, f"{name}.")
         elif (limits := f.metadata.get("limits")) and value is not None and not limits.hold(value):
             raise Refused(f"{name} {limits.words(value)}, but is {value}")
+        # Where the default is an empty text, it has a meaning.
         elif isinstance(value, str) and f.default != "" and not (value.strip() and value.isprintable()):
             raise Refused(f"{name} must not be empty, nor hold control characters, but is {value!r}")
 
 
 def identity_settings(settings: Any) -> dict[str, Any]:
     """Return the settings that change bits, by dotted name."""
-    return {name: value for name, kind, value in leaves(settings) if kind == "identity"}
+    return {name: value for name, kind, value in setting_leaves(settings) if kind == "identity"}
 
 
 def identity_hash(settings: Any) -> str:
@@ -107,6 +108,7 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     Raises:
         Missing, Refused: a name is not there; one is unknown, or a value is of the wrong type.
     """
+    # No default stands in: it may be another one than when the run began, and change its bits.
     missing = [f.name for f in fields(cast(Any, cls)) if f.name not in values]
     if missing:
         raise Missing(f"{where}: the setting {missing[0]!r} is missing")
@@ -117,11 +119,11 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
         if is_dataclass(hint):
             built[name] = from_json(cast(type, hint), check_table(value, f"{where}: {name}"), f"{where}: {name}")
         else:
-            built[name] = convert(value, hint, f"{where}: {name}")
+            built[name] = convert_value(value, hint, f"{where}: {name}")
     return cls(**built)
 
 
-def overlay(settings: T, values: Mapping[str, Any], where: str) -> T:
+def overlay_settings(settings: T, values: Mapping[str, Any], where: str) -> T:
     """Return `settings` with those that `values` (nested plain values) names replaced.
 
     Raises:
@@ -132,9 +134,9 @@ def overlay(settings: T, values: Mapping[str, Any], where: str) -> T:
     for name, value in check_names(type(settings), values, where).items():
         now = getattr(settings, name)
         if is_dataclass(now):
-            changes[name] = overlay(now, check_table(value, f"{where}: {name}"), f"{where}: {name}")
+            changes[name] = overlay_settings(now, check_table(value, f"{where}: {name}"), f"{where}: {name}")
         else:
-            changes[name] = convert(value, hints[name], f"{where}: {name}")
+            changes[name] = convert_value(value, hints[name], f"{where}: {name}")
     return cast(T, replace(cast(Any, settings), **changes))
 
 
@@ -155,13 +157,14 @@ def check_table(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def convert(value: Any, hint: Any, where: str) -> Any:
+def convert_value(value: Any, hint: Any, where: str) -> Any:
     """Check a plain value against a setting's type: bool, int, float, str, Path, a Literal, or one of those or None."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):
                 return value
+        # People and JSON write 1 for 1.0.
         elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         elif option is Path and isinstance(value, str):
@@ -172,11 +175,11 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         # Not isinstance: True is an int to Python, and would pass for 1.
         elif type(value) is option:
             return value
-    expected = " or ".join(describe(option) for option in options)
+    expected = " or ".join(describe_type(option) for option in options)
     raise Refused(f"{where} must be {expected}, but is {value!r}")
 
 
-def describe(option: Any) -> str:
+def describe_type(option: Any) -> str:
     """Name a type in words."""
     if typing.get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in typing.get_args(option))

@@ -15,12 +15,14 @@ import torch
 
 def philox(*key: int | str) -> np.random.Generator:
     """Return the generator that `key`, a tuple of whole numbers and names, stands for."""
+    # repr tells 1 from "1", and ("a", "b") from ("ab",); 16 bytes fill the key.
     digest = hashlib.blake2b(repr(key).encode(), digest_size=16).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
 def normal(rng: np.random.Generator, *shape: int) -> torch.Tensor:
     """Draw a float32 CPU tensor from N(0, 1)."""
+    # On the CPU: CUDA's generators draw other numbers on other devices.
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
 
 

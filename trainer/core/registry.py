@@ -18,7 +18,7 @@ def one_of(registry: Mapping[str, object]) -> object:
     return tyro.conf.arg(metavar="{" + ",".join(registry) + "}")
 
 
-def choose(registry: Mapping[str, T], name: str, setting: str) -> T:
+def choose_from(registry: Mapping[str, T], name: str, setting: str) -> T:
     """Return the entry of this name.
 
     Raises:

@@ -10,6 +10,7 @@ def half_cosine(first: float, last: float | None, images_seen: int, over_images:
     if last is None or over_images == 0:
         return first
     progress = min(1.0, images_seen / over_images)
+    # cos falls from 1 to -1, so the share of `first` falls from 1 to 0.
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress))
 
 

@@ -56,6 +56,7 @@ class StopRequest:
         """Handle the signals from here on."""
         for number in signals_to_handle(REQUESTS):
             signal.signal(number, self.receive)
+        # chain: afterwards the signal does what it always does, and ends the process.
         faulthandler.register(signal.SIGQUIT, file=2, all_threads=True, chain=True)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -63,6 +64,7 @@ class StopRequest:
         if os.getpid() != self.process:
             os._exit(128 + number)
         if number == signal.SIGINT and self.received == "SIGINT":
+            # An exception would wait for threads, and for collectives that the others may never enter.
             os._exit(Outcome.KILLED)
         self.received = signal.Signals(number).name
 

@@ -16,18 +16,19 @@ def suspend_together(children: Collection[subprocess.Popen[bytes]]) -> None:
     """Answer SIGTSTP from here on: pause all processes below this one, then this one, until SIGCONT."""
 
     def pause(number: int, frame: FrameType | None) -> None:
-        paused = below(list(children))
-        send(paused, signal.SIGSTOP)
-        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        paused = process_tree(list(children))
+        send_signal(paused, signal.SIGSTOP)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # only the default action stops a process
         os.kill(os.getpid(), signal.SIGTSTP)  # returns at SIGCONT; where no shell could send that, at once
         signal.signal(signal.SIGTSTP, pause)
-        send(paused, signal.SIGCONT)
+        send_signal(paused, signal.SIGCONT)
 
+    # Ignored: no shell controls jobs here, and nobody would send SIGCONT.
     if signal.getsignal(signal.SIGTSTP) is not signal.SIG_IGN:
         signal.signal(signal.SIGTSTP, pause)
 
 
-def below(children: Collection[subprocess.Popen[bytes]]) -> list[psutil.Process]:
+def process_tree(children: Collection[subprocess.Popen[bytes]]) -> list[psutil.Process]:
     """Return the processes that are there, and all that they have started."""
     found = []
     for child in children:
@@ -37,7 +38,7 @@ def below(children: Collection[subprocess.Popen[bytes]]) -> list[psutil.Process]
     return found
 
 
-def send(processes: Collection[psutil.Process], number: signal.Signals) -> None:
+def send_signal(processes: Collection[psutil.Process], number: signal.Signals) -> None:
     """Send a signal to those that are still there."""
     for process in processes:
         with suppress(psutil.NoSuchProcess):

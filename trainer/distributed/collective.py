@@ -36,7 +36,7 @@ def on_main(world: World, act: Callable[[], T] | None) -> T:
     return result
 
 
-def gather(world: World, value: T) -> list[T]:
+def gather_values(world: World, value: T) -> list[T]:
     """Return every process's value, in the order of ranks, on every process."""
     if world.size == 1:
         return [value]
@@ -45,8 +45,9 @@ def gather(world: World, value: T) -> list[T]:
     return values
 
 
-def transfer(sends: list[tuple[Tensor, int]], receives: list[tuple[Tensor, int]]) -> None:
+def exchange_tensors(sends: list[tuple[Tensor, int]], receives: list[tuple[Tensor, int]]) -> None:
     """Exchange tensors with peers; those between the same two ranks arrive in the order in which they are listed."""
+    # As one batch: with NCCL, two ranks that send to each other one call after the other wait for ever.
     operations = [dist.P2POp(dist.irecv, tensor, peer) for tensor, peer in receives]
     operations += [dist.P2POp(dist.isend, tensor, peer) for tensor, peer in sends]
     for request in dist.batch_isend_irecv(operations):

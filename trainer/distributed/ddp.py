@@ -43,6 +43,7 @@ class DdpReduction:
     def micro_batch(self, j: int) -> Iterator[FlatBuffer]:
         """Accumulate micro-batch j; the gradients travel during the backward pass of the last one."""
         self.buffer.begin()
+        # Not earlier: the optimizer reads the last update's gradients after `mean`.
         if j == self.world.share(self.micro_batches)[0]:
             self.clear()
         if j == self.last:
@@ -60,5 +61,6 @@ class DdpReduction:
         self.sum.flat.div_(self.micro_batches)
         for parameter in self.layout.parameters:
             assert parameter.grad is not None
+            # DDP's mean over the ranks is 1 / size of the sum over all micro-batches; wanted is 1 / M of it.
             parameter.grad.mul_(self.world.size / self.micro_batches)
         return self.sum

@@ -34,17 +34,18 @@ def cpu_has_bf16() -> bool:
 def best_precision() -> Literal["bf16", "no"]:
     """Return the mixed precision that the hardware has: bf16, or no."""
     if torch.cuda.is_available():
+        # Emulated bf16 rounds like the real one, without its speed.
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return "bf16" if cpu_has_bf16() else "no"
 
 
-def environment(device: torch.device) -> dict[str, str | int | bool]:
+def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
     """Return the numerical environment of this process."""
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else cpu_model(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(),  # on a CPU their number changes the bits of a convolution's gradients
         "torch": torch.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": (torch.backends.cudnn.version() or 0) if cuda else 0,
@@ -54,6 +55,6 @@ def environment(device: torch.device) -> dict[str, str | int | bool]:
     }
 
 
-def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+def environment_differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Say in words how two environments differ."""
     return [f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]]

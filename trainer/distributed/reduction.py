@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import torch
 
-from trainer.distributed.collective import transfer
+from trainer.distributed.collective import exchange_tensors
 from trainer.distributed.flat_buffer import FlatBuffer, FlatLayout
-from trainer.distributed.summation_tree import Node, in_tree, split, subtrees, tree_sum
+from trainer.distributed.summation_tree import Node, in_tree, largest_subtrees, split_node, tree_sum
 from trainer.distributed.world import World
 
 
@@ -47,7 +47,7 @@ class ExactReduction:
         self.layout, self.network, self.world = layout, network, world
         self.root = (0, micro_batches)
         ranks = range(world.size)
-        self.subtrees_of = [subtrees(self.root, world.share_of(rank, micro_batches)) for rank in ranks]
+        self.subtrees_of = [largest_subtrees(self.root, world.share_of(rank, micro_batches)) for rank in ranks]
         self.slice_of = [slice(s.start, s.stop) for s in (world.share_of(rank, layout.numel) for rank in ranks)]
         # Every rank completes 1/N of the buffer: no rank is a bottleneck, and the traffic is that of a ring all-reduce.
         mine = self.slice_of[world.rank]
@@ -74,7 +74,7 @@ class ExactReduction:
         self.partial_sums[node] = buffer
         for left, last in list(self.partial_sums):
             parent = (left, node[1])
-            if last == node[0] and split(parent) == ((left, last), node) and in_tree(parent, self.root):
+            if last == node[0] and split_node(parent) == ((left, last), node) and in_tree(parent, self.root):
                 sibling = self.partial_sums.pop((left, last))
                 self.partial_sums.pop(node)
                 sibling.flat.add_(buffer.flat)  # left + right, in the order of the tree
@@ -100,12 +100,12 @@ class ExactReduction:
         mine = self.slice_of[rank]
         sends = [(buffer.flat[self.slice_of[peer]], peer) for peer in peers for buffer in buffers]
         receives = [(self.received[node], peer) for peer in peers for node in self.subtrees_of[peer]]
-        transfer(sends, receives)
+        exchange_tensors(sends, receives)
         own = {node: buffer.flat[mine] for node, buffer in zip(self.subtrees_of[rank], buffers, strict=True)}
         total = tree_sum(self.root, own | self.received).div_(self.root[1])
         if total.data_ptr() != result.flat[mine].data_ptr():  # the leftmost subtree is another rank's
             result.flat[mine].copy_(total)
-        transfer(
+        exchange_tensors(
             [(result.flat[mine], peer) for peer in peers],
             [(result.flat[self.slice_of[peer]], peer) for peer in peers],
         )

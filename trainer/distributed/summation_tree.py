@@ -13,7 +13,7 @@ from torch import Tensor
 Node = tuple[int, int]  # the micro-batches first..last-1 below a node of the tree
 
 
-def split(node: Node) -> tuple[Node, Node]:
+def split_node(node: Node) -> tuple[Node, Node]:
     """Return a node's children: the left one has the largest power of two of leaves that leaves the right one some."""
     first, last = node
     # Any fixed tree would do. This one makes equal shares of 2, 4, 8 … ranks whole subtrees, which need no exchange
@@ -22,25 +22,26 @@ def split(node: Node) -> tuple[Node, Node]:
     return (first, middle), (middle, last)
 
 
-def subtrees(node: Node, share: range) -> list[Node]:
+def largest_subtrees(node: Node, share: range) -> list[Node]:
     """Return the largest subtrees below `node` that lie inside `share`, from left to right."""
     first, last = node
     if share.start <= first and last <= share.stop:
         return [node]
     if last <= share.start or share.stop <= first:
         return []
-    left, right = split(node)
-    return subtrees(left, share) + subtrees(right, share)
+    left, right = split_node(node)
+    return largest_subtrees(left, share) + largest_subtrees(right, share)
 
 
 def in_tree(node: Node, root: Node) -> bool:
     """Tell whether a node is one of the tree's below `root`."""
-    return subtrees(root, range(*node)) == [node]
+    return largest_subtrees(root, range(*node)) == [node]
 
 
 def tree_sum(node: Node, partial: Mapping[Node, Tensor]) -> Tensor:
     """Add up `partial` (sums of the subtrees that tile `node`) in the tree's order, into the leftmost of them."""
     if node in partial:
         return partial[node]
-    left, right = split(node)
+    left, right = split_node(node)
+    # In place: the exchange is over, so nobody else reads these slices any more.
     return tree_sum(left, partial).add_(tree_sum(right, partial))

@@ -19,6 +19,7 @@ class World:
 
     def share_of(self, rank: int, count: int) -> range:
         """Return a rank's contiguous share of `count` things; shares differ by at most one."""
+        # Contiguous and in the order of ranks, so that a share is a few whole subtrees of the summation tree.
         return range(rank * count // self.size, (rank + 1) * count // self.size)
 
     def share(self, count: int) -> range:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from trainer.core.fields import Refused
-from trainer.core.registry import choose, one_of
+from trainer.core.registry import choose_from, one_of
 from trainer.evaluation.reference_conventions import CONVENTIONS
 from trainer.extractors import EXTRACTORS
 from trainer.extractors.base import CACHE
@@ -56,7 +56,7 @@ class Evaluate:
         """
         if not self.metrics:
             raise Refused(f"--metrics names none; there are {', '.join(METRICS)}")
-        needs = {need for name in self.metrics for need in choose(METRICS, name, "metric").needs}
+        needs = {need for name in self.metrics for need in choose_from(METRICS, name, "metric").needs}
         if self.out and not needs & {"features", "probabilities"}:
             raise Refused("--out shows the nearest pictures by their features, and no metric here wants any: add fid")
 

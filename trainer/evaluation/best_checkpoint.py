@@ -13,12 +13,12 @@ from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.core.migration import numbered
+from trainer.core.migration import with_schema
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.evaluation.report import Evaluation
 from trainer.evaluation.source import ShardImages
 from trainer.runs import journal
-from trainer.runs.checkpoint import find
+from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 
@@ -41,10 +41,10 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     # Figures against other data than the training data would rank checkpoints by another question.
     if wanted is None or newest.facts["real"] != real:
         return None
-    there = {checkpoint.path.name for checkpoint in find(run.checkpoints)}
+    there = {checkpoint.path.name for checkpoint in find_checkpoints(run.checkpoints)}
     candidates = [
         (distance_from_best(wanted.better, row["figures"][wanted.column]), row)
-        for row in journal.rows(run.evaluations)
+        for row in journal.read_rows(run.evaluations)
         if (row["seed_set"], row["real"]) == ("select", real)
         and row["checkpoint"] in there
         and wanted.column in row["figures"]
@@ -54,7 +54,7 @@ def choose_best(run: RunFolder, newest: Evaluation) -> BestCheckpoint | None:
     _, row = min(candidates, key=lambda candidate: candidate[0])
     value = float(row["figures"][wanted.column]["value"])
     best = BestCheckpoint(row["checkpoint"], row["images_seen"], wanted.column, value)
-    write_atomically(run.best, json.dumps(numbered(asdict(best)), indent=1).encode() + b"\n")
+    write_atomically(run.best, json.dumps(with_schema(asdict(best)), indent=1).encode() + b"\n")
     return best
 
 
@@ -70,6 +70,7 @@ def distance_from_best(better: str, figure: Mapping[str, Any]) -> float:
     """Return a number that is lower for a better figure; infinite for NaN."""
     value, floor = float(figure["value"]), figure["floor"]
     if better == "data":
+        # The nearer to what reals are against reals, the better, from either side.
         return abs(value - float(floor["value"])) if floor else math.inf
     found = value if better == "lower" else -value
     return math.inf if math.isnan(found) else found

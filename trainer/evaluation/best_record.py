@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainer.core.migration import load
+from trainer.core.migration import load_json
 from trainer.runs.run_folder import RunFolder
 
 
@@ -25,6 +25,6 @@ class BestCheckpoint:
     def of(cls, run: RunFolder) -> BestCheckpoint | None:
         """Read best.json; None: none is chosen yet."""
         try:
-            return cls(**load(run.best))
+            return cls(**load_json(run.best))
         except (FileNotFoundError, ValueError, TypeError):
             return None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import PIL
 from tqdm import tqdm
 
-from trainer.distributed.numerical_environment import environment
+from trainer.distributed.numerical_environment import numerical_environment
 from trainer.distributed.world import World
 from trainer.evaluation.source import ImageSource, Labels
 from trainer.evaluation.store import Arrays, FeatureStore, ImageGroup, split_groups
@@ -51,7 +51,7 @@ class ExtractionTask:
     def store(self) -> FeatureStore:
         """The store of the features. Its key includes the numerical environment, because the bits depend on it."""
         label = self.extractor.label if self.extractor else "pictures"
-        here = environment(default_device())
+        here = numerical_environment(default_device())
         # Pillow resizes; device, instruction set and library versions decide how kernels round.
         place = (PIL.__version__, *(str(here[name]) for name in ("device", "instructions", "torch", "cudnn")))
         evaluation = self.evaluation if self.source.count is None else ""  # features of data serve every evaluation

@@ -11,7 +11,7 @@ from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.evaluation.source import FolderImages, Labels, Rows, ShardImages
-from trainer.runs.checkpoint import MANIFEST, Checkpoint, sha256
+from trainer.runs.checkpoint import MANIFEST, Checkpoint, file_sha256
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names
 from trainer.sampling.sampler import Images
 
@@ -51,7 +51,7 @@ class GeneratedImages:
         self.indices = np.array([*map(known.index, self.classes), -1])  # the generator's, by those of the reals
         self.key = (
             "painted",  # the word is in evaluations.jsonl of earlier versions
-            sha256(checkpoint.path / MANIFEST),
+            file_sha256(checkpoint.path / MANIFEST),
             seed_set,
             self.class_source.key[1] if self.class_source else "",
         )

@@ -16,7 +16,7 @@ from trainer.evaluation.report import Evaluation
 from trainer.evaluation.store import split_groups
 from trainer.metrics.base import Metric
 from trainer.runs.run_folder import RunFolder
-from trainer.sampling.image_files import write
+from trainer.sampling.image_files import write_file
 
 NEAREST = "nearest.png"
 
@@ -86,7 +86,7 @@ class EvaluationPlan:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Refused(f"the folder {folder} cannot be made: {error.strerror}") from error
-        write(folder / NEAREST, nearest_images_png(self.fake, self.real, fake, real))
+        write_file(folder / NEAREST, nearest_images_png(self.fake, self.real, fake, real))
         return folder / NEAREST
 
     def remove_generated_features(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trainer.core.fields import Refused
-from trainer.core.registry import choose
+from trainer.core.registry import choose_from
 from trainer.evaluation.arguments import Evaluate, command_line
 from trainer.evaluation.best_checkpoint import best_checkpoint_name
 from trainer.evaluation.extraction import ExtractionTask
@@ -85,8 +85,9 @@ def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> Evaluation
     """
     run = find_run(args.subject)
     # dict.fromkeys drops repeated names and keeps the order.
-    metrics = [choose(METRICS, name, "metric") for name in dict.fromkeys(args.metrics)]
-    convention = choose(CONVENTIONS, args.reference_convention, "convention") if args.reference_convention else None
+    metrics = [choose_from(METRICS, name, "metric") for name in dict.fromkeys(args.metrics)]
+    named = args.reference_convention
+    convention = choose_from(CONVENTIONS, named, "convention") if named else None
     check_values(args)
     fake, real = open_sources(args, run)
     wanted = {need for metric in metrics for need in metric.needs}
@@ -159,7 +160,7 @@ def open_extractor(
         )
     name = convention.extractor if convention else args.extractor or DEFAULT
     resize = convention.resize if convention else None
-    opener = choose(EXTRACTORS, name, "extractor")
+    opener = choose_from(EXTRACTORS, name, "extractor")
     return opener(ExtractorOptions(args.weights, resize, labelled_images(real), args.cache.expanduser(), classifier))
 
 

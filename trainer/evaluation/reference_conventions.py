@@ -17,8 +17,8 @@ from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Against, Estimate, Measure, Sample
 from trainer.metrics.frechet import Gaussian
 from trainer.metrics.inception_score import inception_score
-from trainer.metrics.intervals import blocks
-from trainer.metrics.prdc import measure
+from trainer.metrics.intervals import block_slices
+from trainer.metrics.prdc import measure_prdc
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,12 @@ def fid_by_convention(
     """Measure the Fréchet distance, with covariances divided by n - ddof."""
     features = check_pair(real.features, fake.features)
     a, b = (with_ddof(Gaussian.of(rows), convention.ddof, len(rows)) for rows in features)
-    return {"fid": recentred(METRICS["fid"](real, fake)["fid"], a.distance(b))}
+    return {"fid": shift_interval(METRICS["fid"](real, fake)["fid"], a.distance(b))}
 
 
 def with_ddof(gaussian: Gaussian, ddof: int, count: int) -> Gaussian:
     """Return the Gaussian with its covariance divided by n - ddof instead of n - 1."""
+    # The factor is a root of the covariance.
     return replace(gaussian, factor=gaussian.factor * ((count - 1) / (count - ddof)) ** 0.5)
 
 
@@ -95,10 +96,10 @@ def kid_by_convention(
     for number in range(convention.kid_subsets):
         rng = philox("kid subset", number)  # keyed, where other programs draw anew: the same figure each time
         values.append(kernel_distance(*(rows[rng.choice(len(rows), size, replace=False)] for rows in features)))
-    return {"kid": recentred(METRICS["kid"](real, fake)["kid"], float(np.mean(values)))}
+    return {"kid": shift_interval(METRICS["kid"](real, fake)["kid"], float(np.mean(values)))}
 
 
-def recentred(ours: Estimate, value: float) -> Estimate:
+def shift_interval(ours: Estimate, value: float) -> Estimate:
     """Return another value, with our interval shifted to it."""
     by = value - ours.value
     method = f"{ours.method}, of our own definition, moved to this value"
@@ -109,7 +110,7 @@ def precision_recall_by_convention(
     real: Sample, fake: Sample, held_out: Sample | None, k: int, closed: bool
 ) -> dict[str, Estimate]:
     """Measure precision and recall with the k-th neighbour, and balls that include their surface if `closed`."""
-    found = measure(real, fake, None, k, closed)
+    found = measure_prdc(real, fake, None, k, closed)
     return {name: found[name] for name in ("precision", "recall")}
 
 
@@ -119,5 +120,5 @@ def inception_score_by_splits(real: Sample, fake: Sample, held_out: Sample | Non
     assert fake.probabilities is not None
     if len(fake.probabilities) < splits:
         raise ValueError(f"{splits} parts need as many fakes, and there are {len(fake.probabilities)}")
-    values = [inception_score(fake.probabilities[part]) for part in blocks(len(fake.probabilities), splits)]
-    return {"is": recentred(ours, float(np.mean(values))).within(1)}
+    values = [inception_score(fake.probabilities[part]) for part in block_slices(len(fake.probabilities), splits)]
+    return {"is": shift_interval(ours, float(np.mean(values))).within(1)}

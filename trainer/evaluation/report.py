@@ -16,11 +16,11 @@ from rich.table import Table
 
 from shards.atomic_files import write_atomically
 from trainer.core.fields import Refused
-from trainer.core.migration import numbered
+from trainer.core.migration import with_schema
 from trainer.evaluation.figures import Figure
 from trainer.metrics.base import DEFINITIONS, Estimate
 from trainer.runs import journal
-from trainer.runs.journal import Journal, name_of
+from trainer.runs.journal import Journal, number_or_name
 from trainer.runs.run_folder import RunFolder
 
 ARROWS = {"lower": "↓", "higher": "↑", "data": "→ floor"}
@@ -50,16 +50,16 @@ class Evaluation:
             Refused: it cannot be written.
         """
         try:
-            write_atomically(path, json.dumps(numbered(self.to_json()), indent=1, allow_nan=False).encode() + b"\n")
+            write_atomically(path, json.dumps(with_schema(self.to_json()), indent=1, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise Refused(f"{path} cannot be written: {error.strerror}") from error
 
     def record(self, run: RunFolder) -> None:
         """Append a row to the run's evaluations, unless it has the same row already."""
         row = self.to_json()
-        if row not in journal.rows(run.evaluations):  # the same command may run twice, and a killed one again
+        if row not in journal.read_rows(run.evaluations):  # the same command may run twice, and a killed one again
             file = Journal(run.evaluations)
-            file.append(numbered(row))
+            file.append(with_schema(row))
             file.sync()
             file.close()
 
@@ -113,4 +113,4 @@ def json_values(value: Any) -> Any:
         return {key: json_values(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [json_values(inner) for inner in value]
-    return name_of(value) if isinstance(value, float) else value
+    return number_or_name(value) if isinstance(value, float) else value

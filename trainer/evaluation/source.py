@@ -18,7 +18,7 @@ from shards.dataset.index import INDEX, Index
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, Picture, decode
+from shards.images.decode import Decoding, Picture, decode_image
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.sampling.sampler import Images
@@ -62,7 +62,7 @@ class ImageSource(Protocol):
         """Return the classes of these images, (n,) indices of `classes`; None: they have none."""
 
 
-def shuffled(rows: Rows, count: int, order: Order) -> Rows:
+def shuffled_places(rows: Rows, count: int, order: Order) -> Rows:
     """Return the place of each number in a set of `count` images."""
     return permute(rows, count, "evaluation", *order)
 
@@ -99,11 +99,11 @@ class ShardImages:
 
     def images(self, rows: Rows) -> Images:
         """Read the images of these numbers: (n, h, w, 3)."""
-        return self.reader(shuffled(rows, self.count, self.order)).images
+        return self.reader(shuffled_places(rows, self.count, self.order)).images
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes of these images, (n,), from the index alone; None: they have none."""
-        places = self.split.first + shuffled(rows, self.count, self.order)
+        places = self.split.first + shuffled_places(rows, self.count, self.order)
         return self.index.table["label"][places].astype(np.int64) if self.classes else None
 
 
@@ -155,8 +155,9 @@ class FolderImages:
         Raises:
             Refused: one cannot be decoded.
         """
+        # Without scaled decoding: it changes pixels, and figures with them.
         settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
-        places = shuffled(rows, self.count, self.order).tolist()
+        places = shuffled_places(rows, self.count, self.order).tolist()
         return np.stack([decode_file(self.files[place], settings).pixels for place in places])
 
     def labels(self, rows: Rows) -> None:
@@ -185,7 +186,7 @@ def decode_file(file: Path, settings: Decoding) -> Picture:
         Refused: it cannot be used.
     """
     try:
-        return decode(read_file(file), settings)
+        return decode_image(read_file(file), settings)
     except Excluded as error:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 

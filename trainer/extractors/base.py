@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.core.iteration import batched
-from trainer.core.registry import choose
+from trainer.core.registry import choose_from
 from trainer.extractors.resize import FILTERS, Images
 
 BATCH = 32
@@ -68,7 +68,7 @@ def exact_kernels(device: torch.device) -> Iterator[None]:
         matmul.allow_tf32 = before
 
 
-def normalize(x: Float[Tensor, "n 3 h w"], mean: Triple, deviation: Triple) -> Float[Tensor, "n 3 h w"]:
+def normalize_images(x: Float[Tensor, "n 3 h w"], mean: Triple, deviation: Triple) -> Float[Tensor, "n 3 h w"]:
     """Bring images in [0, 255] to [0, 1], and subtract the mean and divide by the deviation of the training images."""
     return (x / 255 - x.new_tensor(mean).reshape(3, 1, 1)) / x.new_tensor(deviation).reshape(3, 1, 1)
 
@@ -98,7 +98,7 @@ class Extractor:
         self.note = note
         self.name, self.version, self.resize = name, version, resize
         self.dim, self.classes = network.dim, network.classes
-        self.filter = choose(FILTERS, resize, "filter")
+        self.filter = choose_from(FILTERS, resize, "filter")
         self.device = default_device()
         # In evaluation mode BatchNorm uses its stored statistics, so that images of a batch do not affect one another.
         self.network = network.float().requires_grad_(False).to(self.device).eval()

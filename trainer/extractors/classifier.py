@@ -36,8 +36,8 @@ from trainer.extractors.base import (
     default_device,
     exact_kernels,
 )
-from trainer.extractors.resize import Images, clean
-from trainer.extractors.weights import Weights, build_with_weights, fingerprint, random_weights
+from trainer.extractors.resize import Images, resize_clean
+from trainer.extractors.weights import Weights, build_with_weights, random_weights, weights_fingerprint
 
 SCHEMA = "1"  # of the training below: a change of it needs a new number, so that old classifiers are not used
 WIDTHS = (32, 64, 128)
@@ -98,6 +98,7 @@ def index_batches(count: int, seen: int) -> Iterator[Places]:
     """Yield batches of indices below `count`, `seen` in all: each once per epoch, in a keyed order."""
     for start in range(0, seen, BATCH):
         at = np.arange(start, start + BATCH)
+        # A batch may lie across two epochs, each of which has an order of its own.
         orders = [permute(at[at // count == e] % count, count, "classifier", int(e)) for e in np.unique(at // count)]
         yield np.concatenate(orders).astype(np.int64)
 
@@ -121,7 +122,7 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
     with exact_kernels(device), torch.enable_grad():
         for rows in index_batches(len(seen), steps * BATCH):
             images, labels = data.read(seen[rows])
-            logits = network(clean(images, network.size).to(device))[1]
+            logits = network(resize_clean(images, network.size).to(device))[1]
             # Images without a class have the label -1, and do not count.
             loss = cross_entropy(logits, torch.from_numpy(labels).to(device), ignore_index=-1)
             optimizer.zero_grad()
@@ -129,10 +130,10 @@ def train_classifier(data: LabelledImages) -> tuple[Weights, float]:
             optimizer.step()
             cosine.step()
     found = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
-    return found, accuracy(Extractor("classifier", "", network, "clean"), data, unseen)
+    return found, class_accuracy(Extractor("classifier", "", network, "clean"), data, unseen)
 
 
-def accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
+def class_accuracy(extractor: Extractor, data: LabelledImages, rows: Places) -> float:
     """Return the accuracy on the images that have a class."""
     right = total = 0
     for start in range(0, len(rows), 256):
@@ -150,6 +151,7 @@ def load_classifier(path: Path) -> tuple[Weights, float] | None:
         raw = path.read_bytes()
     except OSError:
         return None
+    # Of a file that was cut or has changed a classifier is trained again.
     if raw[:16] != xxhash.xxh3_128_digest(raw[16:]):
         return None
     weights = load(raw[16:])
@@ -227,4 +229,4 @@ def open_classifier(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor
     # The label has a hash of the weights, because another device or version of torch trains slightly other ones.
     network = build_with_weights(lambda: Classifier(len(data.classes)), weights, path)
     note = f"names {share:.1%} of {-(-data.count // HELD_OUT)} unseen pictures rightly"
-    return Extractor("classifier", fingerprint(weights), network, options.resize or "clean", note)
+    return Extractor("classifier", weights_fingerprint(weights), network, options.resize or "clean", note)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize_images
 from trainer.extractors.weights import Published, Weights, WeightsFile, build_with_weights
 
 FILE = WeightsFile(
@@ -24,10 +24,10 @@ FILE = WeightsFile(
     ],
     others=True,
 )
-WIDTH, DEPTH, PATCH = 768, 12, 32
+WIDTH, PATCH = 768, 32  # features of a token, and pixels along a side of it, in ViT-B/32
 SIZE = 224  # pixels that it sees
 HEAD = 64  # features of each head of attention
-MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+MEAN, DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 HUGGING_FACE = {  # their names of all but the blocks, and OpenAI's
     "vision_model.embeddings.class_embedding": "class_embedding",
     "vision_model.embeddings.patch_embedding.weight": "conv1.weight",
@@ -58,9 +58,9 @@ class QuickGelu(nn.Module):
 class Mlp(nn.Module):
     """Two layers for each token."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.c_fc, self.gelu, self.c_proj = nn.Linear(WIDTH, 4 * WIDTH), QuickGelu(), nn.Linear(4 * WIDTH, WIDTH)
+        self.c_fc, self.gelu, self.c_proj = nn.Linear(width, 4 * width), QuickGelu(), nn.Linear(4 * width, width)
 
     def forward(self, x: Tokens) -> Tokens:
         """Return (n, t, d)."""
@@ -71,10 +71,10 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention, then two layers, each beside a way past them."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.ln_1, self.attn = nn.LayerNorm(WIDTH), nn.MultiheadAttention(WIDTH, WIDTH // HEAD, batch_first=True)
-        self.ln_2, self.mlp = nn.LayerNorm(WIDTH), Mlp()
+        self.ln_1, self.attn = nn.LayerNorm(width), nn.MultiheadAttention(width, width // HEAD, batch_first=True)
+        self.ln_2, self.mlp = nn.LayerNorm(width), Mlp(width)
 
     def forward(self, x: Tokens) -> Tokens:
         """Return (n, t, d)."""
@@ -87,9 +87,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """All blocks, under the name that they have in the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, depth: int) -> None:
         super().__init__()
-        self.resblocks = nn.Sequential(*(Block() for _ in range(DEPTH)))
+        self.resblocks = nn.Sequential(*(Block(width) for _ in range(depth)))
 
     def forward(self, x: Tokens) -> Tokens:
         """Return (n, t, d)."""
@@ -98,22 +98,29 @@ class Transformer(nn.Module):
 
 
 class Clip(Network):
-    """The visual tower."""
+    """The visual tower.
+
+    Args:
+        width: features of a token.
+        depth: blocks.
+    """
 
     size = SIZE
     dim = 512
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = WIDTH, depth: int = 12) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, WIDTH, PATCH, PATCH, bias=False)
-        self.class_embedding = nn.Parameter(torch.empty(WIDTH))
-        self.positional_embedding = nn.Parameter(torch.empty((SIZE // PATCH) ** 2 + 1, WIDTH))
-        self.ln_pre, self.transformer, self.ln_post = nn.LayerNorm(WIDTH), Transformer(), nn.LayerNorm(WIDTH)
-        self.proj = nn.Parameter(torch.empty(WIDTH, self.dim))
+        self.conv1 = nn.Conv2d(3, width, PATCH, PATCH, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        # One more than patches: the class token has a position as well.
+        self.positional_embedding = nn.Parameter(torch.empty((SIZE // PATCH) ** 2 + 1, width))
+        self.ln_pre, self.transformer = nn.LayerNorm(width), Transformer(width, depth)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, self.dim))
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the embeddings that are compared with captions, (n, 512), before they are brought to length 1."""
-        patches = self.conv1(normalize(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
+        patches = self.conv1(normalize_images(x, MEAN, DEVIATION)).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.class_embedding.expand(len(x), 1, -1), patches], 1)
         tokens = self.transformer(self.ln_pre(tokens + self.positional_embedding))
         return self.ln_post(tokens[:, 0]) @ self.proj, None  # the class token only; CLIP has no classes
@@ -139,7 +146,7 @@ def visual_tower(weights: Weights) -> Weights:
 
 def pack_attention(tower: Weights) -> Weights:
     """Concatenate the three projections of each attention, which Hugging Face stores apart."""
-    for number in range(DEPTH):
+    for number in range(depth_of(tower)):
         block = f"transformer.resblocks.{number}."
         for kind in ("weight", "bias"):
             parts = [f"{block}self_attn.{part}_proj.{kind}" for part in "qkv"]
@@ -148,10 +155,23 @@ def pack_attention(tower: Weights) -> Weights:
     return tower
 
 
+def depth_of(tower: Weights) -> int:
+    """Return how many blocks have tensors."""
+    return len({name.split(".")[2] for name in tower if name.startswith("transformer.resblocks.")})
+
+
+def width_of(tower: Weights) -> int:
+    """Return the features of a token; those of ViT-B/32 where the file does not tell: its shapes are refused then."""
+    token = tower.get("class_embedding")
+    return WIDTH if token is None or not token.numel() or token.numel() % HEAD else token.numel()
+
+
 def open_clip(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor:
     """Open CLIP from the user's file; tensors of the text tower are ignored."""
     weights, version, path = FILE.read(options.weights)
     tower = visual_tower(weights)
     if not tower:
         raise Refused(f"{path} does not fit: it has no tensor visual.conv1.weight")
-    return Extractor("clip", version, build_with_weights(Clip, tower, path), options.resize or "clean")
+    # Width and depth are read from the file, as DINOv2's are; patches and outputs must be those of ViT-B/32.
+    network = build_with_weights(lambda: Clip(width_of(tower), depth_of(tower)), tower, path)
+    return Extractor("clip", version, network, options.resize or "clean")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
 from trainer.core.fields import Refused
-from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize
+from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs, normalize_images
 from trainer.extractors.weights import Published, WeightsFile, build_with_weights
 
 SOURCE = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vit{0}14/dinov2_vit{0}14_pretrain.pth"
@@ -32,7 +32,7 @@ TRAINED = 37  # patches along a side of its training images
 OFFSET = 0.1  # that the authors add when they scale the position embeddings
 SIZE = 224  # pixels that it sees
 HEAD = 64  # features of each head of attention
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 Tokens = Float[Tensor, "n t d"]
 
 
@@ -132,7 +132,7 @@ class DinoV2(Network):
 
     def forward(self, x: Float[Tensor, "n 3 224 224"]) -> Outputs:
         """Return the class token after the last norm, (n, d)."""
-        patches = self.patch_embed(normalize(x, MEAN, DEVIATION))
+        patches = self.patch_embed(normalize_images(x, MEAN, DEVIATION))
         tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), patches], 1)
         tokens = self.blocks(tokens + self.positions(self.size // PATCH))
         return self.norm(tokens)[:, 0], None

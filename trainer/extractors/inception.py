@@ -51,6 +51,7 @@ class Norm(nn.Module):
 
     def forward(self, x: Maps) -> Maps:
         """Return maps of mean `bias` and deviation `weight`, if x is as it was in training."""
+        # TensorFlow's eps; torch's own is 1e-5.
         return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=0.001)
 
 
@@ -69,7 +70,7 @@ class Unit(nn.Module):
         return relu(self.bn(self.conv(x)))
 
 
-def average(x: Maps) -> Maps:
+def average_pool(x: Maps) -> Maps:
     """Average over 3 x 3; at the border, over the values that exist."""
     return avg_pool2d(x, 3, 1, 1, count_include_pad=False)
 
@@ -89,7 +90,7 @@ class BlockA(nn.Module):
         """Return (n, 224 + pooled, h, w)."""
         fives = self.branch5x5_2(self.branch5x5_1(x))
         threes = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
-        return torch.cat([self.branch1x1(x), fives, threes, self.branch_pool(average(x))], 1)
+        return torch.cat([self.branch1x1(x), fives, threes, self.branch_pool(average_pool(x))], 1)
 
 
 class BlockB(nn.Module):
@@ -126,7 +127,7 @@ class BlockC(nn.Module):
         sevens = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
-        return torch.cat([self.branch1x1(x), sevens, twice, self.branch_pool(average(x))], 1)
+        return torch.cat([self.branch1x1(x), sevens, twice, self.branch_pool(average_pool(x))], 1)
 
 
 class BlockD(nn.Module):
@@ -161,7 +162,8 @@ class BlockE(nn.Module):
     def forward(self, x: Maps) -> Maps:
         """Return (n, 2048, h, w)."""
         once, twice = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = max_pool2d(x, 3, 1, 1) if self.maximum else average(x)
+        # In its last block the network of 2015 pools by the maximum.
+        pooled = max_pool2d(x, 3, 1, 1) if self.maximum else average_pool(x)
         branches = [
             self.branch1x1(x),
             *(self.branch3x3_2a(once), self.branch3x3_2b(once)),
@@ -180,7 +182,7 @@ class Inception(Network):
 
     size = 299
     dim = 2048
-    classes = 1008
+    classes = 1008  # outputs in the file; 1,000 of them are ImageNet's classes
 
     def __init__(self, grey: float = 128) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.extractors.base import DEFAULT_OPTIONS, Extractor, ExtractorOptions, Network, Outputs
-from trainer.extractors.weights import build_with_weights, fingerprint, random_weights
+from trainer.extractors.weights import build_with_weights, random_weights, weights_fingerprint
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # between poolings
 WIDTHS = (16, 32, 64, 128, 128)
@@ -47,4 +47,4 @@ def open_random_vgg(options: ExtractorOptions = DEFAULT_OPTIONS, /) -> Extractor
     """Open random VGG; it needs no file."""
     weights = random_weights(RandomVgg, "random-vgg")  # by a fixed key: the same network on every machine
     network = build_with_weights(RandomVgg, weights, "random-vgg")
-    return Extractor("random-vgg", fingerprint(weights), network, options.resize or "clean")
+    return Extractor("random-vgg", weights_fingerprint(weights), network, options.resize or "clean")

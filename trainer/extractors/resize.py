@@ -20,14 +20,14 @@ Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
 Planes = Float[Tensor, "n 3 size size"]
 
 
-def planes(images: Images) -> Float[Tensor, "n 3 h w"]:
+def float_planes(images: Images) -> Float[Tensor, "n 3 h w"]:
     """Return pictures as planes of float32 in [0, 255]."""
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
 
 
 def torch_bilinear(images: Images, size: int) -> Planes:
     """Interpolate between centres of pixels, without antialiasing, as pytorch-fid does."""
-    return interpolate(planes(images), (size, size), mode="bilinear", align_corners=False)
+    return interpolate(float_planes(images), (size, size), mode="bilinear", align_corners=False)
 
 
 def tf_bilinear(images: Images, size: int) -> Planes:
@@ -36,7 +36,7 @@ def tf_bilinear(images: Images, size: int) -> Planes:
     The corners on the upper left fall together, those on the lower right do not. This is the filter inside the graph of
     Inception-2015, and so of torch-fidelity and of NVIDIA's metrics.
     """
-    x = planes(images)
+    x = float_planes(images)
     return interpolate_axis(interpolate_axis(x, 3, size), 2, size)
 
 
@@ -51,9 +51,9 @@ def interpolate_axis(x: Tensor, axis: int, size: int) -> Tensor:
     return near + (far - near) * share
 
 
-def clean(images: Images, size: int) -> Planes:
+def resize_clean(images: Images, size: int) -> Planes:
     """Filter each plane with Pillow's antialiased bicubic in float32, as clean-fid does; of the right size: nothing."""
-    x = planes(images)
+    x = float_planes(images)
     if x.shape[2:] == (size, size):
         return x
     whole = (Image.fromarray(plane) for plane in x.flatten(0, 1).numpy())
@@ -62,7 +62,7 @@ def clean(images: Images, size: int) -> Planes:
 
 
 FILTERS: dict[str, Callable[[Images, int], Planes]] = {
-    "clean": clean,
+    "clean": resize_clean,
     "torch-bilinear": torch_bilinear,
     "tf-bilinear": tf_bilinear,
 }

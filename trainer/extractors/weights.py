@@ -84,7 +84,7 @@ class WeightsFile:
             Refused: there is no file, it is not the published one, or it holds no tensors.
         """
         path = self.find(chosen)
-        found = sha256(path)
+        found = file_sha256(path)
         # A file with a published name must have its hash; other names are the user's own weights, where allowed.
         wanted = [file for file in self.published if file.sha256 and (file.name == path.name or not self.others)]
         if wanted and found not in {file.sha256 for file in wanted}:
@@ -92,7 +92,7 @@ class WeightsFile:
         return read_tensors(path), found[:HASH_DIGITS], path
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return the hash of a file.
 
     Raises:
@@ -164,7 +164,7 @@ def random_weights(build: Callable[[], Network], *key: int | str) -> Weights:
     return {name: draw(name, tensor.shape) for name, tensor in wanted.items()}
 
 
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
+def weights_fingerprint(weights: Mapping[str, Tensor]) -> str:
     """Return the start of the SHA-256 of named tensors, for weights that come from no file."""
     total = hashlib.sha256()
     # Names and shapes count as well: the same bytes cut otherwise are other weights.

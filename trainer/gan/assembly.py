@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import identities
+from trainer.core.migration import identity_hashes
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction, Reduction
@@ -54,6 +54,7 @@ def set_up_device(config: Config) -> Accelerator:
         if config.mixed_precision == "fp16":
             refuse_fp16()
         torch.set_num_threads(1)  # their number changes the bits, and accelerate sets it as well
+    # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
     torch.backends.cudnn.deterministic = config.deterministic
@@ -93,14 +94,14 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
     return TrainState(
         generator,
         discriminator,
-        {name: p.detach().clone() for name, p in generator.named_parameters()},
+        {name: p.detach().clone() for name, p in generator.named_parameters()},  # it begins at the drawn weights
         adam(generator, config.optimizer.g_lr, config.optimizer),
         adam(discriminator, config.optimizer.d_lr, config.optimizer),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         {name: torch.tensor(value, device=device) for name, value in config.initial_scalars().items()},
         dataset,
-        identities(config),
+        identity_hashes(config),
     )
 
 
@@ -133,6 +134,7 @@ def network_update(config: Config, state: TrainState, name: Literal["g", "d"], r
     penalties = [active for active in config.penalties.active() if active.penalty.network_name == name]
     scalars = (G_SCALARS if g else D_SCALARS) + tuple(s for active in penalties for s in active.scalars)
     network = state.generator if g else state.discriminator
+    # DDP carries the gradients itself, in buckets of its own.
     layout = FlatLayout(network, scalars, with_gradients=config.reduction == "exact")
     return NetworkUpdate(
         name,
@@ -157,7 +159,7 @@ def caching_autocast(autocast: Autocast) -> Autocast:
     return once
 
 
-def assemble(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
+def assemble_step(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
     """Return the step that trains `state`."""
     return GanStep(
         network_update(config, state, "g", reduce),

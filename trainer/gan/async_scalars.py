@@ -28,6 +28,7 @@ class AsyncScalars:
         copied = None
         if values.is_cuda:
             values = values.to("cpu", non_blocking=True)  # into pinned memory, on the current stream
+            # Such a copy may be read only once the device has passed this event.
             copied = torch.cuda.Event()
             copied.record()
         self.waiting.append((images_seen, list(scalars), values, copied))
@@ -39,7 +40,7 @@ class AsyncScalars:
         while len(self.waiting) > lag:
             seen, names, values, copied = self.waiting.popleft()
             if copied:
-                copied.synchronize()
+                copied.synchronize()  # this copy only: the next step is queued already, and keeps the device busy
             rows.append((seen, dict(zip(names, values.tolist(), strict=True))))
         return rows
 

@@ -47,6 +47,7 @@ class BatchLoader:
         self.record: IO[str] | None = None
         if config.record_samples:
             plan.mkdir(parents=True, exist_ok=True)
+            # Whole lines, also of a process that is killed.
             self.record = (plan / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
         self.share = world.share(config.micro_batches)
         self.order = order_of(config, reader)
@@ -99,6 +100,7 @@ class BatchLoader:
             to_device(images, self.device, config.channels_last),
             latent.map(self.bring),
             {purpose: {name: self.bring(t) for name, t in parts.items()} for purpose, parts in extra.items()},
+            # Where it is not 0, a damaged sample was replaced, and the ranks tell rank 0 which.
             int((samples.planned != samples.used).sum()),
         )
 
@@ -142,6 +144,7 @@ class RandomInputs:
         # Each purpose has a key of its own, so a new penalty or augmentation shifts no other draw.
         rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
         n, size = len(label), self.network.size
+        # The words are parts of the keys: by another name it would be another draw.
         parts = {purpose: self.augment_pipeline.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
         for active in self.penalties:
             if self.config.penalty_due(active, images_seen):
@@ -154,6 +157,7 @@ def to_device(images: npt.NDArray[np.uint8], device: torch.device, channels_last
     pixels = torch.from_numpy(images)
     if device.type == "cuda":
         pixels = pixels.pin_memory()
+    # Bytes cross to the device, a quarter of what floats would be.
     pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)  # NHWC in memory is channels_last
     if not channels_last:
         pixels = pixels.contiguous()

@@ -20,6 +20,7 @@ def fingerprint(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> st
     are those of the first format, so that a state has the same fingerprint in every version.
     """
     values = {key: value for key, value in with_first_names(scalars).items() if key not in ("dataset", "identity")}
+    # Sorted, here and below: the order in which a version lists its fields is no part of a state.
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     # Type and shape are hashed too: equal bytes of another type are another state.
     for name, tensor in sorted((first_tensor_name(name), tensor) for name, tensor in tensors.items()):

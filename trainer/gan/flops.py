@@ -18,7 +18,7 @@ from torch.utils.flop_counter import flop_registry
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
-from trainer.gan.assembly import assemble, create_state, reduce_exactly
+from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.batches import RandomInputs
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
@@ -54,12 +54,12 @@ def without_data() -> Iterator[None]:
         yield
 
 
-def cycle(config: Config) -> int:
+def penalty_cycle(config: Config) -> int:
     """Return the fewest steps in which every penalty is due as often as it is in the long run."""
     return lcm(*(active.weighted.every for active in config.penalties.active()))
 
 
-def due(step: GanStep, config: Config, images_seen: int) -> tuple[str, ...]:
+def penalties_due(step: GanStep, config: Config, images_seen: int) -> tuple[str, ...]:
     """Return the penalties of the step that begins at `images_seen`, by which steps differ."""
     starts = range(images_seen, images_seen + config.step_images, config.batch_size)
     of_d = [active.name for start in starts for active in step.d.due(start)]
@@ -76,23 +76,25 @@ def flops_per_image(config: Config) -> float:
     config = replace(config, batch_size=min(config.micro_batches, 2) * config.micro_batch_size, compile=False)
     with without_data():
         state = create_state(config, "flops", torch.device("cpu"), draw=False)
-        step = assemble(config, state, reduce_exactly(config, World()), nullcontext)
+        step = assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
         known: dict[tuple[str, ...], int] = {}
-        total, steps = 0, cycle(config)
+        total, steps = 0, penalty_cycle(config)
         for number in range(steps):
             images_seen = state.images_seen = number * config.step_images
-            kind = due(step, config, images_seen)
+            kind = penalties_due(step, config, images_seen)
+            # Steps with the same penalties cost the same: each kind is counted once.
             if kind not in known:
                 with Flops() as counted:
-                    step(updates(config, images_seen), lambda: False)
+                    step(empty_batches(config, images_seen), lambda: False)
                 known[kind] = counted.total
             total += known[kind]
     return total / steps / config.step_images
 
 
-def updates(config: Config, images_seen: int) -> list[list[Batch]]:
+def empty_batches(config: Config, images_seen: int) -> list[list[Batch]]:
     """Return the batches of a step, of pictures and draws that have shapes only."""
     n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
+    # As datasets have it: -1 where there is no class.
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
     real = torch.zeros(n, 3, size, size).contiguous(memory_format=torch.channels_last)
     random_inputs = RandomInputs(config)

@@ -101,8 +101,10 @@ class NetworkUpdate:
         # After unscaling, before the step: the norm that a paper would report. The host does not wait for it.
         norm = torch.nn.utils.get_total_norm(gradients)
         set_rates(self.optimizer, self.lr, images_seen, self.settings)
+        # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        # From all ranks' micro-batches: the running statistics are the same on each, whatever its share was.
         self.statistics.update_running(mean.statistics)
         # Once per step, from the new weights: if each forward pass advanced it, the number of ranks would show.
         advance_spectral_norm(self.network)

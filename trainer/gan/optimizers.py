@@ -27,6 +27,7 @@ def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.op
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, images_seen: int, s: OptimizerSettings) -> None:
     """Set what the update that begins at `images_seen` steps with."""
+    # A function of the images seen, not a scheduler with a state: a resumed run computes the same rates.
     rate = lr * warm_up(images_seen, s.warmup_images) * half_cosine(1.0, s.lr_final, images_seen, s.decay_images)
     beta2 = half_cosine(s.beta2, s.beta2_final, images_seen, s.decay_images)
     for group in optimizer.param_groups:
@@ -40,4 +41,5 @@ def update_average(
     """Move the average towards the weights after a step of `step` pictures, `seen` pictures in all."""
     # Early on the weights change fast, and a long average would keep showing noise.
     half_life = min(s.ema_half_life_images, s.ema_ramp * seen) if s.ema_ramp else s.ema_half_life_images
+    # 0.5 to the power of pictures per half-life is what stays of the old average; a half-life of 0 leaves nothing.
     torch._foreach_lerp_(list(average), list(weights), 1 - 0.5 ** (step / max(half_life, 1e-8)))

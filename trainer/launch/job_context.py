@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from trainer.core.stopping import StopRequest
-from trainer.runs.lease import THIS_MACHINE, Owner
+from trainer.runs.lease_holder import THIS_MACHINE, Owner
 
 OWNER = "LIENZO_OWNER"  # tells a process for whom its parent holds the run folder
 

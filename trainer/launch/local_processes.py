@@ -22,7 +22,8 @@ from trainer.distributed.rank_environment import rank_environment
 from trainer.launch.job_context import OWNER
 from trainer.launch.prepared_training import PreparedTraining
 from trainer.runs.config_loading import write_config
-from trainer.runs.lease import HANDED_OVER, THIS_MACHINE, Owner, held
+from trainer.runs.lease import held
+from trainer.runs.lease_holder import HANDED_OVER, THIS_MACHINE, Owner
 from trainer.runs.run_folder import RunFolder
 
 WATCHED = "LIENZO_WATCHED"  # tells a process that its standard input ends when its parent does

@@ -86,6 +86,7 @@ class DiscriminatorPass:
 
     def run_discriminator(self, x: Tensor) -> DiscriminatorOutput:
         """Return D's output for images of this micro-batch, with logits in float32."""
+        # The labels of the reals, for fakes too: G was told the same ones.
         output = self.discriminate(x, self.batch.label)
         return output._replace(logits=to_float32(output.logits))
 

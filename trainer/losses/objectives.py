@@ -87,4 +87,5 @@ class TopK:
         if self.share == 1:
             return fake
         share = self.share ** min(1.0, images_seen / self.images)
+        # Within the micro-batch, whose size is the same for any number of ranks.
         return fake.topk(max(1, round(share * len(fake)))).values

@@ -27,7 +27,7 @@ def check_rows(rows: npt.NDArray[Any] | None, what: str, least: int = 2) -> Feat
     if len(rows) < least:
         raise ValueError(f"{what} have {len(rows)} rows, and at least {least} are needed")
     # In pieces: np.isfinite of all rows at once would take as much memory as the rows.
-    if not all(np.isfinite(piece).all() for piece in pieces(rows)):
+    if not all(np.isfinite(piece).all() for piece in float64_pieces(rows)):
         raise ValueError(f"{what} hold NaN or infinite values")
     return rows
 
@@ -49,13 +49,13 @@ def check_pair(
     return real, fake
 
 
-def pieces(rows: Features) -> Iterator[Float64Array]:
+def float64_pieces(rows: Features) -> Iterator[Float64Array]:
     """Yield the rows in pieces, as float64 copies that may be written to."""
-    for span in spans(len(rows)):
+    for span in row_spans(len(rows)):
         yield rows[span].astype(np.float64)
 
 
-def spans(count: int, size: int = 0) -> Iterator[slice]:
+def row_spans(count: int, size: int = 0) -> Iterator[slice]:
     """Yield the slices of `count` rows that are the pieces; `size` rows each, 0: ROWS_PER_PIECE."""
     step = size or ROWS_PER_PIECE
     for start in range(0, count, step):

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainer.metrics.arrays import spans
+from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Features, Float64Array, Indices
-from trainer.metrics.intervals import blocks
-from trainer.metrics.neighbours import direct_distances_at, search
+from trainer.metrics.intervals import block_slices
+from trainer.metrics.neighbours import direct_distances_at, nearest_rows
 
 SPARE_NEIGHBOURS = 10  # found beyond k, because a block that is left out may hold some of the first k
 PAIRS_PER_PIECE = 2**18  # with 20 blocks, comparing so many pairs takes 50 MB
@@ -49,11 +49,11 @@ class Balls:
             ValueError: there are not more than k rows.
         """
         block = np.zeros(len(rows), np.int64)
-        for i, span in enumerate(blocks(len(rows), number) if number else []):
+        for i, span in enumerate(block_slices(len(rows), number) if number else []):
             block[span] = i
         # If blocks hold more than SPARE_NEIGHBOURS of them, the last known neighbour is used below.
         known = min(k + SPARE_NEIGHBOURS if number else k, len(rows) - 1)
-        squares, places = search(rows, rows, max(k, known), itself=True)
+        squares, places = nearest_rows(rows, rows, max(k, known), itself=True)
         radii = [squares[:, k - 1]]
         for left_out in range(number):
             there = np.cumsum(block[places] != left_out, axis=1) >= k
@@ -86,7 +86,7 @@ class BallMembership:
     def add(self, squares: Float64Array, balls: slice, others: slice) -> None:
         """Count the pairs of some balls and some rows at these squared distances, (balls, others)."""
         least, most = self.balls.squares[0, balls, None], self.balls.squares[:, balls].max(0)[:, None]
-        for part in spans(squares.shape[1], max(1, PAIRS_PER_PIECE // len(squares))):
+        for part in row_spans(squares.shape[1], max(1, PAIRS_PER_PIECE // len(squares))):
             found, start = squares[:, part], others.start + part.start
             always = found < least - self.error
             maybe = (found <= most + self.error) & ~always

@@ -19,7 +19,7 @@ import torch
 
 from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
+from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, block_slices
 from trainer.metrics.moments import Moments
 
 
@@ -42,6 +42,7 @@ class Gaussian:
             return cls.with_moments(Moments.of(rows))
         doubles = rows.astype(np.float64)
         mean = doubles.mean(0)
+        # FᵀF is then the unbiased covariance.
         return cls(mean, np.asarray((doubles - mean) / (len(rows) - 1) ** 0.5))
 
     @classmethod
@@ -56,6 +57,7 @@ class Gaussian:
 
     def distance(self, other: Gaussian) -> float:
         """Return the squared Fréchet distance; at least 0."""
+        # |m₁ - m₂|² + tr C₁ + tr C₂ - 2 tr (C₁ C₂)^½, and with C = FᵀF the last trace is |F₁F₂ᵀ|₊.
         # The nuclear norm |F₁F₂ᵀ|₊ is the sum of the singular values.
         common = torch.linalg.svdvals(torch.from_numpy(self.factor @ other.factor.T)).sum().item()
         traces = np.square(self.factor).sum() + np.square(other.factor).sum()
@@ -82,7 +84,7 @@ def leave_out_blocks(rows: Features, number: int) -> Iterator[Gaussian]:
     """Yield the Gaussian of all rows without a block, for each of `number` blocks."""
     wide = len(rows) <= rows.shape[1]
     total = None if wide else Moments.of(rows)
-    for block in blocks(len(rows), number):
+    for block in block_slices(len(rows), number):
         # Subtracting moments is fast; with fewer rows than columns, the factor of the other rows is faster still.
         if total is None:
             yield Gaussian.of(np.delete(rows, block, axis=0))

@@ -17,14 +17,14 @@ import numpy as np
 from trainer.metrics.arrays import check_pair
 from trainer.metrics.base import Estimate, Features, Metric, Sample
 from trainer.metrics.frechet import Gaussian
-from trainer.metrics.intervals import BLOCKS, BY_BLOCKS, UNBIASED, Variance, blocks
+from trainer.metrics.intervals import BLOCKS, BY_BLOCKS, UNBIASED, Variance, block_slices
 from trainer.metrics.moments import Moments
 
 PARTS = (1, 2, 4)
 QUARTERS = 4
 
 
-def distances(real: Sequence[Moments], fake: Sequence[Moments], parts: int) -> list[float]:
+def part_distances(real: Sequence[Moments], fake: Sequence[Moments], parts: int) -> list[float]:
     """Return the distance in each of 1, 2 or 4 parts, which are made of the quarters."""
     size = QUARTERS // parts
     return [distance_between(real[i : i + size], fake[i : i + size]) for i in range(0, QUARTERS, size)]
@@ -38,20 +38,21 @@ def distance_between(real: Sequence[Moments], fake: Sequence[Moments]) -> float:
 
 def extrapolate(means: Sequence[float]) -> float:
     """Return the value at 0 parts of the line through the mean distances of 1, 2 and 4 parts: 1 / n = 0."""
+    # The bias of the distance goes with 1 / n, that is, with the number of parts.
     return float(np.polynomial.Polynomial.fit(PARTS, means, 1)(0))
 
 
-def estimate(real: Features, fake: Features) -> tuple[float, Variance]:
+def estimate_fid_infinity(real: Features, fake: Features) -> tuple[float, Variance]:
     """Return FID∞ and its variance.
 
     Args:
         real, fake: (n, d) and (m, d), more than 4 d rows each, in random order.
     """
     sides = real, fake
-    quarters = [[Moments.of(rows[span]) for span in blocks(len(rows), QUARTERS)] for rows in sides]
-    whole = {parts: distances(quarters[0], quarters[1], parts) for parts in PARTS}
+    quarters = [[Moments.of(rows[span]) for span in block_slices(len(rows), QUARTERS)] for rows in sides]
+    whole = {parts: part_distances(quarters[0], quarters[1], parts) for parts in PARTS}
     replicas = []
-    for number, spans in enumerate(zip(*(blocks(len(rows), BLOCKS) for rows in sides), strict=True)):
+    for number, spans in enumerate(zip(*(block_slices(len(rows), BLOCKS) for rows in sides), strict=True)):
         quarter = number * QUARTERS // BLOCKS  # blocks are cut so that each lies in one quarter
         less = [
             [*own[:quarter], own[quarter] - Moments.of(rows[span]), *own[quarter + 1 :]]
@@ -75,7 +76,7 @@ def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Es
     if count < least:
         # Each quarter needs more rows than columns, or its covariance is singular and the line is bent.
         raise ValueError(f"with {columns} features the line to 1 / n = 0 needs {least} pictures, and there are {count}")
-    value, variance = estimate(*features)
+    value, variance = estimate_fid_infinity(*features)
     return {"fid_infinity": variance.around(value, len(features[1]), BY_BLOCKS.format(BLOCKS), UNBIASED)}
 
 

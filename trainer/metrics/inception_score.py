@@ -14,7 +14,7 @@ import scipy
 
 from trainer.metrics.arrays import check_rows
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import Variance, block_number, blocks
+from trainer.metrics.intervals import Variance, block_number, block_slices
 
 
 def inception_score(probabilities: Features) -> float:
@@ -23,11 +23,11 @@ def inception_score(probabilities: Features) -> float:
     Raises:
         ValueError: they are no probabilities.
     """
-    rows = distributions(probabilities, "probabilities")
-    return information(rows.sum(0), float(scipy.special.entr(rows).sum()), len(rows))
+    rows = normalise_rows(probabilities, "probabilities")
+    return score_from_sums(rows.sum(0), float(scipy.special.entr(rows).sum()), len(rows))
 
 
-def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int = 1) -> Float64Array:
+def normalise_rows(probabilities: npt.NDArray[Any] | None, what: str, least: int = 1) -> Float64Array:
     """Return probabilities in float64, each row brought to the sum 1.
 
     Raises:
@@ -41,20 +41,21 @@ def distributions(probabilities: npt.NDArray[Any] | None, what: str, least: int 
     return np.asarray(rows / totals)
 
 
-def information(total: Float64Array, entropy: float, count: int) -> float:
+def score_from_sums(total: Float64Array, entropy: float, count: int) -> float:
     """Return exp of the entropy of the mean less the mean entropy, from sums over `count` rows."""
+    # Rounding may leave a sum without a block just below 0.
     return float(np.exp(scipy.special.entr(np.clip(total / count, 0, 1)).sum() - entropy / count))
 
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
     """Measure the fakes."""
-    rows = distributions(fake.probabilities, "the probabilities of the fakes", least=4)
+    rows = normalise_rows(fake.probabilities, "the probabilities of the fakes", least=4)
     number = block_number(len(rows))
     total, entropies = rows.sum(0), scipy.special.entr(rows).sum(1)
-    value = information(total, float(entropies.sum()), len(rows))
+    value = score_from_sums(total, float(entropies.sum()), len(rows))
     replicas = [
-        information(total - rows[b].sum(0), float(entropies.sum() - entropies[b].sum()), len(rows) - len(rows[b]))
-        for b in blocks(len(rows), number)
+        score_from_sums(total - rows[b].sum(0), float(entropies.sum() - entropies[b].sum()), len(rows) - len(rows[b]))
+        for b in block_slices(len(rows), number)
     ]
     method = f"delete-block jackknife, {number} blocks of fakes"
     return {"is": Variance.jackknife(replicas).around(value, len(rows), method).within(1)}

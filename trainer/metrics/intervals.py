@@ -26,7 +26,7 @@ SAME_SIZE = "the expectation at this sample size"
 BY_BLOCKS = "delete-block jackknife, {} blocks of both reals and fakes"
 
 
-def blocks(count: int, number: int) -> list[slice]:
+def block_slices(count: int, number: int) -> list[slice]:
     """Cut `count` rows in random order into blocks of nearly the same size."""
     ends = [count * i // number for i in range(number + 1)]
     return [slice(a, b) for a, b in itertools.pairwise(ends)]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.metrics.arrays import check_pair, pieces, spans
+from trainer.metrics.arrays import check_pair, float64_pieces, row_spans
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import UNBIASED, Variance
 
 
-def cubic(x: Float64Array, y: Float64Array) -> Float64Array:
+def cubic_kernel(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return (x·y / d + 1)³ for all pairs."""
     base = x @ y.T  # in place from here on: the matrix of all pairs is the largest object in memory
     base /= x.shape[1]
@@ -28,9 +28,9 @@ def cubic(x: Float64Array, y: Float64Array) -> Float64Array:
 def cross_sums(x: Features, y: Features) -> tuple[Float64Array, Float64Array]:
     """Return, for each row of x, the sum of the kernel with all of y, and for each row of y that with all of x."""
     of_x, of_y = np.zeros(len(x)), np.zeros(len(y))
-    for here, piece in zip(spans(len(x)), pieces(x), strict=True):
-        for there, other in zip(spans(len(y)), pieces(y), strict=True):
-            kernel = cubic(piece, other)
+    for here, piece in zip(row_spans(len(x)), float64_pieces(x), strict=True):
+        for there, other in zip(row_spans(len(y)), float64_pieces(y), strict=True):
+            kernel = cubic_kernel(piece, other)
             of_x[here] += kernel.sum(1)
             of_y[there] += kernel.sum(0)
     return of_x, of_y
@@ -39,8 +39,8 @@ def cross_sums(x: Features, y: Features) -> tuple[Float64Array, Float64Array]:
 def own_sums(x: Features) -> Float64Array:
     """Return, for each row, the sum of the kernel with all other rows; each pair is computed once."""
     sums = np.zeros(len(x))
-    for here, piece in zip(spans(len(x)), pieces(x), strict=True):
-        kernel = cubic(piece, piece)
+    for here, piece in zip(row_spans(len(x)), float64_pieces(x), strict=True):
+        kernel = cubic_kernel(piece, piece)
         np.fill_diagonal(kernel, 0)  # the U-statistic leaves out pairs of a row with itself, which bias it
         sums[here] += kernel.sum(1)
         of_piece, of_rest = cross_sums(piece, x[here.stop :])  # only later rows: the kernel is symmetric
@@ -72,18 +72,21 @@ class KernelSums:
     def distance(self) -> float:
         """The unbiased MMD²."""
         n, m = len(self.real), len(self.fake)
-        return float(mean(self.real.sum(), n) + mean(self.fake.sum(), m) - 2 * self.real_cross.sum() / (n * m))
+        return float(
+            mean_of_pairs(self.real.sum(), n) + mean_of_pairs(self.fake.sum(), m) - 2 * self.real_cross.sum() / (n * m)
+        )
 
     @property
     def variance(self) -> Variance:
         """The variance of the distance, by leaving out one row at a time (Arvesen 1969)."""
         n, m, cross = len(self.real), len(self.fake), self.real_cross.sum()
-        real = mean(self.real.sum() - 2 * self.real, n - 1) - 2 * (cross - self.real_cross) / ((n - 1) * m)
-        fake = mean(self.fake.sum() - 2 * self.fake, m - 1) - 2 * (cross - self.fake_cross) / ((m - 1) * n)
+        # Twice: row i is in the ordered pairs as the first and as the second.
+        real = mean_of_pairs(self.real.sum() - 2 * self.real, n - 1) - 2 * (cross - self.real_cross) / ((n - 1) * m)
+        fake = mean_of_pairs(self.fake.sum() - 2 * self.fake, m - 1) - 2 * (cross - self.fake_cross) / ((m - 1) * n)
         return Variance.jackknife(real) + Variance.jackknife(fake)
 
 
-def mean(total: Float64Array, count: int) -> Float64Array:
+def mean_of_pairs(total: Float64Array, count: int) -> Float64Array:
     """Return the mean over the count · (count - 1) ordered pairs of different rows."""
     return total / (count * (count - 1))
 

@@ -18,7 +18,7 @@ import scipy  # scipy loads its parts on first use, so importing this module sta
 from trainer.metrics.arrays import check_pair, check_rows
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
 from trainer.metrics.intervals import Variance
-from trainer.metrics.neighbours import nearest, search
+from trainer.metrics.neighbours import nearest, nearest_rows
 
 FOR_TRAINING_SET = "the expectation for this training set"
 ENDS = (-np.inf, np.inf)  # one distance below and one above all others
@@ -36,8 +36,8 @@ def authentic_fakes(real: Features, fake: Features) -> Float64Array:
     """
     real, fake = check_pair(real, fake)
     # Squared distances: only their order matters.
-    squares, places = search(fake, real, 1, itself=False)
-    own, _ = search(real, real, 1, itself=True)
+    squares, places = nearest_rows(fake, real, 1, itself=False)
+    own, _ = nearest_rows(real, real, 1, itself=True)
     return np.asarray(squares[:, 0] > own[places[:, 0], 0], np.float64)
 
 
@@ -70,6 +70,7 @@ def delong(fake: Float64Array, held_out: Float64Array) -> tuple[float, Variance]
     """Return both by DeLong et al. 1988: from the share of the other side that each image is nearer or farther than."""
     ranks = scipy.stats.rankdata(np.concatenate([fake, held_out]))
     n, m = len(fake), len(held_out)
+    # A rank among all, less that on its own side, counts the other side below; ties count half.
     of_fake = 1 - (ranks[:n] - scipy.stats.rankdata(fake)) / m
     of_held_out = (ranks[n:] - scipy.stats.rankdata(held_out)) / n
     return float(of_fake.mean()), Variance.of_mean(of_fake) + Variance.of_mean(of_held_out)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainer.metrics.arrays import pieces
+from trainer.metrics.arrays import float64_pieces
 from trainer.metrics.base import Features, Float64Array
 
 
@@ -28,7 +28,7 @@ class Moments:
     def of(cls, rows: Features) -> Moments:
         """Compute the moments of (n, d) rows, n ≥ 1, piece by piece."""
         total = cls(0, np.zeros(rows.shape[1]), np.zeros((rows.shape[1], rows.shape[1])))
-        for piece in pieces(rows):
+        for piece in float64_pieces(rows):
             mean = piece.mean(0)
             piece -= mean  # centred before the product, which would lose digits to a large mean
             total += cls(len(piece), mean, piece.T @ piece)

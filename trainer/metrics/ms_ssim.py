@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.core.randomness import philox
-from trainer.metrics.arrays import spans
+from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Estimate, Float64Array, Indices, Metric, Sample
 from trainer.metrics.intervals import Variance
 
@@ -39,7 +39,7 @@ def ms_ssim(x: ByteImages, y: ByteImages) -> Float64Array:
     if x.ndim != 4 or x.shape != y.shape or min(x.shape[1:3]) < WINDOW:
         raise ValueError(f"pairs must be (n, h, w, 3) with {WINDOW} pixels or more, but are {x.shape} and {y.shape}")
     at_once = max(1, VALUES_PER_PIECE // int(np.prod(x.shape[1:])))
-    found = [similarity(channels(x[span]), channels(y[span])) for span in spans(len(x), at_once)]
+    found = [similarity(channels(x[span]), channels(y[span])) for span in row_spans(len(x), at_once)]
     return np.concatenate(found) if found else np.zeros(0)
 
 
@@ -50,7 +50,7 @@ def channels(images: ByteImages) -> Float64Array:
 
 def similarity(x: Float64Array, y: Float64Array) -> Float64Array:
     """Return the similarity of pairs, (n,), from channels."""
-    weights = np.array(WEIGHTS[: scales(min(x.shape[2:]))])
+    weights = np.array(WEIGHTS[: scales_of_side(min(x.shape[2:]))])
     weights /= weights.sum()
     product = np.ones(x.shape[:2])
     for number, weight in enumerate(weights, 1):
@@ -63,7 +63,7 @@ def similarity(x: Float64Array, y: Float64Array) -> Float64Array:
     return np.asarray(product.mean(1))
 
 
-def scales(side: int) -> int:
+def scales_of_side(side: int) -> int:
     """Return the number of scales, at most five, on which an image of this side has room for a window."""
     return min(len(WEIGHTS), (side // WINDOW).bit_length())
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from trainer.metrics.arrays import ROWS_PER_PIECE, check_pair, pieces, spans
+from trainer.metrics.arrays import ROWS_PER_PIECE, check_pair, float64_pieces, row_spans
 from trainer.metrics.base import Features, Float64Array, Indices
 
 SPARE_CANDIDATES = 8  # candidates beyond k
@@ -21,7 +21,8 @@ PAIRS = 2**22  # features of each side at a time in the direct formula
 def direct_distances(x: Features, y: Features) -> Float64Array:
     """Return Σ (x - y)² for each of n pairs of rows, (n, d) and (n, d)."""
     found = [
-        np.square(x[span].astype(np.float64) - y[span]).sum(1) for span in spans(len(x), max(1, PAIRS // x.shape[1]))
+        np.square(x[span].astype(np.float64) - y[span]).sum(1)
+        for span in row_spans(len(x), max(1, PAIRS // x.shape[1]))
     ]
     return np.concatenate(found) if found else np.zeros(0)
 
@@ -29,7 +30,7 @@ def direct_distances(x: Features, y: Features) -> Float64Array:
 def direct_distances_at(x: Features, y: Features, rows: Indices, columns: Indices) -> Float64Array:
     """Return Σ (x - y)² between rows of x and rows of y, by their numbers."""
     found = np.zeros(len(rows))
-    for span in spans(len(rows), max(1, PAIRS // x.shape[1])):
+    for span in row_spans(len(rows), max(1, PAIRS // x.shape[1])):
         found[span] = direct_distances(x[rows[span]], y[columns[span]])
     return found
 
@@ -45,7 +46,7 @@ class SquaredDistances:
         self.x, self.y = x, y
         # Centred rows are shorter, and the rounding error grows with the square of their length.
         self.centre = y[:ROWS_PER_PIECE].mean(0, dtype=np.float64)
-        norms = [np.square(piece - self.centre).sum(1) for rows in (x, y) for piece in pieces(rows)]
+        norms = [np.square(piece - self.centre).sum(1) for rows in (x, y) for piece in float64_pieces(rows)]
         reach, away = max(norm.max() for norm in norms) ** 0.5, np.linalg.norm(self.centre)
         # Higham 2002, §3.1, for the products; the centring rounds as well.
         self.error = float(np.finfo(np.float64).eps * 8 * (x.shape[1] + 8) * reach * (reach + away))
@@ -54,8 +55,8 @@ class SquaredDistances:
         """Yield the distances of rows of x to the rows of y, one piece after the other."""
         here = self.x[of_x] - self.centre
         square = np.square(here).sum(1)
-        for there, piece in zip(spans(len(self.y)), pieces(self.y), strict=True):
-            piece -= self.centre
+        for there, piece in zip(row_spans(len(self.y)), float64_pieces(self.y), strict=True):
+            piece -= self.centre  # in place: pieces are copies
             found = here @ piece.T
             found *= -2
             found += square[:, None]
@@ -77,11 +78,11 @@ def nearest(queries: Features, reference: Features, k: int) -> tuple[Float64Arra
         ValueError: there are too few rows, or the shapes differ.
     """
     reference, queries = check_pair(reference, queries, least=1)
-    squares, places = search(queries, reference, k, itself=False)
+    squares, places = nearest_rows(queries, reference, k, itself=False)
     return np.sqrt(squares), places
 
 
-def search(queries: Features, reference: Features, k: int, itself: bool) -> tuple[Float64Array, Indices]:
+def nearest_rows(queries: Features, reference: Features, k: int, itself: bool) -> tuple[Float64Array, Indices]:
     """Return the squared distances and indices of the k nearest rows: (n, k) each.
 
     Args:
@@ -98,7 +99,7 @@ def search(queries: Features, reference: Features, k: int, itself: bool) -> tupl
         raise ValueError(f"{k} neighbours need at least {least} rows to look among, and there are {len(reference)}")
     squares = SquaredDistances(queries, reference)
     values, places = np.zeros((len(queries), k)), np.zeros((len(queries), k), np.int64)
-    for span in spans(len(queries)):
+    for span in row_spans(len(queries)):
         bound, candidates = closest(squares, span, min(k + SPARE_CANDIDATES, len(reference) - itself), itself)
         rows = np.repeat(np.arange(span.start, span.stop), candidates.shape[1])
         exact = direct_distances_at(queries, reference, rows, candidates.ravel()).reshape(candidates.shape)
@@ -118,11 +119,12 @@ def closest(squares: SquaredDistances, span: slice, number: int, itself: bool) -
     for there, found in squares(span):
         if itself:
             own = np.arange(max(span.start, there.start), min(span.stop, there.stop))
-            found[own - span.start, own - there.start] = np.inf
+            found[own - span.start, own - there.start] = np.inf  # no row is its own neighbour
         both = np.concatenate([best, found], axis=1)
         kept = np.argpartition(both, number - 1, axis=1)[:, :number]
         best = np.take_along_axis(both, kept, 1)
         old = np.take_along_axis(places, np.minimum(kept, number - 1), 1)
+        # What was kept from earlier pieces comes first, in front of this piece.
         places = np.where(kept < number, old, kept - number + there.start)
     return best.max(1), places
 
@@ -134,7 +136,7 @@ def search_directly(
     values, places = np.zeros((len(rows), k)), np.zeros((len(rows), k), np.int64)
     different, which = np.unique(queries[rows], axis=0, return_inverse=True)
     for number, query in enumerate(different):
-        exact = np.concatenate([np.square(piece - query).sum(1) for piece in pieces(reference)])
+        exact = np.concatenate([np.square(piece - query).sum(1) for piece in float64_pieces(reference)])
         order = np.argsort(exact, kind="stable")[: k + itself]
         for i in np.nonzero(which == number)[0]:
             # Without itself; where it does not appear, all that do are equal to it.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from trainer.metrics.arrays import check_pair, spans
+from trainer.metrics.arrays import check_pair, row_spans
 from trainer.metrics.balls import BallMembership, Balls
 from trainer.metrics.base import Estimate, Features, Metric, Sample
 from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number
@@ -33,9 +33,10 @@ def count_prdc(real: Features, fake: Features, k: int, number: int, closed: bool
     reals, fakes = (Balls.of(rows, k, number, closed) for rows in (real, fake))
     squares = SquaredDistances(real, fake)
     of_reals, of_fakes = BallMembership(reals, fakes, squares.error), BallMembership(fakes, reals, squares.error)
-    for of_real in spans(len(real)):
+    for of_real in row_spans(len(real)):
         for of_fake, found in squares(of_real):
             of_reals.add(found, of_real, of_fake)
+            # Each distance is computed once, and serves balls on both sides.
             of_fakes.add(found.T, of_fake, of_real)
     replicas = []
     for i in range(number + 1):
@@ -61,7 +62,7 @@ def prdc(real: Features, fake: Features, k: int = K) -> dict[str, float]:
     return count_prdc(*check_pair(real, fake, least=k + 1), k, 0)[0]
 
 
-def measure(
+def measure_prdc(
     real: Sample, fake: Sample, held_out: Sample | None, k: int = K, closed: bool = False
 ) -> dict[str, Estimate]:
     """Measure the four figures of features.
@@ -93,5 +94,5 @@ PRDC = Metric(
     frozenset({"features"}),
     BETTER,
     "precision, recall, density, coverage, k = 5, < (Naeem et al. 2020, arXiv:2002.09797)",
-    measure,
+    measure_prdc,
 )

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.core.randomness import normal, philox
-from trainer.metrics.arrays import spans
+from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Estimate, Metric, Sample
-from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, blocks
+from trainer.metrics.intervals import BY_BLOCKS, Variance, block_number, block_slices
 
 PATCH = 7
 PATCHES = 32  # per picture and level
@@ -61,15 +61,15 @@ def all_patches(images: ByteImages) -> list[Patches]:
     """Cut patches from each level of the pyramid, fine to coarse, at keyed places, the same for all images."""
     n, size = len(images), images.shape[1]
     found: list[list[Patches]] = []
-    for span in spans(n, max(1, VALUES_PER_PIECE // int(np.prod(images.shape[1:])))):
-        levels = pyramid(images[span])
+    for span in row_spans(n, max(1, VALUES_PER_PIECE // int(np.prod(images.shape[1:])))):
+        levels = laplacian_pyramid(images[span])
         found.append([cut_patches(level, n, span, number) for number, level in enumerate(levels)])
     if not found or size < MIN_SIZE:
         raise ValueError(f"patches are cut from pictures of {MIN_SIZE} pixels or more, but {images.shape} is given")
     return [torch.cat(level) for level in zip(*found, strict=True)]
 
 
-def pyramid(images: ByteImages) -> list[Images]:
+def laplacian_pyramid(images: ByteImages) -> list[Images]:
     """Return the band-pass levels from fine to coarse, and the low-pass rest.
 
     The rest has at most 16 pixels a side, or an odd number, which cannot be halved: 25 on the third level of 100.
@@ -113,7 +113,7 @@ def distances(real: ByteImages, fake: ByteImages, number: int) -> list[float]:
     A sorted row stays sorted when values are left out. Whitening and places are those of all images.
     """
     block = torch.zeros(len(real), dtype=torch.uint8)
-    for i, span in enumerate(blocks(len(real), number), 1):
+    for i, span in enumerate(block_slices(len(real), number), 1):
         block[span] = i
     block = block.repeat_interleave(PATCHES)  # all patches of an image are left out together: they are dependent
     found = []

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from trainer.metrics.arrays import check_rows, pieces
+from trainer.metrics.arrays import check_rows, float64_pieces
 from trainer.metrics.base import Estimate, Features, Float64Array, Metric, Sample
-from trainer.metrics.intervals import Variance, block_number, blocks
+from trainer.metrics.intervals import Variance, block_number, block_slices
 
 
 def vendi_score(rows: Features) -> float:
@@ -39,7 +39,7 @@ def gram(rows: Features) -> Float64Array:
         ValueError: one is 0.
     """
     total = np.zeros((rows.shape[1], rows.shape[1]))
-    for piece in pieces(rows):
+    for piece in float64_pieces(rows):
         lengths = np.linalg.norm(piece, axis=1, keepdims=True)
         if not lengths.all():
             raise ValueError("a row of features is 0 and has no direction")
@@ -59,7 +59,9 @@ def vendi(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Esti
     rows = compact(check_rows(fake.features, "the features of the fakes", least=4))
     total, number = gram(rows), block_number(len(rows))
     replicas = [
-        effective_number(total - gram(rows[span]), len(rows) - len(rows[span])) for span in blocks(len(rows), number)
+        # XᵀX is a sum over rows, so a block can be taken away again.
+        effective_number(total - gram(rows[span]), len(rows) - len(rows[span]))
+        for span in block_slices(len(rows), number)
     ]
     value, method = effective_number(total, len(rows)), f"delete-block jackknife, {number} blocks of fakes"
     return {"vendi": Variance.jackknife(replicas).around(value, len(rows), method).within(1)}

@@ -61,4 +61,4 @@ def initialise(network: Network, seed: int, role: str) -> None:
         value = network.initial_value(name, tuple(parameter.shape), philox(seed, "weights", role, name))
         if value is not None:
             parameter.copy_(torch.as_tensor(value))
-    start_spectral_norm(network, seed, role)
+    start_spectral_norm(network, seed, role)  # after the weights, which the vectors are to fit

@@ -34,6 +34,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        # At least one, for networks of few channels.
         keys, values = max(1, channels // 8), max(1, channels // 2)
         self.theta = nn.Conv2d(channels, keys, 1, bias=False)
         self.phi = nn.Conv2d(channels, keys, 1, bias=False)
@@ -45,7 +46,7 @@ class SelfAttention(nn.Module):
         """Let each place look at all others."""
         theta = self.theta(x).flatten(2)
         phi, g = halve(self.phi(x)).flatten(2), halve(self.g(x)).flatten(2)
-        beta = (theta.transpose(1, 2) @ phi).softmax(2)
+        beta = (theta.transpose(1, 2) @ phi).softmax(2)  # beta[i, j]: how much place i takes from place j
         attended = (g @ beta.transpose(1, 2)).unflatten(2, x.shape[2:])
         out: Tensor = x + self.gamma * self.o(attended)
         return out

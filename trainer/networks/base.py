@@ -132,7 +132,7 @@ def one_hot(label: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n k"]:
     return F.one_hot(torch.where(label < 0, classes, label), classes + 1).float()
 
 
-def pack(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
+def pack_images(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
     """Lay `size` neighbouring pictures of the micro-batch on top of one another (Lin et al. 2018, §3)."""
     return x if size == 1 else x.reshape(len(x) // size, size * x.shape[1], *x.shape[2:])
 
@@ -148,6 +148,7 @@ def minibatch_std(x: Float[Tensor, "n c h w"], group: int) -> Float[Tensor, "n c
     n, c, h, w = x.shape
     # The largest group that divides the micro-batch, as every image must be in one.
     g = next(g for g in range(min(group, n), 0, -1) if n % g == 0)
+    # Under the root, because its gradient at 0 is infinite; in float32, because small differences are squared.
     spread = to_float32(x).reshape(g, n // g, c, h, w).var(0, unbiased=False).add(1e-8).sqrt().mean((1, 2, 3))
     return torch.cat([x, spread.to(x.dtype).repeat(g)[:, None, None, None].expand(n, 1, h, w)], 1)
 

@@ -59,6 +59,7 @@ class ConditionalBatchNorm2d(nn.Module):
 
     def __init__(self, channels: int, condition_dim: int) -> None:
         super().__init__()
+        # With a condition, gain and bias come from there.
         self.normalise = BatchNorm2d(channels, affine=condition_dim == 0)
         if condition_dim:
             self.gain = nn.Linear(condition_dim, channels, bias=False)

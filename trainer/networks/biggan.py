@@ -31,6 +31,7 @@ SHARED_DIM = 128
 
 def attention_height(settings: NetworkSettings) -> int:
     """Return the height of the maps that attend."""
+    # The paper attends at 64 x 64 (table 4); smaller pictures do at the largest maps below their own side.
     return settings.attention or min(64, settings.size // 2)
 
 
@@ -48,6 +49,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
     rows, columns = shape[0], math.prod(shape[1:])
     q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns)), dtype=np.float32))
     q *= np.sign(r.diagonal())  # so that all orthogonal matrices are as likely as one another
+    # With fewer rows than columns it is the rows that are orthonormal.
     return (q if rows >= columns else q.T).reshape(shape)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -47,6 +47,7 @@ class Generator(base.Generator):
         self.classes = settings.g_classes
         condition = self.classes + 1 if self.classes else 0
         channels = [settings.g_channels * width for width in reversed(widths(settings))]
+        # The first makes 4 x 4 places of one, each other doubles the side. BatchNorm would take a bias away again.
         convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], 4, 1, 0, bias=False)]
         convolutions += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(channels)]
         self.convolutions = nn.ModuleList(convolutions)
@@ -81,10 +82,11 @@ class Discriminator(base.Discriminator):
             layers += [BatchNorm2d(after)] if settings.d_batch_norm else []
             layers.append(nn.LeakyReLU(0.2))
         self.layers = nn.Sequential(*layers)
+        # The paper's last layer is a 4 x 4 convolution of 4 x 4 places: a linear layer on all of them.
         self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        features = minibatch_std(self.layers(pack(x, self.settings.pack)), self.settings.mbstd_group)
+        features = minibatch_std(self.layers(pack_images(x, self.settings.pack)), self.settings.mbstd_group)
         out: DiscriminatorOutput = self.head(features.flatten(1), label)
         return out

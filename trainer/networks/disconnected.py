@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack, to_float32
-from trainer.networks.mlp import dimensions
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack_images, to_float32
+from trainer.networks.mlp import data_dimensions
 from trainer.networks.network_settings import NetworkSettings
 
 LAYERS = 3
@@ -70,6 +70,7 @@ class Sides(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
+        # By no seed: every run has the same, so a checkpoint need not hold them.
         rng = philox("sides", inputs)
         self.register_buffer("normals", constant(directions(inputs, SIDES, rng)), persistent=False)
         self.register_buffer("offsets", constant(rng.standard_normal(SIDES)), persistent=False)
@@ -88,6 +89,7 @@ class Waves(nn.Module):
     def __init__(self, inputs: int) -> None:
         super().__init__()
         lengths = np.geomspace(LOWEST, HIGHEST, WAVES)
+        # As above; geometric lengths give each octave as many waves.
         vectors = directions(inputs, WAVES, philox("waves", inputs)) * lengths
         self.register_buffer("frequencies", constant(vectors), persistent=False)
 
@@ -109,7 +111,7 @@ class Generator(base.Generator):
         condition = settings.g_classes + 1 if settings.g_classes else 0
         self.sides = Sides(settings.z_dim)
         self.layers = hidden(settings.z_dim + SIDES + condition, settings.g_channels)
-        self.last = nn.Linear(settings.g_channels, dimensions(settings))
+        self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
@@ -134,12 +136,14 @@ class Discriminator(base.Discriminator):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        inputs = settings.pack * dimensions(settings)
+        inputs = settings.pack * data_dimensions(settings)
         self.waves = Waves(inputs)
         self.layers = hidden(inputs + 2 * WAVES, settings.d_channels)
         self.head = Head(settings.d_channels, settings)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
-        out: DiscriminatorOutput = self.head(self.layers(self.waves(pack(x, self.settings.pack).flatten(1))), label)
+        out: DiscriminatorOutput = self.head(
+            self.layers(self.waves(pack_images(x, self.settings.pack).flatten(1))), label
+        )
         return out

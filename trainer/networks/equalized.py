@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def lrelu(x: Tensor) -> Tensor:
+def scaled_lrelu(x: Tensor) -> Tensor:
     """Apply LeakyReLU with slope 0.2, times sqrt(2): it keeps the variance roughly as it was."""
     return F.leaky_relu(x, 0.2) * math.sqrt(2)
 
@@ -32,6 +32,7 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
+        # He's deviation is sqrt(2 / inputs); `scaled_lrelu` has the sqrt(2).
         self.gain, self.rate = rate / math.sqrt(inputs), rate
 
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -70,12 +70,14 @@ class Gated(nn.Module):
         """Compute the next feature maps."""
         x = self.conv(x)
         if self.strength is not None and noise is not None:
+            # The strength is learnt, and begins at zero: no noise until it helps.
             x = x + (self.strength * noise).to(x.dtype)
         return F.glu(self.norm(x, condition), 1)
 
 
 def gated(inputs: int, outputs: int, condition_dim: int = 0, noisy: bool = False) -> Gated:
     """Build a gated 3 x 3 convolution."""
+    # Twice the channels: a gated linear unit multiplies one half by the sigmoid of the other.
     return Gated(nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False), condition_dim, noisy)
 
 
@@ -89,6 +91,7 @@ class Excitation(nn.Module):
 
     def forward(self, small: Float[Tensor, "n a s s"], large: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Weight the channels of `large`."""
+        # To 4 x 4 places, of which the 4 x 4 convolution makes one.
         pooled = F.avg_pool2d(small, small.shape[-1] // 4)
         weights: Tensor = self.excite(F.silu(self.squeeze(pooled))).sigmoid()
         return large * weights
@@ -114,7 +117,7 @@ class Generator(base.Generator):
             block = [gated(width[before], width[side], condition, noisy=side in NOISY)]
             block += [gated(width[side], width[side], condition, noisy=True)] if side in NOISY else []
             self.blocks[str(side)] = nn.ModuleList(block)
-            if side // G_SKIP >= 4:
+            if side // G_SKIP >= 4:  # there are no smaller maps
                 self.excitations[str(side)] = Excitation(width[side // G_SKIP], width[side])
         self.last = nn.Conv2d(width[settings.size], 3, 3, padding=1, bias=False)
 
@@ -156,7 +159,7 @@ class DownBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
         """Compute the next feature maps."""
-        out: Tensor = (self.deep(x) + self.direct(x)) / 2
+        out: Tensor = (self.deep(x) + self.direct(x)) / 2  # the mean keeps the scale
         return out
 
 
@@ -182,6 +185,7 @@ def quadrant(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h/2 w/2"]:
     """Return the i-th sample's quadrant i mod 4."""
     n, c, h, w = x.shape
     i = torch.arange(n, device=x.device)
+    # Indices on both sides of a slice: their dimension, n, becomes the first one.
     return x.reshape(n, c, 2, h // 2, 2, w // 2)[i, :, i // 2 % 2, :, i % 2]
 
 
@@ -199,7 +203,7 @@ class Discriminator(base.Discriminator):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         norm = settings.d_batch_norm
-        self.sides = sides(settings)[:0:-1]
+        self.sides = sides(settings)[:0:-1]  # from the picture's to 8
         width = {s: min(settings.d_channels * settings.size // s, settings.max_channels) for s in sides(settings)}
         self.first = nn.Sequential(
             nn.Conv2d(settings.channels, width[settings.size], 3, padding=1, bias=False), nn.LeakyReLU(0.2)
@@ -216,7 +220,7 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = pack(x, self.settings.pack)
+        x = pack_images(x, self.settings.pack)
         maps = {self.settings.size: self.first(x)}
         for before, side in pairwise(self.sides):
             y = self.blocks[str(side)](maps[before])

@@ -13,13 +13,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
 G_LAYERS = 4
 D_LAYERS = 3
-PIECES = 5
+PIECES = 5  # linear functions in a maxout unit, as in the protocol
 
 
 def problem(settings: NetworkSettings) -> str | None:
@@ -36,7 +36,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
     return 1.0 if len(shape) == 1 else rng.normal(0.0, 0.02, shape)
 
 
-def dimensions(settings: NetworkSettings) -> int:
+def data_dimensions(settings: NetworkSettings) -> int:
     """Return the numbers that a point or a picture consists of."""
     return 3 * settings.size**2 if settings.size else 2
 
@@ -52,9 +52,10 @@ class Generator(base.Generator):
         condition = settings.g_classes + 1 if settings.g_classes else 0
         layers: list[nn.Module] = []
         for before, after in pairwise([settings.z_dim + condition] + [settings.g_channels] * G_LAYERS):
+            # BatchNorm would take a bias away again.
             layers += [nn.Linear(before, after, bias=False), BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Linear(settings.g_channels, dimensions(settings))
+        self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
@@ -91,11 +92,11 @@ class Discriminator(base.Discriminator):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        widths = [settings.pack * dimensions(settings)] + [settings.d_channels] * D_LAYERS
+        widths = [settings.pack * data_dimensions(settings)] + [settings.d_channels] * D_LAYERS
         self.layers = nn.Sequential(*(Maxout(before, after) for before, after in pairwise(widths)))
         self.head = Head(settings.d_channels, settings)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
-        out: DiscriminatorOutput = self.head(self.layers(pack(x, self.settings.pack).flatten(1)), label)
+        out: DiscriminatorOutput = self.head(self.layers(pack_images(x, self.settings.pack).flatten(1)), label)
         return out

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
 
@@ -53,6 +53,7 @@ def initial_value(stages: int, name: str, shape: tuple[int, ...], rng: np.random
         return drawn
     gain = 1 / math.sqrt(math.prod(shape[1:]))
     if "expand" in name or "grouped" in name:
+        # Fixup's L^(-1 / (2 m - 2)), with m = 3 layers in a block.
         gain *= GAIN * (stages * BLOCKS) ** -0.25
     return drawn * np.float32(gain)
 
@@ -120,6 +121,7 @@ class Generator(base.Generator):
         self.modulate = nn.Linear(2 * z_dim if classes else z_dim, channels[0], bias=False)
         layers = stage(channels[0])
         for before, after in pairwise(channels):
+            # A 1 x 1 convolution and the filter commute: at the smaller side it costs a quarter.
             layers += [*change(before, after), Upsample(), *stage(after)]
         self.layers = nn.Sequential(*layers)
         self.to_rgb = nn.Conv2d(channels[-1], 3, 1, bias=False)
@@ -175,11 +177,12 @@ class Discriminator(base.Discriminator):
     ) -> Weights | None:
         """Draw a parameter's first value; it depends on how many stages there are."""
         drawn = initial_value(self.stages, name, shape, rng)
+        # The logit is a sum of so many products: it begins with the same variance for any width.
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.layers(self.from_rgb(pack(x, self.settings.pack)))
+        x = self.layers(self.from_rgb(pack_images(x, self.settings.pack)))
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group)).flatten(1)
         real = self.real(x)
         if self.settings.d_head == "projection":

@@ -27,6 +27,7 @@ class Blur(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
         """Filter each channel."""
+        # Pooling over two places is the box [1, 1] / 2.
         x = F.avg_pool2d(F.avg_pool2d(F.pad(x, (self.padding,) * 4), 2, 1), 2, 1)
         # The third box and the stride: of two neighbours, every stride-th pair.
         out = F.avg_pool2d(x, 2, self.stride)

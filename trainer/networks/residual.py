@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -54,6 +54,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
     if len(shape) == 1:
         return 1.0
     fans = (shape[0] + shape[1]) * math.prod(shape[2:])
+    # U(-b, b) has the variance b² / 3, which Glorot and Bengio want to be 2 / (fan in + fan out).
     bound = math.sqrt((12 if ".conv" in name else 6) / fans)
     return rng.uniform(-bound, bound, shape)
 
@@ -75,12 +76,14 @@ class UpBlock(nn.Module):
         """Double height and width; the condition modulates BatchNorm."""
         h = self.conv1(F.interpolate(self.norm1(x, condition).relu(), scale_factor=2))
         h = self.conv2(self.norm2(h, condition).relu())
+        # Enlarging and a 1 x 1 convolution commute: convolved first, the shortcut costs a quarter.
         out: Tensor = h + F.interpolate(self.shortcut(x), scale_factor=2)
         return out
 
 
 def activation(channels: int, layer_norm: bool) -> nn.Module:
     """Return a ReLU, if wanted after layer normalisation: over channels and places, gain and bias for each channel."""
+    # One group is layer normalisation: each picture has statistics of its own, as gradient penalties want it.
     return nn.Sequential(nn.GroupNorm(1, channels), nn.ReLU()) if layer_norm else nn.ReLU()
 
 
@@ -192,6 +195,7 @@ class ResidualDiscriminator(base.Discriminator):
         layer_norm: bool = False,
     ) -> None:
         super().__init__(settings)
+        # SNGAN's for CIFAR-10 ends at 8 x 8 places (table 4), all others at 4 x 4.
         halvings = 2 if settings.size == 32 else len(channels) - 1
         layers: list[nn.Module] = [DownBlock(settings.channels, channels[0], channels[0], True, True, False)]
         for i, (before, after) in enumerate(pairwise(channels), 1):
@@ -207,7 +211,7 @@ class ResidualDiscriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(pack(x, self.settings.pack))
+        x = self.blocks(pack_images(x, self.settings.pack))
         x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
         out: DiscriminatorOutput = self.head(self.pool(x), label)
         return out

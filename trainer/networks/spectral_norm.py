@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from trainer.core.randomness import philox
 
-EPS = 1e-12
+EPS = 1e-12  # torch's own, here and below
 FIRST_ITERATIONS = 15
 
 
@@ -51,12 +51,13 @@ class SpectralNorm(nn.Module):
     def advance(self, weight: Tensor, iterations: int) -> None:
         """Iterate on the weight as it is now."""
         matrix = self.matrix(weight)
+        # v <- W' u / |W' u|, u <- W v / |W v| (algorithm 1).
         for _ in range(iterations):
             normalize(torch.mv(matrix.t(), self.u), dim=0, eps=EPS, out=self.v)
             normalize(torch.mv(matrix, self.v), dim=0, eps=EPS, out=self.u)
 
 
-def normalised(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
+def normalised_weights(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
     """Return each spectral norm of a network with the weight that it normalises."""
     found = []
     for module in network.modules():
@@ -76,7 +77,7 @@ def add_spectral_norm(network: nn.Module, without: tuple[str, ...] = ()) -> None
 
 def start_spectral_norm(network: nn.Module, seed: int, name: str, iterations: int = FIRST_ITERATIONS) -> None:
     """Draw the vectors, and iterate until they fit the weights."""
-    for k, (norm, weight) in enumerate(normalised(network)):
+    for k, (norm, weight) in enumerate(normalised_weights(network)):
         u = torch.from_numpy(philox(seed, "spectral norm", name, k).standard_normal(len(norm.u), dtype="float32"))
         # Enough iterations that the first forward passes do not depend on the draw.
         norm.u.copy_(normalize(u.to(norm.u), dim=0))
@@ -85,5 +86,5 @@ def start_spectral_norm(network: nn.Module, seed: int, name: str, iterations: in
 
 def advance_spectral_norm(network: nn.Module, iterations: int = 1) -> None:
     """Advance every vector; call it once per optimizer step, on every process."""
-    for norm, weight in normalised(network):
+    for norm, weight in normalised_weights(network):
         norm.advance(weight, iterations)

@@ -15,17 +15,14 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack
-from trainer.networks.equalized import Conv2d, Linear, lrelu
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, pack_images
+from trainer.networks.equalized import Conv2d, Linear, scaled_lrelu
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
-
-MAPPING_RATE = 0.01
-EPS = 1e-8
+from trainer.networks.style_layers import MAPPING_RATE, Mapping, StyledConv, ToRGB
 
 
 def sides(settings: NetworkSettings) -> list[int]:
@@ -52,6 +49,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
         return 1.0 if "affine" in name else 0.0
     if name.endswith("strength"):
         return 0.0
+    # Layers divide by the root of their inputs when they are used, so all begin alike here.
     drawn = rng.standard_normal(shape, dtype=np.float32)
     return drawn / np.float32(MAPPING_RATE) if "mapping.layers" in name else drawn
 
@@ -64,104 +62,6 @@ def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
     if spectral_norm:
         return "spectral normalisation does not go with stylegan2: its learning rates are equalised"
     return None
-
-
-def normalise(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Scale vectors to a mean square of one."""
-    return x * (x.square().mean(1, keepdim=True) + EPS).rsqrt()
-
-
-class Mapping(nn.Module):
-    """z, the class or both to a vector: each is normalised, then layers at a hundredth of the learning rate.
-
-    All of it is in full precision under autocast.
-    """
-
-    def __init__(self, z_dim: int, classes: int, outputs: int, layers: int) -> None:
-        super().__init__()
-        self.classes = classes
-        self.embed = Linear(classes + 1, outputs) if classes else None
-        dims = [z_dim + (outputs if classes else 0)] + [outputs] * layers
-        self.layers = nn.ModuleList(Linear(before, after, MAPPING_RATE) for before, after in pairwise(dims))
-
-    def forward(self, z: Float[Tensor, "n z"] | None, label: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
-        """Map to w, or to a class's direction."""
-        # Every style follows from w: in bf16 its rounding would show in all of the picture.
-        with torch.autocast(label.device.type, enabled=False):
-            parts = [] if z is None else [z]
-            if self.embed is not None:
-                parts.append(self.embed(one_hot(label, self.classes).to(self.embed.weight.dtype)))
-            x = torch.cat([normalise(part) for part in parts], 1)
-            for layer in self.layers:
-                x = lrelu(layer(x))
-        return x
-
-
-class ModulatedConv(nn.Module):
-    """Convolution whose input channels are scaled by a style (§2.2, eqs. 1-3).
-
-    In place of each sample's own weights, the input is scaled by the style and the output by the demodulation: the same
-    function, by one ordinary convolution for the whole micro-batch. On a CPU that is as fast as a grouped one, and
-    about three times as fast where maps are small. Styles and demodulation keep full precision under autocast.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, w_dim: int, kernel: int, up: bool = False, demodulate: bool = True
-    ) -> None:
-        super().__init__()
-        self.affine = Linear(w_dim, inputs)
-        self.weight = nn.Parameter(torch.zeros(outputs, inputs, kernel, kernel))
-        self.gain = 1 / math.sqrt(inputs * kernel**2)
-        self.blur = Blur(padding=1, gain=4) if up else None
-        self.demodulate = demodulate
-
-    def forward(self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n o p q"]:
-        """Convolve x as the style says."""
-        # Equalised learning rate: weights are N(0, 1), and scaled as they are used (Karras et al. 2018, §4.1).
-        weight = self.weight * self.gain
-        with torch.autocast(x.device.type, enabled=False):
-            style = self.affine(w)
-            norm = F.linear(style.square(), weight.square().sum((2, 3))).add(EPS).rsqrt() if self.demodulate else None
-        # Scaling the input by the style equals scaling the weights' input channels; likewise for the output.
-        x = x * style.to(x.dtype)[:, :, None, None]
-        if self.blur is None:
-            x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
-        else:
-            x = self.blur(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
-        return x if norm is None else x * norm.to(x.dtype)[:, :, None, None]
-
-
-class StyledConv(nn.Module):
-    """Modulated 3 x 3 convolution, noise, bias and LeakyReLU."""
-
-    def __init__(self, inputs: int, outputs: int, w_dim: int, up: bool = False) -> None:
-        super().__init__()
-        self.conv = ModulatedConv(inputs, outputs, w_dim, 3, up)
-        self.strength = nn.Parameter(torch.zeros(()))
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    def forward(
-        self, x: Float[Tensor, "n i h w"], w: Float[Tensor, "n w_dim"], noise: Float[Tensor, "n 1 p q"]
-    ) -> Float[Tensor, "n o p q"]:
-        """Compute the next feature maps."""
-        x = self.conv(x, w)
-        # The strength is learnt, and begins at zero: no noise until it helps.
-        x = x + (self.strength * noise).to(x.dtype)
-        return lrelu(x + self.bias.to(x.dtype)[:, None, None])
-
-
-class ToRGB(nn.Module):
-    """Modulated 1 x 1 convolution to a picture, without demodulation."""
-
-    def __init__(self, inputs: int, w_dim: int) -> None:
-        super().__init__()
-        self.conv = ModulatedConv(inputs, 3, w_dim, 1, demodulate=False)
-        self.bias = nn.Parameter(torch.zeros(3))
-
-    def forward(self, x: Float[Tensor, "n c h w"], w: Float[Tensor, "n w_dim"]) -> Float[Tensor, "n 3 h w"]:
-        """Return what this side adds to the picture, in the bias's precision: the sum over sides needs it."""
-        out: Tensor = self.conv(x, w) + self.bias[:, None, None]
-        return out
 
 
 class SynthesisBlock(nn.Module):
@@ -214,11 +114,12 @@ class Generator(base.Generator):
         draws = {
             f"noise_{side}_{k}": normal(rng, n, 1, side, side)
             for side in sides(settings)
-            for k in range(1 if side == 4 else 2)
+            for k in range(1 if side == 4 else 2)  # at 4 the constant stands in for the other
         }
         if settings.style_mixing:
             layers = style_layers(settings)
             mixed = rng.random(n) < settings.style_mixing
+            # For all pictures, mixed or not, so that the draw of one does not shift that of the next.
             draws["z_mix"] = normal(rng, n, settings.z_dim)
             draws["crossover"] = torch.from_numpy(np.where(mixed, rng.integers(1, layers, n), layers))
         return draws
@@ -226,6 +127,7 @@ class Generator(base.Generator):
     def latent_code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
         """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
         layers = style_layers(self.settings)
+        # All layers share one style, unless two are mixed.
         w: Tensor = self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)
         if "z_mix" not in latent.extra:
             return w
@@ -251,6 +153,7 @@ class DiscriminatorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = Conv2d(inputs, inputs, 3, padding=1)
+        # Of s places it makes s + 1, of which the 3 x 3 convolution with stride 2 makes s / 2.
         self.blur = Blur(padding=2)
         self.down = Conv2d(inputs, outputs, 3, stride=2)
         self.downsample = Downsample()
@@ -258,8 +161,8 @@ class DiscriminatorBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
         """Compute the next feature maps."""
-        deep = lrelu(self.down(self.blur(lrelu(self.conv(x)))))
-        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)
+        deep = scaled_lrelu(self.down(self.blur(scaled_lrelu(self.conv(x)))))
+        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)  # sqrt: two parts of unit variance
         return out
 
 
@@ -285,14 +188,16 @@ class Discriminator(base.Discriminator):
             self.mapping = Mapping(0, classes, last, settings.mapping_layers)
         elif settings.d_head == "classifier":
             self.classify = Linear(last, classes)
+        # For a projection this is a vector, and its product with the class's direction is the logit.
         self.real = Linear(last, last if settings.d_head == "projection" else 1)
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(lrelu(self.from_rgb(pack(x, self.settings.pack))))
-        x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
-        x = lrelu(self.dense(x.flatten(1)))
+        x = self.blocks(scaled_lrelu(self.from_rgb(pack_images(x, self.settings.pack))))
+        x = scaled_lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
+        x = scaled_lrelu(self.dense(x.flatten(1)))
         real = self.real(x)
         if self.settings.d_head == "projection":
+            # Over the root of the width, as in StyleGAN2-ADA's code: the variance does not grow with it.
             return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
         return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

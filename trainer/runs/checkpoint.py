@@ -25,7 +25,7 @@ from torch import Tensor
 
 from trainer.core.fields import Refused
 from trainer.core.formats import FIRST
-from trainer.core.migration import known, load, tensor_name, upgraded
+from trainer.core.migration import known_schema, load_json, tensor_name, upgrade_values
 from trainer.runs.run_folder import RunFolder
 
 TENSORS, VALUES, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -62,18 +62,18 @@ class Checkpoint:
             Refused: a later version wrote it.
         """
         try:
-            manifest = load(self.path / MANIFEST)
+            manifest = load_json(self.path / MANIFEST)
             for name in (TENSORS, VALUES):
                 expected = manifest["files"][name]
                 file = self.path / name
                 # The size first: it costs nothing, and a torn write shows in it.
                 if file.stat().st_size != expected["bytes"]:
                     raise Damaged(f"{name} has {file.stat().st_size} bytes in place of {expected['bytes']}")
-                if sha256(file) != expected["sha256"]:
+                if file_sha256(file) != expected["sha256"]:
                     raise Damaged(f"{name} has changed since it was written")
         except OSError as error:
             raise Damaged(f"{Path(str(error.filename)).name} cannot be read ({error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or of another shape
             raise Damaged(f"{MANIFEST} is not a manifest") from error
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -85,27 +85,28 @@ class Checkpoint:
         """
         try:
             values = json.loads((self.path / VALUES).read_text())
-            schema = known(values.get("schema", FIRST), str(self.path / VALUES))
+            schema = known_schema(values.get("schema", FIRST), str(self.path / VALUES))
             tensors = {tensor_name(name, schema): tensor for name, tensor in load_file(self.path / TENSORS).items()}
-            return tensors, upgraded(VALUES, values, str(self.path / VALUES))
+            return tensors, upgrade_values(VALUES, values, str(self.path / VALUES))
         except (OSError, ValueError, SafetensorError) as error:
             raise Damaged(str(error)) from error
 
     def healthy(self) -> bool:
         """Tell whether the collapse monitor had seen no sign of collapse or divergence when the state was saved."""
         try:
-            return bool(load(self.path / VALUES)["collapse_monitor"]["sound"])
+            # What cannot be read is not healthy: a rollback had better go further back.
+            return bool(load_json(self.path / VALUES)["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return a file's SHA-256 as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find(folder: Path) -> list[Checkpoint]:
+def find_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints in a folder, from new to old, unverified."""
     found = [Checkpoint.parse(path) for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((c for c in found if c), key=lambda c: c.age, reverse=True)
@@ -115,8 +116,9 @@ def newest_whole(
     folder: Path, on_damage: Callable[[Checkpoint, str], None], wanted: Callable[[Checkpoint], bool] = lambda _: True
 ) -> Checkpoint | None:
     """Walk back to the newest wanted checkpoint that is whole, telling `on_damage` of the damaged ones passed by."""
-    for checkpoint in find(folder):
+    for checkpoint in find_checkpoints(folder):
         try:
+            # Before `wanted`, which may read the files.
             checkpoint.verify()
             if wanted(checkpoint):
                 return checkpoint
@@ -146,6 +148,7 @@ def newest_or_refuse(run: RunFolder, refusal: str = "") -> Checkpoint:
 
 def quarantine(checkpoint: Checkpoint) -> Path:
     """Rename a damaged checkpoint so that nothing takes it for one, and nothing prunes it."""
+    # A run that comes by again writes the same checkpoint, which may be damaged again.
     for attempt in range(1, 1000):
         target = checkpoint.path.with_name(f"damaged-{checkpoint.path.name}-{attempt}")
         if not target.exists():

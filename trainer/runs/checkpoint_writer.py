@@ -18,8 +18,8 @@ from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
-from trainer.core.migration import in_metadata, numbered
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find, sha256
+from trainer.core.migration import in_metadata, with_schema
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, file_sha256, find_checkpoints
 
 
 class Snapshot:
@@ -32,12 +32,14 @@ class Snapshot:
         """Copy tensors; on return they may change."""
         if {name: copy.shape for name, copy in self.copies.items()} != {n: t.shape for n, t in tensors.items()}:
             self.copies = {
+                # A GPU copies in the background into pinned memory only.
                 name: torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda)
                 for name, tensor in tensors.items()
             }
         # One launch for all tensors: training stands still meanwhile.
         torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):
+            # Else the thread would write what has not arrived yet.
             torch.cuda.synchronize()
 
 
@@ -102,8 +104,9 @@ class Checkpoints:
             temporary.rename(final)
         except (OSError, SafetensorError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
+            # safetensors tells of a full disk in an error of its own.
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
-        fsync(self.folder)
+        fsync(self.folder)  # the rename is durable only with its folder
         self.prune()
         return Saved(images_seen, stall, time.perf_counter() - started)
 
@@ -111,27 +114,28 @@ class Checkpoints:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
         tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}
         save_file(tensors, folder / TENSORS, in_metadata())
-        (folder / VALUES).write_text(json.dumps(numbered(values), indent=1))
+        (folder / VALUES).write_text(json.dumps(with_schema(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):
             fsync(folder / name)
-            files[name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+            files[name] = {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         # Without a manifest the checkpoint is not valid: rows that it promises must be durable first.
         self.before_manifest()
-        (folder / MANIFEST).write_text(json.dumps(numbered({"files": files}), indent=1))
+        (folder / MANIFEST).write_text(json.dumps(with_schema({"files": files}), indent=1))
         fsync(folder / MANIFEST)
         fsync(folder)
 
     def prune(self) -> None:
         """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""
         kept_interval = -1
-        checkpoints = find(self.folder)
+        checkpoints = find_checkpoints(self.folder)
         try:
             checkpoints[0].verify()
         except Damaged as error:
             raise OSError(f"the checkpoint was written, but reads back damaged: {error}") from error
         kept = self.kept()
         newest = [next(filter(wanted, checkpoints), None) for wanted in self.keep_newest_of]
+        # From old to new, because of each interval the first one stays.
         for checkpoint in reversed(checkpoints[self.settings.keep_last :]):
             interval = checkpoint.images_seen // (self.settings.keep_every_images or 1 << 62)
             if self.settings.keep_every_images and interval > kept_interval:

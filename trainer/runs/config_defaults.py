@@ -14,10 +14,10 @@ from typing import Any
 
 from command_line.arguments import flag_given
 from trainer.config.config import Config
-from trainer.config.recipes import recipe
+from trainer.config.recipes import recipe_config
 from trainer.config.wandb_environment import from_environment
 from trainer.core.aliases import todays_settings
-from trainer.core.fields import Refused, overlay
+from trainer.core.fields import Refused, overlay_settings
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 
@@ -46,6 +46,7 @@ def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
         Refused: there is no such recipe, it is not the existing run's, or a file holds bad settings.
     """
     if run and run.config.exists():
+        # A run goes on with its own settings, whatever lienzo.toml says by now.
         stored = read_config(run)
         if recipe_name and recipe_name != stored.recipe:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {recipe_name!r}; name another --run")
@@ -53,8 +54,9 @@ def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
     project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
     if {"epochs", "total_images"} <= project.keys():
         raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
-    config = overlay(recipe(recipe_name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
-    return overlay(config, {"tracking": from_environment()}, "the environment")
+    config = overlay_settings(recipe_config(recipe_name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
+    # Last: the environment wins over lienzo.toml, as the command line does over both.
+    return overlay_settings(config, {"tracking": from_environment()}, "the environment")
 
 
 def resolve_length(asked: Config, arguments: Sequence[str]) -> Config:

@@ -10,7 +10,7 @@ from trainer.config.recipes import RECIPES
 from trainer.config.wandb_environment import SETTINGS
 from trainer.core.advice import command
 from trainer.core.fields import Missing, Refused, from_json, identity_settings, to_json
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs.init_from import keep_pretrained
 from trainer.runs.run_folder import RunFolder
 
@@ -24,7 +24,7 @@ def read_config(run: RunFolder) -> Config:
         Refused: the folder holds no run, or its settings cannot be read.
     """
     try:
-        values = load(run.config)
+        values = load_json(run.config)
     except FileNotFoundError:
         raise Refused(f"{run.path} holds no run: there is no {run.config.name} in it") from None
     except (OSError, ValueError) as error:
@@ -48,9 +48,10 @@ def write_config(run: RunFolder, config: Config) -> None:
         check_identity(run, read_config(run), config)
     try:
         run.path.mkdir(parents=True, exist_ok=True)
+        # Before config.json is there: a folder with settings is a run, and must have the weights that it begins with.
         if config.init_hash and not run.config.exists():
             keep_pretrained(run, config)
-        write_atomically(run.config, (json.dumps(numbered(to_json(config)), indent=2) + "\n").encode())
+        write_atomically(run.config, (json.dumps(with_schema(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error
 

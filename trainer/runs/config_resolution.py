@@ -33,11 +33,14 @@ def resolve_config(run: RunFolder, asked: Config, dataset: Index | None = None) 
     Raises:
         Refused: a value is impossible here, or changes the identity of an existing run.
     """
+    # Settled once: the run keeps its precision, and its bits, when it is resumed on other hardware.
     config = replace(asked, mixed_precision=best_precision()) if asked.mixed_precision == "auto" else asked
     config = replace(config, data=config.data.resolve()) if config.data else config  # a resume may stand elsewhere
+    # Before the data is opened: this is wrong with any data.
     config.check()
     dataset = dataset or open_data(config)
     if config.network.uses_classes and not config.network.classes:
+        # From here on the number is a setting like any other, which data with other classes does not fit.
         config = replace(config, network=replace(config.network, classes=len(dataset.classes)))
     check_length(run, config, dataset)
     stored = read_config(run) if run.config.exists() else None

@@ -19,7 +19,7 @@ from torch import Tensor
 from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import in_metadata, load, schema_of, upgraded
+from trainer.core.migration import in_metadata, load_json, schema_of, upgrade_values
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
@@ -31,7 +31,7 @@ from trainer.runs.weight_files import (
     RUNNING_SCALARS,
     network_shapes,
     read_tensors,
-    substitute,
+    substitute_name,
     weights_file,
 )
 
@@ -84,7 +84,7 @@ def find_pretrained(config: Config) -> PretrainedWeights:
     theirs = read_tensors(file, PREFIXES)
     weights, left = {}, {}
     for name, shape in network_shapes(config, with_vectors=False):
-        source = substitute(name) if substitute(name) in theirs and name not in theirs else name
+        source = substitute_name(name) if substitute_name(name) in theirs and name not in theirs else name
         if source not in theirs:
             left[name] = "is missing there"
         elif tuple(theirs[source].shape) != shape:
@@ -106,18 +106,20 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
     where = f"--init-from {config.init_from}"
     if file == config.init_from:
         raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
-    tensors, values = read_tensors(file, ALL_PREFIXES), load(file.parent / VALUES)
+    tensors, values = read_tensors(file, ALL_PREFIXES), load_json(file.parent / VALUES)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}
     wanted = dict(network_shapes(config))
     for name in sorted(shapes.keys() | wanted.keys()):
         if shapes.get(name) != wanted.get(name):
             there, here = shapes.get(name, "missing"), wanted.get(name, "missing")
             raise Refused(f"{where}: {name} is {there} there, {here} here; --init-state weights takes what fits")
+    # Whether an interval was passed is told from whole steps (Config.passed).
     if values["images_seen"] % config.step_images:
         raise Refused(
             f"{where}: its {values['images_seen']:,} images are no whole number of this run's steps of "
             f"{config.step_images:,}; keep its --batch-size and --d-steps, or use --init-state weights"
         )
+    # The penalties may be others than there: those of this run alone begin anew, and those of that run alone are left.
     mine = {RUNNING_SCALARS + name for name in config.initial_scalars()}
     kept = {name for name in tensors if name.startswith(RUNNING_SCALARS)}
     left = {name: "is missing there" for name in sorted(mine - kept)}
@@ -133,6 +135,7 @@ def refuse_infinite(config: Config, file: Path, tensors: dict[str, Tensor]) -> N
         Refused: naming a tensor, and the checkpoints before the one that holds it.
     """
     if odd := [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]:
+        # Names begin with the images seen: they sort by age, and quarantined ones begin otherwise.
         older = [path for path in sorted(file.parent.parent.glob("0*")) if file.name == TENSORS and path < file.parent]
         instead = f"an older checkpoint, such as {older[-1]}" if older else "another one"
         raise Refused(f"--init-from {config.init_from}: {odd[0]} holds NaN or Inf; name {instead}")
@@ -159,6 +162,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error
+    # On the disk before it has its name: the run's identity has the hash of it.
     fsync(temporary)
     temporary.replace(run.initial_weights)
     fsync(run.path)
@@ -174,7 +178,7 @@ def read_pretrained(run: RunFolder, expected: str) -> PretrainedWeights:
     with safe_open(run.initial_weights, framework="pt") as file:
         about = {"source": str(run.initial_weights), "left": "{}", "values": "{}"} | (file.metadata() or {})
     stored = json.loads(about["values"]) | {"schema": schema_of(about, str(run.initial_weights))}
-    values = upgraded(VALUES, stored, str(run.initial_weights))
+    values = upgrade_values(VALUES, stored, str(run.initial_weights))
     pretrained = PretrainedWeights(about["source"], weights, json.loads(about["left"]), values)
     if pretrained.hash != expected:
         raise Refused(f"{run.initial_weights} is not what the run was made with; start a new run with --init-from")

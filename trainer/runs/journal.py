@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from shards.atomic_files import write_atomically
-from trainer.core.migration import numbered, upgraded
+from trainer.core.migration import upgrade_values, with_schema
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Journal:
         """Add one line. Never raises because of the disk."""
         with self._lock:
             # Encoded now: the row may change before the disk takes it.
-            self._unwritten += encode(row)
+            self._unwritten += encode_row(row)
             try:
                 self._write()
                 self._warned = False
@@ -64,7 +64,8 @@ class Journal:
             self._write()
             self._close()
             lines = list(whole_lines(self.path))
-            kept = [line for line in lines if (row := decode(line)) and row["images_seen"] <= images_seen]
+            kept = [line for line in lines if (row := decode_row(line)) and row["images_seen"] <= images_seen]
+            # After an orderly stop nothing lies beyond the checkpoint: the file stays, and its followers keep it.
             if kept != lines:
                 write_atomically(self.path, b"".join(kept))
 
@@ -106,10 +107,11 @@ class Follower:
             data += block
         # What follows the last newline is a line that is still being written.
         *lines, self._torn = data.split(b"\n")
-        return [upgraded(self.path.name, row, str(self.path)) for line in lines if (row := decode(line))]
+        return [upgrade_values(self.path.name, row, str(self.path)) for line in lines if (row := decode_row(line))]
 
     def replaced(self) -> bool:
         """Whether the path now holds another file than the one being read, that is, whether the journal was cut."""
+        # `cut` puts a new file in its place; the old one can be read as long as it is open.
         return self._file is not None and os.fstat(self._file).st_ino != os.stat(self.path).st_ino
 
     def close(self) -> None:
@@ -119,32 +121,36 @@ class Follower:
             self._file = None
 
 
-def rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a journal; none if there is no file. A torn last line is no row."""
-    return (upgraded(path.name, row, str(path)) for line in whole_lines(path) if (row := decode(line)))
+    return (upgrade_values(path.name, row, str(path)) for line in whole_lines(path) if (row := decode_row(line)))
 
 
-def last(path: Path) -> Row:
+def last_row(path: Path) -> Row:
     """The last row of a journal; empty if there is none. Only that one is decoded."""
     # Read through once; only the last line is kept.
     lines = deque(whole_lines(path), maxlen=1)
-    return upgraded(path.name, decode(lines[0]), str(path)) if lines else {}
+    return upgrade_values(path.name, decode_row(lines[0]), str(path)) if lines else {}
 
 
-def encode(row: Mapping[str, object]) -> bytes:
+def encode_row(row: Mapping[str, object]) -> bytes:
     """One JSON line; floats round-trip, and those that JSON lacks become their names."""
-    return json.dumps(named(row), allow_nan=False).encode() + b"\n"
+    return json.dumps(name_non_finite(row), allow_nan=False).encode() + b"\n"
 
 
-def named(row: Mapping[str, object]) -> dict[str, object]:
+def name_non_finite(row: Mapping[str, object]) -> dict[str, object]:
     """The same row, and what is nested in it, with the names of numbers that JSON lacks."""
     return {
-        key: name_of(value) if isinstance(value, float) else named(value) if isinstance(value, Mapping) else value
+        key: number_or_name(value)
+        if isinstance(value, float)
+        else name_non_finite(value)
+        if isinstance(value, Mapping)
+        else value
         for key, value in row.items()
     }
 
 
-def decode(line: bytes) -> Row:
+def decode_row(line: bytes) -> Row:
     """The row of a line; empty if the line is no row, as a crash of the whole machine may leave it."""
     try:
         row = json.loads(line)
@@ -155,7 +161,7 @@ def decode(line: bytes) -> Row:
     return {key: NON_FINITE.get(value, value) if isinstance(value, str) else value for key, value in row.items()}
 
 
-def name_of(value: float) -> float | str:
+def number_or_name(value: float) -> float | str:
     """A finite number itself, another one's name."""
     if math.isfinite(value):
         return value
@@ -174,6 +180,7 @@ def open_whole(path: Path) -> int:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
     data = path.read_bytes()
     if not data.endswith(b"\n"):
+        # Else the torn line and the next row would be one line, and no row.
         os.ftruncate(file, data.rfind(b"\n") + 1)
     return file
 
@@ -207,9 +214,9 @@ class EventKind(StrEnum):
     """A process of a study on this machine failed before it could say so itself."""
 
 
-def event(kind: EventKind, **fields: object) -> dict[str, object]:
+def event_row(kind: EventKind, **fields: object) -> dict[str, object]:
     """Return a row of a journal of events."""
-    return numbered({"time": now(), "kind": kind, **fields})
+    return with_schema({"time": now(), "kind": kind, **fields})
 
 
 def now() -> str:

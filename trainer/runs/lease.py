@@ -14,128 +14,36 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 
 from trainer.core.advice import command
 from trainer.core.fields import Refused
-from trainer.runs.origin import inode, is_copy
+from trainer.runs.lease_holder import HANDED_OVER, Holder, Owner, read_lease
 from trainer.runs.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
-STALE_S = 20.0
-HANDED_OVER = -1  # the attempt of a process that holds the run for those that it starts: the first takes it over
-COPY_S = 3 * BEAT_S
-
-
-class Owner(str):
-    """Whom a run folder is held for: a text in `lease.json`, in events and in messages."""
-
-    @classmethod
-    def slurm_job(cls, job: int | str) -> Owner:
-        """Return the owner that all attempts of a job are."""
-        return cls(f"Slurm job {job}")
-
-    @classmethod
-    def local_run(cls) -> Owner:
-        """Return an owner like no other: the processes that one command starts on this machine."""
-        return cls(f"{THIS_MACHINE}, {uuid4().hex[:8]}")
-
-    @property
-    def is_slurm_job(self) -> bool:
-        """Tell whether it is a job: then Slurm knows more of it."""
-        return self.startswith("Slurm job ")
-
-
-THIS_MACHINE = Owner("a run on this machine")  # where there is no job
-SUBMISSION = Owner("a submission")  # while a job is being queued
+STALE_S = 20.0  # ten beats: a network file system may show some of them late
+COPY_S = 3 * BEAT_S  # enough to see a beat, should it be no copy after all
 
 
 @dataclass(frozen=True)
-class Holder:
-    """What a lease says of the process that holds it."""
+class LeaseTiming:
+    """Seconds between two beats, and how long a finder waits for a sign of life from a holder elsewhere."""
 
-    owner: Owner
-    attempt: int
-    host: str
-    boot: str
-    pid: int
-    started: int
-    token: str
-    folder: str = ""
-    """The run folder's full path when the lease was taken."""
-    inode: int = 0
-    """The run folder's, which tells it from its copies."""
-
-    @classmethod
-    def this_process(cls, owner: Owner, attempt: int, folder: Path) -> Holder:
-        """Return what this process would write in a run folder that is there."""
-        pid, path = os.getpid(), folder.resolve()
-        process = (socket.gethostname(), boot(), pid, started(pid) or 0)
-        return cls(owner, attempt, *process, uuid4().hex, str(path), inode(path))
-
-    def of_copy(self, run: RunFolder) -> bool:
-        """Tell whether this run folder is a copy, and the holder that of the original."""
-        return is_copy(run.path, run.lease.name, self.folder, self.inode)
-
-    def dead(self) -> bool:
-        """Tell whether the process is known to be gone: it was of this machine, and is no more."""
-        return self.boot == boot() and started(self.pid) != self.started
-
-    def gives_way_to(self, other: Holder) -> bool:
-        """Tell whether the other is a later attempt of the same job."""
-        return self.owner == other.owner and self.attempt < other.attempt
-
-    def __str__(self) -> str:
-        return f"{self.owner} (process {self.pid} on {self.host})"
+    beat_s: float = BEAT_S
+    stale_s: float = STALE_S
+    copy_s: float = COPY_S
+    """In place of stale_s where the lease is a copy's."""
 
 
-def boot() -> str:
-    """Name this machine since its last start, and the container: process numbers mean something within these only."""
-    try:
-        start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{start} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
-
-
-def started(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks since its own start; None: there is none, or only a zombie.
-
-    A time of day would change under the holder's feet when the clock is set.
-    """
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may hold anything
-    except OSError:
-        return None
-    return None if state == "Z" else int(fields[18])
-
-
-def read(path: Path) -> tuple[Holder, int] | None:
-    """Return a lease's holder and its last beat; None: nobody holds it. Opening asks a network file system anew."""
-    try:
-        with path.open() as file:
-            values = json.load(file)
-            return Holder(**values | {"owner": Owner(values["owner"])}), os.fstat(file.fileno()).st_mtime_ns
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError):
-        return Holder(Owner("an unreadable lease"), -1, "", "", 0, 0, ""), 0
-
-
-def living(run: RunFolder) -> Holder | None:
-    """Return who trains here, as far as can be told at once; a holder known to be dead, or of the original, is none."""
-    found = read(run.lease)
-    return None if found is None or found[0].dead() or found[0].of_copy(run) else found[0]
+USUAL_TIMING = LeaseTiming()
 
 
 class Loss(NamedTuple):
@@ -153,16 +61,25 @@ class Lease:
         run: of the folder.
         owner, attempt: the job that this process belongs to, and how often that was started before.
         on_loss: called from a thread when the run is no longer this process's.
+        timing: of beats and patience.
 
     Raises:
         Refused: another process trains there, or the folder cannot be written.
     """
 
-    def __init__(self, run: RunFolder, owner: Owner, attempt: int, on_loss: Callable[[Loss], None]) -> None:
-        self.run, self.path, self.on_loss = run, run.lease, on_loss
+    def __init__(
+        self,
+        run: RunFolder,
+        owner: Owner,
+        attempt: int,
+        on_loss: Callable[[Loss], None],
+        timing: LeaseTiming = USUAL_TIMING,
+    ) -> None:
+        self.run, self.path, self.on_loss, self.timing = run, run.lease, on_loss, timing
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             self.mine = Holder.this_process(owner, attempt, run.path)
+            # Follows the folder when it is moved, and tells where to.
             self.folder = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
             with ExitStack() as unless_held:
                 unless_held.callback(os.close, self.folder)
@@ -178,6 +95,7 @@ class Lease:
         """Take the lease, breaking a stale one."""
         draft = self.path.with_name(f"{self.path.name}.{self.mine.token}")
         try:
+            # Written in full before it is linked: nobody reads half a lease.
             draft.write_text(json.dumps(asdict(self.mine)))
             while True:
                 try:
@@ -195,7 +113,7 @@ class Lease:
         Raises:
             Refused: it is not.
         """
-        found = read(self.path)
+        found = read_lease(self.path)
         if found is None:
             return
         holder, beat = found
@@ -205,12 +123,12 @@ class Lease:
             elif holder.boot == self.mine.boot:
                 raise self.refusal(holder)
             # A copy's lease does not beat; that is looked at all the same, should the file system number at random.
-            patience = COPY_S if copied else STALE_S
+            patience = self.timing.copy_s if copied else self.timing.stale_s
             log.warning("%s held this run; waiting %g s for a sign of life", holder, patience)
             deadline = time.monotonic() + patience
             while time.monotonic() < deadline:
-                time.sleep(BEAT_S / 4)
-                now = read(self.path)
+                time.sleep(self.timing.beat_s / 4)
+                now = read_lease(self.path)
                 if now is None:
                     return
                 if now != (holder, beat):
@@ -218,9 +136,10 @@ class Lease:
         if holder.attempt != HANDED_OVER or not holder.gives_way_to(self.mine):
             log.warning("%s has left its lease behind; it is broken", holder)
         broken = self.path.with_name(f"{self.path.name}.broken-{self.mine.token}")
+        # Renamed, not removed: of several that find it stale, one gets it, and can see whose it really was.
         with suppress(FileNotFoundError):  # somebody else broke it first
             self.path.rename(broken)
-            moved = read(broken)
+            moved = read_lease(broken)
             if moved and moved[0].token != holder.token:  # somebody else broke it, and this is theirs: put it back
                 with suppress(FileExistsError):
                     os.link(broken, self.path)
@@ -237,7 +156,7 @@ class Lease:
             there = self.run.path.exists() and os.path.samestat(self.run.path.stat(), os.fstat(self.folder))
             if not there:
                 return Loss(self.moved(), moved=True)
-            found = read(self.path)
+            found = read_lease(self.path)
         except OSError:
             return None
         if found is not None and found[0].token == self.mine.token:
@@ -253,7 +172,7 @@ class Lease:
 
     def beat(self) -> None:
         """Show that this process lives, and tell when the lease is another's or the folder has gone."""
-        while not self.released.wait(BEAT_S):
+        while not self.released.wait(self.timing.beat_s):
             if lost := self.loss():
                 self.on_loss(lost)
                 return
@@ -266,7 +185,7 @@ class Lease:
         with suppress(OSError):
             if not self.loss():
                 self.path.unlink()
-        self.thread.join(BEAT_S)
+        self.thread.join(self.timing.beat_s)
         if not self.thread.is_alive():  # else the file system does not answer it
             os.close(self.folder)
 

@@ -97,11 +97,13 @@ class RunFolder:
 
     def newest_checkpoint(self) -> tuple[int, Path] | None:
         """The images seen at the newest checkpoint, and where it lies, by the names alone; None: there is none."""
+        # By the names, without checkpoint.py, which loads torch: the launcher's commands are to answer at once.
         found = []
         for path in self.checkpoints.glob("[0-9]*-r[0-9]*"):
             images, _, rollbacks = path.name.partition("-r")
             if images.isdigit() and rollbacks.isdigit():
                 found.append((int(rollbacks), int(images), path))
+        # By rollbacks first: what a rollback has left behind is older, however far it had come.
         return max(found)[1:] if found else None
 
     @property

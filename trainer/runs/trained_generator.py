@@ -16,9 +16,9 @@ from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError, Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import load
+from trainer.core.migration import load_json
 from trainer.networks.base import Latent
-from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find, newest_or_refuse
+from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints, newest_or_refuse
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.weight_files import AVERAGE, read_tensors
@@ -94,7 +94,7 @@ def named_checkpoint(run: RunFolder, name: str) -> Checkpoint:
     Raises:
         Refused: there is none, or it is damaged.
     """
-    known = find(run.checkpoints)
+    known = find_checkpoints(run.checkpoints)
     wanted = [c for c in known if name == c.path.name or (name.isdecimal() and int(name) == c.images_seen)]
     if not wanted:
         there = ", ".join(c.path.name for c in known) or "none"
@@ -129,7 +129,7 @@ def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:
         index = Index.open(config.data) if config.data else None
     except DataError:
         return ()
-    trained_on = load(checkpoint.path / VALUES)["dataset"]
+    trained_on = load_json(checkpoint.path / VALUES)["dataset"]
     return index.classes if index and index.hash == trained_on else ()
 
 

@@ -22,7 +22,7 @@ RUNNING_SCALARS = "running_scalars."
 ALL_PREFIXES = (*PREFIXES, "g_optimizer.", "d_optimizer.", RUNNING_SCALARS)
 
 
-def substitute(name: str) -> str:
+def substitute_name(name: str) -> str:
     """Return the tensor that stands in for a missing one: the average for a generator's weight, and vice versa."""
     prefix, _, rest = name.partition(".")
     return {"generator": AVERAGE, "ema": GENERATOR}.get(prefix, DISCRIMINATOR) + rest
@@ -56,6 +56,7 @@ def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             schema = schema_of(file.metadata(), str(path))
+            # By today's names: the file may be of an earlier format.
             names = {tensor_name(name, schema): name for name in file.keys()}  # noqa: SIM118
             return {name: file.get_tensor(stored) for name, stored in names.items() if name.startswith(prefixes)}
     except (OSError, SafetensorError) as error:

@@ -18,7 +18,7 @@ def check_parent(file: Path) -> None:
         raise Refused(f"{file} cannot be written: there is no folder {file.parent}")
 
 
-def write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write a file that is whole or not there.
 
     Raises:

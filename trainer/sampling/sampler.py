@@ -64,6 +64,7 @@ class Sampler:
             parameter.copy_(ema[name])
         self.middle = None
         # Many iterations: the average has weights of its own, and no vectors that followed them.
+        # By a fixed key: samples do not depend on the run's seed by way of it.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
         if self.statistics.layers:
             self.generator.train()
@@ -186,7 +187,7 @@ def real_samples(reader: Reader, num: int, seed: int) -> Samples:
     return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
 
 
-def grid(pictures: Images, columns: int) -> Images:
+def image_grid(pictures: Images, columns: int) -> Images:
     """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
     n, h, w, c = pictures.shape
     rows = -(-n // columns)
@@ -197,5 +198,5 @@ def grid(pictures: Images, columns: int) -> Images:
 
 def real_and_fake_grid(real: Images, fake: Images, columns: int) -> Image.Image:
     """Return one picture: reals on the left, fakes on the right."""
-    left, right = grid(real, columns), grid(fake, columns)
+    left, right = image_grid(real, columns), image_grid(fake, columns)
     return Image.fromarray(np.concatenate([left, np.full((len(left), GAP, 3), 255, np.uint8), right], axis=1))

@@ -36,6 +36,7 @@ class Reporter:
         if self.last_images is not None and now > self.last_time:
             speed = system["images_per_s"] = round((images_seen - self.last_images) / (now - self.last_time), 2)
         usage = resource.getrusage(resource.RUSAGE_SELF)
+        # Linux counts KiB.
         system |= {"peak_memory_mb": usage.ru_maxrss // 1024, "checkpoint_stall_s": round(self.stall_s, 4)}
         self.last_time, self.last_images = now, images_seen
         self.tracker.system(system)
@@ -46,7 +47,7 @@ class Reporter:
 
     def line(self, images_seen: int, scalars: Mapping[str, float], speed: float) -> str:
         """Return the status line."""
-        eta = f"{remaining(self.total - images_seen, speed):>9}" if speed else " " * 9
+        eta = f"{format_remaining(self.total - images_seen, speed):>9}" if speed else " " * 9
         swd = "".join(f"  {name} {value:.1f}" for name, value in scalars.items() if name.startswith("swd"))
         return (
             f"{images_seen:>12,} / {self.total:,} images {images_seen / self.total:4.0%}  {speed:7.1f}/s {eta}  "
@@ -54,12 +55,12 @@ class Reporter:
         )
 
 
-def remaining(images: int, speed: float) -> str:
+def format_remaining(images: int, speed: float) -> str:
     """Say how long `images` more take."""
-    return f"{duration(images / speed)} left"
+    return f"{format_duration(images / speed)} left"
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Say how long something takes."""
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -76,5 +77,6 @@ def set_up_logging(rank: int, own_log: bool = False) -> None:
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    # force: a library that was imported may have set up logging.
     logging.basicConfig(handlers=[handler], level=logging.INFO if rank == 0 else logging.WARNING, force=True)
     logging.captureWarnings(True)

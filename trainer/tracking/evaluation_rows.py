@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 
 from shards.atomic_files import write_atomically
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
 
@@ -29,26 +29,28 @@ class EvaluationRows:
 
     def __init__(self, run: RunFolder, id: str, last: int) -> None:
         self.path, self.id = run.wandb / "evaluations.json", id
-        self.carriers: dict[str, list[int]] = load(self.path) if self.path.exists() else {}
+        self.carriers: dict[str, list[int]] = load_json(self.path) if self.path.exists() else {}
         self.carriers[id] = [images_seen for images_seen in self.carriers.get(id, []) if images_seen <= last]
         self.rows, self.known = Follower(run.evaluations), list[Row]()
 
     def take(self, images_seen: int) -> Row:
         """Return the columns that the row of `images_seen` takes along: of one evaluation, or none."""
         self.known += self.rows.read()
+        # With all W&B runs of this run: an evaluation goes to one of them.
         gone = sum(map(len, self.carriers.values()))
         if gone >= len(self.known):
             return {}
         self.carriers[self.id].append(images_seen)
-        write_atomically(self.path, json.dumps(numbered(self.carriers)).encode())
-        return columns(self.known[gone])
+        # Before W&B has it: if it never does, the next start takes it out again.
+        write_atomically(self.path, json.dumps(with_schema(self.carriers)).encode())
+        return evaluation_columns(self.known[gone])
 
     def close(self) -> None:
         """Close the file."""
         self.rows.close()
 
 
-def columns(evaluation: Row) -> Row:
+def evaluation_columns(evaluation: Row) -> Row:
     """Return an evaluation as columns, with an axis of its own."""
     found: Row = {AXIS: evaluation["images_seen"]}
     for name, figure in evaluation["figures"].items():

@@ -14,11 +14,11 @@ from uuid import uuid4
 
 from shards.atomic_files import write_atomically
 from trainer.config.groups import TrackingSettings
-from trainer.config.wandb_environment import noted, overridden
+from trainer.config.wandb_environment import overridden_variables, recorded_variables
 from trainer.core.advice import command
-from trainer.core.migration import load, numbered
+from trainer.core.migration import load_json, with_schema
 from trainer.runs import journal
-from trainer.runs.journal import EventKind, Journal, event
+from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.origin import original_is_elsewhere
 from trainer.runs.run_folder import RunFolder
 
@@ -52,7 +52,7 @@ class Identity:
     @classmethod
     def load(cls, path: Path) -> Identity:
         """Read `wandb.json`."""
-        stored = load(path)
+        stored = load_json(path)
         segments = tuple(Segment(**segment) for segment in stored["segments"])
         return cls(**stored | {"segments": segments, "tags": tuple(stored.get("tags", ()))})
 
@@ -61,14 +61,16 @@ class Identity:
         """The identity of a new run."""
         name, first = settings.name or run.path.resolve().name, uuid4().hex[:8]
         group = settings.group or f"{name}-{first}"
-        segments = (Segment(first, -1, "start"),)
-        for line in overridden():
+        segments = (Segment(first, -1, "start"),)  # -1: the row of 0 images is beyond it
+        for line in overridden_variables():
             log.warning("%s", line)
-        return cls(settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **noted())
+        return cls(
+            settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **recorded_variables()
+        )
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""
-        write_atomically(path, json.dumps(numbered(asdict(self)), indent=2).encode() + b"\n")
+        write_atomically(path, json.dumps(with_schema(asdict(self)), indent=2).encode() + b"\n")
 
     def extend(self, images_seen: int, reason: str) -> Identity:
         """The same with one more segment."""
@@ -93,10 +95,11 @@ class Tracker:
     def start(self, images_seen: int, **facts: object) -> None:
         """Cut the metrics back to `images_seen`, where training begins or goes on, and start the uploader."""
         self._metrics.cut(images_seen)
-        self._system_rows = max((row["row"] for row in journal.rows(self.run.system)), default=0)
+        self._system_rows = max((row["row"] for row in journal.read_rows(self.run.system)), default=0)
         self._identity().save(self.run.wandb_identity)
         self.event(EventKind.START, images_seen=images_seen, **facts)
         if self.settings.mode != "disabled":
+            # Last: it reads the files above.
             self._uploader = start_uploader(self.run, self.settings.mode)
 
     def metrics(self, row: Mapping[str, int | float]) -> None:
@@ -110,11 +113,11 @@ class Tracker:
     def system(self, row: Mapping[str, int | float]) -> None:
         """Record times, speeds and memory at `images_seen`: a line for each step of each attempt, numbered by `row`."""
         self._system_rows += 1
-        self._system.append(numbered({"row": self._system_rows, "time": round(time.time(), 3), **row}))
+        self._system.append(with_schema({"row": self._system_rows, "time": round(time.time(), 3), **row}))
 
     def event(self, kind: EventKind, **fields: object) -> None:
         """Record a start, a stop, a fault or a rollback."""
-        self._events.append(event(kind, **fields))
+        self._events.append(event_row(kind, **fields))
 
     def sync(self) -> None:
         """Make the rows so far durable; OSError if the disk refuses, and then no checkpoint may promise them."""

@@ -35,6 +35,7 @@ class Alerts:
             row = self.waiting[0]
             text = f"{row['problem']} (after {row['images_seen']:,} images; {self.run.path.name})"
             to.alert(f"The generator has {row['state']}", text, self.run.samples / row["picture"])
+            # Now that it is sent: a kill in between sends it twice, rather than never.
             self.told += 1
             write_atomically(self.count, str(self.told).encode())
             del self.waiting[0]

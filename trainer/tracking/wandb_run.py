@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainer.config.wandb_environment import client, forget_run
-from trainer.core.migration import load
+from trainer.config.wandb_environment import forget_run, import_wandb
+from trainer.core.migration import load_json
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
 from trainer.tracking.tracker import Identity
 
 forget_run()
-wandb = client()
+wandb = import_wandb()
 Record = Any  # a protobuf message, whose class is made at run time
 
 
@@ -44,7 +44,7 @@ class WandbRun:
             return
         self._wandb = self._wandb or self._open()
         figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
-        row = row | figures | picture("samples", self.run.sample(images_seen)) | self._alarms
+        row = row | figures | image_column("samples", self.run.sample(images_seen)) | self._alarms
         self._wandb.log(row | self.evaluation_rows.take(images_seen), step=images_seen, commit=True)
         self._alarms = {}
         self.last = images_seen
@@ -54,7 +54,7 @@ class WandbRun:
         """Alert the run's owner; the picture goes with the next row."""
         self._wandb = self._wandb or self._open()
         self._wandb.alert(title, text, level="ERROR", wait_duration=1)  # seconds; 0 would be a minute
-        self._alarms |= picture("collapse/picture", seen)
+        self._alarms |= image_column("collapse/picture", seen)
 
     def finish(self, outcome: str) -> None:
         """Wait for the uploads; TimeoutError if they do not end."""
@@ -67,14 +67,14 @@ class WandbRun:
             if self._alarms:  # no row came any more that could have taken them along
                 self._wandb.log(self._alarms, step=self.last + 1, commit=True)
             if outcome == "interrupted":
-                self._wandb.mark_preempting()
+                self._wandb.mark_preempting()  # shown as preempted, not as crashed
             self._wandb.finish(exit_code=0 if outcome == "finished" else 1)
 
     def _open(self) -> Any:
         """Begin the run, or go on with it. Offline, each time makes a fragment of its own."""
         segment = self._identity.segments[self.number]
         previous = self._identity.segments[self.number - 1].id if self.number else None
-        config = load(self.run.config) if self.run.config.exists() else {}
+        config = load_json(self.run.config) if self.run.config.exists() else {}
         opened = wandb.init(
             project=self._identity.project,
             entity=self._identity.entity,
@@ -87,8 +87,9 @@ class WandbRun:
             config=config | ({"continues": previous} if previous else {}),
             dir=self._folder(),
             mode="online" if self._online else "offline",
-            resume="allow" if self._online else None,
+            resume="allow" if self._online else None,  # offline, wandb never resumes: it makes a fragment of its own
             settings=wandb.Settings(
+                # Our rows and nothing else: wandb would add the machine, the code and the output of rank 0.
                 console="off",
                 disable_code=True,
                 disable_git=True,
@@ -124,7 +125,7 @@ class WandbRun:
         return folder
 
 
-def picture(name: str, path: Path) -> Row:
+def image_column(name: str, path: Path) -> Row:
     """A picture as a column of a row, if there is one."""
     if not path.exists():
         return {}
@@ -144,12 +145,12 @@ def last_recorded(folder: Path, run_id: str) -> int:
     """The last `images_seen` in the offline fragments of a W&B run; -1 without any."""
     steps = [-1]
     for path in folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
-        for record in records(path.read_bytes()):
+        for record in whole_records(path.read_bytes()):
             steps += [int(item.value_json) for item in record.history.item if [*item.nested_key] == ["images_seen"]]
     return max(steps)
 
 
-def records(data: bytes) -> Iterator[Record]:
+def whole_records(data: bytes) -> Iterator[Record]:
     """The records of a fragment up to its torn end, in LevelDB's log format: a file header, then blocks of pieces."""
     from wandb.proto import wandb_internal_pb2
 
@@ -157,12 +158,13 @@ def records(data: bytes) -> Iterator[Record]:
     position, whole = header_size, b""
     while position + header_size <= len(data):
         if (left := block_size - position % block_size) < header_size:
-            position += left
+            position += left  # the end of a block, too short for a header, is filling
             continue
         length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
         piece = data[position + header_size : position + header_size + length]
         if not kind or len(piece) < length:
             return
+        # Kinds: 1 a whole record, 2 its first piece, 3 one in the middle, 4 its last; 0: nothing was written here.
         whole = piece if kind in first else whole + piece
         if kind in last:
             yield wandb_internal_pb2.Record.FromString(whole)

@@ -51,7 +51,7 @@ class Uploader:
                     wait_s = RETRY_S[0]
                 return
             except Exception as error:  # W&B's failures have many types, and none may end the uploader
-                say(f"W&B: {explain(error)}; next try in {wait_s:g} s")
+                log_line(f"W&B: {one_line(error)}; next try in {wait_s:g} s")
                 self._current = None
                 abandon_service()
             pause(wait_s, ended)
@@ -95,7 +95,7 @@ class Uploader:
             self._segment = number
             self._current = WandbRun(self.run, identity, number, self.online)
             self.opened.append(self._current)
-            say(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
+            log_line(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
         self._current.send(row, figures)
 
 
@@ -104,7 +104,7 @@ def abandon_service() -> None:
     try:
         stop_service()
     except Exception as error:  # it may be dead already
-        say(f"W&B: {explain(error)}")
+        log_line(f"W&B: {one_line(error)}")
 
 
 def pause(seconds: float, ended: Callable[[], bool]) -> None:
@@ -115,12 +115,12 @@ def pause(seconds: float, ended: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def explain(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def say(message: str) -> None:
+def log_line(message: str) -> None:
     """One line in the uploader's log."""
     print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
 
@@ -134,7 +134,7 @@ def sole_sender(run: RunFolder, mode: str, wait: bool) -> Iterator[None]:
         except BlockingIOError:
             raise
         except OSError as error:  # some network file systems have no locks
-            say(f"no lock on {file.name}: {error.strerror}")
+            log_line(f"no lock on {file.name}: {error.strerror}")
         yield
 
 
@@ -147,7 +147,7 @@ def watch_trainer(uploader: Uploader, ended: Event) -> None:
     uploader.outcome = said.decode() or "failed"
     ended.set()
     time.sleep(DRAIN_S)
-    say("out of time; the rest waits for: launcher sync")
+    log_line("out of time; the rest waits for: launcher sync")
     os._exit(1)
 
 
@@ -161,7 +161,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # Slurm sends them to every process of a job; the trainer decides
     os.nice(10)
     run, mode, ended = RunFolder(arguments.run), resolve_mode(arguments.mode), Event()
-    say(f"mode {mode}")
+    log_line(f"mode {mode}")
     if mode == "disabled":
         return
     uploader = Uploader(run, online=mode != "offline")

@@ -15,7 +15,7 @@ from trainer.distributed.rank_environment import own_environment
 from trainer.evaluation.best_record import BestCheckpoint
 from trainer.launch.local_processes import WATCHED
 from trainer.runs import journal
-from trainer.runs.checkpoint import Checkpoint, find
+from trainer.runs.checkpoint import Checkpoint, find_checkpoints
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
@@ -35,7 +35,7 @@ class Evaluations:
     def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker) -> None:
         self.run, self.settings, self.tracker = run, settings, tracker
         self.reached = dict[int, int]()  # images seen at the last evaluation after so many rollbacks, which lead back
-        for row in journal.rows(run.evaluations):
+        for row in journal.read_rows(run.evaluations):
             measured = Checkpoint.parse(Path(row["checkpoint"])) if row["seed_set"] == "select" else None
             if measured:
                 self.reach(measured)
@@ -50,9 +50,10 @@ class Evaluations:
 
     def saved(self) -> None:
         """Have the newest checkpoint, which is durable by now, evaluated if its time has come."""
-        every, newest = self.settings.every_images, next(iter(find(self.run.checkpoints)), None)
+        every, newest = self.settings.every_images, next(iter(find_checkpoints(self.run.checkpoints)), None)
         if not every or newest is None or newest.images_seen // every <= self.reached.get(newest.rollbacks, 0) // every:
             return
+        # Its turn is taken even if nothing can be started now, or a checkpoint between two turns would have it.
         self.reach(newest)
         name = newest.path.name
         if self.child:

@@ -12,8 +12,8 @@ from trainer.collapse.monitor import CollapseMonitor, in_words
 from trainer.config.config import Config
 from trainer.config.groups import LEAST_IMAGES
 from trainer.core.stopping import Failed, Outcome
-from trainer.distributed.collective import gather, on_main
-from trainer.distributed.numerical_environment import environment
+from trainer.distributed.collective import gather_values, on_main
+from trainer.distributed.numerical_environment import numerical_environment
 from trainer.gan.assembly import world_of
 from trainer.gan.batches import BatchLoader
 from trainer.launch.job_context import JobContext
@@ -97,7 +97,7 @@ class Training:
 
     def resume(self) -> None:
         """Load the newest whole checkpoint, or save the state of a run that begins, and roll back a collapsed one."""
-        environments, pretrained = gather(self.world, environment(self.device)), None
+        environments, pretrained = gather_values(self.world, numerical_environment(self.device)), None
         if self.newest is not None:
             self.replica.load(self.newest)
             log.info("resuming at %s images from %s", f"{self.replica.state.images_seen:,}", self.newest.name)
@@ -114,7 +114,7 @@ class Training:
 
     def report_damage(self) -> None:
         """Tell rank 0 which damaged samples the ranks have met."""
-        self.recorder.report_damage(gather(self.world, dict(self.damage)))
+        self.recorder.report_damage(gather_values(self.world, dict(self.damage)))
         self.damage.clear()
 
     def roll_back(self, images_seen: int, why: str) -> None:
@@ -125,5 +125,5 @@ class Training:
 
     def must_be_durable(self, saved: bool) -> None:
         """End all ranks if rank 0 could not save."""
-        if not all(gather(self.world, saved)):
+        if not all(gather_values(self.world, saved)):
             raise Failed(f"the state is not durable: see above; the last checkpoint in {self.run.checkpoints} serves")

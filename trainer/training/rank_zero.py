@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from shards.dataset.stream import Reader
-from trainer.collapse.monitor_state import Health, MonitorState, reasons
+from trainer.collapse.monitor_state import Health, MonitorState, alarm_reasons
 from trainer.config.config import Config
 from trainer.core.stopping import Outcome
 from trainer.distributed.collective import on_main
-from trainer.distributed.numerical_environment import differences
+from trainer.distributed.numerical_environment import environment_differences
 from trainer.distributed.world import World
 from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
@@ -22,7 +22,7 @@ from trainer.launch.job_context import JobContext
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
 from trainer.runs.init_from import PretrainedWeights
-from trainer.runs.journal import EventKind, Journal, event
+from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
@@ -81,7 +81,7 @@ class Recorder:
 
     def report_stall(self, what: str, places: list[str]) -> None:
         """Record that training stands still: whichever rank has found it writes the event itself."""
-        Journal(self.run.events).append(event(EventKind.STALLED, problem=what, places=places))
+        Journal(self.run.events).append(event_row(EventKind.STALLED, problem=what, places=places))
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
         """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
@@ -91,7 +91,7 @@ class Recorder:
         """Wait until the last save is durable, or has failed."""
 
     def rolled_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just rollback, before training goes on; False if it is not durable."""
+        """Record the rollback that `state` has just had, before training goes on; False if it is not durable."""
         return True
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -117,13 +117,16 @@ class RankZero(Recorder):
         super().__init__(run)
         self.config = config
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
+        # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.total = config.images_to_see(reader.split.samples)
         self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
         self.saving = Saving(config, run, self.tracker, self.before_manifest)
         self.grids = SampleGrids(config, run, reader, device)
-        self.known_damage = {r["sample"] for r in journal.rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE}
+        self.known_damage = {
+            r["sample"] for r in journal.read_rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE
+        }
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint."""
@@ -137,12 +140,12 @@ class RankZero(Recorder):
         self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
     ) -> None:
         """Compare the numerical environment with that of the last attempt, and open the journals."""
-        reached = journal.last(self.run.metrics).get("images_seen", 0)  # before anything is cut back
-        before = [row for row in journal.rows(self.run.events) if row.get("kind") == EventKind.ENVIRONMENT]
+        reached = journal.last_row(self.run.metrics).get("images_seen", 0)  # before anything is cut back
+        before = [row for row in journal.read_rows(self.run.events) if row.get("kind") == EventKind.ENVIRONMENT]
         for rank, other in enumerate(environments[1:], 1):
-            if changed := differences(environments[0], other):
+            if changed := environment_differences(environments[0], other):
                 log.warning("rank %d computes in another environment than rank 0: %s", rank, "; ".join(changed))
-        if state.images_seen and before and (changed := differences(before[-1], environments[0])):
+        if state.images_seen and before and (changed := environment_differences(before[-1], environments[0])):
             log.warning("this environment differs from the last one, and so may the bits: %s", "; ".join(changed))
             self.tracker.new_segment(state.images_seen, "environment")
         if lost := max(0, reached - state.images_seen):
@@ -173,7 +176,7 @@ class RankZero(Recorder):
     def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
         """Say that the run has become worse, and write the images that tell."""
         what = Health(health.health).name.lower()
-        why = "; ".join(reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
+        why = "; ".join(alarm_reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
         path = self.grids.write_alarm(state)
         log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
         facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
@@ -212,6 +215,7 @@ class RankZero(Recorder):
 
     def before_manifest(self) -> None:
         """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
+        # A run that resumes from this checkpoint never writes the rows before it again.
         self.tracker.sync()
         if lost := self.lease.loss():
             raise OSError(lost.why)
@@ -221,6 +225,7 @@ class RankZero(Recorder):
         log.error("%s; this process ends", lost.why)
         if lost.moved:  # the journal is open, wherever it lies; if the run is another's, so is its journal
             self.tracker.event(EventKind.END, outcome="failed", signal=None, problem=lost.why)
+        # From the lease's thread: the main one may be waiting in a collective, where no exception reaches it.
         os._exit(Outcome.FAILED)
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
@@ -228,7 +233,7 @@ class RankZero(Recorder):
         self.saving.close(outcome == "finished")
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
-        self.lease.release()
+        self.lease.release()  # last: until here this process still writes
 
 
 def record_on(
@@ -239,6 +244,7 @@ def record_on(
     Raises:
         Refused: on every rank, if rank 0 was refused.
     """
+    # What `on_main` returns is sent to all ranks, and open files cannot be: so rank 0 puts it here.
     opened: list[Recorder] = []
     on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context)))
     return opened[0] if opened else Recorder(run)

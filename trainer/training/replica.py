@@ -13,12 +13,12 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor
 
-from trainer.collapse.rollback_changes import amended, fit
+from trainer.collapse.rollback_changes import apply_rollbacks, fit_state
 from trainer.config.config import Config
-from trainer.core.migration import identities
+from trainer.core.migration import identity_hashes
 from trainer.core.randomness import Draws
 from trainer.core.stopping import Failed
-from trainer.gan.assembly import assemble, create_state, reduce_as_asked
+from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked
 from trainer.gan.batches import BatchLoader
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
@@ -44,9 +44,9 @@ class Replica:
         self.in_force = in_force
         self.state = create_state(in_force, dataset, self.accelerator.device, draw)
         # A rollback may change settings in force, but the run keeps the identity that it began with.
-        self.state.identities = identities(self.config)
+        self.state.identities = identity_hashes(self.config)
         reduce = reduce_as_asked(in_force, self.accelerator)
-        self.gan_step = assemble(in_force, self.state, reduce, self.accelerator.autocast)
+        self.gan_step = assemble_step(in_force, self.state, reduce, self.accelerator.autocast)
 
     def step(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> dict[str, Tensor]:
         """Update both networks and the average of the generator; the arguments and the result are GanStep's."""
@@ -77,15 +77,15 @@ class Replica:
             tensors, values = Checkpoint(path, 0, 0).read()
         except Damaged as error:
             raise Failed(f"checkpoint {path} is whole for the main process, but not here: {error}") from error
-        if (in_force := amended(self.config, values["rollbacks"])) != self.in_force:
+        if (in_force := apply_rollbacks(self.config, values["rollbacks"])) != self.in_force:
             self.build(in_force, self.state.dataset, draw=False)
         self.state.load(tensors, values, str(path))
 
     def set_rollbacks(self, rollbacks: list[dict[str, Any]]) -> None:
         """Put in force what these rollbacks change; the checkpoint that was loaded knows only of the earlier ones."""
-        in_force = amended(self.config, rollbacks)
+        in_force = apply_rollbacks(self.config, rollbacks)
         if in_force != self.in_force:
             tensors, values = self.state.tensors(), self.state.scalars()
             self.build(in_force, self.state.dataset, draw=False)
-            self.state.load(fit(tensors, self.state.tensors()), values, "the changed state")
+            self.state.load(fit_state(tensors, self.state.tensors()), values, "the changed state")
         self.state.rollbacks = rollbacks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.collapse.monitor import CollapseMonitor, in_words
-from trainer.collapse.rollback_changes import amended, next_change
+from trainer.collapse.rollback_changes import apply_rollbacks, next_change
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Diverged, Failed
@@ -39,14 +39,16 @@ def roll_back(replica: Replica, recorder: Recorder, world: World, images_seen: i
         raise Diverged(f"{why} at {images_seen:,} images, after {len(before)} rollbacks. {ways}")
     # The newest checkpoint may still be in the writer's hands, and may be the anchor.
     recorder.wait_for_checkpoint()
+    # Every saved state was found finite, so after NaN the newest anchor will do. A collapse began before it was seen.
     path = on_main(world, lambda: recorder.last_anchor(healthy=why != NOT_FINITE))
     if path is None:
         raise Failed(f"{why} at {images_seen} images, and there is no whole checkpoint to go back to")
     replica.load(path)
     rollback: dict[str, Any] = {"from": images_seen, "to": replica.state.images_seen, "why": why}
     if config.collapse.policy == "roll-back":
+        # Rollbacks under another policy changed no settings, and take no turn.
         turn = sum("change" in earlier for earlier in before)
-        rollback["change"] = next_change(amended(config, before), config.collapse.changes, turn)
+        rollback["change"] = next_change(apply_rollbacks(config, before), config.collapse.changes, turn)
     replica.set_rollbacks([*before, rollback])
 
 

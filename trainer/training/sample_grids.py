@@ -57,6 +57,7 @@ class SampleGrids:
         """Compares generated images with images of the data, all of them different ones."""
         from trainer.collapse.collapse_metrics import MOST_IMAGES, CollapseMetrics  # as below
 
+        # Twice as many reals: half of them to compare with, and half to know what the measures say of the data itself.
         number = min(MOST_IMAGES, self.reader.split.samples // 2)
         real = real_samples(self.reader, 2 * number, self.config.seed)
         return CollapseMetrics(real.images, real.labels)
@@ -93,6 +94,7 @@ class SampleGrids:
         self.sampler.load({name: p.detach() for name, p in state.generator.named_parameters()})
         labels = self.collapse_metrics.own_labels.tolist() if self.config.network.g_conditional else None
         number = self.collapse_metrics.number
+        # This word is a part of the key of the draws: by another one, measurements of old runs would change.
         self.measured = self.sampler.generate(number, self.config.seed, "sentinel", labels=labels)
         return self.collapse_metrics(self.measured)
 

@@ -77,6 +77,7 @@ class Saving:
         """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
         key = (state.images_seen, len(state.rollbacks))
         durable = self.collect(wait=True)  # one at a time: the snapshot's memory is reused
+        # The last step, or a stop, may come just where a checkpoint was saved.
         if key != self.saved or not durable:
             self.checkpoints.save(state.tensors(), state.scalars())
             self.saved = key

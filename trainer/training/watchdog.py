@@ -72,6 +72,7 @@ class Watchdog:
 
     def run(self) -> None:
         """Send heartbeats; once this rank has not stepped for half of the allowed time, read those of the others."""
+        # At least two heartbeats in a third of the allowed time, after which a rank counts as silent.
         period = min(5.0, self.stall_after_s / 8)
         count, woke = 0, time.monotonic()
         while not self.ended.wait(period):
@@ -93,17 +94,21 @@ class Watchdog:
 
     def send_heartbeat(self, count: int) -> None:
         """Send a heartbeat."""
-        self.store.set(key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
+        self.store.set(beat_key(self.world.rank), json.dumps([self.place, self.images_seen, count]))
 
     def read_heartbeats(self) -> None:
         """Read which ranks have sent a new heartbeat."""
         now = time.monotonic()
-        there = [rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([key(rank)])]
-        for rank, value in zip(there, self.store.multi_get([key(rank) for rank in there]), strict=True):
+        # Only those that have sent one: `multi_get` waits for keys that are not there.
+        there = [
+            rank for rank in self.heartbeats if self.heartbeats[rank].count >= 0 or self.store.check([beat_key(rank)])
+        ]
+        for rank, value in zip(there, self.store.multi_get([beat_key(rank) for rank in there]), strict=True):
             place, images_seen, count = json.loads(value)
             if count != self.heartbeats[rank].count:
                 self.heartbeats[rank] = Heartbeat(place, images_seen, count, now)
         for beat in self.heartbeats.values():
+            # A rank that has never sent one is given its time from the first look on.
             beat.changed = beat.changed or now
 
     def cause(self) -> tuple[str, list[int]]:
@@ -132,9 +137,10 @@ class Watchdog:
             self.report(what, sorted({self.heartbeats[rank].place for rank in ranks}))
         else:
             time.sleep(SETTLE_S)
+        # The main thread may be waiting in a collective, where no exception reaches it.
         os._exit(Outcome.FAILED)
 
 
-def key(rank: int) -> str:
+def beat_key(rank: int) -> str:
     """Where a rank beats."""
     return f"lienzo/beat/{rank}"

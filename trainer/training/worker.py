@@ -16,7 +16,7 @@ from trainer.core.stopping import Diverged, Failed, Outcome
 from trainer.distributed.world import World
 from trainer.gan.assembly import set_up_device, world_of
 from trainer.launch.job_context import JobContext
-from trainer.runs.journal import EventKind, Journal, event
+from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import set_up_logging
 from trainer.training.loop import Training
@@ -24,7 +24,7 @@ from trainer.training.loop import Training
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run: RunFolder, context: JobContext) -> Outcome:
+def train_as_rank(config: Config, run: RunFolder, context: JobContext) -> Outcome:
     """Train as one of the processes of a run, and say how it ended.
 
     Raises:
@@ -52,10 +52,10 @@ def train(config: Config, run: RunFolder, context: JobContext) -> Outcome:
             raise
         log.error("another process is gone: %s", facts["problem"])
     finally:
-        training.watchdog.close()
+        training.watchdog.close()  # first: to close takes time, and would look like a stall
         training.recorder.end(outcome.name.lower(), context.stop.received, **facts)
     if outcome is not Outcome.FAILED and dist.is_initialized():
-        dist.destroy_process_group()
+        dist.destroy_process_group()  # not after a failure: it waits for the others, which may be gone
     return outcome
 
 
@@ -75,6 +75,7 @@ def refuse_other_world(world: World) -> None:
 
 def lost_peers(error: RuntimeError) -> bool:
     """Tell whether a collective failed because another process ended."""
+    # Gloo says that a peer is gone in a plain RuntimeError, by these words.
     return isinstance(error, dist.DistError) or any(
         word in str(error) for word in ("Connection closed by peer", "Connection reset", "gloo", "NCCL")
     )
@@ -93,10 +94,10 @@ def run_rank(config: Config, run: RunFolder, context: JobContext) -> Outcome:
     rank = int(os.environ.get("RANK", "0"))
     set_up_logging(rank, context.own_log)
     try:
-        return train(config, run, context)
+        return train_as_rank(config, run, context)
     except Refused as error:
         if rank == 0 or context.own_log:
             log.error("refused: %s", error)
         if context.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
-            Journal(run.events).append(event(EventKind.REFUSED, problem=f"rank {rank} on {context.place}: {error}"))
+            Journal(run.events).append(event_row(EventKind.REFUSED, problem=f"rank {rank} on {context.place}: {error}"))
         return Outcome.REFUSED

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from shards.atomic_files import write_atomically
-from trainer.core.fields import Refused, check_names, check_table, convert
-from trainer.core.migration import numbered, upgraded
+from trainer.core.fields import Refused, check_names, check_table, convert_value
+from trainer.core.migration import upgrade_values, with_schema
 
 Status = Literal["waiting", "running", "finished", "failed", "stopped-by-halving"]
 Better = Literal["lower", "higher"]
@@ -168,7 +168,7 @@ def write_results(study: Study, path: Path) -> None:
         ValueError: it holds a NaN or an infinity; what is not known is None.
         OSError: it cannot be written.
     """
-    write_atomically(path, json.dumps(numbered(asdict(study)), indent=1, allow_nan=False).encode() + b"\n")
+    write_atomically(path, json.dumps(with_schema(asdict(study)), indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_results(path: Path) -> Study:
@@ -182,7 +182,7 @@ def read_results(path: Path) -> Study:
         values = json.loads(path.read_text(), parse_constant=refuse_constant)
     except (OSError, ValueError) as error:
         raise Refused(f"{path} cannot be read: {error}") from error
-    made = upgraded(path.name, check_table(values, str(path)), str(path))
+    made = upgrade_values(path.name, check_table(values, str(path)), str(path))
     return typing.cast(Study, build_value(made, Study, str(path)))
 
 
@@ -214,4 +214,4 @@ def build_value(value: Any, hint: Any, where: str) -> Any:
         return tuple(build_value(v, options[0], f"{where}[{number}]") for number, v in enumerate(value))
     if origin is Mapping:
         return {key: build_value(v, options[1], f"{where}: {key}") for key, v in check_table(value, where).items()}
-    return convert(value, hint, where)
+    return convert_value(value, hint, where)

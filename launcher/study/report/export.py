@@ -16,7 +16,7 @@ from launcher.study.analysis.comparison import Comparison
 from launcher.study.analysis.results import Study
 from launcher.study.report import words
 from shards.atomic_files import write_atomically
-from trainer.core.migration import numbered
+from trainer.core.migration import with_schema
 
 COLUMNS = ("arm", "recipe", "settings", "seed", "role", "status", "reason", "images_seen", "seconds", "node_seconds")
 LAST = ("flops", "restarts", "preemptions", "run")
@@ -32,7 +32,7 @@ def write_conclusions(study: Study, found: Comparison, path: Path) -> None:
     said = {"headline": words.headline(study, found), "findings": [*words.findings(study, found)]}
     content = {"study": study.name, "metric": study.metric, "better": study.better, **said, **asdict(found)}
     write_atomically(
-        path, json.dumps(numbered(content), indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        path, json.dumps(with_schema(content), indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
     )
 
 

@@ -9,7 +9,7 @@ from launcher.study.analysis.comparison import ArmSummary, Comparison
 from launcher.study.analysis.pairs import Effect, Interval, Pair
 from launcher.study.analysis.results import Budget, Study
 from launcher.study.analysis.statistics import MOST_SEEDS
-from trainer.tracking.console import duration
+from trainer.tracking.console import format_duration
 
 METHOD = (
     (
@@ -141,7 +141,7 @@ def format_share(estimate: Interval | None) -> str:
 def format_budget(budget: Budget) -> str:
     """Write a budget."""
     if budget.kind == "seconds":
-        return f"{duration(budget.amount)} of training"
+        return f"{format_duration(budget.amount)} of training"
     return f"{budget.amount:,.0f} images" if budget.kind == "images" else f"{budget.amount:.3g} FLOPs"
 
 

@@ -61,7 +61,7 @@ class Penalties:
         """Yield those that count, in the order above."""
         for f in fields(self):
             weighted: Weighted = getattr(self, f.name)
-            if weighted.weight or weighted.final:
+            if weighted.weight or weighted.final:  # a weight of 0 may rise
                 yield Active(f.name, f.metadata["build"](), weighted)
 
 

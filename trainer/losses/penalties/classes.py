@@ -11,7 +11,7 @@ from trainer.losses.penalties.base import Drawn, Penalty
 from trainer.networks.base import DiscriminatorOutput, to_float32
 
 
-def guesses(output: DiscriminatorOutput) -> Tensor:
+def class_logits(output: DiscriminatorOutput) -> Tensor:
     """Return the logits of the classes (n, k), in float32."""
     assert output.classes is not None  # Config.check
     return to_float32(output.classes)
@@ -20,7 +20,8 @@ def guesses(output: DiscriminatorOutput) -> Tensor:
 def cross_entropy(output: DiscriminatorOutput, label: Tensor) -> Loss:
     """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
     known = label >= 0
-    entropy = F.cross_entropy(guesses(output), label.clamp(min=0), reduction="none")
+    # Any class will do where it is unknown: `known` takes these out again.
+    entropy = F.cross_entropy(class_logits(output), label.clamp(min=0), reduction="none")
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
@@ -67,8 +68,9 @@ class StyleAmbiguity(Penalty):
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        logits = guesses(d_pass.d_fake)
+        logits = class_logits(d_pass.d_fake)
         k = logits.shape[1]
         log_p = F.log_softmax(logits, 1)
+        # log(1 - p): kept from p = 1, where it is infinite.
         log_rest = (-log_p.exp()).clamp(min=-1 + 1e-6).log1p()
         return -(log_p / k + (1 - 1 / k) * log_rest).sum(1).mean(), {}

@@ -31,7 +31,7 @@ class Consistency(Penalty):
         for k, (x, judged) in enumerate(
             ((d_pass.augmented_real, d_pass.d_real), (d_pass.augmented_fake, d_pass.d_fake))
         ):
-            moved = move(x.detach(), draws["flip"][:, k], draws["shift"][:, k])
+            moved = mirror_and_shift(x.detach(), draws["flip"][:, k], draws["shift"][:, k])
             # Through the bare module: the extra pass collects no statistics and no gradients but this loss's.
             differences.append(
                 to_float32(d_pass.models.discriminator(moved, d_pass.batch.label).logits) - judged.logits
@@ -39,7 +39,7 @@ class Consistency(Penalty):
         return torch.stack(differences).square().mean(1).sum(), {}
 
 
-def move(x: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
+def mirror_and_shift(x: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
     """Mirror and shift each picture (n, c, h, w); what comes in from outside is the reflection at the border."""
     n, c, h, w = x.shape
     x = torch.where(flip[:, None, None, None], x.flip(3), x)

@@ -36,6 +36,7 @@ class LeCam(Penalty):
         """Move the running means."""
         # An update whose logits are not finite is not counted: its means are not kept either.
         running_scalars["lecam_updates"].add_(torch.isfinite(means["logits_real"] + means["logits_fake"]))
+        # A plain mean of the first 100 updates, an exponential one from then on.
         weight = (1 / running_scalars["lecam_updates"]).clamp(min=1 - DECAY)
         running_scalars["lecam_real"].lerp_(means["logits_real"], weight)
         running_scalars["lecam_fake"].lerp_(means["logits_fake"], weight)

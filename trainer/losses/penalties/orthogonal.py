@@ -25,15 +25,15 @@ class Orthogonal(Penalty):
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
         network = d_pass.models.generator if self.network_name == "g" else d_pass.models.discriminator
-        return torch.stack([off_diagonal(w) for w in weights(network)]).sum(), {}
+        return torch.stack([off_diagonal(w) for w in matrix_weights(network)]).sum(), {}
 
 
-def weights(network: nn.Module) -> list[Tensor]:
+def matrix_weights(network: nn.Module) -> list[Tensor]:
     """Return the weights of a network that have more than one dimension, embeddings aside, as (out, …)."""
     transposed = [p for layer in network.modules() if isinstance(layer, nn.ConvTranspose2d) for p in layer.parameters()]
     inputs_first = set(map(id, transposed))
     return [
-        p.transpose(0, 1) if id(p) in inputs_first else p
+        p.transpose(0, 1) if id(p) in inputs_first else p  # ConvTranspose2d has (in, out, …)
         for name, p in network.named_parameters()
         if p.ndim > 1 and "embed" not in name
     ]

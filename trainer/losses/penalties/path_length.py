@@ -44,6 +44,7 @@ class PathLength(Penalty):
         if not w.requires_grad:  # z itself
             w = w.detach().requires_grad_()
         moved = d_pass.gradient(d_pass.models.generator.synthesize(w, latent) * draws["y"], w)
+        # The mean over layers of squared lengths; under the root, because its gradient at 0 is infinite.
         lengths = moved.square().flatten(1).sum(1).div(w[0].numel() / w.shape[-1]).add(1e-12).sqrt()
         # Of earlier steps: with the present lengths in it, the mean would depend on who computes which micro-batch.
         mean = d_pass.models.running_scalars["path_length_mean"]

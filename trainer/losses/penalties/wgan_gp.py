@@ -15,6 +15,7 @@ from trainer.networks.base import to_float32
 def penalty_at(d_pass: DiscriminatorPass, x: Tensor) -> Loss:
     """Return E (|grad D(x)| - 1)²."""
     x = x.detach().requires_grad_()
+    # Through the bare module: an extra pass, whose statistics do not count.
     logits = d_pass.models.discriminator(x, d_pass.batch.label).logits
     return (squared_norm(d_pass.gradient(logits, x), len(logits)).add(1e-12).sqrt() - 1).square().mean()
 

@@ -34,11 +34,11 @@ MOMENTS = (0, 1, 4)  # grids of the way that are shown
 
 # Found by trial on two cores. Of 463 flags D would soon know each by heart: DiffAugment and R1 keep it from that.
 SETTINGS = [
-    *("--batch-size", "64", "--micro-batch-size", "32", "--total-images", str(IMAGES)),
+    *("--batch-size", "32", "--micro-batch-size", "16", "--total-images", str(IMAGES)),
     *("--network.g-channels", "48", "--network.d-channels", "48", "--network.mbstd-group", "4"),
     *("--network.no-d-batch-norm", "--penalties.r1.weight", "0.1", "--penalties.r1.every", "4"),
     *("--augment.kind", "diffaugment", "--augment.policy", "translation,cutout"),
-    *("--optimizer.g-lr", "1.5e-3", "--optimizer.d-lr", "1.5e-3"),
+    *("--optimizer.g-lr", "1.2e-3", "--optimizer.d-lr", "1.2e-3"),
     *("--optimizer.beta1", "0", "--optimizer.beta2", "0.99"),
     *("--optimizer.lr-final", "0.1", "--optimizer.decay-images", str(IMAGES)),
     *("--log-every-images", "4000", "--sample-every-images", "20000", "--checkpoint-every-images", "60000"),

@@ -84,7 +84,7 @@ ZOO: dict[str, tuple[int, list[str]]] = {
     "lecam-32": (20_000, BIGGAN),
     "diffaugment-32": (20_000, BIGGAN),
     "stylegan2-64": (120_000, [*STYLE, *FEW]),
-    "stylegan2-ada-64": (100_000, [*STYLE, *ADAPTIVE]),
+    "stylegan2-ada-64": (120_000, [*STYLE, *ADAPTIVE]),
     "apa-256": (100_000, [*STYLE, *FEW, *ADAPTIVE]),
     "fastgan-256": (12_000, ["--network.max-channels", "256"]),
     "r3gan-32": (80_000, R3),

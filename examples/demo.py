@@ -28,7 +28,7 @@ SHARDS = HOME / "demo" / "flags-32"
 RUN = HOME / "runs" / "demo"
 SIZE, WIDE, GAP, MARGIN, LINE = 32, 48, 4, 12, 26  # pixels: of a picture, as a flag is wide, between, around, of text
 COLUMNS = 8  # of a grid
-IMAGES = 220_000  # to see
+IMAGES = 170_000  # to see
 GROUND = "#dddddd"  # so that white flags are seen
 MOMENTS = (0, 1, 4)  # grids of the way that are shown
 

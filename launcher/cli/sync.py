@@ -57,31 +57,31 @@ def sync_run(path: Path, follow: bool) -> int:
 
 def send_rows(run: RunFolder, follow: bool) -> int:
     """Send the rows, tell how many went where, and ask W&B whether it kept them."""
-    mirror = Uploader(run, online=True)
+    uploader = Uploader(run, online=True)
 
     def ended() -> bool:
         # Asked at each look: whoever follows a run that trains learns only at its end how W&B is to show it.
-        mirror.outcome = last_outcome(run) or "interrupted"
-        return not follow or mirror.outcome != "interrupted"
+        uploader.outcome = last_outcome(run) or "interrupted"
+        return not follow or uploader.outcome != "interrupted"
 
     try:
         if follow:
-            mirror.run_until(ended)
-        while not follow and not mirror.follow(ended):
+            uploader.run_until(ended)
+        while not follow and not uploader.follow(ended):
             pass
     except KeyboardInterrupt:
-        mirror.finish()
+        uploader.finish()
         raise
-    return max((confirm_rows(mirror, number) for number in {opened.number for opened in mirror.opened}), default=0)
+    return max((confirm_rows(uploader, number) for number in {opened.number for opened in uploader.opened}), default=0)
 
 
-def confirm_rows(mirror: Uploader, number: int) -> int:
+def confirm_rows(uploader: Uploader, number: int) -> int:
     """Report on one segment. W&B's client does not tell of rows that the server has refused, so ask the server."""
-    opened = [opened for opened in mirror.opened if opened.number == number]
+    opened = [opened for opened in uploader.opened if opened.number == number]
     sent, last = sum(one.sent for one in opened), opened[-1].last
     if sent:
-        again = WandbRun(mirror.run, Identity.load(mirror.run.wandb_identity), number, online=True)
-        again.finish(mirror.outcome)
+        again = WandbRun(uploader.run, Identity.load(uploader.run.wandb_identity), number, online=True)
+        again.finish(uploader.outcome)
         if again.last < last:
             return print_problem(f"W&B run {again.id} has kept the rows up to images_seen {again.last} only, of {last}")
     print(f"W&B run {opened[-1].id}: {sent} rows sent, complete up to images_seen {last}")

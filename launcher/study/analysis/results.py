@@ -96,7 +96,7 @@ class Evaluation:
     num_samples: int
     """Pictures of each side."""
     seed_set: str
-    """Of the noise that the pictures are painted from."""
+    """Of the noise that the images are generated from."""
     floor: float | None = None
     """What the data measures against itself at this count."""
 

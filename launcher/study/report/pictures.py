@@ -18,12 +18,12 @@ SIDES = (640, 480, 360, 256, 192, 128)  # a picture is made smaller until it fit
 
 def sample_grids(study: Study, folder: Path) -> Markup:
     """Show a grid of each arm, of the seed that most arms have."""
-    painted = [e for e in study.entries if e.role == "compare" and e.grid and (folder / e.grid).is_file()]
-    if not painted:
+    with_grid = [e for e in study.entries if e.role == "compare" and e.grid and (folder / e.grid).is_file()]
+    if not with_grid:
         return Markup()
-    # One seed for all, whose grids are painted from the same noise; of several the lowest.
-    seed = max(sorted(Counter(e.seed for e in painted).items()), key=lambda item: item[1])[0]
-    shown = [entry for arm in study.arms for entry in painted if (entry.arm, entry.seed) == (arm.name, seed)]
+    # One seed for all, whose grids come from the same noise; of several the lowest.
+    seed = max(sorted(Counter(e.seed for e in with_grid).items()), key=lambda item: item[1])[0]
+    shown = [entry for arm in study.arms for entry in with_grid if (entry.arm, entry.seed) == (arm.name, seed)]
     share = MOST_BYTES // len(shown)
     cards = [
         tag(

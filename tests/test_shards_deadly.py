@@ -26,7 +26,7 @@ PLANTED = """
 import os, signal, sys
 from pathlib import Path
 import shards.building.shard, shards.building.workers
-real_decode, real_work = shards.building.shard.decode, shards.building.workers.run_worker
+real_decode, real_work = shards.building.shard.decode_image, shards.building.workers.run_worker
 folder = Path(sys.argv[0]).parent
 
 def first(name):
@@ -61,7 +61,7 @@ def decode(data, settings):
     return real_decode(data, settings)
 
 def run_worker(connection, options, done):
-    shards.building.shard.decode = decode
+    shards.building.shard.decode_image = decode
     if (folder / "no start").exists():
         os._exit(1)
     real_work(connection, options, done)

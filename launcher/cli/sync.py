@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import tyro
@@ -28,6 +30,29 @@ class Sync:
     """go on until the run has ended"""
 
 
+class Interrupt:
+    """Answers Ctrl-C between two rows: inside of wandb it may be lost, or leave half a message behind."""
+
+    def __enter__(self) -> Interrupt:
+        self.noted, self.before = False, signal.getsignal(signal.SIGINT)
+        if self.before is signal.default_int_handler:  # else somebody wants it ignored
+            signal.signal(signal.SIGINT, self.note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self.before)
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Handle the signal; a second one interrupts at once."""
+        self.noted = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if the signal has come."""
+        if self.noted:
+            raise KeyboardInterrupt
+
+
 def run_sync(arguments: Sync) -> int:
     """Carry out the command; its exit code."""
     return sync_run(arguments.run, arguments.follow)
@@ -43,8 +68,8 @@ def sync_run(path: Path, follow: bool) -> int:
     run.wandb.mkdir(exist_ok=True)
     try:
         # Two senders would each send what they see as missing, and W&B would have it twice.
-        with sole_sender(run, "online", wait=False):
-            return send_rows(run, follow)
+        with sole_sender(run, "online", wait=False), Interrupt() as interrupt:
+            return send_rows(run, follow, interrupt)
     except BlockingIOError:
         return print_problem(f"another process is sending {path} to W&B already, perhaps the training itself")
     except KeyboardInterrupt:
@@ -55,11 +80,12 @@ def sync_run(path: Path, follow: bool) -> int:
         abandon_service()
 
 
-def send_rows(run: RunFolder, follow: bool) -> int:
+def send_rows(run: RunFolder, follow: bool, interrupt: Interrupt) -> int:
     """Send the rows, tell how many went where, and ask W&B whether it kept them."""
-    uploader = Uploader(run, online=True)
+    uploader = Uploader(run, online=True, before_row=interrupt.check)
 
     def ended() -> bool:
+        interrupt.check()
         # Asked at each look: whoever follows a run that trains learns only at its end how W&B is to show it.
         uploader.outcome = last_outcome(run) or "interrupted"
         return not follow or uploader.outcome != "interrupted"

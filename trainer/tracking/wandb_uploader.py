@@ -32,10 +32,17 @@ RETRY_S = (1.0, 60.0)  # the first and the longest wait after a failure
 
 
 class Uploader:
-    """Sends the rows of a run folder to the W&B runs of its segments, in order, each once."""
+    """Sends the rows of a run folder to the W&B runs of its segments, in order, each once.
 
-    def __init__(self, run: RunFolder, online: bool) -> None:
+    Args:
+        run: the run folder.
+        online: to the server, not into files for `wandb sync`.
+        before_row: is called before each row; what it raises ends the sending between two rows.
+    """
+
+    def __init__(self, run: RunFolder, online: bool, before_row: Callable[[], None] = lambda: None) -> None:
         self.run = run
+        self.before_row = before_row
         self.online = online
         self.outcome = "interrupted"  # until somebody knows better
         self.opened: list[WandbRun] = []
@@ -70,6 +77,7 @@ class Uploader:
                 if metrics.replaced():  # asked last: if it was not cut by now, the rows belong to the segments as read
                     return False
                 for row in rows:
+                    self.before_row()
                     self._send(identity, row, figures.pop(row["images_seen"], {}))
                 alerts.send(self._current)
                 if last_round and not rows:

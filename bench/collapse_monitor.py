@@ -33,11 +33,12 @@ from shards.dataset.index import INDEX, Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor_state import BOUNDS, Health, MonitorState
 from trainer.core.fields import identity_hash, overlay_settings, to_json
+from trainer.core.file_hash import file_sha256
 from trainer.core.migration import with_schema
 from trainer.extractors import EXTRACTORS
 from trainer.metrics import prdc
 from trainer.runs import journal
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, file_sha256, newest_whole
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, newest_whole
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Sampler, real_samples

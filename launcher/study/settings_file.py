@@ -46,7 +46,7 @@ def read_settings(path: Path, name: str | None = None, kept: bool = False) -> St
 
 
 def parse_study(values: Mapping[str, Any], where: str, name: str, kept: bool = False) -> StudySettings:
-    """Read what a TOML file holds; `name` is the study's unless it names itself, and `kept` is that of `read`.
+    """Read what a TOML file holds; `name` is the study's unless it names itself, and `kept` is that of `read_settings`.
 
     Raises:
         Refused: naming the place.

@@ -10,8 +10,9 @@ import numpy as np
 from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.core.file_hash import file_sha256
 from trainer.evaluation.source import FolderImages, Labels, Rows, ShardImages
-from trainer.runs.checkpoint import MANIFEST, Checkpoint, file_sha256
+from trainer.runs.checkpoint import MANIFEST, Checkpoint
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names
 from trainer.sampling.sampler import Images
 

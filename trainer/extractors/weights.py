@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.core.fields import Refused
+from trainer.core.file_hash import file_sha256
 from trainer.core.randomness import normal, philox
 from trainer.extractors.base import CACHE, HASH_DIGITS, Network
 
@@ -84,7 +85,7 @@ class WeightsFile:
             Refused: there is no file, it is not the published one, or it holds no tensors.
         """
         path = self.find(chosen)
-        found = file_sha256(path)
+        found = sha256_or_refuse(path)
         # A file with a published name must have its hash; other names are the user's own weights, where allowed.
         wanted = [file for file in self.published if file.sha256 and (file.name == path.name or not self.others)]
         if wanted and found not in {file.sha256 for file in wanted}:
@@ -92,15 +93,14 @@ class WeightsFile:
         return read_tensors(path), found[:HASH_DIGITS], path
 
 
-def file_sha256(path: Path) -> str:
+def sha256_or_refuse(path: Path) -> str:
     """Return the hash of a file.
 
     Raises:
         Refused: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise Refused(f"{path} cannot be read: {error.strerror}") from error
 

@@ -11,7 +11,6 @@ back to the newest one that is whole; a damaged one is set aside, never deleted.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.core.fields import Refused
+from trainer.core.file_hash import file_sha256
 from trainer.core.formats import FIRST
 from trainer.core.migration import known_schema, load_json, tensor_name, upgrade_values
 from trainer.runs.run_folder import RunFolder
@@ -98,12 +98,6 @@ class Checkpoint:
             return bool(load_json(self.path / VALUES)["collapse_monitor"]["sound"])
         except (OSError, ValueError, KeyError):
             return False
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_checkpoints(folder: Path) -> list[Checkpoint]:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
+from trainer.core.file_hash import file_sha256
 from trainer.core.migration import in_metadata, with_schema
-from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, file_sha256, find_checkpoints
+from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints
 
 
 class Snapshot:

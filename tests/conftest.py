@@ -38,18 +38,23 @@ ONE_BY_ONE = {"test_zoo_bits.py"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread, as in training: the number changes bits. And signals as a shell in front of a person gives them.
-
-    What a test starts inherits what is ignored or held back here: `nohup` and services ignore some, and a run that was
-    begun so is right not to hear them.
-    """
+    """One thread, as in training: the number changes bits."""
     torch.set_num_threads(1)
+    settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
+    settings.load_profile("lienzo")
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures start processes
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Signals as a shell in front of a person gives them.
+
+    What a test starts inherits what is ignored or held back here. `nohup` and services ignore some signals; so does
+    what starts a group of processes at its end, and a test before this one may have called it in this process.
+    """
     for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
-    settings.load_profile("lienzo")
 
 
 class Dealer(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types

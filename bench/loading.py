@@ -31,13 +31,12 @@ from shards.building.build import run_build
 from shards.building.options import Build
 from shards.dataset.index import Index
 from shards.dataset.order import Order
-from shards.dataset.stream import Reader, stream_samples
+from shards.dataset.stream import Reader, stream_planned
 from shards.images.encode import ENCODINGS
-from trainer.gan.batches import to_device
+from trainer.gan.batches import normalise
 
 BATCH = 64
 SIDE = 64
-CPU = torch.device("cpu")
 OURS, FLOATS, PEER, LIMIT = "ours, bytes", "ours, floats", "webdataset", "limit"
 JPEG, JPEG_LIMIT = "ours, jpeg", "limit, jpeg"
 NAMES = {
@@ -69,8 +68,8 @@ def ours(folder: Path, floats: bool) -> Iterator[object]:
     index = Index.open(folder)
     reader = Reader(index, "train", damaged)
     order = Order([shard.samples for shard in reader.split.shards], seed=0, window=0)
-    for samples in stream_samples(reader, (order(np.arange(i, i + BATCH)) for i in count(0, BATCH)), workers=0):
-        yield to_device(samples.images, CPU) if floats else samples
+    for samples in stream_planned(reader, (order(np.arange(i, i + BATCH)) for i in count(0, BATCH)), workers=0):
+        yield normalise(torch.from_numpy(samples.images)) if floats else samples
 
 
 def to_floats(image: Image.Image) -> Tensor:

@@ -9,7 +9,7 @@ from trainer.core import migration
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -18,8 +18,11 @@ import torch
 from trainer.__main__ import main
 from trainer.collapse.monitor_state import MonitorState
 from trainer.core.randomness import Draws, philox
+from trainer.distributed import exchange, overlap
 from trainer.distributed.flat_buffer import FlatBuffer
+from trainer.distributed.lane import ThreadLane
 from trainer.distributed.reduction import ExactReduction
+from trainer.distributed.regions import REGION_NUMEL, GradientRegions
 from trainer.gan.async_scalars import AsyncScalars
 from trainer.gan.batches import RandomInputs
 from trainer.gan.state import TrainState
@@ -34,16 +37,57 @@ RANK = int(os.environ.get("RANK", "0"))
 def reduction_order() -> None:
     """Add this rank's buffers up from left to right, in place of the tree's order."""
 
-    def add(self: ExactReduction, node: tuple[int, int], buffer: FlatBuffer) -> None:
-        owned = self.subtrees_of[self.world.rank]
+    def add(self: ExactReduction, node: tuple[int, int], buffer: FlatBuffer) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        owned = self.subtrees
         if self.partial_sums:
-            next(iter(self.partial_sums.values())).flat.add_(buffer.flat)
             for other in owned[1:]:
-                self.partial_sums.setdefault(other, FlatBuffer(self.layout))
-        else:
-            self.partial_sums[owned[0]] = buffer
+                self.partial_sums.setdefault(other, FlatBuffer(self.layout, self.world.size))
+            return [(next(iter(self.partial_sums.values())).flat, buffer.flat)]
+        self.partial_sums[owned[0]] = buffer
+        return []
 
     ExactReduction.add = add  # type: ignore[method-assign]
+
+
+def order_between_ranks() -> None:
+    """Add the sums of ranks up from left to right, in place of the tree's order."""
+
+    def from_left(node: tuple[int, int], partial: Mapping[tuple[int, int], torch.Tensor]) -> torch.Tensor:
+        first, *rest = (partial[part] for part in sorted(partial) if node[0] <= part[0] and part[1] <= node[1])
+        for other in rest:
+            first.add_(other)
+        return first
+
+    exchange.tree_sum = from_left  # type: ignore[attr-defined]
+
+
+def small_regions() -> None:
+    """No mistake: exchange in many regions, as on a GPU, while the backward pass runs."""
+    REGION_NUMEL["cpu"] = 1000
+
+
+def region_early() -> None:
+    """Send a region at the first gradient that arrives, whatever it still lacks."""
+    send_complete = GradientRegions.send_complete
+
+    def at_once(self: GradientRegions, end: int) -> None:
+        self.missing = [0] * len(self.missing)
+        send_complete(self, end)
+
+    GradientRegions.send_complete = at_once  # type: ignore[method-assign]
+    # In line: a thread may be late enough to find what was missing.
+    ThreadLane.start = lambda self, act: act()  # type: ignore[method-assign]
+
+
+def lost_summand() -> None:
+    """Leave the last micro-batch of a share out of all regions but the first."""
+    add_sums = overlap.add_sums
+
+    def forgetful(pending: list[tuple[torch.Tensor, torch.Tensor]], region: slice) -> None:
+        if region.start is None or region.start == 0:
+            add_sums(pending, region)
+
+    overlap.add_sums = forgetful
 
 
 def forget(what: Callable[[str], bool]) -> None:
@@ -170,6 +214,10 @@ MISTAKES = {
     f.__name__: f
     for f in (
         reduction_order,
+        order_between_ranks,
+        small_regions,
+        region_early,
+        lost_summand,
         lost_buffer,
         lost_average,
         lost_memory,

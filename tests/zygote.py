@@ -71,11 +71,13 @@ class Zygote:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def start(self, run: RunFolder, size: int, port: int, *settings: str, mistake: str | None = None) -> list[int]:
-        """Start a group of processes that go on with a run; they meet at a store on `port`."""
-        pids = []
+    def start(
+        self, run: RunFolder, size: int, port: int, *settings: str, mistake: str | None = None, nodes: int = 1
+    ) -> list[int]:
+        """Start a group of processes that go on with a run, as if on so many nodes; they meet at a store on `port`."""
+        pids, each = [], size // nodes
         for rank in range(size):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            places = {"RANK": rank, "LOCAL_RANK": rank % each, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": each}
             env = {name: str(place) for name, place in places.items()}
             env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
             env |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}

@@ -102,7 +102,7 @@ def measure_exchange(messages: ProbeMessages, first: str, all_met: bool, device:
 
 
 def time_reduction(messages: ProbeMessages, device: Any) -> float:
-    """Return the median seconds of one mean, from the moment when all nodes have their sums."""
+    """Return the median seconds of one mean, from the moment when all nodes have their gradients."""
     import torch
     import torch.distributed as dist
     from torch import nn
@@ -116,11 +116,10 @@ def time_reduction(messages: ProbeMessages, device: Any) -> float:
     reduction = ExactReduction(FlatLayout(network, ()), network, messages.size, World(messages.rank, messages.size))
     times = []
     for _ in range(EXCHANGES + 1):
-        # Only the exchange is timed. Sums of zeros take as long as any.
+        # Only the exchange is timed, which begins where the micro-batch ends. Sums of zeros take as long as any.
         with reduction.micro_batch(messages.rank):
-            pass
-        dist.barrier()
-        began = time.perf_counter()
+            dist.barrier()
+            began = time.perf_counter()
         reduction.mean()
         if device.type == "cuda":
             # By now the kernels are only queued.

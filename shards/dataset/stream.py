@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ import xxhash
 from shards.dataset.index import DataError, Index, shard_name
 from shards.images.encode import ENCODINGS
 
+Planned = TypeVar("Planned")
+Made = TypeVar("Made")
 OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process can open
 PREFETCH = 4  # micro-batches per worker thread that are prepared ahead
 
@@ -137,23 +140,23 @@ class Reader:
         raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
 
 
-def stream_samples(reader: Reader, plan: Iterable[npt.NDArray[np.int64]], workers: int) -> webdataset.DataPipeline:
-    """Return the pipeline that yields the `Samples` of each planned micro-batch, in the plan's order.
+def stream_planned(make: Callable[[Planned], Made], plan: Iterable[Planned], workers: int) -> webdataset.DataPipeline:
+    """Return the pipeline that yields what is made of each item of a plan, in the plan's order.
 
     Args:
-        reader: of the split.
-        plan: the numbers of the samples of each micro-batch, (n,); it may be endless.
-        workers: threads that read and decode ahead; 0: the caller's thread reads when a micro-batch is needed.
+        make: reads and decodes a micro-batch, such as a `Reader`, which takes numbers of samples, (n,).
+        plan: what `make` takes; it may be endless.
+        workers: threads that make items ahead; 0: the caller's thread makes one when it is needed.
     """
 
-    def read(micro_batches: Iterator[npt.NDArray[np.int64]]) -> Iterator[Samples]:
+    def made(items: Iterator[Planned]) -> Iterator[Made]:
         if not workers:
-            yield from map(reader, micro_batches)
+            yield from map(make, items)
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="decode") as threads:
-            ahead = deque(threads.submit(reader, planned) for planned in islice(micro_batches, PREFETCH * workers))
+            ahead = deque(threads.submit(make, item) for item in islice(items, PREFETCH * workers))
             while ahead:
                 yield ahead.popleft().result()  # in the plan's order, whichever thread is done first
-                ahead.extend(threads.submit(reader, planned) for planned in islice(micro_batches, 1))
+                ahead.extend(threads.submit(make, item) for item in islice(items, 1))
 
-    return webdataset.DataPipeline(lambda: iter(plan), read)
+    return webdataset.DataPipeline(lambda: iter(plan), made)

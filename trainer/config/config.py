@@ -88,8 +88,8 @@ class Config:
     processes: int | None = operational(None, "[1, inf)")
     """Processes on this machine; default: one a GPU, or one a core, and at most one a micro-batch. On Slurm, its nodes
     decide."""
-    workers: int = operational(0, "[0, 1024]")
-    """Threads that decode pictures ahead, per process, beside one that draws ahead; 0: all in line."""
+    workers: int | None = operational(None, "[0, 1024]")
+    """Threads of each process that decode and draw ahead; 0: all in line. Default: its cores but one, at most 16."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")

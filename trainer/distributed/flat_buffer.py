@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -9,11 +11,11 @@ from trainer.networks.batch_norm import BatchStatistics
 
 
 class FlatLayout:
-    """Where a network's gradients, batch statistics and named scalars lie in a flat tensor of its weights' type.
+    """Where a network's named scalars, batch statistics and gradients lie in a flat tensor of its weights' type.
 
     That is float32 in training, and float64 where gradients are tested. Each gradient has the strides of its parameter,
-    as fused optimizers want it. `with_gradients=False` leaves the gradients out, for a reduction that carries them
-    itself.
+    as fused optimizers want it. They come last, in the order of the layers: a backward pass completes the buffer from
+    its end. `with_gradients=False` leaves the gradients out, for a reduction that carries them itself.
     """
 
     def __init__(self, network: nn.Module, scalars: tuple[str, ...], with_gradients: bool = True) -> None:
@@ -24,25 +26,34 @@ class FlatLayout:
         self.statistics = BatchStatistics(network, self.device)
         self.scalars = scalars
         self.with_gradients = with_gradients
-        self.gradients_numel = sum(p.numel() for p in self.parameters) if with_gradients else 0
-        self.numel = self.gradients_numel + self.statistics.flat.numel() + len(scalars)
+        self.head_numel = len(scalars) + self.statistics.flat.numel()
+        self.numel = self.head_numel + (sum(p.numel() for p in self.parameters) if with_gradients else 0)
+
+    def gradient_ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield where each parameter's gradient begins and ends."""
+        stop = self.head_numel
+        for parameter in self.parameters:
+            start, stop = stop, stop + parameter.numel()
+            yield start, stop
+
+    def padded_numel(self, multiple: int) -> int:
+        """Return the length of a buffer that can be cut into so many pieces of the same length."""
+        return -(-self.numel // multiple) * multiple
 
 
 class FlatBuffer:
-    """One flat tensor of a layout, and views into it."""
+    """One flat tensor of a layout, and views into it; its length is a multiple of `multiple`."""
 
-    def __init__(self, layout: FlatLayout) -> None:
+    def __init__(self, layout: FlatLayout, multiple: int = 1) -> None:
         self.layout = layout
-        self.flat = torch.zeros(layout.numel, device=layout.device, dtype=layout.dtype)
-        sizes = [layout.gradients_numel, layout.statistics.flat.numel(), len(layout.scalars)]
-        self.gradients, self.statistics, self.scalars = self.flat.split(sizes)
+        self.flat = torch.zeros(layout.padded_numel(multiple), device=layout.device, dtype=layout.dtype)
+        self.scalars = self.flat[: len(layout.scalars)]
+        self.statistics = self.flat[len(layout.scalars) : layout.head_numel]
         self.views: list[Tensor] = []
         if layout.with_gradients:
-            offset = 0
-            for p in layout.parameters:
+            for p, (start, _) in zip(layout.parameters, layout.gradient_ranges(), strict=True):
                 # channels_last weights have channels_last gradients, else the optimizer would copy them at each step.
-                self.views.append(torch.as_strided(self.flat, p.size(), p.stride(), offset))
-                offset += p.numel()
+                self.views.append(torch.as_strided(self.flat, p.size(), p.stride(), start))
 
     def attach(self) -> None:
         """Let this buffer's gradients be the `.grad` of the network's parameters."""

@@ -6,7 +6,7 @@ tree over them. A rank that owns a contiguous share computes the subtrees that l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -45,3 +45,16 @@ def tree_sum(node: Node, partial: Mapping[Node, Tensor]) -> Tensor:
     left, right = split_node(node)
     # In place: the exchange is over, so nobody else reads these slices any more.
     return tree_sum(left, partial).add_(tree_sum(right, partial))
+
+
+def additions(there: Iterable[Node], new: Node, root: Node) -> list[tuple[Node, Node]]:
+    """Return which pairs (left, right) become complete subtrees below `root` when `new` joins those that are there."""
+    lefts = {last: (first, last) for first, last in there}
+    pairs = []
+    while new != root and (left := lefts.get(new[0])) and split_node((left[0], new[1])) == (left, new):
+        parent = (left[0], new[1])
+        if not in_tree(parent, root):
+            break
+        pairs.append((left, new))
+        new = parent
+    return pairs

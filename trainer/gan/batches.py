@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,42 @@ from jaxtyping import Int
 from torch import Tensor
 
 from shards.dataset.order import Order
-from shards.dataset.stream import Reader, Samples, stream_samples
+from shards.dataset.stream import Reader, Samples, stream_planned
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
 from trainer.distributed.world import World
+from trainer.gan.staging import Staged, staging_for
 from trainer.losses.batch import Batch
 from trainer.networks import GENERATORS
 from trainer.networks.base import Latent
 
-T = TypeVar("T")
+MOST_WORKERS = 16  # more threads would only wait for each other, and for Python's lock
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One micro-batch of the update that begins at `images_seen`."""
+
+    images_seen: int
+    micro_batch: int
+    samples: npt.NDArray[np.int64]  # their numbers, (n,)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A micro-batch on the host."""
+
+    planned: Planned
+    samples: Samples
+    latent: Latent
+    draws: Mapping[str, Mapping[str, Tensor]]
+    staged: Staged
+    """The pictures as bytes, the tensors of the latent, and the draws, in this order."""
+
+    def record_line(self) -> str:
+        """Return a line on its planned and its used samples."""
+        where = {"images_seen": self.planned.images_seen, "micro_batch": self.planned.micro_batch}
+        return json.dumps(where | {"planned": self.samples.planned.tolist(), "used": self.samples.used.tolist()}) + "\n"
 
 
 def order_of(config: Config, reader: Reader) -> Order:
@@ -43,22 +71,22 @@ class BatchLoader:
     """
 
     def __init__(self, config: Config, world: World, device: torch.device, reader: Reader, plan: Path) -> None:
-        self.config, self.device, self.reader = config, device, reader
+        self.config, self.reader = config, reader
         self.record: IO[str] | None = None
         if config.record_samples:
             plan.mkdir(parents=True, exist_ok=True)
             # Whole lines, also of a process that is killed.
             self.record = (plan / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
         self.share = world.share(config.micro_batches)
-        self.order = order_of(config, reader)
+        self.order, self.staging, self.workers = order_of(config, reader), staging_for(device), workers_of(config)
 
-    def plan(self, images_seen: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield the planned samples of each of this process's micro-batches, without end."""
+    def plan(self, images_seen: int) -> Iterator[Planned]:
+        """Yield each of this process's micro-batches, without end."""
         size = self.config.micro_batch_size
         # The order is a function of the position, so a resumed run starts here without reading what it has seen.
         for first in itertools.count(images_seen, self.config.batch_size):
             for j in self.share:
-                yield self.order(np.arange(first + j * size, first + (j + 1) * size))
+                yield Planned(first, j, self.order(np.arange(first + j * size, first + (j + 1) * size)))
 
     def steps(self, in_force: Config, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
         """Yield for each step this rank's micro-batches of each of D's updates.
@@ -68,65 +96,45 @@ class BatchLoader:
             images_seen: where to begin.
             draws: of the steps from there on.
         """
-        self.random_inputs = RandomInputs(in_force)
-        steps = self.build_steps(images_seen, draws)
-        for step, lines in prefetch(steps) if self.config.workers else steps:
+        make = partial(self.prepare, RandomInputs(in_force), draws)
+        # All updates of a step, and within one the micro-batches, in the order of `plan`.
+        prepared = iter(stream_planned(make, self.plan(images_seen), self.workers))
+        while True:
+            step = [[next(prepared) for _ in self.share] for _ in range(self.config.d_steps)]
             if self.record:
-                self.record.writelines(lines)
-            yield step
+                self.record.writelines(one.record_line() for update in step for one in update)
+            yield [[self.bring(one) for one in update] for update in step]
 
-    def build_steps(self, images_seen: int, draws: Draws) -> Iterator[tuple[list[list[Batch]], list[str]]]:
-        """Yield the micro-batches of each step, and the lines to record of them once they are used."""
-        samples = iter(stream_samples(self.reader, self.plan(images_seen), self.config.workers))
-        for first in itertools.count(images_seen, self.config.step_images):
-            starts = range(first, first + self.config.step_images, self.config.batch_size)
-            # The stream is consumed in the order of `plan`: all updates of a step, and within one the micro-batches.
-            taken = [[(next(samples), start, j) for j in self.share] for start in starts]
-            lines = [record_line(*one) for update in taken for one in update] if self.record else []
-            yield [[self.batch(some, draws, start, j) for some, start, j in update] for update in taken], lines
-
-    def batch(self, samples: Samples, draws: Draws, images_seen: int, micro_batch: int) -> Batch:
-        """Bring one micro-batch to the device, as the update that starts at `images_seen` wants it."""
-        config, size = self.config, len(samples.images)
+    def prepare(self, random_inputs: RandomInputs, draws: Draws, planned: Planned) -> Prepared:
+        """Read, decode and draw one micro-batch on the host, in any thread."""
+        samples = self.reader(planned.samples)
         images = samples.images
-        if config.flip:
-            flips = draws.flips(images_seen, micro_batch, size).numpy()
+        if self.config.flip:
+            flips = draws.flips(planned.images_seen, planned.micro_batch, len(images)).numpy()
             # On the bytes, on the CPU: before they become floats they are a quarter of the size.
             images[flips] = images[flips, :, ::-1]
-        latent, extra = self.random_inputs(draws, torch.from_numpy(samples.labels), images_seen, micro_batch)
+        label = torch.from_numpy(samples.labels)
+        latent, extra = random_inputs(draws, label, planned.images_seen, planned.micro_batch)
+        drawn = [tensor for parts in extra.values() for tensor in parts.values()]
+        staged = self.staging.stage([torch.from_numpy(images), *latent.tensors(), *drawn])
+        return Prepared(planned, samples, latent, extra, staged)
+
+    def bring(self, prepared: Prepared) -> Batch:
+        """Bring one micro-batch to the device."""
+        pixels, *tensors = self.staging.bring(prepared.staged)
+        there = iter(tensors)
+        latent = prepared.latent.map(lambda _: next(there))
+        extra = {purpose: {name: next(there) for name in parts} for purpose, parts in prepared.draws.items()}
+        samples = prepared.samples
         return Batch(
-            micro_batch,
-            images_seen,
-            to_device(images, self.device, config.channels_last),
-            latent.map(self.bring),
-            {purpose: {name: self.bring(t) for name, t in parts.items()} for purpose, parts in extra.items()},
+            prepared.planned.micro_batch,
+            prepared.planned.images_seen,
+            normalise(pixels, self.config.channels_last),
+            latent,
+            extra,
             # Where it is not 0, a damaged sample was replaced, and the ranks tell rank 0 which.
             int((samples.planned != samples.used).sum()),
         )
-
-    def bring(self, tensor: Tensor) -> Tensor:
-        """Bring a draw to the device, without waiting for it there."""
-        # Only copies from pinned memory run beside the GPU's work.
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
-
-def record_line(samples: Samples, images_seen: int, micro_batch: int) -> str:
-    """Return a line on the planned and the used samples of one micro-batch."""
-    row = {"planned": samples.planned.tolist(), "used": samples.used.tolist()}
-    return json.dumps({"images_seen": images_seen, "micro_batch": micro_batch} | row) + "\n"
-
-
-def prefetch(source: Iterator[T]) -> Iterator[T]:
-    """Make the next item in a thread while the last one is used."""
-    # One item ahead is enough: a step takes longer than its batch, or nothing would help.
-    with ThreadPoolExecutor(1, "ahead") as pool:
-        coming = pool.submit(next, source)
-        while True:
-            item = coming.result()
-            coming = pool.submit(next, source)
-            yield item
 
 
 class RandomInputs:
@@ -152,13 +160,18 @@ class RandomInputs:
         return self.generator.draw(self.network, rng("z"), label), parts
 
 
-def to_device(images: npt.NDArray[np.uint8], device: torch.device, channels_last: bool = True) -> Tensor:
-    """Bring (n, h, w, 3) bytes to the device, and only there make them (n, 3, h, w) floats in [-1, 1]."""
-    pixels = torch.from_numpy(images)
-    if device.type == "cuda":
-        pixels = pixels.pin_memory()
-    # Bytes cross to the device, a quarter of what floats would be.
-    pixels = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)  # NHWC in memory is channels_last
+def normalise(pixels: Int[Tensor, "n h w 3"], channels_last: bool = True) -> Tensor:
+    """Make (n, 3, h, w) floats in [-1, 1] of bytes, where they are."""
+    # On the device: bytes are a quarter of what floats would be on the way.
+    pixels = pixels.permute(0, 3, 1, 2)  # NHWC in memory is channels_last
     if not channels_last:
         pixels = pixels.contiguous()
     return pixels.float().div_(127.5).sub_(1)
+
+
+def workers_of(config: Config) -> int:
+    """Return how many threads prepare micro-batches: those of the settings, or one for each core but one of a rank."""
+    if config.workers is not None:
+        return config.workers
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(max(len(os.sched_getaffinity(0)) // ranks - 1, 0), MOST_WORKERS)

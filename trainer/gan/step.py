@@ -48,13 +48,14 @@ class GanStep:
         """
         d_scalars: Scalars = {}
         for k, share in enumerate(updates, 1):
-            # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
-            scalars, fake = self.update_discriminator(share, keep_graph=k == len(updates) and len(share) == 1)
+            scalars, fake = self.update_discriminator(share, last=k == len(updates))
             d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
         return d_scalars | self.update_generator(updates[-1], fake, stop)
 
-    def update_discriminator(self, share: Sequence[Batch], keep_graph: bool = False) -> tuple[Scalars, Tensor | None]:
-        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments."""
+    def update_discriminator(self, share: Sequence[Batch], last: bool = False) -> tuple[Scalars, Tensor | None]:
+        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments. The last update leaves G fakes."""
+        # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
+        keep_graph = last and len(share) == 1
         for batch in share:
             with self.d.micro_batch(batch.micro_batch) as buffer:
                 # Two autocast contexts: a cast of G's weights shared with a penalty would sum their gradients in bf16.
@@ -68,16 +69,19 @@ class GanStep:
                 self.d.backward(total)
                 buffer.record(loss_d=loss, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
                 buffer.record(sign_real=real_logits.sign().mean(), replaced=batch.replaced)
+        if last and not keep_graph:
+            with self.autocast():
+                fake = self.generate(share[0])  # D's gradients travel meanwhile
         means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
-        return means, fake if keep_graph else None
+        return means, fake if last else None
 
     def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Callable[[], bool]) -> Scalars:
-        """Minimise L_G(D(T(G(z)))) plus G's penalties over G."""
+        """Minimise L_G(D(T(G(z)))) plus G's penalties over G; `fake` is of the first micro-batch."""
         with self.d.frozen():
             for batch in share:
                 with self.g.micro_batch(batch.micro_batch) as buffer:
                     with self.autocast():
-                        generated = self.generate(batch) if fake is None else fake
+                        generated, fake = self.generate(batch) if fake is None else fake, None
                     with self.autocast():
                         d_pass = self.pass_for_generator(batch, generated)
                         logits = self.top_k(d_pass.d_fake.logits, batch.images_seen)

@@ -38,6 +38,10 @@ class Latent:
         """Return the latent with each of its tensors changed."""
         return Latent(change(self.z), change(self.label), {name: change(t) for name, t in self.extra.items()})
 
+    def tensors(self) -> list[Tensor]:
+        """Return its tensors, in the order in which `map` changes them."""
+        return [self.z, self.label, *self.extra.values()]
+
     @staticmethod
     def cat(parts: Sequence[Latent]) -> Latent:
         """Join latents along n."""

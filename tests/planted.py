@@ -9,7 +9,7 @@ from trainer.core import migration
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -18,7 +18,9 @@ import torch
 from trainer.__main__ import main
 from trainer.collapse.monitor_state import MonitorState
 from trainer.core.randomness import Draws, philox
+from trainer.distributed import gpu_places, process_group
 from trainer.distributed.flat_buffer import FlatBuffer
+from trainer.distributed.gpu_places import RankPlace
 from trainer.distributed.reduction import ExactReduction
 from trainer.gan.async_scalars import AsyncScalars
 from trainer.gan.batches import RandomInputs
@@ -166,6 +168,16 @@ def late_scalars() -> None:
     AsyncScalars.__init__ = late  # type: ignore[method-assign]
 
 
+def same_gpu() -> None:
+    """No mistake of ours: let all ranks see the same single GPU, though there is none."""
+
+    def pretended(environment: Mapping[str, str], node: str) -> RankPlace:
+        found = gpu_places.own_place(environment, node)
+        return replace(found, gpus=1, name="NVIDIA H100 80GB HBM3", uuid="one", bus="0000:19:00.0")
+
+    process_group.own_place = pretended  # type: ignore[attr-defined]
+
+
 MISTAKES = {
     f.__name__: f
     for f in (
@@ -182,6 +194,7 @@ MISTAKES = {
         migration_that_forgets,
         migration_to_other_bits,
         late_scalars,
+        same_gpu,
     )
 }
 

@@ -164,6 +164,11 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "if there is a faster file system for run folders": "the site's file systems",
     "free some: at least": "the disk is the user's",
     "remove something": "the disk is the user's",
+    "sees no GPU, and rank {} on {} sees {}: give every node": "there is no GPU",
+    "cut into MIG slices: NCCL joins whole cards only, so use": "there is no GPU",
+    "Start one process a GPU: --processes {} on this": "there is no GPU; it is shown with pretended ones",
+    "Take it out of the profile's environment": "there is no GPU",
+    "process a GPU: use at most --processes {}": "there is no GPU; it is shown with pretended ones",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }
@@ -192,7 +197,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me"}  # options of other programs
+FOREIGN = {"--me", "--gpu-bind"}  # options of other programs
 
 
 def is_none(message: str) -> bool:

@@ -184,6 +184,7 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
     assert "SLURM_NTASKS" not in kept
     assert kept["SLURM_RESERVATION"] == "high"
     assert (kept["PYTHONPATH"], kept["A"], kept["GLOO_SOCKET_IFNAME"]) == ("/code", "b=c", "ib0")
+    assert kept["NCCL_SOCKET_IFNAME"] == "=ib0", "ib0 alone would be ib01 as well"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.jobs.batch_script import apptainer_arguments
 from launcher.jobs.environment_reset import stays_behind
 from slurm.command_environment import PASSED_ON
+from slurm.job_environment import interface_variables
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.distributed.rank_environment import is_foreign
@@ -65,7 +66,7 @@ class ProbePlan:
         kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PASSED_ON if name in os.environ}
         kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if self.profile.interface:
-            kept |= {f"{library}_SOCKET_IFNAME": self.profile.interface for library in ("GLOO", "NCCL")}
+            kept |= interface_variables(self.profile.interface)
         return kept | dict(variable.split("=", 1) for variable in self.profile.environment)
 
 

@@ -78,8 +78,8 @@ class Examination:
         connected = self.attempt("network", partial(network.connect_to_all, messages, self.node, address))
         first, reached, all_met = connected or ("", [], False)
         interface = job_environment.interface_towards(first) if first else None
-        for library in ("GLOO", "NCCL") if interface else ():
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
+        for name, value in job_environment.interface_variables(interface).items() if interface else ():
+            os.environ.setdefault(name, value)  # as training does
         began = time.perf_counter()
         environment, device = self.attempt("import", measure_numerics) or ({}, None)
         import_s = time.perf_counter() - began

@@ -16,8 +16,10 @@ from torch.nn.utils import parametrize
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import identity_hashes
+from trainer.distributed.cpu_affinity import bind_to_gpu
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
+from trainer.distributed.process_group import join_process_group
 from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
 from trainer.gan.network_update import NetworkUpdate
@@ -34,15 +36,22 @@ INITIAL_LOSS_SCALE = 2.0**15
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
-def set_up_device(config: Config) -> Accelerator:
+def set_up_device(config: Config, node: str) -> Accelerator:
     """Join the process group and fix what the bits depend on: threads, and the choice of kernels.
 
+    Args:
+        config: of the run.
+        node: the name of this one, for messages.
+
     Raises:
-        Refused: the device does not have the wanted precision.
+        Refused: the device does not have the wanted precision, or the ranks are not one a GPU.
+        RuntimeError: NCCL or gloo fails.
     """
     if config.deterministic:
         # Read by cuBLAS when it starts; without it, its workspaces make results depend on the stream.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Before anything starts threads or processes, which inherit the cores.
+    bind_to_gpu(*join_process_group(node))
     # DDP must not broadcast buffers between two forward passes: backward would find them changed.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(

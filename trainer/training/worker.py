@@ -13,6 +13,7 @@ from trainer.config.dataset import open_data
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.core.stopping import Diverged, Failed, Outcome
+from trainer.distributed.gpu_places import RefusedEverywhere
 from trainer.distributed.world import World
 from trainer.gan.assembly import set_up_device, world_of
 from trainer.launch.job_context import JobContext
@@ -31,7 +32,7 @@ def train_as_rank(config: Config, run: RunFolder, context: JobContext) -> Outcom
         Refused: the settings do not fit the data or the device.
     """
     index = open_data(config)
-    accelerator = set_up_device(config)
+    accelerator = set_up_device(config, context.place)
     world = world_of(accelerator)
     refuse_other_world(world)
     config.check_world(world.size)
@@ -98,6 +99,7 @@ def run_rank(config: Config, run: RunFolder, context: JobContext) -> Outcome:
     except Refused as error:
         if rank == 0 or context.own_log:
             log.error("refused: %s", error)
-        if context.own_log and (rank == 0 or not dist.is_initialized()):  # what all were told is written once
+        told_to_all = dist.is_initialized() or isinstance(error, RefusedEverywhere)
+        if context.own_log and (rank == 0 or not told_to_all):  # what all were told is written once
             Journal(run.events).append(event_row(EventKind.REFUSED, problem=f"rank {rank} on {context.place}: {error}"))
         return Outcome.REFUSED

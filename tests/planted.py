@@ -178,6 +178,24 @@ def same_gpu() -> None:
     process_group.own_place = pretended  # type: ignore[attr-defined]
 
 
+def out_of_memory() -> None:
+    """Let the last rank have too little memory in its third step, in the words of torch's allocator."""
+    draw = RandomInputs.__call__
+    words = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 39.39 GiB of which 1.06 GiB is "
+        "free. Including non-PyTorch memory, this process has 38.31 GiB memory in use."
+    )
+
+    def hungry(
+        self: RandomInputs, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
+    ) -> tuple[Latent, dict[str, dict[str, torch.Tensor]]]:
+        if images_seen == 64 and int(os.environ.get("WORLD_SIZE", "1")) == RANK + 1:
+            raise torch.OutOfMemoryError(words)
+        return draw(self, draws, label, images_seen, micro_batch)
+
+    RandomInputs.__call__ = hungry  # type: ignore[method-assign]
+
+
 MISTAKES = {
     f.__name__: f
     for f in (
@@ -195,6 +213,7 @@ MISTAKES = {
         migration_to_other_bits,
         late_scalars,
         same_gpu,
+        out_of_memory,
     )
 }
 

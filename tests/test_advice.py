@@ -19,6 +19,7 @@ PACKAGES = ("trainer", "launcher", "slurm", "command_line")
 BENCHMARK = "test_benchmark_command.test_neither_processes_nor_a_kill_change_results"
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
+MEMORY = "test_out_of_memory.test_a_run_here_ends_and_what_it_says_to_do_works"
 DONE = {  # a part of the message -> the test that does it
     "now, and both are there: keep {}": "test_migration.test_files_by_the_names_before_are_taken_with_a_hint",
     "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
@@ -67,6 +68,7 @@ DONE = {  # a part of the message -> the test that does it
     "start a new run with --init-from": "test_advice_trainer.test_weights_that_change_just_now",
     "moved while it trained; go on": "test_copied_runs.test_a_folder_that_moves_while_it_trains_ends_with_where_it_is",
     "another process trains in {} already": RUN,
+    "Go on as a new run with smaller parts": MEMORY,
     "Go on from the last good state": "test_going_on.test_what_a_diverged_run_is_told_to_do_works",
     "leave --num and --seed out": "test_advice_pictures.test_options_that_do_not_go_together",
     "use --seeds in place of --seed": "test_advice_pictures.test_options_that_do_not_go_together",
@@ -169,6 +171,14 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "Start one process a GPU: --processes {} on this": "there is no GPU; it is shown with pretended ones",
     "Take it out of the profile's environment": "there is no GPU",
     "process a GPU: use at most --processes {}": "there is no GPU; it is shown with pretended ones",
+    "NCCL finds two processes on one GPU": "there is no GPU",
+    "): start one process a GPU": "there is no GPU",
+    "set `interface` in the profile to one of its own": "the site's network",
+    "install the same torch on all nodes": "what is installed on the nodes",
+    "look at nvidia-smi and dmesg on this node": "there is no GPU",
+    "see which way is closed with `python -m launcher doctor`": "the site's network",
+    "Begin a new run with {}": "what was too large is not here; every run of the tests is such a smaller one",
+    "smaller networks (--network.g-channels": "the same",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }

@@ -179,6 +179,7 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "see which way is closed with `python -m launcher doctor`": "the site's network",
     "Begin a new run with {}": "what was too large is not here; every run of the tests is such a smaller one",
     "smaller networks (--network.g-channels": "the same",
+    "this GPU has no bf16 and computes it in float32": "there is no GPU",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,7 @@ from trainer.core.migration import identity_hashes
 from trainer.distributed.cpu_affinity import bind_to_gpu
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
+from trainer.distributed.numerical_environment import gpu_has_bf16, state_float32_kernels
 from trainer.distributed.process_group import join_process_group
 from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
@@ -29,6 +31,8 @@ from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.losses.discriminator_pass import Models
 from trainer.losses.objectives import OBJECTIVES, TopK
 from trainer.networks import build_discriminator, build_generator, initialise
+
+log = logging.getLogger(__name__)
 
 # torch's own, twice as large, is not finite in fp16, and gradient penalties multiply by it in fp16.
 INITIAL_LOSS_SCALE = 2.0**15
@@ -63,6 +67,11 @@ def set_up_device(config: Config, node: str) -> Accelerator:
         if config.mixed_precision == "fp16":
             refuse_fp16()
         torch.set_num_threads(1)  # their number changes the bits, and accelerate sets it as well
+    elif config.mixed_precision == "bf16" and not gpu_has_bf16(accelerator.device.index):
+        log.warning(
+            "this GPU has no bf16 and computes it in float32, at that speed: --mixed-precision no suits it better"
+        )
+    state_float32_kernels()
     # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it

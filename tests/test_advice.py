@@ -180,6 +180,10 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "Begin a new run with {}": "what was too large is not here; every run of the tests is such a smaller one",
     "smaller networks (--network.g-channels": "the same",
     "this GPU has no bf16 and computes it in float32": "there is no GPU",
+    "set `interface` in the profile, or NCCL_IB_HCA": "the site's network",
+    "look at nvidia-smi on that node; torch must be": "there is no GPU",
+    "unset NCCL_P2P_DISABLE and NCCL_P2P_LEVEL": "there is no GPU",
+    "unset NCCL_IB_DISABLE, see NCCL_IB_HCA": "the site's network",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }

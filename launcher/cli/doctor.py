@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher.doctor import links, nodes, run_facts, storage, timing
+from launcher.doctor import gpus, links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
 from launcher.doctor.plan import ProbePlan, time_limit
 from launcher.doctor.run_facts import RunFacts
@@ -110,8 +110,9 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
     there = f"{size} node{'s' * (size > 1)} of partition {where.name}" if where else "this machine"
     print(f"looking at {there}, from {folder.parent} …", file=sys.stderr)
     try:
-        gpus = (profile.gpus_per_node or where.gpus_per_node) if where else 0
-        return probe_nodes(ProbePlan(folder, size, where, gpus, profile))
+        # All of a node, as a run has them: what they share shows only then.
+        each = (profile.gpus_per_node or where.gpus_per_node) if where else 0
+        return probe_nodes(ProbePlan(folder, size, where, each, profile))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -126,6 +127,7 @@ def judge_all(
     else:
         findings = nodes.judge_nodes(examined.probes, examined.missing, facts.environment)
     if examined.probes:
+        findings += gpus.judge_gpus(examined.probes)
         findings += links.judge_links(examined.probes, profile.interface, facts)
         findings += storage.judge_storage(examined.probes, facts)
     return [*findings, *timing.judge_timing(facts, where, profile, size)]

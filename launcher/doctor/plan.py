@@ -29,6 +29,7 @@ class ProbePlan:
     where: Partition | None
     """None: this machine, without Slurm."""
     gpus: int
+    """Of each node; 0 on this machine: the probe looks itself."""
     profile: Profile
 
     def command(self) -> list[str]:
@@ -44,8 +45,10 @@ class ProbePlan:
             "time": str(time_limit(self.where)),
             "job-name": "lienzo-doctor",
         }
-        # One probe a node, which takes one GPU.
-        values |= {"gpus-per-node": "1"} if self.gpus else {}
+        if self.gpus:
+            # One probe a node, which starts a rank a GPU; with the cores that a run would have there.
+            values |= {"gpus-per-node": str(self.gpus)}
+            values |= {"cpus-per-task": str(max(1, self.where.cores_per_node * self.gpus // self.where.gpus_per_node))}
         values |= {"mem": f"{site.memory_gb}GB"} if site.memory_gb else {}
         if site.container == "pyxis":
             values |= {"container-image": site.image, "container-mounts": ",".join(site.mounts)}

@@ -184,6 +184,9 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "look at nvidia-smi on that node; torch must be": "there is no GPU",
     "unset NCCL_P2P_DISABLE and NCCL_P2P_LEVEL": "there is no GPU",
     "unset NCCL_IB_DISABLE, see NCCL_IB_HCA": "the site's network",
+    "set --micro-batch-size {}": "there is no GPU; every run of the tests sets one",
+    "to try --recipe on; on Slurm: srun --gpus=1": "there is no GPU",
+    "set --mixed-precision bf16, or smaller": "there is no GPU",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }
@@ -192,6 +195,7 @@ NO_ADVICE = {  # what only looks like it
         "python -m trainer",
         "python -m trainer train",
         "python -m launcher {}",
+        "python -m launcher doctor",
         "python -m launcher rm",
         "python -m slurm",
     ),
@@ -212,7 +216,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me", "--gpu-bind"}  # options of other programs
+FOREIGN = {"--me", "--gpu-bind", "--gpus"}  # options of other programs
 
 
 def is_none(message: str) -> bool:

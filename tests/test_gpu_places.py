@@ -122,8 +122,9 @@ def test_all_ranks_refuse_together() -> None:
     assert "rank 1 and rank 2 on n0 have the same GPU" in str(first)
 
 
-def test_nccl_is_told_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not before the places were found right."""
+@pytest.mark.parametrize("size", [2, 1])
+def test_nccl_is_told_its_device(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not before the places were found right; a rank alone has nobody to connect to."""
     pretend(monkeypatch, EIGHT[:2])
     done: list[object] = []
 
@@ -131,14 +132,17 @@ def test_nccl_is_told_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
         done.append((mine, size))
         return []
 
-    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([("store", 1, 2)]))
+    rank = size - 1
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([("store", rank, size)]))
     monkeypatch.setattr(dist, "PrefixStore", lambda prefix, store: (prefix, store))
     monkeypatch.setattr(process_group, "exchange_places", exchange)
     monkeypatch.setattr(torch.cuda, "set_device", done.append)
     monkeypatch.setattr(dist, "init_process_group", lambda *args, **named: done.append((args, named)))
-    mine, _ = process_group.join_process_group("n0", {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"})
-    named = {"store": ("default_pg", "store"), "rank": 1, "world_size": 2, "device_id": torch.device("cuda", 1)}
-    assert done == [(mine, 2), 1, (("nccl",), named)]
+    environment = {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank)}
+    mine, _ = process_group.join_process_group("n0", environment)
+    device = torch.device("cuda", 1) if size > 1 else None
+    named = {"store": ("default_pg", "store"), "rank": rank, "world_size": size, "device_id": device}
+    assert done == [(mine, size), rank, (("nccl",), named)]
 
 
 def test_more_processes_than_gpus_are_refused_before_any_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def join_process_group(node: str, environment: Mapping[str, str] = os.environ) -
             store=dist.PrefixStore("default_pg", store),  # type: ignore[attr-defined]
             rank=rank,
             world_size=size,
-            # With a device NCCL connects here, and a barrier knows where it is.
-            device_id=torch.device("cuda", mine.index) if mine.gpus else None,
+            # With a device NCCL connects here, and a barrier knows where it is. One rank alone needs no connection.
+            device_id=torch.device("cuda", mine.index) if mine.gpus and size > 1 else None,
         )
     elif mine.gpus:
         torch.cuda.set_device(mine.index)

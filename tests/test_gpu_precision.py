@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from launcher.doctor.probe import measure_numerics
 from launcher.jobs.batch_script import Request
 from launcher.jobs.preparation import PreparedJob, with_precision_of_nodes
 from slurm.profile import Profile
@@ -104,6 +105,12 @@ def test_training_has_no_tf32(deterministic: bool, as_torch_begins: None, monkey
     was = torch.are_deterministic_algorithms_enabled()
     set_up_device(Config(deterministic=deterministic, mixed_precision="no"), "here")
     torch.use_deterministic_algorithms(was)
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+def test_the_doctor_looks_at_what_training_has(as_torch_begins: None) -> None:
+    measure_numerics()
     assert not torch.backends.cuda.matmul.allow_tf32
     assert not torch.backends.cudnn.allow_tf32
 

@@ -42,11 +42,12 @@ def measure_numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
-    from trainer.distributed.numerical_environment import numerical_environment
+    from trainer.distributed.numerical_environment import numerical_environment, state_float32_kernels
 
+    state_float32_kernels()  # as training does, here and below
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1)  # as training does
+        torch.set_num_threads(1)
     found = numerical_environment(device)
     del found["deterministic"]  # a setting of the run
     return found, device

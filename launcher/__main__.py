@@ -123,7 +123,7 @@ def doctor(arguments: Sequence[str]) -> int:
     """Try what a job needs, on the nodes, and say what is wrong and what to do."""
     from launcher.cli.doctor import Doctor, run_doctor
 
-    return run_doctor(parse(Doctor, arguments))
+    return run_doctor(parse(Doctor, arguments), arguments)
 
 
 def completion(arguments: Sequence[str]) -> int:

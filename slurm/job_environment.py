@@ -90,6 +90,12 @@ def tasks_on_node(shorthand: str, node: int) -> int:
     return counts[node]
 
 
+def interface_variables(interface: str) -> dict[str, str]:
+    """Return the variables that make gloo and NCCL take one interface, and no other."""
+    # NCCL takes a name for the beginning of one, unless = stands before it: eth1 would be eth10 as well.
+    return {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}
+
+
 def interface_towards(address: str) -> str | None:
     """Return the network interface of this machine that leads to an address; None: unknown.
 

@@ -18,8 +18,9 @@ import torch
 from trainer.__main__ import main
 from trainer.collapse.monitor_state import MonitorState
 from trainer.core.randomness import Draws, philox
-from trainer.distributed import exchange, overlap
+from trainer.distributed import exchange, gpu_places, overlap, process_group
 from trainer.distributed.flat_buffer import FlatBuffer
+from trainer.distributed.gpu_places import RankPlace
 from trainer.distributed.lane import ThreadLane
 from trainer.distributed.reduction import ExactReduction
 from trainer.distributed.regions import REGION_NUMEL, GradientRegions
@@ -210,6 +211,34 @@ def late_scalars() -> None:
     AsyncScalars.__init__ = late  # type: ignore[method-assign]
 
 
+def same_gpu() -> None:
+    """No mistake of ours: let all ranks see the same single GPU, though there is none."""
+
+    def pretended(environment: Mapping[str, str], node: str) -> RankPlace:
+        found = gpu_places.own_place(environment, node)
+        return replace(found, gpus=1, name="NVIDIA H100 80GB HBM3", uuid="one", bus="0000:19:00.0")
+
+    process_group.own_place = pretended  # type: ignore[attr-defined]
+
+
+def out_of_memory() -> None:
+    """Let the last rank have too little memory in its third step, in the words of torch's allocator."""
+    draw = RandomInputs.__call__
+    words = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 39.39 GiB of which 1.06 GiB is "
+        "free. Including non-PyTorch memory, this process has 38.31 GiB memory in use."
+    )
+
+    def hungry(
+        self: RandomInputs, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
+    ) -> tuple[Latent, dict[str, dict[str, torch.Tensor]]]:
+        if images_seen == 64 and int(os.environ.get("WORLD_SIZE", "1")) == RANK + 1:
+            raise torch.OutOfMemoryError(words)
+        return draw(self, draws, label, images_seen, micro_batch)
+
+    RandomInputs.__call__ = hungry  # type: ignore[method-assign]
+
+
 MISTAKES = {
     f.__name__: f
     for f in (
@@ -230,6 +259,8 @@ MISTAKES = {
         migration_that_forgets,
         migration_to_other_bits,
         late_scalars,
+        same_gpu,
+        out_of_memory,
     )
 }
 

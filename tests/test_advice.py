@@ -19,6 +19,7 @@ PACKAGES = ("trainer", "launcher", "slurm", "command_line")
 BENCHMARK = "test_benchmark_command.test_neither_processes_nor_a_kill_change_results"
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
+MEMORY = "test_out_of_memory.test_a_run_here_ends_and_what_it_says_to_do_works"
 DONE = {  # a part of the message -> the test that does it
     "now, and both are there: keep {}": "test_migration.test_files_by_the_names_before_are_taken_with_a_hint",
     "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
@@ -67,6 +68,7 @@ DONE = {  # a part of the message -> the test that does it
     "start a new run with --init-from": "test_advice_trainer.test_weights_that_change_just_now",
     "moved while it trained; go on": "test_copied_runs.test_a_folder_that_moves_while_it_trains_ends_with_where_it_is",
     "another process trains in {} already": RUN,
+    "Go on as a new run with smaller parts": MEMORY,
     "Go on from the last good state": "test_going_on.test_what_a_diverged_run_is_told_to_do_works",
     "leave --num and --seed out": "test_advice_pictures.test_options_that_do_not_go_together",
     "use --seeds in place of --seed": "test_advice_pictures.test_options_that_do_not_go_together",
@@ -164,6 +166,27 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "if there is a faster file system for run folders": "the site's file systems",
     "free some: at least": "the disk is the user's",
     "remove something": "the disk is the user's",
+    "sees no GPU, and rank {} on {} sees {}: give every node": "there is no GPU",
+    "cut into MIG slices: NCCL joins whole cards only, so use": "there is no GPU",
+    "Start one process a GPU: --processes {} on this": "there is no GPU; it is shown with pretended ones",
+    "Take it out of the profile's environment": "there is no GPU",
+    "process a GPU: use at most --processes {}": "there is no GPU; it is shown with pretended ones",
+    "NCCL finds two processes on one GPU": "there is no GPU",
+    "): start one process a GPU": "there is no GPU",
+    "set `interface` in the profile to one of its own": "the site's network",
+    "install the same torch on all nodes": "what is installed on the nodes",
+    "look at nvidia-smi and dmesg on this node": "there is no GPU",
+    "see which way is closed with `python -m launcher doctor`": "the site's network",
+    "Begin a new run with {}": "what was too large is not here; every run of the tests is such a smaller one",
+    "smaller networks (--network.g-channels": "the same",
+    "this GPU has no bf16 and computes it in float32": "there is no GPU",
+    "set `interface` in the profile, or NCCL_IB_HCA": "the site's network",
+    "look at nvidia-smi on that node; torch must be": "there is no GPU",
+    "unset NCCL_P2P_DISABLE and NCCL_P2P_LEVEL": "there is no GPU",
+    "unset NCCL_IB_DISABLE, see NCCL_IB_HCA": "the site's network",
+    "set --micro-batch-size {}": "there is no GPU; every run of the tests sets one",
+    "to try --recipe on; on Slurm: srun --gpus=1": "there is no GPU",
+    "set --mixed-precision bf16, or smaller": "there is no GPU",
     "look into `setup`, `environment` and `srun`": "the site's profile and prolog; resuming is in many tests",
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }
@@ -172,6 +195,7 @@ NO_ADVICE = {  # what only looks like it
         "python -m trainer",
         "python -m trainer train",
         "python -m launcher {}",
+        "python -m launcher doctor",
         "python -m launcher rm",
         "python -m slurm",
     ),
@@ -192,7 +216,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me"}  # options of other programs
+FOREIGN = {"--me", "--gpu-bind", "--gpus"}  # options of other programs
 
 
 def is_none(message: str) -> bool:

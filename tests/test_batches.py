@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,11 +126,26 @@ def test_a_buffer_is_used_again_when_its_copy_is_done() -> None:
     assert staging.allocated == 3, "none is as large"
 
 
-@pytest.mark.parametrize(("cores", "ranks", "workers"), [(16, 8, 1), (96, 8, 11), (2, 2, 0), (1, 1, 0), (256, 2, 16)])
+ALL = set(range(96))
+
+
+@pytest.mark.parametrize(
+    ("beside", "workers"),
+    [
+        ([("here", ALL)] * 8, 11),
+        ([("here", set(range(12 * k, 12 * k + 12))) for k in range(8)], 11),
+        ([("here", {0, 1}), ("here", {0, 1})], 0),
+        ([("here", {0, 1}), ("there", {0, 1})], 1),
+        ([("here", {0})], 0),
+        ([("here", ALL)], 16),
+    ],
+)
 def test_threads_follow_from_the_cores_of_a_rank(
-    cores: int, ranks: int, workers: int, monkeypatch: pytest.MonkeyPatch
+    beside: list[tuple[str, set[int]]], workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
-    assert workers_of(CASE) == workers
-    assert workers_of(replace(CASE, workers=5)) == 5
+    """Shared with the ranks beside it, or its own because it is bound to them."""
+    monkeypatch.setattr(platform, "node", lambda: "here")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: beside[0][1])
+    monkeypatch.setattr(batches, "gather_values", lambda world, mine: beside)
+    assert workers_of(CASE, World(0, len(beside))) == workers
+    assert workers_of(replace(CASE, workers=5), World()) == 5

@@ -168,7 +168,7 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
     )
     command = ProbePlan(Path("/f"), 4, GPU, 8, site).command()
     assert command[:3] == ["srun", "--label", "--unbuffered"]
-    assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=1"} <= {*command}
+    assert {"--nodes=4", "--ntasks-per-node=1", "--partition=gpu", "--account=art", "--gpus-per-node=8"} <= {*command}
     assert "--mem=64GB" in command
     assert {"--container-image=i.sqsh", "--container-mounts=/a:/a"} <= {*command}
     assert command[-5:] == ["-v", "python3", "-m", "launcher.doctor.probe", "/f"]
@@ -184,6 +184,7 @@ def test_the_probe_starts_as_a_rank_would(monkeypatch: pytest.MonkeyPatch) -> No
     assert "SLURM_NTASKS" not in kept
     assert kept["SLURM_RESERVATION"] == "high"
     assert (kept["PYTHONPATH"], kept["A"], kept["GLOO_SOCKET_IFNAME"]) == ("/code", "b=c", "ib0")
+    assert kept["NCCL_SOCKET_IFNAME"] == "=ib0", "ib0 alone would be ib01 as well"
 
 
 @pytest.mark.parametrize(

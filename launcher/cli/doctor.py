@@ -7,14 +7,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from launcher.doctor import links, nodes, run_facts, storage, timing
+from command_line.arguments import parse
+from launcher.doctor import gpus, links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
 from launcher.doctor.plan import ProbePlan, time_limit
 from launcher.doctor.run_facts import RunFacts
@@ -25,7 +27,9 @@ from launcher.jobs.resource_request import ResourceRequest, node_range, use_slur
 from slurm import control
 from slurm.profile import Profile
 from slurm.records import Partition
+from trainer.config.config import Config
 from trainer.core.fields import Refused
+from trainer.runs.config_defaults import load_defaults
 from trainer.runs.run_folder import RunFolder
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -45,14 +49,23 @@ class Doctor:
     """A site profile: a .toml file, or the name of an example in slurm/profiles."""
     json: bool = False
     """Print the findings and all that was measured as JSON."""
+    recipe: str | None = None
+    """Look at nothing else: find the largest micro-batch of this recipe, with the settings that follow, that fits into
+    the first GPU of this machine."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
-def run_doctor(args: Doctor) -> int:
+def run_doctor(parsed: Doctor, arguments: Sequence[str]) -> int:
     """Carry out `doctor`.
 
     Raises:
         Refused: there is no such run, or the cluster has no such nodes.
     """
+    if parsed.recipe:
+        return examine_recipe(parsed, arguments)
+    if parsed.config != Config():
+        raise Refused("settings of a run say something with --recipe only; those of a run that exists: doctor RUN")
+    args = parsed
     run = RunFolder(args.run) if args.run else None
     # Before any node is asked for: a folder that holds no run is refused without waiting in the queue.
     facts = run_facts.read_run_facts(run) if run else RunFacts()
@@ -71,6 +84,27 @@ def run_doctor(args: Doctor) -> int:
     else:
         show_findings(findings)
     return 1 if any(finding.state == "problem" for finding in findings) else 0
+
+
+def examine_recipe(parsed: Doctor, arguments: Sequence[str]) -> int:
+    """Find the largest micro-batch of a recipe that fits into a GPU.
+
+    Raises:
+        Refused: there is no such recipe, or no GPU.
+    """
+    from launcher.doctor import memory  # torch, which takes seconds
+
+    # The command line is read twice: the first time tells which recipe the defaults are of.
+    defaults = replace(parsed, config=load_defaults(parsed.recipe, None))
+    config = parse(Doctor, arguments, "python -m launcher doctor", defaults).config
+    config.check()
+    fits = memory.find_on_first_gpu(config)
+    finding = memory.judge_memory(config, fits)
+    if parsed.json:
+        print(json.dumps({"findings": [asdict(finding)], "memory": asdict(fits)}, indent=1))
+    else:
+        show_findings([finding])
+    return int(finding.state == "problem")
 
 
 def choose_place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:
@@ -110,8 +144,9 @@ def examine_in(above: Path, size: int, where: Partition | None, profile: Profile
     there = f"{size} node{'s' * (size > 1)} of partition {where.name}" if where else "this machine"
     print(f"looking at {there}, from {folder.parent} …", file=sys.stderr)
     try:
-        gpus = (profile.gpus_per_node or where.gpus_per_node) if where else 0
-        return probe_nodes(ProbePlan(folder, size, where, gpus, profile))
+        # All of a node, as a run has them: what they share shows only then.
+        each = (profile.gpus_per_node or where.gpus_per_node) if where else 0
+        return probe_nodes(ProbePlan(folder, size, where, each, profile))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -126,6 +161,7 @@ def judge_all(
     else:
         findings = nodes.judge_nodes(examined.probes, examined.missing, facts.environment)
     if examined.probes:
+        findings += gpus.judge_gpus(examined.probes)
         findings += links.judge_links(examined.probes, profile.interface, facts)
         findings += storage.judge_storage(examined.probes, facts)
     return [*findings, *timing.judge_timing(facts, where, profile, size)]

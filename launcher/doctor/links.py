@@ -10,6 +10,7 @@ from launcher.doctor.network import EXCHANGE_MB
 from launcher.doctor.run_facts import RunFacts
 
 SLOW_MB_S = 100.0  # what gigabit Ethernet gives
+SLOW_GPUS_MB_S = 1000.0  # their steps are short
 LARGE_SHARE = 0.5
 
 
@@ -17,7 +18,9 @@ def judge_links(probes: Sequence[Probe], interface: str, facts: RunFacts) -> lis
     """Judge all of it; `interface`: the profile's."""
     if len(probes) < 2:
         alone = "one node answered: it needs no network"
-        return [Finding("rendezvous", "ok", alone), Finding("ports", "ok", alone), Finding("reduction", "ok", alone)]
+        several = any(len(probe.gpus) > 1 for probe in probes)
+        reduction = judge_reduction(probes, facts) if several else Finding("reduction", "ok", alone)
+        return [Finding("rendezvous", "ok", alone), Finding("ports", "ok", alone), reduction]
     return [judge_rendezvous(probes, interface), judge_ports(probes), judge_reduction(probes, facts)]
 
 
@@ -79,7 +82,11 @@ def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         return Finding("reduction", "problem", f"it fails: {why}", "training would fail the same way", todo)
     took = max(times)  # a step ends when its slowest rank does
     speed = EXCHANGE_MB / took
-    measured = f"{EXCHANGE_MB} MB over {len(probes)} nodes in {format_seconds(took)}: {speed:,.0f} MB/s"
+    ranks = [one for probe in probes for one in probe.gpus]
+    over = f"{len(ranks)} GPUs of {len(probes)} nodes" if ranks else f"{len(probes)} nodes"
+    measured = f"{EXCHANGE_MB} MB over {over} in {format_seconds(took)}: {speed:,.0f} MB/s"
+    if ways := sorted({via for one in ranks for via in (*one.inside_via, *one.between_via)}):
+        measured += f" ({', '.join(ways)})"
     advice = "use fewer nodes, a larger batch, or a faster network: interface in the profile, if there is a choice"
     if facts.step_s and facts.exchanged_mb:
         share = facts.exchanged_mb / speed / facts.step_s
@@ -91,5 +98,5 @@ def judge_reduction(probes: Sequence[Probe], facts: RunFacts) -> Finding:
         meaning = (
             "a GAN step exchanges the gradients of both networks once; name a RUN to have it compared with its step"
         )
-        state = speed < SLOW_MB_S
+        state = speed < (SLOW_GPUS_MB_S if ranks else SLOW_MB_S)
     return Finding("reduction", "warning" if state else "ok", measured, meaning, advice if state else "")

@@ -46,6 +46,38 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class GpuRank:
+    """What one rank of the probe has measured: one a GPU, as a run has them."""
+
+    rank: int
+    node: str
+    name: str = ""
+    """Of its GPU; empty: it sees none."""
+    exchange_s: float | None = None
+    """Of one exact reduction of EXCHANGE_MB over all ranks."""
+    inside_mb_s: float | None = None
+    """To and from another GPU of its node, while all others exchange as well."""
+    between_mb_s: float | None = None
+    """The same, of another node."""
+    inside_via: tuple[str, ...] = ()
+    """The ways that NCCL has taken, as it calls them: P2P/CUMEM, SHM/direct, NET/IB, NET/Socket."""
+    between_via: tuple[str, ...] = ()
+    peers: int = 0
+    """GPUs of the node whose memory its own can read."""
+    nvlinks: int | None = None
+    """That are up; None: nvidia-ml-py is not installed, or there is nothing to ask."""
+    infiniband: tuple[str, ...] = ()
+    """Adapters of the node."""
+    problem: str = ""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> GpuRank:
+        """Read plain values."""
+        built: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**built)
+
+
+@dataclass(frozen=True)
 class Probe:
     """What was measured on one node."""
 
@@ -70,12 +102,14 @@ class Probe:
     """How long what the first node wrote took to be seen here."""
     problems: Mapping[str, str] = field(default_factory=dict)
     """What went wrong, by what was being measured."""
+    gpus: tuple[GpuRank, ...] = ()
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Probe:
         """Read what `ProbeMessages.write` wrote."""
         built: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         built["reached"] = tuple(Reached(**one) for one in values["reached"])
+        built["gpus"] = tuple(map(GpuRank.from_json, values["gpus"]))
         if disk := values["disk"]:
             built["disk"] = Disk(**disk | {"fsync_s": tuple(disk["fsync_s"])})
         return cls(**built)

@@ -19,6 +19,8 @@ ROUNDS = 10
 CLOCK = struct.Struct("!d")
 EXCHANGE_MB = 36
 EXCHANGES = 5
+# Torch's own time-outs, of up to half an hour, are longer than the doctor's job.
+LIMIT = timedelta(seconds=60)
 
 
 def serve_clock() -> socket.socket:
@@ -75,8 +77,8 @@ def exchange_clocks(rank: int, node: str, address: str, port: int) -> Reached:
     return Reached(rank, node, round_trip_s=best[0], offset_s=best[1])
 
 
-def measure_exchange(messages: ProbeMessages, first: str, all_met: bool, device: Any) -> float:
-    """Return the seconds of one exact reduction over all nodes, as training does it.
+def open_store(messages: ProbeMessages, first: str, all_met: bool) -> Any:
+    """Return the store where the ranks meet; the first node serves it, for as long as it holds it.
 
     Raises:
         OSError, RuntimeError: it does not work.
@@ -86,38 +88,48 @@ def measure_exchange(messages: ProbeMessages, first: str, all_met: bool, device:
     # Joining would wait for its time-out on each node, only to say less clearly what is known already.
     if not all_met:
         raise OSError("not tried, as not every node reaches every other")
-    # Torch's own time-outs, of up to half an hour, are longer than the doctor's job.
-    limit = timedelta(seconds=60)
     if messages.rank == 0:
-        store = dist.TCPStore(first, 0, is_master=True, wait_for_workers=False, timeout=limit)  # type: ignore[attr-defined]  # re-exported without a word
+        store = dist.TCPStore(first, 0, is_master=True, wait_for_workers=False, timeout=LIMIT)  # type: ignore[attr-defined]  # re-exported without a word
         messages.write("store", store.port)
-    else:
-        store = dist.TCPStore(first, messages.wait_for_first("store"), is_master=False, timeout=limit)  # type: ignore[attr-defined]
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=messages.rank, world_size=messages.size, timeout=limit)
+        return store
+    return dist.TCPStore(first, messages.wait_for_first("store"), is_master=False, timeout=LIMIT)  # type: ignore[attr-defined]
+
+
+def measure_exchange(messages: ProbeMessages, first: str, all_met: bool) -> float:
+    """Return the seconds of one exact reduction over all nodes without GPUs, as training does it.
+
+    Raises:
+        OSError, RuntimeError: it does not work.
+    """
+    import torch
+    import torch.distributed as dist
+
+    from trainer.distributed.world import World
+
+    store = open_store(messages, first, all_met)
+    dist.init_process_group("gloo", store=store, rank=messages.rank, world_size=messages.size, timeout=LIMIT)
     try:
-        return time_reduction(messages, device)
+        return time_reduction(World(messages.rank, messages.size), torch.device("cpu"))
     finally:
         dist.destroy_process_group()
 
 
-def time_reduction(messages: ProbeMessages, device: Any) -> float:
-    """Return the median seconds of one mean, from the moment when all nodes have their gradients."""
+def time_reduction(world: Any, device: Any) -> float:
+    """Return the median seconds of one mean, from the moment when all ranks of a world have their gradients."""
     import torch
     import torch.distributed as dist
     from torch import nn
 
     from trainer.distributed.flat_buffer import FlatLayout
     from trainer.distributed.reduction import ExactReduction
-    from trainer.distributed.world import World
 
     # 1000 × 250 weights of four bytes are a megabyte.
     network = nn.Linear(1000, EXCHANGE_MB * 250, bias=False, device=device)
-    reduction = ExactReduction(FlatLayout(network, ()), network, messages.size, World(messages.rank, messages.size))
+    reduction = ExactReduction(FlatLayout(network, ()), network, world.size, world)
     times = []
     for _ in range(EXCHANGES + 1):
         # Only the exchange is timed, which begins where the micro-batch ends. Sums of zeros take as long as any.
-        with reduction.micro_batch(messages.rank):
+        with reduction.micro_batch(world.rank):
             dist.barrier()
             began = time.perf_counter()
         reduction.mean()

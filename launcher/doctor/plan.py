@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.jobs.batch_script import apptainer_arguments
 from launcher.jobs.environment_reset import stays_behind
 from slurm.command_environment import PASSED_ON
+from slurm.job_environment import interface_variables
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.distributed.rank_environment import is_foreign
@@ -28,6 +29,7 @@ class ProbePlan:
     where: Partition | None
     """None: this machine, without Slurm."""
     gpus: int
+    """Of each node; 0 on this machine: the probe looks itself."""
     profile: Profile
 
     def command(self) -> list[str]:
@@ -43,8 +45,10 @@ class ProbePlan:
             "time": str(time_limit(self.where)),
             "job-name": "lienzo-doctor",
         }
-        # One probe a node, which takes one GPU.
-        values |= {"gpus-per-node": "1"} if self.gpus else {}
+        if self.gpus:
+            # One probe a node, which starts a rank a GPU; with the cores that a run would have there.
+            values |= {"gpus-per-node": str(self.gpus)}
+            values |= {"cpus-per-task": str(max(1, self.where.cores_per_node * self.gpus // self.where.gpus_per_node))}
         values |= {"mem": f"{site.memory_gb}GB"} if site.memory_gb else {}
         if site.container == "pyxis":
             values |= {"container-image": site.image, "container-mounts": ",".join(site.mounts)}
@@ -65,7 +69,7 @@ class ProbePlan:
         kept |= {"SLURM_" + name.removeprefix("SBATCH_"): os.environ[name] for name in PASSED_ON if name in os.environ}
         kept |= {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         if self.profile.interface:
-            kept |= {f"{library}_SOCKET_IFNAME": self.profile.interface for library in ("GLOO", "NCCL")}
+            kept |= interface_variables(self.profile.interface)
         return kept | dict(variable.split("=", 1) for variable in self.profile.environment)
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from launcher.doctor import disk, network
-from launcher.doctor.measured import Probe, ProbeMessages
+from launcher.doctor.measured import GpuRank, Probe, ProbeMessages
 from slurm import job_environment
 from trainer.runs.lease_holder import boot_id
 
@@ -42,11 +42,12 @@ def measure_numerics() -> tuple[dict[str, Any], Any]:
     """Return the numerical environment of training on this node, and the device."""
     import torch
 
-    from trainer.distributed.numerical_environment import numerical_environment
+    from trainer.distributed.numerical_environment import numerical_environment, state_float32_kernels
 
+    state_float32_kernels()  # as training does, here and below
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1)  # as training does
+        torch.set_num_threads(1)
     found = numerical_environment(device)
     del found["deterministic"]  # a setting of the run
     return found, device
@@ -78,15 +79,18 @@ class Examination:
         connected = self.attempt("network", partial(network.connect_to_all, messages, self.node, address))
         first, reached, all_met = connected or ("", [], False)
         interface = job_environment.interface_towards(first) if first else None
-        for library in ("GLOO", "NCCL") if interface else ():
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", str(interface))  # as training does
+        for name, value in job_environment.interface_variables(interface).items() if interface else ():
+            os.environ.setdefault(name, value)  # as training does
         began = time.perf_counter()
         environment, device = self.attempt("import", measure_numerics) or ({}, None)
         import_s = time.perf_counter() - began
-        exchange_s = None
-        if messages.size > 1 and device is not None:
-            exchange = partial(network.measure_exchange, messages, first, all_met, device)
-            exchange_s = self.attempt("exchange", exchange)
+        exchange_s, gpus = None, self.measure_gpus(first, all_met, device) if device is not None else ()
+        if gpus:
+            # A step ends when its slowest rank does.
+            times = [one.exchange_s for one in gpus if one.exchange_s is not None]
+            exchange_s = max(times) if len(times) == len(gpus) else None
+        elif messages.size > 1 and device is not None:
+            exchange_s = self.attempt("exchange", partial(network.measure_exchange, messages, first, all_met))
         # After the exchange, which writing would slow down.
         storage = self.attempt("disk", partial(disk.measure_disk, self.folder, messages.rank))
         offset_s = next((one.offset_s for one in reached if one.rank == 0), 0.0)
@@ -107,7 +111,23 @@ class Examination:
             disk=storage,
             visible_s=visible_s,
             problems=self.problems,
+            gpus=gpus,
         )
+
+    def measure_gpus(self, first: str, all_met: bool, device: Any) -> tuple[GpuRank, ...]:
+        """Measure with one rank a GPU of this node, as a run has them; nothing where there are no GPUs."""
+        import torch
+
+        from launcher.doctor import gpu_ranks
+
+        # As many as the job has been given: where torch sees none of them, the ranks say so.
+        count = self.plan["gpus"] if self.plan["slurm"] else torch.cuda.device_count() * (device.type == "cuda")
+        if not count:
+            return ()
+        found = self.attempt("gpus", partial(gpu_ranks.measure_gpus, self.messages, first, all_met, count)) or ()
+        if problem := next((one.problem for one in found if one.problem), self.problems.pop("gpus", "")):
+            self.problems["exchange"] = problem
+        return found
 
 
 def main() -> None:

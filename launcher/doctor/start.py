@@ -38,7 +38,7 @@ def probe_nodes(plan: ProbePlan) -> Examined:
         KeyboardInterrupt: the user does not wait; the job is ended.
     """
     addresses = {node.name: node.address for node in control.list_nodes()} if plan.where else {}
-    values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses}
+    values = {"size": plan.size, "slurm": plan.where is not None, "addresses": addresses, "gpus": plan.gpus}
     (plan.folder / "plan.json").write_text(json.dumps(values))
     # As for a job: whether nodes can run a copy on this file system is part of what is tried.
     code = code_snapshot.take_snapshot(RunFolder(plan.folder), 1)

@@ -34,6 +34,7 @@ class Cause(StrEnum):
     SIGNALLED = "asked to stop by a signal"
     NODES_EXCLUDED = "started again without nodes that failed"
     DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
     STALLED = "stalled"
     CRASHED = "crashed"
 
@@ -41,7 +42,7 @@ class Cause(StrEnum):
 # The cluster is not to blame for these, so they would come again and again.
 OWN_FAULTS = (Cause.TIME_LIMIT, Cause.STALLED, Cause.CRASHED)
 # After these the job is not started again: the run is complete, or only its user can help.
-FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED)
+FINAL = (Cause.FINISHED, Cause.CANCELLED, Cause.REFUSED, Cause.DIVERGED, Cause.OUT_OF_MEMORY)
 
 
 class Decision(StrEnum):

@@ -17,6 +17,7 @@ from launcher.jobs.allocation import other_nodes, other_terms
 from launcher.jobs.environment_reset import without_inherited
 from launcher.jobs.job_record import job_comment
 from slurm import control
+from slurm.job_environment import interface_variables
 from slurm.profile import Profile
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
@@ -173,7 +174,9 @@ def srun_arguments(request: Request, together: bool = True) -> list[str]:
     if request.cpus_per_task > 1:
         arguments.append(f"--cpus-per-task={request.cpus_per_task}")  # since Slurm 22.05 srun does not inherit it
     if request.gpus_per_node:
-        arguments.append("--gpu-bind=none")  # each rank sees all of its node's GPUs, and takes that of its number
+        # Each rank sees all of its node's GPUs and takes that of its number; then, of all the job's cores there, its
+        # share of those beside that GPU. Slurm's own binding alternates sockets, and knows of no GPU.
+        arguments += ["--gpu-bind=none", "--cpu-bind=none"]
     if profile.container == "pyxis":
         arguments.append(f"--container-image={profile.image}")
         arguments += [f"--container-mounts={','.join(profile.mounts)}"] if profile.mounts else []
@@ -232,7 +235,7 @@ def environment_lines(code: Path, profile: Profile) -> list[str]:
     # One thread, as the number of threads changes the bits on a CPU. Unbuffered: a kill takes what is in a buffer.
     variables = {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if profile.interface:
-        variables |= {"GLOO_SOCKET_IFNAME": profile.interface, "NCCL_SOCKET_IFNAME": profile.interface}
+        variables |= interface_variables(profile.interface)
     variables |= dict(variable.split("=", 1) for variable in profile.environment)
     return [
         # `python -m` looks into the current folder first: from the checkout it would run what was edited since.

@@ -55,9 +55,12 @@ def find_cause(
     if now and now.state != "RUNNING":  # Slurm is ending it, and would even so start it again if it were asked to
         late = now.reason == "TimeLimit" or read_slurm_verdict(run, attempt.job) == "TIME LIMIT"
         return (Cause.TIME_LIMIT, saved, []) if late else (Cause.CANCELLED, "with scancel", [])
-    # Asked before anything that would start again: the same settings diverge again.
+    # Asked before anything that would start again: the same settings diverge again, and need as much memory.
     if ends and ends[-1].get("diverged"):
         return Cause.DIVERGED, ends[-1]["problem"], []
+    # Of whichever rank: for rank 0 that one is only gone, and srun calls it a crash.
+    if memory := [row["problem"] for row in events if row["kind"] == EventKind.OUT_OF_MEMORY]:
+        return Cause.OUT_OF_MEMORY, memory[0], []
     refusals = [row["problem"] for row in events if row["kind"] == EventKind.REFUSED]
     if code == 2 or refusals:  # srun may have killed the slower ranks before they could say so, too
         unsaid = "its evaluation: see its log" if outcome == "finished" else "see its log"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from slurm import profile as profiles
 from slurm.errors import SlurmUsageError
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
-from trainer.config.config import Config
+from trainer.config.config import Config, Precision
 from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import refuse_crowd
 from trainer.launch.prepared_training import PreparedTraining, prepare_training
@@ -27,6 +28,11 @@ from trainer.runs.config_defaults import read_project_file
 from trainer.runs.run_folder import RunFolder
 
 DEFAULT_TIME_MIN = 24 * 60
+# NVIDIA's before Ampere, and AMD's before CDNA. "rtx6000" is one of Turing's, unless `ada` stands behind it.
+WITHOUT_BF16 = re.compile(
+    r"(?<![a-z0-9])((k40|k80|m40|m60|p4|p40|p100|v100s?|t4|mi50|mi60)(?![a-z0-9])|gtx|titan|rtx_?20|2080|quadro"
+    r"|rtx_?[568]000(?!.?ada))"
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     if job:
         gpus = job.request.gpus_per_node > 0
         refuse_processes(asked.names_processes, gpus)
-        config = with_precision_of_nodes(config, gpus)
+        config = with_precision_of_nodes(config, job) if gpus else config
     processes = job.max_processes if job else config.processes
     batch_asked = config.batch_size
     # Only for a run that begins: the number of micro-batches is part of what its bits follow from.
@@ -93,9 +99,13 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     return PreparedRun(training, job, asked.resources, batch_asked)
 
 
-def with_precision_of_nodes(config: Config, gpus: bool) -> Config:
-    """Return the settings with the precision that the job's nodes have: this machine may have another."""
-    return replace(config, mixed_precision="bf16") if gpus and config.mixed_precision == "auto" else config
+def with_precision_of_nodes(config: Config, job: PreparedJob) -> Config:
+    """Return the settings with the precision that the job's GPUs have: this machine may have others, or none."""
+    # What Slurm or the site calls them, such as gpu:v100:8; of GPUs without a name most have bf16 by now, and a rank
+    # that has not says so.
+    named = f"{job.partition.gres_per_node} {job.request.profile.constraint}".lower()
+    known: Precision = "no" if WITHOUT_BF16.search(named) else "bf16"
+    return replace(config, mixed_precision=known) if config.mixed_precision == "auto" else config
 
 
 def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> PreparedJob:

@@ -40,9 +40,9 @@ def join_world(place: job_environment.TaskInfo) -> None:
     """Tell torch and accelerate who this process is, as torchrun would; the batch script has said where to meet."""
     become_rank(place.rank, place.local_rank, place.size, place.local_size)
     if interface := job_environment.interface_towards(os.environ["MASTER_ADDR"]):
-        for library in ("GLOO", "NCCL"):
+        for name, value in job_environment.interface_variables(interface).items():
             # setdefault: an interface that the profile names was exported by the batch script, and wins.
-            os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
+            os.environ.setdefault(name, value)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from launcher.jobs.attempts import Attempt
+from launcher.jobs.attempts import Attempt, Cause
 from trainer.runs.journal import EventKind, Row
 from trainer.runs.lease_holder import Owner
 
@@ -46,7 +46,9 @@ def merge_attempts(attempts: Sequence[Attempt], events: Sequence[Row]) -> tuple[
             end = end if end.get("kind") == EventKind.END else {}
             outcome, seen = end.get("outcome"), row.get("images_seen", 0)
             detail = str(end.get("signal") or "")
-            cause = OUTCOMES.get(str(outcome))
+            until = end.get("time", "unknown")  # which sorts after every time
+            memory = [e for e in events if e["kind"] == EventKind.OUT_OF_MEMORY and row["time"] <= e["time"] <= until]
+            cause = Cause.OUT_OF_MEMORY if memory else OUTCOMES.get(str(outcome))
             found.append(RunAttempt(None, None, row["time"], end.get("time"), (), seen, None, cause, detail))
     return tuple(sorted(found, key=lambda attempt: attempt.began))
 

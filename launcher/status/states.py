@@ -20,6 +20,7 @@ ENDS = {
     Cause.CANCELLED: RunState.CANCELLED,
     Cause.REFUSED: RunState.REFUSED,
     Cause.DIVERGED: RunState.FAILED,
+    Cause.OUT_OF_MEMORY: RunState.FAILED,
 }
 
 
@@ -69,6 +70,9 @@ def last_problem(events: Sequence[Row]) -> str:
     problems = [row for row in events[begins:] if "problem" in row]
     if not problems:
         return ""
+    # Rank 0, which has the last word, knows only that another one is gone.
+    if memory := [row for row in problems if row["kind"] == EventKind.OUT_OF_MEMORY]:
+        return str(memory[0]["problem"])
     kind, what = problems[-1]["kind"], problems[-1]["problem"]
     return str(what) if kind == "end" else f"{kind}: {what}"
 

@@ -32,4 +32,4 @@ export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none apptainer exec --nv --bind=/shared:/shared '--bind=/my data:/data' /shared/images/lienzo.sif python3 -m launcher.jobs.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none --cpu-bind=none apptainer exec --nv --bind=/shared:/shared '--bind=/my data:/data' /shared/images/lienzo.sif python3 -m launcher.jobs.rank /HERE/run

@@ -23,7 +23,7 @@ export PYTHONPATH=/HERE/run/code/0001
 export OMP_NUM_THREADS=1
 export PYTHONUNBUFFERED=1
 export GLOO_SOCKET_IFNAME=ib0
-export NCCL_SOCKET_IFNAME=ib0
+export NCCL_SOCKET_IFNAME==ib0
 export NCCL_IB_HCA=mlx5
 module purge
 module load cuda/12.8
@@ -41,4 +41,4 @@ export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 --cpus-per-task=12 --gpu-bind=none PYTHON -m launcher.jobs.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 --cpus-per-task=12 --gpu-bind=none --cpu-bind=none PYTHON -m launcher.jobs.rank /HERE/run

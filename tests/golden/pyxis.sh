@@ -33,4 +33,4 @@ export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none --container-image=/shared/images/lienzo.sqsh --container-mounts=/shared:/shared,/scratch:/scratch python3 -m launcher.jobs.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=4 --cpus-per-task=8 --gpu-bind=none --cpu-bind=none --container-image=/shared/images/lienzo.sqsh --container-mounts=/shared:/shared,/scratch:/scratch python3 -m launcher.jobs.rank /HERE/run

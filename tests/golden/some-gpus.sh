@@ -33,4 +33,4 @@ export MASTER_ADDR MASTER_PORT
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=2 --cpus-per-task=12 --gpu-bind=none PYTHON -m launcher.jobs.rank /HERE/run
+srun --unbuffered --output /HERE/run/logs/slurm/%j_%t_log.out --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=2 --cpus-per-task=12 --gpu-bind=none --cpu-bind=none PYTHON -m launcher.jobs.rank /HERE/run

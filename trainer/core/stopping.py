@@ -41,6 +41,10 @@ class Diverged(Failed):
     """It cannot go on with its settings, however often it is started again."""
 
 
+class OutOfMemory(Failed):
+    """It needs more memory than there is, and would again."""
+
+
 class StopRequest:
     r"""A flag that signals set, and that the step carries to all processes.
 

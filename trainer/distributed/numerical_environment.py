@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import numpy
 import torch
 
 from trainer.distributed.rank_environment import bits_variables
+
+AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
 
 
 def cpu_model() -> str:
@@ -32,11 +36,28 @@ def cpu_has_bf16() -> bool:
 
 
 def best_precision() -> Literal["bf16", "no"]:
-    """Return the mixed precision that the hardware has: bf16, or no."""
+    """Return the mixed precision that the hardware has: bf16 or no; never fp16, whose range is small."""
     if torch.cuda.is_available():
-        # Emulated bf16 rounds like the real one, without its speed.
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if all(gpu_has_bf16(index) for index in range(torch.cuda.device_count())) else "no"
     return "bf16" if cpu_has_bf16() else "no"
+
+
+def gpu_has_bf16(index: int) -> bool:
+    """Tell whether a GPU multiplies bf16 matrices in hardware.
+
+    NVIDIA's do from compute capability 8.0 on (A100); V100 (7.0) and T4 (7.5) compute in float32 and round. Of AMD's,
+    torch says so of all, but only those with such instructions do: CDNA (MI100 and later), RDNA 3 and 4.
+    """
+    if torch.version.hip:
+        return str(torch.cuda.get_device_properties(index).gcnArchName).startswith(AMD_WITH_BF16)
+    # Not torch.cuda.is_bf16_supported, which asks the current device, and by default counts emulation.
+    return torch.cuda.get_device_capability(index) >= (8, 0)
+
+
+def state_float32_kernels() -> None:
+    """Let float32 mean float32 on GPUs: no TF32, which keeps 10 of 23 bits, and which torch takes for convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
@@ -49,12 +70,23 @@ def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
         "torch": torch.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": (torch.backends.cudnn.version() or 0) if cuda else 0,
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else "",
+        "driver": driver_version() if cuda else "",
+        "tf32": cuda and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32),
         "numpy": numpy.__version__,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "variables": bits_variables(),
     }
 
 
+def driver_version(sysfs: Path = Path("/sys")) -> str:
+    """Return the version of the GPU's driver; empty: it does not tell."""
+    for module in ("nvidia", "amdgpu"):
+        with suppress(OSError):
+            return (sysfs / "module" / module / "version").read_text().strip()
+    return ""
+
+
 def environment_differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """Say in words how two environments differ."""
-    return [f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in now if before.get(key) != now[key]]
+    """Say in words how two environments differ, in what both of them name: an earlier version has noted less."""
+    return [f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if key in before and before[key] != now[key]]

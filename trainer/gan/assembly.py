@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,8 +17,11 @@ from torch.nn.utils import parametrize
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import identity_hashes
+from trainer.distributed.cpu_affinity import bind_to_gpu
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
+from trainer.distributed.numerical_environment import gpu_has_bf16, state_float32_kernels
+from trainer.distributed.process_group import join_process_group
 from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
 from trainer.gan.network_update import NetworkUpdate
@@ -28,21 +32,30 @@ from trainer.losses.discriminator_pass import Models
 from trainer.losses.objectives import OBJECTIVES, TopK
 from trainer.networks import build_discriminator, build_generator, initialise
 
+log = logging.getLogger(__name__)
+
 # torch's own, twice as large, is not finite in fp16, and gradient penalties multiply by it in fp16.
 INITIAL_LOSS_SCALE = 2.0**15
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
 
-def set_up_device(config: Config) -> Accelerator:
+def set_up_device(config: Config, node: str) -> Accelerator:
     """Join the process group and fix what the bits depend on: threads, and the choice of kernels.
 
+    Args:
+        config: of the run.
+        node: the name of this one, for messages.
+
     Raises:
-        Refused: the device does not have the wanted precision.
+        Refused: the device does not have the wanted precision, or the ranks are not one a GPU.
+        RuntimeError: NCCL or gloo fails.
     """
     if config.deterministic:
         # Read by cuBLAS when it starts; without it, its workspaces make results depend on the stream.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Before anything starts threads or processes, which inherit the cores.
+    bind_to_gpu(*join_process_group(node))
     # DDP must not broadcast buffers between two forward passes: backward would find them changed.
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
     accelerator = Accelerator(
@@ -54,6 +67,11 @@ def set_up_device(config: Config) -> Accelerator:
         if config.mixed_precision == "fp16":
             refuse_fp16()
         torch.set_num_threads(1)  # their number changes the bits, and accelerate sets it as well
+    elif config.mixed_precision == "bf16" and not gpu_has_bf16(accelerator.device.index):
+        log.warning(
+            "this GPU has no bf16 and computes it in float32, at that speed: --mixed-precision no suits it better"
+        )
+    state_float32_kernels()
     # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it

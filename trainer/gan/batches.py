@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from shards.dataset.order import Order
 from shards.dataset.stream import Reader, Samples, stream_planned
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
+from trainer.distributed.collective import gather_values
 from trainer.distributed.world import World
 from trainer.gan.staging import Staged, staging_for
 from trainer.losses.batch import Batch
@@ -78,7 +80,11 @@ class BatchLoader:
             # Whole lines, also of a process that is killed.
             self.record = (plan / f"rank-{world.rank:05d}.jsonl").open("a", buffering=1)
         self.share = world.share(config.micro_batches)
-        self.order, self.staging, self.workers = order_of(config, reader), staging_for(device), workers_of(config)
+        self.order, self.staging, self.workers = (
+            order_of(config, reader),
+            staging_for(device),
+            workers_of(config, world),
+        )
 
     def plan(self, images_seen: int) -> Iterator[Planned]:
         """Yield each of this process's micro-batches, without end."""
@@ -169,9 +175,14 @@ def normalise(pixels: Int[Tensor, "n h w 3"], channels_last: bool = True) -> Ten
     return pixels.float().div_(127.5).sub_(1)
 
 
-def workers_of(config: Config) -> int:
-    """Return how many threads prepare micro-batches: those of the settings, or one for each core but one of a rank."""
+def workers_of(config: Config, world: World) -> int:
+    """Return how many threads prepare micro-batches: those of the settings, or one for each core but one of a rank.
+
+    A core counts as a part of one for each rank of the machine that may use it; all ranks find that out together.
+    """
     if config.workers is not None:
         return config.workers
-    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(max(len(os.sched_getaffinity(0)) // ranks - 1, 0), MOST_WORKERS)
+    mine = platform.node(), os.sched_getaffinity(0)
+    beside = [cores for host, cores in gather_values(world, mine) if host == mine[0]]
+    own = sum(1 / sum(core in cores for cores in beside) for core in mine[1])
+    return min(max(round(own) - 1, 0), MOST_WORKERS)

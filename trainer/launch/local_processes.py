@@ -21,7 +21,9 @@ from trainer.core.suspension import suspend_together
 from trainer.distributed.rank_environment import rank_environment
 from trainer.launch.job_context import OWNER
 from trainer.launch.prepared_training import PreparedTraining
+from trainer.runs import journal
 from trainer.runs.config_loading import write_config
+from trainer.runs.journal import EventKind, now
 from trainer.runs.lease import held
 from trainer.runs.lease_holder import HANDED_OVER, THIS_MACHINE, Owner
 from trainer.runs.run_folder import RunFolder
@@ -83,11 +85,19 @@ def run_processes(run: RunFolder, size: int, owner: Owner) -> Outcome:
     Args:
         owner: for whom this process holds the run folder, until the first of them takes it over.
     """
+    began = now()
     codes = run_group(["train", "--run", str(run.path.resolve())], size, owner=owner)
     outcome = common(codes)
-    if outcome is Outcome.FAILED:
+    # What a run without enough memory must change, it has said itself; the same again would end the same way.
+    if outcome is Outcome.FAILED and not ran_out_of_memory(run, began):
         print(f"the run has stopped; go on with: {command('launcher', 'resume', run.path)}", file=sys.stderr)
     return outcome
+
+
+def ran_out_of_memory(run: RunFolder, since: str) -> bool:
+    """Tell whether a process of the run has had too little memory since some moment."""
+    events = journal.read_rows(run.events)
+    return any(row["kind"] == EventKind.OUT_OF_MEMORY and row["time"] >= since for row in events)
 
 
 def run_group(

@@ -9,6 +9,7 @@ import torch
 
 from shards.dataset.index import Index
 from trainer.config.config import Config
+from trainer.core.fields import Refused
 from trainer.gan.assembly import refuse_fp16
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
@@ -32,6 +33,20 @@ def default_processes(config: Config) -> int:
     return max(1, min(devices, config.micro_batches))
 
 
+def refuse_shared_gpus(processes: int) -> None:
+    """Refuse more processes on this machine than it has GPUs: NCCL joins one a GPU.
+
+    Raises:
+        Refused: naming both numbers.
+    """
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < processes:
+        raise Refused(
+            f"--processes {processes}: this machine has {gpus} GPU{'s' * (gpus > 1)} to see, and training takes one "
+            f"process a GPU: use at most --processes {gpus}"
+        )
+
+
 def prepare_training(run: RunFolder, asked: Config, processes: int | None = None) -> PreparedTraining:
     """Resolve and check a training. Nothing is written.
 
@@ -42,11 +57,12 @@ def prepare_training(run: RunFolder, asked: Config, processes: int | None = None
 
     Raises:
         Refused: the settings are impossible, do not fit the data, this machine or the existing run, or there are more
-            processes than micro-batches.
+            processes than micro-batches or GPUs.
     """
     config, dataset = resolve_config(run, asked)
     if processes is None:
         processes = config.processes or default_processes(config)
+        refuse_shared_gpus(processes)
         if config.mixed_precision == "fp16" and not torch.cuda.is_available():
             refuse_fp16()
     config.check_world(processes)

@@ -195,6 +195,8 @@ class EventKind(StrEnum):
     REFUSED = "refused"
     STALLED = "stalled"
     """No step for too long: `places` are the silent nodes."""
+    OUT_OF_MEMORY = "out of memory"
+    """Of a device or a host; the rank that it happened to writes it."""
     ENVIRONMENT = "environment"
     """What the bits depend on: hardware and versions."""
     INITIALISED = "initialised"

@@ -1,7 +1,7 @@
 """Resampling with the low-pass filter [1, 3, 3, 1] along both axes, as StyleGAN2 and R3GAN do.
 
 The filter is that of three boxes [1, 1] in a row, and so it is computed: by pooling, which every device does fast and
-differentiates twice at no more cost. (The second derivative of a depthwise convolution goes channel by channel.)
+differentiates twice at no more cost.
 Beyond the border there are zeros.
 """
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any
 
 import torch
@@ -52,23 +53,26 @@ class ConvolutionBackward(torch.autograd.Function):
             if wanted[0]:
                 terms.append(aten.convolution(of_x, weight, None, *ctx.geometry))
             if wanted[2]:
-                _, second_weight, _ = differentiate(grad, of_x, weight, ctx.geometry, (False, True, False))
+                second_weight = differentiate(grad, of_x, weight, ctx.geometry, (False, True, False))[1]
         if of_weight is not None:
             if wanted[0]:
                 terms.append(aten.convolution(x, of_weight, None, *ctx.geometry))
             if wanted[1]:
-                second_x, _, _ = differentiate(grad, x, of_weight, ctx.geometry, (True, False, False))
+                second_x = differentiate(grad, x, of_weight, ctx.geometry, (True, False, False))[0]
         if of_bias is not None and wanted[0]:
             terms.append(of_bias.view(1, -1, *(1 for _ in grad.shape[2:])).expand_as(grad))
-        # sum() would begin with 0 + the first one: one more operation.
-        second_grad = None if not terms else terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
-        return second_grad, second_x, second_weight, *(None for _ in wanted[3:])
+        return added(terms), second_x, second_weight, *(None for _ in wanted[3:])
 
 
 def differentiate(grad: Tensor, x: Tensor, weight: Tensor, geometry: Any, mask: tuple[bool, bool, bool]) -> Gradients:
     """Return the gradients of a convolution without bias that the mask asks for."""
     gradients: Gradients = aten.convolution_backward(grad, x, weight, None, *geometry, mask)
     return gradients
+
+
+def added(terms: list[Tensor]) -> Tensor | None:
+    """Return the sum of parts of a gradient, None of none; Python's own sum would first add 0."""
+    return reduce(torch.add, terms) if terms else None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def batch_matrix(*rows: tuple[Tensor | float, ...]) -> Float[Tensor, "n k k"]:
     # Each number once, all entries in one stack: host and device have little else to do for these.
     numbers = {e: torch.full_like(like, e) for e in {e for e in entries if not isinstance(e, Tensor)}}
     stacked = torch.stack([e if isinstance(e, Tensor) else numbers[e] for e in entries], -1)
-    return stacked.unflatten(-1, (len(rows), -1))
+    return stacked.view(*stacked.shape[:-1], len(rows), -1)
 
 
 def translation_matrix(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:

@@ -75,7 +75,7 @@ class NormaliseBackward(torch.autograd.Function):
         return found
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_x: Tensor | None, of_gain: Tensor | None, of_bias: Tensor | None) -> Any:
         """Return the gradients with respect to the output's gradient, the input and the gains."""
         grad, x, gain, grad_x, *statistics = ctx.saved_tensors

@@ -68,7 +68,7 @@ class SpectralNorm(nn.Module):
         # Buffers, so that checkpoints hold them; `start_spectral_norm` draws them from a key.
         self.register_buffer("u", torch.full((rows,), rows**-0.5, device=weight.device))
         self.register_buffer("v", torch.full((columns,), columns**-0.5, device=weight.device))
-        self.known: tuple[Tensor, ReferenceType[Tensor], list[int]] | None = None
+        self.known: tuple[Tensor, ReferenceType[Tensor], tuple[object, ...]] | None = None
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Return the weight as (out, the rest)."""
@@ -88,9 +88,10 @@ class SpectralNorm(nn.Module):
         """Remember sigma."""
         self.known = sigma, ref(weight), self.versions(weight)
 
-    def versions(self, weight: Tensor) -> list[int]:
-        """Return numbers that rise when what sigma depends on is written."""
-        return [tensor._version for tensor in (weight, self.u, self.v)]
+    def versions(self, weight: Tensor) -> tuple[object, ...]:
+        """Return what changes when what sigma depends on is written, moved, converted or laid out anew."""
+        written = (tensor._version for tensor in (weight, self.u, self.v))
+        return *written, weight.device, weight.dtype, weight.stride()
 
     @torch.no_grad()
     def sigma(self, weight: Tensor) -> Tensor:
@@ -136,12 +137,16 @@ def start_spectral_norm(network: nn.Module, seed: int, name: str, iterations: in
     advance_spectral_norm(network, iterations)
 
 
-@torch.no_grad()
 def advance_spectral_norm(network: nn.Module, iterations: int = 1) -> None:
     """Advance every vector, on the weights as they are now; call it once per optimizer step, on every process."""
     found = normalised_weights(network)
-    if not found or not iterations:
-        return
+    if found and iterations:
+        advance(found, iterations)
+
+
+@torch.no_grad()
+def advance(found: list[tuple[SpectralNorm, Tensor]], iterations: int) -> None:
+    """Advance the vectors of these weights, all layers together."""
     us = [norm.u for norm, _ in found]
     matrices, views_of_v = zip(*(norm.in_memory(weight) for norm, weight in found), strict=True)
     # v <- W' u / |W' u|, u <- W v / |W v| (algorithm 1).

@@ -12,6 +12,7 @@ NAMES = (
     "loading",
     "step",
     "zoo",
+    "launches",
     "training",
     "reduction",
     "checkpoint",

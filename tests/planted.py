@@ -29,7 +29,7 @@ from trainer.gan.batches import RandomInputs
 from trainer.gan.state import TrainState
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
-from trainer.networks.spectral_norm import SpectralNorm
+from trainer.networks.spectral_norm import SpectralNorm, advance
 from trainer.training.sample_grids import SampleGrids
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -122,7 +122,7 @@ def vectors_by_passes() -> None:
     forward = SpectralNorm.forward
 
     def advancing(self: SpectralNorm, weight: torch.Tensor) -> torch.Tensor:
-        self.advance(weight, 1)
+        advance([(self, weight)], 1)
         return forward(self, weight)
 
     SpectralNorm.forward = advancing  # type: ignore[method-assign]

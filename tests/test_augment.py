@@ -255,7 +255,7 @@ def test_neutral_parameters_change_nothing() -> None:
 
 def changed(t: Transformation, values: Tensor) -> Tensor:
     """Which parameters are not neutral, one column for each gate."""
-    return (values.reshape(len(values), t.gates, -1) != t.neutral).any(2).double()
+    return (values.reshape(len(values), t.gates, -1) != t.value(torch.tensor(float(t.still)))).any(2).double()
 
 
 def test_each_transformation_happens_with_probability_p() -> None:

@@ -17,6 +17,7 @@ COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
     "zoo": ("--recipes", "dragan-64", "--small", "--turns", "1"),
+    "launches": ("--recipes", "dcgan-32"),
     "training": ("--recipe", "dcgan-32", "--steps", "4", "--turns", "1"),
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),

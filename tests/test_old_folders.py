@@ -41,6 +41,8 @@ from trainer.tracking.tracker import Identity
 
 OLD = Path(__file__).parent / "old"
 EXPECTED = {version.name: json.loads((version / "expected.json").read_text()) for version in sorted(OLD.glob("v*"))}
+# Where steps have had other bits since: StyleGAN2's, whose second derivatives and filters are other operations now.
+CHANGED = json.loads((OLD / "changed.json").read_text())
 RUNS = [(v, run) for v, expected in EXPECTED.items() for run in expected["runs"] if not run.endswith("-s1")]
 NEWER = 99
 NEWEST = "runs/finished/checkpoints/000000000128-r00"
@@ -125,7 +127,7 @@ def test_a_run_paints_and_goes_on_as_it_would_have(version: str, name: str, trai
     assert pixels(grid) == expected["paints"]
     more = ("--data", old / "data", "--total-images", expected["resumed"]["images_seen"])
     trainer("train", "--run", run, *more, size=2 if name == "runs/killed" else 1)
-    assert state(run) == expected["resumed"]
+    assert state(run) == CHANGED[version].get(name, expected["resumed"])
 
 
 def test_planted_mistakes_are_seen(old: Path, trainer: Trainer) -> None:
@@ -151,12 +153,12 @@ def test_a_run_is_evaluated_and_its_best_checkpoint_known(old: Path, trainer: Tr
 
 
 def test_a_run_goes_on_as_another_one(old: Path, trainer: Trainer) -> None:
-    """From the whole state of an old one, running scalars and all, to the bits of the one that did so then."""
+    """From the whole state of an old one, running scalars and all."""
     new = old / "runs" / "new"
     asked = ("--as", new, "--data", old / "data", "--optimizer.g-lr", 1e-4, "--total-images", 192)
     command = ["resume", old / "runs" / "stylegan2", *asked, "--cluster", "local", "--processes", 1]
     assert main(list(map(str, command))) == 0
-    assert state(new) == EXPECTED[old.name]["runs"]["runs/continued"]["is"]
+    assert state(new) == CHANGED[old.name]["as another"]
 
 
 def test_status_tells_of_old_runs(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from typing import Literal
 
 import numpy as np
@@ -32,14 +32,15 @@ def chance_of_each(p: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Transformation:
-    """One random transformation: what its parameters are drawn from, and what leaves the picture alone."""
+    """One random transformation: what its parameters are drawn from, and which draw leaves the picture alone."""
 
     letter: str
     name: str
     law: Literal["uniform", "normal"]
     value: Callable[[Tensor], Tensor]
     """From draws (n, width), uniform in [0, 1) or N(0, 1), to parameters (n, width)."""
-    neutral: float
+    still: float
+    """The draw whose parameters leave the picture alone."""
     width: int = 1
     gates: int = 1
     """1, or `width`: each parameter is chosen for itself."""
@@ -49,21 +50,27 @@ class Transformation:
 TRANSFORMATIONS = (
     Transformation("b", "flip", "uniform", lambda u: (2 * u).floor(), 0),
     Transformation("b", "quarters", "uniform", lambda u: (4 * u).floor(), 0),
-    Transformation("b", "shift", "uniform", lambda u: (2 * u - 1) / 8, 0, width=2),
-    Transformation("g", "scale", "normal", lambda z: (0.2 * z).exp2(), 1),
-    Transformation("g", "turn", "uniform", lambda u: math.pi * (2 * u - 1), 0, chance=chance_of_each),
-    Transformation("g", "stretch", "normal", lambda z: (0.2 * z).exp2(), 1),
-    Transformation("g", "turn_again", "uniform", lambda u: math.pi * (2 * u - 1), 0, chance=chance_of_each),
+    Transformation("b", "shift", "uniform", lambda u: (2 * u - 1) / 8, 0.5, width=2),
+    Transformation("g", "scale", "normal", lambda z: (0.2 * z).exp2(), 0),
+    Transformation("g", "turn", "uniform", lambda u: math.pi * (2 * u - 1), 0.5, chance=chance_of_each),
+    Transformation("g", "stretch", "normal", lambda z: (0.2 * z).exp2(), 0),
+    Transformation("g", "turn_again", "uniform", lambda u: math.pi * (2 * u - 1), 0.5, chance=chance_of_each),
     Transformation("g", "move", "normal", lambda z: z / 8, 0, width=2),
     Transformation("c", "brightness", "normal", lambda z: 0.2 * z, 0),
-    Transformation("c", "contrast", "normal", lambda z: (0.5 * z).exp2(), 1),
+    Transformation("c", "contrast", "normal", lambda z: (0.5 * z).exp2(), 0),
     Transformation("c", "luma_flip", "uniform", lambda u: (2 * u).floor(), 0),
-    Transformation("c", "hue", "uniform", lambda u: math.pi * (2 * u - 1), 0),
-    Transformation("c", "saturation", "normal", lambda z: z.exp2(), 1),
-    Transformation("f", "gains", "normal", lambda z: z.exp2(), 1, width=4, gates=4),
+    Transformation("c", "hue", "uniform", lambda u: math.pi * (2 * u - 1), 0.5),
+    Transformation("c", "saturation", "normal", lambda z: z.exp2(), 0),
+    Transformation("f", "gains", "normal", lambda z: z.exp2(), 0, width=4, gates=4),
     Transformation("n", "sigma", "normal", lambda z: 0.1 * z.abs(), 0),
     Transformation("o", "centre", "uniform", lambda u: u, -1, width=2),  # nothing is cut out around -1
 )
+
+
+@cache
+def neutral_draws(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, " width"]:
+    """Return draws that leave pictures alone."""
+    return torch.tensor(values, device=device, dtype=dtype)
 
 
 class Ada(Augmentation):
@@ -105,16 +112,22 @@ class Ada(Augmentation):
         self, draws: Mapping[str, Tensor], p: Float[Tensor, ""]
     ) -> tuple[dict[str, Float[Tensor, "n ..."]], Bool[Tensor, " n"]]:
         """Return the parameters by name, neutral where their transformation does not happen, and where any happens."""
-        gates = draws["gate"].split([t.gates for t in self.transformations], 1)
         # p stays on the device: each gate is a comparison there, and no branch of the host depends on it.
-        happens = [gate < t.chance(p) for gate, t in zip(gates, self.transformations, strict=True)]
+        chances = {chance: chance(p) for chance in {t.chance for t in self.transformations}}
+        happens = draws["gate"] < torch.stack([chances[t.chance] for t in self.transformations for _ in range(t.gates)])
+        gates = dict(zip(self.transformations, happens.split([t.gates for t in self.transformations], 1), strict=True))
         values: dict[str, Tensor] = {}
         for law in ("uniform", "normal"):
-            drawn = [(t, gate) for t, gate in zip(self.transformations, happens, strict=True) if t.law == law]
-            columns = draws[law].split([t.width for t, _ in drawn], 1)
-            for (t, gate), column in zip(drawn, columns, strict=True):
-                values[t.name] = torch.where(gate, t.value(column), t.neutral).squeeze(1)
-        return values, torch.cat(happens, 1).any(1)
+            drawn = [t for t in self.transformations if t.law == law]
+            if not drawn:
+                continue
+            widths = [t.width for t in drawn]
+            # What draws nothing of its own has the draw that leaves the picture alone: one choice for all of a law.
+            chosen = torch.cat([gates[t].expand(-1, t.width) for t in drawn], 1)
+            still = neutral_draws(tuple(t.still for t in drawn for _ in range(t.width)), p.device, draws[law].dtype)
+            columns = torch.where(chosen, draws[law], still).split(widths, 1)
+            values |= {t.name: t.value(column).squeeze(1) for t, column in zip(drawn, columns, strict=True)}
+        return values, happens.any(1)
 
     def __call__(
         self, x: Float[Tensor, "n 3 s s"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]

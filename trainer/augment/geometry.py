@@ -12,8 +12,12 @@ from trainer.augment.wavelets import OVERHANG, downsampling_matrix, upsampling_m
 
 def batch_matrix(*rows: tuple[Tensor | float, ...]) -> Float[Tensor, "n k k"]:
     """Return one matrix for each picture, from numbers and from tensors (n,)."""
-    one = torch.ones_like(next(e for row in rows for e in row if isinstance(e, Tensor)))
-    return torch.stack([torch.stack([one * e for e in row], -1) for row in rows], -2)
+    entries = [e for row in rows for e in row]
+    like = next(e for e in entries if isinstance(e, Tensor))
+    # Each number once, all entries in one stack: host and device have little else to do for these.
+    numbers = {e: torch.full_like(like, e) for e in {e for e in entries if not isinstance(e, Tensor)}}
+    stacked = torch.stack([e if isinstance(e, Tensor) else numbers[e] for e in entries], -1)
+    return stacked.view(*stacked.shape[:-1], len(rows), -1)
 
 
 def translation_matrix(x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:

@@ -99,7 +99,7 @@ class NetworkUpdate:
         gradients = [p.grad for p in self.reduction.layout.parameters if p.grad is not None]
         means = mean.named_scalars()
         # After unscaling, before the step: the norm that a paper would report. The host does not wait for it.
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         set_rates(self.optimizer, self.lr, images_seen, self.settings)
         # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
         self.scaler.step(self.optimizer)

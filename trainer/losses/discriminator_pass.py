@@ -14,6 +14,7 @@ from trainer.augment.pipeline import AugmentPipeline
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.batch import Batch
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, to_float32
+from trainer.networks.convolution import ordinary_double_backward
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class DiscriminatorPass:
 
     def gradient(self, output: Tensor, x: Tensor) -> Tensor:
         """Return d sum(output) / dx, itself differentiable; scaled on its way, lest fp16 underflow."""
-        with torch.autocast(x.device.type, enabled=False):  # as in backward passes: each operation in its own precision
+        # Without autocast, as in backward passes: each operation in its own precision.
+        with torch.autocast(x.device.type, enabled=False), ordinary_double_backward():
             (scaled,) = torch.autograd.grad(output.sum() * self.scale, x, create_graph=True)
         return to_float32(scaled) / self.scale

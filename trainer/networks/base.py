@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks.network_settings import NetworkSettings
@@ -133,7 +132,8 @@ def to_float32(x: Tensor) -> Tensor:
 
 def one_hot(label: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n k"]:
     """Return class vectors of `classes` + 1 entries: the last one stands for an unknown class."""
-    return F.one_hot(torch.where(label < 0, classes, label), classes + 1).float()
+    # The remainder of -1 is `classes`; compared here, as F.one_hot has more to do.
+    return (label[:, None].remainder(classes + 1) == torch.arange(classes + 1, device=label.device)).float()
 
 
 def pack_images(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:

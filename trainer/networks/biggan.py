@@ -88,11 +88,12 @@ class Generator(ResidualGenerator):
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Generate pictures in [-1, 1]."""
         # Skip-z: each block sees a part of z of its own, so it can shape its own level of detail.
-        first, *conditions = code.chunk(len(self.blocks) + 1, 1)
+        parts = code.unflatten(1, (len(self.blocks) + 1, -1))
+        first, conditions = parts[:, 0], parts[:, 1:]
         if classes := self.settings.g_classes:
             embedding = one_hot(latent.label, classes).to(code.dtype) @ self.embedding
-            conditions = [torch.cat([embedding, part], 1) for part in conditions]
-        return self.grow(first, conditions)
+            conditions = torch.cat([embedding[:, None].expand(-1, len(self.blocks), -1), conditions], 2)
+        return self.grow(first, conditions.unbind(1))
 
 
 class Discriminator(ResidualDiscriminator):

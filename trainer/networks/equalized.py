@@ -37,7 +37,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         """Map x linearly."""
-        return F.linear(x, self.weight * self.gain, self.bias * self.rate)
+        return F.linear(x, self.weight * self.gain, self.bias if self.rate == 1 else self.bias * self.rate)
 
 
 class Conv2d(nn.Module):

@@ -100,6 +100,18 @@ def change(inputs: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(inputs, outputs, 1, bias=False)] if inputs != outputs else []
 
 
+class Weigh(nn.Module):
+    """A depthwise convolution over all 4 x 4 places, as a product and a sum: each channel learns where to look."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels, 1, 4, 4))
+
+    def forward(self, x: Float[Tensor, "n c 4 4"]) -> Float[Tensor, "n c"]:
+        """Sum each channel's places with its weights."""
+        return (x * self.weight.squeeze(1)).sum((2, 3))
+
+
 class Generator(base.Generator):
     """z scales the channels of a learned 4 x 4 map; stages of residual blocks at doubling sides make it a picture.
 
@@ -164,8 +176,7 @@ class Discriminator(base.Discriminator):
             layers += [*stage(before), Downsample(), *change(before, after)]
         self.layers = nn.Sequential(*layers, *stage(channels[-1]))
         last = channels[-1] + bool(settings.mbstd_group)
-        # A depthwise convolution over all 4 x 4 places: each channel learns where to look.
-        self.weigh = nn.Conv2d(last, last, 4, groups=last, bias=False)
+        self.weigh = Weigh(last)
         if settings.d_head == "projection":
             self.embed = nn.Linear(settings.classes + 1, channels[-1], bias=False)
         elif settings.d_head == "classifier":
@@ -183,7 +194,7 @@ class Discriminator(base.Discriminator):
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.layers(self.from_rgb(pack_images(x, self.settings.pack)))
-        x = self.weigh(minibatch_std(x, self.settings.mbstd_group)).flatten(1)
+        x = self.weigh(minibatch_std(x, self.settings.mbstd_group))
         real = self.real(x)
         if self.settings.d_head == "projection":
             return DiscriminatorOutput((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))

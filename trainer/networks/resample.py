@@ -1,18 +1,33 @@
 """Resampling with the low-pass filter [1, 3, 3, 1] along both axes, as StyleGAN2 and R3GAN do.
 
-The filter is that of three boxes [1, 1] in a row, and so it is computed: by pooling, which every device does fast and
-differentiates twice at no more cost. (The second derivative of a depthwise convolution goes channel by channel.)
-Beyond the border there are zeros.
+Each is one depthwise convolution, whose second derivative is one as well (convolution.py). Beyond the border there are
+zeros. All is in the precision of what comes in, also under autocast: a picture is a sum over sides.
 """
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Blur(nn.Module):
+class Filter(nn.Module):
+    """The filter, whose entries sum to `gain`; they are exact in every precision."""
+
+    taps: Tensor
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("taps", (gain * torch.outer(row, row))[None, None], persistent=False)
+
+    def weight(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "c 1 4 4"]:
+        """Return it as the weight of a depthwise convolution of x."""
+        return self.taps.to(x.dtype).expand(x.shape[1], 1, 4, 4)
+
+
+class Blur(Filter):
     """Filter, and keep every `stride`-th place.
 
     Args:
@@ -22,16 +37,13 @@ class Blur(nn.Module):
     """
 
     def __init__(self, padding: int, stride: int = 1, gain: float = 1.0) -> None:
-        super().__init__()
-        self.padding, self.stride, self.gain = padding, stride, gain
+        super().__init__(gain)
+        self.padding, self.stride = padding, stride
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
         """Filter each channel."""
-        # Pooling over two places is the box [1, 1] / 2.
-        x = F.avg_pool2d(F.avg_pool2d(F.pad(x, (self.padding,) * 4), 2, 1), 2, 1)
-        # The third box and the stride: of two neighbours, every stride-th pair.
-        out = F.avg_pool2d(x, 2, self.stride)
-        return out if self.gain == 1 else out * self.gain
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x, self.weight(x), None, self.stride, self.padding, groups=x.shape[1])
 
 
 class Downsample(Blur):
@@ -41,10 +53,13 @@ class Downsample(Blur):
         super().__init__(padding=1, stride=2)
 
 
-class Upsample(nn.Module):
-    """Double the sides: zeros between the pixels, then the filter; its first box makes each pixel four."""
+class Upsample(Filter):
+    """Double the sides: zeros between the pixels, then the filter."""
+
+    def __init__(self) -> None:
+        super().__init__(gain=4.0)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c 2*h 2*w"]:
         """Enlarge each channel."""
-        x = F.pad(F.interpolate(x, scale_factor=2), (1,) * 4)
-        return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, 1)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv_transpose2d(x, self.weight(x), None, stride=2, padding=1, groups=x.shape[1])

@@ -23,6 +23,7 @@ from trainer.networks import base
 from trainer.networks.attention import SelfAttention
 from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
+from trainer.networks.layer_norm import LayerNorm
 from trainer.networks.network_settings import NetworkSettings
 
 
@@ -83,8 +84,8 @@ class UpBlock(nn.Module):
 
 def activation(channels: int, layer_norm: bool) -> nn.Module:
     """Return a ReLU, if wanted after layer normalisation: over channels and places, gain and bias for each channel."""
-    # One group is layer normalisation: each picture has statistics of its own, as gradient penalties want it.
-    return nn.Sequential(nn.GroupNorm(1, channels), nn.ReLU()) if layer_norm else nn.ReLU()
+    # Each picture has statistics of its own, as gradient penalties want it.
+    return nn.Sequential(LayerNorm(channels), nn.ReLU()) if layer_norm else nn.ReLU()
 
 
 class DownBlock(nn.Module):

@@ -1,0 +1,74 @@
+"""How much the host has to start for a step, and with which kernels: counted on tensors without data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bench.launches import EmptyStep, count_launches, counting
+from trainer.config.recipes import RECIPES
+
+TWICE = [
+    name
+    for name, recipe in RECIPES.items()
+    if any(active.penalty.differentiates_twice for active in recipe.config.penalties.active())
+]
+"""Recipes with a gradient penalty."""
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_no_update_has_a_giant_kernel_or_a_loop_over_groups(name: str) -> None:
+    """Every convolution of a step, at the recipe's own size, has the shape and the groups of a layer."""
+    empty = EmptyStep.of(name, 1)
+    batch, models = empty.updates[0][0], empty.step.models
+    with torch.no_grad(), counting() as forward:
+        models.generator(batch.latent)
+        models.discriminator(batch.real, batch.label)
+    with counting() as counted:
+        empty()
+    assert set(counted.kernels) == set(forward.kernels)
+    assert max(side for shape, _ in counted.kernels for side in shape[2:]) < 16
+
+
+# What a step of one micro-batch may start, with every penalty due; beside it what it started before operations were
+# counted. `python -m bench.launches` prints what it starts now.
+BUDGETS = {
+    "dcgan-32": 170,  # 247
+    "dcgan-64": 203,  # 316
+    "dcgan-128": 236,  # 385
+    "gan-32": 206,  # 276
+    "lsgan-64": 213,  # 326
+    "ragan-64": 237,  # 350
+    "dragan-64": 554,  # 669
+    "pacgan-64": 180,  # 251
+    "acgan-64": 330,  # 452
+    "can-64": 273,  # 392
+    "wgan-gp-32": 2277,  # 2571
+    "wgan-gp-64": 4245,  # 8673
+    "sngan-32": 1702,  # 2908
+    "sngan-64": 2316,  # 4043
+    "projection-64": 2760,  # 4619
+    "bcr-32": 2717,  # 3933
+    "sagan-64": 946,  # 1836
+    "sagan-128": 1221,  # 2278
+    "biggan-32": 2539,  # 4703
+    "biggan-128": 1382,  # 2766
+    "lecam-32": 2955,  # 5151
+    "diffaugment-32": 2707,  # 4871
+    "stylegan2-64": 3158,  # 3827
+    "stylegan2-256": 4212,  # 5187
+    "stylegan2-ada-64": 3360,  # 4677
+    "stylegan2-ada-256": 4414,  # 6037
+    "apa-256": 3881,  # 4844
+    "fastgan-256": 1612,  # 3233
+    "r3gan-32": 1938,  # 6148
+    "r3gan-64": 2143,  # 6601
+    "r3gan-256": 2661,  # 7409
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_step_starts_no_more_than_its_budget(name: str) -> None:
+    launches = count_launches(name).operators.total()
+    assert launches <= BUDGETS[name]
+    assert launches > 0.98 * BUDGETS[name], "the budget can be lowered"

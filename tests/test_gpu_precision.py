@@ -139,6 +139,8 @@ def test_an_environment_of_an_earlier_version_differs_in_what_it_has_noted_only(
     before = {key: value for key, value in now.items() if key not in ("nccl", "driver", "tf32")}
     assert environment_differences(before, now) == []
     assert environment_differences(before | {"torch": "2.9"}, now) == [f"torch was '2.9', is {torch.__version__!r}"]
+    del before["operations"]  # the first version did not count them
+    assert environment_differences(before, now) == [f"operations was 1, is {numerics.OPERATIONS}"]
 
 
 def test_the_driver_is_read_where_the_kernel_tells_it(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from trainer.distributed.rank_environment import bits_variables
 
 AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
 
+OPERATIONS = 2
+"""Raised when a version computes a step of some recipe by other operations, and so to other bits (CHANGELOG.md)."""
+
 
 def cpu_model() -> str:
     """Return the processor's name."""
@@ -64,6 +67,7 @@ def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
     """Return the numerical environment of this process."""
     cuda = device.type == "cuda"
     return {
+        "operations": OPERATIONS,
         "device": torch.cuda.get_device_name(device) if cuda else cpu_model(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),  # on a CPU their number changes the bits of a convolution's gradients
@@ -89,4 +93,5 @@ def driver_version(sysfs: Path = Path("/sys")) -> str:
 
 def environment_differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """Say in words how two environments differ, in what both of them name: an earlier version has noted less."""
+    before = {"operations": 1, **before}
     return [f"{key} was {before[key]!r}, is {now[key]!r}" for key in now if key in before and before[key] != now[key]]

@@ -15,6 +15,7 @@ NAMES = (
     "launches",
     "training",
     "reduction",
+    "scaling",
     "checkpoint",
     "recovery",
     "metrics",

@@ -20,6 +20,7 @@ COMMANDS = {
     "launches": ("--recipes", "dcgan-32"),
     "training": ("--recipe", "dcgan-32", "--steps", "4", "--turns", "1"),
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
+    "scaling": ("--no-model", "--recipe", "dcgan-32", "--micro-batch-size", "2", "--processes", "2", "--turns", "1"),
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
     "checkpoint": ("--recipe", "dcgan-32", "--turns", "1"),
     "evaluation": ("--num-samples", "32", "--few", "16", "--turns", "1"),

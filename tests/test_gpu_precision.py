@@ -12,13 +12,19 @@ import torch
 from launcher.doctor.probe import measure_numerics
 from launcher.jobs.batch_script import Request
 from launcher.jobs.preparation import PreparedJob, with_precision_of_nodes
+from launcher.study.prepare import ArmConfig, resolve_task
+from launcher.study.run_progress import next_tasks
+from shards.dataset.index import Index
 from slurm.profile import Profile
 from tests.fake_slurm import GPU
 from tests.pretended_gpus import A100, H100, T4, V100, Gpu, pretend
+from tests.studies import plan
 from trainer.config.config import Config
+from trainer.config.recipes import recipe_config
 from trainer.distributed import numerical_environment as numerics
 from trainer.distributed.numerical_environment import best_precision, driver_version, environment_differences
 from trainer.gan.assembly import set_up_device
+from trainer.runs.config_loading import write_config
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,11 @@ def test_without_a_gpu_the_processor_decides(has: bool, monkeypatch: pytest.Monk
     assert best_precision() == ("bf16" if has else "no")
 
 
+def job_on(gres: str, constraint: str = "", gpus: int = 8) -> PreparedJob:
+    request = Request("r", "1", 8, 12, gpus, 60, None, Profile(constraint=constraint))
+    return PreparedJob(request, replace(GPU, gres_per_node=gres))
+
+
 @pytest.mark.parametrize(
     ("gres", "constraint", "precision"),
     [
@@ -83,10 +94,24 @@ def test_without_a_gpu_the_processor_decides(has: bool, monkeypatch: pytest.Monk
 def test_a_job_has_the_precision_of_its_nodes_and_not_of_this_machine(
     gres: str, constraint: str, precision: str
 ) -> None:
-    partition, profile = replace(GPU, gres_per_node=gres), Profile(constraint=constraint)
-    job = PreparedJob(Request("r", "1", 8, 12, 8, 60, None, profile), partition)
+    job = job_on(gres, constraint)
     assert with_precision_of_nodes(Config(), job).mixed_precision == precision
     assert with_precision_of_nodes(Config(mixed_precision="fp16"), job).mixed_precision == "fp16"
+
+
+def test_a_job_without_gpus_has_the_precision_of_the_machine() -> None:
+    assert with_precision_of_nodes(Config(), job_on("gpu:v100:8", gpus=0)).mixed_precision == "auto"
+
+
+def test_a_study_trains_in_the_precision_of_its_nodes(tmp_path: Path, shards32: Path) -> None:
+    """And goes on in the one that a run began with."""
+    study, config = plan(tmp_path, seeds=1), replace(recipe_config("dcgan-32"), data=shards32)
+    task, arm = next_tasks(study, retry=False)[1][0], ArmConfig(config, Index.open(shards32))
+    began = resolve_task(study, task, arm, job_on("gpu:v100:8"))
+    assert began.mixed_precision == "no"
+    assert resolve_task(study, task, arm, job_on("gpu:h100:8")).mixed_precision == "bf16"
+    write_config(task.run, began)
+    assert resolve_task(study, task, arm, job_on("gpu:h100:8")).mixed_precision == "no"
 
 
 @pytest.fixture

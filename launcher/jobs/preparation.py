@@ -20,7 +20,7 @@ from slurm import profile as profiles
 from slurm.errors import SlurmUsageError
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
-from trainer.config.config import Config, Precision
+from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import refuse_crowd
 from trainer.launch.prepared_training import PreparedTraining, prepare_training
@@ -87,9 +87,8 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     config = asked.config if asked.config.data else replace(asked.config, data=demo_shards(asked.config.network.size))
     job = prepare_job(asked.run, config, asked.resources) if on_slurm else None
     if job:
-        gpus = job.request.gpus_per_node > 0
-        refuse_processes(asked.names_processes, gpus)
-        config = with_precision_of_nodes(config, job) if gpus else config
+        refuse_processes(asked.names_processes, job.request.gpus_per_node > 0)
+        config = with_precision_of_nodes(config, job)
     processes = job.max_processes if job else config.processes
     batch_asked = config.batch_size
     # Only for a run that begins: the number of micro-batches is part of what its bits follow from.
@@ -100,12 +99,13 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
 
 
 def with_precision_of_nodes(config: Config, job: PreparedJob) -> Config:
-    """Return the settings with the precision that the job's GPUs have: this machine may have others, or none."""
+    """Return the settings with the precision that the job's GPUs, if any, have: this machine may have others."""
+    if config.mixed_precision != "auto" or not job.request.gpus_per_node:
+        return config
     # What Slurm or the site calls them, such as gpu:v100:8; of GPUs without a name most have bf16 by now, and a rank
     # that has not says so.
     named = f"{job.partition.gres_per_node} {job.request.profile.constraint}".lower()
-    known: Precision = "no" if WITHOUT_BF16.search(named) else "bf16"
-    return replace(config, mixed_precision=known) if config.mixed_precision == "auto" else config
+    return replace(config, mixed_precision="no" if WITHOUT_BF16.search(named) else "bf16")
 
 
 def prepare_job(run: RunFolder, config: Config, resources: ResourceRequest) -> PreparedJob:

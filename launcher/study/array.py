@@ -42,9 +42,9 @@ def prepare_array(plan: StudyPlan, tasks: Sequence[StudyTask]) -> PreparedArray:
     jobs = [prepare_job(runs[arm], config, plan.resources) for arm, config in first.items()]
     fewest = min(job.request.tasks_per_node for job in jobs)  # else an arm has fewer micro-batches than processes
     request = replace(jobs[0].request, name=plan.settings.name, tasks_per_node=fewest)
-    gpus = request.gpus_per_node > 0
-    resolved = [(task, resolve_task(plan, task, arms[task.arm], gpus)) for task in tasks]
-    return PreparedArray(plan, resolved, replace(jobs[0], request=request))
+    job = replace(jobs[0], request=request)
+    resolved = [(task, resolve_task(plan, task, arms[task.arm], job)) for task in tasks]
+    return PreparedArray(plan, resolved, job)
 
 
 def claim_stage(plan: StudyPlan, stage: int) -> bool:

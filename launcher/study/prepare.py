@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from launcher.jobs.evaluation_target import images_trained
+from launcher.jobs.preparation import PreparedJob, with_precision_of_nodes
 from launcher.jobs.resource_request import ResourceRequest
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
@@ -69,16 +70,17 @@ def task_config(plan: StudyPlan, task: StudyTask, config: Config) -> Config:
     return speed_run_config(config) if task.seed_set is None else config
 
 
-def resolve_task(plan: StudyPlan, task: StudyTask, arm: ArmConfig, gpus: bool) -> Config:
-    """Return the resolved settings of a task's run; `gpus`: it is trained on nodes that have some.
+def resolve_task(plan: StudyPlan, task: StudyTask, arm: ArmConfig, job: PreparedJob | None) -> Config:
+    """Return the resolved settings of a task's run; `job`: what trains it, None: this machine.
 
     Raises:
         Refused: the run exists, and was begun with other settings.
     """
     config = task_config(plan, task, arm.config)
-    if config.mixed_precision == "auto" and (gpus or task.run.config.exists()):
-        known = read_config(task.run).mixed_precision if task.run.config.exists() else "bf16"
-        config = replace(config, mixed_precision=known)  # as the run began, or for the nodes: this machine may differ
+    if config.mixed_precision == "auto" and task.run.config.exists():
+        config = replace(config, mixed_precision=read_config(task.run).mixed_precision)  # as the run began
+    elif job:
+        config = with_precision_of_nodes(config, job)
     try:
         return resolve_config(task.run, config, arm.dataset).config
     except Refused as error:
@@ -133,7 +135,7 @@ def prepare_study(
         for seed in (*settings.seeds, *settings.select_seeds):
             run = folder.run(arm, seed)
             task = StudyTask(arm, seed, run, max(images, images_trained(run)), "report")
-            resolve_task(plan, task, made, gpus=False)
+            resolve_task(plan, task, made, None)
     return plan
 
 
@@ -186,4 +188,4 @@ def resolve_tasks(plan: StudyPlan, tasks: Sequence[StudyTask]) -> list[tuple[Stu
         Refused: a run was begun with other settings.
     """
     arms = load_arms(plan, tasks)
-    return [(task, resolve_task(plan, task, arms[task.arm], gpus=False)) for task in tasks]
+    return [(task, resolve_task(plan, task, arms[task.arm], None)) for task in tasks]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,13 @@ import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from launcher.study.local_runner import LocalRunner, gpu_shares
+from launcher.study.plan import StudyTask
+from launcher.study.run_progress import next_tasks
 from tests.conftest import HOME, TINY
 from tests.pretended_gpus import Gpu, place, pretend
+from tests.studies import plan
+from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.distributed import process_group
 from trainer.distributed.gpu_places import RankPlace, RefusedEverywhere, exchange_places, own_place, unusable
@@ -172,3 +178,36 @@ def test_a_run_whose_ranks_share_a_gpu_ends_as_refused_on_every_rank(shards32: P
     assert "refused: rank 0 and rank 1 on this machine have the same GPU (NVIDIA H100" in said[0]
     assert "refused" not in said[1], "both have one terminal, and one message is enough"
     assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "at_once", "shares"),
+    [
+        ("", 8, 4, ["0,1", "2,3", "4,5", "6,7"]),
+        ("", 8, 3, ["0,1", "2,3,4", "5,6,7"]),
+        ("4,6", 2, 2, ["4", "6"]),
+        ("GPU-a,GPU-b", 2, 4, ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]),
+        ("", 0, 2, [None, None]),
+    ],
+)
+def test_runs_of_a_study_that_train_at_once_share_the_gpus(
+    visible: str, count: int, at_once: int, shares: list[str | None]
+) -> None:
+    assert gpu_shares({"CUDA_VISIBLE_DEVICES": visible} if visible else {}, count, at_once) == shares
+
+
+def test_each_of_them_sees_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    study = plan(tmp_path, seeds=2)
+    runner, seen = LocalRunner(study, at_once=2), set()
+
+    def run_module(task: StudyTask, command: Sequence[str], gpus: str | None) -> bool:
+        seen.add(gpus)
+        busy.wait(timeout=60)  # until both are at it
+        return False
+
+    busy = threading.Barrier(2)
+    monkeypatch.setattr(runner, "run_module", run_module)
+    runner.train_and_measure([(task, Config()) for task in next_tasks(study, retry=False)[1][:2]])
+    assert seen == {"0,1", "2,3"}

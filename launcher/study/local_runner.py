@@ -9,11 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import FrameType
+
+import torch
 
 from command_line.signals import signals_to_handle
 from launcher.study.plan import StudyPlan, StudyTask
@@ -29,7 +33,24 @@ from trainer.runs.config_loading import write_config
 CODE = Path(__file__).parents[2]  # where our modules are found, wherever the user stands
 POLL_S = 0.5
 ADVICE = "go on with: "  # ends what a process says to a user, not why it failed
+GPUS = "CUDA_VISIBLE_DEVICES"
 MAX_REASON = 300  # characters of the last line of a failed process
+
+
+def gpu_shares(environment: Mapping[str, str], count: int, at_once: int) -> list[str | None]:
+    """Return what each of the runs that train at the same time sees of this machine's GPUs; None: there are none.
+
+    Args:
+        environment: of this process: it may see some of them only.
+        count: of those that it sees.
+        at_once: so many runs; with fewer GPUs some share one.
+    """
+    if not count:
+        return [None] * at_once
+    names = environment.get(GPUS, "").split(",")
+    seen = names if len(names) == count and all(names) else list(map(str, range(count)))
+    starts = [k * count // at_once for k in range(at_once + 1)]
+    return [",".join(seen[start : max(stop, start + 1)]) for start, stop in pairwise(starts)]
 
 
 class LocalRunner:
@@ -44,6 +65,9 @@ class LocalRunner:
         self.plan, self.at_once = plan, at_once
         self.stopping = threading.Event()
         self.children: set[subprocess.Popen[bytes]] = set()
+        self.free_gpus: SimpleQueue[str | None] = SimpleQueue()
+        for share in gpu_shares(os.environ, torch.cuda.device_count(), at_once):
+            self.free_gpus.put(share)
 
     def train_and_measure(self, tasks: Sequence[tuple[StudyTask, Config]]) -> bool:
         """Train and measure them all; False: somebody asked to stop, and what was under way is saved."""
@@ -80,13 +104,16 @@ class LocalRunner:
         processes = config.processes or max(1, default_processes(config) // self.at_once)
         train = ["trainer", "train", "--run", str(task.run.path.resolve()), "--processes", str(processes)]
         measure = ["launcher.study.evaluate_run", str(task.run.path.resolve()), "--processes", str(processes)]
-        for command in (train, measure):
-            if not self.run_module(task, command):
-                return
-        print_line(f"{task.name}: {describe_result(self.plan, task)}")
+        gpus = self.free_gpus.get()
+        try:
+            done = all(self.run_module(task, command, gpus) for command in (train, measure))
+        finally:
+            self.free_gpus.put(gpus)
+        if done:
+            print_line(f"{task.name}: {describe_result(self.plan, task)}")
 
-    def run_module(self, task: StudyTask, command: Sequence[str]) -> bool:
-        """Run one of our modules; False: it failed, or was asked to stop."""
+    def run_module(self, task: StudyTask, command: Sequence[str], gpus: str | None) -> bool:
+        """Run one of our modules on these GPUs; False: it failed, or was asked to stop."""
         log = task.run.logs / "here.log"
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
@@ -97,7 +124,7 @@ class LocalRunner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=CODE,
-                env=own_environment(os.environ),
+                env=own_environment(os.environ) | ({GPUS: gpus} if gpus else {}),
                 start_new_session=True,  # a Ctrl-C is ours to pass on
             )
             self.children.add(child)

@@ -22,6 +22,7 @@ from trainer.distributed.world import World
 from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.flops import empty_batches
+from trainer.gan.state import TrainState
 from trainer.losses.batch import Batch
 
 WORLDS = (1, 1, 2, 4)  # the first again: does the device repeat its own bits?
@@ -67,15 +68,19 @@ def train(config: Config, device: torch.device, updates: Sequence[Sequence[Seque
         torch.set_num_threads(1)  # their number changes the bits, and a new thread has its own
     state = create_state(config, "bits", device)
     step = assemble_step(config, state, reduce_exactly(config, world), lambda: autocast(config, device))
-    networks = state.generator, state.discriminator
-    before = [fingerprint(network.state_dict(), {}) for network in networks]
+    before = weights_of(state)
     share = world.share(config.micro_batches)
     for number, of_step in enumerate(updates):
         state.images_seen = number * config.step_images
         step([[update[j] for j in share] for update in of_step], lambda: False)
-    if any(fingerprint(network.state_dict(), {}) == was for network, was in zip(networks, before, strict=True)):
+    if any(now == was for now, was in zip(weights_of(state), before, strict=True)):
         raise RuntimeError("no weight has moved: every step overflowed")
     return fingerprint(state.tensors(), {})
+
+
+def weights_of(state: TrainState) -> list[str]:
+    """Return the fingerprints of G's and D's weights; buffers move without an optimizer step, too."""
+    return [fingerprint(dict(network.named_parameters()), {}) for network in (state.generator, state.discriminator)]
 
 
 def compare(config: Config, device: torch.device) -> list[bool]:

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 import tyro
+from torch.amp.grad_scaler import GradScaler
 
 from bench.gpu_ranks import PretendedRanks
 from bench.measure import machine, table
@@ -27,6 +28,7 @@ from trainer.losses.batch import Batch
 
 WORLDS = (1, 1, 2, 4)  # the first again: does the device repeat its own bits?
 STEPS = 3
+FP16_SCALE = 2.0**8
 Precision = Literal["no", "bf16", "fp16"]
 
 
@@ -67,6 +69,9 @@ def train(config: Config, device: torch.device, updates: Sequence[Sequence[Seque
     if device.type == "cpu":
         torch.set_num_threads(1)  # their number changes the bits, and a new thread has its own
     state = create_state(config, "bits", device)
+    fp16 = config.mixed_precision == "fp16"
+    # Training begins at a larger scale and lowers it in its first steps, which it leaves out: here there are too few.
+    state.g_scaler, state.d_scaler = (GradScaler(device.type, FP16_SCALE, enabled=fp16) for _ in range(2))
     step = assemble_step(config, state, reduce_exactly(config, world), lambda: autocast(config, device))
     before = weights_of(state)
     share = world.share(config.micro_batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,10 @@ from torch.amp.grad_scaler import GradScaler
 
 from bench.gpu_ranks import PretendedRanks
 from bench.measure import machine, table
-from launcher.doctor.memory import autocast, settle, to_device
+from launcher.doctor.memory import autocast, settle
 from trainer.config.config import Config
 from trainer.config.recipes import recipe_config
-from trainer.distributed.numerical_environment import state_float32_kernels
+from trainer.distributed.numerical_environment import choose_kernels
 from trainer.distributed.world import World
 from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
@@ -54,7 +53,8 @@ def make_updates(config: Config, device: torch.device) -> list[list[list[Batch]]
 
     def on_device(batch: Batch) -> Batch:
         real = torch.rand(batch.real.shape, generator=noise).mul(2).sub(1)
-        return to_device(replace(batch, real=real.contiguous(memory_format=torch.channels_last)), device)
+        batch = replace(batch, real=real.contiguous(memory_format=torch.channels_last))
+        return batch.map(lambda t: t.to(device))
 
     starts = [step * config.step_images for step in range(STEPS)]
     return [[[on_device(one) for one in update] for update in empty_batches(config, start)] for start in starts]
@@ -103,17 +103,6 @@ def configuration(args: Bench, recipe: str, precision: Precision) -> Config:
     if args.channels is None:
         return config
     return replace(config, network=replace(config.network, g_channels=args.channels, d_channels=args.channels))
-
-
-def choose_kernels(deterministic: bool) -> None:
-    """Do what `set_up_device` does in training."""
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when it starts
-    state_float32_kernels()
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
-    torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.benchmark = not deterministic
 
 
 def main(args: Bench) -> int:

@@ -78,12 +78,6 @@ def shape_only(tensor: Tensor) -> Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=META)
 
 
-def without_elements(batch: Batch) -> Batch:
-    """Return a micro-batch without data."""
-    draws = {purpose: {name: shape_only(t) for name, t in parts.items()} for purpose, parts in batch.draws.items()}
-    return replace(batch, real=shape_only(batch.real), latent=batch.latent.map(shape_only), draws=draws)
-
-
 @dataclass(frozen=True)
 class EmptyStep:
     """A step of a recipe, of so many of its micro-batches, on tensors without data; every penalty is due."""
@@ -101,7 +95,7 @@ class EmptyStep:
         with META:
             state = create_state(config, "launches", META, draw=False)
         step = assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
-        return EmptyStep(step, [[without_elements(one) for one in update] for update in empty_batches(config, 0)])
+        return EmptyStep(step, [[one.map(shape_only) for one in update] for update in empty_batches(config, 0)])
 
     def __call__(self) -> None:
         """Take it."""

@@ -18,7 +18,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import softplus
 
 from bench.measure import has_bf16, machine, ratios, seconds, spread, table, take_turns
-from launcher.doctor.memory import to_device
 from trainer.config.config import Config
 from trainer.config.recipes import recipe_config
 from trainer.core.randomness import Draws
@@ -148,7 +147,7 @@ def make_batches(config: Config, device: str = "cpu") -> list[Batch]:
         real = torch.rand(n, 3, size, size).mul(2).sub(1)
         latent, draws = drawer(Draws(0, 0), label, 0, j)
         batch = Batch(j, 0, real.contiguous(memory_format=torch.channels_last), latent, draws, 0)
-        batches.append(to_device(batch, torch.device(device)))
+        batches.append(batch.map(lambda t: t.to(device)))
     return batches
 
 

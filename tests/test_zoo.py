@@ -48,8 +48,7 @@ def double(batch: Batch) -> Batch:
     def wider(t: Tensor) -> Tensor:
         return t.double() if t.is_floating_point() else t
 
-    draws = {purpose: {name: wider(t) for name, t in parts.items()} for purpose, parts in batch.draws.items()}
-    return replace(batch, real=batch.real.double(), latent=batch.latent.map(wider), draws=draws)
+    return batch.map(wider)
 
 
 class Exact:

@@ -18,7 +18,6 @@ from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.flops import empty_batches, penalties_due, penalty_cycle
 from trainer.gan.step import GanStep
 from trainer.launch.out_of_memory import is_out_of_memory
-from trainer.losses.batch import Batch
 
 MOST = 4096  # pictures of a micro-batch: beyond it nothing becomes faster
 NEARLY_FULL = 0.9  # fragments and NCCL's buffers want the rest
@@ -126,7 +125,8 @@ def train_steps(config: Config, device: torch.device) -> None:
     for images_seen in (*kinds_of_steps(config, step), 0):
         state.images_seen = images_seen
         step(
-            [[to_device(one, device) for one in update] for update in empty_batches(config, images_seen)], lambda: False
+            [[one.map(lambda t: t.to(device)) for one in update] for update in empty_batches(config, images_seen)],
+            lambda: False,
         )
 
 
@@ -145,12 +145,6 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager[Non
     """Return the context of the settings' precision."""
     dtype = DTYPES.get(config.mixed_precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Bring a micro-batch to a device."""
-    draws = {purpose: {name: t.to(device) for name, t in parts.items()} for purpose, parts in batch.draws.items()}
-    return replace(batch, real=batch.real.to(device), latent=batch.latent.map(lambda t: t.to(device)), draws=draws)
 
 
 def find_on_first_gpu(config: Config) -> Fits:

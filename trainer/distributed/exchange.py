@@ -36,7 +36,7 @@ class Level:
     before: tuple[tuple[Node, ...], ...]
     after: tuple[Node, ...]
 
-    @property
+    @functools.cached_property
     def senders(self) -> list[list[int]]:
         """The ranks that have a first sum, those that have a second one, and so on."""
         return [[k for k, nodes in enumerate(self.before) if i < len(nodes)] for i in range(max(map(len, self.before)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
@@ -61,6 +62,20 @@ def state_float32_kernels() -> None:
     """Let float32 mean float32 on GPUs: no TF32, which keeps 10 of 23 bits, and which torch takes for convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+def choose_kernels(deterministic: bool) -> None:
+    """Choose the kernels of training; before anything is computed."""
+    if deterministic:
+        # Read by cuBLAS when it starts; without it, its workspaces make results depend on the stream.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    state_float32_kernels()
+    # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
+    torch.backends.cudnn.deterministic = deterministic
+    # benchmark chooses kernels by timing, so two runs may choose differently.
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, NoReturn
@@ -20,7 +19,7 @@ from trainer.core.migration import identity_hashes
 from trainer.distributed.cpu_affinity import bind_to_gpu
 from trainer.distributed.ddp import DdpReduction
 from trainer.distributed.flat_buffer import FlatLayout
-from trainer.distributed.numerical_environment import gpu_has_bf16, state_float32_kernels
+from trainer.distributed.numerical_environment import choose_kernels, gpu_has_bf16
 from trainer.distributed.process_group import join_process_group
 from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
@@ -51,9 +50,6 @@ def set_up_device(config: Config, node: str) -> Accelerator:
         Refused: the device does not have the wanted precision, or the ranks are not one a GPU.
         RuntimeError: NCCL or gloo fails.
     """
-    if config.deterministic:
-        # Read by cuBLAS when it starts; without it, its workspaces make results depend on the stream.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Before anything starts threads or processes, which inherit the cores.
     bind_to_gpu(*join_process_group(node))
     # DDP must not broadcast buffers between two forward passes: backward would find them changed.
@@ -71,13 +67,7 @@ def set_up_device(config: Config, node: str) -> Accelerator:
         log.warning(
             "this GPU has no bf16 and computes it in float32, at that speed: --mixed-precision no suits it better"
         )
-    state_float32_kernels()
-    # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
-    torch.backends.cudnn.deterministic = config.deterministic
-    # benchmark chooses kernels by timing, so two runs may choose differently.
-    torch.backends.cudnn.benchmark = not config.deterministic
+    choose_kernels(config.deterministic)
     return accelerator
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,3 +31,8 @@ class Batch:
     def label(self) -> Int[Tensor, " n"]:
         """Classes, -1: unknown."""
         return self.latent.label
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the micro-batch with each of its tensors changed."""
+        draws = {purpose: {name: change(t) for name, t in parts.items()} for purpose, parts in self.draws.items()}
+        return replace(self, real=change(self.real), latent=self.latent.map(change), draws=draws)

@@ -13,7 +13,7 @@ class RunFolder:
     RUN/
       config.json      the resolved settings; read back strictly, nothing else is read later
       metrics.jsonl    the truth: deterministic columns, one row per logged step
-      system.jsonl     times, speeds, memory: one row per logged step of each attempt
+      system.jsonl     times, speeds, memory: one row per logged step of each attempt, and per measurement of a node
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
       evaluations.jsonl  what `trainer evaluate` has measured: one row per checkpoint, seed set and extractor
       evaluation.log   what the evaluations beside the training say

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -33,6 +33,7 @@ from trainer.training.node_figures import NodeFigures, node_figures
 from trainer.training.recorder import Recorder
 from trainer.training.sample_grids import SampleGrids
 from trainer.training.saving import Saving
+from trainer.training.step_trace import StepTrace, step_trace
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class RankZero(Recorder):
         device: where images are generated.
         context: the job that this process belongs to.
         nodes: measures this node, and gets the figures of the others.
+        trace: of this rank, if one is wanted.
 
     Raises:
         Refused: another process trains in this folder, or it cannot be written.
@@ -61,8 +63,9 @@ class RankZero(Recorder):
         device: torch.device,
         context: JobContext,
         nodes: NodeFigures,
+        trace: StepTrace,
     ) -> None:
-        super().__init__(run, nodes)
+        super().__init__(run, nodes, trace)
         self.config = config
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
         # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
@@ -108,9 +111,11 @@ class RankZero(Recorder):
         self.reporter.images_seen = state.images_seen
         self.nodes.start(self.reporter.log_node)
 
-    def measure_step(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def measure_step(self) -> Iterator[None]:
         """Measure where the time of the step inside goes."""
-        return self.times.step()
+        with self.trace.step(), self.times.step():  # what writes a trace is no part of the step
+            yield
 
     def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
         """Record steps, and write the sample grid if it is due."""
@@ -203,6 +208,6 @@ def record_on(
     """
     # What `on_main` returns is sent to all ranks, and open files cannot be: so rank 0 puts it here.
     opened: list[Recorder] = []
-    nodes = node_figures(world, config.system_every_s)
-    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context, nodes)))
-    return opened[0] if opened else Recorder(run, nodes)
+    nodes, trace = node_figures(world, config.system_every_s), step_trace(config, run, world)
+    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context, nodes, trace)))
+    return opened[0] if opened else Recorder(run, nodes, trace)

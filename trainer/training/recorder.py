@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from trainer.collapse.monitor_state import MonitorState
@@ -13,6 +13,7 @@ from trainer.runs.init_from import PretrainedWeights
 from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.run_folder import RunFolder
 from trainer.training.node_figures import NodeFigures
+from trainer.training.step_trace import StepTrace
 
 
 class Recorder:
@@ -21,10 +22,11 @@ class Recorder:
     Args:
         run: of the run.
         nodes: measures this node, if this rank is the one that does.
+        trace: of this rank, if one is wanted.
     """
 
-    def __init__(self, run: RunFolder, nodes: NodeFigures) -> None:
-        self.run, self.nodes = run, nodes
+    def __init__(self, run: RunFolder, nodes: NodeFigures, trace: StepTrace) -> None:
+        self.run, self.nodes, self.trace = run, nodes, trace
 
     def newest_checkpoint(self) -> Path | None:
         """Return the newest whole checkpoint; asked of rank 0 only."""
@@ -47,8 +49,8 @@ class Recorder:
         self.nodes.start()
 
     def measure_step(self) -> AbstractContextManager[None]:
-        """Measure where the time of the step inside goes; rank 0 does."""
-        return nullcontext()
+        """Measure where the time of the step inside goes, on rank 0, and trace it on the rank that is to."""
+        return self.trace.step()
 
     def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
         """Record the steps whose scalars have arrived, and sample grids that are due.
@@ -87,3 +89,4 @@ class Recorder:
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
         """Close everything; `facts` are recorded besides."""
         self.nodes.close()
+        self.trace.stop()

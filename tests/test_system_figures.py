@@ -182,9 +182,9 @@ def until(known: Callable[[], object], of: NodeFigures) -> None:
 def test_rank_0_gets_the_rows_of_nodes_that_live_each_once(store: TCPStore) -> None:
     store.set(figures_key(2), json.dumps({"node": 2, "cpu_percent": -1.0}))  # of an attempt before this one
     rows: list[Row] = []
-    main, other = (NodeFigures(World(rank, 6), [0, 2, 4], 0.1) for rank in (0, 2))
+    main, other = (NodeFigures(World(rank, 8), [0, 2, 4, 6], 0.1) for rank in (0, 2))
     main.start(rows.append)
-    until(lambda: rows, main)  # though the others have sent nothing
+    until(lambda: rows, main)  # though the others have sent nothing, and the last one never will
     other.start()
     until(lambda: sum(row["node"] == 1 for row in rows) > 1, main)
     other.close()

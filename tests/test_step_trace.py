@@ -64,4 +64,4 @@ def test_a_rank_that_is_not_there_is_told(tmp_path: Path, caplog: pytest.LogCapt
     with caplog.at_level(logging.WARNING):
         traces = [step_trace(config, RunFolder(tmp_path), World(rank, 4)) for rank in range(4)]
     assert [trace.steps for trace in traces] == [0, 0, 0, 0]
-    assert caplog.text.count("--trace-rank 4 is none of 4 processes") == 1
+    assert caplog.text.count("there is no rank 4 among 4 processes") == 1

@@ -77,6 +77,6 @@ class StepTrace:
 def step_trace(config: Config, run: RunFolder, world: World) -> StepTrace:
     """Return what traces this rank, if it is the one that the settings name."""
     if config.trace_steps and config.trace_rank >= world.size and world.main:
-        log.warning("nothing is traced: --trace-rank %d is none of %d processes", config.trace_rank, world.size)
+        log.warning("nothing is traced: there is no rank %d among %d processes", config.trace_rank, world.size)
     mine = world.rank == config.trace_rank
     return StepTrace(run.trace(world.rank), config.trace_steps if mine else 0)

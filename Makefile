@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench chaos chaos-all chaos-local clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -58,6 +58,10 @@ lint: setup
 bench: setup .bench-venv/.installed
 	@tools/install-debian openclipart-png
 	$(RUN) -m bench
+
+# All that only a GPU can show, in at most eight minutes, into runs/gpu/report.md; installs what it needs.
+gpu:
+	$(PYTHON) -m bench.gpu
 
 # Random faults on a real Slurm, for as long as asked: make chaos MINUTES=30 SEED=7
 chaos: setup-dev

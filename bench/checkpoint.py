@@ -41,6 +41,8 @@ class Bench:
 
     recipe: str = "dcgan-64"
     turns: int = 7
+    device: str = "cpu"
+    """cuda: of the state; what is compared copies it into memory of the host."""
 
 
 class Candidates:
@@ -48,7 +50,9 @@ class Candidates:
 
     def __init__(self, state: TrainState, folder: Path) -> None:
         self.state, self.folder = state, folder
-        self.buffers = [torch.empty_like(tensor) for tensor in state.tensors().values()]
+        self.buffers = [
+            torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda) for tensor in state.tensors().values()
+        ]
         self.checkpoints = Checkpoints(folder / "ours", CheckpointSettings(keep_last=1), lambda: None)
         self.writes: list[float] = []
 
@@ -64,7 +68,13 @@ class Candidates:
     def copy(self) -> float:
         """Copy alone."""
         tensors = list(self.state.tensors().values())
-        return seconds(lambda: torch._foreach_copy_(self.buffers, tensors))
+
+        def copy() -> None:
+            torch._foreach_copy_(self.buffers, tensors, non_blocking=True)
+            if any(tensor.is_cuda for tensor in tensors):
+                torch.cuda.synchronize()
+
+        return seconds(copy)
 
     def torch_save(self) -> float:
         """Save in the foreground."""
@@ -87,7 +97,7 @@ class Candidates:
 
 def measure(args: Bench, folder: Path) -> None:
     """Take turns and print the table."""
-    state = create_state(recipe_config(args.recipe), "bench", torch.device("cpu"))
+    state = create_state(recipe_config(args.recipe), "bench", torch.device(args.device))
     ways = Candidates(state, folder)
     candidates: dict[str, Callable[[], float]] = {
         OURS: ways.ours,
@@ -113,7 +123,7 @@ def main(args: Bench) -> None:
     warnings.filterwarnings("ignore")  # of torch.distributed.checkpoint
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    print(f"{machine()}; 1 thread\n")
+    print(f"{machine()}; 1 thread, {args.device}\n")
     dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What is only pretended elsewhere, on a GPU that is there."""
+"""What is only pretended elsewhere, on a GPU that is there: `make gpu` runs these."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import torch
 
 from launcher.doctor import memory
 from launcher.doctor.gpu_rank import count_peers
+from tests.conftest import fingerprint, train
 from trainer.config.config import Config
 from trainer.config.recipes import recipe_config
 from trainer.distributed.cpu_affinity import SYSFS, local_cpus
 from trainer.distributed.gpu_places import own_place
+from trainer.distributed.lane import lane_of
 from trainer.distributed.numerical_environment import numerical_environment
+from trainer.gan.staging import staging_for
 from trainer.launch.out_of_memory import is_out_of_memory, out_of_memory_message
+from trainer.runs.checkpoint_writer import Snapshot
 from trainer.runs.run_folder import RunFolder
 
 pytestmark = [
@@ -55,3 +59,47 @@ def test_larger_micro_batches_use_more_of_it() -> None:
     config = replace(config, network=replace(config.network, g_channels=8, d_channels=8))
     small, large = (memory.try_on(torch.device("cuda", 0), config, size) for size in (8, 256))
     assert 0 < small < large
+
+
+def test_a_snapshot_is_whole_when_it_is_taken() -> None:
+    """Copies come in the background, and what follows writes into the same tensors."""
+    tensors = {f"{k}": torch.full((1 << 22,), float(k), device="cuda") for k in range(8)}
+    snapshot = Snapshot()
+    for change in range(3):
+        snapshot.take(tensors)
+        for tensor in tensors.values():
+            tensor.add_(1)
+        assert all((copy == float(name) + change).all() for name, copy in snapshot.copies.items())
+
+
+def test_batches_come_whole_though_buffers_are_used_again() -> None:
+    staging, device = staging_for(torch.device("cuda", 0)), []
+    sent = [[torch.randn(1000, generator=torch.Generator().manual_seed(k)), torch.arange(k, k + 7)] for k in range(20)]
+    for tensors in sent:
+        device.append(staging.bring(staging.stage(tensors)))
+    for tensors, arrived in zip(sent, device, strict=True):
+        assert all(
+            there.is_cuda and torch.equal(here, there.cpu()) for here, there in zip(tensors, arrived, strict=True)
+        )
+
+
+def test_the_exchange_runs_after_what_it_reads_and_before_what_reads_it() -> None:
+    lane, tensor = lane_of(torch.device("cuda", 0)), torch.zeros(1 << 24, device="cuda")
+
+    def double() -> None:
+        tensor.mul_(2)
+
+    for _ in range(20):
+        tensor.add_(1)
+        lane.start(double)
+        lane.wait()
+    assert (tensor == 2**21 - 2).all()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(shards32: Path, tmp_path: Path) -> None:
+    """In other processes, and in fp16 with its loss scales."""
+    settings = ("--mixed-precision", "fp16")
+    train(tmp_path / "whole", shards32, "--total-images", "256", *settings)
+    train(tmp_path / "parts", shards32, "--total-images", "128", *settings)
+    train(tmp_path / "parts", shards32, "--total-images", "256", *settings)
+    assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")

@@ -102,7 +102,7 @@ class Config:
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
     """Roll back so often after NaN or Inf, or a collapse if collapse.policy says so; then stop."""
-    system_every_s: float = operational(10.0, "[0.1, inf)")
+    system_every_s: float = operational(10.0, "[0.1, 86400]")
     """Measure the GPUs, processors, memory, disks and network of each node each time so many seconds have passed."""
     trace_steps: int = operational(0, "[0, 1000]")
     """In each attempt, write a trace of so many steps by torch.profiler, under traces/ in the run folder."""

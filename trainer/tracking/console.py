@@ -7,9 +7,12 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from trainer.core.step_phases import StepTimes
 from trainer.tracking.tracker import Tracker
+
+if TYPE_CHECKING:  # `launcher` sets up the log by this file, and does not load torch for a look
+    from trainer.core.step_phases import StepTimes
 
 log = logging.getLogger(__name__)
 

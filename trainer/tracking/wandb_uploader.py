@@ -79,7 +79,7 @@ class Uploader:
                     return False
                 for row in rows:
                     self.before_row()
-                    self._send(identity, row, figures.take(row["images_seen"]))
+                    self._send(identity, row, figures.take(row["images_seen"]), alerts)
                 alerts.send(self._current)
                 if last_round and not rows:
                     self.finish()
@@ -95,7 +95,7 @@ class Uploader:
         if current:
             current.finish(self.outcome)
 
-    def _send(self, identity: Identity, row: Row, figures: Row) -> None:
+    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts) -> None:
         number = identity.segment_of(row["images_seen"])
         if number < self._segment:
             return
@@ -105,6 +105,8 @@ class Uploader:
             self._current = WandbRun(self.run, identity, number, self.online)
             self.opened.append(self._current)
             log_line(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
+        # An alarm is written before the row of its images, and its picture belongs to that row.
+        alerts.send(self._current, until=row["images_seen"])
         self._current.send(row, figures)
 
 

@@ -18,6 +18,7 @@ NAMES = (
     "scaling",
     "checkpoint",
     "recovery",
+    "stalls",
     "metrics",
     "evaluation",
 )

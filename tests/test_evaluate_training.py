@@ -53,7 +53,7 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     """Those of a run that has none, whose child only sleeps."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    made = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    made = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), "")
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
@@ -111,7 +111,7 @@ def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None
             ]
         )
     )
-    again = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    again = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), "")
     assert again.reached == {0: 528, 1: 128}
 
 

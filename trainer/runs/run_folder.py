@@ -17,6 +17,7 @@ class RunFolder:
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
       evaluations.jsonl  what `trainer evaluate` has measured: one row per checkpoint, seed set and extractor
       evaluation.log   what the evaluations beside the training say
+      measuring.log    what the process says that measures the generator beside the training
       best.json        the best checkpoint by the measurements of the seed set "select"
       cache/           features, for an evaluation on several nodes
       wandb.json       the identity of the W&B run (no secrets)
@@ -69,6 +70,11 @@ class RunFolder:
     def evaluations(self) -> Path:
         """What was measured of the checkpoints."""
         return self.path / "evaluations.jsonl"
+
+    @property
+    def measuring_log(self) -> Path:
+        """The output of the process that measures the generator beside the training."""
+        return self.path / "measuring.log"
 
     @property
     def evaluation_log(self) -> Path:

@@ -30,10 +30,11 @@ class Evaluations:
         run: the run.
         settings: when, and what.
         tracker: takes note.
+        gpus: CUDA_VISIBLE_DEVICES of an evaluation; nothing: it computes on the CPU.
     """
 
-    def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker) -> None:
-        self.run, self.settings, self.tracker = run, settings, tracker
+    def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker, gpus: str) -> None:
+        self.run, self.settings, self.tracker, self.gpus = run, settings, tracker, gpus
         self.reached = dict[int, int]()  # images seen at the last evaluation after so many rollbacks, which lead back
         for row in journal.read_rows(run.evaluations):
             measured = Checkpoint.parse(Path(row["checkpoint"])) if row["seed_set"] == "select" else None
@@ -74,7 +75,7 @@ class Evaluations:
             with self.run.evaluation_log.open("ab") as output:
                 self.child = subprocess.Popen(
                     ["nice", "-n", "19", sys.executable, "-m", "trainer", *self.command(name)],
-                    env=own_environment(os.environ) | {WATCHED: "1"},
+                    env=own_environment(os.environ) | {WATCHED: "1", "CUDA_VISIBLE_DEVICES": self.gpus},
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,

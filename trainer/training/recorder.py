@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
-from trainer.collapse.monitor_state import MonitorState
 from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
 from trainer.runs.init_from import PretrainedWeights
@@ -52,21 +52,20 @@ class Recorder:
         """Measure where the time of the step inside goes, on rank 0, and trace it on the rank that is to."""
         return self.trace.step()
 
-    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
-        """Record the steps whose scalars have arrived, and sample grids that are due.
+    def record(self, state: TrainState, rows: Iterable[Row]) -> None:
+        """Record the steps whose scalars have arrived, and have sample grids made that are due.
 
         Args:
             state: after the last step.
             rows: of the steps.
-            collapse: columns that the collapse monitor has measured after the last step, if it has.
         """
 
-    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
-        """Return what the collapse monitor measures; asked of rank 0 only."""
-        return {}
+    def measure_collapse(self, state: TrainState) -> None:
+        """Begin a measurement for the collapse monitor."""
 
-    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
-        """Say that the run has become worse, and show the images that tell."""
+    def judged(self) -> Mapping[str, Any]:
+        """Wait for that measurement, and return the fields of the monitor's state after it; asked of rank 0 only."""
+        return {}
 
     def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
         """Record, once for each, which samples are damaged; a mapping of each rank."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from trainer.config.recipes import RECIPES
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs import journal
-from trainer.training.measurements import measures_beside, measuring_device, visible_gpus
+from trainer.training.background_evaluation import evaluation_place
+from trainer.training.measurements import measures_beside, measuring_device
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 BESIDE = ("--measure-on", "cpu")
@@ -148,12 +150,15 @@ def test_a_place_is_named(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     config = Config(measure_on=asked)
     config.check()
     assert measures_beside(config, GPU) == beside
-    assert visible_gpus(config) == evaluates_on
+    assert evaluation_place(config, GPU).gpus == evaluates_on
+    assert evaluation_place(config, GPU).processes == (1 if evaluates_on else 4)
+    assert evaluation_place(config, CPU).processes == 1
     if device:
         assert measuring_device(config, GPU) == torch.device(device)
 

@@ -167,11 +167,3 @@ def measuring_device(config: Config, training: torch.device) -> torch.device:
         there = torch.cuda.device_count()
         raise Refused(f"measure_on {device}: rank 0 sees {there} GPUs; name one of them, or --measure-on cpu")
     return device
-
-
-def visible_gpus(config: Config) -> str:
-    """Return CUDA_VISIBLE_DEVICES of an evaluation beside training: the GPU that the settings name, or none."""
-    if not config.measure_on.startswith("cuda"):
-        return ""  # never one that trains
-    index, visible = torch.device(config.measure_on).index or 0, os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[index] if visible else str(index)

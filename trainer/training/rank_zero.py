@@ -81,7 +81,7 @@ class RankZero(Recorder):
         self.times, self.stalls = StepTimes(clock_of(device)), Stalls()
         self.reporter = Reporter(self.tracker, self.total, reader.split.samples, self.times, self.stalls)
         self.rows = HeldRows(self.tracker.metrics)
-        self.saving = Saving(config, run, self.tracker, self.stalls, self.before_manifest)
+        self.saving = Saving(config, run, device, self.tracker, self.stalls, self.before_manifest)
         self.measurements = measurements_of(config, run, device, lambda: SampleGrids(config, run, reader, device))
         logistic = OBJECTIVES[config.objective].logistic
         self.collapse = CollapseJudgements(run, self.tracker, self.stalls, self.measurements, logistic)

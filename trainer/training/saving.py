@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
 from trainer.runs.checkpoint import Checkpoint, newest_whole, quarantine
@@ -17,8 +19,7 @@ from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.stalls import Stalls
 from trainer.tracking.tracker import Tracker
-from trainer.training.background_evaluation import Evaluations
-from trainer.training.measurements import visible_gpus
+from trainer.training.background_evaluation import Evaluations, evaluation_place
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +32,24 @@ class Saving:
 
     Args:
         config, run: of the run.
+        device: where rank 0 trains.
         tracker: records what was saved.
         stalls: how long training stood still for it.
         before_manifest: called before a checkpoint becomes valid; OSError if it must not.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, tracker: Tracker, stalls: Stalls, before_manifest: Callable[[], None]
+        self,
+        config: Config,
+        run: RunFolder,
+        device: torch.device,
+        tracker: Tracker,
+        stalls: Stalls,
+        before_manifest: Callable[[], None],
     ) -> None:
         self.config, self.run, self.tracker, self.stalls = config, run, tracker, stalls
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, before_manifest)
-        self.evaluations = Evaluations(run, config.metrics, tracker, visible_gpus(config))
+        self.evaluations = Evaluations(run, config.metrics, tracker, evaluation_place(config, device))
         self.checkpoints.kept = self.evaluations.kept
         # Pruning must not remove what a rollback would go to.
         self.checkpoints.keep_newest_of = self.is_anchor, self.is_healthy_anchor

@@ -102,6 +102,12 @@ class Config:
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
     """Roll back so often after NaN or Inf, or a collapse if collapse.policy says so; then stop."""
+    system_every_s: float = operational(10.0, "[0.1, 86400]")
+    """Measure the GPUs, processors, memory, disks and network of each node each time so many seconds have passed."""
+    trace_steps: int = operational(0, "[0, 1000]")
+    """In each attempt, write a trace of so many steps by torch.profiler, under traces/ in the run folder."""
+    trace_rank: int = operational(0, "[0, inf)")
+    """The rank that is traced."""
     stall_after_s: float = operational(300.0, "[1, inf)")
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)

@@ -13,7 +13,7 @@ class RunFolder:
     RUN/
       config.json      the resolved settings; read back strictly, nothing else is read later
       metrics.jsonl    the truth: deterministic columns, one row per logged step
-      system.jsonl     times, speeds, memory: one row per logged step of each attempt
+      system.jsonl     times, speeds, memory: one row per logged step of each attempt, and per measurement of a node
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
       evaluations.jsonl  what `trainer evaluate` has measured: one row per checkpoint, seed set and extractor
       evaluation.log   what the evaluations beside the training say
@@ -24,6 +24,7 @@ class RunFolder:
       checkpoints/     one folder per checkpoint, see checkpoint.py
       samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: alarm-….png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
+      traces/          with --trace-steps: rank-<rank>.json.gz, for Perfetto
       wandb/           wandb's own files
       lease.json       who trains here; touched every two seconds, removed in the end
       job.json         what was submitted to a cluster
@@ -54,6 +55,10 @@ class RunFolder:
     def system(self) -> Path:
         """Times, speeds and memory."""
         return self.path / "system.jsonl"
+
+    def trace(self, rank: int) -> Path:
+        """Some steps of a rank, by torch.profiler."""
+        return self.path / "traces" / f"rank-{rank:05d}.json.gz"
 
     @property
     def events(self) -> Path:

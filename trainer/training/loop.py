@@ -72,7 +72,8 @@ class Training:
         self.resume()
         batches = self.replica.batches(self.loader)
         while (state := self.replica.state).images_seen < self.total:
-            scalars = self.replica.step(next(batches), self.context.stop)
+            with self.recorder.measure_step():
+                scalars = self.replica.step(next(batches), self.context.stop)
             self.watchdog.step(state.images_seen)
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
             wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import torch
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor_state import Health, MonitorState, alarm_reasons
 from trainer.config.config import Config
+from trainer.core.step_phases import StepTimes, clock_of
 from trainer.core.stopping import Outcome
 from trainer.distributed.collective import on_main
 from trainer.distributed.numerical_environment import environment_differences
@@ -22,80 +24,20 @@ from trainer.launch.job_context import JobContext
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
 from trainer.runs.init_from import PretrainedWeights
-from trainer.runs.journal import EventKind, Journal, event_row
+from trainer.runs.journal import EventKind
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
 from trainer.tracking.tracker import Tracker
+from trainer.training.node_figures import NodeFigures, node_figures
+from trainer.training.recorder import Recorder
 from trainer.training.sample_grids import SampleGrids
 from trainer.training.saving import Saving
+from trainer.training.step_trace import StepTrace, step_trace
 
 log = logging.getLogger(__name__)
 
 LAST_ROWS_S, INTERRUPTED_ROWS_S = 30.0, 5.0  # that W&B has to take the last rows
-
-
-class Recorder:
-    """What the loop calls on every rank; it does nothing. Rank 0 has a RankZero in its place."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-
-    def newest_checkpoint(self) -> Path | None:
-        """Return the newest whole checkpoint; asked of rank 0 only."""
-        return None
-
-    def last_anchor(self, healthy: bool) -> Path | None:
-        """Return the checkpoint that a rollback goes to; asked of rank 0 only."""
-        return None
-
-    def begin(
-        self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
-    ) -> None:
-        """Start this attempt.
-
-        Args:
-            state: that it begins with.
-            environments: the numerical environment of each rank.
-            pretrained: what a new run has taken over from another one.
-        """
-
-    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
-        """Record the steps whose scalars have arrived, and sample grids that are due.
-
-        Args:
-            state: after the last step.
-            rows: of the steps.
-            collapse: columns that the collapse monitor has measured after the last step, if it has.
-        """
-
-    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
-        """Return what the collapse monitor measures; asked of rank 0 only."""
-        return {}
-
-    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
-        """Say that the run has become worse, and show the images that tell."""
-
-    def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
-        """Record, once for each, which samples are damaged; a mapping of each rank."""
-
-    def report_stall(self, what: str, places: list[str]) -> None:
-        """Record that training stands still: whichever rank has found it writes the event itself."""
-        Journal(self.run.events).append(event_row(EventKind.STALLED, problem=what, places=places))
-
-    def save(self, state: TrainState, wait: bool = False) -> bool:
-        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
-        return True
-
-    def wait_for_checkpoint(self) -> None:
-        """Wait until the last save is durable, or has failed."""
-
-    def rolled_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just had, before training goes on; False if it is not durable."""
-        return True
-
-    def end(self, outcome: str, signal: str | None, **facts: object) -> None:
-        """Close everything; `facts` are recorded besides."""
 
 
 class RankZero(Recorder):
@@ -106,22 +48,32 @@ class RankZero(Recorder):
         reader: of the training split.
         device: where images are generated.
         context: the job that this process belongs to.
+        nodes: measures this node, and gets the figures of the others.
+        trace: of this rank, if one is wanted.
 
     Raises:
         Refused: another process trains in this folder, or it cannot be written.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, reader: Reader, device: torch.device, context: JobContext
+        self,
+        config: Config,
+        run: RunFolder,
+        reader: Reader,
+        device: torch.device,
+        context: JobContext,
+        nodes: NodeFigures,
+        trace: StepTrace,
     ) -> None:
-        super().__init__(run)
+        super().__init__(run, nodes, trace)
         self.config = config
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
         # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.total = config.images_to_see(reader.split.samples)
-        self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
+        self.times = StepTimes(clock_of(device))
+        self.reporter = Reporter(self.tracker, self.total, reader.split.samples, self.times)
         self.saving = Saving(config, run, self.tracker, self.before_manifest)
         self.grids = SampleGrids(config, run, reader, device)
         self.known_damage = {
@@ -156,10 +108,19 @@ class RankZero(Recorder):
             log.info("%s", pretrained.words())
             taken, left = pretrained.taken(), pretrained.left
             self.tracker.event(EventKind.INITIALISED, source=pretrained.source, taken=taken, left=left)
+        self.reporter.images_seen = state.images_seen
+        self.nodes.start(self.reporter.log_node)
+
+    @contextmanager
+    def measure_step(self) -> Iterator[None]:
+        """Measure where the time of the step inside goes."""
+        with self.trace.step(), self.times.step():  # what writes a trace is no part of the step
+            yield
 
     def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
         """Record steps, and write the sample grid if it is due."""
         self.saving.collect()
+        self.reporter.images_seen = state.images_seen
         self.reporter.stall_s = self.saving.stall_s
         measured = dict(collapse)
         if self.config.passed(self.config.sample_every_images, state.images_seen) or state.images_seen >= self.total:
@@ -230,6 +191,7 @@ class RankZero(Recorder):
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
         """Close everything, and release the lease."""
+        super().end(outcome, signal)  # first: it writes into the journals
         self.saving.close(outcome == "finished")
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
@@ -246,5 +208,6 @@ def record_on(
     """
     # What `on_main` returns is sent to all ranks, and open files cannot be: so rank 0 puts it here.
     opened: list[Recorder] = []
-    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context)))
-    return opened[0] if opened else Recorder(run)
+    nodes, trace = node_figures(world, config.system_every_s), step_trace(config, run, world)
+    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context, nodes, trace)))
+    return opened[0] if opened else Recorder(run, nodes, trace)

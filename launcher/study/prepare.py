@@ -100,6 +100,9 @@ def speed_run_config(config: Config) -> Config:
         log_every_images=PACE_STEPS // PACE_ROWS * config.step_images,
         sample_every_images=never,
         checkpoint_every_images=never,
+        log_every_s=None,
+        sample_every_s=None,
+        checkpoint_every_s=None,
         metrics=replace(config.metrics, every_images=0),
         tracking=tracking,
     )

@@ -98,6 +98,12 @@ class Config:
     """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
     checkpoint_every_images: int = operational(64_000, "[1, inf)")
     """Save the state each time so many pictures were seen."""
+    log_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of log_every_images: each time so many seconds have passed."""
+    sample_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of sample_every_images: each time so many seconds have passed."""
+    checkpoint_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of checkpoint_every_images: each time so many seconds have passed."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
@@ -128,6 +134,11 @@ class Config:
         """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
         # By division: a step may pass a multiple without ending at one.
         return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
+
+    def interval(self, of: Literal["log", "sample", "checkpoint"]) -> int:
+        """Return the pictures after which a row, a grid or a checkpoint is due; 0: seconds decide."""
+        by_seconds = getattr(self, f"{of}_every_s") is not None
+        return 0 if by_seconds else int(getattr(self, f"{of}_every_images"))
 
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""

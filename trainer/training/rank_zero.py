@@ -29,6 +29,7 @@ from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
 from trainer.tracking.tracker import Tracker
+from trainer.training.due import Signal, Timer, read_signals
 from trainer.training.node_figures import NodeFigures, node_figures
 from trainer.training.recorder import Recorder
 from trainer.training.sample_grids import SampleGrids
@@ -76,6 +77,7 @@ class RankZero(Recorder):
         self.reporter = Reporter(self.tracker, self.total, reader.split.samples, self.times)
         self.saving = Saving(config, run, self.tracker, self.before_manifest)
         self.grids = SampleGrids(config, run, reader, device)
+        self.log_timer = Timer(config.log_every_s)
         self.known_damage = {
             r["sample"] for r in journal.read_rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE
         }
@@ -117,17 +119,20 @@ class RankZero(Recorder):
         with self.trace.step(), self.times.step():  # what writes a trace is no part of the step
             yield
 
-    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
+    def record(self, state: TrainState, rows: Sequence[Row], collapse: Mapping[str, float]) -> None:
         """Record steps, and write the sample grid if it is due."""
         self.saving.collect()
         self.reporter.images_seen = state.images_seen
         self.reporter.stall_s = self.saving.stall_s
-        measured = dict(collapse)
-        if self.config.passed(self.config.sample_every_images, state.images_seen) or state.images_seen >= self.total:
+        measured, every_images = dict(collapse), self.config.interval("sample")
+        sampled = Signal.SAMPLE in read_signals(rows) or self.config.passed(every_images, state.images_seen)
+        if sampled or state.images_seen >= self.total:
             measured |= self.grids.write(state)
         for images_seen, scalars in rows:
             besides = measured if images_seen == state.images_seen else {}
-            if besides or self.config.passed(self.config.log_every_images, images_seen):
+            logged = self.log_timer.is_due() or self.config.passed(self.config.interval("log"), images_seen)
+            if besides or logged:
+                self.log_timer.restart()
                 self.reporter.log(images_seen, scalars | besides)
 
     def measure_collapse(self, state: TrainState) -> Mapping[str, float]:

@@ -112,5 +112,7 @@ def test_the_command_tells_what_it_finds(monkeypatch: pytest.MonkeyPatch, capsys
 
     monkeypatch.setattr(memory, "find_on_first_gpu", find)
     assert main(["doctor", "--recipe", "dcgan-32", "--network.g-channels", "8", "--micro-batch-size", "16"]) == 0
-    assert "NVIDIA H100: micro-batches of up to 96 fit; of 16 they fill 25%" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "NVIDIA H100: micro-batches of up to 96 fit; of 16 they fill 25%" in said
+    assert "1 GPU: 64 = 4 × 16 fits, fills 25% (20.0 GB of 80.0 GB); 8 GPUs: 64 = 8 × 8 fits; 32 GPUs: 512" in said
     assert (asked[0].network.g_channels, asked[0].recipe) == (8, "dcgan-32")

@@ -28,6 +28,7 @@ from slurm import control
 from slurm.profile import Profile
 from slurm.records import Partition
 from trainer.config.config import Config
+from trainer.config.recipes import RECIPES
 from trainer.core.fields import Refused
 from trainer.runs.config_defaults import load_defaults
 from trainer.runs.run_folder import RunFolder
@@ -51,7 +52,7 @@ class Doctor:
     """Print the findings and all that was measured as JSON."""
     recipe: str | None = None
     """Look at nothing else: find the largest micro-batch of this recipe, with the settings that follow, that fits into
-    the first GPU of this machine."""
+    the first GPU of this machine, and which of the recipe's own batches for 1, 8 and 32 GPUs do."""
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -99,12 +100,12 @@ def examine_recipe(parsed: Doctor, arguments: Sequence[str]) -> int:
     config = parse(Doctor, arguments, "python -m launcher doctor", defaults).config
     config.check()
     fits = memory.find_on_first_gpu(config)
-    finding = memory.judge_memory(config, fits)
+    findings = [memory.judge_memory(config, fits), memory.judge_layouts(RECIPES[config.recipe], fits)]
     if parsed.json:
-        print(json.dumps({"findings": [asdict(finding)], "memory": asdict(fits)}, indent=1))
+        print(json.dumps({"findings": list(map(asdict, findings)), "memory": asdict(fits)}, indent=1))
     else:
-        show_findings([finding])
-    return int(finding.state == "problem")
+        show_findings(findings)
+    return int(findings[0].state == "problem")
 
 
 def choose_place(args: Doctor, run: RunFolder | None) -> tuple[Profile, Partition | None, int]:

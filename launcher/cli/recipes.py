@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.wide_console import wide_console
+from trainer.config.batch_scaling import NO_RULE, layouts
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
@@ -81,7 +82,19 @@ def recipe_details(name: str, recipe: Recipe) -> RenderableType:
         f"python -m shards build PICTURES --out DIR --size {recipe.config.network.size}{labels}\n"
         f"{command('launcher', 'submit', name, '--data')} DIR"
     )
-    return Group(head, Text(), changes, Text("\nstart it:", "bold"), Text(start))
+    return Group(head, Text(), changes, Text(), *on_gpus(recipe), Text("\nstart it:", "bold"), Text(start))
+
+
+def on_gpus(recipe: Recipe) -> Iterator[RenderableType]:
+    """Yield what to set on one, eight and 32 GPUs, and by which rule."""
+    table = Table("GPUs", "batch = micro-batches", "options", "the rule sets", box=None, padding=(0, 2, 0, 0))
+    for layout in layouts(recipe.config, recipe.rule):
+        options = " ".join(layout.options(recipe.config)) or "none"
+        changes = ", ".join(map(str, layout.scaling.changes)) if layout.scaling else ""
+        grown = " (grown: more GPUs than the paper's batch has parts for)" if layout.grown else ""
+        table.add_row(str(layout.gpus), Text(layout.batch, no_wrap=True), Text(options + grown), Text(changes))
+    yield table
+    yield Text(f"the rule: {recipe.rule.source}: {recipe.rule.summary}" if recipe.rule else NO_RULE, "dim")
 
 
 def changed_settings(config: Config) -> Iterator[tuple[str, Any, Any]]:

@@ -19,7 +19,7 @@ from launcher.study import array
 from launcher.study.folder import HOME, StudyFolder
 from launcher.study.local_runner import LocalRunner
 from launcher.study.plan import StudyPlan, StudyTask
-from launcher.study.prepare import prepare_study, resolve_tasks, with_absolute_paths
+from launcher.study.prepare import load_arm, prepare_study, resolve_tasks, with_absolute_paths
 from launcher.study.publish import write_report
 from launcher.study.run_progress import TaskProgress, next_tasks, stage_progress
 from launcher.study.settings import StudySettings
@@ -190,6 +190,7 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
         "budget": f"{settings.budget.kind} = {settings.budget.amount:g} for each run",
         "runs": f"{len(plan.costs)} arms × {len(settings.seeds)} seeds; {len(todo)} now, {begun} of them begun before",
         "halving": describe_halving(plan) if settings.halving else "",
+        "rates": describe_scaling(plan),
         "decides": f"{settings.evaluation.metric}, {settings.evaluation.num_samples:,} pictures",
         "where": where,
         "folder": str(plan.folder.path),
@@ -200,6 +201,16 @@ def show_plan(plan: StudyPlan, todo: Sequence[StudyTask], job: PreparedJob | Non
         if text:
             console.print(f"[bold]{name:<12}[/bold]", end="")
             console.print(text, markup=False, soft_wrap=True)
+
+
+def describe_scaling(plan: StudyPlan) -> str:
+    """Say what the rules of papers do to the arms whose batch is not their recipe's."""
+    made = {arm: load_arm(plan.settings, arm, plan.home, plan.project).scaling for arm in plan.settings.arms}
+    return "; ".join(
+        f"{arm}: {scaling.describe(plan.settings.arms[arm].scale_rule == 'paper')}"
+        for arm, scaling in made.items()
+        if scaling
+    )
 
 
 def describe_halving(plan: StudyPlan) -> str:

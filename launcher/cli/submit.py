@@ -19,6 +19,7 @@ from launcher.cli.training_plan import carry_out
 from launcher.jobs.fresh_folder import open_run_folder
 from launcher.jobs.preparation import TrainingRequest, prepare_run
 from launcher.jobs.resource_request import ResourceRequest
+from trainer.config.batch_scaling import ScaleRule
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -37,6 +38,9 @@ class Submit:
     """The run folder; default: runs/RECIPE-TIME."""
     keep_batch: bool = False
     """Refuse, rather than append micro-batches, when there are more processes than micro-batches."""
+    scale_rule: ScaleRule = "none"
+    """paper: a batch other than the recipe's sets rates, penalties and moving average by the rule of its paper; none:
+    the rule is only told. What you set otherwise than the recipe stays."""
     dry_run: bool = False
     """Check everything, show the plan and the batch script, and do nothing."""
     resources: Annotated[ResourceRequest, tyro.conf.arg(name="")] = ResourceRequest()
@@ -69,7 +73,8 @@ def run_submit(parsed: Submit, arguments: Sequence[str]) -> int:
     args: Submit = parse(Submit, arguments, "python -m launcher submit", defaults)
     config = resolve_length(args.config, arguments)
     with open_run_folder(args.run, config.recipe) as run:
-        asked = TrainingRequest(run, config, args.resources, not args.keep_batch, flag_given(arguments, "processes"))
+        names_processes = flag_given(arguments, "processes")
+        asked = TrainingRequest(run, config, args.resources, not args.keep_batch, names_processes, args.scale_rule)
         return carry_out(prepare_run(asked), args.dry_run)
 
 

@@ -71,6 +71,7 @@ def show_plan(prepared: PreparedRun) -> None:
         "where": f"{describe_place(prepared)}{same}",
         "data": f"{config.data}: {samples:,} pictures, {len(dataset.classes)} classes",
         "training": f"{total:,} images = {steps}; batch {batch}",
+        "rates": prepared.scaling.describe(prepared.scaled) if prepared.scaling else "",
         "run folder": f"{run.path}{going_on}",
         "W&B": f"{mode}, project {config.tracking.project}{later}",
         "watch": f"{watch}; pictures in {run.samples}",
@@ -78,4 +79,5 @@ def show_plan(prepared: PreparedRun) -> None:
     }
     console = Console(highlight=False, soft_wrap=True)  # never broken: what stands here is copied
     for name, text in rows.items():
-        console.print(f"[bold]{name:<12}[/bold]{escape(text)}")
+        if text:
+            console.print(f"[bold]{name:<12}[/bold]{escape(text)}")

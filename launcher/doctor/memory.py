@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from launcher.doctor.finding import Finding, format_bytes
+from trainer.config.batch_scaling import layouts
 from trainer.config.config import Config
+from trainer.config.recipes import Recipe
 from trainer.core.fields import Refused
 from trainer.distributed.numerical_environment import best_precision, state_float32_kernels
 from trainer.distributed.world import World
@@ -197,6 +199,22 @@ def judge_memory(config: Config, fits: Fits) -> Finding:
     return Finding(
         "memory", "ok", measured, "the size is a part of a new run's identity: BatchNorm and penalties see it"
     )
+
+
+def judge_layouts(recipe: Recipe, fits: Fits) -> Finding:
+    """Judge the batch and micro-batch that a recipe names for each number of GPUs."""
+    said, too_large = [], []
+    for layout in layouts(recipe.config, recipe.rule):
+        size = layout.config.micro_batch_size
+        # More micro-batches on a GPU take no more of it: they come one after the other.
+        filled = f", fills {fits.full(size)}" if size in fits.bytes_of else ""
+        gpus = f"{layout.gpus} GPU{'s' * (layout.gpus > 1)}"
+        said.append(f"{gpus}: {layout.batch} {'fits' + filled if size <= fits.largest else 'does not fit'}")
+        too_large += [gpus] if size > fits.largest else []
+    measured = "; ".join(said)
+    if not too_large:
+        return Finding("batches", "ok", measured, "of the recipe, on GPUs like this one")
+    return Finding("batches", "warning", measured, f"the recipe's micro-batch is too large on {', '.join(too_large)}")
 
 
 def largest_divisor(batch: int, most: int) -> int:

@@ -20,7 +20,9 @@ from slurm import profile as profiles
 from slurm.errors import SlurmUsageError
 from slurm.profile import Profile, with_site_defaults
 from slurm.records import Partition
+from trainer.config.batch_scaling import ScaleRule, Scaling
 from trainer.config.config import Config
+from trainer.config.recipes import scaling_of
 from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import refuse_crowd
 from trainer.launch.prepared_training import PreparedTraining, prepare_training
@@ -46,6 +48,8 @@ class TrainingRequest:
     """A new run may get more micro-batches, so that each process has one."""
     names_processes: bool
     """The command line says --processes, which is of this machine."""
+    scale_rule: ScaleRule = "none"
+    """What sets rates, penalties and moving average of a run with another batch than its recipe's."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ class PreparedRun:
     resources: ResourceRequest
     batch_asked: int
     """The batch size before it has grown."""
+    scaling: Scaling | None
+    """What the paper's rule does to a run that begins; None: nothing."""
+    scaled: bool
+    """That was done."""
 
 
 def prepare_run(asked: TrainingRequest) -> PreparedRun:
@@ -94,8 +102,13 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     # Only for a run that begins: the number of micro-batches is part of what its bits follow from.
     if processes and processes > config.micro_batches and asked.may_grow and not asked.run.config.exists():
         config = config.grown_to(processes)
+    scaling, scaled = scaling_of(config), asked.scale_rule == "paper"
+    if scaling and scaled:
+        # Of a run that exists, too: what it has by the rule stays, and what it has not is refused by its name.
+        config = scaling.apply(config)
+    begins = not asked.run.config.exists()
     training = prepare_training(asked.run, config, job.max_processes if job else None)
-    return PreparedRun(training, job, asked.resources, batch_asked)
+    return PreparedRun(training, job, asked.resources, batch_asked, scaling if begins else None, scaled)
 
 
 def with_precision_of_nodes(config: Config, job: PreparedJob) -> Config:

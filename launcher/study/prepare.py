@@ -14,10 +14,11 @@ from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings import StudySettings
 from shards.dataset.index import Index
+from trainer.config.batch_scaling import Scaling
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.groups import TrackingSettings
-from trainer.config.recipes import recipe_config
+from trainer.config.recipes import recipe_config, scale, scaling_of
 from trainer.core.fields import Refused, overlay_settings
 from trainer.gan.flops import flops_per_image
 from trainer.runs.config_defaults import PROJECT_FILE
@@ -30,6 +31,8 @@ class ArmConfig(NamedTuple):
 
     config: Config
     dataset: Index
+    scaling: Scaling | None = None
+    """What the paper's rule does to its batch; done where the arm asks for it."""
 
 
 def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, Any]) -> ArmConfig:
@@ -55,7 +58,8 @@ def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, A
         # epochs=None: the budget alone decides when a run ends.
         config = replace(config, data=home / study.data, init_from=init_from, epochs=None)
         config.check()
-        return ArmConfig(config, open_data(config))
+        scaling = scaling_of(config)
+        return ArmConfig(scale(config, made.scale_rule), open_data(config), scaling)
     except Refused as error:
         raise Refused(f"arm {arm!r}: {error}") from error
 
@@ -96,6 +100,9 @@ def speed_run_config(config: Config) -> Config:
         log_every_images=PACE_STEPS // PACE_ROWS * config.step_images,
         sample_every_images=never,
         checkpoint_every_images=never,
+        log_every_s=None,
+        sample_every_s=None,
+        checkpoint_every_s=None,
         metrics=replace(config.metrics, every_images=0),
         tracking=tracking,
     )

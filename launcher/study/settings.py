@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from launcher.jobs.evaluation_target import Measurement
+from trainer.config.batch_scaling import ScaleRule
 from trainer.core.fields import Refused
 
 Kind = Literal["images", "seconds", "flops"]
@@ -55,6 +56,9 @@ class Arm:
     recipe: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What differs from the recipe, nested as in lienzo.toml."""
+    scale_rule: ScaleRule = "none"
+    """paper: where `settings` name another batch than the recipe's, the rule of its paper sets rates, penalties and
+    moving average."""
 
 
 @dataclass(frozen=True)

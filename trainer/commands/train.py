@@ -12,7 +12,9 @@ from typing import Annotated
 import tyro
 
 from command_line.arguments import parse
+from trainer.config.batch_scaling import ScaleRule
 from trainer.config.config import Config
+from trainer.config.recipes import scale
 from trainer.core.stopping import Outcome
 from trainer.distributed.rank_environment import is_rank, refuse_crowd
 from trainer.gan.fingerprint import fingerprint
@@ -34,6 +36,9 @@ class Train:
     """The run folder."""
     recipe: tyro.conf.Positional[str | None] = None
     """Its name, such as dcgan-64, the default (python -m launcher recipes lists all); an existing run keeps its own."""
+    scale_rule: ScaleRule = "none"
+    """paper: a batch other than the recipe's sets rates, penalties and moving average by the rule of its paper. What
+    you set otherwise than the recipe stays."""
     config: Annotated[Config, tyro.conf.arg(name="")] = Config()
 
 
@@ -49,11 +54,11 @@ def read_train(parsed: Train, arguments: Sequence[str]) -> Train:
     """Parse the command line again, over the settings that its recipe or its run folder begins with.
 
     Raises:
-        Refused: there is no such recipe, or a file holds bad settings.
+        Refused: there is no such recipe, a file holds bad settings, or the recipe's paper has no rule.
     """
     start = replace(parsed, config=load_defaults(parsed.recipe, RunFolder(parsed.run)))
     again: Train = parse(Train, arguments, "python -m trainer train", start)
-    return replace(again, config=resolve_length(again.config, arguments))
+    return replace(again, config=scale(resolve_length(again.config, arguments), again.scale_rule))
 
 
 def run_train(args: Train, context: JobContext) -> Outcome:

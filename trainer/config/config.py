@@ -102,6 +102,12 @@ class Config:
     """Where sample grids and the collapse monitor's measurements are made. in-line: by rank 0, and training waits; cpu
     or cuda:N: there, by a process of its own, beside training; auto: in-line if training is on a CPU, else beside it,
     on the CPU, or on rank 0's GPU if a picture takes more than 1 GFLOP. Evaluations take a GPU only if one is named."""
+    log_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of log_every_images: each time so many seconds have passed."""
+    sample_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of sample_every_images: each time so many seconds have passed."""
+    checkpoint_every_s: float | None = operational(None, "[0.1, 2678400]")
+    """In place of checkpoint_every_images: each time so many seconds have passed."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
@@ -137,6 +143,11 @@ class Config:
         """Return where the last step ended, up to `images_seen`, that passed a multiple of `every_images`."""
         multiple = images_seen // every_images * every_images
         return -(-multiple // self.step_images) * self.step_images
+
+    def interval(self, of: Literal["log", "sample", "checkpoint"]) -> int:
+        """Return the pictures after which a row, a grid or a checkpoint is due; 0: seconds decide."""
+        by_seconds = getattr(self, f"{of}_every_s") is not None
+        return 0 if by_seconds else int(getattr(self, f"{of}_every_images"))
 
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""

@@ -1,9 +1,10 @@
 """Named recipes: settings that follow a paper, what it reports of them, and what they cost there.
 
 Batches are the papers' or their code's; micro-batches, in which BatchNorm, packing and minibatch statistics couple
-pictures, are ours. Figures are the papers' own, on their data; nothing here says that a run on other data comes near
-them. Where a paper has only a larger size, a smaller one keeps its optimizer and penalties; a learning rate that falls
-in a straight line there falls along half a cosine here, or stays.
+pictures, are ours. What becomes of the rest with another batch is the recipe's `rule` (batch_rules.py). Figures are the
+papers' own, on their data; nothing here says that a run on other data comes near them. Where a paper has only a larger
+size, a smaller one keeps its optimizer and penalties; a learning rate that falls in a straight line there falls along
+half a cosine here, or stays.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from trainer.augment.base import AugmentSettings
+from trainer.config import batch_rules
+from trainer.config.batch_rules import BatchRule
+from trainer.config.batch_scaling import ScaleRule, Scaling, find_scaling
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings as Adam
 from trainer.config.recipe_families import (
@@ -43,6 +47,8 @@ class Recipe:
     """What the paper reports, and of what."""
     cost: str = "not given"
     """On the paper's hardware."""
+    rule: BatchRule | None = None
+    """What its paper does with other batches; None: nothing is said."""
 
 
 DCGAN = "Radford, Metz, Chintala 2016, arXiv:1511.06434"
@@ -128,52 +134,55 @@ RECIPES = {
         BCR, "CIFAR-10: better than consistency on reals alone"),
     "sagan-64": Recipe(
         SAGAN_64,
-        SAGAN, "the networks of the paper at half their size, without labels"),
+        SAGAN, "the networks of the paper at half their size, without labels", rule=batch_rules.SAGAN),
     "sagan-128": Recipe(
         replace(SAGAN_64, network=replace(SAGAN_64.network, size=128, g_conditional=True, d_head="projection")),
-        SAGAN, "ImageNet: inception score 52.52, FID 18.65", "several weeks on 4 GPUs"),
+        SAGAN, "ImageNet: inception score 52.52, FID 18.65", "several weeks on 4 GPUs",
+        batch_rules.SAGAN),
     "biggan-32": Recipe(
         BIGGAN_32,
-        BIGGAN, "CIFAR-10: FID 14.73; batch and rates are BigGAN-PyTorch's"),
+        BIGGAN, "CIFAR-10: FID 14.73; batch and rates are BigGAN-PyTorch's", rule=batch_rules.BIGGAN),
     "biggan-128": Recipe(
         replace(BIGGAN_32, batch_size=2048, micro_batch_size=32, d_steps=1,
                 optimizer=Adam(1e-4, 4e-4, beta1=0.0, eps=1e-6, ema_half_life_images=1.42e7),
                 network=replace(BIGGAN_32.network, size=128, z_dim=120, g_channels=96, d_channels=96)),
-        BIGGAN, "ImageNet: inception score 97.35 by BigGAN-PyTorch, whose settings these are", "15 days on 8 V100"),
+        BIGGAN, "ImageNet: inception score 97.35 by BigGAN-PyTorch, whose settings these are; the paper's: --d-steps 2 "
+        "--optimizer.g-lr 5e-5 --optimizer.d-lr 2e-4", "15 days on 8 V100", batch_rules.BIGGAN),
     "lecam-32": Recipe(
         replace(BIGGAN_32, flip=True, penalties=Penalties(lecam=Weighted(0.3)), augment=FEW_SHOT_AUGMENT),
-        LECAM, "CIFAR-10, with DiffAugment: FID 8.46"),
+        LECAM, "CIFAR-10, with DiffAugment: FID 8.46", rule=batch_rules.BIGGAN),
     "diffaugment-32": Recipe(
         replace(BIGGAN_32, flip=True, augment=FEW_SHOT_AUGMENT),
-        DIFFAUGMENT, "CIFAR-10: FID 8.70 (without: 9.59)", "about a day on 2 GPUs"),
+        DIFFAUGMENT, "CIFAR-10: FID 8.70 (without: 9.59)", "about a day on 2 GPUs", batch_rules.BIGGAN),
     "stylegan2-64": Recipe(
         STYLEGAN2_64,
-        STYLEGAN2, "its networks at 64 px, of StyleGAN2-ADA's width and penalty"),
+        STYLEGAN2, "its networks at 64 px, of StyleGAN2-ADA's width and penalty", rule=batch_rules.AUTO),
     "stylegan2-256": Recipe(
         STYLEGAN2_256,
-        STYLEGAN2, "FFHQ at 1024 px: FID 2.84; here of StyleGAN2-ADA's width and penalty", "4 days 18 h on 8 V100"),
+        STYLEGAN2, "FFHQ at 1024 px: FID 2.84; here of StyleGAN2-ADA's width and penalty", "4 days 18 h on 8 V100",
+        batch_rules.PAPER_256),
     "stylegan2-ada-64": Recipe(
         replace(STYLEGAN2_64, augment=ADA_AUGMENT, network=replace(STYLEGAN2_64.network, mapping_layers=2)),
-        ADA, "what its code chooses for 64 px"),
+        ADA, "what its code chooses for 64 px", rule=batch_rules.AUTO),
     "stylegan2-ada-256": Recipe(
         replace(STYLEGAN2_AUTO_256, augment=ADA_AUGMENT),
-        ADA, "FFHQ of 5,000 pictures: FID 10.96", "1 day 11 h on 8 V100"),
+        ADA, "FFHQ of 5,000 pictures: FID 10.96", "1 day 11 h on 8 V100", batch_rules.AUTO),
     "apa-256": Recipe(
         replace(STYLEGAN2_AUTO_256, augment=AugmentSettings(apa=True)),
-        APA, "FFHQ of 5,000 pictures: FID 13.25"),
+        APA, "FFHQ of 5,000 pictures: FID 13.25", rule=batch_rules.AUTO),
     "fastgan-256": Recipe(
         FASTGAN_256,
-        FASTGAN, "100 pictures of Obama: FID 41.05", "a few hours on one RTX 2080"),
+        FASTGAN, "100 pictures of Obama: FID 41.05", "a few hours on one RTX 2080", batch_rules.FASTGAN),
     "r3gan-32": Recipe(
         r3gan_config(Net(size=32, z_dim=64, g_channels=768, d_channels=768, max_channels=768,
                          g_conditional=True, d_head="projection"), 512, 0.05, 0.55, ema=5e6),
-        R3GAN, "CIFAR-10: FID 1.96", "4 days on 8 L40"),
+        R3GAN, "CIFAR-10: FID 1.96", "4 days on 8 L40", batch_rules.R3GAN),
     "r3gan-64": Recipe(
         r3gan_config(Net(size=64, z_dim=64, g_channels=384, d_channels=384, max_channels=768), 256, 2.0, 0.3),
-        R3GAN, "FFHQ: FID 1.95"),
+        R3GAN, "FFHQ: FID 1.95", rule=batch_rules.R3GAN),
     "r3gan-256": Recipe(
         r3gan_config(Net(size=256, z_dim=64, g_channels=96, d_channels=96, max_channels=768), 256, 150.0, 0.3),
-        R3GAN, "FFHQ: FID 2.75"),
+        R3GAN, "FFHQ: FID 2.75", rule=batch_rules.R3GAN),
 }
 # fmt: on
 
@@ -185,3 +194,19 @@ def recipe_config(name: str) -> Config:
         Refused: there is none of this name.
     """
     return replace(choose_from(RECIPES, name, "recipe").config, recipe=name)
+
+
+def scaling_of(config: Config) -> Scaling | None:
+    """Return what its recipe's rule does to a run's settings; None: nothing, or the recipe is none of these."""
+    recipe = RECIPES.get(config.recipe)
+    return find_scaling(recipe.config, recipe.rule, config) if recipe else None
+
+
+def scale(config: Config, by: ScaleRule) -> Config:
+    """Return the settings as a rule has them.
+
+    Raises:
+        Refused: the recipe's paper has none.
+    """
+    scaling = scaling_of(config) if by == "paper" else None
+    return scaling.apply(config) if scaling else config

@@ -40,7 +40,7 @@ class GanStep:
         self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
         self.models, self.autocast = models, autocast
 
-    def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> Scalars:
+    def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], float]) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
         Returns: means over the micro-batches, of D's last update and of G's, and norms of the gradients, on the
@@ -75,7 +75,7 @@ class GanStep:
         means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
         return means, fake if last else None
 
-    def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Callable[[], bool]) -> Scalars:
+    def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Callable[[], float]) -> Scalars:
         """Minimise L_G(D(T(G(z)))) plus G's penalties over G; `fake` is of the first micro-batch."""
         with self.d.frozen():
             for batch in share:

@@ -23,6 +23,12 @@ from trainer.runs.run_folder import RunFolder
 
 DEFAULT_RECIPE = "dcgan-64"
 PROJECT_FILE = Path("lienzo.toml")
+TWO_WAYS = (  # settings of which the first counts unless it is None, and what they tell
+    ("epochs", "total_images", "how long to train"),
+    ("log_every_s", "log_every_images", "when to write a row"),
+    ("sample_every_s", "sample_every_images", "when to generate the grid"),
+    ("checkpoint_every_s", "checkpoint_every_images", "when to save"),
+)
 
 
 def read_project_file() -> dict[str, Any]:
@@ -52,19 +58,25 @@ def load_defaults(recipe_name: str | None, run: RunFolder | None) -> Config:
             raise Refused(f"{run.path} is a run of recipe {stored.recipe!r}, not {recipe_name!r}; name another --run")
         return stored
     project = {key: value for key, value in read_project_file().items() if key != "profile"}  # that is the launcher's
-    if {"epochs", "total_images"} <= project.keys():
-        raise Refused(f"{PROJECT_FILE}: epochs and total_images both tell how long to train: keep one of them")
+    for wins, by_images, what in TWO_WAYS:
+        if {wins, by_images} <= project.keys():
+            raise Refused(f"{PROJECT_FILE}: {wins} and {by_images} both tell {what}: keep one of them")
     config = overlay_settings(recipe_config(recipe_name or DEFAULT_RECIPE), project, str(PROJECT_FILE))
     # Last: the environment wins over lienzo.toml, as the command line does over both.
     return overlay_settings(config, {"tracking": from_environment()}, "the environment")
 
 
 def resolve_length(asked: Config, arguments: Sequence[str]) -> Config:
-    """Let the length that a command line names win over one that stands in a file: there are two ways to say it.
+    """Let lengths and intervals that a command line names win over those of a file: there are two ways to say each.
 
     Raises:
         Refused: it names both.
     """
-    if flag_given(arguments, "epochs") and flag_given(arguments, "total_images"):
-        raise Refused("--epochs and --total-images both tell how long to train: name one of them")
-    return replace(asked, epochs=None) if flag_given(arguments, "total_images") else asked
+    for wins, by_images, what in TWO_WAYS:
+        if flag_given(arguments, by_images):
+            if flag_given(arguments, wins):
+                both = f"--{wins.replace('_', '-')} and --{by_images.replace('_', '-')}"
+                raise Refused(f"{both} both tell {what}: name one of them")
+            left_out: dict[str, Any] = {wins: None}
+            asked = replace(asked, **left_out)
+    return asked

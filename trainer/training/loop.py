@@ -19,6 +19,7 @@ from trainer.gan.batches import BatchLoader
 from trainer.launch.job_context import JobContext
 from trainer.runs.init_from import read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
+from trainer.training.due import Clock, Signal, read_signals
 from trainer.training.measurements import measures_beside
 from trainer.training.rank_zero import record_on
 from trainer.training.replica import Replica
@@ -48,8 +49,9 @@ class Training:
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
         self.monitor_every = config.collapse.every_images if self.reader.split.samples >= LEAST_IMAGES else 0
-        self.save_every = config.checkpoint_every_images, config.anchor_every_images
-        self.intervals = config.sample_every_images, *self.save_every, self.monitor_every
+        self.save_every = config.interval("checkpoint"), config.anchor_every_images
+        self.intervals = config.interval("sample"), *self.save_every, self.monitor_every
+        self.clock = Clock(config, context.stop, main=self.world.rank == 0)
         # Keeps the run folder on rank 0; on the other ranks its methods do nothing.
         self.recorder = record_on(self.world, config, run, self.reader, self.device, context)
         self.newest = on_main(self.world, self.recorder.newest_checkpoint)
@@ -75,7 +77,7 @@ class Training:
         batches = self.replica.batches(self.loader)
         while (state := self.replica.state).images_seen < self.total:
             with self.recorder.measure_step():
-                scalars = self.replica.step(next(batches), self.context.stop)
+                scalars = self.replica.step(next(batches), self.clock)
             self.watchdog.step(state.images_seen)
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
             wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))
@@ -89,8 +91,10 @@ class Training:
                 batches = self.replica.batches(self.loader)
                 continue
             self.recorder.record(state, rows)
-            if any(map(self.replica.passed, self.save_every)):
+            signals = read_signals(rows)
+            if Signal.SAVE in signals or any(map(self.replica.passed, self.save_every)):
                 self.recorder.save(state)
+            self.clock.restart(signals)
             if verdict is StepVerdict.STOP and state.images_seen < self.total:
                 break
         self.must_be_durable(self.recorder.save(state, wait=True))

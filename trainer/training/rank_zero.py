@@ -34,6 +34,7 @@ from trainer.tracking.held_rows import HeldRows
 from trainer.tracking.stalls import Stalls
 from trainer.tracking.tracker import Tracker
 from trainer.training.collapse_judgements import CollapseJudgements
+from trainer.training.due import Signal, Timer, read_signals
 from trainer.training.measurements import measurements_of
 from trainer.training.node_figures import NodeFigures, node_figures
 from trainer.training.recorder import Recorder
@@ -85,6 +86,7 @@ class RankZero(Recorder):
         self.measurements = measurements_of(config, run, device, lambda: SampleGrids(config, run, reader, device))
         logistic = OBJECTIVES[config.objective].logistic
         self.collapse = CollapseJudgements(run, self.tracker, self.stalls, self.measurements, logistic)
+        self.log_timer = Timer(config.log_every_s)
         self.known_damage = {
             r["sample"] for r in journal.read_rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE
         }
@@ -126,19 +128,22 @@ class RankZero(Recorder):
         with self.trace.step(), self.times.step():  # what writes a trace is no part of the step
             yield
 
-    def record(self, state: TrainState, rows: Iterable[Row]) -> None:
+    def record(self, state: TrainState, rows: Sequence[Row]) -> None:
         """Record steps, and have the sample grid made if it is due."""
         self.saving.collect()
         self.reporter.images_seen = state.images_seen
         self.reporter.stall_s = self.saving.stall_s
         measured = self.collapse.columns_of(state.images_seen)
-        if self.config.passed(self.config.sample_every_images, state.images_seen) or state.images_seen >= self.total:
+        due = self.config.passed(self.config.interval("sample"), state.images_seen)
+        if due or Signal.SAMPLE in read_signals(rows) or state.images_seen >= self.total:
             with self.stalls.during("samples"):
                 request = Request("samples", state.images_seen, len(state.rollbacks))
                 measured.append(self.measurements.ask(request, state.ema))
         for images_seen, scalars in rows:
             later = measured if images_seen == state.images_seen else []
-            if later or self.config.passed(self.config.log_every_images, images_seen):
+            logged = self.log_timer.is_due() or self.config.passed(self.config.interval("log"), images_seen)
+            if later or logged:
+                self.log_timer.restart()
                 known = [columns for one in later if one.done() for columns in one.result().items()]
                 self.rows.add(self.reporter.log(images_seen, scalars, dict(known)), later)
         self.rows.write_known()

@@ -52,7 +52,7 @@ class Recorder:
         """Measure where the time of the step inside goes, on rank 0, and trace it on the rank that is to."""
         return self.trace.step()
 
-    def record(self, state: TrainState, rows: Iterable[Row]) -> None:
+    def record(self, state: TrainState, rows: Sequence[Row]) -> None:
         """Record the steps whose scalars have arrived, and have sample grids made that are due.
 
         Args:

@@ -49,7 +49,7 @@ class Replica:
         reduce = reduce_as_asked(in_force, self.accelerator)
         self.gan_step = assemble_step(in_force, self.state, reduce, self.accelerator.autocast)
 
-    def step(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], bool]) -> dict[str, Tensor]:
+    def step(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], float]) -> dict[str, Tensor]:
         """Update both networks and the average of the generator; the arguments and the result are GanStep's."""
         scalars = self.gan_step(updates, stop)
         state, settings, images = self.state, self.config.optimizer, self.config.step_images

@@ -13,6 +13,7 @@ from trainer.collapse.monitor import CollapseMonitor
 from trainer.config.config import Config
 from trainer.gan.async_scalars import AsyncScalars, Row
 from trainer.gan.state import TrainState
+from trainer.training.due import Signal, read_signals
 
 
 class StepVerdict(Enum):
@@ -52,10 +53,11 @@ class StepCheck:
         """
         rows = self.scalars.push(state.images_seen, scalars, wait)
         verdict, broken_at = self.check(state, rows)
-        if verdict is StepVerdict.STOP:  # nothing is saved that was not checked, and no row is left behind
+        # Nothing is saved or sampled that was not checked, and no row is left behind.
+        if verdict is not StepVerdict.ROLL_BACK and read_signals(rows):
             rows += (rest := self.scalars.arrived())
             last, broken_at = self.check(state, rest)
-            verdict = StepVerdict.ROLL_BACK if last is StepVerdict.ROLL_BACK else verdict
+            verdict = verdict if last is StepVerdict.GO_ON else last
         return rows, verdict, broken_at
 
     def check(self, state: TrainState, rows: list[Row]) -> tuple[StepVerdict, int]:
@@ -68,7 +70,7 @@ class StepCheck:
             # `replaced` is reduced, so either all ranks come by here, as a collective wants it, or none.
             if scalars["replaced"]:
                 self.report_damage()
-        return (StepVerdict.STOP if any(scalars["stop"] for _, scalars in rows) else StepVerdict.GO_ON), 0
+        return (StepVerdict.STOP if Signal.STOP in read_signals(rows) else StepVerdict.GO_ON), 0
 
     def finite(self, scalars: Mapping[str, float]) -> bool:
         """Tell whether losses and gradients are finite, where they must be."""

@@ -74,6 +74,7 @@ def stalls(args: Bench, data: Path, folder: Path, where: str) -> list[str]:
     config = replace(RECIPES[args.recipe].config, data=data, mixed_precision="no", total_images=args.total_images)
     config = replace(config, measure_on=where, tracking=replace(config.tracking, mode="disabled"))
     run, index = RunFolder(folder / where), open_data(config)
+    config = config.with_intervals(index.splits["train"].samples)
     run.path.mkdir()
     context = JobContext()
     training = pretend(args, config, run, index, context)

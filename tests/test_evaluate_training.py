@@ -59,9 +59,7 @@ def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     """Those of a run that has none, whose child only sleeps."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    made = Evaluations(
-        run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), EvaluationPlace()
-    )
+    made = evaluations_of(run)
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
@@ -119,9 +117,7 @@ def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None
             ]
         )
     )
-    again = Evaluations(
-        run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), EvaluationPlace()
-    )
+    again = evaluations_of(run)
     assert again.reached == {0: 528, 1: 128}
 
 

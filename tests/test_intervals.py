@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,9 +17,15 @@ from launcher.study.prepare import speed_run_config
 from tests.conftest import TINY, run
 from trainer.commands.train import Train, read_train
 from trainer.config.config import Config
+from trainer.config.groups import CollapseSettings
+from trainer.config.intervals import default_interval
 from trainer.core.fields import Refused, from_json, identity_settings, to_json
 from trainer.gan.state import TrainState
+from trainer.networks.network_settings import NetworkSettings
 from trainer.runs.config_defaults import load_defaults, resolve_length
+from trainer.runs.config_loading import read_config, write_config
+from trainer.runs.config_resolution import resolve_config
+from trainer.runs.run_folder import RunFolder
 from trainer.training.due import Clock, Signal, Timer, read_signal, read_signals
 from trainer.training.step_verdict import StepCheck, StepVerdict
 
@@ -190,3 +197,33 @@ def test_rows_come_at_intervals_in_seconds(shards32: Path, tmp_path: Path) -> No
     between = [after - before for before, after in pairwise(seconds[:-1])]  # the last row is that of the end
     assert len(between) > 1
     assert min(between) > 0.19
+
+
+def test_a_long_run_is_measured_as_often_as_a_short_one() -> None:
+    """Shorter ones, and so those of earlier versions, have the numbers of pictures that every run had."""
+    for total in (1, 1_280_000, 4_096_000):
+        assert default_interval("collapse", total) == 32_000
+        assert {default_interval(of, total) for of in ("sample", "checkpoint", "anchor")} == {64_000}
+    assert default_interval("collapse", 25_000_000) == 196_000
+    assert default_interval("anchor", 25_000_000) == 391_000
+    named = Config(epochs=100, anchor_every_images=5, collapse=CollapseSettings(every_images=0)).with_intervals(250_000)
+    found = [named.interval(of) for of in ("collapse", "anchor", "sample", "checkpoint", "log")]
+    assert found == [0, 5, 391_000, 391_000, 2_560]
+    assert Config(sample_every_s=1.0).with_intervals(1).interval("sample") == 0
+
+
+def test_a_run_keeps_the_intervals_that_it_began_with(shards32: Path, tmp_path: Path) -> None:
+    """They are a part of what it computes; the length is not."""
+    asked = Config(
+        data=shards32,
+        mixed_precision="no",
+        total_images=10_000_000,
+        network=NetworkSettings(size=32),
+        generator="dcgan",
+    )
+    folder = RunFolder(tmp_path)
+    begun = resolve_config(folder, asked).config
+    assert (begun.collapse.every_images, begun.anchor_every_images) == (79_000, 157_000)
+    write_config(folder, begun)
+    extended = resolve_config(folder, replace(read_config(folder), total_images=20_000_000)).config
+    assert (extended.collapse.every_images, extended.sample_every_images) == (79_000, 157_000)

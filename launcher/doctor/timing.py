@@ -100,12 +100,12 @@ def judge_interval(facts: RunFacts, nodes: int) -> Finding:
     config, stall, save = facts.config, facts.stall_s, facts.save_s
     if config is None:
         return Finding("interval", "ok", "no RUN is named", "with one: how often to save, from its saves and failures")
-    by_seconds = config.checkpoint_every_s
-    every = f"{config.checkpoint_every_images:,} images" if by_seconds is None else f"{by_seconds:g} s"
+    by_seconds, images = config.checkpoint_every_s, config.interval("checkpoint")
+    every = f"{images:,} images" if by_seconds is None else f"{by_seconds:g} s"
     if stall is None or save is None or not facts.images_per_s:
         return Finding("interval", "ok", f"{every}; the run has not saved twice yet")
     mean, source = mean_time_between_failures(facts, nodes)
-    now = config.checkpoint_every_images / facts.images_per_s if by_seconds is None else by_seconds
+    now = images / facts.images_per_s if by_seconds is None else by_seconds
     first, refined = young_interval(stall, mean), daly_interval(stall, mean)
     step = config.step_images
     # Whole steps, at whose ends checkpoints are written.

@@ -18,6 +18,7 @@ from trainer.config.groups import (
     OptimizerSettings,
     TrackingSettings,
 )
+from trainer.config.intervals import Interval, default_interval
 from trainer.core.fields import Refused, check_limits, group, identity, operational
 from trainer.core.registry import one_of
 from trainer.losses.objectives import OBJECTIVES
@@ -63,8 +64,9 @@ class Config:
     augment: AugmentSettings = group(AugmentSettings)
     optimizer: OptimizerSettings = group(OptimizerSettings)
     collapse: CollapseSettings = group(CollapseSettings)
-    anchor_every_images: int = identity(64_000, "[1, inf)")
-    """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays."""
+    anchor_every_images: int | None = identity(None, "[1, inf)")
+    """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays. Default: a
+    64th of the run as it begins, and at least 64,000."""
     init_from: Path | None = operational(None)
     """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
     init_state: Literal["weights", "all"] = identity("weights")
@@ -94,10 +96,11 @@ class Config:
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
-    sample_every_images: int = operational(64_000, "[1, inf)")
-    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
-    checkpoint_every_images: int = operational(64_000, "[1, inf)")
-    """Save the state each time so many pictures were seen."""
+    sample_every_images: int | None = operational(None, "[1, inf)")
+    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen. Default: a
+    64th of the run, and at least 64,000."""
+    checkpoint_every_images: int | None = operational(None, "[1, inf)")
+    """Save the state each time so many pictures were seen. Default: a 64th of the run, and at least 64,000."""
     measure_on: Annotated[str, tyro.conf.arg(metavar="{auto,in-line,cpu,cuda:N}")] = operational("auto")
     """Where sample grids and the collapse monitor's measurements are made. in-line: by rank 0, and training waits; cpu
     or cuda:N: there, by a process of its own, beside training; auto: in-line if training is on a CPU, else beside it,
@@ -144,10 +147,23 @@ class Config:
         multiple = images_seen // every_images * every_images
         return -(-multiple // self.step_images) * self.step_images
 
-    def interval(self, of: Literal["log", "sample", "checkpoint"]) -> int:
-        """Return the pictures after which a row, a grid or a checkpoint is due; 0: seconds decide."""
-        by_seconds = getattr(self, f"{of}_every_s") is not None
-        return 0 if by_seconds else int(getattr(self, f"{of}_every_images"))
+    def interval(self, of: Interval) -> int:
+        """Return the pictures after which a row, a grid or the like is due; 0: never, or seconds decide."""
+        if getattr(self, f"{of}_every_s", None) is not None:
+            return 0
+        named = self.collapse.every_images if of == "collapse" else getattr(self, f"{of}_every_images")
+        return default_interval(of, self.total_images) if named is None else int(named)
+
+    def with_intervals(self, samples: int) -> Config:
+        """Return settings with the intervals that nobody has named, by the length of a run over so many `samples`."""
+        sized = replace(self, total_images=self.images_to_see(samples), epochs=None)
+        return replace(
+            self,
+            anchor_every_images=sized.interval("anchor"),
+            collapse=replace(self.collapse, every_images=sized.interval("collapse")),
+            sample_every_images=self.sample_every_images or default_interval("sample", sized.total_images),
+            checkpoint_every_images=self.checkpoint_every_images or default_interval("checkpoint", sized.total_images),
+        )
 
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""

@@ -42,6 +42,7 @@ def resolve_config(run: RunFolder, asked: Config, dataset: Index | None = None) 
     if config.network.uses_classes and not config.network.classes:
         # From here on the number is a setting like any other, which data with other classes does not fit.
         config = replace(config, network=replace(config.network, classes=len(dataset.classes)))
+    config = config.with_intervals(dataset.splits["train"].samples)
     check_length(run, config, dataset)
     stored = read_config(run) if run.config.exists() else None
     config = resolve_init_from(run, config, stored)

@@ -48,8 +48,8 @@ class Training:
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
-        self.monitor_every = config.collapse.every_images if self.reader.split.samples >= LEAST_IMAGES else 0
-        self.save_every = config.interval("checkpoint"), config.anchor_every_images
+        self.monitor_every = config.interval("collapse") if self.reader.split.samples >= LEAST_IMAGES else 0
+        self.save_every = config.interval("checkpoint"), config.interval("anchor")
         self.intervals = config.interval("sample"), *self.save_every, self.monitor_every
         self.clock = Clock(config, context.stop, main=self.world.rank == 0)
         # Keeps the run folder on rank 0; on the other ranks its methods do nothing.

@@ -88,7 +88,7 @@ class SampleGrids:
     def warm_up(self) -> None:
         """Make what the first request would have to wait for."""
         _ = self.sampler, self.distance
-        if self.config.collapse.every_images and self.reader.split.samples >= LEAST_IMAGES:
+        if self.config.interval("collapse") and self.reader.split.samples >= LEAST_IMAGES:
             _ = self.collapse_metrics
 
     def __call__(self, request: Request, weights: Mapping[str, Tensor]) -> dict[str, float]:

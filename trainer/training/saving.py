@@ -76,7 +76,7 @@ class Saving:
     def is_anchor(self, checkpoint: Checkpoint) -> bool:
         """Tell whether each run of these settings has saved here."""
         seen = checkpoint.images_seen
-        return seen == self.first_images or self.config.passed(self.config.anchor_every_images, seen)
+        return seen == self.first_images or self.config.passed(self.config.interval("anchor"), seen)
 
     @cached_property
     def first_images(self) -> int:

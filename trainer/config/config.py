@@ -90,6 +90,9 @@ class Config:
     decide."""
     workers: int | None = operational(None, "[0, 1024]")
     """Threads of each process that decode and draw ahead; 0: all in line. Default: its cores but one, at most 16."""
+    cuda_graphs: Literal["auto", "on", "off"] = operational("auto")
+    """Start each step on a GPU as CUDA graphs, at once and not kernel by kernel; the bits are the same.
+    auto: a process that trains alone does, where the settings allow it."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from trainer.config.groups import OptimizerSettings
+from trainer.core.recording import between_graphs, number
 from trainer.core.running_scalars import RunningScalars, finite_only
 from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.distributed.reduction import Reduction
@@ -86,7 +88,8 @@ class NetworkUpdate:
         for active in self.due(images_seen):
             value, measured = active.penalty(d_pass, draws[active.name])
             buffer.record(**{active.name: value}, **measured)
-            total = total + active.factor(images_seen, self.settings.decay_images) * value
+            factor = number(partial(active.factor, decay_images=self.settings.decay_images), images_seen)
+            total = total + factor * value
         return total
 
     def apply(self, images_seen: int) -> dict[str, Tensor]:
@@ -100,15 +103,27 @@ class NetworkUpdate:
         means = mean.named_scalars()
         # After unscaling, before the step: the norm that a paper would report. The host does not wait for it.
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        set_rates(self.optimizer, self.lr, images_seen, self.settings)
-        # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.settings.beta2_final is None:
+            self.step_optimizer(images_seen)
+        else:  # Adam takes betas as plain numbers: in a graph they would stay what they are now
+            between_graphs(partial(self.step_between_graphs, mean), images_seen)
         # From all ranks' micro-batches: the running statistics are the same on each, whatever its share was.
         self.statistics.update_running(mean.statistics)
         # Once per step, from the new weights: if each forward pass advanced it, the number of ranks would show.
         advance_spectral_norm(self.network)
         return means | {f"grad_norm_{self.name}": norm} | self.update_scalars(means, images_seen)
+
+    def step_between_graphs(self, mean: FlatBuffer, images_seen: int) -> None:
+        """Step the optimizer with the gradients of a buffer: in a replay others may be attached."""
+        mean.attach()
+        self.step_optimizer(images_seen)
+
+    def step_optimizer(self, images_seen: int) -> None:
+        """Step the optimizer."""
+        set_rates(self.optimizer, self.lr, images_seen, self.settings)
+        # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     @torch.no_grad()
     def update_scalars(self, means: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:

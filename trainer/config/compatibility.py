@@ -87,8 +87,6 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"
     if config.reduction == "ddp" and config.compile:
         yield "compile does not go with reduction ddp"
-    if config.compile and (twice := sorted(name for name, one in active.items() if one.differentiates_twice)):
-        yield f"compile does not go with penalties.{twice[0]}: torch.compile cannot differentiate twice"
 
 
 def graphs_problem(config: Config) -> str | None:

@@ -78,7 +78,7 @@ class Config:
     channels_last: bool = identity(True)
     """Keep pictures and weights in NHWC memory order."""
     compile: bool = identity(False)
-    """Compile the networks with torch.compile."""
+    """Compile the networks with torch.compile, but for passes that a gradient penalty differentiates again."""
 
     total_images: int = operational(1_280_000, "[1, inf)")
     """Train until so many real pictures were seen; rounded up to whole steps."""

@@ -144,7 +144,7 @@ def reduce_exactly(config: Config, world: World) -> Reduce:
     """Return the exact reduction for all micro-batches of the run."""
 
     def reduce(layout: FlatLayout) -> Reduction:
-        # Only this callable is compiled: penalties call the bare module, whose double backward inductor lacks.
+        # Only this callable is compiled. What a penalty differentiates runs as it is (NetworkUpdate.called).
         called = torch.compile(layout.network) if config.compile else layout.network
         overlap = not uses_graphs(config, world, layout.device)
         return ExactReduction(layout, called, config.micro_batches, world, overlap=overlap)

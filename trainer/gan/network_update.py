@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,6 +65,16 @@ class NetworkUpdate:
     def scale(self) -> Tensor:
         """fp16's loss scale; 1 elsewhere."""
         return self.scaler.scale(self.one)
+
+    def called(self, against: Collection[str]) -> Callable[..., Any]:
+        """Return the network as it is called where gradients with respect to its weights are wanted.
+
+        Args:
+            against: the pictures against which penalties take gradients, which are differentiated again. What
+                torch.compile makes has no second derivatives, and writes batch statistics that autograd would go back
+                to: where there are such pictures, all passes of the update run as they are.
+        """
+        return self.network if against and self.reduction.layout.with_gradients else self.reduction.network
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients with respect to this network's weights, and compute no others."""

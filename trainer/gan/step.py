@@ -102,7 +102,7 @@ class GanStep:
         """Return the pass of D whose gradients with respect to D's weights, and whose statistics, count."""
         against = {name for active in self.d.due(batch.images_seen) for name in active.penalty.against}
         fake.requires_grad_("fake" in against)
-        return DiscriminatorPass(self.models, batch, fake, self.d.reduction.network, self.d.scale, "real" in against)
+        return DiscriminatorPass(self.models, batch, fake, self.d.called(against), self.d.scale, "real" in against)
 
     def pass_for_generator(self, batch: Batch, fake: Tensor) -> DiscriminatorPass:
         """Return the pass of D that only G learns from: D's weights get no gradients, its statistics do not count."""

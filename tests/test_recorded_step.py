@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,7 +31,7 @@ from trainer.distributed.world import World
 from trainer.gan import network_update, optimizers, recorded_step
 from trainer.gan.assembly import assemble_step, create_state, set_up_device, uses_graphs, with_graphs
 from trainer.gan.fingerprint import fingerprint
-from trainer.gan.recorded_step import RecordedStep
+from trainer.gan.recorded_step import CudaGraphs, RecordedStep
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.networks.spectral_norm import SpectralNorm
@@ -41,8 +43,9 @@ Rows = list[dict[str, str]]
 
 
 def sized(config: Config, micro_batches: int = 2) -> Config:
-    """Return settings with so many micro-batches of four pictures."""
-    return replace(config, micro_batch_size=4, batch_size=4 * micro_batches, top_k_images=30)
+    """Return settings of narrow networks with so many micro-batches of four pictures."""
+    network = replace(config.network, g_channels=8, d_channels=8, max_channels=16)
+    return replace(config, network=network, micro_batch_size=4, batch_size=4 * micro_batches, top_k_images=30)
 
 
 def recipe(name: str, micro_batches: int = 2) -> Config:
@@ -285,3 +288,54 @@ def test_an_exchange_between_graphs_starts_no_hook() -> None:
         assert not any(p._post_accumulate_grad_hooks for p in layout.parameters)
         ExactReduction(layout, layout.network, 2, World(0, 2))
         assert all(p._post_accumulate_grad_hooks for p in layout.parameters)
+
+
+class Queue:
+    """A stand-in for a stream, which tells what waits for what."""
+
+    def __init__(self, name: str, told: list[str]) -> None:
+        self.name, self.told = name, told
+
+    def wait_stream(self, other: Queue) -> None:
+        self.told.append(f"{self.name} waits for {other.name}")
+
+
+def test_a_gpu_is_asked_for_graphs_beside_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    current, beside = Queue("current", told), Queue("beside", told)
+
+    @contextmanager
+    def on(stream: Queue) -> Iterator[None]:
+        told.append(f"on {stream.name}")
+        yield
+        told.append(f"off {stream.name}")
+
+    @contextmanager
+    def graph(graph: Any, pool: str, stream: Queue, capture_error_mode: str) -> Iterator[None]:
+        told.append(f"capture on {stream.name} into {pool}, {capture_error_mode}")
+        try:
+            yield
+        finally:
+            warnings.warn("The CUDA Graph is empty. This usually means", UserWarning, stacklevel=2)
+            told.append("captured")
+
+    cuda = SimpleNamespace(
+        Stream=lambda device: beside,
+        current_stream=lambda device: current,
+        graph_pool_handle=lambda: "the pool",
+        CUDAGraph=lambda: SimpleNamespace(replay=lambda: told.append("replay")),
+        stream=on,
+        graph=graph,
+    )
+    monkeypatch.setattr(torch, "cuda", cuda)
+    graphs = CudaGraphs(CUDA)
+    assert graphs.run_beside(lambda: told.append("act")) is None
+    assert told == ["beside waits for current", "on beside", "act", "off beside", "current waits for beside"]
+    told.clear()
+    with warnings.catch_warnings(action="error"):
+        for _ in range(2):
+            with graphs.capture() as replay:
+                told.append("act")
+            replay()
+    one = ["on beside", "capture on beside into the pool, thread_local", "act", "captured", "off beside", "replay"]
+    assert told == one * 2

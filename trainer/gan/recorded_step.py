@@ -8,6 +8,7 @@ tensor that is filled before: the micro-batches, and the numbers of trainer/core
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -66,9 +67,11 @@ class CudaGraphs:
         # thread_local: threads that prepare micro-batches may allocate pinned memory meanwhile. The outer context
         # returns to the current stream even if the capture fails.
         with (
+            warnings.catch_warnings(),
             torch.cuda.stream(self.stream),
             torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"),
         ):
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")  # as after the last optimizer's step
             yield graph.replay
 
 

@@ -19,6 +19,7 @@ NAMES = (
     "scaling",
     "checkpoint",
     "recovery",
+    "stalls",
     "metrics",
     "evaluation",
 )

@@ -68,7 +68,7 @@ class Candidates:
 
     def rows(self) -> list[dict[str, float]]:
         """The steps so far, with their times."""
-        return list(journal.read_rows(self.run.system))
+        return [row for row in journal.read_rows(self.run.system) if "elapsed_s" in row]  # others are of nodes
 
     def restart(self) -> float:
         """Resume the run, and return the seconds until its first new step was recorded."""

@@ -8,6 +8,7 @@ from trainer.core import migration
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -30,7 +31,9 @@ from trainer.gan.state import TrainState
 from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import SpectralNorm, advance
-from trainer.training.sample_grids import SampleGrids
+from trainer.training import measurements
+from trainer.training.rank_zero import RankZero
+from trainer.training.sample_grids import Request, SampleGrids
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -143,7 +146,7 @@ def live_statistics() -> None:
     BatchStatistics.update_running = lambda self, flat: update(self, self.flat)  # type: ignore[method-assign]
 
 
-def nan_once() -> None:
+def nan_once(at: int = 192) -> None:
     """Poison one step of a run that has not rolled back yet."""
     draw = RandomInputs.__call__
 
@@ -151,7 +154,7 @@ def nan_once() -> None:
         self: RandomInputs, draws: Draws, label: torch.Tensor, images_seen: int, micro_batch: int
     ) -> tuple[Latent, dict[str, dict[str, torch.Tensor]]]:
         latent, parts = draw(self, draws, label, images_seen, micro_batch)
-        if images_seen == 192 and not draws.rollbacks and micro_batch == 3:
+        if images_seen == at and not draws.rollbacks and micro_batch == 3:
             latent = replace(latent, z=latent.z * float("nan"))
         return latent, parts
 
@@ -165,11 +168,54 @@ HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "distance_to_da
 def collapse_once() -> None:
     """Let the collapse monitor see a collapse from 160 images on, in a run that has not rolled back yet."""
 
-    def measure(self: SampleGrids, state: TrainState) -> dict[str, float]:
+    def measure(self: SampleGrids, weights: Mapping[str, torch.Tensor], request: Request) -> dict[str, float]:
         self.measured = self.real.images
-        return COLLAPSED if state.images_seen >= 160 and not state.rollbacks else HEALTHY
+        return COLLAPSED if request.images_seen >= 160 and not request.rollbacks else HEALTHY
 
     SampleGrids.measure_collapse = measure  # type: ignore[method-assign]
+
+
+def measure_with(planted: str) -> None:
+    """Have the process that measures beside training begin with something planted."""
+    measurements.PROGRAM = "tests.planted_measuring"
+    os.environ["PLANTED_MEASURING"] = planted
+
+
+def collapse_beside() -> None:
+    """The same, seen by the process that measures beside training."""
+    measure_with("collapse_once")
+
+
+def collapse_then_nan() -> None:
+    """A collapse, seen in line or beside training, and then a step that is not finite, both before any rollback."""
+    collapse_once()
+    measure_with("collapse_once")
+    nan_once(at=256)
+
+
+def collapse_then_killed() -> None:
+    """The same collapse, and a SIGKILL at 288 images, when what was saved there is durable."""
+    measure_with("collapse_once")
+    save = RankZero.save
+
+    def last(self: RankZero, state: TrainState, wait: bool = False) -> bool:
+        saved = save(self, state, wait)
+        if state.images_seen == 288 and not state.rollbacks:
+            self.wait_for_checkpoint()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return saved
+
+    RankZero.save = last  # type: ignore[method-assign]
+
+
+def measuring_held() -> None:
+    """No mistake: let measurements beside training take as long as the test wants."""
+    measure_with("held")
+
+
+def measuring_dies() -> None:
+    """Let the process that measures end at its first request."""
+    measure_with("dies")
 
 
 def collapse_and_forget() -> None:
@@ -256,6 +302,11 @@ MISTAKES = {
         nan_once,
         collapse_once,
         collapse_and_forget,
+        collapse_beside,
+        collapse_then_killed,
+        collapse_then_nan,
+        measuring_dies,
+        measuring_held,
         migration_that_forgets,
         migration_to_other_bits,
         late_scalars,

@@ -27,7 +27,7 @@ from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Images
-from trainer.training.sample_grids import SampleGrids
+from trainer.training.sample_grids import Request, SampleGrids
 
 NUMBER = 128
 GOOD = {"diversity": 0.9, "similarity": 0.05, "coverage": 0.9, "distance_to_data": 1.0}
@@ -306,6 +306,6 @@ def test_an_alarm_over_little_data_shows_what_there_is(tmp_path: Path) -> None:
     few = philox("few").integers(0, 256, (20, 16, 16, 3), dtype=np.uint8)
     grids.__dict__["real"] = Samples(few.repeat(4, 0), np.zeros(80, np.int64), np.arange(80), np.arange(80))
     grids.measured = few
-    path = grids.write_alarm(create_state(config, "data", torch.device("cpu")))
-    with Image.open(path) as picture:
+    grids(Request("alarm", 640, 0), {})
+    with Image.open(RunFolder(tmp_path).alarm_images(640, 0)) as picture:
         assert picture.size == (2 * 8 * 16 + 4, 3 * 16)

@@ -19,7 +19,7 @@ from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Tracker
-from trainer.training.background_evaluation import Evaluations
+from trainer.training.background_evaluation import EvaluationPlace, Evaluations
 
 
 def test_a_training_evaluates_its_checkpoints_and_keeps_the_best(shards32: Path, tmp_path: Path) -> None:
@@ -48,12 +48,20 @@ def made_checkpoint(run: RunFolder, images_seen: int, rollbacks: int = 0) -> str
     return path.name
 
 
+def evaluations_of(run: RunFolder) -> Evaluations:
+    """Return the evaluations of a run, one for each 100 pictures."""
+    tracker = Tracker(run, TrackingSettings("disabled"))
+    return Evaluations(run, MetricsSettings(every_images=100), tracker, EvaluationPlace())
+
+
 @pytest.fixture
 def evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     """Those of a run that has none, whose child only sleeps."""
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
-    made = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    made = Evaluations(
+        run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), EvaluationPlace()
+    )
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 1000\n")
     sleeper.chmod(0o700)
@@ -111,7 +119,9 @@ def test_a_resumed_run_goes_on_after_the_last_evaluation(tmp_path: Path) -> None
             ]
         )
     )
-    again = Evaluations(run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")))
+    again = Evaluations(
+        run, MetricsSettings(every_images=100), Tracker(run, TrackingSettings("disabled")), EvaluationPlace()
+    )
     assert again.reached == {0: 528, 1: 128}
 
 

@@ -26,7 +26,7 @@ FREE: dict[str, set[str]] = {
     "0": {
         *("seed", "order_window", "network.classes", "network.attention", "network.mbstd_group", "workers"),
         *("optimizer.warmup_images", "optimizer.decay_images", "collapse.every_images", "max_rollbacks"),
-        *("checkpoint.keep_every_images", "metrics.every_images"),
+        *("checkpoint.keep_every_images", "metrics.every_images", "trace_steps", "trace_rank"),
     },
     "0.0": {"network.style_mixing", "penalties", "augment.p", "augment.target", "optimizer.beta1", "optimizer.beta2"}
     | {"optimizer.ema_ramp"},

@@ -71,7 +71,7 @@ def test_a_snapshot_is_whole_when_it_is_taken() -> None:
         snapshot.take(tensors)
         for tensor in tensors.values():
             tensor.add_(1)
-        assert all((copy == float(name) + change).all() for name, copy in snapshot.copies.items())
+        assert all((copy == float(name) + change).all() for name, copy in snapshot.arrived().items())
 
 
 def test_batches_come_whole_though_buffers_are_used_again() -> None:

@@ -14,10 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.wandb_server import KEY, WandbServer
 from trainer.config.groups import TrackingSettings
+from trainer.core.migration import with_schema
 from trainer.runs import journal
+from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.tracker import Identity
 
@@ -344,6 +347,31 @@ def test_sync_says_what_is_wrong(server: WandbServer, run: RunFolder, monkeypatc
     assert "connection refused" in complaint()
     monkeypatch.delenv("WANDB_API_KEY")
     assert complaint() == f"lienzo sync: no W&B key for {server.url}: set WANDB_API_KEY, or run: wandb login"
+
+
+def test_the_figures_of_nodes_go_along_with_the_next_row(server: WandbServer, run: RunFolder) -> None:
+    finish(run, stop=30, mode="disabled")
+    with run.system.open("ab") as file:
+        for node, images_seen, percent in ((0, 5, 1.5), (1, 15, 2.5), (0, 18, 3.5), (0, 20, 4.5)):
+            row = {"images_seen": images_seen, "node": node, "host": "n", "gpu/0/percent": percent}
+            file.write(journal.encode_row(with_schema({"row": 9, "time": 1.0, **row})))
+    assert sync(run).returncode == 0
+    assert_complete(server, run, stop=30)
+    rows = server.history(ids(run)[0])
+    found = [{key: value for key, value in row.items() if key.startswith("system/node")} for row in rows]
+    first, second = ("system/node-0/gpu/0/percent", "system/node-1/gpu/0/percent")
+    assert found == [{first: 1.5}, {first: 4.5, second: 2.5}, {}]
+
+
+def test_the_picture_of_an_alarm_goes_with_the_row_of_its_images(server: WandbServer, run: RunFolder) -> None:
+    finish(run, stop=40, mode="disabled")
+    run.samples.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8), "red").save(run.samples / "alarm.png")
+    alarm = {"state": "collapsed", "problem": "p", "images_seen": 20, "picture": "alarm.png"}
+    with run.events.open("ab") as file:
+        file.write(journal.encode_row(journal.event_row(EventKind.COLLAPSE_ALARM, **alarm)))
+    assert sync(run).returncode == 0  # all rows are there before the first is sent
+    assert [row["images_seen"] for row in server.history(ids(run)[0]) if "collapse/picture" in row] == [20]
 
 
 def test_a_key_in_netrc_means_online(

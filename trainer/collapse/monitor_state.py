@@ -91,6 +91,14 @@ class MonitorState:
             return self
         return replace(self, steps=self.steps + 1, gap=self.gap + gap, magnitude=self.magnitude + magnitude)
 
+    def begin_interval(self) -> MonitorState:
+        """Return the state after which steps are added up anew: those so far belong to a measurement."""
+        return replace(self, steps=0, gap=0.0, magnitude=0.0)
+
+    def with_steps_of(self, other: MonitorState) -> MonitorState:
+        """Return this state with the steps that another one has added up since the measurement."""
+        return replace(self, steps=other.steps, gap=other.gap, magnitude=other.magnitude)
+
     def add_measurement(
         self, measured: Mapping[str, float], images_seen: int, logistic: bool
     ) -> tuple[MonitorState, dict[str, float]]:

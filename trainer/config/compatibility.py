@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,8 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
     if network.attention and not {config.generator, config.discriminator} & {"sagan", "biggan"}:
         yield "network.attention is of sagan and biggan: neither network attends"
+    if not re.fullmatch(r"auto|in-line|cpu|cuda(:\d+)?", config.measure_on):
+        yield f"measure_on must be auto, in-line, cpu or cuda:N, but is {config.measure_on!r}"
     if config.top_k < 1 and objective.pairs:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
     yield from schedule_problems(config)

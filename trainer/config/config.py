@@ -101,10 +101,20 @@ class Config:
     """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen."""
     checkpoint_every_images: int = operational(64_000, "[1, inf)")
     """Save the state each time so many pictures were seen."""
+    measure_on: Annotated[str, tyro.conf.arg(metavar="{auto,in-line,cpu,cuda:N}")] = operational("auto")
+    """Where sample grids and the collapse monitor's measurements are made. in-line: by rank 0, and training waits; cpu
+    or cuda:N: there, by a process of its own, beside training; auto: in-line if training is on a CPU, else beside it,
+    on the CPU, or on rank 0's GPU if a picture takes more than 1 GFLOP. Evaluations take a GPU only if one is named."""
     record_samples: bool = operational(False)
     """Record the planned and the used index of each sample under plan/ in the run folder."""
     max_rollbacks: int = operational(3, "[0, inf)")
     """Roll back so often after NaN or Inf, or a collapse if collapse.policy says so; then stop."""
+    system_every_s: float = operational(10.0, "[0.1, 86400]")
+    """Measure the GPUs, processors, memory, disks and network of each node each time so many seconds have passed."""
+    trace_steps: int = operational(0, "[0, 1000]")
+    """In each attempt, write a trace of so many steps by torch.profiler, under traces/ in the run folder."""
+    trace_rank: int = operational(0, "[0, inf)")
+    """The rank that is traced."""
     stall_after_s: float = operational(300.0, "[1, inf)")
     """End all processes when there was no step for so long: one of them is stopped, or its node hangs."""
     checkpoint: CheckpointSettings = group(CheckpointSettings)
@@ -125,6 +135,11 @@ class Config:
         """Tell whether the step that ended at `images_seen` passed a multiple of `every_images`; of 0: never."""
         # By division: a step may pass a multiple without ending at one.
         return bool(every_images) and images_seen // every_images != (images_seen - self.step_images) // every_images
+
+    def last_passed(self, every_images: int, images_seen: int) -> int:
+        """Return where the last step ended, up to `images_seen`, that passed a multiple of `every_images`."""
+        multiple = images_seen // every_images * every_images
+        return -(-multiple // self.step_images) * self.step_images
 
     def images_to_see(self, samples: int) -> int:
         """Return the pictures at which training ends, in whole steps, for a training set of `samples`."""

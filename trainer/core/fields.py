@@ -103,13 +103,15 @@ def to_json(settings: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Build settings from nested plain values that name every one of them.
+    """Build settings from nested plain values that name every one of them that changes bits.
 
     Raises:
         Missing, Refused: a name is not there; one is unknown, or a value is of the wrong type.
     """
-    # No default stands in: it may be another one than when the run began, and change its bits.
-    missing = [f.name for f in fields(cast(Any, cls)) if f.name not in values]
+    # No default stands in for these: it may be another one than when the run began, and change its bits. Operational
+    # settings are added from version to version.
+    named = [f for f in fields(cast(Any, cls)) if f.metadata.get("kind") != "operational"]
+    missing = [f.name for f in named if f.name not in values]
     if missing:
         raise Missing(f"{where}: the setting {missing[0]!r} is missing")
     built: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from shards.dataset.order import Order
 from shards.dataset.stream import Reader, Samples, stream_planned
 from trainer.config.config import Config
 from trainer.core.randomness import Draws
+from trainer.core.step_phases import phase
 from trainer.distributed.collective import gather_values
 from trainer.distributed.world import World
 from trainer.gan.staging import Staged, staging_for
@@ -106,10 +107,12 @@ class BatchLoader:
         # All updates of a step, and within one the micro-batches, in the order of `plan`.
         prepared = iter(stream_planned(make, self.plan(images_seen), self.workers))
         while True:
-            step = [[next(prepared) for _ in self.share] for _ in range(self.config.d_steps)]
-            if self.record:
-                self.record.writelines(one.record_line() for update in step for one in update)
-            yield [[self.bring(one) for one in update] for update in step]
+            with phase("data"):
+                step = [[next(prepared) for _ in self.share] for _ in range(self.config.d_steps)]
+                if self.record:
+                    self.record.writelines(one.record_line() for update in step for one in update)
+                brought = [[self.bring(one) for one in update] for update in step]
+            yield brought
 
     def prepare(self, random_inputs: RandomInputs, draws: Draws, planned: Planned) -> Prepared:
         """Read, decode and draw one micro-batch on the host, in any thread."""
@@ -120,7 +123,8 @@ class BatchLoader:
             # On the bytes, on the CPU: before they become floats they are a quarter of the size.
             images[flips] = images[flips, :, ::-1]
         label = torch.from_numpy(samples.labels)
-        latent, extra = random_inputs(draws, label, planned.images_seen, planned.micro_batch)
+        with phase("draws"):
+            latent, extra = random_inputs(draws, label, planned.images_seen, planned.micro_batch)
         drawn = [tensor for parts in extra.values() for tensor in parts.values()]
         staged = self.staging.stage([torch.from_numpy(images), *latent.tensors(), *drawn])
         return Prepared(planned, samples, latent, extra, staged)

@@ -16,12 +16,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from trainer.config.config import Config
-from trainer.core.randomness import Draws
+from trainer.core.randomness import Draws, philox
 from trainer.distributed.world import World
 from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.batches import RandomInputs
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
+from trainer.networks import build_generator
 
 
 class Flops(TorchDispatchMode):
@@ -89,6 +90,17 @@ def flops_per_image(config: Config) -> float:
                 known[kind] = counted.total
             total += known[kind]
     return total / steps / config.step_images
+
+
+def generator_flops(config: Config) -> float:
+    """Return the arithmetic of generating one picture. The number of classes must be settled."""
+    n, network = config.micro_batch_size, config.network
+    with without_data(), torch.no_grad():
+        generator = build_generator(config.generator, network)
+        latent = generator.draw(network, philox("flops"), torch.arange(n) % max(network.classes, 1))
+        with Flops() as counted:
+            generator(latent)
+    return float(counted.total) / n
 
 
 def empty_batches(config: Config, images_seen: int) -> list[list[Batch]]:

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from trainer.config.groups import OptimizerSettings
 from trainer.core.recording import between_graphs, number
 from trainer.core.running_scalars import RunningScalars, finite_only
+from trainer.core.step_phases import phase
 from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.distributed.reduction import Reduction
 from trainer.gan.optimizers import set_rates
@@ -107,7 +108,13 @@ class NetworkUpdate:
 
         Returns: the means over the micro-batches; of a penalty that was not due, its last value.
         """
-        mean = self.reduction.mean()
+        with phase("exchange"):
+            mean = self.reduction.mean()
+        with phase("optimizer"):
+            return self.apply_mean(mean, images_seen)
+
+    def apply_mean(self, mean: FlatBuffer, images_seen: int) -> dict[str, Tensor]:
+        """Step the optimizer by the mean of all micro-batches; the result is that of `apply`."""
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.reduction.layout.parameters if p.grad is not None]
         means = mean.named_scalars()

@@ -28,9 +28,10 @@ class Snapshot:
 
     def __init__(self) -> None:
         self.copies: dict[str, Tensor] = {}
+        self.taken: torch.cuda.Event | None = None
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy tensors; on return they may change."""
+        """Copy tensors; what is computed from here on may change them. Nothing waits for a GPU to copy."""
         if {name: copy.shape for name, copy in self.copies.items()} != {n: t.shape for n, t in tensors.items()}:
             self.copies = {
                 # A GPU copies in the background into pinned memory only.
@@ -40,8 +41,15 @@ class Snapshot:
         # One launch for all tensors: training stands still meanwhile.
         torch._foreach_copy_(list(self.copies.values()), list(tensors.values()), non_blocking=True)
         if any(tensor.is_cuda for tensor in tensors.values()):
-            # Else the thread would write what has not arrived yet.
-            torch.cuda.synchronize()
+            # On the stream that computes: whatever changes the tensors is queued behind it.
+            self.taken = torch.cuda.Event()
+            self.taken.record()
+
+    def arrived(self) -> Mapping[str, Tensor]:
+        """Return the copies, once they are there; to be called by the thread that reads them."""
+        if self.taken:
+            self.taken.synchronize()
+        return self.copies
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,20 @@ class Checkpoints:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self.pending: Future[Saved] | None = None
 
-    def save(self, tensors: Mapping[str, Tensor], values: dict[str, Any]) -> None:
-        """Copy the state and write it in the background; `result` must have been asked for the one before."""
+    def save(
+        self, tensors: Mapping[str, Tensor], values: dict[str, Any], later: Callable[[], dict[str, Any]] = dict
+    ) -> None:
+        """Copy the state and write it in the background; `result` must have been asked for the one before.
+
+        Args:
+            tensors: of the state.
+            values: the rest of it.
+            later: gives, in the background, those values that are not known yet; OSError if they will never be.
+        """
         started = time.perf_counter()
         self.snapshot.take(tensors)
         stall = time.perf_counter() - started
-        self.pending = self.executor.submit(self.write, values, stall)
+        self.pending = self.executor.submit(lambda: self.write(values | later(), stall))
 
     def result(self, wait: bool) -> Saved | OSError | None:
         """Return what became of the last save, once; None while it is not done, or if there is none to tell of."""
@@ -113,7 +129,7 @@ class Checkpoints:
 
     def write_files(self, folder: Path, values: dict[str, Any]) -> None:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
-        tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.copies.items()}
+        tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.arrived().items()}
         save_file(tensors, folder / TENSORS, in_metadata())
         (folder / VALUES).write_text(json.dumps(with_schema(values), indent=1))
         files = {}

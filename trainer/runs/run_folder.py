@@ -13,10 +13,11 @@ class RunFolder:
     RUN/
       config.json      the resolved settings; read back strictly, nothing else is read later
       metrics.jsonl    the truth: deterministic columns, one row per logged step
-      system.jsonl     times, speeds, memory: one row per logged step of each attempt
+      system.jsonl     times, speeds, memory: one row per logged step of each attempt, and per measurement of a node
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
       evaluations.jsonl  what `trainer evaluate` has measured: one row per checkpoint, seed set and extractor
       evaluation.log   what the evaluations beside the training say
+      measuring.log    what the process says that measures the generator beside the training
       best.json        the best checkpoint by the measurements of the seed set "select"
       cache/           features, for an evaluation on several nodes
       wandb.json       the identity of the W&B run (no secrets)
@@ -24,6 +25,7 @@ class RunFolder:
       checkpoints/     one folder per checkpoint, see checkpoint.py
       samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: alarm-….png
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
+      traces/          with --trace-steps: rank-<rank>.json.gz, for Perfetto
       wandb/           wandb's own files
       lease.json       who trains here; touched every two seconds, removed in the end
       job.json         what was submitted to a cluster
@@ -55,6 +57,10 @@ class RunFolder:
         """Times, speeds and memory."""
         return self.path / "system.jsonl"
 
+    def trace(self, rank: int) -> Path:
+        """Some steps of a rank, by torch.profiler."""
+        return self.path / "traces" / f"rank-{rank:05d}.json.gz"
+
     @property
     def events(self) -> Path:
         """Starts, stops, faults and rollbacks."""
@@ -64,6 +70,11 @@ class RunFolder:
     def evaluations(self) -> Path:
         """What was measured of the checkpoints."""
         return self.path / "evaluations.jsonl"
+
+    @property
+    def measuring_log(self) -> Path:
+        """The output of the process that measures the generator beside the training."""
+        return self.path / "measuring.log"
 
     @property
     def evaluation_log(self) -> Path:

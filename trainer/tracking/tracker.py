@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 from shards.atomic_files import write_atomically
@@ -89,7 +90,7 @@ class Tracker:
         self.run = run
         self.settings = settings
         self._metrics, self._system, self._events = Journal(run.metrics), Journal(run.system), Journal(run.events)
-        self._system_rows = 0
+        self._system_rows, self._system_lock = 0, Lock()  # the figures of nodes come from a thread
         self._uploader: subprocess.Popen[bytes] | None = None
 
     def start(self, images_seen: int, **facts: object) -> None:
@@ -110,10 +111,11 @@ class Tracker:
         """
         self._metrics.append(row)
 
-    def system(self, row: Mapping[str, int | float]) -> None:
-        """Record times, speeds and memory at `images_seen`: a line for each step of each attempt, numbered by `row`."""
-        self._system_rows += 1
-        self._system.append(with_schema({"row": self._system_rows, "time": round(time.time(), 3), **row}))
+    def system(self, row: Mapping[str, int | float | str]) -> None:
+        """Record times, speeds and memory at `images_seen`, or figures of a node: lines of all attempts, numbered."""
+        with self._system_lock:
+            self._system_rows += 1
+            self._system.append(with_schema({"row": self._system_rows, "time": round(time.time(), 3), **row}))
 
     def event(self, kind: EventKind, **fields: object) -> None:
         """Record a start, a stop, a fault or a rollback."""

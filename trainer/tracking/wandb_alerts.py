@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from shards.atomic_files import write_atomically
 from trainer.runs import journal
 from trainer.runs.journal import EventKind, Follower
@@ -25,13 +27,13 @@ class Alerts:
         self.waiting: list[journal.Row] = []
         self.met = 0
 
-    def send(self, to: WandbRun | None) -> None:
-        """Pass on what is new, if there is a W&B run to tell."""
+    def send(self, to: WandbRun | None, until: float = inf) -> None:
+        """Pass on what is new up to `until` images seen, if there is a W&B run to tell."""
         for row in self.events.read():
             if row["kind"] == EventKind.COLLAPSE_ALARM and row["state"] in LOUD:
                 self.met += 1
                 self.waiting += [row] if self.met > self.told else []
-        while to and self.waiting:
+        while to and self.waiting and self.waiting[0]["images_seen"] <= until:
             row = self.waiting[0]
             text = f"{row['problem']} (after {row['images_seen']:,} images; {self.run.path.name})"
             to.alert(f"The generator has {row['state']}", text, self.run.samples / row["picture"])

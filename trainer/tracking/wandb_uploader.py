@@ -22,6 +22,7 @@ from trainer.config.wandb_environment import resolve_mode
 from trainer.core.stopping import REQUESTS
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.system_columns import SystemColumns
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_alerts import Alerts
 from trainer.tracking.wandb_run import WandbRun, stop_service
@@ -67,18 +68,18 @@ class Uploader:
     def follow(self, ended: Callable[[], bool]) -> bool:
         """Send rows as they appear. True when the run has ended, False when metrics.jsonl was cut: follow it anew."""
         metrics, system, alerts = Follower(self.run.metrics), Follower(self.run.system), Alerts(self.run)
-        figures: dict[int, Row] = {}
+        figures = SystemColumns()
         try:
             while True:
                 last_round = ended()  # asked before reading, so that what was written before the end is read
                 rows = metrics.read()
-                figures |= {row["images_seen"]: row for row in system.read()}
+                figures.add(system.read())
                 identity = Identity.load(self.run.wandb_identity)
                 if metrics.replaced():  # asked last: if it was not cut by now, the rows belong to the segments as read
                     return False
                 for row in rows:
                     self.before_row()
-                    self._send(identity, row, figures.pop(row["images_seen"], {}))
+                    self._send(identity, row, figures.take(row["images_seen"]), alerts)
                 alerts.send(self._current)
                 if last_round and not rows:
                     self.finish()
@@ -94,7 +95,7 @@ class Uploader:
         if current:
             current.finish(self.outcome)
 
-    def _send(self, identity: Identity, row: Row, figures: Row) -> None:
+    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts) -> None:
         number = identity.segment_of(row["images_seen"])
         if number < self._segment:
             return
@@ -104,6 +105,8 @@ class Uploader:
             self._current = WandbRun(self.run, identity, number, self.online)
             self.opened.append(self._current)
             log_line(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
+        # An alarm is written before the row of its images, and its picture belongs to that row.
+        alerts.send(self._current, until=row["images_seen"])
         self._current.send(row, figures)
 
 

@@ -8,8 +8,12 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from trainer.config.config import Config
 from trainer.config.groups import MetricsSettings
 from trainer.distributed.rank_environment import own_environment
 from trainer.evaluation.best_record import BestCheckpoint
@@ -23,6 +27,24 @@ from trainer.tracking.tracker import Tracker
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class EvaluationPlace:
+    """Where evaluations beside training compute."""
+
+    gpus: str = ""
+    """CUDA_VISIBLE_DEVICES; nothing: they compute on the CPU."""
+    processes: int = 1
+
+
+def evaluation_place(config: Config, training: torch.device) -> EvaluationPlace:
+    """Return where evaluations of a run compute whose rank 0 trains on a device: on a GPU only if one is named."""
+    if config.measure_on.startswith("cuda"):
+        index, visible = torch.device(config.measure_on).index or 0, os.environ.get("CUDA_VISIBLE_DEVICES")
+        return EvaluationPlace(visible.split(",")[index] if visible else str(index))
+    # Training on a CPU needs all cores. Beside a GPU half of rank 0's are spared by the threads that decode.
+    return EvaluationPlace(processes=1 if training.type == "cpu" else max(1, len(os.sched_getaffinity(0)) // 2))
+
+
 class Evaluations:
     """Has checkpoints of a run evaluated on the seed set "select".
 
@@ -30,10 +52,11 @@ class Evaluations:
         run: the run.
         settings: when, and what.
         tracker: takes note.
+        place: where they compute.
     """
 
-    def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker) -> None:
-        self.run, self.settings, self.tracker = run, settings, tracker
+    def __init__(self, run: RunFolder, settings: MetricsSettings, tracker: Tracker, place: EvaluationPlace) -> None:
+        self.run, self.settings, self.tracker, self.place = run, settings, tracker, place
         self.reached = dict[int, int]()  # images seen at the last evaluation after so many rollbacks, which lead back
         for row in journal.read_rows(run.evaluations):
             measured = Checkpoint.parse(Path(row["checkpoint"])) if row["seed_set"] == "select" else None
@@ -74,7 +97,7 @@ class Evaluations:
             with self.run.evaluation_log.open("ab") as output:
                 self.child = subprocess.Popen(
                     ["nice", "-n", "19", sys.executable, "-m", "trainer", *self.command(name)],
-                    env=own_environment(os.environ) | {WATCHED: "1"},
+                    env=own_environment(os.environ) | {WATCHED: "1", "CUDA_VISIBLE_DEVICES": self.place.gpus},
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -89,7 +112,7 @@ class Evaluations:
         """Return the arguments of `trainer evaluate` for a checkpoint."""
         settings = self.settings
         chosen = ["--extractor", settings.extractor] if settings.extractor else []
-        numbers = ["--num-samples", str(settings.num_samples), "--processes", "1"]
+        numbers = ["--num-samples", str(settings.num_samples), "--processes", str(self.place.processes)]
         options = ["--checkpoint", name, "--seed-set", "select", "--metrics", *settings.chosen]
         return ["evaluate", str(self.run.path.resolve()), *numbers, *options, *chosen]
 

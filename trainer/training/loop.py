@@ -19,10 +19,11 @@ from trainer.gan.batches import BatchLoader
 from trainer.launch.job_context import JobContext
 from trainer.runs.init_from import read_pretrained, take_over
 from trainer.runs.run_folder import RunFolder
+from trainer.training.measurements import measures_beside
 from trainer.training.rank_zero import record_on
 from trainer.training.replica import Replica
 from trainer.training.rollback import NOT_FINITE, refuse_collapsed, roll_back
-from trainer.training.step_verdict import POLICY_VERDICTS, StepCheck, StepVerdict
+from trainer.training.step_verdict import StepCheck, StepVerdict, watch_collapse
 from trainer.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ class Training:
         self.monitor = CollapseMonitor(
             config,
             self.world,
+            measures_beside(config, self.device),
             measure=lambda: self.recorder.measure_collapse(self.replica.state),
-            alert=lambda health, evidence: self.recorder.alert(self.replica.state, health, evidence),
+            judged=self.recorder.judged,
         )
         self.check = StepCheck(config, self.device, self.monitor_every > 0, self.report_damage)
         self.watchdog = Watchdog(self.world, context.place, config.stall_after_s, self.recorder.report_stall)
@@ -72,21 +74,21 @@ class Training:
         self.resume()
         batches = self.replica.batches(self.loader)
         while (state := self.replica.state).images_seen < self.total:
-            scalars = self.replica.step(next(batches), self.context.stop)
+            with self.recorder.measure_step():
+                scalars = self.replica.step(next(batches), self.context.stop)
             self.watchdog.step(state.images_seen)
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
             wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))
             rows, verdict, broken_at = self.check(state, scalars, wait)
-            collapse: dict[str, float] = {}
-            if verdict is not StepVerdict.ROLL_BACK and self.replica.passed(self.monitor_every):
-                state.monitor, collapse = self.monitor(state.monitor, state.images_seen)
-                verdict = POLICY_VERDICTS.get(self.monitor.policy(state.monitor), verdict)
+            ends, due = state.images_seen >= self.total, self.replica.passed(self.monitor_every)
+            verdict, met = watch_collapse(self.monitor, state, verdict, due, ends)
             if verdict is StepVerdict.ROLL_BACK:
-                why = in_words(state.monitor) if collapse else NOT_FINITE
-                self.roll_back(state.images_seen if collapse else broken_at, why)
+                self.roll_back(
+                    broken_at if met is None else met, NOT_FINITE if met is None else in_words(state.monitor)
+                )
                 batches = self.replica.batches(self.loader)
                 continue
-            self.recorder.record(state, rows, collapse)
+            self.recorder.record(state, rows)
             if any(map(self.replica.passed, self.save_every)):
                 self.recorder.save(state)
             if verdict is StepVerdict.STOP and state.images_seen < self.total:
@@ -110,7 +112,8 @@ class Training:
         if self.newest is None:
             self.recorder.save(state)
         if self.monitor.policy(state.monitor) == "roll-back":  # the policy under which it collapsed was another
-            self.roll_back(state.images_seen, in_words(state.monitor))
+            met = self.config.last_passed(self.monitor_every, state.images_seen)
+            self.roll_back(met, in_words(state.monitor))
 
     def report_damage(self) -> None:
         """Tell rank 0 which damaged samples the ranks have met."""

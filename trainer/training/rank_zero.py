@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from shards.dataset.stream import Reader
-from trainer.collapse.monitor_state import Health, MonitorState, alarm_reasons
 from trainer.config.config import Config
+from trainer.core.step_phases import StepTimes, clock_of
 from trainer.core.stopping import Outcome
 from trainer.distributed.collective import on_main
 from trainer.distributed.numerical_environment import environment_differences
@@ -19,83 +22,28 @@ from trainer.distributed.world import World
 from trainer.gan.async_scalars import Row
 from trainer.gan.state import TrainState
 from trainer.launch.job_context import JobContext
+from trainer.losses.objectives import OBJECTIVES
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
 from trainer.runs.init_from import PretrainedWeights
-from trainer.runs.journal import EventKind, Journal, event_row
+from trainer.runs.journal import EventKind
 from trainer.runs.lease import Lease, Loss
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.console import Reporter
+from trainer.tracking.held_rows import HeldRows
+from trainer.tracking.stalls import Stalls
 from trainer.tracking.tracker import Tracker
-from trainer.training.sample_grids import SampleGrids
+from trainer.training.collapse_judgements import CollapseJudgements
+from trainer.training.measurements import measurements_of
+from trainer.training.node_figures import NodeFigures, node_figures
+from trainer.training.recorder import Recorder
+from trainer.training.sample_grids import Request, SampleGrids
 from trainer.training.saving import Saving
+from trainer.training.step_trace import StepTrace, step_trace
 
 log = logging.getLogger(__name__)
 
 LAST_ROWS_S, INTERRUPTED_ROWS_S = 30.0, 5.0  # that W&B has to take the last rows
-
-
-class Recorder:
-    """What the loop calls on every rank; it does nothing. Rank 0 has a RankZero in its place."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-
-    def newest_checkpoint(self) -> Path | None:
-        """Return the newest whole checkpoint; asked of rank 0 only."""
-        return None
-
-    def last_anchor(self, healthy: bool) -> Path | None:
-        """Return the checkpoint that a rollback goes to; asked of rank 0 only."""
-        return None
-
-    def begin(
-        self, state: TrainState, environments: Sequence[Mapping[str, object]], pretrained: PretrainedWeights | None
-    ) -> None:
-        """Start this attempt.
-
-        Args:
-            state: that it begins with.
-            environments: the numerical environment of each rank.
-            pretrained: what a new run has taken over from another one.
-        """
-
-    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
-        """Record the steps whose scalars have arrived, and sample grids that are due.
-
-        Args:
-            state: after the last step.
-            rows: of the steps.
-            collapse: columns that the collapse monitor has measured after the last step, if it has.
-        """
-
-    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
-        """Return what the collapse monitor measures; asked of rank 0 only."""
-        return {}
-
-    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
-        """Say that the run has become worse, and show the images that tell."""
-
-    def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
-        """Record, once for each, which samples are damaged; a mapping of each rank."""
-
-    def report_stall(self, what: str, places: list[str]) -> None:
-        """Record that training stands still: whichever rank has found it writes the event itself."""
-        Journal(self.run.events).append(event_row(EventKind.STALLED, problem=what, places=places))
-
-    def save(self, state: TrainState, wait: bool = False) -> bool:
-        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
-        return True
-
-    def wait_for_checkpoint(self) -> None:
-        """Wait until the last save is durable, or has failed."""
-
-    def rolled_back(self, state: TrainState) -> bool:
-        """Record the rollback that `state` has just had, before training goes on; False if it is not durable."""
-        return True
-
-    def end(self, outcome: str, signal: str | None, **facts: object) -> None:
-        """Close everything; `facts` are recorded besides."""
 
 
 class RankZero(Recorder):
@@ -106,24 +54,37 @@ class RankZero(Recorder):
         reader: of the training split.
         device: where images are generated.
         context: the job that this process belongs to.
+        nodes: measures this node, and gets the figures of the others.
+        trace: of this rank, if one is wanted.
 
     Raises:
         Refused: another process trains in this folder, or it cannot be written.
     """
 
     def __init__(
-        self, config: Config, run: RunFolder, reader: Reader, device: torch.device, context: JobContext
+        self,
+        config: Config,
+        run: RunFolder,
+        reader: Reader,
+        device: torch.device,
+        context: JobContext,
+        nodes: NodeFigures,
+        trace: StepTrace,
     ) -> None:
-        super().__init__(run)
+        super().__init__(run, nodes, trace)
         self.config = config
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
         # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
         write_config(run, config)
         self.tracker = Tracker(run, config.tracking)
         self.total = config.images_to_see(reader.split.samples)
-        self.reporter = Reporter(self.tracker, self.total, reader.split.samples)
-        self.saving = Saving(config, run, self.tracker, self.before_manifest)
-        self.grids = SampleGrids(config, run, reader, device)
+        self.times, self.stalls = StepTimes(clock_of(device)), Stalls()
+        self.reporter = Reporter(self.tracker, self.total, reader.split.samples, self.times, self.stalls)
+        self.rows = HeldRows(self.tracker.metrics)
+        self.saving = Saving(config, run, device, self.tracker, self.stalls, self.before_manifest)
+        self.measurements = measurements_of(config, run, device, lambda: SampleGrids(config, run, reader, device))
+        logistic = OBJECTIVES[config.objective].logistic
+        self.collapse = CollapseJudgements(run, self.tracker, self.stalls, self.measurements, logistic)
         self.known_damage = {
             r["sample"] for r in journal.read_rows(run.events) if r.get("kind") == EventKind.DAMAGED_SAMPLE
         }
@@ -156,31 +117,39 @@ class RankZero(Recorder):
             log.info("%s", pretrained.words())
             taken, left = pretrained.taken(), pretrained.left
             self.tracker.event(EventKind.INITIALISED, source=pretrained.source, taken=taken, left=left)
+        self.reporter.images_seen = state.images_seen
+        self.nodes.start(self.reporter.log_node)
 
-    def record(self, state: TrainState, rows: Iterable[Row], collapse: Mapping[str, float]) -> None:
-        """Record steps, and write the sample grid if it is due."""
+    @contextmanager
+    def measure_step(self) -> Iterator[None]:
+        """Measure where the time of the step inside goes."""
+        with self.trace.step(), self.times.step():  # what writes a trace is no part of the step
+            yield
+
+    def record(self, state: TrainState, rows: Iterable[Row]) -> None:
+        """Record steps, and have the sample grid made if it is due."""
         self.saving.collect()
+        self.reporter.images_seen = state.images_seen
         self.reporter.stall_s = self.saving.stall_s
-        measured = dict(collapse)
+        measured = self.collapse.columns_of(state.images_seen)
         if self.config.passed(self.config.sample_every_images, state.images_seen) or state.images_seen >= self.total:
-            measured |= self.grids.write(state)
+            with self.stalls.during("samples"):
+                request = Request("samples", state.images_seen, len(state.rollbacks))
+                measured.append(self.measurements.ask(request, state.ema))
         for images_seen, scalars in rows:
-            besides = measured if images_seen == state.images_seen else {}
-            if besides or self.config.passed(self.config.log_every_images, images_seen):
-                self.reporter.log(images_seen, scalars | besides)
+            later = measured if images_seen == state.images_seen else []
+            if later or self.config.passed(self.config.log_every_images, images_seen):
+                known = [columns for one in later if one.done() for columns in one.result().items()]
+                self.rows.add(self.reporter.log(images_seen, scalars, dict(known)), later)
+        self.rows.write_known()
 
-    def measure_collapse(self, state: TrainState) -> Mapping[str, float]:
-        """Compare images of the generator with the data."""
-        return self.grids.measure_collapse(state)
+    def measure_collapse(self, state: TrainState) -> None:
+        """Begin a measurement for the collapse monitor."""
+        self.collapse.measure(state)
 
-    def alert(self, state: TrainState, health: MonitorState, evidence: Mapping[str, float]) -> None:
-        """Say that the run has become worse, and write the images that tell."""
-        what = Health(health.health).name.lower()
-        why = "; ".join(alarm_reasons(evidence, state.images_seen, health.best.get("diversity", 0.0)))
-        path = self.grids.write_alarm(state)
-        log.warning("COLLAPSE MONITOR: %s at %s images: %s; see %s", what, f"{state.images_seen:,}", why, path)
-        facts = {"images_seen": state.images_seen, "picture": path.name, "evidence": dict(evidence)}
-        self.tracker.event(EventKind.COLLAPSE_ALARM, state=what, problem=why, **facts)
+    def judged(self) -> Mapping[str, Any]:
+        """Wait for that measurement, and return the fields of the monitor's state after it."""
+        return self.collapse.judged()
 
     def report_damage(self, damage: Iterable[Mapping[int, str]]) -> None:
         """Record which samples are damaged."""
@@ -192,7 +161,13 @@ class RankZero(Recorder):
 
     def save(self, state: TrainState, wait: bool = False) -> bool:
         """Save the state."""
-        return self.saving.save(state, wait)
+        images_seen, judgement, monitor = state.images_seen, self.collapse.last, state.monitor
+
+        def later() -> dict[str, Any]:
+            self.rows.write_until(images_seen)
+            return self.collapse.values(judgement, monitor)
+
+        return self.saving.save(state, wait, later)
 
     def wait_for_checkpoint(self) -> None:
         """Wait for the last save."""
@@ -209,9 +184,11 @@ class RankZero(Recorder):
             rollback["to"],
             besides,
         )
+        self.collapse.forget()
+        self.rows.write_until(inf)
         self.tracker.new_segment(state.images_seen, "rollback")
         self.tracker.event(EventKind.ROLLBACK, **rollback)
-        return self.saving.save(state, wait=True)
+        return self.save(state, wait=True)
 
     def before_manifest(self) -> None:
         """Make durable what a checkpoint promises; OSError if this process must not promise anything."""
@@ -230,7 +207,10 @@ class RankZero(Recorder):
 
     def end(self, outcome: str, signal: str | None, **facts: object) -> None:
         """Close everything, and release the lease."""
+        super().end(outcome, signal)  # first: it writes into the journals
         self.saving.close(outcome == "finished")
+        self.rows.write_known()  # after an orderly end that is all of them
+        self.measurements.close()
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
         self.lease.release()  # last: until here this process still writes
@@ -246,5 +226,6 @@ def record_on(
     """
     # What `on_main` returns is sent to all ranks, and open files cannot be: so rank 0 puts it here.
     opened: list[Recorder] = []
-    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context)))
-    return opened[0] if opened else Recorder(run)
+    nodes, trace = node_figures(world, config.system_every_s), step_trace(config, run, world)
+    on_main(world, lambda: opened.append(RankZero(config, run, reader, device, context, nodes, trace)))
+    return opened[0] if opened else Recorder(run, nodes, trace)

@@ -17,6 +17,7 @@ from trainer.collapse.rollback_changes import apply_rollbacks, fit_state
 from trainer.config.config import Config
 from trainer.core.migration import identity_hashes
 from trainer.core.randomness import Draws
+from trainer.core.step_phases import phase
 from trainer.core.stopping import Failed
 from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked, with_graphs, world_of
 from trainer.gan.batches import BatchLoader
@@ -55,8 +56,9 @@ class Replica:
         state, settings, images = self.state, self.config.optimizer, self.config.step_images
         state.images_seen += images
         # Of the new weights, with the half-life counted in images: the batch size does not change the average.
-        weights = [p.detach() for p in state.generator.parameters()]
-        update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
+        with phase("optimizer"):
+            weights = [p.detach() for p in state.generator.parameters()]
+            update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
         return scalars
 
     def passed(self, every_images: int) -> bool:

@@ -13,7 +13,7 @@ from trainer.distributed.collective import on_main
 from trainer.distributed.world import World
 from trainer.gan.state import TrainState
 from trainer.runs.run_folder import RunFolder
-from trainer.training.rank_zero import Recorder
+from trainer.training.recorder import Recorder
 from trainer.training.replica import Replica
 
 NOT_FINITE = "NaN or Inf"

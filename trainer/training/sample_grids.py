@@ -1,19 +1,22 @@
-"""Images on rank 0: sample grids, their distance to the data, and what the collapse monitor measures."""
+"""What is measured of the generator: sample grids, their distance to the data, and the collapse monitor's evidence."""
 
 from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
+from torch import Tensor
 
 from shards.atomic_files import write_atomically
 from shards.dataset.stream import Reader, Samples
 from trainer.config.config import Config
-from trainer.gan.state import TrainState
+from trainer.config.groups import LEAST_IMAGES
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Images, Sampler, real_and_fake_grid, real_samples
 
@@ -27,10 +30,23 @@ GRID = 64  # images on each side of the sample grid
 DISTANCE = 512  # images on each side of the sliced Wasserstein distance
 
 
+Subject = Literal["samples", "collapse", "alarm"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, of a run that has seen so many images and has been rolled back so often."""
+
+    subject: Subject
+    images_seen: int
+    rollbacks: int
+
+
 class SampleGrids:
     """Generates images for people to look at and for the collapse monitor.
 
-    Sampler, reals and metrics are made when they are first needed, so that a resumed run trains at once.
+    Sampler, reals and metrics are made when they are first needed, so that a resumed run trains at once. What is
+    measured follows from the weights and the settings alone.
 
     Args:
         config, run: of the run.
@@ -69,12 +85,29 @@ class SampleGrids:
 
         return SlicedWasserstein(self.real.images)
 
-    def write(self, state: TrainState) -> dict[str, float]:
+    def warm_up(self) -> None:
+        """Make what the first request would have to wait for."""
+        _ = self.sampler, self.distance
+        if self.config.collapse.every_images and self.reader.split.samples >= LEAST_IMAGES:
+            _ = self.collapse_metrics
+
+    def __call__(self, request: Request, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Carry out a request with the generator's weights, which an alarm does not need; return what was measured."""
+        match request.subject:
+            case "samples":
+                return self.write(weights, request.images_seen)
+            case "collapse":
+                return self.measure_collapse(weights, request)
+            case "alarm":
+                self.write_grid(self.run.alarm_images(request.images_seen, request.rollbacks), self.measured)
+                return {}
+
+    def write(self, ema: Mapping[str, Tensor], images_seen: int) -> dict[str, float]:
         """Write the sample grid of the averaged generator; return its distance to the data, by name."""
-        self.sampler.load(state.ema)
+        self.sampler.load(ema)
         labels = self.real.labels.tolist() if self.config.network.g_conditional else None
         fake = self.sampler.generate(DISTANCE, self.config.seed, "sample", labels=labels)
-        self.write_grid(self.run.sample(state.images_seen), fake)
+        self.write_grid(self.run.sample(images_seen), fake)
         return {f"swd_{DISTANCE}": self.distance(fake)}
 
     def write_grid(self, target: Path, fake: Images) -> None:
@@ -89,17 +122,11 @@ class SampleGrids:
         except OSError as error:
             log.error("%s was not written: %s", target, error.strerror)
 
-    def measure_collapse(self, state: TrainState) -> dict[str, float]:
+    def measure_collapse(self, weights: Mapping[str, Tensor], request: Request) -> dict[str, float]:
         """Measure the generator's present weights: their average would hide a collapse."""
-        self.sampler.load({name: p.detach() for name, p in state.generator.named_parameters()})
+        self.sampler.load(weights)
         labels = self.collapse_metrics.own_labels.tolist() if self.config.network.g_conditional else None
         number = self.collapse_metrics.number
         # This word is a part of the key of the draws: by another one, measurements of old runs would change.
         self.measured = self.sampler.generate(number, self.config.seed, "sentinel", labels=labels)
         return self.collapse_metrics(self.measured)
-
-    def write_alarm(self, state: TrainState) -> Path:
-        """Write the images of the last measurement, and return the picture's path."""
-        path = self.run.alarm_images(state.images_seen, len(state.rollbacks))
-        self.write_grid(path, self.measured)
-        return path

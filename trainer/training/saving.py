@@ -6,6 +6,9 @@ import logging
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from trainer.config.config import Config
 from trainer.gan.state import TrainState
@@ -14,8 +17,9 @@ from trainer.runs.checkpoint_writer import Checkpoints, Saved
 from trainer.runs.init_from import begins_at
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.stalls import Stalls
 from trainer.tracking.tracker import Tracker
-from trainer.training.background_evaluation import Evaluations
+from trainer.training.background_evaluation import Evaluations, evaluation_place
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +32,24 @@ class Saving:
 
     Args:
         config, run: of the run.
+        device: where rank 0 trains.
         tracker: records what was saved.
+        stalls: how long training stood still for it.
         before_manifest: called before a checkpoint becomes valid; OSError if it must not.
     """
 
-    def __init__(self, config: Config, run: RunFolder, tracker: Tracker, before_manifest: Callable[[], None]) -> None:
-        self.config, self.run, self.tracker = config, run, tracker
+    def __init__(
+        self,
+        config: Config,
+        run: RunFolder,
+        device: torch.device,
+        tracker: Tracker,
+        stalls: Stalls,
+        before_manifest: Callable[[], None],
+    ) -> None:
+        self.config, self.run, self.tracker, self.stalls = config, run, tracker, stalls
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, before_manifest)
-        self.evaluations = Evaluations(run, config.metrics, tracker)
+        self.evaluations = Evaluations(run, config.metrics, tracker, evaluation_place(config, device))
         self.checkpoints.kept = self.evaluations.kept
         # Pruning must not remove what a rollback would go to.
         self.checkpoints.keep_newest_of = self.is_anchor, self.is_healthy_anchor
@@ -73,25 +87,35 @@ class Saving:
         """Tell whether the collapse monitor had measured nothing bad there, besides."""
         return self.is_anchor(checkpoint) and checkpoint.healthy()
 
-    def save(self, state: TrainState, wait: bool = False) -> bool:
-        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable."""
+    def save(self, state: TrainState, wait: bool, later: Callable[[], dict[str, Any]]) -> bool:
+        """Save the state, in the background unless told to wait; False when waiting showed that it is not durable.
+
+        Args:
+            state: to be saved.
+            wait: until it is durable.
+            later: gives those of the state's values that are not known yet, in the background.
+        """
         key = (state.images_seen, len(state.rollbacks))
         durable = self.collect(wait=True)  # one at a time: the snapshot's memory is reused
         # The last step, or a stop, may come just where a checkpoint was saved.
         if key != self.saved or not durable:
-            self.checkpoints.save(state.tensors(), state.scalars())
+            with self.stalls.during("checkpoint"):
+                self.checkpoints.save(state.tensors(), state.scalars(), later)
             self.saved = key
         return self.collect(wait=True) if wait else True
 
     def collect(self, wait: bool = False) -> bool:
         """Record what became of the last save; False if it failed."""
-        self.evaluations.collect()
-        result = self.checkpoints.result(wait)
+        with self.stalls.during("evaluation"):
+            self.evaluations.collect()
+        with self.stalls.during("checkpoint"):
+            result = self.checkpoints.result(wait)
         if isinstance(result, Saved):
             self.stall_s = result.stall_s
             seconds = {"stall_s": round(result.stall_s, 4), "write_s": round(result.write_s, 4)}
             self.tracker.event(EventKind.CHECKPOINT, images_seen=result.images_seen, **seconds)
-            self.evaluations.saved()
+            with self.stalls.during("evaluation"):
+                self.evaluations.saved()
         elif isinstance(result, OSError):
             problem = result.strerror or str(result)
             log.error("THE CHECKPOINT WAS NOT WRITTEN: %s; training goes on, the last one stays", problem)

@@ -1,4 +1,4 @@
-"""What the scalars of a step say about the next one. All ranks see the same scalars, so they decide alike."""
+"""What a step, and the collapse monitor, say about the next one. All ranks know the same, so they decide alike."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
+from trainer.collapse.monitor import CollapseMonitor
 from trainer.config.config import Config
 from trainer.gan.async_scalars import AsyncScalars, Row
 from trainer.gan.state import TrainState
@@ -79,3 +80,30 @@ class StepCheck:
     def clear(self) -> None:
         """Forget the scalars that have not arrived: their steps were rolled back."""
         self.scalars.clear()
+
+
+def watch_collapse(
+    monitor: CollapseMonitor, state: TrainState, verdict: StepVerdict, due: bool, ends: bool
+) -> tuple[StepVerdict, int | None]:
+    """Begin a measurement if one is due, and settle the one before.
+
+    Args:
+        monitor: of the run.
+        state: after the step.
+        verdict: of its scalars.
+        due: a measurement begins here.
+        ends: this was the last step.
+
+    Returns: the verdict, and the images seen at the measurement that it comes of, if it does.
+    """
+
+    def settle() -> int | None:
+        state.monitor, met = monitor.settle(state.monitor)
+        return met
+
+    # A collapse that was met before a step broke, or before a stop, comes first: as if it had been known at once.
+    met = settle() if due or ends or verdict is not StepVerdict.GO_ON else None
+    if due and met is None and verdict is not StepVerdict.ROLL_BACK:
+        state.monitor = monitor.begin(state.monitor, state.images_seen)
+        met = settle() if monitor.at_once or ends or verdict is StepVerdict.STOP else None
+    return (verdict, None) if met is None else (POLICY_VERDICTS[monitor.policy(state.monitor)], met)

@@ -10,6 +10,7 @@ from bench.measure import machine
 NAMES = (
     "sharding",
     "loading",
+    "loading_256",
     "step",
     "zoo",
     "launches",

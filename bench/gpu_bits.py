@@ -47,7 +47,7 @@ class Bench:
     """Of both networks; default: the recipe's."""
 
 
-def make_updates(config: Config, device: torch.device) -> list[list[list[Batch]]]:
+def make_updates(config: Config, device: torch.device, steps: int = STEPS) -> list[list[list[Batch]]]:
     """Return for each step and each of D's updates in it all micro-batches, of noise in place of pictures."""
     noise = torch.Generator().manual_seed(0)
 
@@ -56,7 +56,7 @@ def make_updates(config: Config, device: torch.device) -> list[list[list[Batch]]
         batch = replace(batch, real=real.contiguous(memory_format=torch.channels_last))
         return batch.map(lambda t: t.to(device))
 
-    starts = [step * config.step_images for step in range(STEPS)]
+    starts = [step * config.step_images for step in range(steps)]
     return [[[on_device(one) for one in update] for update in empty_batches(config, start)] for start in starts]
 
 

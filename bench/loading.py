@@ -97,7 +97,7 @@ def jpeg_limit(files: list[bytes]) -> Iterator[object]:
     images = np.empty((BATCH, SIDE, SIDE, 3), dtype=np.uint8)
     for i in count(0, BATCH):
         for j in range(BATCH):
-            images[j] = decode(files[(i + j) % len(files)], SIDE)
+            decode(files[(i + j) % len(files)], images[j])
         yield images
 
 

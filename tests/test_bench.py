@@ -15,6 +15,7 @@ from trainer.gan.flops import Flops
 
 COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),
+    "loading_256": ("--batches", "4", "--turns", "1", "--encodings", "webp"),
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
     "zoo": ("--recipes", "dragan-64", "--small", "--turns", "1"),
     "launches": ("--recipes", "dcgan-32"),
@@ -30,7 +31,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table(name: str, tmp_path: Path) -> None:
     source: tuple[str, ...] = ()
-    if name in ("loading", "training", "recovery", "evaluation"):
+    if name in ("loading", "loading_256", "training", "recovery", "evaluation"):
         for i in range(70):
             pixels = np.random.default_rng(i).integers(0, 256, (70, 70, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{i}.png")

@@ -15,17 +15,19 @@ import pytest
 import torch
 from torch.amp.grad_scaler import GradScaler
 
-from bench import gpu, gpu_bits
+from bench import gpu, gpu_bits, gpu_graphs
 from bench.gpu import PARTS, Part, main, run_parts
 from bench.gpu_bits import Bench, compare, configuration
 from bench.gpu_ranks import PretendedRanks
 from bench.gpu_report import read_tables, read_usage
 from tests.conftest import HOME, run
 from tests.planted import MISTAKES
+from tests.recorded_operations import RecordedOperations
 from trainer.distributed import exchange
 from trainer.distributed.regions import REGION_NUMEL
 from trainer.distributed.summation_tree import tree_sum
 from trainer.distributed.world import World
+from trainer.gan.state import TrainState
 
 TABLE = "printf '| what | images/s |\\n|---|---|\\n| ours | 3.5 |\\n'"
 DEVICE = Part("device", 60, "{python} -m bench.gpu --describe cpu")
@@ -214,3 +216,44 @@ def test_a_rank_that_fails_ends_the_others() -> None:
 
     with pytest.raises(ValueError, match="the cause"):
         ranks.run(act)
+
+
+def test_graphs_are_compared_with_kernels() -> None:
+    config = gpu_graphs.configuration("stylegan2-ada-64", "no", 2, 4)
+    assert config.penalties.r1.every == config.penalties.path_length.every == config.augment.interval == 2
+    network = replace(config.network, size=16, g_channels=4, d_channels=4, max_channels=8)
+    config = replace(config, network=network)
+    made: list[RecordedOperations] = []
+
+    def stand_in(state: TrainState) -> RecordedOperations:
+        made.append(RecordedOperations([*state.tensors().values()]))
+        return made[-1]
+
+    plain, graphs = gpu_graphs.compare(config, torch.device("cpu"), stand_in)
+    assert plain.bits == graphs.bits
+    assert (made[0].captured, made[0].replays) == (2, gpu_graphs.STEPS - 2)
+    assert min(plain.ms, graphs.ms) > 0
+
+
+@pytest.mark.parametrize(("bits", "code"), [("a", 0), ("b", 1)])
+def test_bits_that_differ_as_graphs_fail(
+    bits: str, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = gpu_graphs.Trained("a", 4.0), gpu_graphs.Trained(bits, 1.0)
+    monkeypatch.setattr(gpu_graphs, "compare", lambda config, device, graphs_of: trained)
+    monkeypatch.setattr(gpu_graphs, "choose_kernels", lambda deterministic: None)
+    assert gpu_graphs.main(gpu_graphs.Bench(recipes=("dcgan-64",), precisions=("no",), micro_batches=(1,))) == code
+    found = "equal" if code == 0 else "differ"
+    assert f"| dcgan-64 | no | 1 | {found} | 4.00 | 1.00 | 4.00 |" in capsys.readouterr().out
+
+
+def test_a_step_that_cannot_be_recorded_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("operation not permitted\nmore")
+
+    monkeypatch.setattr(gpu_graphs, "compare", fail)
+    monkeypatch.setattr(gpu_graphs, "choose_kernels", lambda deterministic: None)
+    assert gpu_graphs.main(gpu_graphs.Bench(recipes=("dcgan-64", "sngan-64"), precisions=("no",))) == 1
+    assert capsys.readouterr().out.count("operation not permitted") == 4

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import gpu_graphs
 from launcher.doctor import memory
 from launcher.doctor.gpu_rank import count_peers
 from tests.conftest import fingerprint, train
@@ -17,7 +18,8 @@ from trainer.config.recipes import recipe_config
 from trainer.distributed.cpu_affinity import SYSFS, local_cpus
 from trainer.distributed.gpu_places import own_place
 from trainer.distributed.lane import lane_of
-from trainer.distributed.numerical_environment import numerical_environment
+from trainer.distributed.numerical_environment import choose_kernels, numerical_environment
+from trainer.gan.recorded_step import CudaGraphs
 from trainer.gan.staging import staging_for
 from trainer.launch.out_of_memory import is_out_of_memory, out_of_memory_message
 from trainer.runs.checkpoint_writer import Snapshot
@@ -103,3 +105,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(shards32: Path, tmp_path: P
     train(tmp_path / "parts", shards32, "--total-images", "128", *settings)
     train(tmp_path / "parts", shards32, "--total-images", "256", *settings)
     assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("recipe", ["dcgan-64", "r3gan-64", "stylegan2-ada-64"])
+def test_steps_as_graphs_have_the_same_bits(recipe: str) -> None:
+    choose_kernels(True)
+    device = torch.device("cuda", 0)
+    config = gpu_graphs.configuration(recipe, "no", 1, 4)
+    plain, graphs = gpu_graphs.compare(config, device, lambda state: CudaGraphs(device))
+    assert plain.bits == graphs.bits

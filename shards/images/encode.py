@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+MOST_HEADER = 1024  # bytes: NumPy's has 128
 Pixels = npt.NDArray[np.uint8]  # (size, size, 3)
 
 
@@ -20,8 +22,8 @@ class Encoding:
 
     extension: str
     encode: Callable[[Pixels], bytes]
-    decode: Callable[[bytes, int], Pixels]
-    """(bytes, size) -> pixels; raises ValueError or OSError if the bytes are not a picture of this size."""
+    decode: Callable[[bytes, Pixels], None]
+    """Writes the pixels into an array; raises ValueError or OSError if the bytes are not a picture of its size."""
 
 
 def encode_raw(pixels: Pixels) -> bytes:
@@ -31,13 +33,13 @@ def encode_raw(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def decode_raw(data: bytes, size: int) -> Pixels:
-    """Return a view of the pixels at the end of a .npy file."""
-    header = len(data) - size * size * 3
-    if header <= 0 or not data.startswith(b"\x93NUMPY"):
-        raise ValueError(f"not {size} x {size} raw pixels")
+def decode_raw(data: bytes, out: Pixels) -> None:
+    """Copy the pixels at the end of a .npy file."""
+    header = len(data) - out.size
+    if not 0 < header < MOST_HEADER or not data.startswith(b"\x93NUMPY"):
+        raise ValueError(f"not {out.shape[0]} x {out.shape[1]} raw pixels")
     # Without np.load, which parses the header each time.
-    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(size, size, 3)
+    out[:] = np.frombuffer(data, dtype=np.uint8, offset=header).reshape(out.shape)
 
 
 def with_pillow(format: str, **options: object) -> Callable[[Pixels], bytes]:
@@ -51,32 +53,67 @@ def with_pillow(format: str, **options: object) -> Callable[[Pixels], bytes]:
     return encode
 
 
-def decode_pillow(data: bytes, size: int) -> Pixels:
+def decode_pillow(data: bytes, out: Pixels) -> None:
     """Decode with Pillow."""
     with Image.open(io.BytesIO(data)) as image:
-        return check_size(np.asarray(image.convert("RGB")), size)
+        pixels = np.asarray(image.convert("RGB"))
+    check_size(pixels.shape, out)
+    out[:] = pixels
 
 
-def decode_jpeg(data: bytes, size: int) -> Pixels:
-    """Decode with libjpeg-turbo."""
-    return check_size(simplejpeg.decode_jpeg(data, "RGB"), size)
+def decode_jpeg(data: bytes, out: Pixels) -> None:
+    """Decode with libjpeg-turbo, into the array itself, without Python's lock."""
+    check_size(simplejpeg.decode_jpeg(data, "RGB", buffer=out).shape, out)
 
 
-def check_size(pixels: Pixels, size: int) -> Pixels:
-    """Return the pixels if they have this size.
+def decode_webp(data: bytes, out: Pixels) -> None:
+    """Decode with libwebp, into the array itself, without Python's lock; with Pillow where that does not show it."""
+    if LIBWEBP is None:
+        decode_pillow(data, out)
+        return
+    width, height = ctypes.c_int(), ctypes.c_int()
+    if not LIBWEBP.WebPGetInfo(data, len(data), ctypes.byref(width), ctypes.byref(height)):
+        raise ValueError("no WebP")
+    check_size((height.value, width.value, 3), out)
+    if not LIBWEBP.WebPDecodeRGBInto(data, len(data), out.ctypes.data, out.nbytes, out.strides[0]):
+        raise ValueError("a damaged WebP")
+
+
+def load_libwebp() -> ctypes.CDLL | None:
+    """Return the libwebp that Pillow has loaded, or None if it shows none.
+
+    Pillow itself decodes to RGBA, as the first frame of an animation, and copies that: it takes twice as long.
+    """
+    try:
+        from PIL import _webp
+
+        library = ctypes.CDLL(_webp.__file__)  # a symbol is looked for in what it is linked with, too
+        library.WebPGetInfo.argtypes = [ctypes.c_char_p, ctypes.c_size_t, *[ctypes.POINTER(ctypes.c_int)] * 2]
+        decode = library.WebPDecodeRGBInto
+    except (ImportError, OSError, AttributeError):
+        return None
+    decode.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    decode.restype = ctypes.c_void_p  # as long as an address
+    return library
+
+
+LIBWEBP = load_libwebp()
+
+
+def check_size(shape: tuple[int, ...], out: Pixels) -> None:
+    """Check that a picture has an array's shape.
 
     Raises:
-        ValueError: they have not.
+        ValueError: it has not.
     """
-    if pixels.shape != (size, size, 3):
-        raise ValueError(f"a picture of {pixels.shape}, not {size} x {size}")
-    return pixels
+    if shape != out.shape:
+        raise ValueError(f"a picture of {shape}, not {out.shape[0]} x {out.shape[1]}")
 
 
 ENCODINGS = {
     "raw": Encoding("npy", encode_raw, decode_raw),
     "png": Encoding("png", with_pillow("PNG", compress_level=6), decode_pillow),
-    "webp": Encoding("webp", with_pillow("WEBP", lossless=True, method=4, exact=True), decode_pillow),
+    "webp": Encoding("webp", with_pillow("WEBP", lossless=True, method=4, exact=True), decode_webp),
     # 4:4:4, because subsampled chroma loses more fidelity than all other steps of a build together.
     "jpg": Encoding(
         "jpg", lambda pixels: bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), 95, "RGB", "444")), decode_jpeg

@@ -8,6 +8,7 @@ the target, down when it is below.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from trainer.augment import AUGMENTATIONS
 from trainer.augment.base import AugmentSettings
 from trainer.core.randomness import uniform
+from trainer.core.recording import number
 from trainer.core.running_scalars import RunningScalars
 from trainer.core.schedules import half_cosine
 
@@ -68,12 +70,21 @@ class AugmentPipeline:
         if not self.settings.uses_p:
             return
         if not self.settings.adaptive:
-            end = images_seen + self.batch_size  # where the update begins that sees this p
-            running_scalars[P].fill_(half_cosine(self.settings.p, self.settings.p_final, end, self.decay_images))
+            p: Any = number(self.p_after, images_seen)
+            running_scalars[P].fill_(p)
             return
         # Signs are averaged over `interval` updates: of one update they are too noisy to steer by.
         running_scalars[SIGNS].add_(sign_real.nan_to_num(0.0))
-        if (images_seen // self.batch_size + 1) % self.settings.interval == 0:
+        if self.moves_p(images_seen):
             over = (running_scalars[SIGNS] / self.settings.interval - self.settings.target).sign()
             running_scalars[P].add_(over * self.step).clamp_(0, 1)
             running_scalars[SIGNS].zero_()
+
+    def p_after(self, images_seen: int) -> float:
+        """Return the p, where it does not adapt, that the update after the one that begins at `images_seen` sees."""
+        return half_cosine(self.settings.p, self.settings.p_final, images_seen + self.batch_size, self.decay_images)
+
+    def moves_p(self, images_seen: int) -> bool:
+        """Tell whether an adaptive p moves after the update of D that begins at `images_seen`."""
+        adaptive = self.settings.uses_p and self.settings.adaptive
+        return adaptive and (images_seen // self.batch_size + 1) % self.settings.interval == 0

@@ -47,6 +47,8 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
     yield from schedule_problems(config)
     yield from penalty_problems(config)
+    if config.cuda_graphs == "on" and (problem := graphs_problem(config)):
+        yield f"cuda_graphs on does not go with {problem}"
 
 
 def schedule_problems(config: Config) -> Iterator[str]:
@@ -88,8 +90,17 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"
     if config.reduction == "ddp" and config.compile:
         yield "compile does not go with reduction ddp"
-    if config.compile and (twice := sorted(name for name, one in active.items() if one.differentiates_twice)):
-        yield f"compile does not go with penalties.{twice[0]}: torch.compile cannot differentiate twice"
+
+
+def graphs_problem(config: Config) -> str | None:
+    """Return the settings of which no CUDA graph can be made, and why, or None."""
+    if config.reduction == "ddp":
+        return "reduction ddp: its buckets are sent by hooks, which a graph does not call"
+    if config.compile:
+        return "compile: torch.compile may compile anew in any step"
+    if config.mixed_precision == "fp16" and config.optimizer.beta2_final is not None:
+        return "mixed_precision fp16 with optimizer.beta2_final: one wants Adam inside a graph, the other outside"
+    return None
 
 
 def idle_weights(config: Config) -> str | None:

@@ -80,7 +80,7 @@ class Config:
     channels_last: bool = identity(True)
     """Keep pictures and weights in NHWC memory order."""
     compile: bool = identity(False)
-    """Compile the networks with torch.compile."""
+    """Compile the networks with torch.compile, but for passes that a gradient penalty differentiates again."""
 
     total_images: int = operational(1_280_000, "[1, inf)")
     """Train until so many real pictures were seen; rounded up to whole steps."""
@@ -92,6 +92,9 @@ class Config:
     decide."""
     workers: int | None = operational(None, "[0, 1024]")
     """Threads of each process that decode and draw ahead; 0: all in line. Default: its cores but one, at most 16."""
+    cuda_graphs: Literal["auto", "on", "off"] = operational("auto")
+    """Start each step on a GPU as CUDA graphs, at once and not kernel by kernel; the bits are the same.
+    auto: a process that trains alone does, where the settings allow it."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")

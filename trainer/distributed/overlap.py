@@ -6,12 +6,14 @@ summation tree is one for all elements, so regions change no bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Protocol
 
 from torch import Tensor
 
+from trainer.core.recording import between_graphs
 from trainer.distributed.exchange import RegionMean, exchange_levels
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.lane import lane_of
@@ -26,6 +28,48 @@ def add_sums(pending: Sums, region: slice) -> None:
     """Add summands to sums, inside a region of both."""
     for into, summand in pending:
         into[region].add_(summand[region])  # left + right, in the order of the tree
+
+
+class Exchange(Protocol):
+    """Exchanges a network's flat buffers with the other ranks."""
+
+    def send_when_ready(self, pending: Sums, sums: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """Exchange what the last micro-batch, which is computed inside, completes; the mean goes into the first sum.
+
+        Args:
+            pending: what is still to be added when the micro-batch is done.
+            sums: the flat buffers of this rank's subtrees, from left to right.
+        """
+
+    def wait(self) -> None:
+        """Let what follows see the means."""
+
+
+class ExchangeBetweenGraphs:
+    """Exchanges when the last micro-batch is done, as an action between two CUDA graphs.
+
+    A hook would be called once, while the backward pass is captured, and NCCL would be a part of the graph.
+
+    Args:
+        layout, micro_batches, world: as below.
+    """
+
+    def __init__(self, layout: FlatLayout, micro_batches: int, world: World) -> None:
+        self.micro_batches, self.sums = micro_batches, list[Tensor]()
+        whole, like = slice(0, layout.padded_numel(world.size)), layout.parameters[0].detach()
+        self.mean = RegionMean(exchange_levels(world, micro_batches), whole, like)
+
+    @contextmanager
+    def send_when_ready(self, pending: Sums, sums: Sequence[Tensor]) -> Iterator[None]:
+        """Keep the sums for `wait`."""
+        yield
+        add_sums(pending, slice(None))
+        self.sums = list(sums)
+
+    def wait(self) -> None:
+        """Exchange, and let what follows see the mean."""
+        sums = self.sums
+        between_graphs(lambda _: self.mean(sums, sums[0], self.micro_batches))
 
 
 class OverlappedExchange:
@@ -45,12 +89,7 @@ class OverlappedExchange:
         self.means = [RegionMean(levels, region, like) for region in self.regions.regions]
 
     def send_when_ready(self, pending: Sums, sums: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """Send each region when the backward pass inside has completed it; the mean goes into the first of the sums.
-
-        Args:
-            pending: what the last micro-batch completes.
-            sums: the flat buffers of this rank's subtrees, from left to right.
-        """
+        """Send each region when the backward pass inside has completed it."""
 
         def exchange(k: int) -> None:
             add_sums(pending, self.means[k].region)

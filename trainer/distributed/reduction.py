@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from trainer.distributed.flat_buffer import FlatBuffer, FlatLayout
-from trainer.distributed.overlap import OverlappedExchange, Sums, add_sums
+from trainer.distributed.overlap import Exchange, ExchangeBetweenGraphs, OverlappedExchange, Sums, add_sums
 from trainer.distributed.summation_tree import Node, additions, largest_subtrees
 from trainer.distributed.world import World
 
@@ -40,6 +40,7 @@ class ExactReduction:
         micro_batches: M, the number of micro-batches in the global batch.
         world: this rank and the number of ranks; the shares of the micro-batches follow from it.
         region_numel: the elements of a region of the exchange, about; None: what suits the device.
+        overlap: exchange while the backward pass runs; else after it, where CUDA graphs are.
     """
 
     def __init__(
@@ -49,19 +50,24 @@ class ExactReduction:
         micro_batches: int,
         world: World,
         region_numel: int | None = None,
+        overlap: bool = True,
     ) -> None:
         self.layout, self.network, self.world = layout, network, world
         self.root, self.share = (0, micro_batches), world.share(micro_batches)
         self.subtrees = largest_subtrees(self.root, self.share)
         self.free: list[FlatBuffer] = []
         self.partial_sums: dict[Node, FlatBuffer] = {}
-        self.exchange: OverlappedExchange | None = None
-        if world.size > 1:
+        self.exchange: Exchange | None = None
+        if world.size > 1 and overlap:
             self.exchange = OverlappedExchange(layout, micro_batches, world, region_numel)
+        elif world.size > 1:
+            self.exchange = ExchangeBetweenGraphs(layout, micro_batches, world)
 
     @contextmanager
     def micro_batch(self, j: int) -> Iterator[FlatBuffer]:
         """Accumulate the gradients of micro-batch j: inside, backward passes write into the buffer."""
+        if j == self.share[0]:
+            self.partial_sums.clear()  # of an update that was cut off
         buffer = self.free.pop() if self.free else FlatBuffer(self.layout, self.world.size)
         buffer.begin()
         pending = self.add((j, j + 1), buffer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import parametrize
 
+from trainer.config.compatibility import graphs_problem
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import identity_hashes
@@ -25,6 +26,7 @@ from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.world import World
 from trainer.gan.network_update import NetworkUpdate
 from trainer.gan.optimizers import adam
+from trainer.gan.recorded_step import CudaGraphs, RecordedStep
 from trainer.gan.state import TrainState
 from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.losses.discriminator_pass import Models
@@ -60,8 +62,7 @@ def set_up_device(config: Config, node: str) -> Accelerator:
         kwargs_handlers=[ddp],
     )
     if accelerator.device.type == "cpu":
-        if config.mixed_precision == "fp16":
-            refuse_fp16()
+        refuse_on_cpu(config)
         torch.set_num_threads(1)  # their number changes the bits, and accelerate sets it as well
     elif config.mixed_precision == "bf16" and not gpu_has_bf16(accelerator.device.index):
         log.warning(
@@ -71,9 +72,16 @@ def set_up_device(config: Config, node: str) -> Accelerator:
     return accelerator
 
 
-def refuse_fp16() -> NoReturn:
-    """Refuse fp16 without a GPU: accelerate would train in fp32 without a word."""
-    raise Refused("mixed_precision fp16 needs a GPU: on a CPU use bf16 or no")
+def refuse_on_cpu(config: Config) -> None:
+    """Refuse what only a GPU can do.
+
+    Raises:
+        Refused: the settings ask for fp16, and accelerate would train in fp32 without a word, or for CUDA graphs.
+    """
+    if config.mixed_precision == "fp16":
+        raise Refused("mixed_precision fp16 needs a GPU: on a CPU use bf16 or no")
+    if config.cuda_graphs == "on":
+        raise Refused("cuda_graphs on needs a GPU: on a CPU use auto or off")
 
 
 def world_of(accelerator: Accelerator) -> World:
@@ -113,6 +121,21 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
     )
 
 
+def uses_graphs(config: Config, world: World, device: torch.device) -> bool:
+    """Tell whether the steps are taken as CUDA graphs."""
+    if device.type != "cuda" or config.cuda_graphs == "off":
+        return False
+    # Among several ranks the exchange has to wait for the end of a graph: that it costs less has not been measured.
+    return config.cuda_graphs == "on" or (world.size == 1 and graphs_problem(config) is None)
+
+
+def with_graphs(step: GanStep, config: Config, world: World, device: torch.device) -> GanStep | RecordedStep:
+    """Return what takes steps: as CUDA graphs where the settings and the device have them."""
+    if not uses_graphs(config, world, device):
+        return step
+    return RecordedStep(step, CudaGraphs(device), required=config.cuda_graphs == "on")
+
+
 Reduce = Callable[[FlatLayout], Reduction]
 """Makes the reduction of a network's flat buffers."""
 
@@ -121,9 +144,10 @@ def reduce_exactly(config: Config, world: World) -> Reduce:
     """Return the exact reduction for all micro-batches of the run."""
 
     def reduce(layout: FlatLayout) -> Reduction:
-        # Only this callable is compiled: penalties call the bare module, whose double backward inductor lacks.
+        # Only this callable is compiled. What a penalty differentiates runs as it is (NetworkUpdate.called).
         called = torch.compile(layout.network) if config.compile else layout.network
-        return ExactReduction(layout, called, config.micro_batches, world)
+        overlap = not uses_graphs(config, world, layout.device)
+        return ExactReduction(layout, called, config.micro_batches, world, overlap=overlap)
 
     return reduce
 

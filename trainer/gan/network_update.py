@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from trainer.config.groups import OptimizerSettings
+from trainer.core.recording import between_graphs, number
 from trainer.core.running_scalars import RunningScalars, finite_only
 from trainer.core.step_phases import phase
 from trainer.distributed.flat_buffer import FlatBuffer
@@ -65,6 +67,16 @@ class NetworkUpdate:
         """fp16's loss scale; 1 elsewhere."""
         return self.scaler.scale(self.one)
 
+    def called(self, against: Collection[str]) -> Callable[..., Any]:
+        """Return the network as it is called where gradients with respect to its weights are wanted.
+
+        Args:
+            against: the pictures against which penalties take gradients, which are differentiated again. What
+                torch.compile makes has no second derivatives, and writes batch statistics that autograd would go back
+                to: where there are such pictures, all passes of the update run as they are.
+        """
+        return self.network if against and self.reduction.layout.with_gradients else self.reduction.network
+
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients with respect to this network's weights, and compute no others."""
         layout = self.reduction.layout
@@ -87,7 +99,8 @@ class NetworkUpdate:
         for active in self.due(images_seen):
             value, measured = active.penalty(d_pass, draws[active.name])
             buffer.record(**{active.name: value}, **measured)
-            total = total + active.factor(images_seen, self.settings.decay_images) * value
+            factor = number(partial(active.factor, decay_images=self.settings.decay_images), images_seen)
+            total = total + factor * value
         return total
 
     def apply(self, images_seen: int) -> dict[str, Tensor]:
@@ -107,15 +120,27 @@ class NetworkUpdate:
         means = mean.named_scalars()
         # After unscaling, before the step: the norm that a paper would report. The host does not wait for it.
         norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        set_rates(self.optimizer, self.lr, images_seen, self.settings)
-        # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.settings.beta2_final is None:
+            self.step_optimizer(images_seen)
+        else:  # Adam takes betas as plain numbers: in a graph they would stay what they are now
+            between_graphs(partial(self.step_between_graphs, mean), images_seen)
         # From all ranks' micro-batches: the running statistics are the same on each, whatever its share was.
         self.statistics.update_running(mean.statistics)
         # Once per step, from the new weights: if each forward pass advanced it, the number of ranks would show.
         advance_spectral_norm(self.network)
         return means | {f"grad_norm_{self.name}": norm} | self.update_scalars(means, images_seen)
+
+    def step_between_graphs(self, mean: FlatBuffer, images_seen: int) -> None:
+        """Step the optimizer with the gradients of a buffer: in a replay others may be attached."""
+        mean.attach()
+        self.step_optimizer(images_seen)
+
+    def step_optimizer(self, images_seen: int) -> None:
+        """Step the optimizer."""
+        set_rates(self.optimizer, self.lr, images_seen, self.settings)
+        # Under fp16 this does nothing where a gradient is not finite, and `update` lowers the scale.
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     @torch.no_grad()
     def update_scalars(self, means: dict[str, Tensor], images_seen: int) -> dict[str, Tensor]:

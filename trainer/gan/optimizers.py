@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trainer.config.groups import OptimizerSettings
+from trainer.core.recording import number
 from trainer.core.schedules import half_cosine, warm_up
 
 
@@ -27,11 +29,18 @@ def adam(network: nn.Module, lr: float, settings: OptimizerSettings) -> torch.op
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, images_seen: int, s: OptimizerSettings) -> None:
     """Set what the update that begins at `images_seen` steps with."""
+
     # A function of the images seen, not a scheduler with a state: a resumed run computes the same rates.
-    rate = lr * warm_up(images_seen, s.warmup_images) * half_cosine(1.0, s.lr_final, images_seen, s.decay_images)
+    def rate_at(seen: int) -> float:
+        rate = lr * warm_up(seen, s.warmup_images) * half_cosine(1.0, s.lr_final, seen, s.decay_images)
+        return float(np.float32(rate)) if on_gpu else rate
+
+    on_gpu = optimizer.param_groups[0]["params"][0].is_cuda
+    # There Adam takes a tensor in float32 only, so a plain number is rounded to that, too.
+    rate = number(rate_at, images_seen, torch.float32 if on_gpu else torch.float64)
     beta2 = half_cosine(s.beta2, s.beta2_final, images_seen, s.decay_images)
     for group in optimizer.param_groups:
-        group.update(lr=rate, betas=(s.beta1, beta2))
+        group.update(lr=rate, betas=(s.beta1, beta2), capturable=isinstance(rate, Tensor))
 
 
 @torch.no_grad()

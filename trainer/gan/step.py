@@ -21,6 +21,7 @@ from trainer.losses.discriminator_pass import DiscriminatorPass, Models
 from trainer.losses.objectives import Objective, TopK
 
 Scalars = dict[str, Tensor]
+Stop = Callable[[], float | Tensor]
 D_SCALARS = ("loss_d", "logits_real", "logits_fake", "sign_real", "replaced")
 G_SCALARS = ("loss_g", "stop")
 
@@ -40,7 +41,7 @@ class GanStep:
         self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
         self.models, self.autocast = models, autocast
 
-    def __call__(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], float]) -> Scalars:
+    def __call__(self, updates: Sequence[Sequence[Batch]], stop: Stop) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
         Returns: means over the micro-batches, of D's last update and of G's, and norms of the gradients, on the
@@ -75,7 +76,7 @@ class GanStep:
         means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
         return means, fake if last else None
 
-    def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Callable[[], float]) -> Scalars:
+    def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Stop) -> Scalars:
         """Minimise L_G(D(T(G(z)))) plus G's penalties over G; `fake` is of the first micro-batch."""
         with self.d.frozen():
             for batch in share:
@@ -88,7 +89,7 @@ class GanStep:
                         loss = self.objective.generator(logits, d_pass.real_logits)
                         total = loss + self.penalties(self.g, d_pass, buffer)
                     self.g.backward(total)
-                    buffer.record(loss_g=loss, stop=float(stop()))
+                    buffer.record(loss_g=loss, stop=stop())
         return self.g.apply(share[0].images_seen)
 
     def generate(self, batch: Batch) -> Tensor:
@@ -101,7 +102,7 @@ class GanStep:
         """Return the pass of D whose gradients with respect to D's weights, and whose statistics, count."""
         against = {name for active in self.d.due(batch.images_seen) for name in active.penalty.against}
         fake.requires_grad_("fake" in against)
-        return DiscriminatorPass(self.models, batch, fake, self.d.reduction.network, self.d.scale, "real" in against)
+        return DiscriminatorPass(self.models, batch, fake, self.d.called(against), self.d.scale, "real" in against)
 
     def pass_for_generator(self, batch: Batch, fake: Tensor) -> DiscriminatorPass:
         """Return the pass of D that only G learns from: D's weights get no gradients, its statistics do not count."""

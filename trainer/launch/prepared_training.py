@@ -10,7 +10,7 @@ import torch
 from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.gan.assembly import refuse_fp16
+from trainer.gan.assembly import refuse_on_cpu
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
 
@@ -63,7 +63,7 @@ def prepare_training(run: RunFolder, asked: Config, processes: int | None = None
     if processes is None:
         processes = config.processes or default_processes(config)
         refuse_shared_gpus(processes)
-        if config.mixed_precision == "fp16" and not torch.cuda.is_available():
-            refuse_fp16()
+        if not torch.cuda.is_available():
+            refuse_on_cpu(config)
     config.check_world(processes)
     return PreparedTraining(run, config, dataset, processes)

@@ -24,13 +24,17 @@ class Batch:
     """What fakes are generated from; their classes are those of the reals."""
     draws: Mapping[str, Mapping[str, Tensor]]
     """Of augmentation and penalties: by purpose, then by name."""
-    replaced: int
+    replaced: int | Float[Tensor, ""]
     """How many planned samples were damaged."""
 
     @property
     def label(self) -> Int[Tensor, " n"]:
         """Classes, -1: unknown."""
         return self.latent.label
+
+    def tensors(self) -> list[Tensor]:
+        """Return its tensors."""
+        return [self.real, *self.latent.tensors(), *(t for parts in self.draws.values() for t in parts.values())]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the micro-batch with each of its tensors changed."""

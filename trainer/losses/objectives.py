@@ -86,6 +86,10 @@ class TopK:
         """Return the highest logits."""
         if self.share == 1:
             return fake
-        share = self.share ** min(1.0, images_seen / self.images)
         # Within the micro-batch, whose size is the same for any number of ranks.
-        return fake.topk(max(1, round(share * len(fake)))).values
+        return fake.topk(self.count(len(fake), images_seen)).values
+
+    def count(self, logits: int, images_seen: int) -> int:
+        """Return how many of so many logits count."""
+        share: float = self.share ** min(1.0, images_seen / self.images)
+        return max(1, round(share * logits))

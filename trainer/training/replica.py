@@ -19,7 +19,7 @@ from trainer.core.migration import identity_hashes
 from trainer.core.randomness import Draws
 from trainer.core.step_phases import phase
 from trainer.core.stopping import Failed
-from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked
+from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked, with_graphs, world_of
 from trainer.gan.batches import BatchLoader
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
@@ -47,7 +47,8 @@ class Replica:
         # A rollback may change settings in force, but the run keeps the identity that it began with.
         self.state.identities = identity_hashes(self.config)
         reduce = reduce_as_asked(in_force, self.accelerator)
-        self.gan_step = assemble_step(in_force, self.state, reduce, self.accelerator.autocast)
+        step = assemble_step(in_force, self.state, reduce, self.accelerator.autocast)
+        self.gan_step = with_graphs(step, in_force, world_of(self.accelerator), self.accelerator.device)
 
     def step(self, updates: Sequence[Sequence[Batch]], stop: Callable[[], float]) -> dict[str, Tensor]:
         """Update both networks and the average of the generator; the arguments and the result are GanStep's."""

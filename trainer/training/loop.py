@@ -56,12 +56,9 @@ class Training:
         self.recorder = record_on(self.world, config, run, self.reader, self.device, context)
         self.newest = on_main(self.world, self.recorder.newest_checkpoint)
         self.replica = Replica(config, index.hash, accelerator, draw=self.newest is None)
+        beside, judged = measures_beside(config, self.device), self.recorder.judged
         self.monitor = CollapseMonitor(
-            config,
-            self.world,
-            measures_beside(config, self.device),
-            measure=lambda: self.recorder.measure_collapse(self.replica.state),
-            judged=self.recorder.judged,
+            config, self.world, beside, lambda: self.recorder.measure_collapse(self.replica.state), judged
         )
         self.check = StepCheck(config, self.device, self.monitor_every > 0, self.report_damage)
         self.watchdog = Watchdog(self.world, context.place, config.stall_after_s, self.recorder.report_stall)
@@ -79,15 +76,12 @@ class Training:
             with self.recorder.measure_step():
                 scalars = self.replica.step(next(batches), self.clock)
             self.watchdog.step(state.images_seen)
+            ends = state.images_seen >= self.total
             # On a GPU scalars arrive a step late. Wait for them where the state is saved or measured: it must be good.
-            wait = state.images_seen >= self.total or any(map(self.replica.passed, self.intervals))
-            rows, verdict, broken_at = self.check(state, scalars, wait)
-            ends, due = state.images_seen >= self.total, self.replica.passed(self.monitor_every)
-            verdict, met = watch_collapse(self.monitor, state, verdict, due, ends)
+            rows, verdict, at = self.check(state, scalars, wait=ends or any(map(self.replica.passed, self.intervals)))
+            verdict, met = watch_collapse(self.monitor, state, verdict, self.replica.passed(self.monitor_every), ends)
             if verdict is StepVerdict.ROLL_BACK:
-                self.roll_back(
-                    broken_at if met is None else met, NOT_FINITE if met is None else in_words(state.monitor)
-                )
+                self.roll_back(*((at, NOT_FINITE) if met is None else (met, in_words(state.monitor))))
                 batches = self.replica.batches(self.loader)
                 continue
             self.recorder.record(state, rows)
@@ -95,7 +89,7 @@ class Training:
             if Signal.SAVE in signals or any(map(self.replica.passed, self.save_every)):
                 self.recorder.save(state)
             self.clock.restart(signals)
-            if verdict is StepVerdict.STOP and state.images_seen < self.total:
+            if verdict is StepVerdict.STOP:
                 break
         self.must_be_durable(self.recorder.save(state, wait=True))
         refuse_collapsed(self.replica.state, self.monitor, self.recorder, self.world)

@@ -18,8 +18,8 @@ Names = Mapping[str, str]
 
 SETTINGS: dict[int, Names] = {2: {"sentinel": "collapse"}}
 """By format: the settings that it calls otherwise than the one before."""
-ADDED: dict[int, Values] = {2: {"cuda_graphs": "auto"}}
-"""By format: the settings that the one before had not, with the values that give its bits."""
+ADDED: dict[int, Values] = {2: {}}
+"""By format: the identity settings that the one before had not, with the values that give its bits."""
 SCALARS: dict[int, Names] = {
     2: {
         "sentinel": "collapse_monitor",

@@ -203,8 +203,7 @@ def identity_hashes(settings: Any) -> tuple[str, ...]:
     named = identity_settings(settings)
     found = [hash_of(named)]
     for number in range(SCHEMA, FIRST, -1):
-        added = {name: value for name, value in ADDED[number].items() if name in named}  # not the operational ones
-        back = invert_names(SETTINGS[number])
+        added, back = ADDED[number], invert_names(SETTINGS[number])
         if any(named[name] != value for name, value in added.items()):
             break  # earlier versions had no such runs
         # What that version would have hashed: its settings, by its names.

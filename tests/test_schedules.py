@@ -292,6 +292,7 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"penalties": Penalties(reconstruction=Weighted(1.0))}, "wants a discriminator that rebuilds pictures, not dcgan"),
     ({"cuda_graphs": "on", "compile": True}, "cuda_graphs on does not go with compile"),
+    ({"measure_on": "gpu"}, "measure_on must be auto, in-line, cpu or cuda:N, but is 'gpu'"),
 ]
 
 SETTINGS: list[tuple[dict[str, Any], str]] = [

@@ -100,3 +100,14 @@ class OverlappedExchange:
     def wait(self) -> None:
         """Let what follows see the means."""
         self.lane.wait()
+
+
+def exchange_with(
+    layout: FlatLayout, micro_batches: int, world: World, region_numel: int | None, overlap: bool
+) -> Exchange | None:
+    """Return the exchange with the other ranks, while the backward pass runs or after it; of a rank alone none."""
+    if world.size == 1:
+        return None
+    if overlap:
+        return OverlappedExchange(layout, micro_batches, world, region_numel)
+    return ExchangeBetweenGraphs(layout, micro_batches, world)

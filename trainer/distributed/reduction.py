@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from trainer.distributed.flat_buffer import FlatBuffer, FlatLayout
-from trainer.distributed.overlap import Exchange, ExchangeBetweenGraphs, OverlappedExchange, Sums, add_sums
+from trainer.distributed.overlap import Sums, add_sums, exchange_with
 from trainer.distributed.summation_tree import Node, additions, largest_subtrees
 from trainer.distributed.world import World
 
@@ -57,11 +57,7 @@ class ExactReduction:
         self.subtrees = largest_subtrees(self.root, self.share)
         self.free: list[FlatBuffer] = []
         self.partial_sums: dict[Node, FlatBuffer] = {}
-        self.exchange: Exchange | None = None
-        if world.size > 1 and overlap:
-            self.exchange = OverlappedExchange(layout, micro_batches, world, region_numel)
-        elif world.size > 1:
-            self.exchange = ExchangeBetweenGraphs(layout, micro_batches, world)
+        self.exchange = exchange_with(layout, micro_batches, world, region_numel, overlap)
 
     @contextmanager
     def micro_batch(self, j: int) -> Iterator[FlatBuffer]:

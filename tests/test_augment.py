@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
-from trainer.augment.ada import Ada, Transformation, amplify_bands, colour_matrix
+from trainer.augment.ada import Ada, Transformation, amplify_bands, colour_matrix, values_of
 from trainer.augment.base import Augmentation, AugmentSettings
 from trainer.augment.diffaugment import DiffAugment
 from trainer.augment.geometry import bilinear_by_gathers, sample_bilinear
@@ -255,7 +255,8 @@ def test_neutral_parameters_change_nothing() -> None:
 
 def changed(t: Transformation, values: Tensor) -> Tensor:
     """Which parameters are not neutral, one column for each gate."""
-    return (values.reshape(len(values), t.gates, -1) != t.value(torch.tensor(float(t.still)))).any(2).double()
+    neutral = values_of(torch.full((1, t.width), float(t.still)), [t])[t.name].flatten()[0]
+    return (values.reshape(len(values), t.gates, -1) != neutral).any(2).double()
 
 
 def test_each_transformation_happens_with_probability_p() -> None:

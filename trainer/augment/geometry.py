@@ -8,8 +8,8 @@ from functools import cache, reduce
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from trainer.augment.bilinear import sample_bilinear
 from trainer.augment.wavelets import OVERHANG, downsampling_matrix, upsampling_matrix
 
 Rows = tuple[tuple[Tensor | float, ...], ...]
@@ -74,30 +74,3 @@ def warp_images(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) ->
     # Between the two the resolution is doubled, so that a rotated picture has no jagged edges.
     up, down = upsampling_matrix(size, x.device, x.dtype), downsampling_matrix(size, x.device, x.dtype)
     return down @ sample_bilinear(up @ x @ up.T, (points / reach).permute(0, 2, 3, 1)) @ down.T
-
-
-def sample_bilinear(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"]) -> Float[Tensor, "n c i j"]:
-    """Sample pictures at (x, y), where -1 and 1 are the centres of the outermost pixels."""
-    # grid_sample adds up its gradients in whatever order the threads come by.
-    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return bilinear_by_gathers(x, grid)
-    sampled: Tensor = F.grid_sample(x, grid, align_corners=True)
-    return sampled
-
-
-def bilinear_by_gathers(x: Float[Tensor, "n c h w"], grid: Float[Tensor, "n i j 2"]) -> Float[Tensor, "n c i j"]:
-    """Do the same with operations whose backward passes are deterministic on CUDA, as grid_sample's is not."""
-    h, w = x.shape[-2:]
-    column, row = (grid[..., 0] + 1) / 2 * (w - 1), (grid[..., 1] + 1) / 2 * (h - 1)
-    # At the last column or row the pair is the last two, and all of the weight falls on the second.
-    left, top = column.floor().clamp(0, w - 2), row.floor().clamp(0, h - 2)
-    right, down = column - left, row - top
-    corner = (top * w + left).long()
-
-    def pixel(dx: int, dy: int) -> Tensor:
-        index = (corner + dy * w + dx).flatten(1)[:, None].expand(-1, x.shape[1], -1)
-        return x.flatten(2).gather(2, index).view(*x.shape[:2], *grid.shape[1:3])
-
-    across, along = right[:, None], down[:, None]
-    upper = torch.lerp(pixel(0, 0), pixel(1, 0), across)
-    return torch.lerp(upper, torch.lerp(pixel(0, 1), pixel(1, 1), across), along)

@@ -11,10 +11,9 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
 
-from trainer.augment.ada import Ada, Transformation, amplify_bands, colour_matrix
+from trainer.augment.ada import Ada, Transformation, amplify_bands, colour_matrix, values_of
 from trainer.augment.base import Augmentation, AugmentSettings
 from trainer.augment.diffaugment import DiffAugment
-from trainer.augment.geometry import bilinear_by_gathers, sample_bilinear
 from trainer.augment.wavelets import band_matrices, downsampling_matrix, upsampling_matrix
 from trainer.core.randomness import philox
 
@@ -106,18 +105,6 @@ def test_filter_gains_keep_the_expected_power() -> None:
 
 
 # Geometry
-
-
-def test_bilinear_by_gathers_is_grid_sample() -> None:
-    x = pictures(2, 9).requires_grad_()
-    grid = torch.from_numpy(philox("grid").uniform(-1, 1, (2, 7, 5, 2)))
-    grid[0, 0, :2] = torch.tensor([[-1, -1], [1, 1]])
-    out, same = sample_bilinear(x, grid), bilinear_by_gathers(x, grid)
-    assert torch.allclose(out, same, atol=1e-12)
-    weights = torch.randn(out.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    (a,), (b,) = torch.autograd.grad(out, x, weights), torch.autograd.grad(same, x, weights)
-    assert torch.allclose(a, b, atol=1e-12)
-    assert gradgradcheck(lambda x: bilinear_by_gathers(x, grid) ** 2, pictures(2, 4).requires_grad_())
 
 
 def smooth(size: int = 32) -> Tensor:
@@ -255,7 +242,8 @@ def test_neutral_parameters_change_nothing() -> None:
 
 def changed(t: Transformation, values: Tensor) -> Tensor:
     """Which parameters are not neutral, one column for each gate."""
-    return (values.reshape(len(values), t.gates, -1) != t.value(torch.tensor(float(t.still)))).any(2).double()
+    neutral = values_of(torch.full((1, t.width), float(t.still)), [t])[t.name].flatten()[0]
+    return (values.reshape(len(values), t.gates, -1) != neutral).any(2).double()
 
 
 def test_each_transformation_happens_with_probability_p() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from trainer.core.randomness import normal, philox
 from trainer.networks import fastgan, initialise, mlp, r3gan, style_layers, stylegan2
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, Latent, Network
+from trainer.networks.equalized import scale_all
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
 
@@ -283,7 +285,7 @@ def test_modulation_is_that_of_weights_per_sample(up: bool, demodulate: bool) ->
     for parameter in conv.parameters():
         parameter.data = normal(rng, *parameter.shape)
     x, w = normal(rng, 3, 6, 8, 8), normal(rng, 3, 4)
-    y = conv(x, w)
+    y = conv(x, style_layers.modulations([conv], [w])[0])
     assert y.shape == (3, 5, 16, 16) if up else (3, 5, 8, 8)
     torch.testing.assert_close(y, per_sample(conv, x, w), rtol=1e-4, atol=1e-5)
 
@@ -293,9 +295,54 @@ def test_demodulation_gives_unit_variance() -> None:
     rng = philox("demodulation")
     for parameter in conv.parameters():
         parameter.data = normal(rng, *parameter.shape)
-    y = conv(normal(rng, 8, 64, 16, 16), normal(rng, 8, 16))[:, :, 1:-1, 1:-1]
+    x, w = normal(rng, 8, 64, 16, 16), normal(rng, 8, 16)
+    y = conv(x, style_layers.modulations([conv], [w])[0])[:, :, 1:-1, 1:-1]
     assert y.var().item() == pytest.approx(1, abs=0.03)
     assert y.var((2, 3)).mean(0).sub(1).abs().max() < 0.3
+
+
+def test_layers_are_modulated_together_as_each_alone() -> None:
+    """Widths that repeat and that change, with and without demodulation; and gradients of gradients."""
+    shapes = [(6, 6, True), (6, 3, False), (6, 6, True), (6, 4, True), (4, 4, True), (4, 3, False)]
+    layers = [style_layers.ModulatedConv(i, o, 5, 3 if d else 1, demodulate=d, factor=1.5) for i, o, d in shapes]
+    rng = philox("together")
+    for parameter in (p for layer in layers for p in layer.parameters()):
+        parameter.data = normal(rng, *parameter.shape).double()
+    codes = [normal(rng, 3, 5).double().requires_grad_() for _ in layers]
+    together = style_layers.modulations(layers, codes)
+    for layer, code, (style, norm), (i, _, demodulate) in zip(layers, codes, together, shapes, strict=True):
+        (alone,) = style_layers.modulations([layer], [code])
+        true_style = F.linear(code, layer.affine.weight / math.sqrt(5), layer.affine.bias)
+        assert torch.allclose(style, true_style * layer.gain, atol=1e-12)
+        assert torch.allclose(style, alone.style, atol=1e-12)
+        assert (norm is None) == (alone.norm is None) == (not demodulate)
+        if norm is not None:
+            weight = layer.weight * true_style[:, None, :, None, None] / math.sqrt(i * 9)
+            assert torch.allclose(norm, (weight.square().sum((2, 3, 4)) + 1e-8).rsqrt(), atol=1e-12)
+    assert torch.autograd.gradgradcheck(
+        lambda *codes: modulated(layers, codes), codes, fast_mode=True, check_undefined_grad=False
+    )
+
+
+def modulated(layers: list[style_layers.ModulatedConv], codes: tuple[Tensor, ...]) -> Tensor:
+    found = [part for one in style_layers.modulations(layers, codes) for part in one if part is not None]
+    return torch.cat([part.sin().flatten() for part in found])
+
+
+def test_gradients_of_scaled_tensors_and_of_sums_of_squares() -> None:
+    """With respect to weights, once and twice; what no gradient comes for has none."""
+    rng = philox("scaled")
+    weights = [normal(rng, 4, 3, 2, 2).double().requires_grad_(), normal(rng, 2, 4, 1, 1).double().requires_grad_()]
+    functions: list[Callable[..., Any]] = [
+        lambda *w: scale_all([0.5, -3.0], w),
+        lambda *w: style_layers.SquareSums.apply([0.5, -3.0], *w),  # type: ignore[no-untyped-call]
+    ]
+    for function in functions:
+        assert torch.autograd.gradcheck(function, weights, check_undefined_grad=False)
+        assert torch.autograd.gradgradcheck(function, weights, check_undefined_grad=False)
+    first, second = scale_all([2.0, 3.0], weights)
+    assert torch.autograd.grad(second.sum(), weights, allow_unused=True)[0] is None
+    assert torch.equal(first, 2 * weights[0])
 
 
 def test_styles_are_mixed_at_the_crossover() -> None:
@@ -314,18 +361,22 @@ def test_styles_are_mixed_at_the_crossover() -> None:
         assert torch.equal(code[k, at:], second[k, at:])
 
 
-def test_a_layer_to_rgb_shares_the_style_of_the_next_sides_first_convolution() -> None:
+def test_a_layer_to_rgb_shares_the_style_of_the_next_sides_first_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = replace(TINY, size=16)
     generator, _ = build("stylegan2", settings)
     seen: dict[str, float] = {}
-    for key, module in generator.named_modules():
-        if key.endswith(".affine"):
-            module.register_forward_pre_hook(lambda _, args, key=key: seen.update({key: args[0].mean().item()}))
+    names = {module: key for key, module in generator.named_modules()}
+
+    def looked_at(layers: list[style_layers.ModulatedConv], codes: list[Tensor]) -> list[style_layers.Modulation]:
+        seen.update({names[layer]: code.mean().item() for layer, code in zip(layers, codes, strict=True)})
+        return style_layers.modulations(layers, codes)
+
+    monkeypatch.setattr(stylegan2, "modulations", looked_at)
     code = torch.arange(6.0)[None, :, None].expand(1, 6, TINY.z_dim)
     generator.synthesize(code, draw(generator, 1))
     in_order = ["first.conv", "to_rgb.conv"]
     in_order += [f"blocks.{k}.{layer}.conv" for k in range(2) for layer in ("up", "conv", "to_rgb")]
-    assert seen == {f"{key}.affine": k for key, k in zip(in_order, (0, 1, 1, 2, 3, 3, 4, 5), strict=True)}
+    assert seen == dict(zip(in_order, (0, 1, 1, 2, 3, 3, 4, 5), strict=True))
 
 
 def test_mixing_is_as_frequent_as_asked_and_can_be_left_out() -> None:
@@ -347,8 +398,9 @@ def test_stylegan2_begins_with_unit_variance_in_w_and_in_features() -> None:
     latent = draw(generator, 16)
     w = generator.latent_code(latent)[:, 0]
     assert 0.5 < w.square().mean() < 2
-    features = generator.first(generator.constant.expand(16, -1, -1, -1), w, latent.extra["noise_4_0"])
-    assert 0.5 < features.square().mean() < 2
+    (modulation,) = style_layers.modulations([generator.first.conv], [w])
+    features = generator.first(generator.constant.expand(16, -1, -1, -1), modulation, latent.extra["noise_4_0"])
+    assert 0.5 < 2 * features.square().mean() < 2  # the sqrt(2) is a factor of the layers behind
 
 
 # Resampling

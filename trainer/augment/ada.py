@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, reduce
 from typing import Literal
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from trainer.augment import colour
 from trainer.augment.base import Augmentation, AugmentSettings
-from trainer.augment.geometry import rotation_matrix, scaling_matrix, translation_matrix, warp_images
+from trainer.augment.geometry import Rows, constant_row, product, rotation, scaling, translation, warp_images
 from trainer.augment.wavelets import band_matrices
 from trainer.core.randomness import normal
 
@@ -30,47 +29,70 @@ def chance_of_each(p: Tensor) -> Tensor:
     return 1 - (1 - p).sqrt()
 
 
+def same(x: Tensor) -> Tensor:
+    """Return x."""
+    return x
+
+
+def dense_exp2(x: Tensor) -> Tensor:
+    """Return 2 to the power of x, as of a dense tensor: on a CPU its last bit may differ from that of a view."""
+    return x.contiguous().exp2()
+
+
 @dataclass(frozen=True)
 class Transformation:
-    """One random transformation: what its parameters are drawn from, and which draw leaves the picture alone."""
+    """One random transformation: what its parameters are drawn from, and which draw leaves the picture alone.
+
+    A parameter is `then`((draw * before - less) * after): most of it is computed for all transformations at once.
+    """
 
     letter: str
     name: str
     law: Literal["uniform", "normal"]
-    value: Callable[[Tensor], Tensor]
-    """From draws (n, width), uniform in [0, 1) or N(0, 1), to parameters (n, width)."""
+    """Draws (n, width) are uniform in [0, 1) or N(0, 1)."""
     still: float
     """The draw whose parameters leave the picture alone."""
+    before: float = 1.0
+    less: float = 0.0
+    after: float = 1.0
+    then: Callable[[Tensor], Tensor] = same
     width: int = 1
     gates: int = 1
     """1, or `width`: each parameter is chosen for itself."""
-    chance: Callable[[Tensor], Tensor] = lambda p: p
+    chance: Callable[[Tensor], Tensor] = same
 
 
 TRANSFORMATIONS = (
-    Transformation("b", "flip", "uniform", lambda u: (2 * u).floor(), 0),
-    Transformation("b", "quarters", "uniform", lambda u: (4 * u).floor(), 0),
-    Transformation("b", "shift", "uniform", lambda u: (2 * u - 1) / 8, 0.5, width=2),
-    Transformation("g", "scale", "normal", lambda z: (0.2 * z).exp2(), 0),
-    Transformation("g", "turn", "uniform", lambda u: math.pi * (2 * u - 1), 0.5, chance=chance_of_each),
-    Transformation("g", "stretch", "normal", lambda z: (0.2 * z).exp2(), 0),
-    Transformation("g", "turn_again", "uniform", lambda u: math.pi * (2 * u - 1), 0.5, chance=chance_of_each),
-    Transformation("g", "move", "normal", lambda z: z / 8, 0, width=2),
-    Transformation("c", "brightness", "normal", lambda z: 0.2 * z, 0),
-    Transformation("c", "contrast", "normal", lambda z: (0.5 * z).exp2(), 0),
-    Transformation("c", "luma_flip", "uniform", lambda u: (2 * u).floor(), 0),
-    Transformation("c", "hue", "uniform", lambda u: math.pi * (2 * u - 1), 0.5),
-    Transformation("c", "saturation", "normal", lambda z: z.exp2(), 0),
-    Transformation("f", "gains", "normal", lambda z: z.exp2(), 0, width=4, gates=4),
-    Transformation("n", "sigma", "normal", lambda z: 0.1 * z.abs(), 0),
-    Transformation("o", "centre", "uniform", lambda u: u, -1, width=2),  # nothing is cut out around -1
+    Transformation("b", "flip", "uniform", 0, before=2, then=torch.floor),
+    Transformation("b", "quarters", "uniform", 0, before=4, then=torch.floor),
+    Transformation("b", "shift", "uniform", 0.5, before=2, less=1, after=1 / 8, width=2),
+    Transformation("g", "scale", "normal", 0, before=0.2, then=dense_exp2),
+    Transformation("g", "turn", "uniform", 0.5, before=2, less=1, after=math.pi, chance=chance_of_each),
+    Transformation("g", "stretch", "normal", 0, before=0.2, then=dense_exp2),
+    Transformation("g", "turn_again", "uniform", 0.5, before=2, less=1, after=math.pi, chance=chance_of_each),
+    Transformation("g", "move", "normal", 0, before=1 / 8, width=2),
+    Transformation("c", "brightness", "normal", 0, before=0.2),
+    Transformation("c", "contrast", "normal", 0, before=0.5, then=dense_exp2),
+    Transformation("c", "luma_flip", "uniform", 0, before=2, then=torch.floor),
+    Transformation("c", "hue", "uniform", 0.5, before=2, less=1, after=math.pi),
+    Transformation("c", "saturation", "normal", 0, then=torch.exp2),
+    Transformation("f", "gains", "normal", 0, then=torch.exp2, width=4, gates=4),
+    Transformation("n", "sigma", "normal", 0, before=0.1, then=torch.abs),
+    Transformation("o", "centre", "uniform", -1, width=2),  # nothing is cut out around -1
 )
 
 
-@cache
-def neutral_draws(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Float[Tensor, " width"]:
-    """Return draws that leave pictures alone."""
-    return torch.tensor(values, device=device, dtype=dtype)
+def values_of(draws: Float[Tensor, "n w"], drawn: Sequence[Transformation]) -> dict[str, Float[Tensor, "n ..."]]:
+    """Return the parameters of transformations by name, from their columns of draws."""
+
+    def columns(name: Literal["before", "less", "after"]) -> Tensor:
+        return constant_row(tuple(getattr(t, name) for t in drawn for _ in range(t.width)), draws.device, draws.dtype)
+
+    values = draws * columns("before")
+    if any(t.less for t in drawn):
+        values = (values - columns("less")) * columns("after")
+    columns_of = zip(drawn, values.split([t.width for t in drawn], 1), strict=True)
+    return {t.name: t.then(column).squeeze(1) for t, column in columns_of}
 
 
 class Ada(Augmentation):
@@ -121,12 +143,10 @@ class Ada(Augmentation):
             drawn = [t for t in self.transformations if t.law == law]
             if not drawn:
                 continue
-            widths = [t.width for t in drawn]
             # What draws nothing of its own has the draw that leaves the picture alone: one choice for all of a law.
             chosen = torch.cat([gates[t].expand(-1, t.width) for t in drawn], 1)
-            still = neutral_draws(tuple(t.still for t in drawn for _ in range(t.width)), p.device, draws[law].dtype)
-            columns = torch.where(chosen, draws[law], still).split(widths, 1)
-            values |= {t.name: t.value(column).squeeze(1) for t, column in zip(drawn, columns, strict=True)}
+            still = constant_row(tuple(t.still for t in drawn for _ in range(t.width)), p.device, draws[law].dtype)
+            values |= values_of(torch.where(chosen, draws[law], still), drawn)
         return values, happens.any(1)
 
     def __call__(
@@ -155,32 +175,32 @@ class Ada(Augmentation):
 
     def inverse(self, t: Mapping[str, Tensor]) -> Float[Tensor, "n 3 3"]:
         """Return G⁻¹, from where a pixel is to where it comes from: the inverses, that of the first one on the left."""
-        chain: list[Tensor] = []
+        chain: list[Rows] = []
         if "b" in self.settings.pipe:
-            mirror = 1 - 2 * t["flip"]
-            # Whole pixels: a blit copies them and interpolates nothing.
-            shift = (t["shift"] * self.size).round()
             # The paper turns by minus these angles, here and below, so the inverse turns by them.
-            chain += [scaling_matrix(mirror, torch.ones_like(mirror)), rotation_matrix(math.pi / 2 * t["quarters"])]
-            chain += [translation_matrix(-shift[:, 0], -shift[:, 1])]
+            turn = rotation(math.pi / 2 * t["quarters"])
+            # Whole pixels: a blit copies them and interpolates nothing.
+            x, y = (t["shift"] * self.size).round().neg().unbind(1)
+            chain += [scaling(1 - 2 * t["flip"], 1), turn, translation(x, y)]
         if "g" in self.settings.pipe:
-            shift = t["move"] * self.size
-            chain += [scaling_matrix(1 / t["scale"], 1 / t["scale"]), rotation_matrix(t["turn"])]
-            chain += [scaling_matrix(1 / t["stretch"], t["stretch"]), rotation_matrix(t["turn_again"])]
-            chain += [translation_matrix(-shift[:, 0], -shift[:, 1])]
-        return reduce(torch.matmul, chain)
+            x, y = (t["move"] * self.size).neg().unbind(1)
+            smaller = t["scale"].reciprocal()
+            chain += [scaling(smaller, smaller), rotation(t["turn"])]
+            chain += [scaling(t["stretch"].reciprocal(), t["stretch"]), rotation(t["turn_again"]), translation(x, y)]
+        return product(chain)
 
 
 def colour_matrix(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
     """Return C, all colour transformations in one: the first one on the right."""
-    chain = [
-        colour.saturation(t["saturation"]),
-        colour.hue(t["hue"]),
-        colour.luma_flip(t["luma_flip"]),
-        colour.contrast(t["contrast"]),
-        colour.brightness(t["brightness"]),
-    ]
-    return reduce(torch.matmul, chain)
+    return product(
+        [
+            colour.saturation(t["saturation"]),
+            colour.hue(t["hue"]),
+            colour.luma_flip(t["luma_flip"]),
+            colour.contrast(t["contrast"]),
+            colour.brightness(t["brightness"]),
+        ]
+    )
 
 
 def amplify_bands(x: Float[Tensor, "n c s s"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:

@@ -16,7 +16,7 @@ from trainer.distributed.rank_environment import bits_variables
 
 AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
 
-OPERATIONS = 2
+OPERATIONS = 3
 """Raised when a version computes a step of some recipe by other operations, and so to other bits (CHANGELOG.md)."""
 
 

@@ -74,12 +74,30 @@ class DiscriminatorPass:
     @cached_property
     def d_real(self) -> DiscriminatorOutput:
         """D(T(x))."""
-        return self.run_discriminator(self.augmented_real)
+        return self.d_both[0] if self.at_once else self.run_discriminator(self.augmented_real)
 
     @cached_property
     def d_fake(self) -> DiscriminatorOutput:
         """D(T(G(z)))."""
-        return self.run_discriminator(self.augmented_fake)
+        return self.d_both[1] if self.at_once else self.run_discriminator(self.augmented_fake)
+
+    @property
+    def at_once(self) -> bool:
+        """Reals and fakes are judged by one pass, which starts half as many kernels as two.
+
+        Not where gradients with respect to pictures are asked for: those of one half would go through the other, too.
+        """
+        differentiable = self.real_requires_grad or self.fake.requires_grad
+        return self.models.discriminator.judges_each_alone and not differentiable
+
+    @cached_property
+    def d_both(self) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
+        """D(T(x)) and D(T(G(z))), from one pass."""
+        both = self.run_discriminator(torch.cat([self.augmented_real, self.augmented_fake]))
+        (real, fake), classes = both.logits.chunk(2), both.classes
+        if classes is None:
+            return DiscriminatorOutput(real), DiscriminatorOutput(fake)
+        return DiscriminatorOutput(real, classes.chunk(2)[0]), DiscriminatorOutput(fake, classes.chunk(2)[1])
 
     def real_logits(self) -> Float[Tensor, " n"]:
         """Return the logits of the reals, for an objective that compares with them."""
@@ -88,7 +106,8 @@ class DiscriminatorPass:
     def run_discriminator(self, x: Tensor) -> DiscriminatorOutput:
         """Return D's output for images of this micro-batch, with logits in float32."""
         # The labels of the reals, for fakes too: G was told the same ones.
-        output = self.discriminate(x, self.batch.label)
+        label = self.batch.label
+        output = self.discriminate(x, label if len(x) == len(label) else torch.cat([label, label]))
         return output._replace(logits=to_float32(output.logits))
 
     def gradient(self, output: Tensor, x: Tensor) -> Tensor:

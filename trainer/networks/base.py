@@ -120,6 +120,11 @@ class Discriminator(Network):
     reconstructs = False
     """It rebuilds pictures from its features."""
 
+    @property
+    def judges_each_alone(self) -> bool:
+        """Tell whether what it says of a picture is the same whatever it judges together with it."""
+        return False
+
     @abstractmethod
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures, or points (n, 2)."""

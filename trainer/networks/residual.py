@@ -210,6 +210,11 @@ class ResidualDiscriminator(base.Discriminator):
         self.last = layers[-1]
         self.head = Head(channels[-1], settings)
 
+    @property
+    def judges_each_alone(self) -> bool:
+        """Tell whether it does without the deviation over a group of pictures: nothing else here mixes them."""
+        return self.settings.mbstd_group == 0
+
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.blocks(pack_images(x, self.settings.pack))

@@ -9,6 +9,7 @@ Pictures are not squashed by tanh: they learn to lie about [-1, 1], and are clip
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -19,10 +20,18 @@ from torch import Tensor, nn
 from trainer.core.randomness import normal
 from trainer.networks import base
 from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, pack_images
-from trainer.networks.equalized import Conv2d, Linear, scaled_lrelu
+from trainer.networks.equalized import SQRT2, Conv2d, Linear, lrelu, scaled
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Blur, Downsample, Upsample
-from trainer.networks.style_layers import MAPPING_RATE, Mapping, StyledConv, ToRGB
+from trainer.networks.style_layers import (
+    MAPPING_RATE,
+    Mapping,
+    ModulatedConv,
+    Modulation,
+    StyledConv,
+    ToRGB,
+    modulations,
+)
 
 
 def sides(settings: NetworkSettings) -> list[int]:
@@ -75,11 +84,11 @@ class SynthesisBlock(nn.Module):
         self.upsample = Upsample()
 
     def forward(
-        self, x: Tensor, picture: Tensor, w: tuple[Tensor, ...], noise: tuple[Tensor, Tensor]
+        self, x: Tensor, picture: Tensor, styles: Sequence[Modulation], noise: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return the next feature maps and the picture so far."""
-        x = self.conv(self.up(x, w[0], noise[0]), w[1], noise[1])
-        return x, self.upsample(picture) + self.to_rgb(x, w[2])
+        x = self.conv(self.up(x, styles[0], noise[0]), styles[1], noise[1])
+        return x, self.upsample(picture) + self.to_rgb(x, styles[2])
 
 
 class Generator(base.Generator):
@@ -99,7 +108,7 @@ class Generator(base.Generator):
         self.mapping = Mapping(settings.z_dim, settings.g_classes, w_dim, settings.mapping_layers)
         channels = widths(settings, settings.g_channels)
         self.constant = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
-        self.first = StyledConv(channels[0], channels[0], w_dim)
+        self.first = StyledConv(channels[0], channels[0], w_dim, factor=1)  # the constant comes from no LeakyReLU
         self.to_rgb = ToRGB(channels[0], w_dim)
         self.blocks = nn.ModuleList(SynthesisBlock(a, b, w_dim) for a, b in pairwise(channels))
 
@@ -127,22 +136,23 @@ class Generator(base.Generator):
     def latent_code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
         """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
         layers = style_layers(self.settings)
-        # All layers share one style, unless two are mixed.
-        w: Tensor = self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)
-        if "z_mix" not in latent.extra:
-            return w
-        second = self.mapping(latent.extra["z_mix"], latent.label)[:, None]
+        if "z_mix" not in latent.extra:  # all layers share one style
+            return self.mapping(latent.z, latent.label)[:, None].expand(-1, layers, -1)  # type: ignore[no-any-return]
+        both = torch.cat([latent.z, latent.extra["z_mix"]]), torch.cat([latent.label, latent.label])
+        w, second = self.mapping(*both)[:, None].chunk(2)
         first = torch.arange(layers, device=w.device) < latent.extra["crossover"][:, None]
         return torch.where(first[:, :, None], w, second)
 
     def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
         """Generate pictures, about [-1, 1]."""
-        w, noise = code.unbind(1), latent.extra
-        x = self.first(self.constant.expand(len(code), -1, -1, -1), w[0], noise["noise_4_0"])
-        picture: Tensor = self.to_rgb(x, w[1])
+        noise, by_layer = latent.extra, code.unbind(1)
+        # The layer to RGB shares its style with the next side's first convolution.
+        codes = [*by_layer[:2], *(w for k in range(len(self.blocks)) for w in by_layer[2 * k + 1 : 2 * k + 4])]
+        first, rgb, *rest = modulations([m for m in self.modules() if isinstance(m, ModulatedConv)], codes)
+        x = self.first(self.constant.expand(len(code), -1, -1, -1), first, noise["noise_4_0"])
+        picture: Tensor = self.to_rgb(x, rgb)
         for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):
-            # The layer to RGB shares its style with the next side's first convolution.
-            styles = w[2 * k + 1 : 2 * k + 4]
+            styles = rest[3 * k : 3 * k + 3]
             x, picture = block(x, picture, styles, (noise[f"noise_{side}_0"], noise[f"noise_{side}_1"]))
         return picture
 
@@ -152,17 +162,18 @@ class DiscriminatorBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv = Conv2d(inputs, inputs, 3, padding=1)
+        self.conv = Conv2d(inputs, inputs, 3, padding=1, factor=SQRT2)
         # Of s places it makes s + 1, of which the 3 x 3 convolution with stride 2 makes s / 2.
         self.blur = Blur(padding=2)
+        # The sum of two parts of unit variance is over sqrt(2), which LeakyReLU's sqrt(2) cancels for this part.
         self.down = Conv2d(inputs, outputs, 3, stride=2)
         self.downsample = Downsample()
-        self.skip = Conv2d(inputs, outputs, 1, bias=False)
+        self.skip = Conv2d(inputs, outputs, 1, bias=False, factor=math.sqrt(0.5))
 
     def forward(self, x: Float[Tensor, "n i h w"]) -> Float[Tensor, "n o h/2 w/2"]:
         """Compute the next feature maps."""
-        deep = scaled_lrelu(self.down(self.blur(scaled_lrelu(self.conv(x)))))
-        out: Tensor = (deep + self.skip(self.downsample(x))) * math.sqrt(0.5)  # sqrt: two parts of unit variance
+        conv, down, skip = scaled(self.conv, self.down, self.skip)
+        out: Tensor = lrelu(self.down(self.blur(lrelu(self.conv(x, conv))), down)) + self.skip(self.downsample(x), skip)
         return out
 
 
@@ -180,10 +191,10 @@ class Discriminator(base.Discriminator):
         super().__init__(settings)
         channels = widths(settings, settings.d_channels)[::-1]
         last, classes = channels[-1], settings.classes
-        self.from_rgb = Conv2d(settings.channels, channels[0], 1)
+        self.from_rgb = Conv2d(settings.channels, channels[0], 1, factor=SQRT2)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(a, b) for a, b in pairwise(channels)))
-        self.conv = Conv2d(last + bool(settings.mbstd_group), last, 3, padding=1)
-        self.dense = Linear(16 * last, last)
+        self.conv = Conv2d(last + bool(settings.mbstd_group), last, 3, padding=1, factor=SQRT2)
+        self.dense = Linear(16 * last, last, SQRT2)
         if settings.d_head == "projection":
             self.mapping = Mapping(0, classes, last, settings.mapping_layers)
         elif settings.d_head == "classifier":
@@ -193,10 +204,11 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(scaled_lrelu(self.from_rgb(pack_images(x, self.settings.pack))))
-        x = scaled_lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group)))
-        x = scaled_lrelu(self.dense(x.flatten(1)))
-        real = self.real(x)
+        x = self.blocks(lrelu(self.from_rgb(pack_images(x, self.settings.pack))))
+        conv, dense, last = scaled(self.conv, self.dense, self.real)
+        x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group), conv))
+        x = lrelu(self.dense(x.flatten(1), dense))
+        real = self.real(x, last)
         if self.settings.d_head == "projection":
             # Over the root of the width, as in StyleGAN2-ADA's code: the variance does not grow with it.
             return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))

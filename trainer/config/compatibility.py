@@ -44,6 +44,7 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
     yield from schedule_problems(config)
     yield from penalty_problems(config)
+    yield from checkpointing_problems(config)
 
 
 def schedule_problems(config: Config) -> Iterator[str]:
@@ -87,6 +88,19 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield "compile does not go with reduction ddp"
     if config.compile and (twice := sorted(name for name, one in active.items() if one.differentiates_twice)):
         yield f"compile does not go with penalties.{twice[0]}: torch.compile cannot differentiate twice"
+
+
+def checkpointing_problems(config: Config) -> Iterator[str]:
+    """Yield what activation checkpointing does not go with: networks without blocks, and the compiler."""
+    if config.activation_checkpointing and config.compile:
+        yield "activation_checkpointing does not go with compile, which decides itself what is computed again"
+    for kind, registry, name in (
+        ("generator", GENERATORS, config.generator),
+        ("discriminator", DISCRIMINATORS, config.discriminator),
+    ):
+        if config.activation_checkpointing and not registry[name].has_blocks:
+            able = ", ".join(one for one, network in registry.items() if network.has_blocks)
+            yield f"activation_checkpointing is for networks of blocks ({able}), not for the {kind} {name}"
 
 
 def idle_weights(config: Config) -> str | None:

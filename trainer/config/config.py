@@ -90,6 +90,9 @@ class Config:
     decide."""
     workers: int | None = operational(None, "[0, 1024]")
     """Threads of each process that decode and draw ahead; 0: all in line. Default: its cores but one, at most 16."""
+    activation_checkpointing: bool = operational(False)
+    """Keep the inputs of the networks' blocks alone, and compute the rest again in backward passes: less memory, more
+    time, the same bits."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")

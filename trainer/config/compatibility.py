@@ -49,6 +49,7 @@ def config_problems(config: Config) -> Iterator[str]:
     yield from penalty_problems(config)
     if config.cuda_graphs == "on" and (problem := graphs_problem(config)):
         yield f"cuda_graphs on does not go with {problem}"
+    yield from checkpointing_problems(config)
 
 
 def schedule_problems(config: Config) -> Iterator[str]:
@@ -101,6 +102,19 @@ def graphs_problem(config: Config) -> str | None:
     if config.mixed_precision == "fp16" and config.optimizer.beta2_final is not None:
         return "mixed_precision fp16 with optimizer.beta2_final: one wants Adam inside a graph, the other outside"
     return None
+
+
+def checkpointing_problems(config: Config) -> Iterator[str]:
+    """Yield what activation checkpointing does not go with: networks without blocks, and the compiler."""
+    if config.activation_checkpointing and config.compile:
+        yield "activation_checkpointing does not go with compile, which decides itself what is computed again"
+    for kind, registry, name in (
+        ("generator", GENERATORS, config.generator),
+        ("discriminator", DISCRIMINATORS, config.discriminator),
+    ):
+        if config.activation_checkpointing and not registry[name].has_blocks:
+            able = ", ".join(one for one, network in registry.items() if network.has_blocks)
+            yield f"activation_checkpointing is for networks of blocks ({able}), not for the {kind} {name}"
 
 
 def idle_weights(config: Config) -> str | None:

@@ -95,6 +95,9 @@ class Config:
     cuda_graphs: Literal["auto", "on", "off"] = operational("auto")
     """Start each step on a GPU as CUDA graphs, at once and not kernel by kernel; the bits are the same.
     auto: a process that trains alone does, where the settings allow it."""
+    activation_checkpointing: bool = operational(False)
+    """Keep the inputs of the networks' blocks alone, and compute the rest again in backward passes: less memory, more
+    time, the same bits."""
     data: Path | None = operational(None)
     """The folder of shards."""
     log_every_images: int = operational(2_560, "[1, inf)")

@@ -193,6 +193,7 @@ def caching_autocast(autocast: Autocast) -> Autocast:
 
 def assemble_step(config: Config, state: TrainState, reduce: Reduce, autocast: Autocast) -> GanStep:
     """Return the step that trains `state`."""
+    state.generator.checkpointing = state.discriminator.checkpointing = config.activation_checkpointing
     return GanStep(
         network_update(config, state, "g", reduce),
         network_update(config, state, "d", reduce),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.core.randomness import normal
+from trainer.networks.checkpointing import checkpointed
 from trainer.networks.network_settings import NetworkSettings
 
 Weights = npt.NDArray[np.float64] | npt.NDArray[np.float32] | float
@@ -64,6 +65,10 @@ class Network(nn.Module, ABC):
 
     without_spectral_norm: tuple[str, ...] = (".gain", ".shift")
     """Endings of the names of layers that spectral normalisation leaves alone: the classes' gains and biases."""
+    has_blocks = False
+    """It runs its blocks by `run_block`, which can do without keeping their activations."""
+    checkpointing = False
+    """Compute the activations of blocks again in the backward pass, in place of keeping them."""
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
@@ -78,6 +83,10 @@ class Network(nn.Module, ABC):
     def problem(settings: NetworkSettings) -> str | None:
         """Return what this network cannot do with these settings, or None."""
         return None
+
+    def run_block(self, block: nn.Module, *inputs: Any) -> Any:
+        """Call one of the network's blocks."""
+        return checkpointed(block, *inputs) if self.checkpointing and torch.is_grad_enabled() else block(*inputs)
 
 
 class Generator(Network):

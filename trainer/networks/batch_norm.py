@@ -32,6 +32,7 @@ class BatchNorm2d(nn.Module):
         self.statistics: BatchStatistics | None = None  # that `batch` is a part of
         self.passes = 0
         self.counts = True  # False: passes leave no trace
+        self.repeats = False  # a pass that counted is computed again (checkpointing.py)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of x."""
@@ -40,10 +41,14 @@ class BatchNorm2d(nn.Module):
         # A penalty's extra pass: normalised like any other, but it must not count twice in the running statistics.
         if not self.counts:
             return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+        mean, var = self.batch or (None, None)
+        if self.repeats:
+            # As many tensors as the first time, for autograd, but not those.
+            mean, var = (None if batch is None else torch.zeros_like(batch) for batch in (mean, var))
+            return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
         self.passes += 1
         if self.statistics is not None:
             self.statistics.forget()
-        mean, var = self.batch or (None, None)
         # A momentum of 1/k makes the k-th pass's update a cumulative average: the first one overwrites.
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, 1 / self.passes, self.eps)
 

@@ -9,6 +9,7 @@ they use, is a setting of both networks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -81,6 +82,17 @@ def gated(inputs: int, outputs: int, condition_dim: int = 0, noisy: bool = False
     return Gated(nn.Conv2d(inputs, 2 * outputs, 3, padding=1, bias=False), condition_dim, noisy)
 
 
+class UpBlock(nn.ModuleList):
+    """Twice the side: an enlargement, and gated convolutions."""
+
+    def forward(self, x: Tensor, condition: Tensor | None, noise: Sequence[Tensor | None]) -> Float[Tensor, "n c h w"]:
+        """Compute the next feature maps; `noise` is of each convolution."""
+        x = F.interpolate(x, scale_factor=2)
+        for layer, field in zip(self, noise, strict=True):
+            x = layer(x, condition, field)
+        return x
+
+
 class Excitation(nn.Module):
     """Skip-layer excitation: channels of a large feature map are weighted by a small one (§3.1, eq. 1)."""
 
@@ -103,6 +115,7 @@ class Generator(base.Generator):
     Told the class, its BatchNorm is conditional.
     """
 
+    has_blocks = True
     problem = staticmethod(problem)
     initial_value = staticmethod(initial_value)
 
@@ -116,7 +129,7 @@ class Generator(base.Generator):
         for before, side in pairwise(sides(settings)):
             block = [gated(width[before], width[side], condition, noisy=side in NOISY)]
             block += [gated(width[side], width[side], condition, noisy=True)] if side in NOISY else []
-            self.blocks[str(side)] = nn.ModuleList(block)
+            self.blocks[str(side)] = UpBlock(block)
             if side // G_SKIP >= 4:  # there are no smaller maps
                 self.excitations[str(side)] = Excitation(width[side // G_SKIP], width[side])
         self.last = nn.Conv2d(width[settings.size], 3, 3, padding=1, bias=False)
@@ -133,9 +146,8 @@ class Generator(base.Generator):
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
         maps = {4: self.first(code[:, :, None, None], condition)}
         for before, side in pairwise(sides(self.settings)):
-            x = F.interpolate(maps[before], scale_factor=2)
-            for k, layer in enumerate(self.blocks[str(side)].children()):
-                x = layer(x, condition, latent.extra[f"noise_{side}_{k}"] if side in NOISY else None)
+            noise = [latent.extra[f"noise_{side}_{k}"] for k in range(2)] if side in NOISY else [None]
+            x = self.run_block(self.blocks[str(side)], maps[before], condition, noise)
             maps[side] = self.excitations[str(side)](maps[side // G_SKIP], x) if str(side) in self.excitations else x
         out: Tensor = self.last(maps[self.settings.size]).tanh()
         return out
@@ -196,6 +208,7 @@ class Discriminator(base.Discriminator):
     The decoders keep their BatchNorm without `d_batch_norm`.
     """
 
+    has_blocks = True
     reconstructs = True
     problem = staticmethod(problem)
     initial_value = staticmethod(initial_value)
@@ -223,11 +236,12 @@ class Discriminator(base.Discriminator):
         x = pack_images(x, self.settings.pack)
         maps = {self.settings.size: self.first(x)}
         for before, side in pairwise(self.sides):
-            y = self.blocks[str(side)](maps[before])
+            y = self.run_block(self.blocks[str(side)], maps[before])
             maps[side] = self.excitations[str(side)](maps[side * D_SKIP], y) if str(side) in self.excitations else y
         features = self.mix(minibatch_std(maps[8], self.settings.mbstd_group))
         # A linear layer on this is the mean over the 5 x 5 logits of a 4 x 4 convolution with the same weights.
         windows = F.avg_pool2d(features, 5, stride=1)
         output: DiscriminatorOutput = self.head(windows.flatten(1), label)
-        whole, part = self.decode_whole(maps[8]), self.decode_part(quadrant(maps[16]))
+        whole = self.run_block(self.decode_whole, maps[8])
+        part = self.run_block(self.decode_part, quadrant(maps[16]))
         return output._replace(reconstructions=(whole, F.avg_pool2d(x, 2), part, quadrant(x)))

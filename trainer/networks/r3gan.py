@@ -118,6 +118,8 @@ class Generator(base.Generator):
     The class is embedded beside z.
     """
 
+    has_blocks = True
+
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
         """Return what R3GAN's generator cannot do with these settings, or None."""
@@ -151,7 +153,9 @@ class Generator(base.Generator):
             code = torch.cat([code, self.embed(classes)], 1)
         # z enters here only: there are no styles and no noise further up.
         x = self.constant * self.modulate(code)[:, :, None, None]
-        out: Tensor = self.to_rgb(self.layers(x))
+        for layer in self.layers:
+            x = self.run_block(layer, x) if isinstance(layer, ResidualBlock) else layer(x)
+        out: Tensor = self.to_rgb(x)
         return out
 
 
@@ -160,6 +164,8 @@ class Discriminator(base.Discriminator):
 
     Told the class, the logit is a product with the class's embedding.
     """
+
+    has_blocks = True
 
     @staticmethod
     def problem(settings: NetworkSettings) -> str | None:
@@ -193,7 +199,9 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.layers(self.from_rgb(pack_images(x, self.settings.pack)))
+        x = self.from_rgb(pack_images(x, self.settings.pack))
+        for layer in self.layers:
+            x = self.run_block(layer, x) if isinstance(layer, ResidualBlock) else layer(x)
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group))
         real = self.real(x)
         if self.settings.d_head == "projection":

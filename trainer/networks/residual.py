@@ -129,6 +129,7 @@ class ResidualGenerator(base.Generator):
         attention: height of the maps that attend; 0: none.
     """
 
+    has_blocks = True
     problem = staticmethod(problem)
 
     def __init__(
@@ -147,7 +148,7 @@ class ResidualGenerator(base.Generator):
         """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
         x = self.first(first).unflatten(1, (-1, 4, 4))
         for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
-            x = attention(block(x, condition))
+            x = attention(self.run_block(block, x, condition))
         out: Tensor = self.last(self.norm(x).relu()).tanh()
         return out
 
@@ -184,6 +185,7 @@ class ResidualDiscriminator(base.Discriminator):
         layer_norm: normalise in all blocks but the first.
     """
 
+    has_blocks = True
     problem = staticmethod(problem)
     initial_value = staticmethod(initial_value)
 
@@ -217,8 +219,10 @@ class ResidualDiscriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(pack_images(x, self.settings.pack))
-        x = self.last(minibatch_std(x, self.settings.mbstd_group)).relu()
+        x = pack_images(x, self.settings.pack)
+        for block in self.blocks:
+            x = self.run_block(block, x)
+        x = self.run_block(self.last, minibatch_std(x, self.settings.mbstd_group)).relu()
         out: DiscriminatorOutput = self.head(self.pool(x), label)
         return out
 

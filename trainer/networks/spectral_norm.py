@@ -68,6 +68,7 @@ class SpectralNorm(nn.Module):
         # Buffers, so that checkpoints hold them; `start_spectral_norm` draws them from a key.
         self.register_buffer("u", torch.full((rows,), rows**-0.5, device=weight.device))
         self.register_buffer("v", torch.full((columns,), columns**-0.5, device=weight.device))
+        self.given: Tensor | None = None  # what it makes of the weight, if that is known (checkpointing.py)
         self.known: tuple[Tensor, ReferenceType[Tensor], tuple[object, ...]] | None = None
 
     def matrix(self, weight: Tensor) -> Tensor:
@@ -105,6 +106,8 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Divide by the largest singular value."""
+        if self.given is not None:
+            return self.given
         with torch.autocast(weight.device.type, enabled=False):
             normalised: Tensor = Normalise.apply(weight, self.sigma(weight), self)  # type: ignore[no-untyped-call]
             return normalised

@@ -94,6 +94,7 @@ class SynthesisBlock(nn.Module):
 class Generator(base.Generator):
     """z to styles w, and styles to pictures; the class is mapped beside z."""
 
+    has_blocks = True
     interpolates_linearly = True
     initial_value = staticmethod(initial_value)
 
@@ -153,7 +154,7 @@ class Generator(base.Generator):
         picture: Tensor = self.to_rgb(x, rgb)
         for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):
             styles = rest[3 * k : 3 * k + 3]
-            x, picture = block(x, picture, styles, (noise[f"noise_{side}_0"], noise[f"noise_{side}_1"]))
+            x, picture = self.run_block(block, x, picture, styles, (noise[f"noise_{side}_0"], noise[f"noise_{side}_1"]))
         return picture
 
 
@@ -180,6 +181,7 @@ class DiscriminatorBlock(nn.Module):
 class Discriminator(base.Discriminator):
     """Pictures to logits by residual blocks; the logit of a class is a product with its mapped direction (ADA)."""
 
+    has_blocks = True
     initial_value = staticmethod(initial_value)
 
     @staticmethod
@@ -204,7 +206,9 @@ class Discriminator(base.Discriminator):
 
     def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
-        x = self.blocks(lrelu(self.from_rgb(pack_images(x, self.settings.pack))))
+        x = lrelu(self.from_rgb(pack_images(x, self.settings.pack)))
+        for block in self.blocks:
+            x = self.run_block(block, x)
         conv, dense, last = scaled(self.conv, self.dense, self.real)
         x = lrelu(self.conv(minibatch_std(x, self.settings.mbstd_group), conv))
         x = lrelu(self.dense(x.flatten(1), dense))

@@ -3,8 +3,9 @@
 The model. A step starts so many kernels (bench/launches.py) and does so much arithmetic (trainer/gan/flops.py); it
 takes the longer of both at the stated rates. The exchange moves the flat buffers over two kinds of links, at the stated
 bandwidths, with a stated time for each collective. It hides behind the backward pass of the last micro-batch, half of
-that micro-batch's time, but for its last region. Efficiency is the time of one GPU's step over that of N, with as many
-micro-batches a GPU. No GPU was timed: errors of a factor of two in the rates are likely.
+that micro-batch's time, but for its last region; that of StyleGAN2's generator, whose gradients are complete only at
+the end, hides behind nothing. Efficiency is the time of one GPU's step over that of N, with as many micro-batches a
+GPU. No GPU was timed: errors of a factor of two in the rates are likely.
 
 The check. On CPUs the same sum is made of what is measured here: processes that train apart, and the bandwidth between
 them for another size of buffer; nothing hides. It is compared with the time of processes that train together.
@@ -66,7 +67,9 @@ class StepParts:
     flops: float
     """Of a micro-batch."""
     bytes: tuple[int, ...]
-    """That are exchanged, one number an update."""
+    """That are exchanged, one number an update; the last is G's."""
+    late: bool
+    """G's gradients are complete only at the end of its backward pass."""
 
     @staticmethod
     def of(name: str) -> StepParts:
@@ -78,7 +81,9 @@ class StepParts:
         g, d = (4 * update.reduction.layout.numel for update in (step.g, step.d))
         one, two = (count_launches(name, count).operators.total() for count in (1, 2))
         flops = flops_per_image(config) * config.micro_batch_size * config.d_steps
-        return StepParts(config.d_steps + 1, (one, two), flops, (*[d] * config.d_steps, g))
+        return StepParts(
+            config.d_steps + 1, (one, two), flops, (*[d] * config.d_steps, g), config.generator == "stylegan2"
+        )
 
     def compute_s(self, count: int, on: Hardware) -> float:
         """Return the seconds of a step of so many micro-batches on one GPU."""
@@ -89,11 +94,11 @@ class StepParts:
         """Return the seconds of a step's exchange that nothing hides."""
         backward_s = self.compute_s(count, on) / count / self.updates / 2
         region = 4 * REGION_NUMEL["cuda"]
-        hidden = [
+        *of_d, of_g = (
             max(exchange_s(size, world, on) - backward_s, exchange_s(min(size, region), world, on))
             for size in self.bytes
-        ]
-        return sum(hidden)
+        )
+        return sum(of_d) + (exchange_s(self.bytes[-1], world, on, whole=True) if self.late else of_g)
 
     def efficiency(self, count: int, world: int, on: Hardware) -> float:
         """Return how much of each GPU's time is computing."""
@@ -101,12 +106,12 @@ class StepParts:
         return compute_s / (compute_s + self.exposed_s(count, world, on))
 
 
-def exchange_s(size: int, world: int, on: Hardware) -> float:
-    """Return the seconds of a mean of `size` bytes over the ranks."""
+def exchange_s(size: int, world: int, on: Hardware, whole: bool = False) -> float:
+    """Return the seconds of a mean of `size` bytes over the ranks, in regions or as a whole."""
     inside = min(world, on.node_size)
     nodes = world // inside
     collectives = 2 * (inside > 1) + 2 * (nodes > 1)
-    regions = max(1, size // (4 * REGION_NUMEL["cuda"]))
+    regions = 1 if whole else max(1, size // (4 * REGION_NUMEL["cuda"]))
     moved_inside = 2 * size * (inside - 1) / inside
     moved_between = 2 * size / inside * (nodes - 1) / nodes
     return (

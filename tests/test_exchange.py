@@ -19,16 +19,19 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tests.planted import MISTAKES
-from tests.zoo_cases import CASES
+from tests.zoo_cases import CASES, fit, small
 from tests.zygote import Zygote
 from trainer.config.config import Config
+from trainer.core.randomness import philox
 from trainer.distributed import exchange
 from trainer.distributed.exchange import RegionMean, exchange_groups, exchange_levels
 from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.reduction import ExactReduction
-from trainer.distributed.regions import GradientRegions
+from trainer.distributed.regions import WHOLE, GradientRegions
 from trainer.distributed.world import World
+from trainer.gan.assembly import create_state, regions_of
 from trainer.gan.fingerprint import fingerprint
+from trainer.networks import GENERATORS
 from trainer.runs.checkpoint import newest_whole
 from trainer.runs.config_loading import write_config
 from trainer.runs.config_resolution import resolve_config
@@ -231,3 +234,22 @@ def prepared(config: Config, folder: Path, data: Path) -> tuple[RunFolder, Confi
     )
     write_config(run, resolve_config(run, config).config)
     return run, config
+
+
+@pytest.mark.parametrize("name", [name for name in GENERATORS if name not in ("mlp", "disconnected")])  # of points
+def test_a_network_says_whether_its_gradients_come_last(name: str) -> None:
+    """If they do its buffer is one region; else regions leave while the backward pass runs."""
+    config = fit(small(replace(Config(), generator=name)))
+    generator = create_state(config, "data", torch.device("cpu")).generator
+    named = dict(generator.named_parameters())
+    # Where the way of the feature maps begins: a backward pass comes by there when it has seen all convolutions.
+    start = named.get("constant", next(p for p in named.values() if p.ndim > 1))
+    weights = [p for p in named.values() if p.ndim == 4 and p.shape[-1] > 1 and p is not start]
+    arrived: list[bool] = []
+    for parameter in [*weights, start]:
+        parameter.register_post_accumulate_grad_hook(lambda p: arrived.append(p is start))
+    latent = generator.draw(config.network, philox("late"), torch.zeros(8, dtype=torch.int64))
+    generator(latent).sum().backward()
+    early = arrived.index(True) / len(weights)
+    assert early == 0 if generator.gradients_last else early == 1
+    assert regions_of(generator) == (WHOLE if generator.gradients_last else None)

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import parametrize
 
@@ -23,6 +24,7 @@ from trainer.distributed.flat_buffer import FlatLayout
 from trainer.distributed.numerical_environment import choose_kernels, gpu_has_bf16
 from trainer.distributed.process_group import join_process_group
 from trainer.distributed.reduction import ExactReduction, Reduction
+from trainer.distributed.regions import WHOLE
 from trainer.distributed.world import World
 from trainer.gan.network_update import NetworkUpdate
 from trainer.gan.optimizers import adam
@@ -32,6 +34,7 @@ from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.losses.discriminator_pass import Models
 from trainer.losses.objectives import OBJECTIVES, TopK
 from trainer.networks import build_discriminator, build_generator, initialise
+from trainer.networks.base import Network
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +150,15 @@ def reduce_exactly(config: Config, world: World) -> Reduce:
         # Only this callable is compiled. What a penalty differentiates runs as it is (NetworkUpdate.called).
         called = torch.compile(layout.network) if config.compile else layout.network
         overlap = not uses_graphs(config, world, layout.device)
-        return ExactReduction(layout, called, config.micro_batches, world, overlap=overlap)
+        return ExactReduction(layout, called, config.micro_batches, world, regions_of(layout.network), overlap)
 
     return reduce
+
+
+def regions_of(network: nn.Module) -> int | None:
+    """Return the elements of a region of a network's exchange; None: what suits the device."""
+    # Where no region could leave before the others, one for all needs the fewest collectives.
+    return WHOLE if isinstance(network, Network) and network.gradients_last else None
 
 
 def reduce_as_asked(config: Config, accelerator: Accelerator) -> Reduce:

@@ -67,6 +67,8 @@ class Network(nn.Module, ABC):
     """Endings of the names of layers that spectral normalisation leaves alone: the classes' gains and biases."""
     has_blocks = False
     """It runs its blocks by `run_block`, which can do without keeping their activations."""
+    gradients_last = False
+    """Its forward pass begins with all of its weights, so a backward pass completes their gradients only at the end."""
     checkpointing = False
     """Compute the activations of blocks again in the backward pass, in place of keeping them."""
 

@@ -95,6 +95,7 @@ class Generator(base.Generator):
     """z to styles w, and styles to pictures; the class is mapped beside z."""
 
     has_blocks = True
+    gradients_last = True  # those of the demodulations, of which each weight has a part
     interpolates_linearly = True
     initial_value = staticmethod(initial_value)
 

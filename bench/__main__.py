@@ -14,6 +14,7 @@ NAMES = (
     "step",
     "zoo",
     "launches",
+    "style_operations",
     "training",
     "reduction",
     "scaling",

@@ -47,13 +47,14 @@ PARTS = (
     Part(DEVICE, 15, "{python} -m bench.gpu --describe cuda"),
     Part("tests marked gpu", 80, "{python} -m pytest -n0 -m gpu", refuses="SKIPPED"),
     Part("bits", 50, "{python} -m bench.gpu_bits"),
-    Part("bits, kernels chosen by timing", 30, "{python} -m bench.gpu_bits --no-deterministic --recipes dcgan-64"),
+    Part("bits, kernels chosen by timing", 25, "{python} -m bench.gpu_bits --no-deterministic --recipes dcgan-64"),
     Part("graphs", 44, "{python} -m bench.gpu_graphs"),
     Part("step", 30, "{python} -m bench.step --device cuda --turns 9"),
     Part("step, large", 20, "{python} -m bench.step --device cuda --batch-size 1024 --micro-batch-size 256"),
-    Part("loading", 25, "{python} -m bench.loading --samples 6400 --turns 3"),
+    Part("StyleGAN2's operations", 15, "{python} -m bench.style_operations --device cuda"),
+    Part("loading", 20, "{python} -m bench.loading --samples 6400 --turns 3"),
     Part("checkpoint", 20, "{python} -m bench.checkpoint --device cuda"),
-    Part("memory", 25, "{python} -m launcher doctor --recipe dcgan-64"),
+    Part("memory", 20, "{python} -m launcher doctor --recipe dcgan-64"),
 )
 
 

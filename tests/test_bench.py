@@ -19,6 +19,8 @@ COMMANDS = {
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
     "zoo": ("--recipes", "dragan-64", "--small", "--turns", "1"),
     "launches": ("--recipes", "dcgan-32"),
+    "style_operations": ("--samples", "2", "--sides", "8", "--channels", "6", "--turns", "1"),
+    "stalls": ("--recipe", "dcgan-32", "--seconds", "1"),
     "training": ("--recipe", "dcgan-32", "--steps", "4", "--turns", "1"),
     "reduction": ("--megabytes", "1", "--turns", "1", "--cases", "2", "3"),
     "scaling": ("--no-model", "--recipe", "dcgan-32", "--micro-batch-size", "2", "--processes", "2", "--turns", "1"),
@@ -31,7 +33,7 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_prints_a_table(name: str, tmp_path: Path) -> None:
     source: tuple[str, ...] = ()
-    if name in ("loading", "loading_256", "training", "recovery", "evaluation"):
+    if name in ("loading", "loading_256", "stalls", "training", "recovery", "evaluation"):
         for i in range(70):
             pixels = np.random.default_rng(i).integers(0, 256, (70, 70, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"{i}.png")

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Figures = dict[str, float]
 PROGRAM = "trainer.training.measuring_process"
-FLOPS_ON_A_CORE = 1e9  # a picture: a measurement of 768 takes some twenty seconds of one core then
+FLOPS_ON_A_CORE = 5e8  # a picture: a grid takes some ten seconds of one core then
 END_S = 10.0  # an orderly end waits so long for the process
 
 

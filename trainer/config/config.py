@@ -110,7 +110,7 @@ class Config:
     measure_on: Annotated[str, tyro.conf.arg(metavar="{auto,in-line,cpu,cuda:N}")] = operational("auto")
     """Where sample grids and the collapse monitor's measurements are made. in-line: by rank 0, and training waits; cpu
     or cuda:N: there, by a process of its own, beside training; auto: in-line if training is on a CPU, else beside it,
-    on the CPU, or on rank 0's GPU if a picture takes more than 0.5 GFLOP. Evaluations take a GPU only if one is named."""
+    on the CPU, or on rank 0's GPU if a picture takes more than 0.5 GFLOP. Evaluations take no GPU but a named one."""
     log_every_s: float | None = operational(None, "[0.1, 2678400]")
     """In place of log_every_images: each time so many seconds have passed."""
     sample_every_s: float | None = operational(None, "[0.1, 2678400]")

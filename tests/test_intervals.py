@@ -201,14 +201,14 @@ def test_rows_come_at_intervals_in_seconds(shards32: Path, tmp_path: Path) -> No
 
 def test_a_long_run_is_measured_as_often_as_a_short_one() -> None:
     """Shorter ones, and so those of earlier versions, have the numbers of pictures that every run had."""
-    for total in (1, 1_280_000, 4_096_000):
+    for total in (1, 1_280_000, 2_048_000):
         assert default_interval("collapse", total) == 32_000
         assert {default_interval(of, total) for of in ("sample", "checkpoint", "anchor")} == {64_000}
-    assert default_interval("collapse", 25_000_000) == 196_000
-    assert default_interval("anchor", 25_000_000) == 391_000
+    assert default_interval("collapse", 25_000_000) == 391_000
+    assert default_interval("anchor", 25_000_000) == 782_000
     named = Config(epochs=100, anchor_every_images=5, collapse=CollapseSettings(every_images=0)).with_intervals(250_000)
     found = [named.interval(of) for of in ("collapse", "anchor", "sample", "checkpoint", "log")]
-    assert found == [0, 5, 391_000, 391_000, 2_560]
+    assert found == [0, 5, 782_000, 782_000, 2_560]
     assert Config(sample_every_s=1.0).with_intervals(1).interval("sample") == 0
 
 
@@ -223,7 +223,7 @@ def test_a_run_keeps_the_intervals_that_it_began_with(shards32: Path, tmp_path: 
     )
     folder = RunFolder(tmp_path)
     begun = resolve_config(folder, asked).config
-    assert (begun.collapse.every_images, begun.anchor_every_images) == (79_000, 157_000)
+    assert (begun.collapse.every_images, begun.anchor_every_images) == (157_000, 313_000)
     write_config(folder, begun)
     extended = resolve_config(folder, replace(read_config(folder), total_images=20_000_000)).config
-    assert (extended.collapse.every_images, extended.sample_every_images) == (79_000, 157_000)
+    assert (extended.collapse.every_images, extended.sample_every_images) == (157_000, 313_000)

@@ -66,7 +66,7 @@ class Config:
     collapse: CollapseSettings = group(CollapseSettings)
     anchor_every_images: int | None = identity(None, "[1, inf)")
     """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays. Default: a
-    64th of the run as it begins, and at least 64,000."""
+    32nd of the run as it begins, and at least 64,000."""
     init_from: Path | None = operational(None)
     """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
     init_state: Literal["weights", "all"] = identity("weights")
@@ -104,9 +104,9 @@ class Config:
     """Write a row of metrics each time so many pictures were seen."""
     sample_every_images: int | None = operational(None, "[1, inf)")
     """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen. Default: a
-    64th of the run, and at least 64,000."""
+    32nd of the run, and at least 64,000."""
     checkpoint_every_images: int | None = operational(None, "[1, inf)")
-    """Save the state each time so many pictures were seen. Default: a 64th of the run, and at least 64,000."""
+    """Save the state each time so many pictures were seen. Default: a 32nd of the run, and at least 64,000."""
     measure_on: Annotated[str, tyro.conf.arg(metavar="{auto,in-line,cpu,cuda:N}")] = operational("auto")
     """Where sample grids and the collapse monitor's measurements are made. in-line: by rank 0, and training waits; cpu
     or cuda:N: there, by a process of its own, beside training; auto: in-line if training is on a CPU, else beside it,

@@ -122,7 +122,7 @@ class CollapseSettings:
 
     every_images: int | None = identity(None, "[0, inf)")
     """Measure images of the generator each time so many pictures were seen; 0, or fewer than 32 pictures: never.
-    Default: a 128th of the run as it begins, and at least 32,000."""
+    Default: a 64th of the run as it begins, and at least 32,000."""
     policy: Policy = operational("tell")
     """tell: alert, and train on; stop: save, and end; roll-back: go back to the last healthy anchor, and go on from
     there with other draws and with what the changes say, max_rollbacks times in all."""

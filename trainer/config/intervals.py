@@ -13,10 +13,10 @@ Interval = Literal["log", "sample", "checkpoint", "anchor", "collapse"]
 ROUND = 1_000  # pictures: the intervals are round numbers
 # How often in a run, and the fewest pictures between two times.
 TIMES: dict[Interval, tuple[int, int]] = {
-    "sample": (64, 64_000),
-    "checkpoint": (64, 64_000),
-    "anchor": (64, 64_000),
-    "collapse": (128, 32_000),
+    "sample": (32, 64_000),
+    "checkpoint": (32, 64_000),
+    "anchor": (32, 64_000),
+    "collapse": (64, 32_000),
 }
 
 

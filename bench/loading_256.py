@@ -31,6 +31,7 @@ import webdataset
 
 from bench.loading import damaged, to_floats
 from bench.measure import machine, ratios, spread, table, take_turns
+from bench.sharding import make_pictures
 from shards.building.build import run_build
 from shards.building.options import Build
 from shards.dataset.index import Index
@@ -62,6 +63,8 @@ class Bench:
     """Measure loading at 256 px."""
 
     source: Path = Path("examples/clipart.zip")
+    natural: int = 0
+    """In place of those: make so many pictures with the spectrum of natural ones first."""
     encodings: tuple[Literal["jpg", "webp"], ...] = ("jpg", "webp")
     batches: int = 40
     """Of a turn."""
@@ -187,6 +190,10 @@ def main(args: Bench) -> None:
     torch.set_num_threads(1)
     print(f"{machine()}; {cores()} workers of each\n")
     with tempfile.TemporaryDirectory() as folder:
+        if args.natural:
+            args = replace(args, source=Path(folder) / "natural")
+            args.source.mkdir()
+            make_pictures(args.source, args.natural)
         for encoding in args.encodings:
             measure(args, encoding, Path(folder) / encoding)
 

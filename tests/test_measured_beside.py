@@ -107,6 +107,7 @@ def test_training_goes_on_while_it_is_measured_and_rows_wait_in_order(
     assert images_seen(folder, "metrics.jsonl") == 96  # the sample grid of 128 is not there
     (folder / "go").touch()
     assert zygote.wait(pids) == [0]
+    assert "the grid of 128 images: swd_512 " in Path(f"{folder}.log").read_text()
     assert (state_of(folder), (folder / "metrics.jsonl").read_bytes()) == in_line
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,9 @@ class RankZero(Recorder):
         if due or Signal.SAMPLE in read_signals(rows) or state.images_seen >= self.total:
             with self.stalls.during("samples"):
                 request = Request("samples", state.images_seen, len(state.rollbacks))
-                measured.append(self.measurements.ask(request, state.ema))
+                measured.append(grid := self.measurements.ask(request, state.ema))
+            if not grid.done():  # else its distance is in the status line
+                grid.add_done_callback(partial(tell_distance, state.images_seen))
         for images_seen, scalars in rows:
             later = measured if images_seen == state.images_seen else []
             logged = self.log_timer.is_due() or self.config.passed(self.config.interval("log"), images_seen)
@@ -219,6 +223,13 @@ class RankZero(Recorder):
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)
         self.lease.release()  # last: until here this process still writes
+
+
+def tell_distance(images_seen: int, grid: Future[dict[str, float]]) -> None:
+    """Say what was measured of a sample grid that came later than its row."""
+    if not grid.cancelled() and not grid.exception():
+        for name, value in grid.result().items():
+            log.info("the grid of %s images: %s %.1f", f"{images_seen:,}", name, value)
 
 
 def record_on(

@@ -36,6 +36,7 @@ from trainer.distributed.regions import REGION_NUMEL
 from trainer.distributed.world import World
 from trainer.gan.assembly import assemble_step, create_state, reduce_exactly
 from trainer.gan.flops import empty_batches, flops_per_image
+from trainer.networks import GENERATORS
 
 RECIPES = (("dcgan-64", 1), ("dcgan-64", 4), ("stylegan2-ada-256", 1), ("biggan-128", 1), ("r3gan-256", 1))
 """Recipes, and micro-batches a GPU."""
@@ -81,9 +82,8 @@ class StepParts:
         g, d = (4 * update.reduction.layout.numel for update in (step.g, step.d))
         one, two = (count_launches(name, count).operators.total() for count in (1, 2))
         flops = flops_per_image(config) * config.micro_batch_size * config.d_steps
-        return StepParts(
-            config.d_steps + 1, (one, two), flops, (*[d] * config.d_steps, g), config.generator == "stylegan2"
-        )
+        exchanged, late = (*[d] * config.d_steps, g), GENERATORS[config.generator].gradients_last
+        return StepParts(config.d_steps + 1, (one, two), flops, exchanged, late)
 
     def compute_s(self, count: int, on: Hardware) -> float:
         """Return the seconds of a step of so many micro-batches on one GPU."""

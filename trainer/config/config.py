@@ -12,6 +12,7 @@ from trainer.augment.base import AugmentSettings
 from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.compatibility import config_problems
 from trainer.config.groups import (
+    LEAST_IMAGES,
     CheckpointSettings,
     CollapseSettings,
     MetricsSettings,
@@ -159,6 +160,10 @@ class Config:
             return 0
         named = self.collapse.every_images if of == "collapse" else getattr(self, f"{of}_every_images")
         return default_interval(of, self.total_images) if named is None else int(named)
+
+    def monitor_interval(self, samples: int) -> int:
+        """Return the pictures between two measurements of the collapse monitor, of so many training `samples`."""
+        return self.interval("collapse") if samples >= LEAST_IMAGES else 0
 
     def with_intervals(self, samples: int) -> Config:
         """Return settings with the intervals that nobody has named, by the length of a run over so many `samples`."""

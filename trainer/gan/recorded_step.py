@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainer.core.recording import recorded_by
-from trainer.gan.step import GanStep, Scalars
+from trainer.gan.step import GanStep, Scalars, Stop
 from trainer.losses.batch import Batch
 from trainer.networks.spectral_norm import normalised_weights
 
@@ -120,7 +120,7 @@ class Recording:
         self.parts.append(lambda first: act(first + since))
         self.begin()
 
-    def __call__(self, updates: Updates, stop: Callable[[], float | Tensor]) -> Scalars:
+    def __call__(self, updates: Updates, stop: Stop) -> Scalars:
         """Take a step; its scalars are written again by the next one."""
         batches, first = [batch for share in updates for batch in share], updates[0][0].images_seen
         given = [float(stop()), *(float(batch.replaced) for batch in batches)]
@@ -170,7 +170,7 @@ class RecordedStep:
         models = step.models
         self.norms = [norm for n in (models.generator, models.discriminator) for norm, _ in normalised_weights(n)]
 
-    def __call__(self, updates: Updates, stop: Callable[[], float | Tensor]) -> Scalars:
+    def __call__(self, updates: Updates, stop: Stop) -> Scalars:
         """Take a step; the arguments and the result are GanStep's."""
         # A graph would read for ever the sigma that was measured before it, and leaves one that the host believes in.
         self.forget_sigmas()
@@ -179,7 +179,7 @@ class RecordedStep:
         finally:
             self.forget_sigmas()
 
-    def take(self, updates: Updates, stop: Callable[[], float | Tensor]) -> Scalars:
+    def take(self, updates: Updates, stop: Stop) -> Scalars:
         """Take a step as it is, or as graphs."""
         kind = kind_of(self.step, updates)
         if self.possible and kind in self.recordings and (recording := self.recorded(kind, updates)):

@@ -10,7 +10,6 @@ from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor import CollapseMonitor, in_words
 from trainer.config.config import Config
-from trainer.config.groups import LEAST_IMAGES
 from trainer.core.stopping import Failed, Outcome
 from trainer.distributed.collective import gather_values, on_main
 from trainer.distributed.numerical_environment import numerical_environment
@@ -48,7 +47,7 @@ class Training:
         self.damage: dict[int, str] = {}
         self.reader = Reader(index, "train", self.damage.__setitem__)
         self.total = config.images_to_see(self.reader.split.samples)
-        self.monitor_every = config.interval("collapse") if self.reader.split.samples >= LEAST_IMAGES else 0
+        self.monitor_every = config.monitor_interval(self.reader.split.samples)
         self.save_every = config.interval("checkpoint"), config.interval("anchor")
         self.intervals = config.interval("sample"), *self.save_every, self.monitor_every
         self.clock = Clock(config, context.stop, main=self.world.rank == 0)

@@ -16,7 +16,6 @@ from torch import Tensor
 from shards.atomic_files import write_atomically
 from shards.dataset.stream import Reader, Samples
 from trainer.config.config import Config
-from trainer.config.groups import LEAST_IMAGES
 from trainer.runs.run_folder import RunFolder
 from trainer.sampling.sampler import Images, Sampler, real_and_fake_grid, real_samples
 
@@ -88,7 +87,7 @@ class SampleGrids:
     def warm_up(self) -> None:
         """Make what the first request would have to wait for."""
         _ = self.sampler, self.distance
-        if self.config.interval("collapse") and self.reader.split.samples >= LEAST_IMAGES:
+        if self.config.monitor_interval(self.reader.split.samples):
             _ = self.collapse_metrics
 
     def __call__(self, request: Request, weights: Mapping[str, Tensor]) -> dict[str, float]:

@@ -59,7 +59,7 @@ bench: setup .bench-venv/.installed
 	@tools/install-debian openclipart-png
 	$(RUN) -m bench
 
-# All that only a GPU can show, in at most eight minutes, into runs/gpu/report.md; installs what it needs.
+# All that only a GPU can show, in at most nine minutes, into runs/gpu/report.md; installs what it needs.
 gpu:
 	$(PYTHON) -m bench.gpu
 

@@ -113,10 +113,7 @@ class PretendedRanks:
 
 
 class DeferredLane:
-    """Runs the actions when they are waited for, in the rank's own thread.
-
-    On a GPU the hooks of all ranks run in one thread of autograd: a rank that met the others there would wait for ever.
-    """
+    """Runs the actions when they are waited for: ranks meet outside of the backward pass."""
 
     def __init__(self) -> None:
         self.actions: list[Callable[[], None]] = []

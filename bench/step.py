@@ -57,7 +57,7 @@ def plain(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
             if isinstance(child, BatchNorm2d):
                 norm = nn.BatchNorm2d(len(child.running_mean), affine=child.weight is not None)
                 norm.load_state_dict(child.state_dict(), strict=False)
-                setattr(parent, name, norm)
+                setattr(parent, name, norm.to(child.running_mean.device))
     network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
     return network
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import gpu_graphs
+from bench import gpu_bits, gpu_graphs
 from launcher.doctor import memory
 from launcher.doctor.gpu_rank import count_peers
 from tests.conftest import fingerprint, train
@@ -19,6 +19,7 @@ from trainer.distributed.cpu_affinity import SYSFS, local_cpus
 from trainer.distributed.gpu_places import own_place
 from trainer.distributed.lane import lane_of
 from trainer.distributed.numerical_environment import choose_kernels, numerical_environment
+from trainer.distributed.world import World
 from trainer.gan.recorded_step import CudaGraphs
 from trainer.gan.staging import staging_for
 from trainer.launch.out_of_memory import is_out_of_memory, out_of_memory_message
@@ -105,6 +106,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(shards32: Path, tmp_path: P
     train(tmp_path / "parts", shards32, "--total-images", "128", *settings)
     train(tmp_path / "parts", shards32, "--total-images", "256", *settings)
     assert fingerprint(tmp_path / "parts") == fingerprint(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("recipe", ["wgan-gp-64", "r3gan-64", "stylegan2-ada-64"])
+def test_what_was_computed_before_does_not_matter(recipe: str) -> None:
+    """A second derivative's order of additions must not go by a count that a thread of autograd keeps."""
+    choose_kernels(True)
+    config = gpu_bits.configuration(gpu_bits.Bench(micro_batches=2), recipe, "no")
+    device = torch.device("cuda", 0)
+    updates = gpu_bits.make_updates(config, device, steps=2)
+    assert len({gpu_bits.train(config, device, updates, World()) for _ in range(2)}) == 1
 
 
 @pytest.mark.parametrize("recipe", ["dcgan-64", "r3gan-64", "stylegan2-ada-64"])

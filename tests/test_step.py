@@ -24,6 +24,7 @@ from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 from trainer.losses.objectives import OBJECTIVES
+from trainer.losses.penalties.base import Weighted
 from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
@@ -46,6 +47,19 @@ def batches(config: Config = CONFIG, seed: int = 0, images_seen: int = 0) -> lis
 
 def never() -> bool:
     return False
+
+
+def test_backward_passes_run_in_the_thread_of_the_step() -> None:
+    """On a GPU they would run in one of autograd's, whose count of what it has recorded decides orders of additions."""
+    config = replace(CONFIG, penalties=replace(CONFIG.penalties, r1=Weighted(1.0)))
+    state, step = make(config)
+    threaded: list[bool] = []
+    for network in (state.generator, state.discriminator):
+        next(network.parameters()).register_hook(lambda _: threaded.append(torch._C._is_multithreading_enabled()))
+    step([batches(config)], never)
+    assert threaded
+    assert not any(threaded)
+    assert torch._C._is_multithreading_enabled(), "others keep their threads"
 
 
 def judge(d: nn.Module, batch: Batch) -> torch.Tensor:

@@ -4,6 +4,10 @@ The global batch of an update is split into M micro-batches, and the ranks share
 share and uses the mean over all M. A micro-batch is also the unit of BatchNorm: forward passes normalise with its
 statistics, and the running statistics are updated once per optimizer step, from the passes of the network that is
 being updated: for D its passes over reals and fakes, for G the pass that generates the fakes.
+
+Backward passes run in the caller's thread. On a GPU autograd would take a thread of its own. That counts what it
+records since its own start, and the order of a gradient's sum goes by this count: where a penalty differentiates a
+backward pass, the bits would depend on all that the process has computed before.
 """
 
 from __future__ import annotations
@@ -48,10 +52,11 @@ class GanStep:
         device. `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
         """
         d_scalars: Scalars = {}
-        for k, share in enumerate(updates, 1):
-            scalars, fake = self.update_discriminator(share, last=k == len(updates))
-            d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
-        return d_scalars | self.update_generator(updates[-1], fake, stop)
+        with torch.autograd.set_multithreading_enabled(False):
+            for k, share in enumerate(updates, 1):
+                scalars, fake = self.update_discriminator(share, last=k == len(updates))
+                d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
+            return d_scalars | self.update_generator(updates[-1], fake, stop)
 
     def update_discriminator(self, share: Sequence[Batch], last: bool = False) -> tuple[Scalars, Tensor | None]:
         """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments. The last update leaves G fakes."""

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shards.errors import DataError as DataError  # most of this package knows it from here
+
 SCHEMA = 1  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By schema: from what it has in index.json to what the next one has."""
@@ -35,10 +37,6 @@ ROW = np.dtype(
         ("region_hash", "<u8"),  # XXH3-64 of the region: headers, image, json, padding
     ]
 )
-
-
-class DataError(Exception):
-    """Bad input data: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -13,11 +12,16 @@ from shards.errors import DataError
 SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
-@dataclass(frozen=True, order=True)
 class Url:
-    """A URL; like a path it has a name, a parent, and names below it."""
+    """A URL; like a path it has a name, a parent, and names below it.
 
-    text: str
+    Args:
+        text: as it was typed.
+    """
+
+    # No dataclass: one among settings would be a group of them.
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     @property
     def scheme(self) -> str:
@@ -46,11 +50,24 @@ class Url:
         above = self.key.rpartition("/")[0]
         return Url(f"{self.root}/{above}" if above else self.root)
 
+    def resolve(self) -> Url:
+        """Return itself: unlike a path, it does not depend on where one stands."""
+        return self
+
     def __truediv__(self, name: str) -> Url:
         return Url(f"{self.text.rstrip('/')}/{name}")
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Url({self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Url) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
 Place = Path | Url
@@ -80,3 +97,8 @@ def parse_place(text: str) -> Place:
             "it without, and put credentials into the environment (docs/data.md, A bucket)"
         )
     return url
+
+
+def seen_from(folder: Path, place: Place) -> Place:
+    """Return a place that means the same wherever it is read; relative paths are seen from `folder`."""
+    return place if isinstance(place, Url) else folder / place

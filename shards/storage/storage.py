@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 120.0  # a request is tried again for so long, then it has failed
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+BLOCK = 8 << 20  # bytes of one request for a part of a large object
 NOTE_AFTER_S = 5.0  # of waiting, a line in the log says so
 
 
@@ -46,6 +49,7 @@ class Storage:
 
     def __init__(self, place: Place, backend: Backend, patience_s: float = PATIENCE_S) -> None:
         self.place, self.backend, self.patience_s = place, backend, patience_s
+        self.stop = threading.Event()  # nothing is tried again after it is set
 
     def read(self, name: str) -> bytes:
         """Return a whole object."""
@@ -61,6 +65,15 @@ class Storage:
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """Yield the bytes of each (start, length) of an object."""
         return (self.read_range(name, *one) for one in ranges)
+
+    def block_requests(self, name: str, size: int) -> Iterator[Callable[[], bytes]]:
+        """Yield what reads the blocks of an object of a known size, one after the other or several at the same time."""
+        if size <= BLOCK:
+            # Without a range: some servers answer one over the whole object in another way.
+            yield partial(self.read, name)
+            return
+        for start in range(0, size, BLOCK):
+            yield partial(self.read_range, name, start, min(BLOCK, size - start))
 
     def head(self, name: str) -> ObjectInfo:
         """Return size and etag."""
@@ -99,13 +112,13 @@ class Storage:
             except Exception as error:
                 problem = read_problem(error)
                 waited = time.monotonic() - began
-                if not problem.retry or waited + pause > self.patience_s:
+                if not problem.retry or waited + pause > self.patience_s or self.stop.is_set():
                     raise storage_error(url, doing, problem, waited) from error
             if waited > NOTE_AFTER_S and not noted:
                 noted = True
                 log.warning("waiting for %s, up to %.0f s: %s", url, self.patience_s, problem.detail)
             # Full jitter: many processes that lost the same server must not come back at the same moment.
-            time.sleep(random.uniform(0, pause) + FIRST_PAUSE_S / 2)
+            self.stop.wait(random.uniform(0, pause) + FIRST_PAUSE_S / 2)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 

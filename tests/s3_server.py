@@ -167,7 +167,8 @@ def make_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
         def relay(self, answer: http.client.HTTPResponse, fault: Fault) -> None:
             """Send an answer of the server on."""
-            self.send_response(answer.status)
+            # rclone says 200 where S3 says 206.
+            self.send_response(206 if answer.status == 200 and answer.getheader("Content-Range") else answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
                     self.send_header(name, value)

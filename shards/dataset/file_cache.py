@@ -156,7 +156,7 @@ class FileCache:
     def reserve(self, descriptor: int, size: int, needs: Needs, holes: bool = False) -> bool:
         """Give a file its size, and return whether there was room; what is needed least is removed for it."""
         with self.lock():
-            files = {entry.name: entry.stat() for entry in os.scandir(self.folder) if is_copy(entry)}
+            files = dict(self.files())
             used = sum(found.st_size for found in files.values())
             victims = self.victims(files, needs)
             while True:
@@ -167,6 +167,13 @@ class FileCache:
                 with suppress(OSError):
                     (self.folder / victim).unlink()
                 used -= files[victim].st_size
+
+    def files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the cache's own files, and what is known of each."""
+        for name in os.listdir(self.folder):
+            if is_copy(name):
+                with suppress(FileNotFoundError):  # another process has removed or renamed it
+                    yield name, (self.folder / name).lstat()
 
     def victims(self, files: Mapping[str, os.stat_result], needs: Needs) -> Iterator[str]:
         """Yield the files that may be removed, those that are needed least first."""
@@ -220,10 +227,10 @@ def is_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def is_copy(entry: os.DirEntry[str]) -> bool:
+def is_copy(name: str) -> bool:
     """Return whether a file of the folder is one of the cache's, so that it may be removed."""
-    stem, _, suffix = entry.name.partition(".")
-    return len(stem) == 64 and suffix in ("", PART[1:], SPARSE[1:]) and entry.is_file(follow_symlinks=False)
+    stem, _, suffix = name.partition(".")
+    return len(stem) == 64 and suffix in ("", PART[1:], SPARSE[1:])
 
 
 def set_size(descriptor: int, size: int, holes: bool) -> bool:

@@ -114,7 +114,7 @@ def members(folder: Path) -> list[bytes]:
     index = Index.open(folder)
     found = []
     for shard in index.splits["train"].shards:
-        with tarfile.open(index.path / shard.name) as tar:
+        with tarfile.open(index.folder / shard.name) as tar:
             found += [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
     return found
 

@@ -137,7 +137,7 @@ def members(folder: Path, extension: str) -> dict[str, bytes]:
     """Return the bytes of all training pictures, by name."""
     index, found = Index.open(folder), {}
     for shard in index.splits["train"].shards:
-        with tarfile.open(index.path / shard.name) as tar:
+        with tarfile.open(index.folder / shard.name) as tar:
             for member in tar:
                 if member.name.endswith(extension):
                     found[member.name] = tar.extractfile(member).read()  # type: ignore[union-attr]  # a file

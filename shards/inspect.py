@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from shards.dataset.index import INDEX, DataError, Index
 from shards.exclusion import REASONS
+from shards.storage.argument import PlaceArgument
 
 BAR_WIDTH = 40  # characters of the longest bar
 MAX_CLASSES = 20  # lines of classes
@@ -29,8 +30,8 @@ GAP = 2  # pixels between the pictures of the grid
 class Inspect:
     """Show what a folder of shards holds; exit code 0: done, 2: refused."""
 
-    path: Positional[Path]
-    """The folder of shards."""
+    path: Positional[PlaceArgument]
+    """The folder of shards, or its URL."""
     out: Path | None = None
     """Also write a grid of training pictures: a PNG file."""
     num: int = 64

@@ -61,7 +61,7 @@ def facts(index: Index, split: str = "train") -> list[dict[str, Any]]:
     """Return what the shards tell of each picture of a split: file, label, width and height."""
     found = []
     for shard in index.splits[split].shards:
-        with tarfile.open(index.path / shard.name) as archive:
+        with tarfile.open(index.folder / shard.name) as archive:
             for member in archive:
                 if member.name.endswith(".json") and (content := archive.extractfile(member)):
                     found.append(json.load(content))

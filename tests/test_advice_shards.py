@@ -232,7 +232,7 @@ def test_labels_by_folder(tmp_path: Path, source: Path) -> None:
 
 
 def test_damaged_shards(tmp_path: Path, source: Path) -> None:
-    out = build(source, tmp_path / "out", *OPTIONS).path
+    out = build(source, tmp_path / "out", *OPTIONS).folder
     content = json.loads((out / "index.json").read_text())
     for damaged in "{}", json.dumps(content | {"schema": 99}):
         (out / "index.json").write_text(damaged)
@@ -243,7 +243,7 @@ def test_damaged_shards(tmp_path: Path, source: Path) -> None:
 
 def test_shards_that_cannot_be_read(tmp_path: Path, source: Path) -> None:
     index = build(source, tmp_path / "my shards", *OPTIONS)
-    (index.path / "train-000000.tar").write_bytes(b"")
+    (index.folder / "train-000000.tar").write_bytes(b"")
     with pytest.raises(DataError, match="no sample in") as error:
         Reader(index, "train", lambda *_: None)(np.arange(3))
     command = shlex.split(str(error.value).rpartition("python -m ")[2])

@@ -228,7 +228,7 @@ SMALL = ("--network.g-channels", "8", "--network.d-channels", "8", "--network.z-
 def test_weights_without_progress(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     file, asked = (
         find_checkpoints(run.checkpoints)[0].path / "state.safetensors",
-        tiny(Path(read_config(run).data or "")),
+        tiny(Path(str(read_config(run).data))),
     )
     said = refusal(capsys, SUBMIT, *asked, "--init-from", str(file), "--init-state", "all")
     assert said.endswith("name a run, or use --init-state weights")
@@ -274,7 +274,7 @@ def test_weights_that_change_just_now(run: RunFolder, tmp_path: Path, monkeypatc
     write_config(RunFolder(tmp_path / "r"), config)
     with pytest.raises(Refused, match="start a new run with --init-from"):
         read_pretrained(RunFolder(tmp_path / "r"), "another hash")
-    assert do(SUBMIT, *tiny(Path(config.data or "")), "--run", str(tmp_path / "n"), "--init-from", str(run.path)) == 0
+    assert do(SUBMIT, *tiny(Path(str(config.data))), "--run", str(tmp_path / "n"), "--init-from", str(run.path)) == 0
 
 
 def test_a_crowd_that_knows_nothing_of_each_other(

@@ -28,7 +28,7 @@ def truth(index: Index) -> dict[str, int]:
         rows = index.table[split.first : split.first + split.samples]
         shards = np.repeat(np.arange(len(split.shards)), split.shard_samples)
         stored[split.name] = [
-            (index.path / split.shards[shard].name).read_bytes()[row["offset"] :][: row["size"]]
+            (index.folder / split.shards[shard].name).read_bytes()[row["offset"] :][: row["size"]]
             for shard, row in zip(shards, rows, strict=True)
         ]
     train, holdout = stored["train"], stored["holdout"]

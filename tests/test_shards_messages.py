@@ -36,7 +36,7 @@ def test_reasons_examples_and_the_list_of_a_source_that_is_all_refused(tmp_path:
     lines = [json.loads(line) for line in (out / "excluded.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == ["0.heic", "1.heic", "2.heic", LONG]
     (source / "good.jpg").write_bytes(jpeg(0))
-    assert excluded(build(source, out, "--holdout", "0").path).keys() == {"0.heic", "1.heic", "2.heic", LONG}
+    assert excluded(build(source, out, "--holdout", "0").folder).keys() == {"0.heic", "1.heic", "2.heic", LONG}
 
 
 def test_members_that_are_packed_as_nobody_else_does(tmp_path: Path) -> None:

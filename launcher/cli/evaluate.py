@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from launcher.jobs import code_snapshot, runs
 from launcher.jobs.batch_script import environment_lines, executor_of
 from launcher.jobs.preparation import fit_job
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, node_range, use_slurm
+from trainer.core.fields import Refused
 from trainer.evaluation.arguments import Evaluate as Measured
 from trainer.evaluation.arguments import command_line
 from trainer.evaluation.command import evaluate_locally
@@ -35,7 +37,10 @@ def run_evaluate(args: Evaluate) -> int:
     Raises:
         Refused: something is wrong; nothing was started.
     """
-    run = runs.existing_run(args.measured.subject)
+    subject = args.measured.subject
+    if not isinstance(subject, Path):
+        raise Refused(f"{subject} is no run: name the folder of one")
+    run = runs.existing_run(subject)
     node_range(args.resources.nodes)
     if not use_slurm(args.resources):
         return show_here(args) if args.dry_run else evaluate_locally(args.measured)

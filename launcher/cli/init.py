@@ -8,6 +8,7 @@ from pathlib import Path
 
 from launcher.cli import site_profile
 from shards.dataset.index import DataError, Index
+from shards.storage.argument import OptionalPlace
 from trainer.core.fields import Refused
 from trainer.runs.config_defaults import PROJECT_FILE
 
@@ -24,7 +25,7 @@ project = {project}
 class Init:
     """Write lienzo.toml, the project's defaults, into the current folder."""
 
-    data: Path | None = None
+    data: OptionalPlace = None
     """The folder of shards; default: the demo's."""
     project: str = "lienzo"
     """The W&B project."""

@@ -18,6 +18,7 @@ from launcher.study.settings import StudySettings
 from launcher.study.settings_file import read_settings
 from launcher.study.speed import images_per_s
 from shards.atomic_files import write_atomically
+from shards.storage.place import seen_from
 from trainer.core.fields import Refused
 from trainer.core.migration import load_json, with_schema
 from trainer.runs import journal
@@ -85,7 +86,7 @@ class StudyPlan:
             read_settings(folder.toml, kept=True), **values["settings"] | {"seeds": tuple(values["settings"]["seeds"])}
         )
         home, stored = Path(values["home"]), values["wanted"]
-        settings = replace(settings, data=home / settings.data)
+        settings = replace(settings, data=seen_from(home, settings.data))
         resources = ResourceRequest(**stored | {"after": stored["after"] and Path(stored["after"])})
         return cls(settings, folder, costs, resources, values["processes"], home, values["project"])
 

@@ -14,6 +14,7 @@ from launcher.study.folder import StudyFolder
 from launcher.study.plan import PACE_ROWS, PACE_STEPS, Cost, StudyPlan, StudyTask
 from launcher.study.settings import StudySettings
 from shards.dataset.index import Index
+from shards.storage.place import seen_from
 from trainer.config.batch_scaling import Scaling
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
@@ -56,7 +57,7 @@ def load_arm(study: StudySettings, arm: str, home: Path, project: Mapping[str, A
         config = overlay_settings(overlay_settings(config, study.settings, "settings"), made.settings, "settings")
         init_from = home / config.init_from if config.init_from else None
         # epochs=None: the budget alone decides when a run ends.
-        config = replace(config, data=home / study.data, init_from=init_from, epochs=None)
+        config = replace(config, data=seen_from(home, study.data), init_from=init_from, epochs=None)
         config.check()
         scaling = scaling_of(config)
         return ArmConfig(scale(config, made.scale_rule), open_data(config), scaling)
@@ -130,7 +131,7 @@ def prepare_study(
         Refused: naming what is wrong, and where.
     """
     assert settings.better  # or it is refused
-    settings = replace(settings, data=home / settings.data)
+    settings = replace(settings, data=seen_from(home, settings.data))
     arms = {arm: load_arm(settings, arm, home, project) for arm in settings.arms}
     costs = {arm: Cost(flops_per_image(with_classes(made)), made.config.step_images) for arm, made in arms.items()}
     plan = StudyPlan(settings, folder, costs, resources, processes, home, project)

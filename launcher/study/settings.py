@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from launcher.jobs.evaluation_target import Measurement
+from shards.storage.place import Place
 from trainer.config.batch_scaling import ScaleRule
 from trainer.core.fields import Refused
 
@@ -66,7 +66,7 @@ class StudySettings:
     """A study."""
 
     name: str
-    data: Path
+    data: Place
     arms: Mapping[str, Arm]
     seeds: tuple[int, ...]
     """Of the runs of each arm that are compared; runs of the same seed see the same pictures in the same order."""

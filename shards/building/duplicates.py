@@ -65,7 +65,7 @@ def find_files(index: Index, image_hash: int) -> Iterator[str]:
         rows = index.table[split.first : split.first + split.samples]
         sample = int(np.flatnonzero(rows["image_hash"] == image_hash)[0])
         shard = int(np.searchsorted(np.cumsum(split.shard_samples), sample, side="right"))
-        with (index.path / split.shards[shard].name).open("rb") as file:
+        with (index.folder / split.shards[shard].name).open("rb") as file:
             file.seek(int(rows["start"][sample]))
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 text = next(archive.extractfile(member) for member in archive if member.name.endswith(".json"))

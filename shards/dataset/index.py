@@ -14,10 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from shards.dataset.cache_settings import CacheSettings
+from shards.errors import DataError as DataError  # most of this package knows it from here
+from shards.storage.errors import NotFound
+from shards.storage.place import Place, Url
+from shards.storage.storage import open_storage
 
 SCHEMA = 1  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
 UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -37,8 +43,16 @@ ROW = np.dtype(
 )
 
 
-class DataError(Exception):
-    """Bad input data: the message says what is wrong, where, and what to do. Exit code 2, no traceback."""
+class Table(Protocol):
+    """Rows by their numbers: an array, or what reads them from a bucket."""
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.void]: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,11 @@ class Split:
         """The samples in each shard: (shards,)."""
         return np.array(self.columns["samples"], dtype=np.int64)
 
+    def shard(self, number: int) -> Shard:
+        """Return one shard."""
+        samples, size, sha256 = (self.columns[name][number] for name in ("samples", "bytes", "sha256"))
+        return Shard(shard_name(self.name, number), samples, size, sha256)
+
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
         """The shards, in order.
@@ -88,18 +107,29 @@ class Split:
 class Index:
     """The index of a complete folder of shards."""
 
-    path: Path
+    path: Place
     hash: str  # SHA-256 of index.json, which holds the hashes of all other files: it names the whole dataset
     size: int  # height and width of the pictures
     encoding: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
-    table: npt.NDArray[np.void]  # (samples,) of ROW: the rows of "train", then those of "holdout"
+    table: Table  # (samples,) of ROW: the rows of "train", then those of "holdout"
     content: Mapping[str, Any]  # index.json as it is
+    cache: CacheSettings  # of remote shards
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local dataset."""
+        assert isinstance(self.path, Path), f"{self.path} is not local"
+        return self.path
 
     @classmethod
-    def open(cls, path: Path) -> Index:
+    def open(cls, path: Place, cache: CacheSettings | None = None) -> Index:
         """Open a folder of shards. It is quick for any size: nothing is hashed, and the table is mapped, not read.
+
+        Args:
+            path: of a folder, or the URL of a bucket or a folder in it.
+            cache: where copies of remote files are kept; None: at the usual place.
 
         Raises:
             DataError: there is no complete index, or it does not fit the table.
@@ -111,8 +141,9 @@ class Index:
             size, encoding = content["settings"]["size"], content["settings"]["encode"]
         except (LookupError, TypeError, AttributeError):
             raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
-        table = map_table(path, sum(split.samples for split in splits.values()))
-        return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content)
+        cache, samples = cache or CacheSettings(), sum(split.samples for split in splits.values())
+        table = open_table(path, samples, str(content.get("table_sha256")), cache)
+        return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content, cache)
 
 
 def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
@@ -123,12 +154,17 @@ def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
         first += described["samples"]
 
 
-def read_index(path: Path) -> bytes:
+def read_index(path: Place) -> bytes:
     """Return the bytes of index.json.
 
     Raises:
         DataError: there is none, or it cannot be read; the message says what to do.
     """
+    if isinstance(path, Url):
+        try:
+            return open_storage(path).read(INDEX)
+        except NotFound as error:
+            raise DataError(f"{path} holds no finished shards: {error}") from None
     try:
         return (path / INDEX).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -159,7 +195,7 @@ def explain_no_index(path: Path) -> str:
     )
 
 
-def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
+def parse_index(path: Place, raw: bytes) -> dict[str, Any]:
     """Parse index.json, and check that this version can read it.
 
     Raises:
@@ -179,6 +215,19 @@ def parse_index(path: Path, raw: bytes) -> dict[str, Any]:
     for number in range(schema, SCHEMA):
         content = UPGRADES[number](content)
     return content
+
+
+def open_table(path: Place, samples: int, sha256: str, cache: CacheSettings) -> Table:
+    """Return the table of a local or a remote dataset: (samples,) of ROW.
+
+    Raises:
+        DataError: it cannot be read, or belongs to another index.
+    """
+    if not isinstance(path, Url):
+        return map_table(path, samples)
+    from shards.dataset.remote_table import open_remote_table  # and with it obstore, which local data does not need
+
+    return open_remote_table(path, samples, sha256, cache)
 
 
 def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:

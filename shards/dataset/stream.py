@@ -8,16 +8,13 @@ makes the same one.
 from __future__ import annotations
 
 import math
-import os
 import shlex
-import threading
 import weakref
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -25,12 +22,15 @@ import numpy.typing as npt
 import webdataset
 import xxhash
 
-from shards.dataset.index import DataError, Index, shard_name
+from shards.dataset.index import Index, shard_name
+from shards.dataset.order import Order
+from shards.dataset.shard_files import LocalShards, SampleBytes, ShardFiles
+from shards.errors import DataError
 from shards.images.encode import ENCODINGS
+from shards.storage.place import Url
 
 Planned = TypeVar("Planned")
 Made = TypeVar("Made")
-OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process can open
 PREFETCH = 4  # micro-batches per worker thread that are prepared ahead
 
 
@@ -42,28 +42,6 @@ class Samples:
     labels: npt.NDArray[np.int64]  # (n,), -1: none
     planned: npt.NDArray[np.int64]  # (n,) the numbers that the order asked for
     used: npt.NDArray[np.int64]  # (n,) the numbers that were read: differ where the planned sample is damaged
-
-
-class OpenFiles(threading.local):
-    """The descriptors of the shards that a thread has open, in the order of their last use."""
-
-    def __init__(self) -> None:
-        self.descriptors: OrderedDict[int, int] = OrderedDict()
-
-    def __call__(self, shard: int, path_of: Callable[[int], Path]) -> int:
-        """Return a descriptor of a shard; if too many are open, the least recently used one is closed."""
-        if shard in self.descriptors:
-            self.descriptors.move_to_end(shard)
-            return self.descriptors[shard]
-        # Only those of this thread: from another one's, it may be reading just now.
-        if len(self.descriptors) >= OPEN_FILES:
-            os.close(self.descriptors.popitem(last=False)[1])
-        self.descriptors[shard] = os.open(path_of(shard), os.O_RDONLY | os.O_CLOEXEC)
-        return self.descriptors[shard]
-
-    def __del__(self) -> None:
-        for descriptor in self.descriptors.values():
-            os.close(descriptor)
 
 
 class ImageBuffers:
@@ -105,7 +83,9 @@ class Reader:
         self.index, self.split, self.on_damage = index, index.splits[split], on_damage
         self.decode = ENCODINGS[index.encoding].decode
         self.first = np.concatenate([[0], np.cumsum(self.split.shard_samples)])  # each shard's first sample
-        self.files, self.buffers = OpenFiles(), ImageBuffers()
+        self.buffers = ImageBuffers()
+        self.files = open_shards(index, split)
+        self.remote = isinstance(index.path, Url)
         self.damaged: set[int] = set()
 
     def __call__(self, planned: npt.NDArray[np.int64]) -> Samples:
@@ -117,39 +97,48 @@ class Reader:
         size = self.index.size
         images = self.buffers((len(planned), size, size, 3))
         used = planned.copy()
+        samples = self.locate(planned)
+        self.files.announce(samples)
+        for i, sample in enumerate(samples):
+            if not self.read(images[i], int(planned[i]), sample):
+                used[i] = self.replace(int(planned[i]), images[i])
+        labels = self.index.table[self.split.first + used]["label"].astype(np.int64)
+        return Samples(images, labels, planned, used)
+
+    def follow(self, order: Order, position: int, until: int) -> None:
+        """Say which position of an order is read next, and at which one the run ends: shards come ahead."""
+        self.files.follow(order, position, until)
+
+    def announce(self, planned: npt.NDArray[np.int64]) -> None:
+        """Say which samples are read soon."""
+        if self.remote:
+            self.files.announce(self.locate(planned))
+
+    def locate(self, planned: npt.NDArray[np.int64]) -> list[SampleBytes]:
+        """Return where the samples with these numbers are."""
         rows = self.index.table[self.split.first + planned]
         shards = np.searchsorted(self.first, planned, side="right") - 1
         fields = (rows[name].tolist() for name in ("offset", "size", "image_hash"))
-        for i, place in enumerate(zip(shards.tolist(), *fields, strict=True)):
-            if not self.read(images[i], int(planned[i]), *place):
-                used[i] = self.replace(int(planned[i]), images[i])
-        labels = self.index.table["label"][self.split.first + used].astype(np.int64)
-        return Samples(images, labels, planned, used)
+        return [SampleBytes(*place) for place in zip(shards.tolist(), *fields, strict=True)]
 
-    def read(
-        self, out: npt.NDArray[np.uint8], sample: int, shard: int, offset: int, size: int, image_hash: int
-    ) -> bool:
+    def read(self, out: npt.NDArray[np.uint8], number: int, sample: SampleBytes) -> bool:
         """Read one sample into `out`, and return whether it is intact."""
-        if sample in self.damaged:
+        if number in self.damaged:
             return False
         try:
-            data = os.pread(self.files(shard, self.path_of), size, offset)
+            data = self.files.read(sample)
             # Before the hash, which would be wrong as well and say less.
-            if len(data) != size:
-                raise ValueError(f"the shard ends {size - len(data)} bytes too early")
-            if xxhash.xxh3_64_intdigest(data) != image_hash:
+            if len(data) != sample.size:
+                raise ValueError(f"the shard ends {sample.size - len(data)} bytes too early")
+            if xxhash.xxh3_64_intdigest(data) != sample.image_hash:
                 raise ValueError("its bytes are not those that the index knows")
             self.decode(data, out)
             return True
         except (OSError, ValueError) as error:
             # Told once, and never read again, however many epochs come by here.
-            self.damaged.add(sample)
-            self.on_damage(sample, f"{self.path_of(shard).name}: {error}")
+            self.damaged.add(number)
+            self.on_damage(number, f"{shard_name(self.split.name, sample.shard)}: {error}")
             return False
-
-    def path_of(self, shard: int) -> Path:
-        """Return the path of a shard of the split."""
-        return self.index.path / shard_name(self.split.name, shard)
 
     def replace(self, sample: int, out: npt.NDArray[np.uint8]) -> int:
         """Read the next intact sample into `out`, and return its number.
@@ -160,12 +149,19 @@ class Reader:
         # By number, so that every rank and every run puts the same one in its place.
         for distance in range(1, self.split.samples):
             other = (sample + distance) % self.split.samples
-            row = self.index.table[self.split.first + other]
-            shard = int(np.searchsorted(self.first, other, side="right")) - 1
-            if self.read(out, other, shard, int(row["offset"]), int(row["size"]), int(row["image_hash"])):
+            if self.read(out, other, self.locate(np.array([other]))[0]):
                 return other
         command = f"python -m shards verify {shlex.quote(str(self.index.path))}"
         raise DataError(f"no sample in {self.index.path} can be read; run: {command}")
+
+
+def open_shards(index: Index, split: str) -> ShardFiles:
+    """Return where the bytes of a split's samples come from."""
+    if not isinstance(index.path, Url):
+        return LocalShards(index.path, split)
+    from shards.dataset.remote_shards import RemoteShards  # and with it obstore, which local data does not need
+
+    return RemoteShards(index, split)
 
 
 def stream_planned(make: Callable[[Planned], Made], plan: Iterable[Planned], workers: int) -> webdataset.DataPipeline:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from shards.dataset.cache_settings import CACHE_GB
+from shards.storage.argument import OptionalPlace
 from trainer.augment.base import AugmentSettings
 from trainer.augment.pipeline import AugmentPipeline
 from trainer.config.compatibility import config_problems
@@ -99,8 +101,13 @@ class Config:
     activation_checkpointing: bool = operational(False)
     """Keep the inputs of the networks' blocks alone, and compute the rest again in backward passes: less memory, more
     time, the same bits."""
-    data: Path | None = operational(None)
-    """The folder of shards."""
+    data: OptionalPlace = operational(None)
+    """The shards: a folder, or a URL such as s3://bucket/folder (docs/data.md)."""
+    cache: Path | None = operational(None)
+    """Where copies of shards at a URL are kept, on a disk of each node. Default: under $SLURM_TMPDIR or $TMPDIR, else
+    ~/.cache/lienzo/shards."""
+    cache_gb: float = operational(CACHE_GB, "[0, 1e6]")
+    """All files there together have at most so many gigabytes."""
     log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
     sample_every_images: int | None = operational(None, "[1, inf)")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import DataError, Index
+from shards.storage.errors import Unreachable
+from shards.storage.storage import PATIENCE_S
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -19,13 +23,15 @@ def open_data(config: Config) -> Index:
     """
     if config.data is None:
         raise Refused("no data is named: use --data DIR, a folder that python -m shards build made")
-    if not config.data.exists():
+    if isinstance(config.data, Path) and not config.data.exists():
         raise Refused(
             f"the data {config.data} does not exist: if it has moved, name its new place with --data; shards of "
             "pictures are made with: python -m shards build PICTURES --out DIR"
         )
     try:
-        index = Index.open(config.data)
+        index = Index.open(config.data, cache_settings(config))
+    except Unreachable:
+        raise  # not the user's mistake: the same command may go on later
     except DataError as error:
         raise Refused(str(error)) from error
     # Before the sizes are compared: networks for points fit no shards, and building them again would not help.
@@ -53,11 +59,27 @@ def open_data(config: Config) -> Index:
     if index.splits["train"].samples == 0:
         raise Refused(f"{config.data} holds no picture to train on")
     # Now, rather than in the middle of an epoch. What is in the shards is verified as it is read.
-    for shard in index.splits["train"].shards:
-        if not (index.path / shard.name).exists():
-            verify = command("shards", "verify", config.data)
-            raise Refused(f"{config.data} lacks the shard {shard.name}; run: {verify}")
+    if isinstance(index.path, Path):
+        refuse_missing_shards(index)
     return index
+
+
+def refuse_missing_shards(index: Index) -> None:
+    """Refuse a local dataset that lacks a shard to train on.
+
+    Raises:
+        Refused: naming the shard.
+    """
+    for shard in index.splits["train"].shards:
+        if not (index.folder / shard.name).exists():
+            raise Refused(f"{index.path} lacks the shard {shard.name}; run: {command('shards', 'verify', index.path)}")
+
+
+def cache_settings(config: Config) -> CacheSettings:
+    """Return where copies of remote data are kept, and how long a server that is gone is waited for."""
+    folder = config.cache or CacheSettings().folder
+    # Before the watchdog takes a process that waits for one that hangs.
+    return CacheSettings(folder, config.cache_gb, min(PATIENCE_S, 0.6 * config.stall_after_s))
 
 
 def or_other_networks(config: Config, **network: Any) -> str:

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeVar, Union, cast
 
 from command_line.arguments import expand_user
 from command_line.suggestion import did_you_mean
+from shards.errors import DataError
+from shards.storage.place import Url, parse_place
 from trainer.core.limits import Limits
 
 T = TypeVar("T")
@@ -96,7 +98,7 @@ def hash_of(named: Mapping[str, Any]) -> str:
 def to_json(settings: Any) -> dict[str, Any]:
     """Return the settings as nested plain values."""
     return {
-        f.name: to_json(value) if is_dataclass(value) else str(value) if isinstance(value, Path) else value
+        f.name: to_json(value) if is_dataclass(value) else str(value) if isinstance(value, Path | Url) else value
         for f in fields(settings)
         for value in [getattr(settings, f.name)]
     }
@@ -171,8 +173,8 @@ def convert_value(value: Any, hint: Any, where: str) -> Any:
             return float(value)
         elif option is Path and isinstance(value, str):
             try:
-                return expand_user(value)
-            except ValueError as error:
+                return parse_place(value) if Url in options else expand_user(value)
+            except (ValueError, DataError) as error:
                 raise Refused(f"{where}: {error}") from None
         # Not isinstance: True is an int to Python, and would pass for 1.
         elif type(value) is option:
@@ -185,5 +187,5 @@ def describe_type(option: Any) -> str:
     """Name a type in words."""
     if typing.get_origin(option) is Literal:
         return " or ".join(repr(choice) for choice in typing.get_args(option))
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path", Url: "a URL"}
     return words.get(option, "nothing")

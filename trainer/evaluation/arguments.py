@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from shards.storage.argument import OptionalPlace, PlaceArgument
 from trainer.core.fields import Refused
 from trainer.core.registry import choose_from, one_of
 from trainer.evaluation.reference_conventions import CONVENTIONS
@@ -21,9 +22,9 @@ from trainer.metrics import METRICS
 class Evaluate:
     """Measure generated pictures against real ones, with intervals, and with real against real for comparison."""
 
-    subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FOLDER")]
+    subject: Annotated[tyro.conf.Positional[PlaceArgument], tyro.conf.arg(metavar="RUN|FOLDER|URL")]
     """What is measured: a run, a folder of shards, or a plain folder of pictures."""
-    against: Path | None = None
+    against: OptionalPlace = None
     """The real pictures: shards, or a plain folder; default: the data that the run was trained on."""
     metrics: Annotated[tuple[str, ...], one_of(METRICS)] = ("fid", "kid", "prdc")
     """What is measured."""

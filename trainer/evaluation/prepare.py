@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from shards.storage.place import Place
 from trainer.core.fields import Refused
 from trainer.core.registry import choose_from
 from trainer.evaluation.arguments import Evaluate, command_line
@@ -28,9 +29,9 @@ from trainer.sampling.sampler import Images
 MIN_IMAGES = 2  # per side; a covariance needs two
 
 
-def find_run(path: Path) -> RunFolder | None:
+def find_run(path: Place) -> RunFolder | None:
     """Return the run in a folder; None: it holds none."""
-    return RunFolder(path) if RunFolder(path).config.exists() else None
+    return RunFolder(path) if isinstance(path, Path) and RunFolder(path).config.exists() else None
 
 
 def with_checkpoint_name(args: Evaluate) -> Evaluate:

@@ -19,6 +19,7 @@ from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded
 from shards.images.decode import Decoding, Picture, decode_image
+from shards.storage.place import Place
 from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.sampling.sampler import Images
@@ -104,7 +105,7 @@ class ShardImages:
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes of these images, (n,), from the index alone; None: they have none."""
         places = self.split.first + shuffled_places(rows, self.count, self.order)
-        return self.index.table["label"][places].astype(np.int64) if self.classes else None
+        return self.index.table[places]["label"].astype(np.int64) if self.classes else None
 
 
 class FolderImages:
@@ -191,7 +192,7 @@ def decode_file(file: Path, settings: Decoding) -> Picture:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 
 
-def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
+def open_images(path: Place, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
     """Open a fixed set of images: shards, or a plain folder.
 
     Args:
@@ -202,9 +203,9 @@ def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> 
     Raises:
         Refused: there is none, or shards have another size.
     """
-    if not path.is_dir():
+    if isinstance(path, Path) and not path.is_dir():
         raise Refused(f"{path} is no folder: name a run, a folder of shards or a folder of pictures")
-    if not (path / INDEX).exists():
+    if isinstance(path, Path) and not (path / INDEX).exists():
         return FolderImages(path, size, order)
     index = Index.open(path)
     if size is not None and index.size != size:

@@ -91,9 +91,13 @@ class BatchLoader:
         """Yield each of this process's micro-batches, without end."""
         size = self.config.micro_batch_size
         # The order is a function of the position, so a resumed run starts here without reading what it has seen.
+        until = self.config.images_to_see(self.reader.split.samples)
         for first in itertools.count(images_seen, self.config.batch_size):
+            self.reader.follow(self.order, first, until)
             for j in self.share:
-                yield Planned(first, j, self.order(np.arange(first + j * size, first + (j + 1) * size)))
+                samples = self.order(np.arange(first + j * size, first + (j + 1) * size))
+                self.reader.announce(samples)
+                yield Planned(first, j, samples)
 
     def steps(self, in_force: Config, images_seen: int, draws: Draws) -> Iterator[list[list[Batch]]]:
         """Yield for each step this rank's micro-batches of each of D's updates.

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch.distributed as dist
 
 from shards.dataset.index import DataError
+from shards.storage.errors import Unreachable
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.core.advice import command
@@ -123,6 +124,6 @@ def run_rank(config: Config, run: RunFolder, context: JobContext) -> Outcome:
         if context.own_log and (rank == 0 or not told_to_all):  # what all were told is written once
             Journal(run.events).append(event_row(EventKind.REFUSED, problem=f"rank {rank} on {context.place}: {error}"))
         return Outcome.REFUSED
-    except Failed as error:  # before there was anything to record it with
+    except (Failed, Unreachable) as error:  # before there was anything to record it with
         log.error("%s", error)
         return Outcome.FAILED

@@ -79,8 +79,13 @@ def inspection_lines(index: Index) -> Iterator[Table | str]:
     )
     if duplicates := statistics.get("duplicates"):  # not in the index of older builds
         yield (
-            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them, and "
-            f"{duplicates['holdout_in_train']:,} held-out pictures are trained on as well"
+            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them"
+            # Of datasets whose hold-out was drawn by name.
+            + (
+                f", and {both:,} held-out pictures are trained on as well"
+                if (both := duplicates.get("holdout_in_train"))
+                else ""
+            )
         )
     for side in "widths", "heights":
         yield format_table(

@@ -38,7 +38,7 @@ class Build:
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
-    """The share of pictures to hold out, drawn for each by its name and --seed."""
+    """The share of pictures to hold out, drawn for each by its pixels and --seed."""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes; they do not change a byte of the result."""
     resume: bool = False
@@ -140,6 +140,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         "max_bytes": args.max_bytes,
         "min_size": args.min_size,
         "holdout": args.holdout,
+        "holdout_by": "pixels",  # earlier versions drew it by name, and did not say so
         "seed": args.seed,
         "shard_samples": args.shard_samples,
         "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],

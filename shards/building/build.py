@@ -21,7 +21,7 @@ from typing import Any
 
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
-from shards.building.duplicates import find_copies
+from shards.building.duplicates import deduplicate_samples
 from shards.building.finalize import Folders, check_pictures, finalize_dataset
 from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
@@ -150,14 +150,15 @@ def build_in_work_folder(
     try:
         shard_samples = shard_samples_of(args, build_db.pictures)
         holdout = HoldOut(args.holdout, args.seed)
-        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, holdout, work)
+        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, holdout, args.deduplicate, work)
         done = make_shards(build_db, options, args.workers, shard_samples, interruption)
-        check_pictures(build_db, args.out, work, settings)
-        copies = find_copies(build_db)
+        folders = Folders(args.out, work)
+        copies = deduplicate_samples(build_db, args.deduplicate, work)
+        check_pictures(build_db, folders, settings, copies.left_out)
         known = settings | {"shard_samples": shard_samples}
-        check = interruption.check_before(lambda _: None)
-        content = finalize_dataset(build_db, Folders(args.out, work), known, copies, check)
-        summary = [*summary_lines(content, args.out, build_db.count_exclusions(), example_copies(build_db, copies))]
+        content = finalize_dataset(build_db, folders, known, copies, interruption.check_before(lambda _: None))
+        examples = example_copies(build_db, copies.kept)
+        summary = [*summary_lines(content, args.out, build_db.count_exclusions(), examples)]
     except DataError:
         listing.unlink()  # so that a corrected command starts anew
         raise

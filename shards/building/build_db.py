@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from shards.building.part import ListedPicture, PartResult
 from shards.building.shard import ShardResult, ShardTask
 from shards.building.statistics import Statistics
+from shards.images.fingerprint import PRINT
 from shards.sources.source_entry import decode_name, encode_name
 
 CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
@@ -113,22 +118,42 @@ class BuildDb:
         """Store the result of a task and its exclusions, durably and in one transaction."""
         excluded = [(encode_name(name), reason, detail) for name, reason, detail in result.excluded]
         rows = [
-            (split, task.number, json.dumps(record_of(part)), part.rows, part.positions)
+            (split, task.number, json.dumps(record_of(part)), part.rows, part.positions, pack(part.facts), part.prints)
             for split, part in enumerate(result.parts)
         ]
         self.database.execute("BEGIN")
         self.database.executemany("INSERT INTO excluded VALUES (?, ?, ?)", excluded)
-        self.database.executemany("INSERT INTO piece VALUES (?, ?, ?, ?, ?)", rows)
+        self.database.executemany("INSERT INTO piece VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self.database.execute("COMMIT")
 
     def parts(self) -> Iterator[tuple[int, int, PartResult]]:
-        """Yield split, task number and result of all finished parts, sorted by these."""
+        """Yield split, task number and result of all finished parts, sorted by these; without facts and prints."""
         for split, number, record, rows, positions in self.database.execute(
             "SELECT split, number, record, rows, positions FROM piece ORDER BY split, number"
         ):
             facts = json.loads(record)
             statistics = Statistics(facts.pop("statistics"))
             yield split, number, PartResult(**facts, rows=rows, positions=positions, statistics=statistics)
+
+    def facts(self, split: int, number: int) -> list[Statistics]:
+        """Return the facts of each sample of a part."""
+        row = self.database.execute(
+            "SELECT facts FROM piece WHERE split = ? AND number = ?", (split, number)
+        ).fetchone()
+        return [Statistics(facts) for facts in json.loads(zlib.decompress(row[0]))]
+
+    def prints(self, split: int, number: int) -> npt.NDArray[np.void]:
+        """Return the fingerprints of the samples of a part: (samples,) of fingerprint.PRINT."""
+        query = "SELECT prints FROM piece WHERE split = ? AND number = ?"
+        return np.frombuffer(self.database.execute(query, (split, number)).fetchone()[0], dtype=PRINT)
+
+    def record_left_out(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Store name, reason and detail of what deduplication leaves out, durably, in place of earlier decisions."""
+        excluded = ((encode_name(name), reason, detail) for name, reason, detail in rows)
+        self.database.execute("BEGIN")
+        self.database.execute("DELETE FROM excluded WHERE reason IN ('duplicate', 'near_duplicate')")
+        self.database.executemany("INSERT INTO excluded VALUES (?, ?, ?)", excluded)
+        self.database.execute("COMMIT")
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:
         """Yield name, reason and detail of all excluded files, sorted."""
@@ -147,6 +172,11 @@ class BuildDb:
         query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
         archives, name = self.database.execute(query).fetchone()
         return Exclusions(reasons, archives, decode_name(name or b""))
+
+
+def pack(facts: list[Statistics]) -> bytes:
+    """Return the facts of the samples as compressed JSON."""
+    return zlib.compress(json.dumps(facts).encode("ascii"))
 
 
 def record_of(part: PartResult) -> dict[str, Any]:

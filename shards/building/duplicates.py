@@ -1,12 +1,24 @@
-"""Find pictures that are stored twice: same bytes, so same hash in the table, and so the same side of the hold-out."""
+"""Find pictures that are stored twice, and decide what `--deduplicate` leaves out.
+
+Exact copies have the same bytes, so the same hash in the table, and so the same side of the hold-out. Nearly equal ones
+may have two sides, but only one of them is left.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.building.build_db import BuildDb
+from shards.building.holdout import TRAIN
+from shards.building.near import find_near
+from shards.building.part import Deduplicate
+from shards.building.statistics import Statistics
 from shards.dataset.index import ROW
+from shards.images.fingerprint import PRINT
 
 HASHES_PER_PASS = 1 << 20  # held in memory; more pictures take several passes over the results
 
@@ -56,8 +68,75 @@ def find_names(build_db: BuildDb, samples: npt.NDArray[np.int64]) -> dict[int, s
     return names
 
 
+def find_near_copies(build_db: BuildDb, exact: Copies, work: Path) -> Copies:
+    """Find the samples that are nearly equal to one with an earlier name, on either side. They are numbered as above.
+
+    Args:
+        build_db: of which all tasks are finished, with fingerprints.
+        exact: the samples that are left out already.
+        work: a folder for the fingerprints, which are not held in memory.
+    """
+    parts = [(split, task, np.frombuffer(part.positions, dtype="<i8")) for split, task, part in build_db.parts()]
+    positions = np.concatenate([np.empty(0, np.int64), *(positions for *_, positions in parts)])
+    order = np.argsort(positions)
+    order = order[~np.isin(order, exact[:, 0])]
+    place = np.full(len(positions), -1)
+    place[order] = np.arange(len(order))
+    first, path = 0, work / "prints"
+    prints: npt.NDArray[np.void] = np.memmap(path, PRINT, "w+", shape=len(order) or 1)[: len(order)]
+    for split, task, here in parts:
+        target = place[first : first + len(here)]
+        prints[target[target >= 0]] = build_db.prints(split, task)[target >= 0]
+        first += len(here)
+    leaders = find_near(prints)
+    path.unlink()
+    again = np.flatnonzero(leaders != np.arange(len(leaders)))
+    copies = np.stack([order[again], order[leaders[again]]], 1)
+    return copies[np.argsort(copies[:, 0])]
+
+
+@dataclass(frozen=True)
+class CopiesFound:
+    """The repeated samples of a build."""
+
+    kept: Copies
+    """Those with equal pixels that stay."""
+    left_out: npt.NDArray[np.int64]
+    """Samples that are left out, numbered over `build_db.parts()`, ascending: (n,)."""
+
+
+def deduplicate_samples(build_db: BuildDb, deduplicate: Deduplicate, work: Path) -> CopiesFound:
+    """Find the repeated samples, decide which are left out, and record why."""
+    exact, none = find_copies(build_db), np.empty((0, 2), np.int64)
+    if deduplicate == "none":
+        return CopiesFound(exact, none[:, 0])
+    near = find_near_copies(build_db, exact, work) if deduplicate == "near" else none
+    names = find_names(build_db, np.concatenate([exact, near]).ravel())
+    reasons = ((exact, "duplicate", "has the pixels of"), (near, "near_duplicate", "is nearly equal to"))
+    build_db.record_left_out(
+        (names[again], reason, f"{words} {names[first]!r}")
+        for copies, reason, words in reasons
+        for again, first in copies.tolist()
+    )
+    return CopiesFound(none, np.sort(np.concatenate([exact[:, 0], near[:, 0]])))
+
+
+def count_samples(build_db: BuildDb, left_out: npt.NDArray[np.int64]) -> tuple[Statistics, int]:
+    """Return the statistics of all samples that are not left out, and how many of them are to train on."""
+    statistics, trained, first = Statistics(), 0, 0
+    for split, task, part in build_db.parts():
+        here = left_out[slice(*np.searchsorted(left_out, (first, first + part.samples)))] - first
+        first += part.samples
+        statistics.update(part.statistics)
+        trained += part.samples - len(here) if split == TRAIN else 0
+        facts = build_db.facts(split, task) if len(here) else []
+        for row in here.tolist():
+            statistics.subtract(facts[row])
+    return +statistics, trained  # without what counts nothing any more
+
+
 def count_copies(build_db: BuildDb, copies: Copies) -> dict[str, int]:
     """Return the "duplicates" of index.json: samples of each side that repeat another one of it."""
-    trained = sum(part.samples for split, _, part in build_db.parts() if split == 0)
+    trained = sum(part.samples for split, _, part in build_db.parts() if split == TRAIN)
     train = int(np.count_nonzero(copies[:, 0] < trained))
     return {"train": train, "holdout": len(copies) - train}

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shards.atomic_files import fsync, write_chunks_atomically
 from shards.building.build_db import BuildDb
-from shards.building.duplicates import Copies, count_copies
-from shards.building.holdout import TRAIN
+from shards.building.duplicates import CopiesFound, count_copies, count_samples
 from shards.building.layout import ShardPlan, plan_shards, write_shards
-from shards.building.statistics import Statistics, counts_of, describe_statistics
+from shards.building.statistics import counts_of, describe_statistics
 from shards.building.summary import describe_exclusions
 from shards.dataset.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError
 
@@ -36,7 +36,7 @@ class Folders:
 
 
 def finalize_dataset(
-    build_db: BuildDb, folders: Folders, settings: dict[str, Any], copies: Copies, on_tick: Callable[[int], None]
+    build_db: BuildDb, folders: Folders, settings: dict[str, Any], copies: CopiesFound, on_tick: Callable[[int], None]
 ) -> dict[str, Any]:
     """Complete the folder, and return the content of its index. If it is killed at any point, it can be repeated.
 
@@ -44,17 +44,15 @@ def finalize_dataset(
         build_db: with a result for each task.
         folders: of the build.
         settings: of the build, for the index; "shard_samples" among them.
-        copies: the repeated samples.
+        copies: of the build.
         on_tick: called before each shard; may raise.
 
     Raises:
         OSError: a file cannot be written.
     """
     out, work = folders.out, folders.work
-    plans = partial(plan_shards, build_db, settings["shard_samples"], np.empty(0, np.int64))
-    statistics = Statistics()
-    for _, _, part in build_db.parts():
-        statistics.update(part.statistics)
+    plans = partial(plan_shards, build_db, settings["shard_samples"], copies.left_out)
+    statistics, _ = count_samples(build_db, copies.left_out)
     counts = {int(label): count for label, count in counts_of(statistics, "class").items()}
     used = sorted(counts)  # numbers in the listing of the classes that have usable pictures
     splits = write_shards(plans(), out, work, on_tick)
@@ -69,7 +67,7 @@ def finalize_dataset(
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(plans(), samples, used), work),
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
-        "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies)},
+        "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies.kept)},
         "index_sha256": HASH_PLACEHOLDER,
     }
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
@@ -81,16 +79,15 @@ def finalize_dataset(
     return content
 
 
-def check_pictures(build_db: BuildDb, out: Path, work: Path, settings: dict[str, Any]) -> None:
+def check_pictures(
+    build_db: BuildDb, folders: Folders, settings: dict[str, Any], left_out: npt.NDArray[np.int64]
+) -> None:
     """Check that there are pictures to train on, with labels if --labels asks for them.
 
     Raises:
-        DataError: there are none; the message says why, and `out` then holds the list of excluded files.
+        DataError: there are none; the message says why, and the folder then holds the list of excluded files.
     """
-    statistics, trained = Statistics(), 0
-    for split, _, part in build_db.parts():
-        statistics.update(part.statistics)
-        trained += part.samples if split == TRAIN else 0
+    statistics, trained = count_samples(build_db, left_out)
     if trained and (settings["labels"] == "none" or counts_of(statistics, "class")):
         return
     usable, exclusions = statistics["pictures"], build_db.count_exclusions()
@@ -101,8 +98,8 @@ def check_pictures(build_db: BuildDb, out: Path, work: Path, settings: dict[str,
     else:
         why = "there is no picture to train on" if exclusions.count else "the source has no files"
     if exclusions.count:
-        write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work)
-        why += f"; {exclusions.count:,} files are excluded, see {out / EXCLUDED}"
+        write_chunks_atomically(folders.out / EXCLUDED, exclusion_chunks(build_db), folders.work)
+        why += f"; {exclusions.count:,} files are excluded, see {folders.out / EXCLUDED}"
     raise DataError("\n".join([why, *describe_exclusions(exclusions)]))
 
 

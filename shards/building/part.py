@@ -7,14 +7,15 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import xxhash
 
-from shards.building.statistics import Statistics
+from shards.building.statistics import Statistics, count_picture
 from shards.dataset.index import ROW
 from shards.images.decode import Picture
+from shards.images.fingerprint import fingerprint
 from shards.sources.source_entry import decode_name
 
 BLOCK = 512  # bytes; what tars are made of
@@ -48,6 +49,13 @@ class PartResult:
     positions: bytes = b""
     """The bytes of an array of <i8: the place of each sample in the listing."""
     statistics: Statistics = field(default_factory=Statistics)
+    facts: list[Statistics] = field(default_factory=list)
+    """Of each sample alone, so that it can be left out; empty: none is left out."""
+    prints: bytes = b""
+    """The bytes of an array of fingerprint.PRINT; empty where nearly equal pictures are not looked for."""
+
+
+Deduplicate = Literal["none", "exact", "near"]
 
 
 class MemberPlace(NamedTuple):
@@ -66,15 +74,17 @@ class PartWriter:
     Args:
         path: of the unfinished tar.
         extension: of the images.
+        deduplicate: decides what is kept of each sample alone.
     """
 
-    def __init__(self, path: Path, extension: str) -> None:
-        self.path, self.extension = path, extension
+    def __init__(self, path: Path, extension: str, deduplicate: Deduplicate) -> None:
+        self.path, self.extension, self.deduplicate = path, extension, deduplicate
         self.file: BinaryIO | None = None
         self.writer: Any = None  # a webdataset.TarWriter
         self.places: list[MemberPlace] = []
         self.result = PartResult()
         self.positions: list[int] = []
+        self.prints: list[bytes] = []
 
     def __enter__(self) -> PartWriter:
         return self
@@ -83,14 +93,13 @@ class PartWriter:
         if self.file is not None:
             self.file.close()
 
-    def add(self, listed: ListedPicture, picture: Picture, image: bytes, statistics: Statistics) -> None:
+    def add(self, listed: ListedPicture, picture: Picture, image: bytes) -> None:
         """Write a sample.
 
         Args:
             listed: its file.
             picture: decoded.
             image: as it is stored.
-            statistics: of this picture alone.
 
         Raises:
             OSError: it cannot be written.
@@ -109,7 +118,17 @@ class PartWriter:
         label = -1 if listed.label is None else listed.label
         self.places.append(MemberPlace(start, self.writer.tarstream.offset, offset, len(image), label))
         self.positions.append(listed.position)
+        self.describe(listed, picture)
+
+    def describe(self, listed: ListedPicture, picture: Picture) -> None:
+        """Keep what the index, and leaving out, must know of a sample."""
+        statistics = Statistics()
+        count_picture(statistics, picture, listed.label)
         self.result.statistics.update(statistics)
+        if self.deduplicate != "none":
+            self.result.facts.append(statistics)
+        if self.deduplicate == "near":
+            self.prints.append(fingerprint(picture.pixels).tobytes())
 
     def finish(self, path: Path | None) -> PartResult:
         """Complete the tar, durably, give it its name, and return what it holds.
@@ -125,6 +144,7 @@ class PartWriter:
         self.writer.close()
         hash_part(self.file, self.places, self.result)
         self.result.positions = np.array(self.positions, dtype="<i8").tobytes()
+        self.result.prints = b"".join(self.prints)
         self.file.flush()
         os.fsync(self.file.fileno())
         if path:

@@ -11,8 +11,7 @@ from pathlib import Path
 import xxhash
 
 from shards.building.holdout import SPLITS, HoldOut
-from shards.building.part import ListedPicture, PartResult, PartWriter
-from shards.building.statistics import Statistics, count_picture
+from shards.building.part import Deduplicate, ListedPicture, PartResult, PartWriter
 from shards.exclusion import Excluded
 from shards.images.decode import Decoding, Picture, decode_image
 from shards.images.encode import ENCODINGS
@@ -39,6 +38,7 @@ class ShardOptions:
     encode: str
     max_bytes: int
     holdout: HoldOut
+    deduplicate: Deduplicate
     folder: Path
     """The folder of finished parts until they get their final names."""
 
@@ -77,14 +77,13 @@ def write_shard(task: ShardTask, options: ShardOptions, on_picture: Callable[[in
     result, encoding = ShardResult(), ENCODINGS[options.encode]
     with ExitStack() as stack:
         writers = [
-            stack.enter_context(PartWriter(path, encoding.extension))
+            stack.enter_context(PartWriter(path, encoding.extension, options.deduplicate))
             for path in unfinished_paths(options.folder, task, os.getpid())
         ]
         for listed, picture in decode_pictures(task, options, result, on_picture):
-            image, statistics = encoding.encode(picture.pixels), Statistics()
-            count_picture(statistics, picture, listed.label)
+            image = encoding.encode(picture.pixels)
             side = options.holdout.side_of(xxhash.xxh3_64_intdigest(image))
-            writers[side].add(listed, picture, image, statistics)
+            writers[side].add(listed, picture, image)
         for split, writer in enumerate(writers):
             result.parts.append(writer.finish(None if task.trial else part_path(options.folder, split, task.number)))
     return result

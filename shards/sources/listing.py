@@ -32,7 +32,8 @@ CREATE_LISTING = """
     CREATE TABLE excluded (name BLOB, reason TEXT, detail TEXT);
     INSERT INTO excluded SELECT name, reason, detail FROM entry WHERE reason NOT NULL;
     CREATE TABLE piece (
-        split INTEGER, number INTEGER, record TEXT, rows BLOB, positions BLOB, PRIMARY KEY (split, number)
+        split INTEGER, number INTEGER, record TEXT, rows BLOB, positions BLOB, facts BLOB, prints BLOB,
+        PRIMARY KEY (split, number)
     );
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT);
 """

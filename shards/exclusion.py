@@ -25,6 +25,8 @@ REASONS = {
     "escapes_archive": "a member whose name would leave the folder that the archive is unpacked in",
     "duplicate_name": "a second member with this name; the first one is used",
     "encrypted": "a member that needs a password",
+    "duplicate": "has the pixels of another picture, which is used (--deduplicate)",
+    "near_duplicate": "nearly equal to another picture, which is used (--deduplicate near)",
 }
 
 NOTES = {

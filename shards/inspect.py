@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from shards.dataset.index import INDEX, DataError, Index
 from shards.exclusion import REASONS
+from shards.near_duplicates import draw_groups, find_groups, group_lines
 from shards.storage.argument import PlaceArgument
 
 BAR_WIDTH = 40  # characters of the longest bar
@@ -38,6 +39,9 @@ class Inspect:
     """Pictures in the grid."""
     seed: int = 0
     """Names the choice of the pictures in the grid."""
+    duplicates: Path | None = None
+    """Also find equal and nearly equal pictures, and write a sheet of them, a row for each group: a PNG file. Held-out
+    pictures have a red frame."""
 
 
 def run_inspect(args: Inspect) -> int:
@@ -55,6 +59,10 @@ def run_inspect(args: Inspect) -> int:
             pictures = draw_grid(index, args.num, args.seed)
             pictures.save(args.out, "PNG")
             print(f"{args.out}: {pictures.width} x {pictures.height} pixels")
+        if args.duplicates:
+            groups = find_groups(index)
+            draw_groups(index, groups).save(args.duplicates, "PNG")
+            print("\n".join(group_lines(index, groups)))
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
@@ -80,8 +88,13 @@ def inspection_lines(index: Index) -> Iterator[Table | str]:
     )
     if duplicates := statistics.get("duplicates"):  # not in the index of older builds
         yield (
-            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them, and "
-            f"{duplicates['holdout_in_train']:,} held-out pictures are trained on as well"
+            f"duplicates: {duplicates['train']:,} pictures to train on repeat another one of them"
+            # Of datasets whose hold-out was drawn by name.
+            + (
+                f", and {both:,} held-out pictures are trained on as well"
+                if (both := duplicates.get("holdout_in_train"))
+                else ""
+            )
         )
     for side in "widths", "heights":
         yield format_table(

@@ -51,7 +51,6 @@ DONE = {  # a part of the message -> the test that does it
     "it is a folder: copy it into the source": "test_shards_messages.test_other_links_that_leave_the_source",
     "build from {}": "test_shards_labels.test_one_folder_around_the_classes_is_told",
     "unpack the archive and build from it": "test_shards_labels.test_one_folder_around_the_classes_is_told",
-    "Remove the copies from the source": "test_shards_duplicates.test_the_summary_names_two",
     "name two of them with --file-column": "test_columns",
     "name another column with --file-column": "test_columns",
     "make a CSV with": "test_shards_labels.test_the_json_of_stylegan",

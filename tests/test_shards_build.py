@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import struct
 import subprocess
@@ -18,12 +21,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from PIL import Image
 
 from shards.__main__ import main
+from shards.building.holdout import SPLITS, HoldOut
 from shards.dataset.index import Index
 from shards.exclusion import Excluded
 from shards.sources.folder import FolderSource
-from shards.sources.listing import is_held_out
 from tests.made_sources import add, build, digests, excluded, jpeg, make_source, refuse, said_by, samples
 
 ROOT = Path(__file__).parents[1]
@@ -134,13 +138,13 @@ def test_kills_change_no_byte(built: Path, source: Path, tmp_path: Path) -> None
 def test_a_kill_while_the_folder_is_finished(built: Path, source: Path, tmp_path: Path) -> None:
     program = """
 import os, sys
-import shards.building.finalize
+import shards.building.layout
 real = os.replace
 def replace(*names):
     real(*names)
     if os.fspath(names[1]).endswith(sys.argv[1]):
         os.kill(os.getpid(), 9)
-shards.building.finalize.os.replace = replace
+shards.building.layout.os.replace = replace
 from shards.__main__ import main
 main(sys.argv[2:])
 """
@@ -263,25 +267,84 @@ def test_files_that_change_after_they_were_listed(tmp_path: Path) -> None:
         assert error.value.reason == reason
 
 
-def test_links_stay_on_the_side_of_their_target(tmp_path: Path) -> None:
+def test_the_same_picture_is_never_on_both_sides(tmp_path: Path) -> None:
+    """Under another name, as a link, and encoded anew with equal pixels."""
     source = make_source(tmp_path / "source", 40, 1)
-    for i in range(40):
-        (source / f"link {i}.jpg").symlink_to(f"class 0/{i:04d}.jpg")
-    index = build(source, tmp_path / "out", "--holdout", "0.5")
-    held_out = {sample["json"]["file"].split()[-1] for sample in samples(index, "holdout")}
-    trained = {sample["json"]["file"].split()[-1] for sample in samples(index, "train")}
-    assert len(held_out) + len(trained) == 80
-    numbers = [{int(name.split("/")[-1].split(".")[0]) for name in names} for names in (held_out, trained)]
-    assert not numbers[0] & numbers[1]
+    for i, path in enumerate(sorted(source.rglob("*.jpg"))):
+        (source / f"link {i}.jpg").symlink_to(path.relative_to(source))
+        (source / f"copy {i}.jpg").write_bytes(path.read_bytes())
+        Image.open(path).save(source / f"again {i}.png")
+    index = build(source, tmp_path / "out", "--holdout", "0.5", "--scaled-decode", "0", "--shard-samples", "7")
+    sides = {split: [sample["npy"].tobytes() for sample in samples(index, split)] for split in ("train", "holdout")}
+    assert len(sides["train"]) + len(sides["holdout"]) == 160
+    assert 40 < len(sides["holdout"]) < 120
+    assert not set(sides["train"]) & set(sides["holdout"])
+    assert all(shard.samples == 7 for shard in index.splits["holdout"].shards[:-1])
+    drawn = HoldOut(0.5, 0)
+    for name, split in index.splits.items():  # as the table alone says
+        rows = index.table[split.first : split.first + split.samples]
+        assert {SPLITS[drawn.side_of(int(row["image_hash"]))] for row in rows} == {name}
+
+
+def test_more_pictures_move_none_across(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "source", 30, 1)
+    before = {
+        sample["json"]["file"] for sample in samples(build(source, tmp_path / "a", "--holdout", "0.4"), "holdout")
+    }
+    make_source(source, 50, 1)
+    for path in sorted(source.rglob("*.jpg")):
+        path.rename(path.with_name(f"renamed {path.name}"))
+    after = {sample["json"]["file"] for sample in samples(build(source, tmp_path / "b", "--holdout", "0.4"), "holdout")}
+    known = {name for name in after if int(name.split()[-1].split(".")[0]) < 30}
+    assert {name.replace("renamed ", "") for name in known} == before
+    assert before
 
 
 def test_the_holdout_is_drawn_for_each_picture_alone() -> None:
-    names = [f"{i}.jpg".encode() for i in range(20_000)]
-    held_out = [is_held_out(name, 0, 0.1) for name in names]
+    hashes = np.random.default_rng(0).integers(0, 1 << 64, 20_000, dtype=np.uint64).tolist()
+    held_out = [HoldOut(0.1, 0).side_of(content) for content in hashes]
     assert abs(sum(held_out) - 2000) < 200
-    assert held_out != [is_held_out(name, 1, 0.1) for name in names]
-    assert not any(is_held_out(name, 0, 0.0) for name in names)
-    assert all(is_held_out(name, 0, 0.2) for name, held in zip(names, held_out, strict=True) if held)
+    assert held_out != [HoldOut(0.1, 1).side_of(content) for content in hashes]
+    assert not any(HoldOut(0.0, 0).side_of(content) for content in hashes)
+    assert all(HoldOut(0.2, 0).side_of(content) for content, held in zip(hashes, held_out, strict=True) if held)
+
+
+def test_copied_shards_are_those_that_webdataset_writes(tmp_path: Path) -> None:
+    """The hold-out of many small tasks has the bytes of one that a task wrote alone."""
+    source = make_source(tmp_path / "source", 60, 1)
+    alone = build(source, tmp_path / "alone", "--holdout", "0.5", "--shard-samples", "60")
+    many = build(source, tmp_path / "many", "--holdout", "0.5", "--shard-samples", "30")
+    copied = many.splits["holdout"].shards[0]
+    assert copied.samples > 10
+    with tarfile.open(many.folder / copied.name) as archive:
+        members = [(member.name, member.size) for member in archive]
+    with tarfile.open(alone.path / "holdout-000000.tar") as archive:
+        content = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    options = {"user": "lienzo", "group": "lienzo", "mode": 0o644, "mtime": 0}
+    with (tmp_path / "own.tar").open("wb") as file, webdataset.TarWriter(file, encoder=False, **options) as writer:
+        for name, _ in members[::2]:
+            key = name.split(".")[0]
+            writer.write({"__key__": key, "npy": content[f"{key}.npy"], "json": content[f"{key}.json"]})
+    assert (tmp_path / "own.tar").read_bytes() == (many.folder / copied.name).read_bytes()
+
+
+def test_builds_of_earlier_versions_are_not_mixed_with_this_one(tmp_path: Path) -> None:
+    source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
+    said = "an earlier version, which drew the hold-out by the names of the pictures"
+    index = build(source, out)
+    content = json.loads((out / "index.json").read_text())
+    del content["settings"]["holdout_by"]
+    (out / "index.json").write_text(json.dumps(content))
+    refuse(source, out, said, "--size", "16", "--resume")
+    assert Index.open(out).splits == index.splits
+    unfinished = tmp_path / "unfinished"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("shards.building.build.finalize_dataset", interrupted)
+        assert main(["build", str(source), "--out", str(unfinished), "--size", "16", "--workers", "1"]) == 75
+    with contextlib.closing(sqlite3.connect(unfinished / ".build" / "listing")) as database:
+        database.execute("UPDATE fact SET value = json_remove(value, '$.holdout_by') WHERE name = 'settings'")
+        database.commit()
+    refuse(source, unfinished, said, "--size", "16", "--resume")
 
 
 def test_tar(tmp_path: Path) -> None:

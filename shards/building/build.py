@@ -21,14 +21,15 @@ from typing import Any
 
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
-from shards.building.duplicates import count_duplicates
-from shards.building.finalize import check_pictures, finalize_dataset
+from shards.building.duplicates import deduplicate_samples
+from shards.building.finalize import Folders, check_pictures, finalize_dataset
+from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
 from shards.building.make_shards import make_shards
 from shards.building.options import Build, check_options, decoding_of, labels_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
-from shards.building.summary import summary_lines
+from shards.building.summary import example_copies, summary_lines
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.source import Source, open_source
@@ -147,21 +148,24 @@ def build_in_work_folder(
         fsync(work)
     build_db = BuildDb(listing)
     try:
-        shard_samples = shard_samples_of(args, sum(build_db.pictures.values()))
-        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, work)
+        shard_samples = shard_samples_of(args, build_db.pictures)
+        holdout = HoldOut(args.holdout, args.seed)
+        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, holdout, args.deduplicate, work)
         done = make_shards(build_db, options, args.workers, shard_samples, interruption)
-        check_pictures(build_db, args.out, work, settings)
-        duplicates = count_duplicates(build_db, sum(build_db.pictures.values()))
-        content = finalize_dataset(build_db, args.out, work, settings | {"shard_samples": shard_samples}, duplicates)
-        exclusions = build_db.count_exclusions()
+        folders = Folders(args.out, work)
+        copies = deduplicate_samples(build_db, args.deduplicate, work)
+        check_pictures(build_db, folders, settings, copies.left_out)
+        known = settings | {"shard_samples": shard_samples}
+        content = finalize_dataset(build_db, folders, known, copies, interruption.check_before(lambda _: None))
+        examples = example_copies(build_db, copies.kept)
+        summary = [*summary_lines(content, args.out, build_db.count_exclusions(), examples)]
     except DataError:
         listing.unlink()  # so that a corrected command starts anew
         raise
     finally:
         build_db.close()
     seconds = time.monotonic() - started
-    for line in summary_lines(content, args.out, exclusions, duplicates):
-        print(line)
+    print("\n".join(summary))
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
 
 

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.building.shard import ListedPicture, ShardResult, ShardTask
+import numpy as np
+import numpy.typing as npt
+
+from shards.building.part import ListedPicture, PartResult
+from shards.building.shard import ShardResult, ShardTask
 from shards.building.statistics import Statistics
-from shards.sources.listing import SPLITS
+from shards.images.fingerprint import PRINT
 from shards.sources.source_entry import decode_name, encode_name
 
-# Names of tables and keys are those of earlier versions, so that their unfinished builds can be resumed.
 CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
@@ -59,8 +63,7 @@ class BuildDb:
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
         self.database.execute(CREATE_CRASHES)
-        query = "SELECT split, count(*) FROM listing GROUP BY split"
-        self.pictures = {split: count for split, count in self.database.execute(query)}
+        (self.pictures,) = self.database.execute("SELECT count(*) FROM listing").fetchone()
         self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
 
     def close(self) -> None:
@@ -74,29 +77,26 @@ class BuildDb:
     def count_open(self, shard_samples: int) -> tuple[int, int, int]:
         """Return the numbers of all pictures, of pictures in open tasks, and of open tasks."""
         sizes = [len(task) for *_, task in self.open_ranges(shard_samples)]
-        return sum(self.pictures.values()), sum(sizes), len(sizes)
+        return self.pictures, sum(sizes), len(sizes)
 
     def open_tasks(self, shard_samples: int) -> Iterator[ShardTask]:
         """Yield the tasks without a result."""
-        for split, number, rows in self.open_ranges(shard_samples):
-            yield ShardTask(split, number, [*self.read_listing(rows)])
+        for number, rows in self.open_ranges(shard_samples):
+            yield ShardTask(number, [*self.read_listing(rows)])
 
-    def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, int, range]]:
-        """Yield split, shard number and listing rows (from 0) of each task without a result."""
-        done = set(self.database.execute("SELECT split, number FROM piece"))
-        end = 0
-        for split in range(len(SPLITS)):  # the listing is sorted by split
-            start, end = end, end + self.pictures.get(split, 0)
-            for number, first in enumerate(range(start, end, shard_samples)):
-                if (split, number) not in done:
-                    yield split, number, range(first, min(first + shard_samples, end))
+    def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, range]]:
+        """Yield number and listing rows (from 0) of each task without a result."""
+        done = {number for (number,) in self.database.execute("SELECT number FROM piece")}
+        for number, first in enumerate(range(0, self.pictures, shard_samples)):
+            if number not in done:
+                yield number, range(first, min(first + shard_samples, self.pictures))
 
     def read_listing(self, rows: range) -> Iterator[ListedPicture]:
         """Yield the pictures of these rows, counted from 0."""
         # listing.id counts from 1, so rows start to stop - 1 have the ids start + 1 to stop.
         query = """
-            SELECT position, name, place, class.id - 1, class.label, reason, detail FROM listing
-            LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly USING (position)
+            SELECT listing.id - 1, name, place, class.id - 1, class.label, reason, detail FROM listing
+            LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly ON deadly.position = listing.id - 1
             WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
         for position, name, place, label, label_name, *exclusion in self.database.execute(
@@ -105,33 +105,55 @@ class BuildDb:
             label_text = None if label_name is None else decode_name(label_name)
             yield ListedPicture(position, name, place, label, label_text, tuple(exclusion) if exclusion[0] else None)
 
+    def name_at(self, position: int) -> str:
+        """Return the name of the file at a place of the listing, counted from 0."""
+        row = self.database.execute("SELECT name FROM listing WHERE id = ?", (position + 1,)).fetchone()
+        return decode_name(row[0])
+
     def record_crash(self, picture: ListedPicture, reason: str, detail: str) -> None:
         """Store, durably, that decoding a picture crashes the process: it is never opened again."""
         self.database.execute("INSERT INTO deadly VALUES (?, ?, ?)", (picture.position, reason, detail))
 
     def record_result(self, task: ShardTask, result: ShardResult) -> None:
         """Store the result of a task and its exclusions, durably and in one transaction."""
-        record = {
-            "samples": result.samples,
-            "bytes": result.length,
-            "sha256": result.sha256,
-            "tally": result.statistics,
-        }
         excluded = [(encode_name(name), reason, detail) for name, reason, detail in result.excluded]
-        row = (task.split, task.number, json.dumps(record), result.rows)
+        rows = [
+            (split, task.number, json.dumps(record_of(part)), part.rows, part.positions, pack(part.facts), part.prints)
+            for split, part in enumerate(result.parts)
+        ]
         self.database.execute("BEGIN")
         self.database.executemany("INSERT INTO excluded VALUES (?, ?, ?)", excluded)
-        self.database.execute("INSERT INTO piece VALUES (?, ?, ?, ?)", row)
+        self.database.executemany("INSERT INTO piece VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         self.database.execute("COMMIT")
 
-    def results(self) -> Iterator[tuple[int, int, ShardResult]]:
-        """Yield split, shard number and result of all finished tasks; `excluded` has their exclusions."""
-        for split, number, record, rows in self.database.execute("SELECT * FROM piece ORDER BY split, number"):
+    def parts(self) -> Iterator[tuple[int, int, PartResult]]:
+        """Yield split, task number and result of all finished parts, sorted by these; without facts and prints."""
+        for split, number, record, rows, positions in self.database.execute(
+            "SELECT split, number, record, rows, positions FROM piece ORDER BY split, number"
+        ):
             facts = json.loads(record)
-            result = ShardResult(
-                facts["samples"], facts["bytes"], facts["sha256"], rows, [], Statistics(facts["tally"])
-            )
-            yield split, number, result
+            statistics = Statistics(facts.pop("statistics"))
+            yield split, number, PartResult(**facts, rows=rows, positions=positions, statistics=statistics)
+
+    def facts(self, split: int, number: int) -> list[Statistics]:
+        """Return the facts of each sample of a part."""
+        row = self.database.execute(
+            "SELECT facts FROM piece WHERE split = ? AND number = ?", (split, number)
+        ).fetchone()
+        return [Statistics(facts) for facts in json.loads(zlib.decompress(row[0]))]
+
+    def prints(self, split: int, number: int) -> npt.NDArray[np.void]:
+        """Return the fingerprints of the samples of a part: (samples,) of fingerprint.PRINT."""
+        query = "SELECT prints FROM piece WHERE split = ? AND number = ?"
+        return np.frombuffer(self.database.execute(query, (split, number)).fetchone()[0], dtype=PRINT)
+
+    def record_left_out(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Store name, reason and detail of what deduplication leaves out, durably, in place of earlier decisions."""
+        excluded = ((encode_name(name), reason, detail) for name, reason, detail in rows)
+        self.database.execute("BEGIN")
+        self.database.execute("DELETE FROM excluded WHERE reason IN ('duplicate', 'near_duplicate')")
+        self.database.executemany("INSERT INTO excluded VALUES (?, ?, ?)", excluded)
+        self.database.execute("COMMIT")
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:
         """Yield name, reason and detail of all excluded files, sorted."""
@@ -150,3 +172,19 @@ class BuildDb:
         query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
         archives, name = self.database.execute(query).fetchone()
         return Exclusions(reasons, archives, decode_name(name or b""))
+
+
+def pack(facts: list[Statistics]) -> bytes:
+    """Return the facts of the samples as compressed JSON."""
+    return zlib.compress(json.dumps(facts).encode("ascii"))
+
+
+def record_of(part: PartResult) -> dict[str, Any]:
+    """Return what the database keeps of a part as JSON."""
+    return {
+        "samples": part.samples,
+        "length": part.length,
+        "end": part.end,
+        "sha256": part.sha256,
+        "statistics": part.statistics,
+    }

@@ -1,72 +1,142 @@
-"""Count pictures that are stored twice: same bytes, so same hash in the table."""
+"""Find pictures that are stored twice, and decide what `--deduplicate` leaves out.
+
+Exact copies have the same bytes, so the same hash in the table, and so the same side of the hold-out. Nearly equal ones
+may have two sides, but only one of them is left.
+"""
 
 from __future__ import annotations
 
-import json
-import tarfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.building.build_db import BuildDb
-from shards.dataset.index import ROW, Index
-from shards.sources.listing import SPLITS
+from shards.building.holdout import TRAIN
+from shards.building.near import find_near
+from shards.building.part import Deduplicate
+from shards.building.statistics import Statistics
+from shards.dataset.index import ROW
+from shards.images.fingerprint import PRINT
 
 HASHES_PER_PASS = 1 << 20  # held in memory; more pictures take several passes over the results
 
-
-@dataclass
-class Duplicates:
-    """Counts of repeated pictures."""
-
-    train: int = 0
-    """Training pictures that repeat another training picture."""
-    holdout_in_train: int = 0
-    """Held-out pictures that are also in the training set: what is measured on them is too good."""
-    shared_hash: int | None = None
-    """The hash of one picture that is in both splits."""
+Copies = npt.NDArray[np.int64]  # (n, 2): a sample that repeats another one, and that; ascending by the former
 
 
-def count_duplicates(build_db: BuildDb, samples: int) -> Duplicates:
-    """Count repeated pictures.
+def find_copies(build_db: BuildDb) -> Copies:
+    """Find the samples that have the pixels of an earlier one. Samples are numbered over `build_db.parts()`.
 
-    Memory is bounded: each pass looks only at the hashes with one remainder, and equal hashes have equal remainders.
+    Memory is bounded but for the result: each pass looks only at the hashes with one remainder, and equal hashes have
+    equal remainders.
 
     Args:
         build_db: of which all tasks are finished.
-        samples: about how many there are; it decides the number of passes.
     """
-    found, passes = Duplicates(), -(-samples // HASHES_PER_PASS)
+    passes = -(-max(1, build_db.pictures) // HASHES_PER_PASS)
+    found = [np.empty((0, 2), np.int64)]
     for number in range(passes):
-        train, holdout = (read_hashes(build_db, split, number, passes) for split in range(len(SPLITS)))
-        again = holdout[np.isin(holdout, train)]
-        found.train += len(train) - len(np.unique(train))
-        found.holdout_in_train += len(again)
-        if len(again):
-            found.shared_hash = int(again[0])
-    return found
+        samples, hashes = read_hashes(build_db, number, passes)
+        _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+        pairs = np.stack([samples, samples[first[group]]], 1)
+        found.append(pairs[pairs[:, 0] != pairs[:, 1]])
+    copies = np.concatenate(found)
+    return copies[np.argsort(copies[:, 0])]
 
 
-def read_hashes(build_db: BuildDb, split: int, number: int, passes: int) -> npt.NDArray[np.uint64]:
-    """Return the hashes of a split whose remainder modulo `passes` is `number`: (n,)."""
-    parts = [np.empty(0, np.uint64)]
-    for other, _, result in build_db.results():
-        if other == split:
-            hashes = np.frombuffer(result.rows, dtype=ROW)["image_hash"]
-            parts.append(hashes[hashes % np.uint64(passes) == number])
-    return np.concatenate(parts)
+def read_hashes(build_db: BuildDb, number: int, passes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+    """Return the samples whose hash has the remainder `number` modulo `passes`, and these hashes: (n,) and (n,)."""
+    samples, parts, first = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], 0
+    for _, _, part in build_db.parts():
+        hashes = np.frombuffer(part.rows, dtype=ROW)["image_hash"]
+        chosen = np.flatnonzero(hashes % np.uint64(passes) == number)
+        samples.append(first + chosen)
+        parts.append(hashes[chosen])
+        first += part.samples
+    return np.concatenate(samples), np.concatenate(parts)
 
 
-def find_files(index: Index, image_hash: int) -> Iterator[str]:
-    """Yield, for each split, the source file of the first picture with this hash."""
-    for split in index.splits.values():
-        rows = index.table[split.first : split.first + split.samples]
-        sample = int(np.flatnonzero(rows["image_hash"] == image_hash)[0])
-        shard = int(np.searchsorted(np.cumsum(split.shard_samples), sample, side="right"))
-        with (index.folder / split.shards[shard].name).open("rb") as file:
-            file.seek(int(rows["start"][sample]))
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                text = next(archive.extractfile(member) for member in archive if member.name.endswith(".json"))
-                yield json.load(text)["file"]  # type: ignore[arg-type]  # it is a file
+def find_names(build_db: BuildDb, samples: npt.NDArray[np.int64]) -> dict[int, str]:
+    """Return the names in the source of samples that are numbered over `build_db.parts()`."""
+    names, first, wanted = dict[int, str](), 0, np.unique(samples)
+    for _, _, part in build_db.parts():
+        here = wanted[slice(*np.searchsorted(wanted, (first, first + part.samples)))]
+        positions = np.frombuffer(part.positions, dtype="<i8")[here - first]
+        names.update(zip(here.tolist(), map(build_db.name_at, positions.tolist()), strict=True))
+        first += part.samples
+    return names
+
+
+def find_near_copies(build_db: BuildDb, exact: Copies, work: Path) -> Copies:
+    """Find the samples that are nearly equal to one with an earlier name, on either side. They are numbered as above.
+
+    Args:
+        build_db: of which all tasks are finished, with fingerprints.
+        exact: the samples that are left out already.
+        work: a folder for the fingerprints, which are not held in memory.
+    """
+    parts = [(split, task, np.frombuffer(part.positions, dtype="<i8")) for split, task, part in build_db.parts()]
+    positions = np.concatenate([np.empty(0, np.int64), *(positions for *_, positions in parts)])
+    order = np.argsort(positions)
+    order = order[~np.isin(order, exact[:, 0])]
+    place = np.full(len(positions), -1)
+    place[order] = np.arange(len(order))
+    first, path = 0, work / "prints"
+    prints: npt.NDArray[np.void] = np.memmap(path, PRINT, "w+", shape=len(order) or 1)[: len(order)]
+    for split, task, here in parts:
+        target = place[first : first + len(here)]
+        prints[target[target >= 0]] = build_db.prints(split, task)[target >= 0]
+        first += len(here)
+    leaders = find_near(prints)
+    path.unlink()
+    again = np.flatnonzero(leaders != np.arange(len(leaders)))
+    copies = np.stack([order[again], order[leaders[again]]], 1)
+    return copies[np.argsort(copies[:, 0])]
+
+
+@dataclass(frozen=True)
+class CopiesFound:
+    """The repeated samples of a build."""
+
+    kept: Copies
+    """Those with equal pixels that stay."""
+    left_out: npt.NDArray[np.int64]
+    """Samples that are left out, numbered over `build_db.parts()`, ascending: (n,)."""
+
+
+def deduplicate_samples(build_db: BuildDb, deduplicate: Deduplicate, work: Path) -> CopiesFound:
+    """Find the repeated samples, decide which are left out, and record why."""
+    exact, none = find_copies(build_db), np.empty((0, 2), np.int64)
+    if deduplicate == "none":
+        return CopiesFound(exact, none[:, 0])
+    near = find_near_copies(build_db, exact, work) if deduplicate == "near" else none
+    names = find_names(build_db, np.concatenate([exact, near]).ravel())
+    reasons = ((exact, "duplicate", "has the pixels of"), (near, "near_duplicate", "is nearly equal to"))
+    build_db.record_left_out(
+        (names[again], reason, f"{words} {names[first]!r}")
+        for copies, reason, words in reasons
+        for again, first in copies.tolist()
+    )
+    return CopiesFound(none, np.sort(np.concatenate([exact[:, 0], near[:, 0]])))
+
+
+def count_samples(build_db: BuildDb, left_out: npt.NDArray[np.int64]) -> tuple[Statistics, int]:
+    """Return the statistics of all samples that are not left out, and how many of them are to train on."""
+    statistics, trained, first = Statistics(), 0, 0
+    for split, task, part in build_db.parts():
+        here = left_out[slice(*np.searchsorted(left_out, (first, first + part.samples)))] - first
+        first += part.samples
+        statistics.update(part.statistics)
+        trained += part.samples - len(here) if split == TRAIN else 0
+        facts = build_db.facts(split, task) if len(here) else []
+        for row in here.tolist():
+            statistics.subtract(facts[row])
+    return +statistics, trained  # without what counts nothing any more
+
+
+def count_copies(build_db: BuildDb, copies: Copies) -> dict[str, int]:
+    """Return the "duplicates" of index.json: samples of each side that repeat another one of it."""
+    trained = sum(part.samples for split, _, part in build_db.parts() if split == TRAIN)
+    train = int(np.count_nonzero(copies[:, 0] < trained))
+    return {"train": train, "holdout": len(copies) - train}

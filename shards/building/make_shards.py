@@ -13,8 +13,9 @@ from itertools import takewhile
 
 from shards.building.build_db import BuildDb
 from shards.building.interruption import BuildStopped, Interruption
+from shards.building.part import ListedPicture
 from shards.building.progress import Progress
-from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask
+from shards.building.shard import ShardOptions, ShardResult, ShardTask
 from shards.building.workers import WorkerCrash, Workers
 
 MAX_CRASHES = 16  # per round; then the tasks that crashed are repeated first: the machine may lack memory for so many
@@ -100,7 +101,7 @@ class ShardMaker:
             BuildStopped: too many were excluded already.
         """
         least, share = MAX_LEFT_OUT
-        if self.left_out >= max(least, share * sum(self.build_db.pictures.values())):
+        if self.left_out >= max(least, share * self.build_db.pictures):
             raise BuildStopped(f"{crash}, after {self.left_out:,} others: see that the machine has memory for them")
         self.left_out += 1
         self.build_db.record_crash(picture, reason, f"its process {crash.how}")

@@ -11,6 +11,7 @@ import simplejpeg
 from PIL import ImageColor, __version__, features
 from tyro.conf import Positional
 
+from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
 from shards.images.decode import Decoding, Fit
 from shards.sources.label_table import LabelTable
@@ -38,7 +39,10 @@ class Build:
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
-    """The share of pictures to hold out, drawn for each by its name and --seed."""
+    """The share of pictures to hold out, drawn for each by its pixels and --seed."""
+    deduplicate: Deduplicate = "none"
+    """Leave out pictures with the pixels of another one ("exact"), or also those that are nearly equal to another one
+    ("near"); the first by name stays."""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes; they do not change a byte of the result."""
     resume: bool = False
@@ -126,9 +130,10 @@ def decoding_of(args: Build) -> Decoding:
 def settings_of(args: Build) -> dict[str, Any]:
     """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
     labels = labels_of(args)
-    taken = (
-        {"follow_links": True} if args.follow_links else {}
-    )  # absent by default, so that indexes of before this option stay the same
+    # Absent by default, so that indexes of before these options stay the same.
+    taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
+    if args.deduplicate != "none":
+        taken["deduplicate"] = args.deduplicate
     return taken | {
         "size": args.size,
         "encode": args.encode,
@@ -140,6 +145,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         "max_bytes": args.max_bytes,
         "min_size": args.min_size,
         "holdout": args.holdout,
+        "holdout_by": "pixels",  # earlier versions drew it by name, and did not say so
         "seed": args.seed,
         "shard_samples": args.shard_samples,
         "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],

@@ -6,25 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.building.build_db import Exclusions
-from shards.building.duplicates import Duplicates, find_files
-from shards.dataset.index import EXCLUDED, Index
+from shards.building.build_db import BuildDb, Exclusions
+from shards.building.duplicates import Copies, count_copies, find_names
+from shards.building.holdout import SPLITS
+from shards.dataset.index import EXCLUDED
 from shards.exclusion import NOTES, REASONS
-from shards.sources.listing import SPLITS
 from shards.sources.source_entry import quote_name
 
 MAX_REASONS = 12  # lines of reasons
 EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
-def summary_lines(content: dict[str, Any], out: Path, exclusions: Exclusions, duplicates: Duplicates) -> Iterator[str]:
+def summary_lines(
+    content: dict[str, Any], out: Path, exclusions: Exclusions, examples: dict[str, str]
+) -> Iterator[str]:
     """Yield the lines of the summary.
 
     Args:
         content: of the index.
         out: the folder.
         exclusions: of the build.
-        duplicates: of the build.
+        examples: by split, two files with the same pixels.
     """
     train, holdout = (content["splits"][split] for split in SPLITS)
     sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
@@ -41,23 +43,24 @@ def summary_lines(content: dict[str, Any], out: Path, exclusions: Exclusions, du
         yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"
     if content["labels"]:
         yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
-    yield from describe_duplicates(out, duplicates)
+    for split, count in content["statistics"]["duplicates"].items():
+        if count:
+            yield f"repeated in {split}: {count:,} pictures have the pixels of another one of them; {examples[split]}"
     if exclusions.count:
         yield f"excluded: {exclusions.count:,}, listed in {out / EXCLUDED}"
         yield from describe_exclusions(exclusions)
 
 
-def describe_duplicates(out: Path, duplicates: Duplicates) -> Iterator[str]:
-    """Yield a line for each kind of repeated pictures."""
-    if duplicates.train:
-        yield f"repeated: {duplicates.train:,} pictures to train on have the pixels of another one of them"
-    if duplicates.shared_hash is not None:
-        trained, held_out = map(quote_name, find_files(Index.open(out), duplicates.shared_hash))
-        yield (
-            f"on both sides: {duplicates.holdout_in_train:,} held-out pictures have the pixels of one to train on, as "
-            f"{held_out} those of {trained}: what is measured against the hold-out looks better than it is. Remove the "
-            "copies from the source, and build into a new folder"
-        )
+def example_copies(build_db: BuildDb, copies: Copies) -> dict[str, str]:
+    """Return for each split in words which two files of it have the same pixels, if there are any."""
+    trained = count_copies(build_db, copies)["train"]
+    found = {}
+    for split, pairs in zip(SPLITS, (copies[:trained], copies[trained:]), strict=True):
+        if len(pairs):
+            names = find_names(build_db, pairs[0])
+            again, first = (quote_name(names[sample], EXAMPLE_LENGTH) for sample in pairs[0].tolist())
+            found[split] = f"such as {again} those of {first}"
+    return found
 
 
 def describe_exclusions(exclusions: Exclusions) -> Iterator[str]:

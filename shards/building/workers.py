@@ -19,7 +19,8 @@ from multiprocessing.process import BaseProcess
 
 from command_line.parent import end_with_parent
 from shards.building.interruption import INTERRUPTED, SIGNALS, BuildStopped
-from shards.building.shard import ListedPicture, ShardOptions, ShardResult, ShardTask, unfinished_path, write_shard
+from shards.building.part import ListedPicture
+from shards.building.shard import ShardOptions, ShardResult, ShardTask, unfinished_paths, write_shard
 from shards.sources.source_entry import decode_name
 
 OUT_OF_MEMORY = 12  # exit code of a worker: ENOMEM
@@ -167,7 +168,8 @@ class Workers:
                 place = next(place for known, place in busy.items() if known is connection)
                 task, result = self.workers[place].receive_result()
                 if isinstance(result, WorkerCrash):
-                    unfinished_path(self.options.folder, task, result.pid).unlink(missing_ok=True)
+                    for path in unfinished_paths(self.options.folder, task, result.pid):
+                        path.unlink(missing_ok=True)
                 self.send_next_task(place, tasks)
                 yield task, result
             on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.task))

@@ -11,7 +11,6 @@ from pathlib import Path
 from shards.exclusion import Excluded
 from shards.sources.source_entry import SourceEntry
 
-# O_NONBLOCK: opening a pipe that has replaced a listed file would wait for a writer for ever.
 # O_NONBLOCK: a file that has become a pipe since it was listed would be waited for.
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -79,8 +78,7 @@ class FolderSource:
         if is_folder:
             above = os.path.commonpath([target, path]) == target
             return SourceEntry(name, reason="symlink_loop" if above else "linked_folder", detail=f"to {link!r}")
-        # A relative path, also for a file outside: the hold-out is drawn by it, and must not change when all moves.
-        return regular_file_entry(name, os.stat(target), os.path.relpath(target, self.root))
+        return regular_file_entry(name, os.stat(target))
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
         """Return the content of one file.
@@ -102,8 +100,8 @@ class FolderSource:
             raise Excluded("unreadable", error.strerror or str(error)) from error
 
 
-def regular_file_entry(name: bytes, status: os.stat_result, target: bytes | None = None) -> SourceEntry:
+def regular_file_entry(name: bytes, status: os.stat_result) -> SourceEntry:
     """Return the entry of a regular file with its size and time; pipes, sockets and devices are excluded."""
     if not stat.S_ISREG(status.st_mode):
         return SourceEntry(name, reason="special_file", detail=stat.filemode(status.st_mode))
-    return SourceEntry(name, f"{status.st_size}:{status.st_mtime_ns}", target)
+    return SourceEntry(name, f"{status.st_size}:{status.st_mtime_ns}")

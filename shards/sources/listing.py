@@ -1,11 +1,10 @@
-"""Write the sorted list of a source's files, with labels and splits, into the database of a build.
+"""Write the sorted list of a source's files, with labels, into the database of a build.
 
 It is a database on disk, so that memory does not grow with the number of pictures.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -18,35 +17,26 @@ from shards.sources.labels import check_folders, count_matches, find_wrapping_fo
 from shards.sources.source import Source
 from shards.sources.source_entry import SourceEntry, quote_name
 
-SPLITS = ("train", "holdout")
 USE_OTHER_FOLDER = "build into another folder"
 
-CREATE_ENTRIES = "CREATE TABLE entry (name BLOB, place TEXT, target BLOB, reason TEXT, detail TEXT, label BLOB)"
+CREATE_ENTRIES = "CREATE TABLE entry (name BLOB, place TEXT, reason TEXT, detail TEXT, label BLOB)"
 EXCLUDE_DUPLICATES = """
     UPDATE entry SET reason = 'duplicate_name', detail = 'a later member of this name' WHERE reason IS NULL AND rowid >
         (SELECT min(rowid) FROM entry AS other WHERE other.name = entry.name AND other.reason IS NULL)
 """
 CREATE_LISTING = """
-    CREATE TABLE listing (id INTEGER PRIMARY KEY, split INTEGER, position INTEGER, name BLOB, place TEXT, label BLOB);
-    INSERT INTO listing (split, position, name, place, label)
-        SELECT split(coalesce(target, name)) AS side, row_number() OVER (ORDER BY name) - 1, name, place, label
-        FROM entry WHERE reason IS NULL ORDER BY side, name;
+    CREATE TABLE listing (id INTEGER PRIMARY KEY, name BLOB, place TEXT, label BLOB);
+    INSERT INTO listing (name, place, label) SELECT name, place, label FROM entry WHERE reason IS NULL ORDER BY name;
     CREATE TABLE class (id INTEGER PRIMARY KEY, label BLOB UNIQUE);
     INSERT INTO class (label) SELECT DISTINCT label FROM listing WHERE label NOT NULL ORDER BY label;
     CREATE TABLE excluded (name BLOB, reason TEXT, detail TEXT);
     INSERT INTO excluded SELECT name, reason, detail FROM entry WHERE reason NOT NULL;
-    CREATE TABLE piece (split INTEGER, number INTEGER, record TEXT, rows BLOB, PRIMARY KEY (split, number));
+    CREATE TABLE piece (
+        split INTEGER, number INTEGER, record TEXT, rows BLOB, positions BLOB, facts BLOB, prints BLOB,
+        PRIMARY KEY (split, number)
+    );
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT);
 """
-
-
-def is_held_out(name: bytes, seed: int, share: float) -> bool:
-    """Return whether a picture is held out, by a hash of its name and the seed.
-
-    It does not depend on the other pictures: when some are added, no picture changes sides.
-    """
-    digest = hashlib.blake2b(name, digest_size=8, key=seed.to_bytes(16, "little", signed=True), person=b"holdout")
-    return int.from_bytes(digest.digest(), "little") < share * 2**64
 
 
 def write_listing(
@@ -58,7 +48,7 @@ def write_listing(
         path: of the new database.
         source: what to list.
         labels: "none", "folders" or a table.
-        settings: of the build; "seed" and "holdout" decide the split, all of them are kept.
+        settings: of the build, which are kept.
         on_entry: called with the number of files listed so far.
 
     Raises:
@@ -71,16 +61,14 @@ def write_listing(
     )  # fast and unsafe: after a kill the listing is written again anyway
     database.execute(CREATE_ENTRIES)
     rows = (
-        (entry.name, entry.place, entry.target, entry.reason, entry.detail, folder_of(entry.name))
+        (entry.name, entry.place, entry.reason, entry.detail, folder_of(entry.name))
         for entry in scan_and_count(source, on_entry)
     )
-    database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
+    database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", rows)
     database.execute("CREATE INDEX entry_by_name ON entry (name)")
     database.execute(EXCLUDE_DUPLICATES)
     matched, wrapping = label_entries(database, labels)
     facts = {"settings": settings, "matching": matched}
-    seed, share = settings["seed"], settings["holdout"]
-    database.create_function("split", 1, lambda name: int(is_held_out(name, seed, share)), deterministic=True)
     database.executescript(CREATE_LISTING)
     database.executemany("INSERT INTO fact VALUES (?, ?)", ((name, json.dumps(fact)) for name, fact in facts.items()))
     database.executescript("DROP TABLE entry; DROP TABLE IF EXISTS match; DROP TABLE IF EXISTS row_of_csv")
@@ -140,6 +128,11 @@ def compare_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         DataError: naming the first one that differs.
     """
+    if "holdout_by" not in before:
+        raise DataError(
+            "this build is of an earlier version, which drew the hold-out by the names of the pictures; this "
+            f"version draws it by their pixels. A finished dataset is used as it is; else, {USE_OTHER_FOLDER}"
+        )
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise DataError(

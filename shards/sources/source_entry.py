@@ -13,8 +13,6 @@ class SourceEntry:
     """Relative to the source, with slashes."""
     place: str = ""
     """Where it lies and which version was listed, such as size and time; only its source reads it."""
-    target: bytes | None = None
-    """For a link, the file that it leads to; links to one file share its side of the hold-out."""
     reason: str | None = None
     """Why it is excluded: a key of exclusion.REASONS."""
     detail: str = ""

@@ -10,6 +10,7 @@ from shards.building.build_db import Exclusions
 from shards.building.duplicates import Duplicates, find_files
 from shards.dataset.index import EXCLUDED, Index
 from shards.exclusion import NOTES, REASONS
+from shards.images.size import format_size
 from shards.sources.listing import SPLITS
 from shards.sources.source_entry import quote_name
 
@@ -33,7 +34,8 @@ def summary_lines(content: dict[str, Any], out: Path, exclusions: Exclusions, du
         f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB"
     )
     if enlarged := content["statistics"]["enlarged"]:
-        yield f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}"
+        size = format_size((content["settings"]["height"], content["settings"]["width"]))
+        yield f"enlarged, as a side is shorter than {size}: {enlarged:,}"
     for note, count in content["statistics"].get("noted", {}).items():
         yield f"noted of {count:,}: {NOTES[note]}"
     if content["classes"]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.dataset.index import DataError
+from shards.dataset.index import DataError, upgrade_settings
 from shards.sources.label_table import LabelTable
 from shards.sources.labels import check_folders, count_matches, find_wrapping_folder, folder_of, label_by_table
 from shards.sources.source import Source
@@ -140,6 +140,7 @@ def compare_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         DataError: naming the first one that differs.
     """
+    before = upgrade_settings(before)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise DataError(

@@ -32,13 +32,13 @@ def open_data(config: Config) -> Index:
     if config.network.size == 0:
         raise Refused(
             "network.size 0 is for points in the plane, and shards hold pictures: use a recipe of pictures (python -m "
-            f"launcher recipes lists them){or_other_networks(config, size=index.size)}"
+            f"launcher recipes lists them){or_other_networks(config, size=index.size[0])}"
         )
-    if index.size != config.network.size:
+    if (*index.size, index.channels) != (config.network.size, config.network.size, 3):
         raise Refused(
             f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
             f"{config.network.size}: build the shards again with --size {config.network.size}"
-            f"{or_other_networks(config, size=index.size)}"
+            f"{or_other_networks(config, size=index.size[0])}"
         )
     if config.network.uses_classes:
         known = len(index.classes)

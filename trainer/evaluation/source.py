@@ -79,7 +79,7 @@ class ShardImages:
     def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
         self.index, self.split, self.order = index, index.splits[split], order
         self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
-        self.count, self.classes, self.size = self.split.samples, index.classes, index.size
+        self.count, self.classes, self.size = self.split.samples, index.classes, index.size[0]
         self.reader = Reader(index, split, self.refuse_damage)
 
     def refuse_damage(self, sample: int, problem: str) -> NoReturn:
@@ -137,7 +137,7 @@ class FolderImages:
     def first_size(self) -> int:
         """Return the shorter side of the first picture."""
         # Decoded to 1 x 1: only the original size is wanted.
-        first = decode_file(self.files[0], Decoding(1, "crop", WHITE, 0, MAX_PIXELS, 1))
+        first = decode_file(self.files[0], Decoding((1, 1), "crop", WHITE, 0, MAX_PIXELS, 1))
         return min(first.width, first.height)
 
     def hash(self) -> str:
@@ -156,7 +156,7 @@ class FolderImages:
             Refused: one cannot be decoded.
         """
         # Without scaled decoding: it changes pixels, and figures with them.
-        settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
+        settings = Decoding((self.size, self.size), "crop", WHITE, 0, MAX_PIXELS, 1)
         places = shuffled_places(rows, self.count, self.order).tolist()
         return np.stack([decode_file(self.files[place], settings).pixels for place in places])
 
@@ -207,7 +207,7 @@ def open_images(path: Path, size: int | None, order: Order = ORDER_OF_REALS) -> 
     if not (path / INDEX).exists():
         return FolderImages(path, size, order)
     index = Index.open(path)
-    if size is not None and index.size != size:
+    if size is not None and index.size != (size, size):
         raise Refused(
             f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build others with: "
             f"python -m shards build PICTURES --out NEW --size {size}; or name PICTURES, which are resized"

@@ -20,6 +20,11 @@ def parse_size(text: str) -> Size:
     return int(found[1]), int(found[2] or found[1])
 
 
+def shape_options(size: Size, channels: int) -> str:
+    """Return the options of `shards build` that make pictures of a size and of so many channels."""
+    return f"--size {format_size(size)}" + (f" --channels {channels}" if channels != 3 else "")
+
+
 def format_size(size: Size) -> str:
     """Return a size as `parse_size` reads it."""
     height, width = size

@@ -91,7 +91,7 @@ def bare(path: Path, scaled_decode: int) -> int:
 
 
 def decoding(scaled_decode: int) -> Decoding:
-    return Decoding(SIDE, "crop", (255, 255, 255), scaled_decode, 1 << 28, 16)
+    return Decoding((SIDE, SIDE), "crop", (255, 255, 255), scaled_decode, 1 << 28, 16)
 
 
 @contextlib.contextmanager

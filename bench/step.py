@@ -140,11 +140,11 @@ def reference(config: Config, share: list[Batch]) -> Callable[[], object]:
 
 def make_batches(config: Config, device: str = "cpu") -> list[Batch]:
     """Return a whole batch of noise in place of pictures, on a device; classes go round."""
-    n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
+    n, classes = config.micro_batch_size, config.network.classes
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
     drawer, batches = RandomInputs(config), []
     for j in range(config.micro_batches):
-        real = torch.rand(n, 3, size, size).mul(2).sub(1)
+        real = torch.rand(n, *config.network.data_shape).mul(2).sub(1)
         latent, draws = drawer(Draws(0, 0), label, 0, j)
         batch = Batch(j, 0, real.contiguous(memory_format=torch.channels_last), latent, draws, 0)
         batches.append(batch.map(lambda t: t.to(device)))

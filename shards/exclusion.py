@@ -15,6 +15,7 @@ REASONS = {
     "too_many_pixels": "more pixels than --max-pixels",
     "too_many_bytes": "more bytes than --max-bytes, unpacked",
     "too_small": "a side shorter than --min-size",
+    "too_elongated": "a longer side of more than --max-aspect times the shorter one",
     "hidden": "the name of the file, or of a folder above it, starts with a dot",
     "special_file": "a pipe, socket, device or sparse member: never opened",
     "dangling_link": "a link to nothing",

@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from shards.dataset.index import INDEX, DataError, Index
 from shards.exclusion import REASONS
+from shards.images.display import over_checkerboard
 from shards.near_duplicates import draw_groups, find_groups, group_lines
 from shards.storage.argument import PlaceArgument
 
@@ -157,8 +158,8 @@ def draw_grid(index: Index, num: int, seed: int) -> Image.Image:
     chosen = np.sort(draw.choice(samples, min(num, samples), replace=False, shuffle=False))
     read = Reader(index, "train", lambda sample, what: print(f"sample {sample}: {what}", file=sys.stderr))
     columns = math.ceil(math.sqrt(len(chosen)))
-    pitch = index.size + GAP
-    grid = Image.new("RGB", (columns * pitch + GAP, -(-len(chosen) // columns) * pitch + GAP), "white")
-    for i, pixels in enumerate(read(chosen).images):
-        grid.paste(Image.fromarray(pixels), (i % columns * pitch + GAP, i // columns * pitch + GAP))
+    down, across = (side + GAP for side in index.size)
+    grid = Image.new("RGB", (columns * across + GAP, -(-len(chosen) // columns) * down + GAP), "white")
+    for i, pixels in enumerate(over_checkerboard(read(chosen).images)):
+        grid.paste(Image.fromarray(pixels), (i % columns * across + GAP, i // columns * down + GAP))
     return grid

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from shards.building.near import find_near
 from shards.dataset.facts import read_facts
 from shards.dataset.index import Index
+from shards.images.display import over_checkerboard
 from shards.images.fingerprint import PRINT, fingerprint
 
 AT_ONCE = 256  # pictures that are decoded
@@ -68,15 +69,16 @@ def draw_groups(index: Index, groups: list[list[Place]]) -> Image.Image:
     from shards.dataset.stream import Reader
 
     readers = {name: Reader(index, name, lambda *_: None) for name in index.splits}
-    pitch, shown = index.size + 2 * GAP, groups[:MAX_ROWS]
+    height, width = (side + 2 * GAP for side in index.size)
+    shown = groups[:MAX_ROWS]
     columns = min(MAX_COLUMNS, max(map(len, shown), default=1))
-    sheet = Image.new("RGB", (columns * pitch, max(1, len(shown)) * pitch), "white")
+    sheet = Image.new("RGB", (columns * width, max(1, len(shown)) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for row, group in enumerate(shown):
         for column, place in enumerate(group[:columns]):
-            left, top = column * pitch, row * pitch
+            left, top = column * width, row * height
             if place.split != "train":
-                draw.rectangle((left, top, left + pitch - 1, top + pitch - 1), fill=HELD_OUT)
+                draw.rectangle((left, top, left + width - 1, top + height - 1), fill=HELD_OUT)
             picture = readers[place.split](np.array([place.sample])).images[0]
-            sheet.paste(Image.fromarray(picture), (left + GAP, top + GAP))
+            sheet.paste(Image.fromarray(over_checkerboard(picture)), (left + GAP, top + GAP))
     return sheet

@@ -67,6 +67,7 @@ DONE = {  # a part of the message -> the test that does it
     "build them with python -m shards build SRC": "test_a_folder_without_shards",
     "if it is pictures": "test_shards_messages.test_pictures_in_the_place_of_shards",
     "name {}, which does": "test_shards_messages.test_pictures_in_the_place_of_shards",
+    "leave one of them out": "test_shards_shapes.test_transparency_and_other_encodings",
     "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
 # Other programs' words, by which their errors are told apart, and the name of the command.

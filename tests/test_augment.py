@@ -23,11 +23,11 @@ WHOLE = "bgcfno"
 
 
 def ada(pipe: str, size: int = 16) -> Ada:
-    return Ada(AugmentSettings(kind="ada", pipe=pipe), size)
+    return Ada(AugmentSettings(kind="ada", pipe=pipe), (3, size, size))
 
 
 def diffaugment(policy: str, size: int = 16) -> DiffAugment:
-    return DiffAugment(AugmentSettings(kind="diffaugment", policy=policy), size)
+    return DiffAugment(AugmentSettings(kind="diffaugment", policy=policy), (3, size, size))
 
 
 def pictures(n: int, size: int = 16, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -61,8 +61,8 @@ def forward(pipe: Ada, draws: dict[str, Tensor]) -> Tensor:
         turn = [math.pi / 2 * -t["quarters"][i], -t["turn"][i], -t["turn_again"][i]]
         spin = [np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]) for a in map(float, turn)]
         whole, part = np.eye(3), np.eye(3)
-        whole[:2, 2] = (t["shift"][i] * pipe.size).round().numpy()
-        part[:2, 2] = (t["move"][i] * pipe.size).numpy()
+        whole[:2, 2] = (t["shift"][i] * pipe.shape[1]).round().numpy()
+        part[:2, 2] = (t["move"][i] * pipe.shape[1]).numpy()
         scale, stretch = float(t["scale"][i]), float(t["stretch"][i])
         for step in (
             np.diag([1 - 2 * float(t["flip"][i]), 1, 1]),

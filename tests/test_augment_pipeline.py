@@ -29,7 +29,7 @@ ADA = AugmentSettings(kind="ada", target=0.5, speed_images=1024, interval=4)
 
 
 def disguise(settings: AugmentSettings, decay_images: int = 0) -> AugmentPipeline:
-    return AugmentPipeline(settings, 8, decay_images, BATCH)
+    return AugmentPipeline(settings, (3, 8, 8), decay_images, BATCH)
 
 
 def memory_of(shown: AugmentPipeline) -> RunningScalars:

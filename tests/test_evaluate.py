@@ -212,7 +212,7 @@ def built(folder: Path, *classes: str) -> Path:
         for number in range(20 - 10 * place):
             pixels = np.random.default_rng([place, number]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "source" / name / f"{number}.png")
-    asked = Build(folder / "source", folder / "data", 32, labels="folders", workers=1)
+    asked = Build(folder / "source", folder / "data", "32", labels="folders", workers=1)
     assert run_build(asked) == 0
     return folder / "data"
 
@@ -351,8 +351,8 @@ def test_pictures_of_a_folder_are_brought_to_the_size_of_the_data(tmp_path: Path
     for number, (width, height) in enumerate([(40, 20), (20, 20), (10, 30)]):
         pixels = np.full((height, width, 3), 10 * number + 10, np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    assert FolderImages(tmp_path).size == 20
-    seen = FolderImages(tmp_path, 16).images(np.arange(3))
+    assert FolderImages(tmp_path).form == (20, 20, 3)
+    seen = FolderImages(tmp_path, (16, 16, 3)).images(np.arange(3))
     assert seen.shape == (3, 16, 16, 3)
     assert sorted(np.unique(seen)) == [10, 20, 30]
 

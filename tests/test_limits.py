@@ -24,7 +24,8 @@ ABSURD: dict[type, tuple[Any, ...]] = {
 # ours, or of what is switched off by default; and factors of any size, for their product with the rest may be sensible.
 FREE: dict[str, set[str]] = {
     "0": {
-        *("seed", "order_window", "network.classes", "network.attention", "network.mbstd_group", "workers"),
+        *("seed", "order_window", "network.classes", "network.attention", "network.mbstd_group", "network.width"),
+        "workers",
         *("optimizer.warmup_images", "optimizer.decay_images", "collapse.every_images", "max_rollbacks"),
         *("checkpoint.keep_every_images", "metrics.every_images", "trace_steps", "trace_rank"),
     },

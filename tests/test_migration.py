@@ -12,7 +12,7 @@ from launcher.study.settings_file import parse_study, read_settings
 from trainer.config.config import Config
 from trainer.core import aliases, formats, migration
 from trainer.core.aliases import todays_flags, todays_settings
-from trainer.core.fields import Refused, from_json, hash_of, identity_hash, identity_settings, to_json
+from trainer.core.fields import Refused, from_json, hash_of, hashed_settings, identity_hash, to_json
 from trainer.core.migration import identity_hashes, upgrade_values, with_schema
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
@@ -50,7 +50,7 @@ def test_settings_are_upgraded() -> None:
 @pytest.mark.usefixtures("tables")
 def test_settings_keep_the_hash_that_the_format_before_gave_them() -> None:
     config = replace(Config(), flip=True)
-    named = identity_settings(config)
+    named = hashed_settings(config)
     before = {
         name.replace("optimizer.g_lr", "optimizer.g_rate").replace("flip", "mirror").replace("network.", "net."): value
         for name, value in named.items()

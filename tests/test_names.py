@@ -134,4 +134,4 @@ def test_demo_data_that_is_in_the_way_is_named(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "demo" / "shards-32" / ".build").mkdir(parents=True)
     monkeypatch.setattr(demo_data, "build_shards", lambda shards, size: shards.mkdir())
     with pytest.raises(Refused, match=r"shards-32 cannot be made: .*; remove what is there, or name --data"):
-        demo_data.demo_shards(32)
+        demo_data.demo_shards(NetworkSettings(size=32))

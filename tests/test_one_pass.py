@@ -40,7 +40,7 @@ def look(d: Discriminator, d_calls: list[int], against: bool = False) -> Discrim
     config = Config(network=d.settings, batch_size=N, micro_batch_size=N)
     (batch,) = (b.map(lambda t: t.double() if t.is_floating_point() else t) for b in made_batches(config))
     fake = batch.real.flip(0).roll(3, 2) / 2
-    models = Models(build_generator("dcgan", d.settings), d, AugmentPipeline(AugmentSettings(), 32, 0, N), {})
+    models = Models(build_generator("dcgan", d.settings), d, AugmentPipeline(AugmentSettings(), (3, 32, 32), 0, N), {})
     return DiscriminatorPass(models, batch, fake, counted, torch.tensor(1.0), against)
 
 

@@ -176,13 +176,13 @@ def look(
     real = noise("real", n, 3, SIZE, SIZE).to(dtype)
     fake = g(latent) if g else noise("fake", n, 3, SIZE, SIZE).to(dtype).requires_grad_()
     batch = Batch(0, 0, real, latent, {"show real": {}, "show fake": {}}, 0)
-    augment_pipeline = AugmentPipeline(AugmentSettings(), SIZE, 0, n)
+    augment_pipeline = AugmentPipeline(AugmentSettings(), (3, SIZE, SIZE), 0, n)
     models = Models(g or Painter().double(), d, augment_pipeline, running_scalars or {})
     return DiscriminatorPass(models, batch, fake, d, torch.tensor(scale), True)
 
 
 def drawn(penalty: Penalty, n: int = N) -> dict[str, Tensor]:
-    draws = penalty.draw(philox("draws", type(penalty).__name__), n, SIZE)
+    draws = penalty.draw(philox("draws", type(penalty).__name__), n, (3, SIZE, SIZE))
     return {name: t.double() if t.dtype == torch.float32 else t for name, t in draws.items()}
 
 
@@ -246,9 +246,9 @@ def test_draws_have_the_shape_of_pictures_or_of_points(size: int) -> None:
     rng = philox("shapes")
     x = torch.zeros(N, *shape)
     for penalty in (WganGp(), Dragan(), PathLength()):
-        for draw in penalty.draw(rng, N, size).values():
+        for draw in penalty.draw(rng, N, shape).values():
             assert (x[: len(draw)] * draw).shape == (len(draw), *shape)
-    assert PathLength().draw(rng, 4000, size)["y"].std().item() == pytest.approx(1 / max(size, 1), rel=0.05)
+    assert PathLength().draw(rng, 4000, shape)["y"].std().item() == pytest.approx(1 / max(size, 1), rel=0.05)
 
 
 def test_the_loss_scale_changes_no_bit_of_a_gradient() -> None:
@@ -360,7 +360,7 @@ def test_pictures_are_mirrored_and_shifted_with_reflection() -> None:
 
 
 def test_the_draws_of_consistency_reach_everywhere() -> None:
-    draws = Consistency().draw(philox("reach"), 3000, SIZE)
+    draws = Consistency().draw(philox("reach"), 3000, (3, SIZE, SIZE))
     assert set(draws["shift"].flatten().tolist()) == set(range(-4, 5))
     assert draws["flip"].double().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.05)
     assert not torch.equal(draws["flip"][:, 0], draws["flip"][:, 1])

@@ -318,7 +318,7 @@ def test_copied_shards_are_those_that_webdataset_writes(tmp_path: Path) -> None:
     assert copied.samples > 10
     with tarfile.open(many.folder / copied.name) as archive:
         members = [(member.name, member.size) for member in archive]
-    with tarfile.open(alone.path / "holdout-000000.tar") as archive:
+    with tarfile.open(alone.folder / "holdout-000000.tar") as archive:
         content = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     options = {"user": "lienzo", "group": "lienzo", "mode": 0o644, "mtime": 0}
     with (tmp_path / "own.tar").open("wb") as file, webdataset.TarWriter(file, encoder=False, **options) as writer:
@@ -535,7 +535,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     refuse(small, tmp_path / "a", "--labels must be none, folders or a CSV file", "--labels", "folder")
     refuse(small, tmp_path / "a", "--background must be a colour", "--background", "mauvish")
     refuse(small, tmp_path / "a", "--holdout is a share", "--holdout", "1")
-    refuse(small, tmp_path / "a", "--size must be at least 1", "--size", "0")
+    refuse(small, tmp_path / "a", "--size: '0' is no number of pixels", "--size", "0")
     refuse(small, tmp_path / "a", "--shard-samples must be at least 1", "--shard-samples", "0")
     refuse(tmp_path / "void", tmp_path / "a", "the source has no files")
     refuse(small, tmp_path / "a", "as all 3 are held out: give a lower --holdout", "--holdout", "0.9999")
@@ -544,7 +544,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     assert f"no picture to train on; 2 files are excluded, see {tmp_path}/a/excluded.jsonl" in said
     assert [path.name for path in tmp_path.glob("a/*")] == ["excluded.jsonl"]
     assert main(["build", str(small), "--out", str(tmp_path / "a")]) == 0  # that is no obstacle
-    refuse(source, built, "began with size 16, and now it is 32", *OPTIONS[2:], "--size", "32", "--resume")
+    refuse(source, built, "began with height 16, and now it is 32", *OPTIONS[2:], "--size", "32", "--resume")
 
 
 def test_resuming_checks_source_and_settings(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from shards.images.decode import decode_image
 from tests.test_shards_decode import PLAIN, photograph, reason, saved
 
 END = b"\xff\xd9"
-FULL = replace(PLAIN, scaled_decode=0, size=64)
+FULL = replace(PLAIN, scaled_decode=0, size=(64, 64))
 
 
 def noisy(width: int = 320, height: int = 240, seed: int = 0) -> Image.Image:
@@ -157,7 +157,9 @@ def test_good_jpegs_have_the_bits_of_pillow(
             files.append(saved(image, "JPEG", keep_rgb=True))
         files += [saved(image.convert(mode), "JPEG", **options, **variant) for variant in VARIANTS]
     settings = [
-        replace(PLAIN, scaled_decode=scaled_decode, size=size, fit=fit) for size in (1, 40) for fit in ("crop", "pad")
+        replace(PLAIN, scaled_decode=scaled_decode, size=(size, size), fit=fit)
+        for size in (1, 40)
+        for fit in ("crop", "pad")
     ]
     ours = [decode_image(data, each).pixels for data in files for each in settings]
     monkeypatch.setattr("shards.images.jpeg.MAX_COPIED_PIXELS", 0)

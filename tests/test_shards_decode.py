@@ -15,10 +15,11 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, Fit, Picture, decode_image
+from shards.images.decode import Decoding, Picture, decode_image
+from shards.images.fit import Fit
 from shards.images.pillow import decodable_formats
 
-PLAIN = Decoding(size=8, fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
+PLAIN = Decoding(size=(8, 8), fit="crop", background=(255, 255, 255), scaled_decode=4, max_pixels=1 << 24, min_size=2)
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -31,7 +32,7 @@ def saved(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
 def color(data: bytes, settings: Decoding = PLAIN) -> tuple[int, ...]:
     """Return the one colour of a picture that has just one."""
     pixels = decode_image(data, settings).pixels
-    assert pixels.shape == (settings.size, settings.size, 3)
+    assert pixels.shape == (*settings.size, 3)
     assert pixels.dtype == np.uint8
     assert (pixels == pixels[0, 0]).all()
     return tuple(pixels[0, 0].tolist())
@@ -137,7 +138,7 @@ def test_exif_orientation(orientation: int, format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     options: dict[str, object] = {} if format in ("PNG", "TIFF") else {"quality": 95}
-    picture = decode_image(saved(stored, format, exif=exif, **options), replace(PLAIN, fit="stretch", size=32))
+    picture = decode_image(saved(stored, format, exif=exif, **options), replace(PLAIN, fit="stretch", size=(32, 32)))
     expected = np.asarray(upright.resize((32, 32), Image.Resampling.LANCZOS))
     assert (picture.width, picture.height) == (96, 64)
     assert np.abs(picture.pixels.astype(int) - expected).mean() < 3
@@ -242,10 +243,10 @@ def test_fit() -> None:
     image.paste(BLUE, (16, 0, 32, 16))
     data = saved(image)
     assert (decode_image(data, PLAIN).pixels[:, 3:5] == BLUE).all()  # the filter looks beyond the edge of the crop
-    stretched = decode_image(data, replace(PLAIN, fit="stretch", size=24)).pixels
+    stretched = decode_image(data, replace(PLAIN, fit="stretch", size=(24, 24))).pixels
     assert stretched[5, 2].tolist() == list(RED)
     assert stretched[5, 12].tolist() == list(BLUE)
-    padded = decode_image(data, replace(PLAIN, fit="pad", size=24, background=GREEN)).pixels
+    padded = decode_image(data, replace(PLAIN, fit="pad", size=(24, 24), background=GREEN)).pixels
     assert (padded[[0, 7, 16, 23]] == GREEN).all()
     assert padded[12, 12].tolist() == list(BLUE)
     line = decode_image(saved(Image.new("RGB", (2000, 2), RED)), replace(PLAIN, fit="pad")).pixels
@@ -261,7 +262,7 @@ def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
 def test_scaled_decoding_is_close_to_full_decoding(fit: Fit, width: int) -> None:
     for format in ("JPEG", "PNG"):
         data = saved(photograph(width, 479), format)
-        settings = replace(PLAIN, fit=fit, size=32)
+        settings = replace(PLAIN, fit=fit, size=(32, 32))
         full = decode_image(data, replace(settings, scaled_decode=0)).pixels
         assert psnr(decode_image(data, replace(settings, scaled_decode=4)).pixels, full) > 45
         assert psnr(decode_image(data, replace(settings, scaled_decode=1)).pixels, full) > 25

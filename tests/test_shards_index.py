@@ -20,7 +20,7 @@ def write(folder: Path, shards: int, shard_samples: int) -> dict[str, Any]:
     holdout = {"samples": 0, "shards": {"samples": [], "bytes": [], "sha256": []}}
     content = {
         "schema": SCHEMA,
-        "settings": {"size": 64, "encode": "raw"},
+        "settings": {"height": 64, "width": 96, "channels": 3, "encode": "raw"},
         "classes": ["a", "b"],
         "splits": {"train": {"samples": shards * shard_samples, "shards": columns}, "holdout": holdout},
     }
@@ -47,7 +47,7 @@ def test_opens_a_billion_samples_in_little_memory(tmp_path: Path) -> None:
 def test_describes_the_shards(tmp_path: Path) -> None:
     write(tmp_path, shards=3, shard_samples=5)
     index = Index.open(tmp_path)
-    assert (index.size, index.encoding, index.classes) == (64, "raw", ("a", "b"))
+    assert (index.size, index.channels, index.encoding, index.classes) == ((64, 96), 3, "raw", ("a", "b"))
     assert index.splits["train"].shard_samples.tolist() == [5, 5, 5]
     assert index.splits["train"].shards[2] == Shard("train-000002.tar", 5, 10240, "0" * 64)
     assert (index.splits["holdout"].first, index.splits["holdout"].shards) == (15, ())

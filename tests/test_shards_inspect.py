@@ -43,7 +43,7 @@ def test_tables(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in CLASSES:
         assert cells[name] == [str(PICTURES)]
     assert {reason: int(cells[reason][0]) for reason in EXCLUDED} == EXCLUDED
-    assert f"size {SIZE}, encode png, fit crop" in text
+    assert f"height {SIZE}, width {SIZE}, channels 3, encode png, fit crop" in text
     assert "48 PNG, 48 RGB, 0 enlarged" in " ".join(text.split())
 
 

@@ -11,6 +11,7 @@ from launcher.jobs.preparation import PreparedJob, PreparedRun
 from launcher.jobs.resource_request import describe_this_machine
 from launcher.jobs.submission import batch_script, submit_to_slurm
 from launcher.status.wandb_link import future_link
+from shards.images.size import format_size
 from trainer.config.wandb_environment import resolve_mode
 from trainer.core.advice import command
 from trainer.launch.local_processes import train_here
@@ -67,7 +68,7 @@ def show_plan(prepared: PreparedRun) -> None:
         stop = command("launcher", "cancel", run.path)
     steps = f"{total // config.step_images:,} steps, {total / samples:.1f} epochs"
     rows = {
-        "recipe": f"{config.recipe}, {dataset.size} px, mixed precision: {config.mixed_precision}",
+        "recipe": f"{config.recipe}, {format_size(dataset.size)} px, mixed precision: {config.mixed_precision}",
         "where": f"{describe_place(prepared)}{same}",
         "data": f"{config.data}: {samples:,} pictures, {len(dataset.classes)} classes",
         "training": f"{total:,} images = {steps}; batch {batch}",

@@ -7,19 +7,22 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from shards.images.size import shape_options
 from trainer.core.fields import Refused
+from trainer.networks.network_settings import NetworkSettings
 
 HOME = Path(__file__).parents[2]
 ARCHIVE = HOME / "examples" / "clipart.zip"
 
 
-def demo_shards(size: int) -> Path:
-    """Return the demo's shards of this size, built from the bundled pictures when they are not there.
+def demo_shards(network: NetworkSettings) -> Path:
+    """Return the demo's shards for these networks, built from the bundled pictures when they are not there.
 
     Raises:
         Refused: there are no bundled pictures, or they cannot be built.
     """
-    shards = HOME / "demo" / f"shards-{size}"
+    options = shape_options(network.shape, network.channels).split()
+    shards = HOME / "demo" / f"shards-{'-'.join(options[1::2])}"
     if (shards / "index.json").exists():
         return shards
     if not ARCHIVE.exists():
@@ -32,20 +35,20 @@ def demo_shards(size: int) -> Path:
         shards.parent.mkdir(exist_ok=True)
         # Beside its place, so that a rename can move it: a build that is killed leaves nothing that looks complete.
         with TemporaryDirectory(dir=shards.parent, prefix=f".{shards.name}-") as folder:
-            build_shards(Path(folder) / "shards", size)
+            build_shards(Path(folder) / "shards", options)
             move_into_place(Path(folder) / "shards", shards)
     except OSError as error:
         raise Refused(f"{shards} cannot be made: {error.strerror}; remove what is there, or name --data") from error
     return shards
 
 
-def build_shards(shards: Path, size: int) -> None:
+def build_shards(shards: Path, options: list[str]) -> None:
     """Build the bundled pictures into a new folder.
 
     Raises:
         Refused: it cannot be done.
     """
-    command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), "--size", str(size)]
+    command = [sys.executable, "-m", "shards", "build", str(ARCHIVE), "--out", str(shards), *options]
     # cwd: the package `shards` must be found wherever the user stands.
     if subprocess.run(command, cwd=HOME, check=False).returncode:
         raise Refused("the bundled pictures could not be made into shards: see above; name --data")

@@ -92,7 +92,7 @@ def prepare_run(asked: TrainingRequest) -> PreparedRun:
     node_range(asked.resources.nodes)
     on_slurm = use_slurm(asked.resources)
     asked.config.check()  # what follows divides by its values
-    config = asked.config if asked.config.data else replace(asked.config, data=demo_shards(asked.config.network.size))
+    config = asked.config if asked.config.data else replace(asked.config, data=demo_shards(asked.config.network))
     job = prepare_job(asked.run, config, asked.resources) if on_slurm else None
     if job:
         refuse_processes(asked.names_processes, job.request.gpus_per_node > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,9 @@ from tyro.conf import Positional
 
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
-from shards.images.decode import Decoding, Fit
+from shards.images.decode import Decoding
+from shards.images.fit import Crop, Fit
+from shards.images.size import Size, parse_size
 from shards.sources.label_table import LabelTable
 
 MAX_WORKERS = 1024
@@ -28,8 +31,10 @@ class Build:
     """A folder (with all folders below it), a zip or a tar."""
     out: Path
     """The folder to make: new or empty, unless --resume."""
-    size: int = 64
-    """Height and width of the stored pictures."""
+    size: str = "64"
+    """Height x width of the stored pictures, such as 256x384; one number is a square."""
+    channels: Literal[1, 3, 4] = 3
+    """1: grey, 3: RGB, 4: RGBA, of which transparency is kept."""
     labels: str = "none"
     """"none", "folders" (the first folder of the path), or a CSV file."""
     file_column: str = "file"
@@ -48,9 +53,11 @@ class Build:
     resume: bool = False
     """Go on with a build that was interrupted."""
     fit: Fit = "crop"
-    """"crop" the centre square, "pad" to a square with the background, or "stretch"."""
+    """"crop" a part of the shape of --size, "pad" to it with the background, or "stretch"."""
+    crop: Crop = "centre"
+    """What --fit crop takes: the "centre", the "top", or the part with the highest "entropy" of its grey levels."""
     background: str = "#ffffff"
-    """The colour behind transparent pixels and beside padded pictures."""
+    """The colour behind transparent pixels and beside padded pictures; with --channels 4 both are transparent."""
     scaled_decode: int = 3
     """Shrink cheaply, by JPEG's own scaling or averaged boxes, to no less than so many times --size, and filter that;
     0: filter each picture at its full size."""
@@ -60,6 +67,8 @@ class Build:
     """Exclude longer files and members of archives."""
     min_size: int = 16
     """Exclude pictures with a shorter side."""
+    max_aspect: float | None = None
+    """Exclude pictures whose longer side is more than so many times the shorter one."""
     shard_samples: int | None = None
     """Source pictures per shard; by default 1000, or fewer so that there are some 32 shards of at least 32."""
     seed: int = 0
@@ -74,7 +83,14 @@ def check_options(args: Build) -> None:
     Raises:
         DataError: naming the first one that is impossible.
     """
-    least = {"size": 1, "workers": 1, "scaled_decode": 0, "max_pixels": 1, "max_bytes": 1, "min_size": 1}
+    size_of(args)
+    if args.channels == 4 and args.encode == "jpg":
+        raise DataError("--encode jpg has no transparency: with --channels 4 use raw, png or webp")
+    if args.crop != "centre" and args.fit != "crop":
+        raise DataError(f"--crop {args.crop} is of --fit crop, and --fit is {args.fit}: leave one of them out")
+    if args.max_aspect is not None and not 1 <= args.max_aspect < math.inf:
+        raise DataError(f"--max-aspect is a longer side over a shorter one, from 1, but got {args.max_aspect}")
+    least = {"workers": 1, "scaled_decode": 0, "max_pixels": 1, "max_bytes": 1, "min_size": 1}
     for name, low in least.items():
         if getattr(args, name) < low:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
@@ -90,6 +106,18 @@ def check_options(args: Build) -> None:
         raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
     background_of(args)
     labels_of(args)
+
+
+def size_of(args: Build) -> Size:
+    """Return the height and width of the stored pictures.
+
+    Raises:
+        DataError: it is no size.
+    """
+    try:
+        return parse_size(args.size)
+    except ValueError as error:
+        raise DataError(f"--size: {error}") from None
 
 
 def background_of(args: Build) -> tuple[int, int, int]:
@@ -123,27 +151,40 @@ def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
 
 def decoding_of(args: Build) -> Decoding:
     """Return how pictures are decoded."""
-    background = background_of(args)
-    return Decoding(args.size, args.fit, background, args.scaled_decode, args.max_pixels, args.min_size)
+    return Decoding(
+        size=size_of(args),
+        fit=args.fit,
+        background=background_of(args),
+        scaled_decode=args.scaled_decode,
+        max_pixels=args.max_pixels,
+        min_size=args.min_size,
+        channels=args.channels,
+        crop=args.crop,
+        max_aspect=args.max_aspect,
+    )
 
 
 def settings_of(args: Build) -> dict[str, Any]:
     """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
-    labels = labels_of(args)
+    labels, (height, width) = labels_of(args), size_of(args)
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
     return taken | {
-        "size": args.size,
+        "height": height,
+        "width": width,
+        "channels": args.channels,
         "encode": args.encode,
         "fit": args.fit,
+        "crop": args.crop,
         "background": "#{:02x}{:02x}{:02x}".format(*background_of(args)),
         "filter": "lanczos",
         "scaled_decode": args.scaled_decode,
         "max_pixels": args.max_pixels,
         "max_bytes": args.max_bytes,
         "min_size": args.min_size,
+        "max_aspect": args.max_aspect,
         "holdout": args.holdout,
         "holdout_by": "pixels",  # earlier versions drew it by name, and did not say so
         "seed": args.seed,

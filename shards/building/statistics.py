@@ -22,13 +22,14 @@ Statistics = Counter[str]  # "kind/value" or "kind" -> count or sum, such as "mo
 
 def count_picture(statistics: Statistics, picture: Picture, label: int | None) -> None:
     """Add one picture to the counters."""
-    pixels = picture.pixels.reshape(-1, 3).astype(np.int64)
+    height, width, channels = picture.pixels.shape
+    pixels = picture.pixels.reshape(-1, channels).astype(np.int64)
     for channel, (total, squares) in enumerate(zip(pixels.sum(0), (pixels**2).sum(0), strict=True)):
         statistics[f"sum/{channel}"] += int(total)
         statistics[f"squares/{channel}"] += int(squares)
     statistics["pixels"] += len(pixels)
     statistics["pictures"] += 1
-    statistics["enlarged"] += min(picture.width, picture.height) < picture.pixels.shape[0]
+    statistics["enlarged"] += picture.width < width or picture.height < height
     statistics[f"mode/{picture.mode}"] += 1
     statistics[f"format/{picture.format}"] += 1
     statistics[f"width/{bisect_right(SIDE_EDGES, picture.width)}"] += 1
@@ -43,8 +44,9 @@ def count_picture(statistics: Statistics, picture: Picture, label: int | None) -
 def describe_statistics(statistics: Statistics) -> dict[str, Any]:
     """Return the "statistics" of index.json; bin i of a histogram is edges[i - 1] <= value < edges[i]."""
     pixels = statistics["pixels"] or 1
-    mean = [statistics[f"sum/{channel}"] / pixels for channel in range(3)]
-    variance = [statistics[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in range(3)]
+    channels = range(len(counts_of(statistics, "sum")))
+    mean = [statistics[f"sum/{channel}"] / pixels for channel in channels]
+    variance = [statistics[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in channels]
     noted = counts_of(statistics, "noted")
     return {
         "mean": [round(value, 4) for value in mean],

@@ -11,6 +11,7 @@ from shards.building.duplicates import Copies, count_copies, find_names
 from shards.building.holdout import SPLITS
 from shards.dataset.index import EXCLUDED
 from shards.exclusion import NOTES, REASONS
+from shards.images.size import format_size
 from shards.sources.source_entry import quote_name
 
 MAX_REASONS = 12  # lines of reasons
@@ -35,7 +36,8 @@ def summary_lines(
         f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB"
     )
     if enlarged := content["statistics"]["enlarged"]:
-        yield f"enlarged, as a side is shorter than {content['settings']['size']}: {enlarged:,}"
+        size = format_size((content["settings"]["height"], content["settings"]["width"]))
+        yield f"enlarged, as a side is shorter than {size}: {enlarged:,}"
     for note, count in content["statistics"].get("noted", {}).items():
         yield f"noted of {count:,}: {NOTES[note]}"
     if content["classes"]:

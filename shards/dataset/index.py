@@ -21,12 +21,26 @@ import numpy.typing as npt
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.errors import DataError as DataError  # most of this package knows it from here
+from shards.images.size import Size
 from shards.storage.errors import NotFound
 from shards.storage.place import Place, Url
 from shards.storage.storage import open_storage
 
-SCHEMA = 1  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
-UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+SCHEMA = 2  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
+
+
+def upgrade_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a build of schema 1, of square RGB, as schema 2 has them; later ones as they are."""
+    if "size" not in settings:
+        return settings
+    made = {name: value for name, value in settings.items() if name != "size"}
+    shape = {"height": settings["size"], "width": settings["size"], "channels": 3}
+    return shape | made | {"crop": "centre", "max_aspect": None}
+
+
+UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: lambda content: content | {"settings": upgrade_settings(content["settings"])}
+}
 """By schema: from what it has in index.json to what the next one has."""
 BUILD_AGAIN = "build the shards again, into a new folder"
 INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
@@ -109,7 +123,8 @@ class Index:
 
     path: Place
     hash: str  # SHA-256 of index.json, which holds the hashes of all other files: it names the whole dataset
-    size: int  # height and width of the pictures
+    size: Size  # height and width of the pictures
+    channels: int  # 1: grey, 3: RGB, 4: RGBA
     encoding: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
@@ -138,12 +153,15 @@ class Index:
         content = parse_index(path, raw)
         try:
             splits, classes = dict(read_splits(content)), tuple(content["classes"])
-            size, encoding = content["settings"]["size"], content["settings"]["encode"]
+            settings = content["settings"]
+            size, channels = (settings["height"], settings["width"]), settings["channels"]
+            encoding = settings["encode"]
         except (LookupError, TypeError, AttributeError):
             raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
-        cache, samples = cache or CacheSettings(), sum(split.samples for split in splits.values())
+        name, samples = hashlib.sha256(raw).hexdigest(), sum(split.samples for split in splits.values())
+        cache = cache or CacheSettings()
         table = open_table(path, samples, str(content.get("table_sha256")), cache)
-        return cls(path, hashlib.sha256(raw).hexdigest(), size, encoding, classes, splits, table, content, cache)
+        return cls(path, name, size, channels, encoding, classes, splits, table, content, cache)
 
 
 def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
@@ -212,8 +230,11 @@ def parse_index(path: Place, raw: bytes) -> dict[str, Any]:
             f"{path / INDEX} has schema {schema}, and this version reads those up to {SCHEMA}: update lienzo, or "
             "build again, into a new folder"
         )
-    for number in range(schema, SCHEMA):
-        content = UPGRADES[number](content)
+    try:
+        for number in range(schema, SCHEMA):
+            content = UPGRADES[number](content)
+    except (LookupError, TypeError) as error:
+        raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
     return content
 
 

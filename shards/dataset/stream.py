@@ -38,7 +38,7 @@ PREFETCH = 4  # micro-batches per worker thread that are prepared ahead
 class Samples:
     """The decoded samples of one micro-batch."""
 
-    images: npt.NDArray[np.uint8]  # (n, h, w, 3)
+    images: npt.NDArray[np.uint8]  # (n, h, w, c)
     labels: npt.NDArray[np.int64]  # (n,), -1: none
     planned: npt.NDArray[np.int64]  # (n,) the numbers that the order asked for
     used: npt.NDArray[np.int64]  # (n,) the numbers that were read: differ where the planned sample is damaged
@@ -94,8 +94,7 @@ class Reader:
         Raises:
             DataError: no sample of the split can be read.
         """
-        size = self.index.size
-        images = self.buffers((len(planned), size, size, 3))
+        images = self.buffers((len(planned), *self.index.size, self.index.channels))
         used = planned.copy()
         samples = self.locate(planned)
         self.files.announce(samples)

@@ -59,10 +59,11 @@ def value_range(
     return fitting[0] if fitting else (low, max(high, low + 1))
 
 
-def make_flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flatten | None:
+def make_flattener(image: Image.Image, background: RGB | None, notes: set[str]) -> Flatten | None:
     """Return the function that converts pieces of this picture (after `to_eight_bits`) to sRGB over the background.
 
-    None: it is plain RGB already.
+    None: it is plain RGB already. Without a background transparency stays: the function then makes premultiplied sRGB,
+    Pillow's mode RGBa, in which pixels can be averaged.
     """
     profile = image.info.get("icc_profile")
     transform = None
@@ -75,6 +76,8 @@ def make_flattener(image: Image.Image, background: RGB, notes: set[str]) -> Flat
             notes.add("profile_ignored")
     if transform is None and image.mode == "CMYK":
         notes.add("cmyk_by_formula")
+    if background is None:
+        return partial(keep_alpha, transform=transform)
     if transform is None and image.mode == "RGB" and not image.has_transparency_data:
         return None
     return partial(flatten, transform=transform, background=background)
@@ -90,6 +93,15 @@ def flatten(image: Image.Image, transform: ImageCms.ImageCmsTransform | None, ba
         square.paste(image, mask=alpha)
         return square
     return with_transform(image, transform)
+
+
+def keep_alpha(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:
+    """Convert pixels of 8 bits to premultiplied sRGB; of a picture without transparency alpha is 255."""
+    if not image.has_transparency_data:
+        return with_transform(image, transform).convert("RGBA").convert("RGBa")
+    rgba = image.convert("RGBA")
+    colours = with_transform(rgba.convert("RGB"), transform)
+    return Image.merge("RGBA", (*colours.split(), rgba.getchannel("A"))).convert("RGBa")
 
 
 def with_transform(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> Image.Image:

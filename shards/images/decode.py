@@ -1,14 +1,12 @@
-"""Decode any picture to `size` x `size` sRGB pixels: `decode_image` runs all steps, in the order of this file."""
+"""Decode any picture to sRGB pixels of one size: `decode_image` runs all steps, in the order of this file."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -16,14 +14,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from shards.exclusion import Excluded
 from shards.images.color import Flatten, make_flattener, to_eight_bits
+from shards.images.encode import MODES, Pixels
+from shards.images.fit import Crop, Fit, crop_box, fitted_size, pad_image
 from shards.images.foreign import explain_unreadable
 from shards.images.jpeg import load_jpeg
 from shards.images.pillow import decodable_formats, exif_orientation, explain_error, has_more_frames, pillow_limits
 from shards.images.png import correct_transparency, without_extras
+from shards.images.size import Size
 from shards.images.tiff import load_tiff
-
-Fit = Literal["crop", "pad", "stretch"]
-Box = tuple[float, float, float, float]
 
 STRIP_PIXELS = 1 << 22  # converted at a time, so that a large picture is in memory once and not several times
 UPRIGHT = {  # EXIF orientation -> what makes the picture upright
@@ -35,28 +33,35 @@ UPRIGHT = {  # EXIF orientation -> what makes the picture upright
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDES_CHANGED = (5, 6, 7, 8)  # of these, height and width change places
 
 
 @dataclass(frozen=True)
 class Decoding:
     """How pictures are decoded."""
 
-    size: int
+    size: Size
     """Height and width of the result."""
     fit: Fit
     background: tuple[int, int, int]
-    """RGB, behind transparent pixels and beside padded pictures."""
+    """RGB, behind transparent pixels and beside padded pictures; with four channels both are transparent."""
     scaled_decode: int
     """Before filtering, shrink cheaply (JPEG's own scaling, boxes) to at least so many times `size`; 0: never."""
     max_pixels: int
     min_size: int
+    channels: int = 3
+    """1: grey, 3: RGB, 4: RGBA."""
+    crop: Crop = "centre"
+    """Which part of a picture is taken with `fit` crop."""
+    max_aspect: float | None = None
+    """The longer side over the shorter one, at most."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture, and facts about the original."""
 
-    pixels: npt.NDArray[np.uint8]  # (size, size, 3)
+    pixels: Pixels  # (height, width, channels)
     width: int  # of the original, upright
     height: int
     mode: str  # of the original, in Pillow's names
@@ -108,18 +113,39 @@ def decode_frame(data: bytes, settings: Decoding) -> Picture:
             raise Excluded("too_many_pixels", detail)
         if min(width, height) < settings.min_size:
             raise Excluded("too_small", f"{width} x {height}, and --min-size is {settings.min_size}")
+        if settings.max_aspect is not None and max(width, height) > settings.max_aspect * min(width, height):
+            raise Excluded("too_elongated", f"{width} x {height}, and --max-aspect is {settings.max_aspect:g}")
         mode, format = image.mode, image.format or "?"
-        pixels, extent = load_pixels(image, data, settings, notes)
+        loaded, extent = load_pixels(image, data, settings, notes)
         # Read here, done below: of the small picture it costs less.
-        turn = UPRIGHT.get(exif_orientation(image))
-        small = resize_image(pixels, make_flattener(image, settings.background, notes), extent, settings, notes)
+        orientation = exif_orientation(image)
+        lying = replace(settings, size=size_as_it_lies(settings.size, orientation))
+        background = None if settings.channels == 4 else settings.background
+        flatten = make_flattener(image, background, notes)
+        small = resize_image(loaded, flatten, extent, lying, orientation, notes)
         if has_more_frames(image):
             notes.add("first_frame")
-    if turn is not None:
+    if (turn := UPRIGHT.get(orientation)) is not None:
         small = small.transpose(turn)
-        if turn not in (Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_TOP_BOTTOM):
-            width, height = height, width
-    return Picture(np.asarray(pad_image(small, settings)), width, height, mode, format, frozenset(notes))
+        width, height = size_as_it_lies((width, height), orientation)
+    padded = pad_image(small, settings.size, settings.background if settings.channels != 4 else (0, 0, 0, 0))
+    pixels = to_channels(padded, settings.channels)
+    return Picture(pixels, width, height, mode, format, frozenset(notes))
+
+
+def size_as_it_lies(size: Size, orientation: int) -> Size:
+    """Return the sides of the upright picture in the order in which they lie in the file."""
+    return size[::-1] if orientation in SIDES_CHANGED else size
+
+
+def to_channels(image: Image.Image, channels: int) -> Pixels:
+    """Return the pixels of RGB, or of premultiplied RGBa for four channels: (h, w, channels)."""
+    if channels != 4:
+        pixels = np.asarray(image if channels == 3 else image.convert(MODES[channels]))
+        return pixels.reshape(*pixels.shape[:2], channels)
+    pixels = np.array(image.convert("RGBA"))
+    pixels[pixels[..., 3] == 0] = 0  # colours that nobody sees would be noise in the shards
+    return pixels
 
 
 def load_pixels(
@@ -132,7 +158,8 @@ def load_pixels(
     """
     scaled = None
     if settings.scaled_decode:
-        width, height = fitted_size(*image.size, settings)
+        lying = size_as_it_lies(settings.size, jpeg_orientation(image))
+        width, height = fitted_size(*image.size, lying, settings.fit)
         scaled = image.draft(image.mode, (settings.scaled_decode * width, settings.scaled_decode * height))
     extent = scaled[1][2:] if scaled else image.size
     if isinstance(image, JpegImageFile):
@@ -150,54 +177,53 @@ def load_pixels(
     return image, extent
 
 
-def fitted_size(width: float, height: float, settings: Decoding) -> tuple[int, int]:
-    """Return the size to which the whole picture is scaled before it is cropped or padded."""
-    size = settings.size
-    if settings.fit == "stretch":
-        return size, size
-    side = min(width, height) if settings.fit == "crop" else max(width, height)
-    return max(1, round(width * size / side)), max(1, round(height * size / side))
+def jpeg_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation where it is known before the pixels are loaded: only JPEGs are shrunk as they are."""
+    return exif_orientation(image) if isinstance(image, JpegImageFile) else 1
 
 
 def resize_image(
-    image: Image.Image, flatten: Flatten | None, extent: tuple[float, float], settings: Decoding, notes: set[str]
+    image: Image.Image,
+    flatten: Flatten | None,
+    extent: tuple[float, float],
+    settings: Decoding,
+    orientation: int,
+    notes: set[str],
 ) -> Image.Image:
-    """Convert to sRGB, and filter to the final size; a picture that will be padded keeps its aspect ratio."""
+    """Convert to sRGB, and filter to the final size; a picture that will be padded keeps its aspect ratio.
+
+    Args:
+        image, extent: the pixels, as they lie in the file, and their exact extent.
+        flatten: converts them.
+        settings: with the size as the picture lies.
+        orientation: of EXIF.
+        notes: to add to.
+    """
     width, height = extent
-    target = fitted_size(width, height, settings)
+    target = fitted_size(width, height, settings.size, settings.fit)
     gap = settings.scaled_decode
     factor = max(1, int(min(width / (gap * target[0]), height / (gap * target[1])))) if gap else 1
-    small = average_blocks(to_eight_bits(image, notes), flatten, factor)
+    mode = "RGBa" if settings.channels == 4 else "RGB"
+    small = average_blocks(to_eight_bits(image, notes), flatten, factor, mode)
     # In fractions of a pixel: rounded, it would shift and stretch the picture.
-    box: Box = (0, 0, width / factor, height / factor)
+    box = 0.0, 0.0, width / factor, height / factor
     if settings.fit == "crop":
-        side = min(box[2:])
-        left, top = (box[2] - side) / 2, (box[3] - side) / 2
-        box, target = (left, top, left + side, top + side), (settings.size, settings.size)
-    return small.resize(target, Image.Resampling.LANCZOS, box).convert("RGB")
+        box = crop_box(small, box[2:], settings.size, settings.crop, orientation)
+        target = settings.size[1], settings.size[0]
+    return small.resize(target, Image.Resampling.LANCZOS, box).convert(mode)
 
 
-def average_blocks(image: Image.Image, flatten: Flatten | None, factor: int) -> Image.Image:
-    """Flatten, and average each block of factor x factor pixels.
+def average_blocks(image: Image.Image, flatten: Flatten | None, factor: int, mode: str) -> Image.Image:
+    """Flatten to a mode, and average each block of factor x factor pixels.
 
     This goes strip by strip, so that the decoded picture stays the only large object in memory.
     """
     if flatten is None:
         return image.reduce(factor) if factor > 1 else image
     width, height = image.size
-    small = Image.new("RGB", (-(-width // factor), -(-height // factor)))
+    small = Image.new(mode, (-(-width // factor), -(-height // factor)))
     rows = max(1, STRIP_PIXELS // (width * factor)) * factor
     for top in range(0, height, rows):
         strip = flatten(image.crop((0, top, width, min(top + rows, height))))
         small.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
     return small
-
-
-def pad_image(image: Image.Image, settings: Decoding) -> Image.Image:
-    """Centre the picture on a square of background."""
-    size = settings.size
-    if image.size == (size, size):
-        return image
-    square = Image.new("RGB", (size, size), settings.background)
-    square.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
-    return square

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from shards.images.display import over_white
+
 GREY_SIZE = 32
 FREQUENCIES = 8
 CELLS = 16  # height and width of the thumbnail
@@ -46,12 +48,12 @@ def fingerprint(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
     """Return the fingerprint of a picture.
 
     Args:
-        pixels: (height, width, 3), as stored.
+        pixels: (height, width, channels), as stored; transparent ones are seen over white.
 
     Returns:
         A scalar array of PRINT: ().
     """
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(over_white(pixels))
     grey = np.asarray(image.convert("L").resize((GREY_SIZE, GREY_SIZE), Image.Resampling.BOX), dtype=np.int64)
     bits = (DCT @ grey @ DCT.T).ravel() > ONE_GREY_LEVEL
     found = np.zeros((), PRINT)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from shards.dataset.index import DataError
+from shards.dataset.index import DataError, upgrade_settings
 from shards.sources.label_table import LabelTable
 from shards.sources.labels import check_folders, count_matches, find_wrapping_folder, folder_of, label_by_table
 from shards.sources.source import Source
@@ -133,6 +133,7 @@ def compare_settings(before: dict[str, Any], now: dict[str, Any]) -> None:
             "this build is of an earlier version, which drew the hold-out by the names of the pictures; this "
             f"version draws it by their pixels. A finished dataset is used as it is; else, {USE_OTHER_FOLDER}"
         )
+    before = upgrade_settings(before)
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
             raise DataError(

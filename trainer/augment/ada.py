@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trainer.augment import colour
 from trainer.augment.base import Augmentation, AugmentSettings
+from trainer.augment.channels import join_alpha, keep_inside, split_alpha, weigh
 from trainer.augment.geometry import Rows, constant_row, product, rotation, scaling, translation, warp_images
 from trainer.augment.wavelets import band_matrices
 from trainer.core.randomness import normal
@@ -102,8 +103,8 @@ class Ada(Augmentation):
     pictures in float64.
     """
 
-    def __init__(self, settings: AugmentSettings, size: int) -> None:
-        super().__init__(settings, size)
+    def __init__(self, settings: AugmentSettings, shape: tuple[int, ...]) -> None:
+        super().__init__(settings, shape)
         self.transformations = [t for t in TRANSFORMATIONS if t.letter in settings.pipe]
 
     @staticmethod
@@ -127,7 +128,8 @@ class Ada(Augmentation):
             "normal": normal(rng, n, width["normal"]),
         }
         if "n" in self.settings.pipe:
-            draws["noise"] = normal(rng, n, 3, self.size, self.size)
+            colours = min(self.shape[0], 3)
+            draws["noise"] = normal(rng, n, colours, *self.shape[1:])
         return draws
 
     def parameters(
@@ -150,8 +152,8 @@ class Ada(Augmentation):
         return values, happens.any(1)
 
     def __call__(
-        self, x: Float[Tensor, "n 3 s s"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
-    ) -> Float[Tensor, "n 3 s s"]:
+        self, x: Float[Tensor, "n c h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
+    ) -> Float[Tensor, "n c h w"]:
         """Transform pictures."""
         pipe = self.settings.pipe
         with torch.autocast(x.device.type, enabled=False):
@@ -162,12 +164,11 @@ class Ada(Augmentation):
             if "b" in pipe or "g" in pipe:
                 y = warp_images(y, self.inverse(t))
             if "c" in pipe:
-                c = colour_matrix(t)
-                y = (c[:, :3, :3] @ y.flatten(2) + c[:, :3, 3:]).view_as(x)
+                y = transform_colours(y, colour_matrix(t))
             if "f" in pipe:
                 y = amplify_bands(y, t["gains"])
             if "n" in pipe:
-                y = y + t["sigma"][:, None, None, None] * draws["noise"]
+                y = add_noise(y, t["sigma"][:, None, None, None] * draws["noise"])
             if "o" in pipe:
                 y = cut_square(y, t["centre"])
             # A picture that nothing happened to must come back to the bit, whatever the arithmetic above rounds.
@@ -180,14 +181,36 @@ class Ada(Augmentation):
             # The paper turns by minus these angles, here and below, so the inverse turns by them.
             turn = rotation(math.pi / 2 * t["quarters"])
             # Whole pixels: a blit copies them and interpolates nothing.
-            x, y = (t["shift"] * self.size).round().neg().unbind(1)
+            x, y = (t["shift"] * self.sides(t["shift"])).round().neg().unbind(1)
             chain += [scaling(1 - 2 * t["flip"], 1), turn, translation(x, y)]
         if "g" in self.settings.pipe:
-            x, y = (t["move"] * self.size).neg().unbind(1)
+            x, y = (t["move"] * self.sides(t["move"])).neg().unbind(1)
             smaller = t["scale"].reciprocal()
             chain += [scaling(smaller, smaller), rotation(t["turn"])]
             chain += [scaling(t["stretch"].reciprocal(), t["stretch"]), rotation(t["turn_again"]), translation(x, y)]
         return product(chain)
+
+    def sides(self, like: Tensor) -> Tensor | int:
+        """Return width and height, (2,), or their one number."""
+        _, height, width = self.shape
+        return height if height == width else constant_row((width, height), like.device, like.dtype)
+
+
+def transform_colours(x: Float[Tensor, "n c h w"], matrix: Float[Tensor, "n 4 4"]) -> Float[Tensor, "n c h w"]:
+    """Apply a matrix to the colours; to grey the mean of its rows, as StyleGAN2-ADA's code does."""
+    q, alpha = split_alpha(x)
+    factors, offset = matrix[:, :3, :3], matrix[:, :3, 3:]
+    if x.shape[1] == 1:
+        # Hue and saturation turn and stretch about the grey axis: on it they change nothing.
+        factors, offset = factors.mean(1, keepdim=True).sum(2, keepdim=True), offset.mean(1, keepdim=True)
+    seen = None if alpha is None else alpha.flatten(2)
+    return join_alpha((factors @ q.flatten(2) + weigh(offset, seen)).view_as(q), x)
+
+
+def add_noise(x: Float[Tensor, "n c h w"], noise: Float[Tensor, "n k h w"]) -> Float[Tensor, "n c h w"]:
+    """Add noise to the colours, as far as they are seen."""
+    q, alpha = split_alpha(x)
+    return join_alpha(q + weigh(noise, alpha), x)
 
 
 def colour_matrix(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
@@ -203,18 +226,26 @@ def colour_matrix(t: Mapping[str, Tensor]) -> Float[Tensor, "n 4 4"]:
     )
 
 
-def amplify_bands(x: Float[Tensor, "n c s s"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
+def amplify_bands(x: Float[Tensor, "n c h w"], gains: Float[Tensor, "n 4"]) -> Float[Tensor, "n c h w"]:
     """Amplify four bands of frequencies; each gain comes with a factor on all bands that keeps the expected power."""
     for gain, power in zip(gains.split(1, 1), POWER, strict=True):
         # POWER sums to 1: with one band times g, the expected power is 1 + power (g² - 1).
         gains = gains / (1 + power * (gain.square() - 1)).sqrt()
-    f = torch.einsum("nb,bij->nij", gains, band_matrices(x.shape[-1], x.device, x.dtype))[:, None]
-    return f @ x @ f.mT  # columns, then rows: the filter is separable
+    height, width = x.shape[-2:]
+    rows = torch.einsum("nb,bij->nij", gains, band_matrices(width, x.device, x.dtype))[:, None]
+    columns = rows
+    if height != width:
+        columns = torch.einsum("nb,bij->nij", gains, band_matrices(height, x.device, x.dtype))[:, None]
+    return columns @ x @ rows.mT  # the filter is separable
 
 
-def cut_square(x: Float[Tensor, "n c s s"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c s s"]:
-    """Set to zero a square of half the picture's side about a centre (x, y), in units of that side."""
-    size = x.shape[-1]
-    place = (torch.arange(size, device=x.device, dtype=x.dtype) + 0.5) / size  # centres of pixels
-    outside = (place - centre[:, :, None]).abs() >= 0.25
-    return x * (outside[:, 0, None, None, :] | outside[:, 1, None, :, None])
+def cut_square(x: Float[Tensor, "n c h w"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+    """Leave nothing in a rectangle of half the picture's sides about a centre (x, y), in units of the sides."""
+    outside = [places_outside(x.shape[axis], centre[:, 3 - axis, None]) for axis in (2, 3)]
+    return keep_inside(x, outside[1][:, None, None, :] | outside[0][:, None, :, None])
+
+
+def places_outside(size: int, centre: Float[Tensor, "n 1"]) -> Bool[Tensor, "n size"]:
+    """Return which places along one axis are further from a centre than a quarter of it."""
+    place = (torch.arange(size, device=centre.device, dtype=centre.dtype) + 0.5) / size  # centres of pixels
+    return (place - centre).abs() >= 0.25

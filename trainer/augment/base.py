@@ -45,11 +45,18 @@ class AugmentSettings:
 
 
 class Augmentation(ABC):
-    """Transforms pictures in [-1, 1], with gradients; all draws are made by `draw`."""
+    """Transforms pictures in [-1, 1], with gradients; all draws are made by `draw`.
 
-    def __init__(self, settings: AugmentSettings, size: int) -> None:
-        self.settings = settings
-        self.size = size
+    Those of one channel are grey, of three RGB, of four RGBA with colours times alpha. Transformations of colour leave
+    alpha alone, and act on RGBA as they would on the colours before these were multiplied.
+
+    Args:
+        settings: of the run.
+        shape: of the pictures, (c, h, w).
+    """
+
+    def __init__(self, settings: AugmentSettings, shape: tuple[int, ...]) -> None:
+        self.settings, self.shape = settings, shape
 
     @staticmethod
     def problem(settings: AugmentSettings) -> str | None:
@@ -62,6 +69,6 @@ class Augmentation(ABC):
 
     @abstractmethod
     def __call__(
-        self, x: Float[Tensor, "n 3 h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
-    ) -> Float[Tensor, "n 3 h w"]:
+        self, x: Float[Tensor, "n c h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
+    ) -> Float[Tensor, "n c h w"]:
         """Transform pictures in float32 (float64 in tests); p is a tensor on their device, never read by the host."""

@@ -6,18 +6,19 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from command_line.suggestion import did_you_mean
 from trainer.augment.base import Augmentation, AugmentSettings
+from trainer.augment.channels import join_alpha, keep_inside, split_alpha, weigh
 
 
 class DiffAugment(Augmentation):
     """The parts of the policy, in order, on all pictures whatever p is (§3.2)."""
 
-    def __init__(self, settings: AugmentSettings, size: int) -> None:
-        super().__init__(settings, size)
+    def __init__(self, settings: AugmentSettings, shape: tuple[int, ...]) -> None:
+        super().__init__(settings, shape)
         self.policy = settings.policy.split(",")
 
     @staticmethod
@@ -34,11 +35,11 @@ class DiffAugment(Augmentation):
 
     def draw(self, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
         """Draw the numbers of each part of the policy."""
-        return {part: torch.from_numpy(PARTS[part][0](rng, n, self.size)) for part in self.policy}
+        return {part: torch.from_numpy(PARTS[part][0](rng, n, self.shape[1:])) for part in self.policy}
 
     def __call__(
-        self, x: Float[Tensor, "n 3 s s"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
-    ) -> Float[Tensor, "n 3 s s"]:
+        self, x: Float[Tensor, "n c h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]
+    ) -> Float[Tensor, "n c h w"]:
         """Transform pictures; p has no part in it."""
         # In bf16 neighbouring shades would become equal, and contrast would be computed from few digits.
         with torch.autocast(x.device.type, enabled=False):
@@ -48,56 +49,85 @@ class DiffAugment(Augmentation):
             return x
 
 
-def color(x: Float[Tensor, "n 3 s s"], u: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3 s s"]:
-    """Change brightness by up to ±0.5, saturation by a factor of 0 to 2, and contrast by one of 0.5 to 1.5."""
+def color(x: Float[Tensor, "n c h w"], u: Float[Tensor, "n 3"]) -> Float[Tensor, "n c h w"]:
+    """Change brightness by up to ±0.5, saturation by a factor of 0 to 2, and contrast by one of 0.5 to 1.5.
+
+    Grey has no saturation. The mean that contrast moves away from is that of what can be seen.
+    """
     brightness, saturation, contrast = u.to(x.dtype)[:, :, None, None, None].unbind(1)
-    x = x + (brightness - 0.5)
-    x = torch.lerp(x.mean(1, keepdim=True), x, 2 * saturation)
-    return torch.lerp(x.mean((1, 2, 3), keepdim=True), x, contrast + 0.5)
+    q, alpha = split_alpha(x)
+    q = q + weigh(brightness - 0.5, alpha)
+    if q.shape[1] > 1:
+        q = torch.lerp(q.mean(1, keepdim=True), q, 2 * saturation)
+    mean = q.mean((1, 2, 3), keepdim=True)
+    if alpha is not None:
+        mean = mean / alpha.mean((1, 2, 3), keepdim=True).clamp_min(1e-6) * alpha
+    return join_alpha(torch.lerp(mean, q, contrast + 0.5), x)
 
 
-def translation(x: Float[Tensor, "n 3 s s"], shift: Int[Tensor, "n 2"]) -> Float[Tensor, "n 3 s s"]:
-    """Move pictures by whole pixels, down and to the right; what comes in is zero."""
-    size = x.shape[-1]
+def translation(x: Float[Tensor, "n c h w"], shift: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+    """Move pictures by whole pixels, down and to the right; what comes in is zero, or transparent."""
     # By gathers, not by padding and slicing: each image has a shift of its own, and the host knows none of them.
-    source = torch.arange(size, device=x.device) - shift[:, :, None]
-    inside = (source >= 0) & (source < size)
-    rows, columns = source.clamp(0, size - 1).unbind(1)
+    (rows, of_rows), (columns, of_columns) = (moved_places(x.shape[axis], shift[:, axis - 2, None]) for axis in (2, 3))
     x = x.gather(2, rows[:, None, :, None].expand_as(x)).gather(3, columns[:, None, None, :].expand_as(x))
-    return x * (inside[:, 0, None, :, None] & inside[:, 1, None, None, :])
+    return keep_inside(x, of_rows[:, None, :, None] & of_columns[:, None, None, :])
 
 
-def cutout(x: Float[Tensor, "n 3 s s"], centre: Int[Tensor, "n 2"]) -> Float[Tensor, "n 3 s s"]:
-    """Set to zero a square of half the picture's side about a centre (row, column); it may reach over the border."""
-    size = x.shape[-1]
-    start = centre[:, :, None] - half(size) // 2
-    place = torch.arange(size, device=x.device)
-    outside = (place < start) | (place >= start + half(size))
-    return x * (outside[:, 0, None, :, None] | outside[:, 1, None, None, :])
+def moved_places(size: int, shift: Int[Tensor, "n 1"]) -> tuple[Int[Tensor, "n size"], Bool[Tensor, "n size"]]:
+    """Return where the places along one axis come from, and which of them come from inside."""
+    source = torch.arange(size, device=shift.device) - shift
+    return source.clamp(0, size - 1), (source >= 0) & (source < size)
+
+
+def cutout(x: Float[Tensor, "n c h w"], centre: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
+    """Set to zero, or make transparent, a rectangle of half the picture's sides about a centre (row, column).
+
+    It may reach over the border.
+    """
+    rows, columns = (places_outside(x.shape[axis], centre[:, axis - 2, None]) for axis in (2, 3))
+    return keep_inside(x, rows[:, None, :, None] | columns[:, None, None, :])
+
+
+def places_outside(size: int, centre: Int[Tensor, "n 1"]) -> Bool[Tensor, "n size"]:
+    """Return which places along one axis are not cut out."""
+    start = centre - half(size) // 2
+    place = torch.arange(size, device=centre.device)
+    return (place < start) | (place >= start + half(size))
 
 
 def half(size: int) -> int:
-    """Return the side of the square that is cut out."""
+    """Return the length of what is cut out along one axis."""
     return (size + 1) // 2
 
 
-def draw_color(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
+Sides = tuple[int, ...]
+"""Height and width."""
+
+
+def draw_color(rng: np.random.Generator, n: int, sides: Sides) -> np.ndarray:
     """Draw from U(0, 1) for brightness, saturation and contrast."""
     return rng.random((n, 3), dtype=np.float32)
 
 
-def draw_translation(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """Draw whole pixels, of up to an eighth of the side."""
-    reach = int(size / 8 + 0.5)  # rounded as in the authors' code
-    return rng.integers(-reach, reach + 1, (n, 2))
+def draw_along(rng: np.random.Generator, n: int, low: list[int], high: list[int]) -> np.ndarray:
+    """Draw whole numbers from `low` to below `high`, for rows and columns."""
+    if low[0] == low[1] and high[0] == high[1]:  # as for squares: with a list NumPy draws other numbers
+        return rng.integers(low[0], high[0], (n, 2))
+    return rng.integers(low, high, (n, 2))
 
 
-def draw_cutout(rng: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """Draw centres from the whole picture, for an even square also from the line after its last pixels."""
-    return rng.integers(0, size + 1 - half(size) % 2, (n, 2))
+def draw_translation(rng: np.random.Generator, n: int, sides: Sides) -> np.ndarray:
+    """Draw whole pixels, of up to an eighth of each side."""
+    reach = [int(side / 8 + 0.5) for side in sides]  # rounded as in the authors' code
+    return draw_along(rng, n, [-far for far in reach], [far + 1 for far in reach])
 
 
-Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+def draw_cutout(rng: np.random.Generator, n: int, sides: Sides) -> np.ndarray:
+    """Draw centres from the whole picture, for an even length also from the line after its last pixels."""
+    return draw_along(rng, n, [0, 0], [side + 1 - half(side) % 2 for side in sides])
+
+
+Draw = Callable[[np.random.Generator, int, Sides], np.ndarray]
 Transform = Callable[[Tensor, Tensor], Tensor]
 PARTS: dict[str, tuple[Draw, Transform]] = {
     "color": (draw_color, color),

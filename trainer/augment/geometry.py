@@ -55,22 +55,33 @@ def sampled_places(size: int, device: torch.device, dtype: torch.dtype) -> Float
     return torch.arange(-5, 2 * size + 5, device=device, dtype=dtype) / 2 - (size - 1) / 2
 
 
-def warp_images(x: Float[Tensor, "n c s s"], inverse: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c s s"]:
+def warp_images(x: Float[Tensor, "n c h w"], inverse: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n c h w"]:
     """Transform each picture, given where each of its pixels comes from (appendix B, "orthogonal lowpass filters").
 
     Coordinates are pixels from the centre. The picture is upsampled with sym6, sampled bilinearly and downsampled.
     Where the reference pads by as much as the batch at hand needs, which its host must read, points that fall outside
     are mirrored back here: no bound on the transformation, no padding, static shapes.
     """
-    size = x.shape[-1]
+    height, width = x.shape[-2:]
+    rows, columns = (sampled_places(size, x.device, x.dtype) for size in (height, width))
+    of_x, of_y, shift = inverse[:, :2, :, None, None].unbind(2)
+    points = of_x * columns + of_y * rows[:, None] + shift  # x and y of each, (n, 2, i, j)
+    if height == width:
+        points = mirror_back(points, width)
+    else:
+        points = torch.cat([mirror_back(points[:, :1], width), mirror_back(points[:, 1:], height)], 1)
+    # Between the two the resolution is doubled, so that a rotated picture has no jagged edges.
+    up, down = (
+        [matrix(size, x.device, x.dtype) for size in (height, width)]
+        for matrix in (upsampling_matrix, downsampling_matrix)
+    )
+    return down[0] @ sample_bilinear(up[0] @ x @ up[1].T, points.permute(0, 2, 3, 1)) @ down[1].T
+
+
+def mirror_back(points: Tensor, size: int) -> Tensor:
+    """Return places along an axis of `size` pixels, from its centre, mirrored into what is upsampled: [-1, 1]."""
     edge = (size - 1) / 2
     reach = edge + OVERHANG
-    place = sampled_places(size, x.device, x.dtype)
-    of_x, of_y, shift = inverse[:, :2, :, None, None].unbind(2)
-    points = of_x * place + of_y * place[:, None] + shift  # x and y of each, (n, 2, i, j)
     # Period 4 * edge: there and back once. Further out the image goes on as in two facing mirrors.
     mirrored = edge - ((points + edge).remainder(4 * edge) - 2 * edge).abs()
-    points = torch.where(points.abs() <= reach, points, mirrored)
-    # Between the two the resolution is doubled, so that a rotated picture has no jagged edges.
-    up, down = upsampling_matrix(size, x.device, x.dtype), downsampling_matrix(size, x.device, x.dtype)
-    return down @ sample_bilinear(up @ x @ up.T, (points / reach).permute(0, 2, 3, 1)) @ down.T
+    return torch.where(points.abs() <= reach, points, mirrored) / reach

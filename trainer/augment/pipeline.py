@@ -28,14 +28,15 @@ class AugmentPipeline:
     """Shows pictures to the discriminator.
 
     Args:
-        settings, size: of the run; the size of the pictures in pixels.
+        settings: of the run.
+        shape: of the pictures, (c, h, w); points, of the shape (2,), are not augmented.
         decay_images: pictures over which a p that does not adapt moves to its final value.
         batch_size: real pictures per update of D.
     """
 
-    def __init__(self, settings: AugmentSettings, size: int, decay_images: int, batch_size: int) -> None:
+    def __init__(self, settings: AugmentSettings, shape: tuple[int, ...], decay_images: int, batch_size: int) -> None:
         self.settings, self.decay_images, self.batch_size = settings, decay_images, batch_size
-        self.augmentation = AUGMENTATIONS[settings.kind](settings, size)
+        self.augmentation = AUGMENTATIONS[settings.kind](settings, shape)
         self.certain = torch.ones(())  # for what does not ask
         self.step = batch_size * settings.interval / settings.speed_images
 

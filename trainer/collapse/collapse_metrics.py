@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, avg_pool2d, interpolate
 
+from shards.images.display import premultiply
 from trainer.metrics.ms_ssim import WINDOW, pair_similarities
 from trainer.sampling.sampler import Images
 
@@ -28,7 +29,7 @@ class CollapseMetrics:
     """Compares generated images with the data.
 
     Args:
-        pictures: of the data, (2 n, h, w, 3) bytes: the first half is the reference, the second half stands beside the
+        pictures: of the data, (2 n, h, w, c) bytes: the first half is the reference, the second half stands beside the
             generated ones, as what a perfect generator would give.
         labels: (2 n,) their classes.
     """
@@ -55,7 +56,7 @@ class CollapseMetrics:
         against the data's own. classes (0): the total variation between the classes of the nearest reals and the data.
 
         Args:
-            fake: (n, h, w, 3) bytes, as many as `number`.
+            fake: (n, h, w, c) bytes, as many as `number`.
         """
         fake = shrink_images(fake)
         features = self.features(fake)
@@ -105,15 +106,19 @@ def pairwise_distances(a: Features, b: Features) -> Float[Tensor, "n m"]:
 
 
 def shrink_images(pictures: Images) -> Images:
-    """Bring pictures to no more than SIDE pixels of height and width, by the means of areas."""
-    if pictures.shape[1] <= SIDE:
+    """Bring pictures to no more than SIDE pixels of height and width, by the means of areas; RGBA is premultiplied."""
+    pictures = premultiply(pictures)
+    longer = max(pictures.shape[1:3])
+    if longer <= SIDE:
         return pictures
-    shrunk = [adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1).float(), SIDE) for one in pictures]
+    # Even numbers: textures are differences to the means of 2 x 2 pixels.
+    height, width = (2 * max(1, round(side * SIDE / longer / 2)) for side in pictures.shape[1:3])
+    shrunk = [adaptive_avg_pool2d(torch.from_numpy(one).permute(2, 0, 1).float(), (height, width)) for one in pictures]
     return torch.stack(shrunk).round().byte().permute(0, 2, 3, 1).contiguous().numpy()  # bytes, as smaller pictures are
 
 
 def image_descriptors(pictures: Images) -> list[Features]:
-    """Describe cells in float64 by their colours (n, 192), contrasts (n, 64) and fine textures (n, 64)."""
+    """Describe cells in float64 by their colours (n, 64 c), contrasts (n, 64) and fine textures (n, 64)."""
     x = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 127.5 - 1
     colour = adaptive_avg_pool2d(x, CELLS)
     # E x² - (E x)², which rounding may bring below 0.
@@ -125,4 +130,4 @@ def image_descriptors(pictures: Images) -> list[Features]:
 
 def mean_ms_ssim(pictures: Images) -> float:
     """Return the mean MS-SSIM of pairs of pictures; 0 where they are too small for it."""
-    return float(pair_similarities(pictures).mean()) if pictures.shape[1] >= WINDOW else 0.0
+    return float(pair_similarities(pictures).mean()) if min(pictures.shape[1:3]) >= WINDOW else 0.0

@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from shards.images.encode import to_pillow
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
@@ -168,10 +169,10 @@ def run_interpolate(args: Interpolate) -> Outcome:
 
 
 def encode_image(picture: Images, path: Path) -> bytes:
-    """Encode a picture (h, w, 3) as the suffix of its path says."""
+    """Encode a picture (h, w, c) as the suffix of its path says."""
     file = io.BytesIO()
     try:
-        Image.fromarray(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
+        to_pillow(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
     except (OSError, ValueError, KeyError) as error:  # a format that can only be read, or is too small for it
         raise Refused(f"{path} cannot be written: {error}") from error
     return file.getvalue()

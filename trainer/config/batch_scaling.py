@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from shards.images.size import format_size
 from trainer.config.batch_rules import BatchRule, Values
 from trainer.config.config import Config
 from trainer.core.fields import Refused, overlay_settings, setting_leaves
@@ -90,7 +91,7 @@ def describe_difference(recipe: Config, config: Config) -> str:
     sizes = [
         ("a batch of", recipe.batch_size, config.batch_size),
         ("updates of D in a step:", recipe.d_steps, config.d_steps),
-        ("pictures of", recipe.network.size, config.network.size),
+        ("pictures of", format_size(recipe.network.shape), format_size(config.network.shape)),
     ]
     return ", ".join(f"{name} {here} in place of the recipe's {base}" for name, base, here in sizes if base != here)
 

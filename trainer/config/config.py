@@ -210,7 +210,7 @@ class Config:
 
     def augment_pipeline(self) -> AugmentPipeline:
         """Return what the discriminator is shown in place of the pictures."""
-        return AugmentPipeline(self.augment, self.network.size, self.optimizer.decay_images, self.batch_size)
+        return AugmentPipeline(self.augment, self.network.data_shape, self.optimizer.decay_images, self.batch_size)
 
     def penalty_due(self, active: Active, images_seen: int) -> bool:
         """Tell whether a penalty is computed on the batch with which an update of D begins at `images_seen`.

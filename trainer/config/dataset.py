@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import DataError, Index
+from shards.images.size import Size, format_size, shape_options
 from shards.storage.errors import Unreachable
 from shards.storage.storage import PATIENCE_S
 from trainer.config.config import Config
 from trainer.core.advice import command
 from trainer.core.fields import Refused
+
+COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 
 
 def open_data(config: Config) -> Index:
@@ -38,14 +42,9 @@ def open_data(config: Config) -> Index:
     if config.network.size == 0:
         raise Refused(
             "network.size 0 is for points in the plane, and shards hold pictures: use a recipe of pictures (python -m "
-            f"launcher recipes lists them){or_other_networks(config, size=index.size)}"
+            f"launcher recipes lists them){or_other_networks(config, **changes(config, network_of(index)))}"
         )
-    if index.size != config.network.size:
-        raise Refused(
-            f"the pictures in {config.data} are {index.size} pixels wide, and the networks of this run want "
-            f"{config.network.size}: build the shards again with --size {config.network.size}"
-            f"{or_other_networks(config, size=index.size)}"
-        )
+    check_form(config, index)
     if config.network.uses_classes:
         known = len(index.classes)
         if known == 0:
@@ -80,6 +79,38 @@ def cache_settings(config: Config) -> CacheSettings:
     folder = config.cache or CacheSettings().folder
     # Before the watchdog takes a process that waits for one that hangs.
     return CacheSettings(folder, config.cache_gb, min(PATIENCE_S, 0.6 * config.stall_after_s))
+
+
+def check_form(config: Config, index: Index) -> None:
+    """Check that the pictures have the height, width and channels of the networks.
+
+    Raises:
+        Refused: they have not.
+    """
+    wanted, found = (config.network.shape, config.network.channels), (index.size, index.channels)
+    if found != wanted:
+        raise Refused(
+            f"the pictures in {config.data} are {describe_form(*found)}, and the networks of this run want "
+            f"{describe_form(*wanted)}: build the shards again with {shape_options(*wanted)}"
+            f"{or_other_networks(config, **changes(config, network_of(index)))}"
+        )
+
+
+def describe_form(size: Size, channels: int) -> str:
+    """Describe pictures, such as "48x64 pixels (height x width), RGBA"."""
+    order = " (height x width)" if size[0] != size[1] else ""
+    return f"{format_size(size)} pixels{order}, {COLOURS[channels]}"
+
+
+def network_of(index: Index) -> dict[str, Any]:
+    """Return the settings of networks for the pictures of a dataset."""
+    height, width = index.size
+    return {"size": height, "width": width if width != height else 0, "channels": index.channels}
+
+
+def changes(config: Config, network: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that a run's networks have not."""
+    return {name: value for name, value in network.items() if getattr(config.network, name) != value}
 
 
 def or_other_networks(config: Config, **network: Any) -> str:

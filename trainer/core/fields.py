@@ -32,14 +32,22 @@ class Missing(Refused):
     """A stored setting is not there."""
 
 
-def mark(kind: str, default: Any, within: str | None) -> Any:
-    """Make a dataclass field that carries its kind and its limits."""
-    return field(default=default, metadata={"kind": kind, "limits": Limits(within) if within else None})
+def mark(kind: str, default: Any, within: str | None, **more: Any) -> Any:
+    """Make a dataclass field that carries its kind, its limits and more."""
+    return field(default=default, metadata={"kind": kind, "limits": Limits(within) if within else None} | more)
 
 
 def identity(default: Any = MISSING, within: str | None = None) -> Any:
     """Declare a setting that changes the bits of a run; a number says within which interval it must be."""
     return mark("identity", default, within)
+
+
+def later_identity(default: Any, within: str | None = None) -> Any:
+    """Declare a setting that changes bits, and was added with a default that gives the bits of before.
+
+    At its default it is not in the identity's hash, and stored settings need not name it: those of before do not.
+    """
+    return mark("identity", default, within, later=True)
 
 
 def operational(default: Any = MISSING, within: str | None = None) -> Any:
@@ -84,9 +92,21 @@ def identity_settings(settings: Any) -> dict[str, Any]:
     return {name: value for name, kind, value in setting_leaves(settings) if kind == "identity"}
 
 
+def hashed_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the settings of which the identity's hash is made, by dotted name."""
+    found: dict[str, Any] = {}
+    for f in fields(settings):
+        name, value = prefix + f.name, getattr(settings, f.name)
+        if is_dataclass(value):
+            found |= hashed_settings(value, f"{name}.")
+        elif f.metadata["kind"] == "identity" and not (f.metadata.get("later") and value == f.default):
+            found[name] = value
+    return found
+
+
 def identity_hash(settings: Any) -> str:
     """Return the SHA-256 of the identity settings, as hex digits."""
-    return hash_of(identity_settings(settings))
+    return hash_of(hashed_settings(settings))
 
 
 def hash_of(named: Mapping[str, Any]) -> str:
@@ -112,7 +132,9 @@ def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """
     # No default stands in for these: it may be another one than when the run began, and change its bits. Operational
     # settings are added from version to version.
-    named = [f for f in fields(cast(Any, cls)) if f.metadata.get("kind") != "operational"]
+    named = [
+        f for f in fields(cast(Any, cls)) if f.metadata.get("kind") != "operational" and not f.metadata.get("later")
+    ]
     missing = [f.name for f in named if f.name not in values]
     if missing:
         raise Missing(f"{where}: the setting {missing[0]!r} is missing")

@@ -1,7 +1,8 @@
 """The format of files in the folders of runs and studies, and what each format calls otherwise than the one before.
 
 To rename a setting, or to add one that changes bits, write a line in SETTINGS or ADDED under SCHEMA. Raise SCHEMA first
-if a release has written files of it; the aliases of the names before (aliases.py) then end by themselves.
+if a release has written files of it; the aliases of the names before (aliases.py) then end by themselves. A new setting
+whose default gives the bits of before needs no line: declare it `later_identity` (fields.py).
 """
 
 from __future__ import annotations

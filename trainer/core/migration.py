@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainer.core.fields import Refused, hash_of, identity_settings
+from trainer.core.fields import Refused, hash_of, hashed_settings
 from trainer.core.formats import ADDED, COLUMNS, EVENTS, FIRST, SCALARS, SCHEMA, SETTINGS, TENSORS, Names, Values
 
 
@@ -200,7 +200,7 @@ def with_first_names(scalars: Values) -> dict[str, Any]:
 
 def identity_hashes(settings: Any) -> tuple[str, ...]:
     """Return the hash of the identity settings, then those by which earlier formats know the same settings."""
-    named = identity_settings(settings)
+    named = hashed_settings(settings)
     found = [hash_of(named)]
     for number in range(SCHEMA, FIRST, -1):
         added, back = ADDED[number], invert_names(SETTINGS[number])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from shards.images.display import over_checkerboard
 from trainer.evaluation.extraction import ExtractionTask
 from trainer.metrics import nearest
 from trainer.sampling.sampler import GAP, Images
@@ -31,8 +32,10 @@ def nearest_images_png(
     distances, indices = nearest(fake_features, real_features, min(SHOWN_NEAREST, len(real_features)))
     # Stable: equal distances keep their order, so the picture is the same on every machine.
     chosen = np.argsort(distances[:, 0], kind="stable")[:ROWS]
-    generated = fake.source.images(chosen)
-    near = real.source.images(indices[chosen].ravel()).reshape(*indices[chosen].shape, *generated.shape[1:])
+    generated = over_checkerboard(fake.source.images(chosen))
+    near = over_checkerboard(real.source.images(indices[chosen].ravel())).reshape(
+        *indices[chosen].shape, *generated.shape[1:]
+    )
     lines = [np.concatenate([with_gap(fake), *row], axis=1) for fake, row in zip(generated, near, strict=True)]
     file = io.BytesIO()
     Image.fromarray(np.concatenate(lines)).save(file, "png")

@@ -64,13 +64,13 @@ def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Sh
         if args.against is None:
             raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
         real = open_images(args.against, None)
-        return open_images(args.subject, real.size, ORDER_OF_FAKES), real
+        return open_images(args.subject, real.form, ORDER_OF_FAKES), real
     config = read_config(run)
     against = args.against or config.data
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
     checkpoint = named_checkpoint(run, str(args.checkpoint))
-    real = open_images(against, config.network.size)
+    real = open_images(against, (*config.network.shape, config.network.channels))
     return GeneratedImages(run.path, config, checkpoint, args.seed_set, real), real
 
 

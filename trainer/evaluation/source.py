@@ -19,6 +19,7 @@ from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded
 from shards.images.decode import Decoding, Picture, decode_image
+from shards.images.size import format_size, shape_options
 from shards.storage.place import Place
 from trainer.core.advice import command
 from trainer.core.fields import Refused
@@ -31,6 +32,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 MAX_PIXELS = 2 * 89_478_485  # of one picture, as in `shards build`
 HOLDOUT = "holdout"  # the split's name
 WHITE = (255, 255, 255)
+Form = tuple[int, int, int]
+"""Height, width and channels."""
 
 Order = tuple[str, ...]  # added to the key of the permutation
 ORDER_OF_REALS: Order = ()
@@ -57,7 +60,7 @@ class ImageSource(Protocol):
         """Names of the classes; empty: the images have no labels."""
 
     def images(self, rows: Rows) -> Images:
-        """Return the images of these numbers: (n, h, w, 3)."""
+        """Return the images of these numbers: (n, h, w, c)."""
 
     def labels(self, rows: Rows) -> Labels | None:
         """Return the classes of these images, (n,) indices of `classes`; None: they have none."""
@@ -80,7 +83,7 @@ class ShardImages:
     def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
         self.index, self.split, self.order = index, index.splits[split], order
         self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
-        self.count, self.classes, self.size = self.split.samples, index.classes, index.size
+        self.count, self.classes, self.form = self.split.samples, index.classes, (*index.size, index.channels)
         self.reader = Reader(index, split, self.refuse_damage)
 
     def refuse_damage(self, sample: int, problem: str) -> NoReturn:
@@ -99,7 +102,7 @@ class ShardImages:
         return ShardImages(self.index, HOLDOUT) if self.index.splits[HOLDOUT].samples else None
 
     def images(self, rows: Rows) -> Images:
-        """Read the images of these numbers: (n, h, w, 3)."""
+        """Read the images of these numbers: (n, h, w, c)."""
         return self.reader(shuffled_places(rows, self.count, self.order)).images
 
     def labels(self, rows: Rows) -> Labels | None:
@@ -111,12 +114,12 @@ class ShardImages:
 class FolderImages:
     """The images of a plain folder and of all folders below it, sorted by name.
 
-    Each is decoded as `shards build` does it: upright, sRGB, over white; the centre square is cropped and resized with
+    Each is decoded as `shards build` does it: upright, sRGB, RGB over white; the centre is cropped and resized with
     Lanczos, unless it has the size already.
 
     Args:
         path: the folder.
-        size: height and width of the result; None: that of the first picture's centre square.
+        form: height, width and channels of the result; None: RGB of the first picture's centre square.
         order: of its pictures.
 
     Raises:
@@ -125,21 +128,22 @@ class FolderImages:
 
     classes: tuple[str, ...] = ()
 
-    def __init__(self, path: Path, size: int | None = None, order: Order = ORDER_OF_REALS) -> None:
+    def __init__(self, path: Path, form: Form | None = None, order: Order = ORDER_OF_REALS) -> None:
         # By suffix only: a folder of pictures may hold texts, and opening every file would take long.
         found = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         self.path, self.files = path, sorted(found, key=lambda file: file.relative_to(path).as_posix())
         if not self.files:
             raise Refused(f"{path} holds no run, no shards and no pictures ({', '.join(sorted(SUFFIXES))})")
         self.name, self.count, self.order = str(path), len(self.files), order
-        self.size = self.first_size() if size is None else size
-        self.key = ("folder", self.hash(), str(self.size), *order)
+        self.form = self.first_form() if form is None else form
+        self.key = ("folder", self.hash(), name_form(self.form), *order)
 
-    def first_size(self) -> int:
-        """Return the shorter side of the first picture."""
+    def first_form(self) -> Form:
+        """Return that of the centre square of the first picture."""
         # Decoded to 1 x 1: only the original size is wanted.
-        first = decode_file(self.files[0], Decoding(1, "crop", WHITE, 0, MAX_PIXELS, 1))
-        return min(first.width, first.height)
+        first = decode_file(self.files[0], Decoding((1, 1), "crop", WHITE, 0, MAX_PIXELS, 1))
+        side = min(first.width, first.height)
+        return side, side, 3
 
     def hash(self) -> str:
         """Return the XXH3-128 of all names and bytes."""
@@ -151,13 +155,13 @@ class FolderImages:
         return total.hexdigest()
 
     def images(self, rows: Rows) -> Images:
-        """Decode the images of these numbers: (n, h, w, 3).
+        """Decode the images of these numbers: (n, h, w, c).
 
         Raises:
             Refused: one cannot be decoded.
         """
         # Without scaled decoding: it changes pixels, and figures with them.
-        settings = Decoding(self.size, "crop", WHITE, 0, MAX_PIXELS, 1)
+        settings = Decoding(self.form[:2], "crop", WHITE, 0, MAX_PIXELS, 1, self.form[2])
         places = shuffled_places(rows, self.count, self.order).tolist()
         return np.stack([decode_file(self.files[place], settings).pixels for place in places])
 
@@ -192,25 +196,33 @@ def decode_file(file: Path, settings: Decoding) -> Picture:
         raise Refused(f"{file} is no usable picture: {REASONS[error.reason]} ({error.detail}); remove it") from error
 
 
-def open_images(path: Place, size: int | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
+def name_form(form: Form) -> str:
+    """Return height, width and channels in words: those of RGB only as the size."""
+    size, channels = format_size(form[:2]), form[2]
+    return size if channels == 3 else f"{size} of {channels} channel{'s' * (channels > 1)}"
+
+
+def open_images(path: Place, form: Form | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
     """Open a fixed set of images: shards, or a plain folder.
 
     Args:
         path: of the folder.
-        size: height and width that shards must have, and that images of a plain folder are resized to; None: their own.
+        form: height, width and channels that shards must have, and that images of a plain folder are brought to; None:
+            their own.
         order: of the images.
 
     Raises:
-        Refused: there is none, or shards have another size.
+        Refused: there is none, or shards have another form.
     """
     if isinstance(path, Path) and not path.is_dir():
         raise Refused(f"{path} is no folder: name a run, a folder of shards or a folder of pictures")
     if isinstance(path, Path) and not (path / INDEX).exists():
-        return FolderImages(path, size, order)
+        return FolderImages(path, form, order)
     index = Index.open(path)
-    if size is not None and index.size != size:
+    if form is not None and (found := (*index.size, index.channels)) != form:
+        options = shape_options(form[:2], form[2])
         raise Refused(
-            f"the pictures in {path} are {index.size} pixels wide, and {size} are wanted: build others with: "
-            f"python -m shards build PICTURES --out NEW --size {size}; or name PICTURES, which are resized"
+            f"the pictures in {path} are {name_form(found)}, and {name_form(form)} are wanted: build others with: "
+            f"python -m shards build PICTURES --out NEW {options}; or name PICTURES, which are resized"
         )
     return ShardImages(index, "train", order)

@@ -1,6 +1,6 @@
 """Filters that bring pictures to the size of a network: the same FID differs by whole points between them.
 
-Parmar et al. 2022, arXiv:2104.11222. All take (n, h, w, 3) bytes and return (n, 3, size, size) in [0, 255], float32,
+Parmar et al. 2022, arXiv:2104.11222. All take (n, h, w, c) bytes and return (n, 3, size, size) in [0, 255], float32,
 without rounding to bytes.
 """
 
@@ -16,13 +16,15 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
+from shards.images.display import over_white
+
+Images = npt.NDArray[np.uint8]  # (n, h, w, c)
 Planes = Float[Tensor, "n 3 size size"]
 
 
 def float_planes(images: Images) -> Float[Tensor, "n 3 h w"]:
-    """Return pictures as planes of float32 in [0, 255]."""
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float()
+    """Return pictures as planes of float32 in [0, 255]: of grey the same three times, of RGBA over white."""
+    return torch.from_numpy(np.ascontiguousarray(over_white(images).transpose(0, 3, 1, 2))).float()
 
 
 def torch_bilinear(images: Images, size: int) -> Planes:

@@ -165,22 +165,27 @@ class RandomInputs:
         """Return the latent, and the draws of augmentation and of the penalties that are due."""
         # Each purpose has a key of its own, so a new penalty or augmentation shifts no other draw.
         rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
-        n, size = len(label), self.network.size
+        n, shape = len(label), self.network.data_shape
         # The words are parts of the keys: by another name it would be another draw.
         parts = {purpose: self.augment_pipeline.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
         for active in self.penalties:
             if self.config.penalty_due(active, images_seen):
-                parts[active.name] = active.penalty.draw(rng(active.name), n, size)
+                parts[active.name] = active.penalty.draw(rng(active.name), n, shape)
         return self.generator.draw(self.network, rng("z"), label), parts
 
 
-def normalise(pixels: Int[Tensor, "n h w 3"], channels_last: bool = True) -> Tensor:
-    """Make (n, 3, h, w) floats in [-1, 1] of bytes, where they are."""
+def normalise(pixels: Int[Tensor, "n h w c"], channels_last: bool = True) -> Tensor:
+    """Make (n, c, h, w) floats in [-1, 1] of bytes, where they are; the colours of RGBA are multiplied by alpha."""
     # On the device: bytes are a quarter of what floats would be on the way.
     pixels = pixels.permute(0, 3, 1, 2)  # NHWC in memory is channels_last
     if not channels_last:
         pixels = pixels.contiguous()
-    return pixels.float().div_(127.5).sub_(1)
+    values = pixels.float()
+    if pixels.shape[1] == 4:
+        # Premultiplied: a colour that nobody sees is no information, and networks interpolate between pixels.
+        values = torch.cat([values[:, :3] * (values[:, 3:] / 255), values[:, 3:]], 1)
+        values = values.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return values.div_(127.5).sub_(1)
 
 
 def workers_of(config: Config, world: World) -> int:

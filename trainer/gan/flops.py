@@ -105,10 +105,10 @@ def generator_flops(config: Config) -> float:
 
 def empty_batches(config: Config, images_seen: int) -> list[list[Batch]]:
     """Return the batches of a step, of pictures and draws that have shapes only."""
-    n, size, classes = config.micro_batch_size, config.network.size, config.network.classes
+    n, classes = config.micro_batch_size, config.network.classes
     # As datasets have it: -1 where there is no class.
     label = torch.arange(n) % classes if classes else torch.full((n,), -1)
-    real = torch.zeros(n, 3, size, size).contiguous(memory_format=torch.channels_last)
+    real = torch.zeros(n, *config.network.data_shape).contiguous(memory_format=torch.channels_last)
     random_inputs = RandomInputs(config)
 
     def batch(start: int, micro_batch: int) -> Batch:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from shards.images.display import premultiply
 from trainer.core.randomness import philox
 from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Estimate, Float64Array, Indices, Metric, Sample
@@ -31,20 +32,20 @@ def ms_ssim(x: ByteImages, y: ByteImages) -> Float64Array:
     """Return the similarity of n pairs, (n,): 1 for equal images, 0 for images with nothing in common.
 
     Args:
-        x, y: (n, h, w, 3), at least 11 pixels high and wide.
+        x, y: (n, h, w, c), at least 11 pixels high and wide.
 
     Raises:
         ValueError: the shapes do not fit.
     """
     if x.ndim != 4 or x.shape != y.shape or min(x.shape[1:3]) < WINDOW:
-        raise ValueError(f"pairs must be (n, h, w, 3) with {WINDOW} pixels or more, but are {x.shape} and {y.shape}")
+        raise ValueError(f"pairs must be (n, h, w, c) with {WINDOW} pixels or more, but are {x.shape} and {y.shape}")
     at_once = max(1, VALUES_PER_PIECE // int(np.prod(x.shape[1:])))
     found = [similarity(channels(x[span]), channels(y[span])) for span in row_spans(len(x), at_once)]
     return np.concatenate(found) if found else np.zeros(0)
 
 
 def channels(images: ByteImages) -> Float64Array:
-    """Return (n, 3, h, w) values from 0 to 255."""
+    """Return (n, c, h, w) values from 0 to 255."""
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float64)
 
 
@@ -103,10 +104,10 @@ def pair_similarities(images: ByteImages, *key: int | str) -> Float64Array:
 
 
 def measure(real: Sample, fake: Sample, held_out: Sample | None) -> dict[str, Estimate]:
-    """Measure pairs of any fakes."""
+    """Measure pairs of any fakes; of RGBA the colours are multiplied by alpha."""
     if fake.images is None or len(fake.images) < 4:
         raise ValueError("the similarity of pairs needs 4 pictures")
-    found = pair_similarities(fake.images)
+    found = pair_similarities(premultiply(fake.images))
     variance = Variance.of_mean(found)
     estimate = variance.around(float(found.mean()), len(fake.images), METHOD.format(len(found)), EXPECTED)
     return {"ms_ssim": estimate.within(0, 1)}
@@ -118,7 +119,8 @@ def measure_classes(real: Sample, fake: Sample, held_out: Sample | None) -> dict
         raise ValueError("pictures or labels are missing")
     # Four images give two pairs, the fewest with a variance.
     labels, counts = np.unique(fake.labels[fake.labels >= 0], return_counts=True)
-    found = [pair_similarities(fake.images[fake.labels == c], int(c)) for c in labels[counts >= 4]]
+    images = premultiply(fake.images)
+    found = [pair_similarities(images[fake.labels == c], int(c)) for c in labels[counts >= 4]]
     if not found:
         raise ValueError("the similarity of pairs within a class needs 4 pictures of one")
     variances = [Variance.of_mean(pairs) for pairs in found]

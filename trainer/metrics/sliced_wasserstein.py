@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from shards.images.display import premultiply
 from trainer.core.randomness import normal, philox
 from trainer.metrics.arrays import row_spans
 from trainer.metrics.base import Estimate, Metric, Sample
@@ -24,9 +25,9 @@ DIRECTIONS = 128
 MIN_SIZE = 16  # pixels; a level of this size is not halved any more
 VALUES_PER_PIECE = 2**23  # of pictures at a time
 
-ByteImages = npt.NDArray[np.uint8]  # (n, h, w, 3); h = w, at least 16
-Images = Float[Tensor, "n 3 h w"]
-Patches = Float[Tensor, "patches 7 7 3"]
+ByteImages = npt.NDArray[np.uint8]  # (n, h, w, c); sides of at least 16
+Images = Float[Tensor, "n c h w"]
+Patches = Float[Tensor, "patches 7 7 c"]
 Projected = tuple[Float[Tensor, "patches directions"], Int[Tensor, "patches directions"]]
 
 
@@ -34,7 +35,7 @@ class SlicedWasserstein:
     """The distance of any set of images to a fixed set of the same size.
 
     Args:
-        real: (n, h, w, 3) bytes; h = w, at least 16.
+        real: (n, h, w, c) bytes; sides of at least 16. Of RGBA the colours are multiplied by alpha.
     """
 
     def __init__(self, real: ByteImages) -> None:
@@ -47,7 +48,7 @@ class SlicedWasserstein:
         """Return the distance, times 1000, averaged over the levels: 0 for the same pictures.
 
         Args:
-            fake: (n, h, w, 3) bytes, as many as the real ones.
+            fake: (n, h, w, c) bytes, as many as the real ones.
         """
         distances = []
         for number, (patches, (mean, std, real)) in enumerate(zip(all_patches(fake), self.real, strict=True)):
@@ -59,7 +60,7 @@ class SlicedWasserstein:
 
 def all_patches(images: ByteImages) -> list[Patches]:
     """Cut patches from each level of the pyramid, fine to coarse, at keyed places, the same for all images."""
-    n, size = len(images), images.shape[1]
+    n, size = len(images), min(images.shape[1:3])
     found: list[list[Patches]] = []
     for span in row_spans(n, max(1, VALUES_PER_PIECE // int(np.prod(images.shape[1:])))):
         levels = laplacian_pyramid(images[span])
@@ -72,11 +73,11 @@ def all_patches(images: ByteImages) -> list[Patches]:
 def laplacian_pyramid(images: ByteImages) -> list[Images]:
     """Return the band-pass levels from fine to coarse, and the low-pass rest.
 
-    The rest has at most 16 pixels a side, or an odd number, which cannot be halved: 25 on the third level of 100.
+    The rest has at most 16 pixels on a side, or an odd number, which cannot be halved: 25 on the third level of 100.
     """
-    image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    image = torch.from_numpy(premultiply(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
     levels = []
-    while image.shape[-1] > MIN_SIZE and image.shape[-1] % 2 == 0:
+    while min(image.shape[-2:]) > MIN_SIZE and not any(side % 2 for side in image.shape[-2:]):
         smaller = F.avg_pool2d(image, 2)
         levels.append(image - F.interpolate(smaller, scale_factor=2, mode="bilinear", align_corners=False))
         image = smaller
@@ -85,15 +86,19 @@ def laplacian_pyramid(images: ByteImages) -> list[Images]:
 
 def cut_patches(level: Images, n: int, span: slice, number: int) -> Patches:
     """Cut patches from one level of the pictures `span` of n."""
-    size = level.shape[-1]
-    places = philox("sliced wasserstein places", number).integers(0, size - PATCH + 1, (2, n, PATCHES, 1, 1))
+    height, width = level.shape[-2:]
+    # One number for squares: of two NumPy draws other places.
+    ends = (
+        width - PATCH + 1 if height == width else np.reshape([height - PATCH + 1, width - PATCH + 1], (2, 1, 1, 1, 1))
+    )
+    places = philox("sliced wasserstein places", number).integers(0, ends, (2, n, PATCHES, 1, 1))
     corners, offset = torch.from_numpy(places[:, span]), torch.arange(PATCH)
     rows, columns = corners[0] + offset[:, None], corners[1] + offset[None, :]
     patches: Tensor = level[torch.arange(len(level))[:, None, None, None], :, rows, columns].flatten(0, 1)
     return patches
 
 
-def moments(patches: Patches) -> tuple[Float[Tensor, 3], Float[Tensor, 3]]:
+def moments(patches: Patches) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
     """Return mean and standard deviation of the channels; the latter is never 0."""
     return patches.mean((0, 1, 2)), patches.std((0, 1, 2)) + 1e-8
 

@@ -11,9 +11,9 @@ from trainer.networks.network_settings import NetworkSettings
 
 def problem(height: int, settings: NetworkSettings) -> str | None:
     """Return why neither network can attend at maps of this height, or None."""
-    if height & (height - 1) or not 8 <= height <= settings.size // 2:
+    if height & (height - 1) or not 8 <= height <= settings.nominal // 2:
         return (
-            f"network.attention must be a power of two from 8 to {settings.size // 2} at network.size "
+            f"network.attention must be a power of two from 8 to {settings.nominal // 2} at network.size "
             f"{settings.size}, or 0 for the network's own choice, but is {height}"
         )
     return None

@@ -101,7 +101,7 @@ class Generator(Network):
     interpolates_linearly = False
     """Codes are averaged and interpolated along straight lines (w), not on a sphere (z)."""
 
-    def forward(self, latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1], or points (n, 2)."""
         return self.synthesize(self.latent_code(latent), latent)
 
@@ -110,7 +110,7 @@ class Generator(Network):
         return latent.z
 
     @abstractmethod
-    def synthesize(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate from codes; of the latent only the class and the extra draws are used."""
 
     @staticmethod
@@ -137,7 +137,7 @@ class Discriminator(Network):
         return False
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures, or points (n, 2)."""
 
 

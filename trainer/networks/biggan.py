@@ -32,7 +32,7 @@ SHARED_DIM = 128
 def attention_height(settings: NetworkSettings) -> int:
     """Return the height of the maps that attend."""
     # The paper attends at 64 x 64 (table 4); smaller pictures do at the largest maps below their own side.
-    return settings.attention or min(64, settings.size // 2)
+    return settings.attention or min(64, settings.nominal // 2)
 
 
 def problem(settings: NetworkSettings) -> str | None:
@@ -68,7 +68,7 @@ class Generator(ResidualGenerator):
         """Return what BigGAN's generator cannot do with these settings, or None."""
         if found := problem(settings):
             return found
-        parts = len(G_WIDTHS[settings.size])
+        parts = len(G_WIDTHS[settings.nominal])
         if settings.z_dim % parts:
             return (
                 f"network.z_dim must be a multiple of {parts} for biggan at network.size {settings.size}, one part for "
@@ -77,7 +77,7 @@ class Generator(ResidualGenerator):
         return None
 
     def __init__(self, settings: NetworkSettings) -> None:
-        channels = [settings.g_channels * width for width in reversed(G_WIDTHS[settings.size])]
+        channels = [settings.g_channels * width for width in reversed(G_WIDTHS[settings.nominal])]
         part = settings.z_dim // len(channels)
         condition_dim = part + SHARED_DIM if settings.g_classes else part
         super().__init__(settings, channels, part, condition_dim, attention_height(settings))
@@ -85,7 +85,7 @@ class Generator(ResidualGenerator):
             # Not a layer: spectral normalisation leaves it alone, as in BigGAN-PyTorch.
             self.embedding = nn.Parameter(torch.zeros(settings.g_classes + 1, SHARED_DIM))
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         # Skip-z: each block sees a part of z of its own, so it can shape its own level of detail.
         parts = code.unflatten(1, (len(self.blocks) + 1, -1))
@@ -103,5 +103,5 @@ class Discriminator(ResidualDiscriminator):
     initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
-        channels = [settings.d_channels * width for width in D_WIDTHS[settings.size]]
+        channels = [settings.d_channels * width for width in D_WIDTHS[settings.nominal]]
         super().__init__(settings, channels, True, attention_height(settings))

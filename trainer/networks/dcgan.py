@@ -1,7 +1,8 @@
-"""DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434), for any power-of-two size from 16 to 256."""
+"""DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434), for 16 to 256 pixels."""
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -16,14 +17,12 @@ from trainer.networks.network_settings import NetworkSettings
 
 def widths(settings: NetworkSettings) -> list[int]:
     """Return multiples of the base width, from the picture's side to the 4 x 4 side."""
-    return [2**i for i in range(settings.size.bit_length() - 3)]
+    return [2**i for i in range(settings.nominal.bit_length() - 3)]
 
 
 def problem(settings: NetworkSettings) -> str | None:
     """Return what DCGAN cannot do with these settings, or None."""
-    if settings.size not in (16, 32, 64, 128, 256):
-        return f"network.size must be 16, 32, 64, 128 or 256 for dcgan, but is {settings.size}"
-    return None
+    return settings.shape_problem("dcgan", (16, 32, 64, 128, 256))
 
 
 def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
@@ -47,14 +46,14 @@ class Generator(base.Generator):
         self.classes = settings.g_classes
         condition = self.classes + 1 if self.classes else 0
         channels = [settings.g_channels * width for width in reversed(widths(settings))]
-        # The first makes 4 x 4 places of one, each other doubles the side. BatchNorm would take a bias away again.
-        convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], 4, 1, 0, bias=False)]
+        # The first makes the base's places of one, each other doubles the side. BatchNorm would take a bias away again.
+        convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], settings.base, 1, 0, bias=False)]
         convolutions += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(channels)]
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, condition) for c in channels)
-        self.last = nn.ConvTranspose2d(channels[-1], 3, 4, 2, 1, bias=False)
+        self.last = nn.ConvTranspose2d(channels[-1], settings.channels, 4, 2, 1, bias=False)
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
         x = code[:, :, None, None]
@@ -76,16 +75,17 @@ class Discriminator(base.Discriminator):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         channels, bias = [settings.d_channels * width for width in widths(settings)], not settings.d_batch_norm
-        layers: list[nn.Module] = [nn.Conv2d(settings.channels, channels[0], 4, 2, 1, bias=bias), nn.LeakyReLU(0.2)]
+        layers: list[nn.Module] = [nn.Conv2d(settings.d_inputs, channels[0], 4, 2, 1, bias=bias), nn.LeakyReLU(0.2)]
         for before, after in pairwise(channels):
             layers.append(nn.Conv2d(before, after, 4, 2, 1, bias=bias))
             layers += [BatchNorm2d(after)] if settings.d_batch_norm else []
             layers.append(nn.LeakyReLU(0.2))
         self.layers = nn.Sequential(*layers)
         # The paper's last layer is a 4 x 4 convolution of 4 x 4 places: a linear layer on all of them.
-        self.head = Head(16 * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
+        places = math.prod(settings.base)
+        self.head = Head(places * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         features = minibatch_std(self.layers(pack_images(x, self.settings.pack)), self.settings.mbstd_group)
         out: DiscriminatorOutput = self.head(features.flatten(1), label)

@@ -31,9 +31,7 @@ LOWEST, HIGHEST = 0.5, 16.0  # radians per unit of the data
 
 def problem(settings: NetworkSettings) -> str | None:
     """Return what these networks cannot do with these settings, or None."""
-    if settings.size not in (0, 16, 32, 64):
-        return f"network.size must be 0 (points), 16, 32 or 64 for disconnected, but is {settings.size}"
-    return None
+    return settings.shape_problem("disconnected", (0, 16, 32, 64))
 
 
 def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
@@ -113,13 +111,13 @@ class Generator(base.Generator):
         self.layers = hidden(settings.z_dim + SIDES + condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)
         if self.settings.g_classes:
             x = torch.cat([x, one_hot(latent.label, self.settings.g_classes).to(x.dtype)], 1)
         out: Tensor = self.last(self.layers(x))
-        return out.tanh().unflatten(1, (3, self.settings.size, self.settings.size)) if self.settings.size else out
+        return out.tanh().unflatten(1, self.settings.data_shape) if self.settings.size else out
 
 
 class Discriminator(base.Discriminator):
@@ -141,7 +139,7 @@ class Discriminator(base.Discriminator):
         self.layers = hidden(inputs + 2 * WAVES, settings.d_channels)
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
         out: DiscriminatorOutput = self.head(
             self.layers(self.waves(pack_images(x, self.settings.pack).flatten(1))), label

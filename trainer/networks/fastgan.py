@@ -1,4 +1,4 @@
-"""FastGAN (Liu et al. 2021, arXiv:2101.04775), for any power-of-two size from 32 to 256.
+"""FastGAN (Liu et al. 2021, arXiv:2101.04775), for 32 to 256 pixels.
 
 Widths are the authors' for 256 x 256 with g_channels 32, d_channels 16 and max_channels 1024. It departs from their
 code in three ways. Pictures have one size only; theirs are judged a second time at 128 x 128. A pack's logit is the
@@ -9,6 +9,7 @@ they use, is a setting of both networks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -34,7 +35,7 @@ G_SKIP, D_SKIP = 16, 8
 
 def sides(settings: NetworkSettings) -> list[int]:
     """Return the sides of the generator's feature maps, from 4 to the picture's."""
-    return [2**k for k in range(2, settings.size.bit_length())]
+    return [2**k for k in range(2, settings.nominal.bit_length())]
 
 
 def widths(side: int, channels: int, limit: int) -> dict[int, int]:
@@ -44,9 +45,7 @@ def widths(side: int, channels: int, limit: int) -> dict[int, int]:
 
 def problem(settings: NetworkSettings) -> str | None:
     """Return what FastGAN cannot do with these settings, or None."""
-    if settings.size not in (32, 64, 128, 256):
-        return f"network.size must be 32, 64, 128 or 256 for fastgan, but is {settings.size}"
-    return None
+    return settings.shape_problem("fastgan", (32, 64, 128, 256))
 
 
 def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
@@ -96,15 +95,16 @@ class UpBlock(nn.ModuleList):
 class Excitation(nn.Module):
     """Skip-layer excitation: channels of a large feature map are weighted by a small one (§3.1, eq. 1)."""
 
-    def __init__(self, small: int, large: int) -> None:
+    def __init__(self, small: int, large: int, base: tuple[int, int]) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(small, large, 4, bias=False)
+        self.base = base
+        self.squeeze = nn.Conv2d(small, large, base, bias=False)
         self.excite = nn.Conv2d(large, large, 1, bias=False)
 
     def forward(self, small: Float[Tensor, "n a s s"], large: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
         """Weight the channels of `large`."""
-        # To 4 x 4 places, of which the 4 x 4 convolution makes one.
-        pooled = F.avg_pool2d(small, small.shape[-1] // 4)
+        # To the base's places, of which a convolution of that size makes one.
+        pooled = F.avg_pool2d(small, small.shape[-1] // self.base[1])
         weights: Tensor = self.excite(F.silu(self.squeeze(pooled))).sigmoid()
         return large * weights
 
@@ -122,8 +122,8 @@ class Generator(base.Generator):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         condition = settings.g_classes + 1 if settings.g_classes else 0
-        width = widths(settings.size, settings.g_channels, settings.max_channels)
-        first = nn.ConvTranspose2d(settings.z_dim, 2 * width[4], 4, bias=False)
+        width = widths(settings.nominal, settings.g_channels, settings.max_channels)
+        first = nn.ConvTranspose2d(settings.z_dim, 2 * width[4], settings.base, bias=False)
         self.first = Gated(first, condition)
         self.blocks, self.excitations = nn.ModuleDict(), nn.ModuleDict()
         for before, side in pairwise(sides(settings)):
@@ -131,16 +131,16 @@ class Generator(base.Generator):
             block += [gated(width[side], width[side], condition, noisy=True)] if side in NOISY else []
             self.blocks[str(side)] = UpBlock(block)
             if side // G_SKIP >= 4:  # there are no smaller maps
-                self.excitations[str(side)] = Excitation(width[side // G_SKIP], width[side])
-        self.last = nn.Conv2d(width[settings.size], 3, 3, padding=1, bias=False)
+                self.excitations[str(side)] = Excitation(width[side // G_SKIP], width[side], settings.base)
+        self.last = nn.Conv2d(width[settings.nominal], settings.channels, 3, padding=1, bias=False)
 
     @staticmethod
     def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
-        """Draw n pictures' noise maps: noise_{side}_{k}, (n, 1, side, side), for the k-th convolution of a side."""
-        noisy = [side for side in NOISY if side <= settings.size]
-        return {f"noise_{side}_{k}": normal(rng, n, 1, side, side) for side in noisy for k in range(2)}
+        """Draw n pictures' noise maps: noise_{side}_{k}, (n, 1, h, w), for the k-th convolution of a side."""
+        noisy = [side for side in NOISY if side <= settings.nominal]
+        return {f"noise_{side}_{k}": normal(rng, n, 1, *settings.map_shape(side)) for side in noisy for k in range(2)}
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
@@ -149,7 +149,7 @@ class Generator(base.Generator):
             noise = [latent.extra[f"noise_{side}_{k}"] for k in range(2)] if side in NOISY else [None]
             x = self.run_block(self.blocks[str(side)], maps[before], condition, noise)
             maps[side] = self.excitations[str(side)](maps[side // G_SKIP], x) if str(side) in self.excitations else x
-        out: Tensor = self.last(maps[self.settings.size]).tanh()
+        out: Tensor = self.last(maps[self.settings.nominal]).tanh()
         return out
 
 
@@ -180,10 +180,10 @@ class Decoder(nn.Module):
 
     def __init__(self, inputs: int, settings: NetworkSettings) -> None:
         super().__init__()
-        width = widths(settings.size, settings.d_channels, settings.max_channels)
-        channels = [inputs] + [width[side] for side in sides(settings) if 8 < side < settings.size]
+        width = widths(settings.nominal, settings.d_channels, settings.max_channels)
+        channels = [inputs] + [width[side] for side in sides(settings) if 8 < side < settings.nominal]
         self.layers = nn.ModuleList(gated(before, after) for before, after in pairwise(channels))
-        self.last = nn.Conv2d(channels[-1], settings.channels, 3, padding=1, bias=False)
+        self.last = nn.Conv2d(channels[-1], settings.d_inputs, 3, padding=1, bias=False)
 
     def forward(self, x: Float[Tensor, "n c 8 8"]) -> Float[Tensor, "n p h w"]:
         """Rebuild a pack of pictures."""
@@ -217,30 +217,31 @@ class Discriminator(base.Discriminator):
         super().__init__(settings)
         norm = settings.d_batch_norm
         self.sides = sides(settings)[:0:-1]  # from the picture's to 8
-        width = {s: min(settings.d_channels * settings.size // s, settings.max_channels) for s in sides(settings)}
+        width = {s: min(settings.d_channels * settings.nominal // s, settings.max_channels) for s in sides(settings)}
         self.first = nn.Sequential(
-            nn.Conv2d(settings.channels, width[settings.size], 3, padding=1, bias=False), nn.LeakyReLU(0.2)
+            nn.Conv2d(settings.d_inputs, width[settings.nominal], 3, padding=1, bias=False), nn.LeakyReLU(0.2)
         )
         self.blocks, self.excitations = nn.ModuleDict(), nn.ModuleDict()
         for before, side in pairwise(self.sides):
             self.blocks[str(side)] = DownBlock(width[before], width[side], norm)
             if side * D_SKIP in width:
-                self.excitations[str(side)] = Excitation(width[side * D_SKIP], width[side])
+                self.excitations[str(side)] = Excitation(width[side * D_SKIP], width[side], settings.base)
         self.mix = convolution(width[8] + bool(settings.mbstd_group), width[4], 1, 1, norm)
-        self.head = Head(16 * width[4], settings, bias=False)
+        self.head = Head(math.prod(settings.base) * width[4], settings, bias=False)
         self.decode_whole = Decoder(width[8], settings)
         self.decode_part = Decoder(width[16], settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = pack_images(x, self.settings.pack)
-        maps = {self.settings.size: self.first(x)}
+        maps = {self.settings.nominal: self.first(x)}
         for before, side in pairwise(self.sides):
             y = self.run_block(self.blocks[str(side)], maps[before])
             maps[side] = self.excitations[str(side)](maps[side * D_SKIP], y) if str(side) in self.excitations else y
         features = self.mix(minibatch_std(maps[8], self.settings.mbstd_group))
         # A linear layer on this is the mean over the 5 x 5 logits of a 4 x 4 convolution with the same weights.
-        windows = F.avg_pool2d(features, 5, stride=1)
+        height, width = self.settings.base
+        windows = F.avg_pool2d(features, (height + 1, width + 1), stride=1)
         output: DiscriminatorOutput = self.head(windows.flatten(1), label)
         whole = self.run_block(self.decode_whole, maps[8])
         part = self.run_block(self.decode_part, quadrant(maps[16]))

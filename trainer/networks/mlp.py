@@ -5,6 +5,7 @@ That is g_channels 400, d_channels 200, z_dim 2 and points in the plane (size 0)
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -24,9 +25,7 @@ PIECES = 5  # linear functions in a maxout unit, as in the protocol
 
 def problem(settings: NetworkSettings) -> str | None:
     """Return what fully connected networks cannot do with these settings, or None."""
-    if settings.size not in (0, 16, 32, 64):
-        return f"network.size must be 0 (points), 16, 32 or 64 for mlp, but is {settings.size}"
-    return None
+    return settings.shape_problem("mlp", (0, 16, 32, 64))
 
 
 def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> Weights | None:
@@ -38,7 +37,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
 
 def data_dimensions(settings: NetworkSettings) -> int:
     """Return the numbers that a point or a picture consists of."""
-    return 3 * settings.size**2 if settings.size else 2
+    return math.prod(settings.data_shape)
 
 
 class Generator(base.Generator):
@@ -57,12 +56,12 @@ class Generator(base.Generator):
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         if self.settings.g_classes:
             code = torch.cat([code, one_hot(latent.label, self.settings.g_classes).to(code.dtype)], 1)
         x: Tensor = self.last(self.layers(code))
-        return x.tanh().unflatten(1, (3, self.settings.size, self.settings.size)) if self.settings.size else x
+        return x.tanh().unflatten(1, self.settings.data_shape) if self.settings.size else x
 
 
 class Maxout(nn.Module):
@@ -96,7 +95,7 @@ class Discriminator(base.Discriminator):
         self.layers = nn.Sequential(*(Maxout(before, after) for before, after in pairwise(widths)))
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
         out: DiscriminatorOutput = self.head(self.layers(pack_images(x, self.settings.pack).flatten(1)), label)
         return out

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.core.fields import identity
+from shards.images.size import format_size
+from trainer.core.fields import identity, later_identity
 
+LEAST_BASE, LARGEST_BASE = 4, 16  # pixels, of the sides of the smallest feature maps
 Head = Literal["plain", "projection", "classifier"]
 
 
@@ -15,7 +18,12 @@ class NetworkSettings:
     """The size of both networks, what they know of labels, and the layers that any of them can have."""
 
     size: int = identity(64, "[0, 4096]")
-    """Height and width of the pictures: a power of two. 0: points in the plane in place of pictures."""
+    """Height of the pictures, and their width unless network.width is set: 4, 5, 6 or 7 times a power of two. 0: points
+    in the plane in place of pictures."""
+    width: int = later_identity(0, "[0, 4096]")
+    """Width of pictures that are not square: docs/architectures.md says which shapes there are; 0: as the height."""
+    channels: Literal[1, 3, 4] = later_identity(3)
+    """Of the pictures: 1 grey, 3 RGB, 4 RGBA with premultiplied colours."""
     z_dim: int = identity(100, "[1, 65536]")
     """Dimensions of the noise; of StyleGAN2's w as well."""
     g_channels: int = identity(64, "[1, 65536]")
@@ -50,10 +58,18 @@ class NetworkSettings:
 
     def check(self) -> str | None:
         """Return what is wrong with these settings whatever the networks, or None."""
-        if self.size and (self.size < 4 or self.size & (self.size - 1)):
-            return f"network.size must be a power of two from 4, or 0 for points, but is {self.size}"
         if self.pack > 1 and self.uses_classes:
             return "network.pack above 1 does not go with classes: the packed pictures are of different ones"
+        if not self.size:
+            return "network.width is of pictures: points (network.size 0) have none" if self.width else None
+        unit = 1 << self.doublings
+        if min(self.shape) < LEAST_BASE or max(self.base) > LARGEST_BASE or any(side % unit for side in self.shape):
+            fitting = [min(max(side // unit, LEAST_BASE), LARGEST_BASE) * unit for side in self.shape]
+            return (
+                f"pictures of {format_size(self.shape)} (network.size x network.width) fit no network: both sides must "
+                "be 4 to 16, and the shorter one 4 to 7, times the same power of two, such as "
+                f"{format_size((fitting[0], fitting[1]))}"
+            )
         return None
 
     @property
@@ -72,6 +88,52 @@ class NetworkSettings:
         return self.classes if self.d_head != "plain" else 0
 
     @property
-    def channels(self) -> int:
-        """Channels of a picture as the discriminator sees it."""
-        return 3 * self.pack
+    def d_inputs(self) -> int:
+        """Channels of what the discriminator judges at a time: a pack of pictures."""
+        return self.channels * self.pack
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.size, self.width or self.size
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """The shape of a picture, (channels, height, width), or of a point, (2,)."""
+        return (self.channels, *self.shape) if self.size else (2,)
+
+    @property
+    def doublings(self) -> int:
+        """How often the sides of the smallest feature maps are doubled: until their shorter side is 4 to 7."""
+        return max(min(self.shape).bit_length() - 3, 0)
+
+    @property
+    def base(self) -> tuple[int, int]:
+        """Height and width of the smallest feature maps: 4 and 4 for a power of two, 4 and 6 for 256x384."""
+        return self.shape[0] >> self.doublings, self.shape[1] >> self.doublings
+
+    @property
+    def nominal(self) -> int:
+        """The side of square pictures whose networks have the same layers: 4, doubled as often. 0: points.
+
+        Networks name their feature maps by it: those of "side" s have s / 4 times the base's height and width.
+        """
+        return 4 << self.doublings if self.size else 0
+
+    def map_shape(self, side: int) -> tuple[int, int]:
+        """Return height and width of the feature maps that would be of this side if the pictures were square."""
+        return self.base[0] * side // 4, self.base[1] * side // 4
+
+    def shape_problem(self, network: str, sides: Sequence[int]) -> str | None:
+        """Return that a network is not made for the pictures' shape, if their nominal side is none of `sides`."""
+        if self.nominal in sides:
+            return None
+        *first, last = (str(side) if side else "0 (points)" for side in sides)
+        known = f"{', '.join(first)} or {last}"
+        if self.base in ((4, 4), (0, 0)):
+            return f"network.size must be {known} for {network}, but is {self.size}"
+        height, width = self.base
+        return (
+            f"{network} makes square pictures of {known}, and others of as many layers: {format_size(self.shape)}, "
+            f"which is {height}x{width} doubled {self.doublings} times, is like {self.nominal}"
+        )

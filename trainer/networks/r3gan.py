@@ -31,8 +31,8 @@ GAIN = math.sqrt(2 / (1 + SLOPE**2))  # of LeakyReLU (He et al. 2015, §2.2)
 
 def widths(settings: NetworkSettings, width: int) -> list[int]:
     """Return the channels of each stage, from the side of 4 to the picture's."""
-    sides = [2**k for k in range(2, settings.size.bit_length())]
-    return [min(width * settings.size // side, settings.max_channels) for side in sides]
+    sides = [2**k for k in range(2, settings.nominal.bit_length())]
+    return [min(width * settings.nominal // side, settings.max_channels) for side in sides]
 
 
 def group_channels(channels: int) -> int:
@@ -60,7 +60,7 @@ def initial_value(stages: int, name: str, shape: tuple[int, ...], rng: np.random
 
 def problem(settings: NetworkSettings, width: int, spectral_norm: bool) -> str | None:
     """Return what R3GAN cannot do with these settings, or None."""
-    if settings.size < 8:
+    if settings.nominal < 8:
         return f"network.size must be a power of two from 8 for r3gan, but is {settings.size}"
     for channels in widths(settings, width):
         multiple = group_channels(channels) // EXPANSION
@@ -101,13 +101,13 @@ def change(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class Weigh(nn.Module):
-    """A depthwise convolution over all 4 x 4 places, as a product and a sum: each channel learns where to look."""
+    """A depthwise convolution over all places, as a product and a sum: each channel learns where to look."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, places: tuple[int, int]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(channels, 1, 4, 4))
+        self.weight = nn.Parameter(torch.zeros(channels, 1, *places))
 
-    def forward(self, x: Float[Tensor, "n c 4 4"]) -> Float[Tensor, "n c"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
         """Sum each channel's places with its weights."""
         return (x * self.weight.squeeze(1)).sum((2, 3))
 
@@ -131,14 +131,14 @@ class Generator(base.Generator):
         channels = widths(settings, settings.g_channels)
         self.stages = len(channels)
         self.embed = nn.Linear(classes + 1, z_dim, bias=False) if classes else None
-        self.constant = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
+        self.constant = nn.Parameter(torch.zeros(1, channels[0], *settings.base))
         self.modulate = nn.Linear(2 * z_dim if classes else z_dim, channels[0], bias=False)
         layers = stage(channels[0])
         for before, after in pairwise(channels):
             # A 1 x 1 convolution and the filter commute: at the smaller side it costs a quarter.
             layers += [*change(before, after), Upsample(), *stage(after)]
         self.layers = nn.Sequential(*layers)
-        self.to_rgb = nn.Conv2d(channels[-1], 3, 1, bias=False)
+        self.to_rgb = nn.Conv2d(channels[-1], settings.channels, 1, bias=False)
 
     def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
         self, name: str, shape: tuple[int, ...], rng: np.random.Generator
@@ -146,7 +146,7 @@ class Generator(base.Generator):
         """Draw a parameter's first value; it depends on how many stages there are."""
         return initial_value(self.stages, name, shape, rng)
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]."""
         if self.embed is not None:
             classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
@@ -176,13 +176,13 @@ class Discriminator(base.Discriminator):
         super().__init__(settings)
         channels = widths(settings, settings.d_channels)[::-1]
         self.stages = len(channels)
-        self.from_rgb = nn.Conv2d(settings.channels, channels[0], 1, bias=False)
+        self.from_rgb = nn.Conv2d(settings.d_inputs, channels[0], 1, bias=False)
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             layers += [*stage(before), Downsample(), *change(before, after)]
         self.layers = nn.Sequential(*layers, *stage(channels[-1]))
         last = channels[-1] + bool(settings.mbstd_group)
-        self.weigh = Weigh(last)
+        self.weigh = Weigh(last, settings.base)
         if settings.d_head == "projection":
             self.embed = nn.Linear(settings.classes + 1, channels[-1], bias=False)
         elif settings.d_head == "classifier":
@@ -197,7 +197,7 @@ class Discriminator(base.Discriminator):
         # The logit is a sum of so many products: it begins with the same variance for any width.
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.from_rgb(pack_images(x, self.settings.pack))
         for layer in self.layers:

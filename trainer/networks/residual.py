@@ -1,8 +1,9 @@
 """Residual networks of pre-activation blocks (He et al. 2016): what WGAN-GP, SNGAN, SAGAN and BigGAN have in common.
 
-A generator starts from 4 x 4 places and doubles height and width in each block; a discriminator halves them, ends with
-one block at 4 x 4, and pools. At 32 x 32 the networks are those that Gulrajani et al. (2017) made for CIFAR-10, which
-SNGAN's and BigGAN's authors kept: of constant width, with a discriminator that ends with two blocks at 8 x 8.
+A generator starts from 4 x 4 places (NetworkSettings.base where pictures are not square) and doubles both sides in
+each block; a discriminator halves them, ends with one block at 4 x 4, and pools. At 32 x 32 the networks are those that
+Gulrajani et al. (2017) made for CIFAR-10, which SNGAN's and BigGAN's authors kept: of constant width, with a
+discriminator that ends with two blocks at 8 x 8.
 
 Nearest-neighbour upsampling and average pooling commute with a 1 x 1 convolution, so that each shortcut is convolved on
 its smaller side, whatever order the papers' code has.
@@ -29,9 +30,7 @@ from trainer.networks.network_settings import NetworkSettings
 
 def problem(settings: NetworkSettings) -> str | None:
     """Return what residual networks cannot do with these settings, or None."""
-    if settings.size not in (32, 64, 128, 256):
-        return f"network.size must be 32, 64, 128 or 256 for residual networks, but is {settings.size}"
-    return None
+    return settings.shape_problem("residual networks", (32, 64, 128, 256))
 
 
 def widths(base_width: int, settings: NetworkSettings) -> list[int]:
@@ -39,8 +38,8 @@ def widths(base_width: int, settings: NetworkSettings) -> list[int]:
 
     They double from one to the next, as far as max_channels; at 32 x 32 they stay the same.
     """
-    depth = settings.size.bit_length() - 2
-    factors = [1] * depth if settings.size == 32 else [2**i for i in range(depth)]
+    depth = settings.nominal.bit_length() - 2
+    factors = [1] * depth if settings.nominal == 32 else [2**i for i in range(depth)]
     return [min(base_width * factor, settings.max_channels) for factor in factors]
 
 
@@ -136,17 +135,17 @@ class ResidualGenerator(base.Generator):
         self, settings: NetworkSettings, channels: Sequence[int], first_dim: int, condition_dim: int, attention: int
     ) -> None:
         super().__init__(settings)
-        self.first = nn.Linear(first_dim, 16 * channels[0])
+        self.first = nn.Linear(first_dim, math.prod(settings.base) * channels[0])
         self.blocks = nn.ModuleList(UpBlock(a, b, condition_dim) for a, b in pairwise(channels))
         self.attentions = nn.ModuleList(
             SelfAttention(c) if 8 << i == attention else nn.Identity() for i, c in enumerate(channels[1:])
         )
         self.norm = BatchNorm2d(channels[-1])
-        self.last = nn.Conv2d(channels[-1], 3, 3, padding=1)
+        self.last = nn.Conv2d(channels[-1], settings.channels, 3, padding=1)
 
-    def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n 3 h w"]:
+    def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
-        x = self.first(first).unflatten(1, (-1, 4, 4))
+        x = self.first(first).unflatten(1, (-1, *self.settings.base))
         for block, attention, condition in zip(self.blocks, self.attentions, conditions, strict=True):
             x = attention(self.run_block(block, x, condition))
         out: Tensor = self.last(self.norm(x).relu()).tanh()
@@ -166,7 +165,7 @@ class ClassGenerator(ResidualGenerator):
         condition_dim = settings.g_classes + 1 if settings.g_classes else 0
         super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
 
-    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         classes = self.settings.g_classes
         condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
@@ -199,11 +198,11 @@ class ResidualDiscriminator(base.Discriminator):
     ) -> None:
         super().__init__(settings)
         # SNGAN's for CIFAR-10 ends at 8 x 8 places (table 4), all others at 4 x 4.
-        halvings = 2 if settings.size == 32 else len(channels) - 1
-        layers: list[nn.Module] = [DownBlock(settings.channels, channels[0], channels[0], True, True, False)]
+        halvings = 2 if settings.nominal == 32 else len(channels) - 1
+        layers: list[nn.Module] = [DownBlock(settings.d_inputs, channels[0], channels[0], True, True, False)]
         for i, (before, after) in enumerate(pairwise(channels), 1):
             # Attention costs the square of the number of places: only one height can afford it.
-            if settings.size >> i == attention and i <= halvings:
+            if settings.nominal >> i == attention and i <= halvings:
                 layers.append(SelfAttention(before))
             # The last block sees one more map: the deviation over a group of images.
             seen = before + bool(settings.mbstd_group) if i == len(channels) - 1 else before
@@ -217,7 +216,7 @@ class ResidualDiscriminator(base.Discriminator):
         """Tell whether it does without the deviation over a group of pictures: nothing else here mixes them."""
         return self.settings.mbstd_group == 0
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = pack_images(x, self.settings.pack)
         for block in self.blocks:

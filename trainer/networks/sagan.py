@@ -14,7 +14,7 @@ from trainer.networks.residual import ClassGenerator, ResidualDiscriminator, wid
 
 def attention_height(settings: NetworkSettings) -> int:
     """Return the height of the maps that attend."""
-    return settings.attention or (16 if settings.size == 32 else 32)
+    return settings.attention or (16 if settings.nominal == 32 else 32)
 
 
 def problem(settings: NetworkSettings) -> str | None:

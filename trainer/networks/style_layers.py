@@ -189,12 +189,12 @@ class StyledConv(nn.Module):
 class ToRGB(nn.Module):
     """Modulated 1 x 1 convolution to a picture, without demodulation."""
 
-    def __init__(self, inputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, w_dim: int, colours: int) -> None:
         super().__init__()
-        self.conv = ModulatedConv(inputs, 3, w_dim, 1, demodulate=False, factor=SQRT2)
-        self.bias = nn.Parameter(torch.zeros(3))
+        self.conv = ModulatedConv(inputs, colours, w_dim, 1, demodulate=False, factor=SQRT2)
+        self.bias = nn.Parameter(torch.zeros(colours))
 
-    def forward(self, x: Float[Tensor, "n c h w"], modulation: Modulation) -> Float[Tensor, "n 3 h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"], modulation: Modulation) -> Float[Tensor, "n c h w"]:
         """Return what this side adds to the picture, in the bias's precision: the sum over sides needs it."""
         out: Tensor = self.conv(x, modulation) + self.bias[:, None, None]
         return out

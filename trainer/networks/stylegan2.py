@@ -36,12 +36,12 @@ from trainer.networks.style_layers import (
 
 def sides(settings: NetworkSettings) -> list[int]:
     """Return the sides of the feature maps, from 4 to the picture's."""
-    return [2**k for k in range(2, settings.size.bit_length())]
+    return [2**k for k in range(2, settings.nominal.bit_length())]
 
 
 def widths(settings: NetworkSettings, width: int) -> list[int]:
     """Return the channels at each of the sides."""
-    return [min(width * settings.size // side, settings.max_channels) for side in sides(settings)]
+    return [min(width * settings.nominal // side, settings.max_channels) for side in sides(settings)]
 
 
 def style_layers(settings: NetworkSettings) -> int:
@@ -65,7 +65,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
 
 def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
     """Return what StyleGAN2 cannot do with these settings, or None."""
-    if settings.size < 8:
+    if settings.nominal < 8:
         return f"network.size must be a power of two from 8 for stylegan2, but is {settings.size}"
     # Equalised learning rates and spectral norm both rescale the weights: together they undo one another.
     if spectral_norm:
@@ -76,11 +76,11 @@ def problem(settings: NetworkSettings, spectral_norm: bool) -> str | None:
 class SynthesisBlock(nn.Module):
     """Twice the side: two styled convolutions, and a picture beside that of the side before (fig. 7b)."""
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, outputs: int, w_dim: int, colours: int) -> None:
         super().__init__()
         self.up = StyledConv(inputs, outputs, w_dim, up=True)
         self.conv = StyledConv(outputs, outputs, w_dim)
-        self.to_rgb = ToRGB(outputs, w_dim)
+        self.to_rgb = ToRGB(outputs, w_dim, colours)
         self.upsample = Upsample()
 
     def forward(
@@ -109,21 +109,21 @@ class Generator(base.Generator):
         w_dim = settings.z_dim
         self.mapping = Mapping(settings.z_dim, settings.g_classes, w_dim, settings.mapping_layers)
         channels = widths(settings, settings.g_channels)
-        self.constant = nn.Parameter(torch.zeros(1, channels[0], 4, 4))
+        self.constant = nn.Parameter(torch.zeros(1, channels[0], *settings.base))
         self.first = StyledConv(channels[0], channels[0], w_dim, factor=1)  # the constant comes from no LeakyReLU
-        self.to_rgb = ToRGB(channels[0], w_dim)
-        self.blocks = nn.ModuleList(SynthesisBlock(a, b, w_dim) for a, b in pairwise(channels))
+        self.to_rgb = ToRGB(channels[0], w_dim, settings.channels)
+        self.blocks = nn.ModuleList(SynthesisBlock(a, b, w_dim, settings.channels) for a, b in pairwise(channels))
 
     @staticmethod
     def extra(settings: NetworkSettings, rng: np.random.Generator, n: int) -> dict[str, Tensor]:
         """Draw n pictures' noise maps and, unless the probability of mixing is zero, their second styles.
 
-        noise_{side}_{k}: (n, 1, side, side) for the k-th convolution of a side; z_mix: (n, z); crossover: (n,) int64,
+        noise_{side}_{k}: (n, 1, h, w) for the k-th convolution of a side; z_mix: (n, z); crossover: (n,) int64,
         the first layer that takes the second style, which is one past the last layer where styles are not mixed. The
         noise maps are the same whether styles are mixed or not.
         """
         draws = {
-            f"noise_{side}_{k}": normal(rng, n, 1, side, side)
+            f"noise_{side}_{k}": normal(rng, n, 1, *settings.map_shape(side))
             for side in sides(settings)
             for k in range(1 if side == 4 else 2)  # at 4 the constant stands in for the other
         }
@@ -145,7 +145,7 @@ class Generator(base.Generator):
         first = torch.arange(layers, device=w.device) < latent.extra["crossover"][:, None]
         return torch.where(first[:, :, None], w, second)
 
-    def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n 3 h w"]:
+    def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]."""
         noise, by_layer = latent.extra, code.unbind(1)
         # The layer to RGB shares its style with the next side's first convolution.
@@ -194,10 +194,10 @@ class Discriminator(base.Discriminator):
         super().__init__(settings)
         channels = widths(settings, settings.d_channels)[::-1]
         last, classes = channels[-1], settings.classes
-        self.from_rgb = Conv2d(settings.channels, channels[0], 1, factor=SQRT2)
+        self.from_rgb = Conv2d(settings.d_inputs, channels[0], 1, factor=SQRT2)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(a, b) for a, b in pairwise(channels)))
         self.conv = Conv2d(last + bool(settings.mbstd_group), last, 3, padding=1, factor=SQRT2)
-        self.dense = Linear(16 * last, last, SQRT2)
+        self.dense = Linear(math.prod(settings.base) * last, last, SQRT2)
         if settings.d_head == "projection":
             self.mapping = Mapping(0, classes, last, settings.mapping_layers)
         elif settings.d_head == "classifier":
@@ -205,7 +205,7 @@ class Discriminator(base.Discriminator):
         # For a projection this is a vector, and its product with the class's direction is the logit.
         self.real = Linear(last, last if settings.d_head == "projection" else 1)
 
-    def forward(self, x: Float[Tensor, "n 3 h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = lrelu(self.from_rgb(pack_images(x, self.settings.pack)))
         for block in self.blocks:

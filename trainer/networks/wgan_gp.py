@@ -26,7 +26,7 @@ class Discriminator(ResidualDiscriminator):
     """Down-blocks in which no picture sees another one, as the gradient penalty of each demands; mean over places."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        super().__init__(settings, widths(settings.d_channels, settings), layer_norm=settings.size > 32)
+        super().__init__(settings, widths(settings.d_channels, settings), layer_norm=settings.nominal > 32)
 
     def pool(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c"]:
         """Average over places."""

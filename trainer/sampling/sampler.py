@@ -21,6 +21,7 @@ from torch import Tensor
 
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader, Samples
+from shards.images.display import over_checkerboard
 from trainer.config.config import Config
 from trainer.core.iteration import batched
 from trainer.core.randomness import normal, philox
@@ -29,7 +30,7 @@ from trainer.networks.base import Latent
 from trainer.networks.batch_norm import BatchStatistics
 from trainer.networks.spectral_norm import start_spectral_norm
 
-Images = npt.NDArray[np.uint8]  # (n, h, w, 3)
+Images = npt.NDArray[np.uint8]  # (n, h, w, c)
 Key = tuple[int | str, ...]
 LatentCode = tuple[Float[Tensor, "1 ..."], Latent]
 """One image: its latent code on the device, and the latent whose class and other draws go with it."""
@@ -177,8 +178,18 @@ def slerp(a: Float[Tensor, "n ..."], b: Float[Tensor, "n ..."], t: float) -> Flo
 
 
 def to_images(x: Tensor) -> Images:
-    """Turn (n, 3, h, w) in [-1, 1] into bytes, rounding to the nearest."""
+    """Turn (n, c, h, w) in [-1, 1] into bytes, rounding to the nearest; of RGBA the colours are divided by alpha."""
+    if x.shape[1] == 4:
+        x = divide_by_alpha(x.float())
     return x.float().mul(127.5).add(127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def divide_by_alpha(x: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 4 h w"]:
+    """Return straight RGBA in [-1, 1] of premultiplied; as in shards, black is where alpha is no byte but 0."""
+    alpha = (x[:, 3:].clamp(-1, 1) + 1) / 2
+    visible = alpha * 255 >= 0.5
+    colours = torch.where(visible, (x[:, :3] + 1) / alpha.clamp_min(1 / 512) - 1, -1.0)
+    return torch.cat([colours, x[:, 3:]], 1)
 
 
 def real_samples(reader: Reader, num: int, seed: int) -> Samples:
@@ -188,7 +199,8 @@ def real_samples(reader: Reader, num: int, seed: int) -> Samples:
 
 
 def image_grid(pictures: Images, columns: int) -> Images:
-    """Lay pictures out in rows: (rows * h, columns * w, 3), black where they end."""
+    """Lay pictures out in rows: RGB, (rows * h, columns * w, 3), black where they end, over a checkerboard."""
+    pictures = over_checkerboard(pictures)
     n, h, w, c = pictures.shape
     rows = -(-n // columns)
     padded = np.zeros((rows * columns, h, w, c), dtype=np.uint8)

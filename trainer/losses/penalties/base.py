@@ -47,8 +47,8 @@ class Penalty(ABC):
     running_scalars: Mapping[str, float] = {}
     """First values of what it remembers."""
 
-    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
-        """Draw on the CPU what it needs for n pictures of `size` pixels (0: points)."""
+    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+        """Draw on the CPU what it needs for n pictures of a shape (c, h, w), or points of the shape (2,)."""
         return {}
 
     @abstractmethod
@@ -63,11 +63,6 @@ class Penalty(ABC):
 def squared_norm(gradient: Float[Tensor, "n ..."], outputs: int) -> Float[Tensor, " m"]:
     """Return the squared length of the gradient of each output: over a picture, or over all pictures of a pack."""
     return gradient.reshape(outputs, -1).square().sum(1)
-
-
-def image_shape(size: int) -> tuple[int, ...]:
-    """Return the shape of one picture, or of one point for size 0."""
-    return (3, size, size) if size else (2,)
 
 
 Build = Callable[[], Penalty]

@@ -18,7 +18,7 @@ SHIFT = 4  # pixels
 class Consistency(Penalty):
     """E (D(T(x)) - D(x))² over reals and fakes alike, with T a mirroring and a shift by up to four pixels."""
 
-    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Draw for reals and fakes whether each is mirrored, and by how many pixels it is shifted."""
         return {
             "flip": torch.from_numpy(rng.random((n, 2)) < 0.5),

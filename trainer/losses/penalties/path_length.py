@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from trainer.core.randomness import normal
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, image_shape
+from trainer.losses.penalties.base import Drawn, Penalty
 
 DECAY = 0.01  # of the running mean, as in the authors' code
 SHRINK = 2  # it looks at every second picture only, as in the authors' code
@@ -30,10 +31,9 @@ class PathLength(Penalty):
     measures = ("path_length_now",)
     running_scalars = {"path_length_mean": 0.0}  # noqa: RUF012  # read only
 
-    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Draw the directions in the space of pictures."""
-        shape = image_shape(size)
-        return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(max(size, 1))}
+        return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(math.sqrt(math.prod(shape[1:])))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty and the mean length."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from trainer.core.randomness import uniform
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
-from trainer.losses.penalties.base import Drawn, Penalty, image_shape, squared_norm
+from trainer.losses.penalties.base import Drawn, Penalty, squared_norm
 from trainer.networks.base import to_float32
 
 
@@ -25,9 +25,9 @@ class WganGp(Penalty):
 
     differentiates_twice = True
 
-    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Draw where between real and fake: one number a picture."""
-        return {"alpha": uniform(rng, n, *(1 for _ in image_shape(size)))}
+        return {"alpha": uniform(rng, n, *(1 for _ in shape))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
@@ -42,9 +42,8 @@ class Dragan(Penalty):
 
     differentiates_twice = True
 
-    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Draw how far from each real, and in which direction."""
-        shape = image_shape(size)
         return {"alpha": uniform(rng, n, *(1 for _ in shape)), "u": uniform(rng, n, *shape)}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

@@ -79,10 +79,11 @@ class ShardMaker:
             BuildStopped: workers crash, and no picture is the cause.
         """
         for _ in range(MAX_TRIES):
-            if crash.picture and crash.reason:
-                again = self.run_alone(replace(task, pictures=[crash.picture], trial=True))
-                if isinstance(again, WorkerCrash) and again.picture and again.reason:
-                    self.leave_out(again.picture, again.reason, again)
+            if crash.picture is not None and crash.reason:
+                picture = task.pictures[crash.picture]
+                again = self.run_alone(replace(task, pictures=[picture], trial=True))
+                if isinstance(again, WorkerCrash) and again.picture is not None and again.reason:
+                    self.leave_out(picture, again.reason, again)
                     return
             result = self.run_alone(task)
             if isinstance(result, ShardResult):

@@ -42,6 +42,22 @@ class ShardOptions:
     folder: Path
     """The folder of finished parts until they get their final names."""
 
+    def run(self, task: ShardTask, on_picture: Callable[[int], None]) -> ShardResult:
+        """Write the parts of a task."""
+        try:
+            return write_shard(task, self, on_picture)
+        except OSError as error:
+            raise OSError(f"cannot write to {self.folder.parent}: {error.strerror or error}") from error
+
+    def name_of(self, task: ShardTask, number: int) -> str | None:
+        """Return the name of a picture; None: the task has not so many."""
+        return decode_name(task.pictures[number].name) if number < len(task.pictures) else None
+
+    def clean_up(self, task: ShardTask, pid: int) -> None:
+        """Remove the unfinished parts of a process that crashed."""
+        for path in unfinished_paths(self.folder, task, pid):
+            path.unlink(missing_ok=True)
+
 
 @dataclass
 class ShardResult:

@@ -1,4 +1,4 @@
-"""The worker processes that make shards: each runs one task after the other, and a crash is noticed and explained.
+"""Worker processes: each does one task after the other, and a crash is noticed and explained.
 
 multiprocessing.Pool and concurrent.futures do not say at which task, and at which picture, a process died; a decoder
 that segfaults on hostile bytes makes that necessary.
@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Generic, Protocol, TypeVar
 
 from command_line.parent import end_with_parent
 from shards.building.interruption import INTERRUPTED, SIGNALS, BuildStopped
-from shards.building.part import ListedPicture
-from shards.building.shard import ShardOptions, ShardResult, ShardTask, unfinished_paths, write_shard
-from shards.sources.source_entry import decode_name
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Taken = TypeVar("Taken", contravariant=True)
+Given = TypeVar("Given", covariant=True)
 
 OUT_OF_MEMORY = 12  # exit code of a worker: ENOMEM
 POLL_S = 0.5  # between updates of the progress
@@ -30,6 +33,27 @@ NOT_STARTED = -1
 # Signals by which a picture can end its process. Others come from elsewhere: a terminal that closes, a person.
 SIGNALS_OF_PICTURES = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL,
                        signal.SIGSYS, signal.SIGTRAP}  # fmt: skip
+
+
+class Work(Protocol[Taken, Given]):
+    """What workers do. It is sent to each of them once."""
+
+    def run(self, task: Taken, on_picture: Callable[[int], None]) -> Given:
+        """Do a task.
+
+        Args:
+            task: to be done.
+            on_picture: called with the number of finished pictures, before each picture and at the end.
+
+        Raises:
+            OSError: it cannot be done here, as on a full disk.
+        """
+
+    def name_of(self, task: Taken, number: int) -> str | None:
+        """Return what a message calls the picture of this number; None: the task has no such picture."""
+
+    def clean_up(self, task: Taken, pid: int) -> None:
+        """Remove what a process that crashed has left of a task."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +65,27 @@ class WorkerCrash:
     """Such as "was ended by SIGSEGV"."""
     reason: str | None
     """The key of REASONS under which the picture is excluded if it is the cause; None: it cannot be the cause."""
-    picture: ListedPicture | None
-    """The one that was being decoded; None: the worker had not started or had finished decoding."""
+    picture: int | None
+    """The number in its task of the one that was being decoded; None: it had not started or had finished decoding."""
+    name: str | None
+    """Of the picture."""
 
     def __str__(self) -> str:
-        at = f" at {decode_name(self.picture.name)!r}" if self.picture else ""
-        return f"worker process {self.pid} {self.how}{at}"
+        return f"worker process {self.pid} {self.how}" + (f" at {self.name!r}" if self.name else "")
 
 
 @dataclass
-class Worker:
+class Worker(Generic[Task, Result]):
     """A process, and the task that it runs now."""
 
     process: BaseProcess
     connection: Connection
     done: ctypes.c_int64
     """Pictures of its task that are done, or NOT_STARTED; in shared memory, so that it outlives the process."""
-    task: ShardTask | None = None
+    work: Work[Task, Result]
+    task: Task | None = None
 
-    def send_task(self, task: ShardTask) -> None:
+    def send_task(self, task: Task) -> None:
         """Send it a task; if it has died meanwhile, `receive_result` reports that."""
         self.task, self.done.value = task, NOT_STARTED
         try:
@@ -67,28 +93,28 @@ class Worker:
         except OSError:
             return
 
-    def receive_result(self) -> tuple[ShardTask, ShardResult | WorkerCrash]:
+    def receive_result(self) -> tuple[Task, Result | WorkerCrash]:
         """Return its task, with the result or the crash.
 
         Raises:
-            BuildStopped: it cannot write the shard.
+            BuildStopped: it cannot do the task here.
         """
         assert self.task is not None, "only workers with a task are waited for"
         task, self.task = self.task, None
         try:
-            answer: ShardResult | str = self.connection.recv()
+            answer: Result | str = self.connection.recv()
         except (EOFError, OSError):
             return task, self.exit_reason(task)
         if isinstance(answer, str):
             raise BuildStopped(answer)
         return task, answer
 
-    def exit_reason(self, task: ShardTask) -> WorkerCrash:
+    def exit_reason(self, task: Task) -> WorkerCrash:
         """Wait for the process, which has closed its connection, and return how it ended and at which picture."""
         self.process.join()
         how, reason = describe_exit(self.process.exitcode or 0)
-        begun = 0 <= self.done.value < len(task.pictures)
-        return WorkerCrash(self.process.pid or 0, how, reason, task.pictures[self.done.value] if begun else None)
+        name = self.work.name_of(task, self.done.value) if self.done.value >= 0 else None
+        return WorkerCrash(self.process.pid or 0, how, reason, None if name is None else self.done.value, name)
 
 
 def describe_exit(code: int) -> tuple[str, str | None]:
@@ -104,24 +130,24 @@ def describe_exit(code: int) -> tuple[str, str | None]:
     return f"was ended by {number.name}{why}", "kills_worker" if number in SIGNALS_OF_PICTURES else None
 
 
-class Workers:
+class Workers(Generic[Task, Result]):
     """Worker processes that live as long as the `with` block.
 
     Args:
         count: how many.
-        options: of the build.
+        work: what they do.
     """
 
-    def __init__(self, count: int, options: ShardOptions) -> None:
-        self.count, self.options = count, options
-        self.workers: list[Worker] = []
+    def __init__(self, count: int, work: Work[Task, Result]) -> None:
+        self.count, self.work = count, work
+        self.workers: list[Worker[Task, Result]] = []
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Workers[Task, Result]:
         resource_tracker.ensure_running()  # first: its start unblocks the signals that start_blocked blocks
         self.workers = [self.start_blocked() for _ in range(self.count)]
         return self
 
-    def start_blocked(self) -> Worker:
+    def start_blocked(self) -> Worker[Task, Result]:
         """Start a process that ignores Ctrl-C, SIGHUP and SIGTERM.
 
         A terminal and a scheduler send these to all processes; the parent answers, and ends the workers itself.
@@ -132,15 +158,15 @@ class Workers:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    def start(self) -> Worker:
+    def start(self) -> Worker[Task, Result]:
         """Start a process, which inherits the blocked signals."""
         context = multiprocessing.get_context("spawn")  # fork would copy locks that other threads of the parent hold
         here, there = context.Pipe()
         done = context.RawValue(ctypes.c_int64)
-        process = context.Process(target=run_worker, args=(there, self.options, done), daemon=True)
+        process = context.Process(target=run_worker, args=(there, self.work, done), daemon=True)
         process.start()
         there.close()  # else the connection would stay open when the process dies
-        return Worker(process, here, done)
+        return Worker(process, here, done, self.work)
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers:
@@ -149,9 +175,7 @@ class Workers:
             worker.process.join()
             worker.connection.close()  # after the join: a worker that is answering would print a traceback
 
-    def run(
-        self, tasks: Iterator[ShardTask], on_tick: Callable[[int], None]
-    ) -> Iterator[tuple[ShardTask, ShardResult | WorkerCrash]]:
+    def run(self, tasks: Iterator[Task], on_tick: Callable[[int], None]) -> Iterator[tuple[Task, Result | WorkerCrash]]:
         """Yield each task with its result or its crash, in the order in which they end.
 
         Args:
@@ -159,7 +183,7 @@ class Workers:
             on_tick: called about every POLL_S with the number of finished pictures of unfinished tasks.
 
         Raises:
-            BuildStopped: a worker cannot write a shard.
+            BuildStopped: a worker cannot do a task here.
         """
         for place in range(len(self.workers)):
             self.send_next_task(place, tasks)
@@ -168,13 +192,12 @@ class Workers:
                 place = next(place for known, place in busy.items() if known is connection)
                 task, result = self.workers[place].receive_result()
                 if isinstance(result, WorkerCrash):
-                    for path in unfinished_paths(self.options.folder, task, result.pid):
-                        path.unlink(missing_ok=True)
+                    self.work.clean_up(task, result.pid)
                 self.send_next_task(place, tasks)
                 yield task, result
             on_tick(sum(max(0, worker.done.value) for worker in self.workers if worker.task))
 
-    def send_next_task(self, place: int, tasks: Iterator[ShardTask]) -> None:
+    def send_next_task(self, place: int, tasks: Iterator[Task]) -> None:
         """Send the next task, if there is one, to a free worker; a dead worker is replaced first."""
         if task := next(tasks, None):
             if not self.workers[place].process.is_alive():
@@ -183,7 +206,7 @@ class Workers:
             self.workers[place].send_task(task)
 
 
-def run_worker(connection: Connection, options: ShardOptions, done: ctypes.c_int64) -> None:
+def run_worker(connection: Connection, work: Work[Task, Result], done: ctypes.c_int64) -> None:
     """Run one task after the other: the main function of a worker process."""
     end_with_parent(INTERRUPTED)  # else it might write beside a resumed build
     sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # webdataset's writer does not need torch, which takes seconds to import
@@ -194,14 +217,14 @@ def run_worker(connection: Connection, options: ShardOptions, done: ctypes.c_int
 
     while True:
         try:
-            task: ShardTask = connection.recv()
+            task: Task = connection.recv()
         except EOFError:
             return
-        answer: ShardResult | str
         try:
-            answer = write_shard(task, options, on_picture)
-        except OSError as error:
-            answer = f"cannot write to {options.folder.parent}: {error.strerror or error}"
+            result = work.run(task, on_picture)
         except MemoryError:
             os._exit(OUT_OF_MEMORY)  # memory that is fragmented or leaked would fail the next pictures too
-        connection.send(answer)
+        except OSError as error:
+            connection.send(str(error))
+            os._exit(0)  # closing what could not be written would fail again, and print that
+        connection.send(result)

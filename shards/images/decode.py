@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,8 +79,7 @@ def decode_image(data: bytes, settings: Decoding) -> Picture:
     """
     if not data:
         raise Excluded("empty", "0 bytes")
-    with warnings.catch_warnings(), pillow_limits(settings.max_pixels):
-        warnings.simplefilter("ignore")  # Pillow warns of what is harmless; what matters raises
+    with pillow_limits(settings.max_pixels):
         try:
             return decode_frame(data, settings)
         except (Excluded, MemoryError):

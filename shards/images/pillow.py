@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 
 from PIL import Image, PngImagePlugin
@@ -27,19 +30,44 @@ def decodable_formats() -> tuple[str, ...]:
     return (*common, *(name for name in Image.ID if name not in (*common, *NO_DECODER)))
 
 
+@dataclass
+class Users:
+    """The threads that decode now."""
+
+    count: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stack: ExitStack = field(default_factory=ExitStack)
+
+
+USERS = Users()
+
+
 @contextmanager
 def pillow_limits(pixels: int) -> Iterator[None]:
-    """Set Pillow's limits for the `with` block.
+    """Set Pillow's limits, and ignore its warnings, for the `with` block; of several threads, the first one's.
 
     Pillow raises at twice MAX_IMAGE_PIXELS, also for a picture inside another one. Colour profiles of PNGs count as
-    texts, so a large one needs a larger limit of texts.
+    texts, so a large one needs a larger limit of texts. What it warns of is harmless: what matters raises.
     """
-    before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
-    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = -(-pixels // 2), MAX_PROFILE_BYTES
+    with USERS.lock:
+        if not USERS.count:
+            USERS.stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")
+            USERS.stack.callback(set_limits, Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+            set_limits(-(-pixels // 2), MAX_PROFILE_BYTES)
+        USERS.count += 1
     try:
         yield
     finally:
-        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = before
+        with USERS.lock:
+            USERS.count -= 1
+            if not USERS.count:
+                USERS.stack.close()
+
+
+def set_limits(pixels: int | None, text_bytes: int) -> None:
+    """Set Pillow's limits, which are global."""
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text_bytes
 
 
 def explain_error(data: bytes, error: Exception) -> Excluded:

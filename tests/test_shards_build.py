@@ -532,7 +532,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     refuse(small, built, "is not empty")
     refuse(small, full / "letter.txt", "is a file")
     refuse(small, small / "out", "lies inside the source")
-    refuse(small, tmp_path / "a", "--labels must be none, folders or a CSV file", "--labels", "folder")
+    refuse(small, tmp_path / "a", "--labels must be none, folders or a table", "--labels", "folder")
     refuse(small, tmp_path / "a", "--background must be a colour", "--background", "mauvish")
     refuse(small, tmp_path / "a", "--holdout is a share", "--holdout", "1")
     refuse(small, tmp_path / "a", "--size must be at least 1", "--size", "0")

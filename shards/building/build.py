@@ -25,12 +25,14 @@ from shards.building.duplicates import deduplicate_samples
 from shards.building.finalize import Folders, check_pictures, finalize_dataset
 from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
+from shards.building.label_options import labels_of
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, decoding_of, labels_of, settings_of, shard_samples_of
+from shards.building.options import Build, check_options, decoding_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
 from shards.building.summary import example_copies, summary_lines
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
+from shards.sources.label_table import LabelTable
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.source import Source, open_source
 from shards.sources.source_entry import decode_name, quote_name
@@ -133,9 +135,11 @@ def build_in_work_folder(
     """List the source, make the missing shards, finalize the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    wrapping = write_listing(new, source, labels_of(args), settings, interruption.check_before(ListingProgress()))
+    labels = labels_of(args, args.source, args.max_bytes)
+    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
+        *(labels.notes if isinstance(labels, LabelTable) else []),
         *([] if wrapping is None else [describe_wrapping_folder(args.source, decode_name(wrapping))]),
     ]:
         print(f"note: {note}", file=sys.stderr, flush=True)

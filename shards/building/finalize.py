@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.atomic_files import fsync, write_chunks_atomically
+from shards.building.attributes import write_attributes
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import CopiesFound, count_copies, count_samples
 from shards.building.layout import ShardPlan, plan_shards, write_shards
@@ -56,6 +57,7 @@ def finalize_dataset(
     counts = {int(label): count for label, count in counts_of(statistics, "class").items()}
     used = sorted(counts)  # numbers in the listing of the classes that have usable pictures
     splits = write_shards(plans(), out, work, on_tick)
+    attributes = write_attributes(build_db, plans, settings, out, work)
     samples = sum(split["samples"] for split in splits.values())
     content = {
         "schema": SCHEMA,
@@ -63,6 +65,7 @@ def finalize_dataset(
         "classes": [build_db.labels[label] for label in used],
         "class_counts": [counts[label] for label in used],
         "labels": build_db.read_fact("matching"),
+        **({"attributes": attributes} if attributes else {}),
         "splits": splits,
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(plans(), samples, used), work),
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
@@ -88,7 +91,8 @@ def check_pictures(
         DataError: there are none; the message says why, and the folder then holds the list of excluded files.
     """
     statistics, trained = count_samples(build_db, left_out)
-    if trained and (settings["labels"] == "none" or counts_of(statistics, "class")):
+    labelled = settings["labels"] == "none" or counts_of(statistics, "class") or build_db.vector_length()
+    if trained and labelled:
         return
     usable, exclusions = statistics["pictures"], build_db.count_exclusions()
     if trained:

@@ -90,9 +90,11 @@ def test_index_and_webdataset_agree(built: Path) -> None:
 
 
 def test_nothing_of_the_machine_is_in_the_shards(built: Path, source: Path) -> None:
-    text = (built / "index.json").read_text()
-    assert str(source.parent) not in text
+    for name in "index.json", "card.md", "card.html":
+        assert str(source.parent) not in (built / name).read_text()
     assert sorted(path.name for path in built.iterdir() if not path.name.endswith(".tar")) == [
+        "card.html",
+        "card.md",
         "excluded.jsonl",
         "index.json",
         "table.npy",

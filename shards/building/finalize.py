@@ -17,6 +17,7 @@ import numpy.typing as npt
 from shards.atomic_files import fsync, write_chunks_atomically
 from shards.building.attributes import write_attributes
 from shards.building.build_db import BuildDb
+from shards.building.card import write_cards
 from shards.building.duplicates import CopiesFound, count_copies, count_samples
 from shards.building.layout import ShardPlan, plan_shards, write_shards
 from shards.building.statistics import counts_of, describe_statistics
@@ -59,7 +60,7 @@ def finalize_dataset(
     splits = write_shards(plans(), out, work, on_tick)
     attributes = write_attributes(build_db, plans, settings, out, work)
     samples = sum(split["samples"] for split in splits.values())
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
         "settings": settings,
         "classes": [build_db.labels[label] for label in used],
@@ -71,8 +72,9 @@ def finalize_dataset(
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
         "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies.kept)},
-        "index_sha256": HASH_PLACEHOLDER,
     }
+    content["cards"] = write_cards(build_db, plans, content, out, work)
+    content["index_sha256"] = HASH_PLACEHOLDER
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
     own_hash = hashlib.sha256(text).hexdigest()

@@ -62,6 +62,8 @@ DONE = {  # a part of the message -> the test that does it
     "write the values as there": "test_shards_labels.test_filters",
     "is longer than --max-bytes": "test_shards_labels.test_a_table_inside_the_source",
     "correct it, or leave the cell empty": "test_shards_labels.test_numbers_with_a_comma",
+    "pip install lienzo[formats] reads it": "test_shards_plugins.test_they_are_decoded",
+    "pip install {}": "test_shards_card.test_the_command_on_it_builds_the_same_bytes",
     "--normalise-labels joins": "test_shards_labels.test_names_that_people_take_for_one",
     "save it as CSV": "test_shards_labels.test_separators_and_encodings",
     "different labels for {}: keep one of them": "test_rows_with_different_labels",

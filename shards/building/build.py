@@ -22,7 +22,7 @@ from typing import Any
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import deduplicate_samples
-from shards.building.finalize import Folders, check_pictures, finalize_dataset
+from shards.building.finalize import Folders, check_pictures, finalize_dataset, used_plugins
 from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
 from shards.building.label_options import labels_of
@@ -95,7 +95,8 @@ def is_finished(args: Build, settings: dict[str, Any]) -> bool:
     names = set(os.listdir(args.out)) if args.out.is_dir() else set()
     if INDEX in names and args.resume:
         known = Index.open(args.out).content["settings"]
-        compare_settings(known, settings | ({} if args.shard_samples else {"shard_samples": known["shard_samples"]}))
+        chosen = {} if args.shard_samples else {"shard_samples": known["shard_samples"]}
+        compare_settings(known, used_plugins(settings, known.get("plugins", {})) | chosen)
         if WORK in names:
             shutil.rmtree(args.out / WORK)  # killed between writing the index and removing it
         return True

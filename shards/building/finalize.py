@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ def finalize_dataset(
     samples = sum(split["samples"] for split in splits.values())
     content: dict[str, Any] = {
         "schema": SCHEMA,
-        "settings": settings,
+        "settings": used_plugins(settings, counts_of(statistics, "format")),
         "classes": [build_db.labels[label] for label in used],
         "class_counts": [counts[label] for label in used],
         "labels": build_db.read_fact("matching"),
@@ -82,6 +82,13 @@ def finalize_dataset(
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
     fsync(out)
     return content
+
+
+def used_plugins(settings: dict[str, Any], formats: Container[str]) -> dict[str, Any]:
+    """Return the settings with the plugins of some formats only; without the key, if these are none."""
+    plugins = {name: version for name, version in settings.get("plugins", {}).items() if name in formats}
+    others = {name: value for name, value in settings.items() if name != "plugins"}
+    return {"plugins": plugins, **others} if plugins else others
 
 
 def check_pictures(

@@ -15,6 +15,7 @@ from shards.building.label_options import LabelOptions, label_settings, labels_o
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
 from shards.images.decode import Decoding, Fit
+from shards.images.plugins import installed_plugins
 
 MAX_WORKERS = 1024
 MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
@@ -109,6 +110,8 @@ def settings_of(args: Build) -> dict[str, Any]:
     """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
+    if plugins := installed_plugins():
+        taken["plugins"] = plugins  # the index keeps those whose formats are in the shards
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
     return taken | {

@@ -26,6 +26,7 @@ REASONS = {
     "escapes_archive": "a member whose name would leave the folder that the archive is unpacked in",
     "duplicate_name": "a second member with this name; the first one is used",
     "encrypted": "a member that needs a password",
+    "filtered": "its row in the table has another value than --filter asks for, or it has no row",
     "duplicate": "has the pixels of another picture, which is used (--deduplicate)",
     "near_duplicate": "nearly equal to another picture, which is used (--deduplicate near)",
 }

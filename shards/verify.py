@@ -27,6 +27,7 @@ from shards.dataset.index import (
     BUILD_AGAIN,
     EXCLUDED,
     INDEX,
+    LABELS,
     TABLE,
     DataError,
     map_table,
@@ -117,6 +118,9 @@ def read_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] |
 def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> list[str]:
     """Return what is wrong with the files beside the shards: damaged, missing, or unknown ones."""
     known = {TABLE: content["table_sha256"], EXCLUDED: content["excluded_sha256"]}
+    known |= content.get("cards", {})
+    if attributes := content.get("attributes"):
+        known[LABELS] = attributes["sha256"]
     found = [damage for name, sha256 in known.items() if (damage := check_file(path / name, sha256))]
     present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
     strange = sorted(present - shards - set(known) - {INDEX})

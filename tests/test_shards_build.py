@@ -90,9 +90,11 @@ def test_index_and_webdataset_agree(built: Path) -> None:
 
 
 def test_nothing_of_the_machine_is_in_the_shards(built: Path, source: Path) -> None:
-    text = (built / "index.json").read_text()
-    assert str(source.parent) not in text
+    for name in "index.json", "card.md", "card.html":
+        assert str(source.parent) not in (built / name).read_text()
     assert sorted(path.name for path in built.iterdir() if not path.name.endswith(".tar")) == [
+        "card.html",
+        "card.md",
         "excluded.jsonl",
         "index.json",
         "table.npy",
@@ -532,7 +534,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
     refuse(small, built, "is not empty")
     refuse(small, full / "letter.txt", "is a file")
     refuse(small, small / "out", "lies inside the source")
-    refuse(small, tmp_path / "a", "--labels must be none, folders or a CSV file", "--labels", "folder")
+    refuse(small, tmp_path / "a", "--labels must be none, folders or a table", "--labels", "folder")
     refuse(small, tmp_path / "a", "--background must be a colour", "--background", "mauvish")
     refuse(small, tmp_path / "a", "--holdout is a share", "--holdout", "1")
     refuse(small, tmp_path / "a", "--size: '0' is no number of pixels", "--size", "0")

@@ -149,7 +149,8 @@ def test_pictures_that_end_the_worker_are_left_out(built: Path) -> None:
     assert excluded(built) == {f"{i:04d}.jpg": why for i, why in zip(PLACES, WORDS.values(), strict=True)}
     content = json.loads((built / "index.json").read_text())
     assert sum(split["samples"] for split in content["splits"].values()) == 45
-    assert sorted(path.suffix for path in built.iterdir() if path.suffix != ".tar") == [".json", ".jsonl", ".npy"]
+    names = sorted(path.name for path in built.iterdir() if path.suffix != ".tar")
+    assert names == ["card.html", "card.md", "excluded.jsonl", "index.json", "table.npy"]
 
 
 def test_workers_change_no_byte_of_it(deadly: Path, built: Path, tmp_path: Path) -> None:

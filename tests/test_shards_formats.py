@@ -229,8 +229,6 @@ def test_profiles_that_do_not_fit_are_told() -> None:
 @pytest.mark.parametrize(
     ("data", "reason", "name"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "unsupported", "HEIC"),
-        (b"\xff\x0a" + bytes(20) + b"jxl", "unsupported", "JPEG XL"),
         (b"II*\0\x10\0\0\0CR\2\0" + bytes(30), "unsupported", "raw file (Canon)"),
         (b"\0\0\0\x18ftypcrx \0\0\0\0" + bytes(99), "unsupported", "raw file"),
         (b"8BPS\0\2" + bytes(100), "unsupported", "PSB"),

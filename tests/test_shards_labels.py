@@ -4,14 +4,17 @@ labels that were asked for and are not there."""
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import shutil
 import unicodedata
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.made_sources import build, facts, jpeg, refuse, said_by
+from shards.__main__ import main
+from tests.made_sources import build, digests, excluded, facts, jpeg, refuse, said_by
 
 
 def pictures(folder: Path, *names: str) -> Path:
@@ -118,17 +121,216 @@ def test_separators_and_encodings(tmp_path: Path, separator: str, encoding: str)
     assert labels(source, tmp_path / "out", csv) == {"é.jpg": "Öl"}
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
+def test_old_encodings(tmp_path: Path, encoding: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names in the table are those of files in UTF-8, and of files whose names are in the old encoding themselves."""
+    source = pictures(tmp_path / "source", "é.jpg", os.fsdecode(b"\xfc.jpg"))
+    unlike = "\x81" if encoding == "latin-1" else "€"  # which Windows-1252 has not, and Latin-1 not
+    csv = table(tmp_path / "labels.csv", "é.jpg,Öl", f"ü.jpg,{unlike}", encoding=encoding)
+    assert labels(source, tmp_path / "out", csv) == {"é.jpg": "Öl", "\udcfc.jpg": unlike}
+    name = {"cp1252": "Windows-1252", "latin-1": "Latin-1"}[encoding]
+    assert f"labels.csv is not in Unicode: read as {name}" in capsys.readouterr().err
+
+
+# StyleGAN's dataset.json
+
+
+def stylegan(path: Path, *entries: object) -> Path:
+    path.write_text(json.dumps({"labels": list(entries)}))
+    return path
+
+
 def test_the_json_of_stylegan(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "source", "00000/a.jpg", "00000/b.jpg", "00000/c.jpg")
+    path = stylegan(tmp_path / "my dataset.json", ["00000/a.jpg", 5], ["00000/b.jpg", 7], ["00000/c.jpg", None])
+    assert labels(source, tmp_path / "out", path) == {"00000/a.jpg": "5", "00000/b.jpg": "7", "00000/c.jpg": None}
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_a_table_inside_the_source(tmp_path: Path, kind: str) -> None:
     source = pictures(tmp_path / "source", "00000/a.jpg", "00000/b.jpg")
-    path = tmp_path / "my dataset.json"
-    entries = [["00000/a.jpg", 5], ["00000/b.jpg", 7], *([f"{i}.png", 1] for i in range(20_000))]
-    path.write_text(json.dumps({"labels": entries}))
-    said = said_by("build", source, "--out", tmp_path / "out", "--labels", path)
-    assert "is JSON and no CSV" in said
-    assert len(said) < 800
-    command = said.partition("make a CSV with\n")[2].partition("\nand give")[0]
-    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-    assert labels(source, tmp_path / "out", tmp_path / "labels.csv") == {"00000/a.jpg": "5", "00000/b.jpg": "7"}
+    stylegan(source / "dataset.json", ["00000/a.jpg", 5], ["00000/b.jpg", 7])
+    if kind != "folder":
+        source = Path(shutil.make_archive(str(tmp_path / "archive"), kind, source))
+    found = labels(source, tmp_path / "out", Path("dataset.json"))
+    assert {**found} == {"00000/a.jpg": "5", "00000/b.jpg": "7"}
+    refuse(source, tmp_path / "no", "'data.json', and there is no such file", "--labels", "data.json")
+    if kind != "folder":
+        said = "is longer than --max-bytes 3: give a higher one"
+        refuse(source, tmp_path / "no", said, "--labels", "dataset.json", "--max-bytes", "3")
+
+
+def test_vectors_are_stored(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "source", *(f"{i}.jpg" for i in range(6)))
+    vectors = [[f"{i}.jpg", [i / 2, -i, 0.125]] for i in range(5)]
+    path = stylegan(tmp_path / "dataset.json", *vectors, ["5.jpg", None])
+    index = build(source, tmp_path / "out", "--labels", path, "--holdout", "0.4", "--shard-samples", "2")
+    assert (index.classes, set(index.table["label"].tolist())) == ((), {-1})
+    assert index.content["attributes"]["columns"] == [{"name": "label", "kind": "vector", "length": 3}]
+    stored = np.load(index.folder / "labels.npy")["label"]
+    told = [picture for split in ("train", "holdout") for picture in facts(index, split)]
+    for row, picture in zip(stored, told, strict=True):
+        number = int(picture["file"][0])
+        assert picture.get("vector") == (vectors[number][1] if number < 5 else None)
+        assert np.array_equal(row, picture.get("vector") or [np.nan] * 3, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"labels": null}', 'without the {"labels": [[file, label], …]} of StyleGAN\'s dataset.json: write it so'),
+        ("[1, 2]", "without the"),
+        (
+            '{"labels": [["a.jpg", 1], ["b.jpg", [1.0]]]}',
+            "its labels are of different kinds or lengths, see that of 'b.jpg'",
+        ),
+        ('{"labels": [["a.jpg", [1]], ["b.jpg", [1, 2]]]}', "or all of them vectors of one length"),
+        ('{"labels": [["a.jpg"]]}', "entry 0 of its labels is no pair"),
+        ('{"labels": [["a.jpg", {"x": 1}]]}', "is neither a class (a whole number or a text) nor a vector"),
+        ('{"labels": [["a.jpg", [1, NaN]]]}', "is neither a class"),
+        ('{"labels": [', "is damaged JSON"),
+        ("[" * 100_000, "is damaged JSON"),
+    ],
+)
+def test_other_json_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    source, path = pictures(tmp_path / "source", "a.jpg", "b.jpg"), tmp_path / "dataset.json"
+    path.write_text(content)
+    refuse(source, tmp_path / "out", said, "--labels", path)
+
+
+def test_json_has_no_columns(tmp_path: Path) -> None:
+    source, path = pictures(tmp_path / "source", "a.jpg"), stylegan(tmp_path / "dataset.json", ["a.jpg", 1])
+    for option in ("--filter", "style=A"), ("--number-column", "year"), ("--label-column", "style", "genre"):
+        refuse(source, tmp_path / "out", "leave --label-column, --number-column and", "--labels", path, *option)
+        refuse(source, tmp_path / "out", "--labels none has no columns for --filter", *option)
+    assert build(source, tmp_path / "out", "--labels", path, "--holdout", "0").classes == ("1",)
+
+
+# Several columns
+
+
+COLUMNS = ("--label-column", "style", "genre", "artist", "--number-column", "year")
+ROWS = [
+    ("Rococo", "portrait", "Ä", "1750"),
+    ("Op Art", "abstract", "B", "1965.5"),
+    ("", "portrait", "", ""),
+    ("Rococo", "", "Ä", "1751"),
+]
+
+
+@pytest.fixture
+def painted(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a source of 12 pictures and their table."""
+    source = pictures(tmp_path / "source", *(f"{i:02d}.jpg" for i in range(12)))
+    rows = (";".join((f"{i:02d}.jpg", *ROWS[i % 4])) for i in range(11))
+    return source, table(tmp_path / "labels.csv", *rows, header="file;style;genre;artist;year")
+
+
+def test_several_columns_are_stored(tmp_path: Path, painted: tuple[Path, Path]) -> None:
+    source, csv = painted
+    out, options = tmp_path / "out", ("--labels", csv, *COLUMNS, "--holdout", "0.4", "--shard-samples", "4")
+    index = build(source, out, *options)
+    assert index.classes == ("Op Art", "Rococo")
+    assert index.content["settings"]["labels"] == ["file", "style", "genre", "artist"]
+    columns = index.content["attributes"]["columns"]
+    assert columns == [
+        {"name": "genre", "kind": "class", "classes": ["abstract", "portrait"], "counts": [3, 6]},
+        {"name": "artist", "kind": "class", "classes": ["B", "Ä"], "counts": [3, 5]},
+        {"name": "year", "kind": "number"},
+    ]
+    stored = np.load(out / "labels.npy")
+    told = [picture for split in ("train", "holdout") for picture in facts(index, split)]
+    for row, label, picture in zip(stored, index.table["label"], told, strict=True):
+        number = int(picture["file"][:2])
+        style, genre, artist, year = ROWS[number % 4] if number < 11 else ("", "", "", "")
+        assert (index.classes[label] if label >= 0 else "") == style
+        assert (columns[0]["classes"][row["genre"]] if row["genre"] >= 0 else "") == genre
+        assert (columns[1]["classes"][row["artist"]] if row["artist"] >= 0 else "") == artist
+        assert np.array_equal(row["year"], float(year or "nan"), equal_nan=True)
+        if number < 11:
+            assert picture["labels"] == {"genre": genre or None, "artist": artist or None}
+            assert picture["numbers"] == {"year": float(year) if year else None}
+    assert main(["verify", str(out)]) == 0
+    data = bytearray((out / "labels.npy").read_bytes())
+    data[-1] ^= 1
+    (out / "labels.npy").write_bytes(data)
+    assert main(["verify", str(out)]) == 1
+
+
+def test_workers_and_leaving_out_keep_rows_together(tmp_path: Path, painted: tuple[Path, Path]) -> None:
+    source, csv = painted
+    (source / "00 copy.jpg").write_bytes((source / "04.jpg").read_bytes())  # comes first, and has no row
+    options = ("--labels", csv, *COLUMNS, "--holdout", "0.4", "--shard-samples", "3", "--deduplicate", "exact")
+    index = build(source, tmp_path / "out", *options)
+    again = build(source, tmp_path / "again", *options, "--workers", "3")
+    assert digests(index.folder) == digests(again.folder)
+    told = [picture for split in ("train", "holdout") for picture in facts(index, split)]
+    assert "04.jpg" not in {picture["file"] for picture in told}
+    stored = np.load(index.folder / "labels.npy")
+    for row, picture in zip(stored, told, strict=True):
+        assert np.array_equal(row["year"], picture.get("numbers", {}).get("year") or np.nan, equal_nan=True)
+
+
+def test_numbers_with_a_comma(tmp_path: Path) -> None:
+    source = pictures(tmp_path / "source", "a.jpg")
+    csv = table(tmp_path / "labels.csv", "a.jpg;A;3,5", header="file;label;size")
+    options = ("--labels", csv, "--number-column", "size", "--holdout", "0")
+    assert np.load(build(source, tmp_path / "out", *options).folder / "labels.npy")["size"].tolist() == [3.5]
+    for wrong in "tall", "inf", "1,000.5":
+        table(csv, f"a.jpg;A;{wrong}", header="file;label;size")
+        refuse(source, tmp_path / "no", f"line 2, column 'size' has '{wrong}', which is no number", *options)
+    table(csv, "a.jpg;A;", header="file;label;size")  # as it advises
+    assert np.isnan(np.load(build(source, tmp_path / "b", *options).folder / "labels.npy")["size"]).all()
+
+
+def test_columns_that_cannot_be(tmp_path: Path, painted: tuple[Path, Path]) -> None:
+    source, csv = painted
+    options = ("--labels", csv)
+    twice = ("--label-column", "style", "--number-column", "style")
+    refuse(source, tmp_path / "no", "column 'style' is named twice", *options, *twice)
+    refuse(source, tmp_path / "no", "names no column: name at least one", *options, "--label-column")
+    refuse(
+        source, tmp_path / "no", "has no column 'colour'; it has: 'file', 'style'", *options, "--label-column", "colour"
+    )
+    assert build(source, tmp_path / "out", *options, "--label-column", "style").classes  # once
+
+
+# --filter
+
+
+def test_filters(tmp_path: Path, painted: tuple[Path, Path]) -> None:
+    source, csv = painted
+    options = ("--labels", csv, "--label-column", "style", "--holdout", "0")
+    index = build(source, tmp_path / "out", *options, "--filter", "artist=Ä", "--filter", "genre=portrait")
+    assert [picture["file"] for picture in facts(index)] == ["00.jpg", "04.jpg", "08.jpg"]
+    assert set(excluded(index.folder).values()) == {"filtered"}
+    assert len(excluded(index.folder)) == 9, "those of other values, and the one without a row"
+    empty = build(source, tmp_path / "empty", *options[:2], "--label-column", "genre", "--filter", "artist=")
+    assert {picture["file"] for picture in facts(empty)} == {"02.jpg", "06.jpg", "10.jpg"}
+    said = refuse(source, tmp_path / "no", "fits --filter artist=a", *options, "--filter", "artist=a")
+    assert "write the values as there" in said
+    refuse(source, tmp_path / "no", "--filter must be COLUMN=VALUE", *options, "--filter", "artist")
+    refuse(source, tmp_path / "no", "has no column 'painter'", *options, "--filter", "painter=B")
+
+
+# Class names
+
+
+def test_names_that_people_take_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = pictures(tmp_path / "source", *(f"{i}.jpg" for i in range(5)))
+    names = ["Baroque", "baroque ", "Café  noir", "cafe\u0301 noir", "Rococo"]
+    csv = table(tmp_path / "labels.csv", *(f"{i}.jpg,{name}" for i, name in enumerate(names)))
+    options = ("--labels", csv, "--holdout", "0")
+    assert set(build(source, tmp_path / "out", *options).classes) == set(names)
+    said = capsys.readouterr().out
+    assert "take for one: 'Baroque', 'baroque '; --normalise-labels joins them" in said
+    assert said.count("take for one") == 2
+    joined = build(source, tmp_path / "joined", *options, "--normalise-labels")
+    assert joined.classes == ("baroque", "café noir", "rococo")
+    assert joined.content["class_counts"] == [2, 2, 1]
+    assert "take for one" not in capsys.readouterr().out
+    folders = pictures(tmp_path / "folders", "Baroque/1.jpg", "BAROQUE/2.jpg")
+    assert build(folders, tmp_path / "by folder", "--labels", "folders", "--normalise-labels").classes == ("baroque",)
 
 
 def test_what_is_no_table_is_named(tmp_path: Path) -> None:

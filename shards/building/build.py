@@ -22,15 +22,17 @@ from typing import Any
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
 from shards.building.duplicates import deduplicate_samples
-from shards.building.finalize import Folders, check_pictures, finalize_dataset
+from shards.building.finalize import Folders, check_pictures, finalize_dataset, used_plugins
 from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
+from shards.building.label_options import labels_of
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, decoding_of, labels_of, settings_of, shard_samples_of
+from shards.building.options import Build, check_options, decoding_of, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
 from shards.building.summary import example_copies, summary_lines
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
+from shards.sources.label_table import LabelTable
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.source import Source, open_source
 from shards.sources.source_entry import decode_name, quote_name
@@ -93,7 +95,8 @@ def is_finished(args: Build, settings: dict[str, Any]) -> bool:
     names = set(os.listdir(args.out)) if args.out.is_dir() else set()
     if INDEX in names and args.resume:
         known = Index.open(args.out).content["settings"]
-        compare_settings(known, settings | ({} if args.shard_samples else {"shard_samples": known["shard_samples"]}))
+        chosen = {} if args.shard_samples else {"shard_samples": known["shard_samples"]}
+        compare_settings(known, used_plugins(settings, known.get("plugins", {})) | chosen)
         if WORK in names:
             shutil.rmtree(args.out / WORK)  # killed between writing the index and removing it
         return True
@@ -133,9 +136,11 @@ def build_in_work_folder(
     """List the source, make the missing shards, finalize the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    wrapping = write_listing(new, source, labels_of(args), settings, interruption.check_before(ListingProgress()))
+    labels = labels_of(args, args.source, args.max_bytes)
+    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
+        *(labels.notes if isinstance(labels, LabelTable) else []),
         *([] if wrapping is None else [describe_wrapping_folder(args.source, decode_name(wrapping))]),
     ]:
         print(f"note: {note}", file=sys.stderr, flush=True)

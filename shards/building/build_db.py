@@ -95,20 +95,33 @@ class BuildDb:
         """Yield the pictures of these rows, counted from 0."""
         # listing.id counts from 1, so rows start to stop - 1 have the ids start + 1 to stop.
         query = """
-            SELECT listing.id - 1, name, place, class.id - 1, class.label, reason, detail FROM listing
+            SELECT listing.id - 1, name, place, class.id - 1, class.label, extra, reason, detail FROM listing
             LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly ON deadly.position = listing.id - 1
             WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        for position, name, place, label, label_name, *exclusion in self.database.execute(
-            query, (rows.start, rows.stop)
-        ):
-            label_text = None if label_name is None else decode_name(label_name)
-            yield ListedPicture(position, name, place, label, label_text, tuple(exclusion) if exclusion[0] else None)
+        found = self.database.execute(query, (rows.start, rows.stop))
+        for position, name, place, label, label_name, extra, *exclusion in found:
+            label_text, known = label_name and decode_name(label_name), tuple(exclusion) if exclusion[0] else None
+            yield ListedPicture(position, name, place, label, label_text, extra or "", known)
 
     def name_at(self, position: int) -> str:
         """Return the name of the file at a place of the listing, counted from 0."""
         row = self.database.execute("SELECT name FROM listing WHERE id = ?", (position + 1,)).fetchone()
         return decode_name(row[0])
+
+    def extras(self, positions: list[int]) -> Iterator[dict[str, Any]]:
+        """Yield the further labels of the pictures at ascending places of the listing."""
+        wanted = iter(positions)
+        query = "SELECT id - 1, extra FROM listing WHERE id BETWEEN ? AND ? ORDER BY id"
+        rows = self.database.execute(query, (positions[0] + 1, positions[-1] + 1))
+        for place in wanted:
+            extra = next(extra for position, extra in rows if position == place)
+            yield json.loads(extra) if extra else {}
+
+    def vector_length(self) -> int:
+        """Return the length of the vectors that are the labels; 0: they are none."""
+        row = self.database.execute("""SELECT extra FROM listing WHERE extra LIKE '{"vector"%' LIMIT 1""").fetchone()
+        return len(json.loads(row[0])["vector"]) if row else 0
 
     def record_crash(self, picture: ListedPicture, reason: str, detail: str) -> None:
         """Store, durably, that decoding a picture crashes the process: it is never opened again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.atomic_files import fsync, write_chunks_atomically
+from shards.building.attributes import write_attributes
 from shards.building.build_db import BuildDb
+from shards.building.card import write_cards
 from shards.building.duplicates import CopiesFound, count_copies, count_samples
 from shards.building.layout import ShardPlan, plan_shards, write_shards
 from shards.building.statistics import counts_of, describe_statistics
@@ -56,20 +58,23 @@ def finalize_dataset(
     counts = {int(label): count for label, count in counts_of(statistics, "class").items()}
     used = sorted(counts)  # numbers in the listing of the classes that have usable pictures
     splits = write_shards(plans(), out, work, on_tick)
+    attributes = write_attributes(build_db, plans, settings, out, work)
     samples = sum(split["samples"] for split in splits.values())
-    content = {
+    content: dict[str, Any] = {
         "schema": SCHEMA,
-        "settings": settings,
+        "settings": used_plugins(settings, counts_of(statistics, "format")),
         "classes": [build_db.labels[label] for label in used],
         "class_counts": [counts[label] for label in used],
         "labels": build_db.read_fact("matching"),
+        **({"attributes": attributes} if attributes else {}),
         "splits": splits,
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(plans(), samples, used), work),
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
         "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies.kept)},
-        "index_sha256": HASH_PLACEHOLDER,
     }
+    content["cards"] = write_cards(build_db, plans, content, out, work)
+    content["index_sha256"] = HASH_PLACEHOLDER
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
     own_hash = hashlib.sha256(text).hexdigest()
@@ -77,6 +82,13 @@ def finalize_dataset(
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
     fsync(out)
     return content
+
+
+def used_plugins(settings: dict[str, Any], formats: Container[str]) -> dict[str, Any]:
+    """Return the settings with the plugins of some formats only; without the key, if these are none."""
+    plugins = {name: version for name, version in settings.get("plugins", {}).items() if name in formats}
+    others = {name: value for name, value in settings.items() if name != "plugins"}
+    return {"plugins": plugins, **others} if plugins else others
 
 
 def check_pictures(
@@ -88,7 +100,8 @@ def check_pictures(
         DataError: there are none; the message says why, and the folder then holds the list of excluded files.
     """
     statistics, trained = count_samples(build_db, left_out)
-    if trained and (settings["labels"] == "none" or counts_of(statistics, "class")):
+    labelled = settings["labels"] == "none" or counts_of(statistics, "class") or build_db.vector_length()
+    if trained and labelled:
         return
     usable, exclusions = statistics["pictures"], build_db.count_exclusions()
     if trained:

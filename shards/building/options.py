@@ -12,19 +12,20 @@ import simplejpeg
 from PIL import ImageColor, __version__, features
 from tyro.conf import Positional
 
+from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
 from shards.images.decode import Decoding
 from shards.images.fit import Crop, Fit
+from shards.images.plugins import installed_plugins
 from shards.images.size import Size, parse_size
-from shards.sources.label_table import LabelTable
 
 MAX_WORKERS = 1024
 MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(LabelOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
 
     source: Positional[Path]
@@ -35,12 +36,6 @@ class Build:
     """Height x width of the stored pictures, such as 256x384; one number is a square."""
     channels: Literal[1, 3, 4] = 3
     """1: grey, 3: RGB, 4: RGBA, of which transparency is kept."""
-    labels: str = "none"
-    """"none", "folders" (the first folder of the path), or a CSV file."""
-    file_column: str = "file"
-    """The CSV's column of file names: the path in the source, its last part, or that without extension."""
-    label_column: str = "label"
-    """The CSV's column of labels."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
@@ -105,7 +100,7 @@ def check_options(args: Build) -> None:
     if args.source.is_dir() and args.out.resolve().is_relative_to(args.source.resolve()):
         raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
     background_of(args)
-    labels_of(args)
+    labels_of(args, args.source, args.max_bytes)
 
 
 def size_of(args: Build) -> Size:
@@ -133,22 +128,6 @@ def background_of(args: Build) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def labels_of(args: Build) -> Literal["none", "folders"] | LabelTable:
-    """Return the source of the labels.
-
-    Raises:
-        DataError: there is no such file.
-    """
-    match args.labels:
-        case "none" | "folders" as known:
-            return known
-    if not Path(args.labels).is_file():
-        raise DataError(
-            f"--labels must be none, folders or a CSV file, but got {args.labels!r}, and there is no such file"
-        )
-    return LabelTable(Path(args.labels), args.file_column, args.label_column)
-
-
 def decoding_of(args: Build) -> Decoding:
     """Return how pictures are decoded."""
     return Decoding(
@@ -166,9 +145,11 @@ def decoding_of(args: Build) -> Decoding:
 
 def settings_of(args: Build) -> dict[str, Any]:
     """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
-    labels, (height, width) = labels_of(args), size_of(args)
+    height, width = size_of(args)
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
+    if plugins := installed_plugins():
+        taken["plugins"] = plugins  # the index keeps those whose formats are in the shards
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
     return taken | {
@@ -189,7 +170,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         "holdout_by": "pixels",  # earlier versions drew it by name, and did not say so
         "seed": args.seed,
         "shard_samples": args.shard_samples,
-        "labels": labels if isinstance(labels, str) else [labels.file_column, labels.label_column],
+        **label_settings(args),
         "pillow": __version__,
         "libjpeg_turbo": features.version_feature("libjpeg_turbo"),
         "simplejpeg": simplejpeg.__version__,

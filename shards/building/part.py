@@ -30,6 +30,8 @@ class ListedPicture:
     place: str
     label: int | None
     label_name: str | None
+    extra: str
+    """JSON of its further labels and numbers; empty: none."""
     known_exclusion: tuple[str, str] | None = None
     """Reason and detail if it is known to crash its process and must not be opened again."""
 
@@ -156,9 +158,13 @@ class PartWriter:
 
 def sample_json(listed: ListedPicture, picture: Picture) -> bytes:
     """Return the content of the json member of a sample."""
-    return json.dumps(
-        {"file": decode_name(listed.name), "label": listed.label_name, "width": picture.width, "height": picture.height}
-    ).encode("ascii")
+    facts = {
+        "file": decode_name(listed.name),
+        "label": listed.label_name,
+        "width": picture.width,
+        "height": picture.height,
+    }
+    return json.dumps(facts | (json.loads(listed.extra) if listed.extra else {})).encode("ascii")
 
 
 def hash_part(file: BinaryIO, places: list[MemberPlace], result: PartResult) -> None:

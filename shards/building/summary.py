@@ -9,12 +9,14 @@ from typing import Any
 from shards.building.build_db import BuildDb, Exclusions
 from shards.building.duplicates import Copies, count_copies, find_names
 from shards.building.holdout import SPLITS
-from shards.dataset.index import EXCLUDED
+from shards.dataset.index import EXCLUDED, LABELS
 from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
+from shards.sources.label_names import near_equal_labels
 from shards.sources.source_entry import quote_name
 
 MAX_REASONS = 12  # lines of reasons
+MAX_NEAR_EQUAL = 5  # lines of classes
 EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
@@ -43,6 +45,11 @@ def summary_lines(
     if content["classes"]:
         unlabelled = samples - sum(content["class_counts"])
         yield f"classes: {len(content['classes']):,}; pictures of none: {unlabelled:,}"
+    for column in content.get("attributes", {}).get("columns", []):
+        of = f" of {len(column['classes']):,}" if column["kind"] == "class" else ""
+        yield f"stored as well, in {LABELS}: {quote_name(column['name'])}, a {column['kind']}{of}"
+    for group in near_equal_labels(content["classes"])[:MAX_NEAR_EQUAL]:
+        yield f"classes that people take for one: {', '.join(map(quote_name, group))}; --normalise-labels joins them"
     if content["labels"]:
         yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
     for split, count in content["statistics"]["duplicates"].items():

@@ -44,6 +44,8 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 """By schema: from what it has in index.json to what the next one has."""
 BUILD_AGAIN = "build the shards again, into a new folder"
 INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
+CARDS = ("card.md", "card.html")
+LABELS = "labels.npy"  # beside them, where the table of labels has further columns
 
 ROW = np.dtype(
     [

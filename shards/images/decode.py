@@ -18,6 +18,7 @@ from shards.images.fit import Crop, Fit, crop_box, fitted_size, pad_image
 from shards.images.foreign import explain_unreadable
 from shards.images.jpeg import load_jpeg
 from shards.images.pillow import decodable_formats, exif_orientation, explain_error, has_more_frames, pillow_limits
+from shards.images.plugins import jxl_size
 from shards.images.png import correct_transparency, without_extras
 from shards.images.size import Size
 from shards.images.tiff import load_tiff
@@ -104,6 +105,8 @@ def decode_image(data: bytes, settings: Decoding) -> Picture:
 def decode_frame(data: bytes, settings: Decoding) -> Picture:
     """Decode without a second try; errors are those of Pillow's plugins."""
     notes: set[str] = set()
+    if (size := jxl_size(data)) and size[0] * size[1] > settings.max_pixels:  # the plugin would decode it to open it
+        raise Excluded("too_many_pixels", f"{size[0]} x {size[1]} is more than {settings.max_pixels} (--max-pixels)")
     with Image.open(io.BytesIO(data), formats=decodable_formats()) as image:
         width, height = image.size
         if width * height > settings.max_pixels:

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from PIL import Image, TiffImagePlugin
 
 from shards.exclusion import Excluded
+from shards.images.plugins import INSTALL, installed_plugins, is_jxl
 
 # First bytes -> format: pictures that Pillow does not read, and files that are not pictures (OTHER_MAGIC).
 PICTURE_MAGIC = {
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\xff\x0a": f"JPEG XL{INSTALL}",
+    b"\0\0\0\x0cJXL ": f"JPEG XL{INSTALL}",
     b"FUJIFILMCCD-RAW": "a camera's raw file (Fujifilm)",
     b"IIRO": "a camera's raw file (Olympus)",
     b"IIRS": "a camera's raw file (Olympus)",
@@ -74,6 +75,10 @@ def explain_unreadable(data: bytes) -> Excluded:
     """Return the reason why Pillow opens no picture in these bytes."""
     if not any(data):
         return Excluded("damaged", f"nothing but {len(data)} zero bytes")
+    plugin = "JXL" if is_jxl(data) else "HEIF" if match_container(data).startswith("HEIC") else ""
+    if plugin in installed_plugins():  # it was tried
+        error = next((error for name, error in pillow_errors(data) if name == plugin), None)
+        return Excluded(reason_of(error) if error else "damaged", f"{plugin}: {error or 'not recognized'}")
     if what := match_magic(data, PICTURE_MAGIC) or match_container(data):
         return Excluded("unsupported", what)
     if what := match_magic(data, OTHER_MAGIC) or describe_text(data):
@@ -104,7 +109,7 @@ def match_container(data: bytes) -> str:
     if data[4:8] == b"ftyp":
         brand = data[8:12].decode("latin-1")
         if brand in BRANDS:
-            return f"HEIC (of type {brand!r})"
+            return f"HEIC (of type {brand!r}){INSTALL}"
         return "" if brand.startswith("avi") else f"a film, or a camera's raw file (of type {brand!r})"
     if data[8:10] == b"CR" and data[:2] == b"II":
         return "a camera's raw file (Canon)"

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from shards.exclusion import Excluded
 from shards.images.foreign import NO_DECODER, reason_of
+from shards.images.plugins import installed_plugins, is_jxl
 
 OUT_OF_MEMORY = ("out of memory", "insufficient memory", "not enough memory", "cannot allocate", "failed to allocate")
 MAX_PROFILE_BYTES = 1 << 26  # bytes, unpacked
@@ -24,8 +25,9 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 @cache
 def decodable_formats() -> tuple[str, ...]:
-    """Return the formats to try: all that Pillow decodes without other programs."""
+    """Return the formats to try: all that Pillow decodes without other programs, by itself or by a known plugin."""
     Image.init()
+    installed_plugins()
     common = ("JPEG", "PNG", "WEBP", "GIF")  # tried first, which saves time
     return (*common, *(name for name in Image.ID if name not in (*common, *NO_DECODER)))
 
@@ -81,6 +83,8 @@ def explain_error(data: bytes, error: Exception) -> Excluded:
         raise MemoryError(text) from error
     if data[12:16] == b"CgBI":
         return Excluded("unsupported", "a PNG as Apple packs it for its devices (CgBI)")
+    if is_jxl(data):  # its decoder has one message for everything
+        return Excluded("damaged", "JPEG XL: damaged, or it ends too early")
     promised = 8 + int.from_bytes(data[4:8], "little")
     if data.startswith(b"RIFF") and len(data) < promised:  # libwebp does not say that the file is truncated
         return Excluded("truncated", f"{len(data)} of {promised} bytes")
@@ -99,7 +103,12 @@ def has_more_frames(image: Image.Image) -> bool:
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none or it is damaged. load() turns TIFFs itself."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if there is none or it is damaged. load() turns TIFFs itself.
+
+    The decoder of JPEG XL turns the picture as well, unless it was made of a JPEG.
+    """
+    if image.format == "JXL" and not getattr(image, "jpeg", False):
+        return 1
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, zlib.error):

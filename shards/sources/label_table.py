@@ -1,99 +1,126 @@
-"""A table of labels: CSV with any usual separator, in UTF-8 or, as spreadsheets export it, in UTF-16."""
+"""A table of labels: CSV with any usual separator and encoding, or StyleGAN's dataset.json."""
 
 from __future__ import annotations
 
 import csv
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, NamedTuple, TextIO
 
 from shards.dataset.index import DataError
+from shards.sources.label_json import read_label_json
+from shards.sources.label_names import normalise_label
 from shards.sources.source_entry import encode_name, quote_name
+from shards.sources.table_text import OLD_ENCODINGS, SEPARATORS, find_encoding, is_json, open_text, read_header
 
-SEPARATORS = (",", ";", "\t", "|")  # tried in this order
-UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
-OTHER_FORMATS = {  # first bytes of files that are not CSV -> their format
-    b"PK\x03\x04": "a spreadsheet or a zip",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet",
-    b"PAR1": "Parquet",
-    b"ARROW1": "Arrow",
-    b"\x1f\x8b": "packed with gzip",
-    b"{": "JSON",
-    b"[": "JSON",
-}
-FROM_JSON = """python -c '
-import csv, json, sys
-csv.writer(sys.stdout).writerows([("file", "label"), *json.load(open(sys.argv[1]))["labels"]])' {} > labels.csv"""
 MAX_COLUMNS = 20  # in a message
-HEADER_BYTES = 1 << 12  # by which the format is recognized
+JSON_COLUMN = "label"  # of dataset.json, which has no names of columns
+
+
+class TableRow(NamedTuple):
+    """What a row says of a file."""
+
+    file: bytes
+    label: bytes | None
+    """Of the first label column; None: the cell is empty."""
+    extra: str
+    """JSON with the "labels" (other columns), "numbers" or "vector"; empty: the table has none of these."""
+    kept: bool
+    """Whether the row has all values that --filter asks for."""
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """A CSV file with a column of files and a column of labels."""
+    """A table with a column of files and columns of labels."""
 
     path: Path
+    open: Callable[[], AbstractContextManager[BinaryIO]]
+    """Opens it as a seekable file; it may lie in an archive."""
     file_column: str
-    label_column: str
+    label_columns: tuple[str, ...]
+    number_columns: tuple[str, ...] = ()
+    filters: tuple[tuple[str, str], ...] = ()
+    """Columns and the values that rows must have."""
+    normalise: bool = False
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of the table; complete after `rows`."""
 
-    def rows(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Yield each row's file and label, None where the cell is empty.
+    def rows(self) -> Iterator[TableRow]:
+        """Yield the rows that name a file.
 
         Raises:
-            DataError: the file cannot be read, or lacks a column.
+            DataError: the table cannot be read, lacks a column, or has no number where one is asked for.
         """
-        line = 1
         try:
-            encoding = self.encoding()
-            with self.path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-                separator = self.separator(file)
-                file.seek(0)
-                reader = csv.DictReader(file, delimiter=separator)
+            with self.open() as file:
+                yield from self.json_rows(file) if is_json(file) else self.csv_rows(file)
+        except OSError as error:
+            raise DataError(f"{self.path}, the labels, cannot be read: {error.strerror or error}") from error
+
+    def json_rows(self, file: BinaryIO) -> Iterator[TableRow]:
+        """Yield the rows of dataset.json."""
+        if len(self.label_columns) > 1 or self.number_columns or self.filters:
+            raise DataError(
+                f"{self.path} is JSON, which has one label for each file and no columns: leave --label-column, "
+                "--number-column and --filter away, or give a CSV"
+            )
+        for name, label in read_label_json(file, str(self.path)):
+            vector = json.dumps({"vector": label}) if isinstance(label, list) else ""
+            yield TableRow(encode_name(name), self.label_of(label if isinstance(label, str) else ""), vector, True)
+
+    def csv_rows(self, file: BinaryIO) -> Iterator[TableRow]:
+        """Yield the rows of a CSV."""
+        line, encoding = 1, find_encoding(file, str(self.path))
+        if encoding in OLD_ENCODINGS:
+            self.notes.append(f"{self.path} is not in Unicode: read as {OLD_ENCODINGS[encoding]}")
+        try:
+            with open_text(file, encoding) as text:
+                separator = self.separator(text)
+                text.seek(0)
+                reader = csv.DictReader(text, delimiter=separator)
                 for row in reader:
                     line = reader.line_num
-                    if name := row[self.file_column]:
-                        yield encode_name(name), encode_name(row[self.label_column] or "") or None
-        except OSError as error:
-            raise DataError(f"{self.path}, the labels, cannot be read: {error.strerror}") from error
+                    if row[self.file_column]:
+                        yield self.parse_row(row, separator, line)
         except (csv.Error, UnicodeError) as error:
             raise DataError(f"{self.path} is no CSV: behind line {line}: {error}") from error
 
-    def encoding(self) -> str:
-        """Return the text encoding, by the first bytes.
+    def parse_row(self, row: dict[str, str], separator: str, line: int) -> TableRow:
+        """Return what a row says."""
+        first, *others = self.label_columns
+        found: dict[str, dict[str, str | float | None]] = {}
+        if others:
+            labels = {column: self.label_of(row[column]) for column in others}
+            found["labels"] = {
+                column: label.decode("utf-8", "surrogateescape") if label else None for column, label in labels.items()
+            }
+        if self.number_columns:
+            place = f"{self.path}, line {line}"
+            found["numbers"] = {
+                column: parse_number(row[column], separator, f"{place}, column {column!r}")
+                for column in self.number_columns
+            }
+        kept = all(row[column] == value for column, value in self.filters)
+        extra = json.dumps(found) if found else ""
+        return TableRow(encode_name(row[self.file_column]), self.label_of(row[first]), extra, kept)
 
-        Raises:
-            DataError: it is not text, or it is JSON; the message says how to convert it.
-        """
-        with self.path.open("rb") as file:
-            start = file.read(HEADER_BYTES)
-        if start.startswith(UTF_16):
-            return "utf-16"
-        text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-        kind = next((name for magic, name in OTHER_FORMATS.items() if text.startswith(magic)), None)
-        if kind == "JSON":
-            command = FROM_JSON.format(shlex.quote(str(self.path)))
-            raise DataError(
-                f"{self.path}, the labels, is JSON and no CSV. If it is StyleGAN's dataset.json, make a CSV with\n"
-                f"{command}\nand give --labels labels.csv; else write one with the columns file and label"
-            )
-        if kind or b"\0" in start:
-            raise DataError(
-                f"{self.path}, the labels, is {kind or 'no text'} and no CSV: save it as CSV (UTF-8) with the program "
-                "that it is from"
-            )
-        # Takes UTF-8 with a byte order mark, as spreadsheets write it, and without one.
-        return "utf-8-sig"
+    def label_of(self, cell: str | None) -> bytes | None:
+        """Return a cell as a label; None: it is empty."""
+        text = cell or ""
+        return encode_name(normalise_label(text) if self.normalise else text) or None
 
     def separator(self, file: TextIO) -> str:
-        """Return the separator of the columns: the first one with which the header has both names.
+        """Return the separator of the columns: the first one with which the header has all names.
 
         Raises:
             DataError: a column is missing; the message lists the columns.
         """
         headers = {separator: read_header(file, separator) for separator in SEPARATORS}
-        wanted = (self.file_column, self.label_column)
+        wanted = (self.file_column, *self.label_columns, *self.number_columns, *(column for column, _ in self.filters))
         for separator, columns in headers.items():
             if all(column in columns for column in wanted):
                 return separator
@@ -107,10 +134,19 @@ class LabelTable:
         )
 
 
-def read_header(file: TextIO, separator: str) -> list[str]:
-    """Return the names of the columns if `separator` separates them."""
-    file.seek(0)
+def parse_number(cell: str | None, separator: str, place: str) -> float | None:
+    """Return a cell as a number; None: it is empty. Where semicolons separate, a comma may be the decimal point.
+
+    Raises:
+        DataError: it is no finite number.
+    """
+    text = (cell or "").strip()
+    if not text:
+        return None
     try:
-        return next(csv.reader(file, delimiter=separator), [])
-    except csv.Error:  # such as a quote that is never closed
-        return []
+        number = float(text.replace(",", ".") if separator == ";" else text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"{place} has {quote_name(text)}, which is no number: correct it, or leave the cell empty")
+    return number

@@ -14,31 +14,40 @@ from shards.sources.label_table import LabelTable
 from shards.sources.source_entry import decode_name, quote_name
 
 CREATE_TABLES = """
-    CREATE TABLE row_of_csv (id INTEGER PRIMARY KEY, file BLOB, folded BLOB, label BLOB);
+    CREATE TABLE row_of_csv (
+        id INTEGER PRIMARY KEY, file BLOB, folded BLOB, label BLOB, extra TEXT, kept INTEGER,
+        content TEXT AS (hex(ifnull(label, x'')) || kept || extra)
+    );
     CREATE TABLE match (entry INTEGER PRIMARY KEY, row INTEGER);
 """
-FIND_CONFLICT = "SELECT file FROM row_of_csv GROUP BY file HAVING count(DISTINCT ifnull(label, x'')) > 1 ORDER BY file"
+FIND_CONFLICT = "SELECT file FROM row_of_csv GROUP BY file HAVING count(DISTINCT content) > 1 ORDER BY file"
 # Pairs of a file and a row with equal keys, of which neither has a match yet.
 MAKE_PAIRS = """
     CREATE TEMP TABLE pair AS SELECT entry.rowid AS entry, entry.name AS name, row_of_csv.id AS row,
-        row_of_csv.file AS file, row_of_csv.label AS label
+        row_of_csv.file AS file, row_of_csv.content AS content
     FROM entry JOIN row_of_csv ON row_of_csv.{column} = key(entry.name)
     WHERE entry.reason IS NULL AND entry.rowid NOT IN (SELECT entry FROM match)
         AND row_of_csv.file NOT IN (SELECT file FROM row_of_csv JOIN match ON match.row = row_of_csv.id)
 """
 SEVERAL_PICTURES = "SELECT file, min(name), max(name), count(DISTINCT name) AS n FROM pair GROUP BY file HAVING n > 1"
 SEVERAL_LABELS = """
-    SELECT name, min(file), max(file), count(DISTINCT ifnull(label, x'')) AS n FROM pair GROUP BY name HAVING n > 1
+    SELECT name, min(file), max(file), count(DISTINCT content) AS n FROM pair GROUP BY name HAVING n > 1
 """
-FIND_LABELLED = "SELECT 1 FROM entry WHERE label NOT NULL AND reason IS NULL LIMIT 1"
+FIND_LABELLED = "SELECT 1 FROM entry WHERE (label NOT NULL OR extra != '') AND reason IS NULL LIMIT 1"
 FIRST_NAME = "SELECT name FROM entry WHERE reason IS NULL ORDER BY name LIMIT 1"
 FOLDERS_INSIDE = """
     SELECT min(inside), max(inside) FROM
         (SELECT folder(substr(name, ?)) AS inside FROM entry WHERE reason IS NULL AND label NOT NULL)
 """
 SET_LABELS = """
-    UPDATE entry SET label =
-        (SELECT row_of_csv.label FROM match JOIN row_of_csv ON row = row_of_csv.id WHERE match.entry = entry.rowid)
+    UPDATE entry SET (label, extra) = (
+        SELECT row_of_csv.label, row_of_csv.extra FROM match JOIN row_of_csv ON row = row_of_csv.id
+        WHERE match.entry = entry.rowid
+    )
+"""
+EXCLUDE_FILTERED = """
+    UPDATE entry SET reason = 'filtered', detail = ? WHERE reason IS NULL AND rowid NOT IN
+        (SELECT entry FROM match JOIN row_of_csv ON row = row_of_csv.id WHERE kept)
 """
 COUNT_MATCHES = """
     SELECT (SELECT count(*) FROM row_of_csv), (SELECT count(*) FROM row_of_csv WHERE file IN
@@ -98,7 +107,11 @@ def fold_name(name: bytes | None) -> bytes | None:
     """Return a name without differences that people overlook: case, form of Unicode, kind of slashes, leading ./."""
     if name is None:
         return None
-    text = unicodedata.normalize("NFC", name.decode("utf-8", "surrogateescape").replace("\\", "/")).casefold()
+    try:
+        plain = name.decode("utf-8")
+    except UnicodeDecodeError:  # as in a table, which is read as Windows-1252 then
+        plain = name.decode("cp1252", "surrogateescape")
+    text = unicodedata.normalize("NFC", plain.replace("\\", "/")).casefold()
     return re.sub(r"^(\./+)+", "", text).encode("utf-8", "surrogateescape")
 
 
@@ -120,8 +133,8 @@ def label_by_table(database: sqlite3.Connection, table: LabelTable) -> None:
         DataError: a file has two labels, a row fits two files, or no row gives any file a label.
     """
     database.executescript(CREATE_TABLES)
-    rows = ((file, fold_name(file), label) for file, label in table.rows())
-    database.executemany("INSERT INTO row_of_csv (file, folded, label) VALUES (?, ?, ?)", rows)
+    rows = ((row.file, fold_name(row.file), row.label, row.extra, row.kept) for row in table.rows())
+    database.executemany("INSERT INTO row_of_csv (file, folded, label, extra, kept) VALUES (?, ?, ?, ?, ?)", rows)
     database.executescript(
         "CREATE INDEX row_by_file ON row_of_csv (file); CREATE INDEX row_by_folded ON row_of_csv (folded)"
     )
@@ -135,6 +148,23 @@ def label_by_table(database: sqlite3.Connection, table: LabelTable) -> None:
     labelled, listed = (database.execute(query).fetchone() for query in (FIND_LABELLED, FIRST_NAME))
     if listed and not labelled:
         raise DataError(f"no row of {table.path} {explain_no_match(database, table, listed[0])}")
+    filter_entries(database, table)
+
+
+def filter_entries(database: sqlite3.Connection, table: LabelTable) -> None:
+    """Exclude the files whose row has other values than --filter asks for, or that have no row.
+
+    Raises:
+        DataError: none is left.
+    """
+    if not table.filters:
+        return
+    wanted = " ".join(f"--filter {column}={value}" for column, value in table.filters)
+    database.execute(EXCLUDE_FILTERED, (wanted,))
+    if not database.execute(FIRST_NAME).fetchone():
+        raise DataError(
+            f"no row of {table.path} that names a file of the source fits {wanted}: write the values as there"
+        )
 
 
 def match_rows(database: sqlite3.Connection, table: LabelTable, what: str, column: str) -> None:
@@ -170,7 +200,7 @@ def explain_no_match(database: sqlite3.Connection, table: LabelTable, name: byte
     """Return why no file got a label, as the end of a message; `name` is a file of the source as an example."""
     used = count_matches(database)["rows_with_picture"]
     if used:
-        return f"has a label: column {table.label_column!r} is empty in all {used:,} that name a file of the source"
+        return f"has a label: column {table.label_columns[0]!r} is empty in all {used:,} that name a file of the source"
     row = database.execute("SELECT file FROM row_of_csv ORDER BY id LIMIT 1").fetchone()
     return (
         f"names a file of the source: column {table.file_column!r} has {quote_name(row[0]) if row else 'nothing'}, the "

@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from shards.dataset.index import DataError, upgrade_settings
+from shards.sources.label_names import normalise_label
 from shards.sources.label_table import LabelTable
 from shards.sources.labels import check_folders, count_matches, find_wrapping_folder, folder_of, label_by_table
 from shards.sources.source import Source
-from shards.sources.source_entry import SourceEntry, quote_name
+from shards.sources.source_entry import SourceEntry, decode_name, encode_name, quote_name
 
 USE_OTHER_FOLDER = "build into another folder"
 
-CREATE_ENTRIES = "CREATE TABLE entry (name BLOB, place TEXT, reason TEXT, detail TEXT, label BLOB)"
+CREATE_ENTRIES = "CREATE TABLE entry (name BLOB, place TEXT, reason TEXT, detail TEXT, label BLOB, extra TEXT)"
 EXCLUDE_DUPLICATES = """
     UPDATE entry SET reason = 'duplicate_name', detail = 'a later member of this name' WHERE reason IS NULL AND rowid >
         (SELECT min(rowid) FROM entry AS other WHERE other.name = entry.name AND other.reason IS NULL)
 """
 CREATE_LISTING = """
-    CREATE TABLE listing (id INTEGER PRIMARY KEY, name BLOB, place TEXT, label BLOB);
-    INSERT INTO listing (name, place, label) SELECT name, place, label FROM entry WHERE reason IS NULL ORDER BY name;
+    CREATE TABLE listing (id INTEGER PRIMARY KEY, name BLOB, place TEXT, label BLOB, extra TEXT);
+    INSERT INTO listing (name, place, label, extra)
+        SELECT name, place, label, extra FROM entry WHERE reason IS NULL ORDER BY name;
     CREATE TABLE class (id INTEGER PRIMARY KEY, label BLOB UNIQUE);
     INSERT INTO class (label) SELECT DISTINCT label FROM listing WHERE label NOT NULL ORDER BY label;
     CREATE TABLE excluded (name BLOB, reason TEXT, detail TEXT);
@@ -61,10 +63,10 @@ def write_listing(
     )  # fast and unsafe: after a kill the listing is written again anyway
     database.execute(CREATE_ENTRIES)
     rows = (
-        (entry.name, entry.place, entry.reason, entry.detail, folder_of(entry.name))
+        (entry.name, entry.place, entry.reason, entry.detail, folder_label(entry.name, settings))
         for entry in scan_and_count(source, on_entry)
     )
-    database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", rows)
+    database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, '')", rows)
     database.execute("CREATE INDEX entry_by_name ON entry (name)")
     database.execute(EXCLUDE_DUPLICATES)
     matched, wrapping = label_entries(database, labels)
@@ -93,6 +95,14 @@ def label_entries(database: sqlite3.Connection, labels: str | LabelTable) -> tup
     return count_matches(database), None
 
 
+def folder_label(name: bytes, settings: dict[str, Any]) -> bytes | None:
+    """Return the label by folder, normalised if the settings say so."""
+    label = folder_of(name)
+    if label is None or not settings.get("normalise_labels"):
+        return label
+    return encode_name(normalise_label(decode_name(label)))
+
+
 def scan_and_count(source: Source, on_entry: Callable[[int], None]) -> Iterator[SourceEntry]:
     """Yield what the source lists, and call on_entry with the number of each entry."""
     for number, entry in enumerate(source.scan(), 1):
@@ -112,7 +122,7 @@ def compare_listings(old: Path, new: Path) -> None:
         facts = ("SELECT value FROM fact WHERE name = 'settings'", "SELECT value FROM new.fact WHERE name = 'settings'")
         compare_settings(*(json.loads(database.execute(fact).fetchone()[0]) for fact in facts))
         for first, second, what in (("new", "main", "is new or changed"), ("main", "new", "is gone")):
-            lists = (f"SELECT name, place, label FROM {schema}.listing" for schema in (first, second))
+            lists = (f"SELECT name, place, label, extra FROM {schema}.listing" for schema in (first, second))
             row = database.execute(f"SELECT name FROM ({' EXCEPT '.join(lists)}) ORDER BY name").fetchone()
             if row:
                 raise DataError(

@@ -1,0 +1,105 @@
+"""Labels beside the one in the table: further classes, numbers and vectors, in labels.npy, a row for each sample."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.atomic_files import write_chunks_atomically
+from shards.building.build_db import BuildDb
+from shards.building.layout import ShardPlan
+from shards.dataset.index import LABELS
+
+Plans = Callable[[], Iterator[ShardPlan]]
+Facts = dict[str, dict[str, Any]]  # "labels" and "numbers" by column, and "vector": {"label": [...]}
+
+
+def write_attributes(
+    build_db: BuildDb, plans: Plans, settings: dict[str, Any], out: Path, work: Path
+) -> dict[str, Any] | None:
+    """Write labels.npy, and return the "attributes" of index.json; None: there are none.
+
+    Args:
+        build_db: of the build.
+        plans: returns the final shards.
+        settings: of the build.
+        out: the folder.
+        work: the folder inside it for an unfinished file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    named = settings["labels"][2:] if isinstance(settings["labels"], list) else []
+    numbers, length = settings.get("number_columns", []), build_db.vector_length()
+    if not (named or numbers or length):
+        return None
+    classes: dict[str, Counter[str]] = {column: Counter() for column in named}
+    samples = 0
+    for facts in read_attributes(build_db, plans()):
+        samples += 1
+        for column, value in facts.get("labels", {}).items():
+            if value is not None:
+                classes[column][value] += 1
+    numbered = {column: {name: i for i, name in enumerate(sorted(counts))} for column, counts in classes.items()}
+    fields: list[tuple[Any, ...]] = [(column, "<i4") for column in named] + [(column, "<f8") for column in numbers]
+    if length:
+        fields.append(("label", "<f8", (length,)))
+    rows = attribute_chunks(read_attributes(build_db, plans()), np.dtype(fields), numbered, samples)
+    sha256 = write_chunks_atomically(out / LABELS, rows, work)
+    columns = [
+        {
+            "name": column,
+            "kind": "class",
+            "classes": sorted(counts),
+            "counts": [counts[name] for name in sorted(counts)],
+        }
+        for column, counts in classes.items()
+    ]
+    columns += [{"name": column, "kind": "number"} for column in numbers]
+    return {
+        "sha256": sha256,
+        "columns": columns + [{"name": "label", "kind": "vector", "length": length}] * (length > 0),
+    }
+
+
+def read_attributes(build_db: BuildDb, plans: Iterator[ShardPlan]) -> Iterator[Facts]:
+    """Yield what the table of labels says of each sample, in the order of the table of samples."""
+    for plan in plans:
+        yield from build_db.extras(plan.positions().tolist())
+
+
+def attribute_chunks(
+    samples: Iterator[Facts], row: npt.DTypeLike, classes: dict[str, dict[str, int]], count: int
+) -> Iterator[bytes]:
+    """Yield labels.npy: a header, and a row for each sample; -1 and NaN where a value is missing.
+
+    Args:
+        samples: what is known of each.
+        row: the type of a row.
+        classes: by column, the number of each class.
+        count: of the samples.
+    """
+    row = np.dtype(row)
+    header = {"descr": np.lib.format.dtype_to_descr(row), "fortran_order": False, "shape": (count,)}
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, header)
+    yield buffer.getvalue()
+    for facts in samples:
+        values: list[Any] = []
+        for name in row.names or ():
+            if name in classes:
+                label = facts.get("labels", {}).get(name)
+                values.append(-1 if label is None else classes[name][label])
+            elif row[name].shape:
+                values.append(facts.get("vector") or [math.nan] * row[name].shape[0])
+            else:
+                number = facts.get("numbers", {}).get(name)
+                values.append(math.nan if number is None else number)
+        yield np.array([tuple(values)], dtype=row).tobytes()

@@ -1,0 +1,93 @@
+"""The tars that people name: paths and URLs, with braces, wildcards, or of folders that hold them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from pathlib import Path
+
+from braceexpand import braceexpand
+
+from shards.errors import DataError
+from shards.storage.place import Place, Url, parse_place
+from shards.storage.storage import open_storage
+
+WILDCARDS = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class Tars:
+    """Tars at one place."""
+
+    root: Place
+    """The nearest folder that has all of them below it."""
+    names: tuple[str, ...]
+    """Of each one below the root, with `/` between their parts; in the order in which they were named."""
+
+
+def find_tars(patterns: Sequence[str]) -> Tars:
+    """Return the tars that patterns name; those that one pattern names come in the order of their names.
+
+    Raises:
+        DataError: a pattern names none, or they lie in several buckets.
+    """
+    places = list(dict.fromkeys(place for pattern in patterns for place in expand(pattern)))
+    roots = {place.root if isinstance(place, Url) else "" for place in places}
+    if len(roots) > 1:
+        names = " and ".join(sorted(root or "this machine" for root in roots))
+        raise DataError(f"the tars lie on {names}: index those of each one by itself, into a folder of their own")
+    if all(isinstance(place, Url) for place in places):
+        return below_one_root(Url(roots.pop()), [place.key for place in places if isinstance(place, Url)])
+    return below_one_root(Path("/"), [str(place)[1:] for place in places])
+
+
+def below_one_root(root: Place, names: Sequence[str]) -> Tars:
+    """Return the tars with these names below a root, seen from the nearest folder above them."""
+    parts = [name.split("/") for name in names]
+    shared = sum(1 for _ in takewhile(lambda level: len({*level}) == 1, zip(*(p[:-1] for p in parts), strict=False)))
+    folder = root / "/".join(parts[0][:shared]) if shared else root
+    return Tars(folder, tuple("/".join(p[shared:]) for p in parts))
+
+
+def expand(pattern: str) -> Iterator[Place]:
+    """Yield the places that a pattern names; local ones are absolute.
+
+    Raises:
+        DataError: there is none.
+    """
+    try:
+        texts = list(braceexpand(pattern))
+    except ValueError as error:
+        raise DataError(f"{pattern!r} is no pattern: {error}") from None
+    for text in texts:
+        place = parse_place(text)
+        found = remote_tars(place) if isinstance(place, Url) else local_tars(place)
+        if not found:
+            raise DataError(f"{text} names no tar: name tars, a folder of them, or a pattern such as DIR/*.tar")
+        yield from found
+
+
+def local_tars(path: Path) -> list[Place]:
+    """Return the files that a local path with wildcards names, or the tars below a folder."""
+    plain = Path(os.path.abspath(path))
+    if plain.is_dir():
+        return [*sorted(file for file in plain.rglob("*.tar") if file.is_file())]
+    if plain.exists() or not WILDCARDS.search(str(plain)):
+        return [plain] if plain.exists() else []
+    return [Path(name) for name in sorted(glob.glob(str(plain), recursive=True)) if os.path.isfile(name)]
+
+
+def remote_tars(url: Url) -> list[Place]:
+    """Return the objects that a URL with wildcards names, or the tars below a folder."""
+    bucket = open_storage(Url(url.root))
+    wild = WILDCARDS.search(url.key)
+    if not wild and not url.text.endswith("/") and bucket.exists(url.key):
+        return [url]
+    prefix = url.key[: wild.start()] if wild else f"{url.key}/" if url.key else ""
+    wanted = url.key if wild else "*.tar"
+    return [Url(f"{url.root}/{found.name}") for found in bucket.list(prefix) if fnmatchcase(found.name, wanted)]

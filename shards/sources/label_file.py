@@ -1,0 +1,88 @@
+"""Find the table of labels that --labels names: a file, or one inside the source, such as dataset.json in a zip."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from shards.dataset.index import DataError
+from shards.sources.archive import archive_kind
+
+NO_FILE = "--labels must be none, folders or a table (CSV or dataset.json), but got {!r}, and there is no such file{}"
+
+
+@contextmanager
+def open_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file."""
+    with path.open("rb") as file:
+        yield file
+
+
+@contextmanager
+def open_member(archive: Path, name: str, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open a member of a zip or tar, in memory.
+
+    Raises:
+        DataError: there is none, it cannot be read, or it is longer than `max_bytes`.
+    """
+    read = read_zip_member if archive_kind(archive) == "zip" else read_tar_member
+    try:
+        data = read(archive, name, max_bytes + 1)
+    except KeyError:
+        raise DataError(NO_FILE.format(name, f", neither here nor in {archive}")) from None
+    except (RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise DataError(f"{archive / name}, the labels, cannot be read: {error}") from error
+    if len(data) > max_bytes:
+        raise DataError(f"{archive / name}, the labels, is longer than --max-bytes {max_bytes}: give a higher one")
+    yield io.BytesIO(data)
+
+
+def read_zip_member(archive: Path, name: str, most: int) -> bytes:
+    """Return at most so many bytes of a member.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    with zipfile.ZipFile(archive) as content, content.open(name) as member:
+        return member.read(most)
+
+
+def read_tar_member(archive: Path, name: str, most: int) -> bytes:
+    """Return at most so many bytes of a member.
+
+    Raises:
+        KeyError: there is no file of this name.
+    """
+    with tarfile.open(archive, "r:") as content:
+        for member in content:
+            if member.isfile() and member.name.removeprefix("./") == name:
+                return cast(BinaryIO, content.extractfile(member)).read(most)
+    raise KeyError(name)
+
+
+def find_label_file(
+    labels: str, source: Path, max_bytes: int
+) -> tuple[Path, Callable[[], AbstractContextManager[BinaryIO]]]:
+    """Return the path of the table, for messages, and a function that opens it.
+
+    Args:
+        labels: as it was typed.
+        source: of the pictures; looked into where there is no file of this name.
+        max_bytes: the longest member of an archive that is read.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if Path(labels).is_file():
+        return Path(labels), partial(open_file, Path(labels))
+    if (source / labels).is_file():
+        return source / labels, partial(open_file, source / labels)
+    if source.is_file():
+        return source / labels, partial(open_member, source, labels, max_bytes)
+    raise DataError(NO_FILE.format(labels, ""))

@@ -220,7 +220,9 @@ def test_damage_in_the_bucket_is_replaced_as_in_local_data(
     assert len(damage) > 4
 
 
-def test_another_dataset_at_the_same_url_is_refused(bucket: Bucket, readers: list[Read], tmp_path: Path) -> None:
+def test_another_dataset_at_the_same_url_is_refused(
+    bucket: Bucket, readers: list[Read], local: np.ndarray, shards32: Path, tmp_path: Path
+) -> None:
     one = read(readers, bucket, tmp_path)
     for file in (bucket.root / "set").iterdir():
         content = file.read_bytes()
@@ -228,6 +230,11 @@ def test_another_dataset_at_the_same_url_is_refused(bucket: Bucket, readers: lis
     time.sleep(0.05)
     with pytest.raises(DataError, match=r"s3://pictures/set has changed under the run"):
         one.epoch()
+    assert not one.damage, "nothing was replaced"
+    # As the message says.
+    shutil.copytree(shards32, bucket.root / "set", dirs_exist_ok=True)
+    time.sleep(0.05)
+    assert (read(readers, bucket, tmp_path).epoch() == local).all()
 
 
 @pytest.mark.parametrize("planned", [True, False])

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,11 @@ from shards.dataset.index import (
     read_index,
     read_splits,
 )
+from shards.storage.argument import PlaceArgument
+from shards.storage.errors import StorageError
+from shards.storage.local_copy import local_copy
+from shards.storage.place import Place
+from shards.storage.storage import open_storage
 
 LINE_INTERVAL_S = 10.0  # between lines of progress where there is no terminal
 
@@ -43,42 +49,50 @@ LINE_INTERVAL_S = 10.0  # between lines of progress where there is no terminal
 class Verify:
     """Check each byte of a folder of shards; exit code 0: whole, 1: damaged, 2: not a folder of shards."""
 
-    path: Positional[Path]
-    """The folder of shards."""
+    path: Positional[PlaceArgument]
+    """The folder of shards, or its URL: each file is then copied here, checked, and removed again."""
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Threads that read and hash."""
 
 
 def run_verify(args: Verify) -> int:
     """Run the command: print every damage and a summary, and return the exit code."""
-    started, damages, parts = time.monotonic(), 0, []
     try:
         if not 1 <= args.workers <= MAX_WORKERS:
             raise DataError(f"--workers must be from 1 to {MAX_WORKERS}, but is {args.workers}")
-        raw = read_index(args.path)
+        return verify_folder(args.path, read_index(args.path), args.workers)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def verify_folder(path: Place, raw: bytes, workers: int) -> int:
+    """Print every damage and a summary, and return the exit code.
+
+    Raises:
+        StorageError: the files are remote, and cannot be read.
+    """
+    started, damages, parts = time.monotonic(), 0, []
     try:
-        content = parse_index(args.path, raw)
+        content = parse_index(path, raw)
         check_index(raw, content["index_sha256"])
-        table = read_table(args.path, content)
-        parts = list(shards_of(args.path, content, table))
-        found = check_files(args.path, content, {part.shard.name for part in parts})
+        table = read_table(path, content)
+        parts = list(shards_of(path, content, table))
+        found = check_files(path, content, {part.shard.name for part in parts})
+    except StorageError:
+        raise
     except DataError as error:
         found = [str(error)]
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         found = [f"{INDEX}: damaged ({error!r}): {BUILD_AGAIN}"]
-    with ThreadPoolExecutor(args.workers, thread_name_prefix="verify") as threads:
+    with ThreadPoolExecutor(workers, thread_name_prefix="verify") as threads:
         for damage in [*found, *check_shards(parts, threads)]:
             damages += 1
             print(damage)
     samples, size = sum(part.shard.samples for part in parts), sum(part.shard.bytes for part in parts)
     verdict = f"DAMAGED, findings: {damages}" if damages else "whole"
     seconds = time.monotonic() - started
-    print(
-        f"{args.path}: {verdict}; {samples:,} samples in {len(parts):,} shards, {size / 1e6:,.1f} MB, {seconds:.1f} s"
-    )
+    print(f"{path}: {verdict}; {samples:,} samples in {len(parts):,} shards, {size / 1e6:,.1f} MB, {seconds:.1f} s")
     return 1 if damages else 0
 
 
@@ -92,7 +106,7 @@ def check_index(raw: bytes, sha256: str) -> None:
         raise ValueError("its bytes are not those that were written")
 
 
-def shards_of(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[ShardRows]:
+def shards_of(path: Place, content: Mapping[str, Any], table: npt.NDArray[np.void] | None) -> Iterator[ShardRows]:
     """Yield the shards that the index names, with their rows of the table.
 
     Raises:
@@ -108,36 +122,53 @@ def shards_of(path: Path, content: Mapping[str, Any], table: npt.NDArray[np.void
             raise ValueError(f"the shards of {name} have {first} samples, not {split.samples}")
 
 
-def read_table(path: Path, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:
+def read_table(path: Place, content: Mapping[str, Any]) -> npt.NDArray[np.void] | None:
     """Return the table; None: it is missing or damaged, which `check_files` reports."""
-    if check_file(path / TABLE, content["table_sha256"]):
-        return None
-    return map_table(path, sum(split["samples"] for split in content["splits"].values()))
+    with suppress(FileNotFoundError), local_copy(path / TABLE) as file:
+        if check_file(file, TABLE, content["table_sha256"]) is None:
+            # A copy stays readable, though it is removed.
+            return map_table(file, sum(split["samples"] for split in content["splits"].values()))
+    return None
 
 
-def check_files(path: Path, content: Mapping[str, Any], shards: set[str]) -> list[str]:
+def check_files(path: Place, content: Mapping[str, Any], shards: set[str]) -> list[str]:
     """Return what is wrong with the files beside the shards: damaged, missing, or unknown ones."""
     known = {TABLE: content["table_sha256"], EXCLUDED: content["excluded_sha256"]}
     known |= content.get("cards", {})
     if attributes := content.get("attributes"):
         known[LABELS] = attributes["sha256"]
-    found = [damage for name, sha256 in known.items() if (damage := check_file(path / name, sha256))]
-    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
-    strange = sorted(present - shards - set(known) - {INDEX})
+    found = [damage for name, sha256 in known.items() if (damage := check_place(path / name, sha256))]
+    strange = sorted(names_in(path) - shards - set(known) - {INDEX})
     return found + [f"{name}: does not belong here: {INDEX} does not know it" for name in strange]
 
 
-def check_file(path: Path, sha256: str) -> str | None:
-    """Return what is wrong with a file; None: nothing."""
+def names_in(path: Place) -> set[str]:
+    """Return the names of all files of a dataset; of a web server, which lists none, nothing."""
+    if isinstance(path, Path):
+        return {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    return set() if path.scheme in ("http", "https") else {info.name for info in open_storage(path).list()}
+
+
+def check_place(place: Place, sha256: str) -> str | None:
+    """Return what is wrong with a file, wherever it is; None: nothing."""
+    try:
+        with local_copy(place) as path:
+            return check_file(path, place.name, sha256)
+    except FileNotFoundError:
+        return f"{place.name}: missing"
+
+
+def check_file(path: Path, name: str, sha256: str) -> str | None:
+    """Return what is wrong with a file of this name; None: nothing."""
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
                 return None
     except FileNotFoundError:
-        return f"{path.name}: missing"
+        return f"{name}: missing"
     except OSError as error:
-        return f"{path.name}: cannot be read: {error.strerror}"
-    return f"{path.name}: its bytes are not those that {INDEX} knows"
+        return f"{name}: cannot be read: {error.strerror}"
+    return f"{name}: its bytes are not those that {INDEX} knows"
 
 
 def check_shards(parts: list[ShardRows], threads: ThreadPoolExecutor) -> Iterator[str]:
@@ -156,17 +187,26 @@ def check_shards(parts: list[ShardRows], threads: ThreadPoolExecutor) -> Iterato
 
 def check_shard(part: ShardRows) -> list[str]:
     """Return what is wrong with a shard."""
+    try:
+        with local_copy(part.path) as path:
+            return check_shard_file(path, part)
+    except FileNotFoundError:
+        return [f"{part.shard.name}: missing"]
+
+
+def check_shard_file(path: Path, part: ShardRows) -> list[str]:
+    """Return what is wrong with a shard, or a copy of one."""
     name = part.shard.name
-    damage = check_file(part.path, part.shard.sha256)
+    damage = check_file(path, name, part.shard.sha256)
     if damage is None:
-        right = part.path.stat().st_size == part.shard.bytes
+        right = path.stat().st_size == part.shard.bytes
         return [] if right else [f"{name}: is whole, but {INDEX} is wrong about its size"]
-    if not part.path.is_file():
+    if not path.is_file():
         return [damage]
     if part.rows is None:
         return [f"{damage}; {TABLE} is damaged too, so its samples cannot be told apart"]
     try:
-        with part.path.open("rb") as file:
+        with path.open("rb") as file:
             found = list(locate_corruption(file, part, part.rows))
     except OSError as error:
         found = [f"cannot be read: {error.strerror}"]

@@ -79,6 +79,10 @@ DONE = {  # a part of the message -> the test that does it
     "if it is pictures": "test_shards_messages.test_pictures_in_the_place_of_shards",
     "name {}, which does": "test_shards_messages.test_pictures_in_the_place_of_shards",
     "leave one of them out": "test_shards_shapes.test_transparency_and_other_encodings",
+    "put the dataset back, or": "test_remote_shards.test_another_dataset_at_the_same_url_is_refused",
+    "then run the same command again": "test_bucket_training.test_a_bucket_that_stays_away_ends_the_run",
+    "names no bucket or host: write {}": "test_storage.test_credentials_and_nothing_are_no_url",
+    "name it without, and put credentials into": "test_storage.test_credentials_and_nothing_are_no_url",
     "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
 # Other programs' words, by which their errors are told apart, and the name of the command.

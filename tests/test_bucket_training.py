@@ -118,7 +118,7 @@ def test_two_jobs_that_share_a_cache_are_killed_and_go_on(
         ends_like(local, tmp_path / name, process)
 
 
-def test_a_bucket_that_stays_away_ends_the_run_with_one_message(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_bucket_that_stays_away_ends_the_run(bucket: Bucket, local: tuple[int, str], tmp_path: Path) -> None:
     """It is no damage: nothing is replaced, and the same command goes on later."""
     bucket.proxy.fault = Fault(status=503, only="train-")
     training = train(
@@ -130,3 +130,8 @@ def test_a_bucket_that_stays_away_ends_the_run_with_one_message(bucket: Bucket, 
     assert "s3://pictures/set/train-" in said
     assert "(status 503): check the network and the server, then run the same command again" in said
     assert "damaged" not in said
+    bucket.proxy.fault = Fault()
+    again = train(
+        tmp_path / "run", f"{bucket.url}/set", "--stall-after-s", "300", bucket=bucket, cache=tmp_path / "cache"
+    )
+    ends_like(local, tmp_path / "run", again)

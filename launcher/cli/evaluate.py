@@ -39,7 +39,7 @@ def run_evaluate(args: Evaluate) -> int:
     """
     subject = args.measured.subject
     if not isinstance(subject, Path):
-        raise Refused(f"{subject} is no run: name the folder of one")
+        raise Refused(f"{subject} is a URL, and runs are folders")
     run = runs.existing_run(subject)
     node_range(args.resources.nodes)
     if not use_slurm(args.resources):

@@ -7,7 +7,6 @@ import os
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -15,13 +14,14 @@ import numpy.typing as npt
 import xxhash
 
 from shards.dataset.index import Shard
+from shards.storage.place import Place
 
 
 @dataclass(frozen=True)
 class ShardRows:
     """A shard, its place in the dataset, and its rows of the table."""
 
-    path: Path
+    path: Place
     shard: Shard
     split: str
     first: int  # the number of its first sample in the split

@@ -156,6 +156,8 @@ class FileCache:
     def reserve(self, descriptor: int, size: int, needs: Needs, holes: bool = False) -> bool:
         """Give a file its size, and return whether there was room; what is needed least is removed for it."""
         with self.lock():
+            if holes and os.fstat(descriptor).st_size == size:
+                return True  # another thread was first
             files = dict(self.files())
             used = sum(found.st_size for found in files.values())
             victims = self.victims(files, needs)

@@ -247,23 +247,23 @@ def open_table(path: Place, samples: int, sha256: str, cache: CacheSettings) -> 
         DataError: it cannot be read, or belongs to another index.
     """
     if not isinstance(path, Url):
-        return map_table(path, samples)
+        return map_table(path / TABLE, samples)
     from shards.dataset.remote_table import open_remote_table  # and with it obstore, which local data does not need
 
     return open_remote_table(path, samples, sha256, cache)
 
 
 def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
-    """Map the table into memory, and check its length: (samples,) of ROW.
+    """Map a table into memory, and check its length: (samples,) of ROW.
 
     Raises:
         DataError: it cannot be read, or belongs to another index.
     """
     try:
         # Nothing cannot be mapped.
-        table: npt.NDArray[np.void] = np.load(path / TABLE, mmap_mode="r" if samples else None, allow_pickle=False)
+        table: npt.NDArray[np.void] = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
     except (EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path / TABLE} cannot be read ({error}): {BUILD_AGAIN}") from error
+        raise DataError(f"{path} cannot be read ({error}): {BUILD_AGAIN}") from error
     if table.dtype != ROW or table.shape != (samples,):
-        raise DataError(f"{path / TABLE} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")
+        raise DataError(f"{path} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")
     return table

@@ -47,7 +47,7 @@ class ShardCopier:
         self.tries: dict[int, int] = {}
         self.here: set[int] = set()
         self.lock, self.marked = threading.Lock(), 0.0
-        self.copiers, self.blocks = Threads(COPIERS, "copy shards"), Threads(COPIERS * BLOCKS_AHEAD, "read blocks")
+        self.copiers, self.blocks = Threads(COPIERS, "shard copier"), Threads(COPIERS * BLOCKS_AHEAD, "read blocks")
         self.running = False
 
     def follow(self, order: Order, position: int, until: int) -> None:

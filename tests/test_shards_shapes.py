@@ -90,7 +90,9 @@ def test_padding_and_stretching_to_a_shape() -> None:
 def test_pictures_that_lie_on_their_side(format: str, crop: Crop, shape: tuple[int, int]) -> None:
     """The same upright picture comes out, whichever way it lies in the file, and the top is that of the upright one."""
     upright = scene(*shape)
-    upright.paste(Image.effect_noise((shape[1] // 3, shape[0] // 3), 90).convert("RGB"), (0, 0))
+    if crop == "entropy":  # something to see high up, on grey
+        upright = Image.new("RGB", shape[::-1], (90, 90, 90))
+        upright.paste(scene(24, 48), (10, 10))
     settings = replace(WIDE, crop=crop, scaled_decode=1)
     expected = decode_image(saved(upright, "PNG"), settings).pixels.astype(int)
     for orientation, turn in TURNED.items():
@@ -100,7 +102,7 @@ def test_pictures_that_lie_on_their_side(format: str, crop: Crop, shape: tuple[i
         options = {"quality": 98, "subsampling": 0} if format == "JPEG" else {}
         picture = decode_image(saved(lying, format, exif=exif, **options), settings)
         assert (picture.height, picture.width) == shape
-        assert abs(picture.pixels - expected).mean() < (6 if format == "JPEG" else 2), orientation
+        assert abs(picture.pixels - expected).mean() < (6 if format == "JPEG" else 3), orientation
 
 
 def test_the_top_of_tall_pictures() -> None:
@@ -169,6 +171,17 @@ def test_hidden_colours_change_no_byte() -> None:
         assert len(seen)
         assert abs(seen[:, :3].astype(int) - (250, 10, 20)).max() <= 8, "no other colour bleeds into the visible ones"
         assert (one[one[..., 3] == 0] == 0).all()
+
+
+def test_the_filter_leaves_no_colour_where_there_is_nothing() -> None:
+    """The lobes of Lanczos may cancel out in alpha and not in a colour."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (60, 120, 4), dtype=np.uint8)
+    pixels[..., 3] = np.where(rng.random((60, 120)) < 0.02, 255, 0)
+    found = decode_image(saved(Image.fromarray(pixels)), replace(WIDE, channels=4, size=(30, 60))).pixels
+    nothing = found[..., 3] == 0
+    assert 0.3 < nothing.mean() < 0.98
+    assert (found[nothing] == 0).all()
 
 
 def test_pictures_without_transparency_are_opaque_and_padding_is_transparent() -> None:

@@ -92,7 +92,7 @@ class Network(nn.Module, ABC):
 
 
 class Generator(Network):
-    """From a latent to pictures in [-1, 1].
+    """From a latent to pictures in [-1, 1]; the colours of RGBA are times alpha.
 
     `latent_code` returns what truncation and interpolation act on: z itself, or StyleGAN's w; the whole network is
     `synthesize(latent_code(latent), latent)`.

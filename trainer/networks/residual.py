@@ -1,6 +1,6 @@
 """Residual networks of pre-activation blocks (He et al. 2016): what WGAN-GP, SNGAN, SAGAN and BigGAN have in common.
 
-A generator starts from 4 x 4 places (NetworkSettings.base where pictures are not square) and doubles both sides in
+A generator starts from 4 x 4 places (NetworkSettings.base where pictures are not square) and doubles the sides in
 each block; a discriminator halves them, ends with one block at 4 x 4, and pools. At 32 x 32 the networks are those that
 Gulrajani et al. (2017) made for CIFAR-10, which SNGAN's and BigGAN's authors kept: of constant width, with a
 discriminator that ends with two blocks at 8 x 8.

@@ -187,7 +187,7 @@ def to_images(x: Tensor) -> Images:
 def divide_by_alpha(x: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 4 h w"]:
     """Return straight RGBA in [-1, 1] of premultiplied; as in shards, black is where alpha is no byte but 0."""
     alpha = (x[:, 3:].clamp(-1, 1) + 1) / 2
-    visible = alpha * 255 >= 0.5
+    visible = alpha * 255 > 0.5
     colours = torch.where(visible, (x[:, :3] + 1) / alpha.clamp_min(1 / 512) - 1, -1.0)
     return torch.cat([colours, x[:, 3:]], 1)
 

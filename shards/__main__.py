@@ -1,4 +1,4 @@
-"""`python -m shards build | verify | inspect`."""
+"""`python -m shards build | index | verify | inspect`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from command_line.arguments import parse
 from command_line.streams import run
 from shards.building.build import run_build
 from shards.building.options import Build
+from shards.indexing.command import run_index
+from shards.indexing.options import IndexTars
 from shards.inspect import Inspect, run_inspect
 from shards.verify import Verify, run_verify
 
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[IndexTars, tyro.conf.subcommand("index")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
 )
@@ -23,7 +26,7 @@ Command = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 damage was found, 2 refused, 75 interrupted."""
-    args: Build | Verify | Inspect = parse(
+    args: Build | IndexTars | Verify | Inspect = parse(
         Command,
         argv,
         "python -m shards",
@@ -33,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     match args:
         case Build():
             return run_build(args)
+        case IndexTars():
+            return run_index(args)
         case Verify():
             return run_verify(args)
         case Inspect():

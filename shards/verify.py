@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +36,7 @@ from shards.dataset.index import (
     parse_index,
     read_index,
     read_splits,
+    shards_at,
 )
 from shards.storage.argument import PlaceArgument
 from shards.storage.errors import StorageError
@@ -89,10 +91,12 @@ def verify_folder(path: Place, raw: bytes, workers: int) -> int:
         for damage in [*found, *check_shards(parts, threads)]:
             damages += 1
             print(damage)
-    samples, size = sum(part.shard.samples for part in parts), sum(part.shard.bytes for part in parts)
+    samples, files = sum(part.shard.samples for part in parts), {part.path: part.shard.bytes for part in parts}
     verdict = f"DAMAGED, findings: {damages}" if damages else "whole"
     seconds = time.monotonic() - started
-    print(f"{path}: {verdict}; {samples:,} samples in {len(parts):,} shards, {size / 1e6:,.1f} MB, {seconds:.1f} s")
+    print(
+        f"{path}: {verdict}; {samples:,} samples in {len(files):,} shards, {sum(files.values()) / 1e6:,.1f} MB, {seconds:.1f} s"
+    )
     return 1 if damages else 0
 
 
@@ -112,11 +116,12 @@ def shards_of(path: Place, content: Mapping[str, Any], table: npt.NDArray[np.voi
     Raises:
         ValueError: the counts in the index contradict each other.
     """
+    root, own = shards_at(path, content), "shards_at" not in content
     for name, split in read_splits(content):
         first = 0
         for shard in split.shards:
             rows = None if table is None else table[split.first + first : split.first + first + shard.samples]
-            yield ShardRows(path / shard.name, shard, name, first, rows)
+            yield ShardRows(root / shard.name, shard, name, first, rows, own)
             first += shard.samples
         if first != split.samples:
             raise ValueError(f"the shards of {name} have {first} samples, not {split.samples}")
@@ -138,7 +143,8 @@ def check_files(path: Place, content: Mapping[str, Any], shards: set[str]) -> li
     if attributes := content.get("attributes"):
         known[LABELS] = attributes["sha256"]
     found = [damage for name, sha256 in known.items() if (damage := check_place(path / name, sha256))]
-    strange = sorted(names_in(path) - shards - set(known) - {INDEX})
+    # Beside tars that were indexed in place there may be anything.
+    strange = [] if "shards_at" in content else sorted(names_in(path) - shards - set(known) - {INDEX})
     return found + [f"{name}: does not belong here: {INDEX} does not know it" for name in strange]
 
 
@@ -173,34 +179,40 @@ def check_file(path: Path, name: str, sha256: str) -> str | None:
 
 def check_shards(parts: list[ShardRows], threads: ThreadPoolExecutor) -> Iterator[str]:
     """Check the shards in parallel, show the progress, and yield the damages in the order of the shards."""
-    said = time.monotonic()
-    size = sum(part.shard.bytes for part in parts)
+    said, shards = time.monotonic(), defaultdict[Place, list[ShardRows]](list)
+    for part in parts:
+        shards[part.path].append(part)
+    size = sum(part[0].shard.bytes for part in shards.values())
     terminal = sys.stderr.isatty()
     with tqdm(total=size, unit="B", unit_scale=True, disable=not terminal, leave=False, desc="verify") as bar:
-        for done, (part, found) in enumerate(zip(parts, threads.map(check_shard, parts), strict=True), 1):
-            bar.update(part.shard.bytes)
+        checked = zip(shards.values(), threads.map(check_shard, shards.values()), strict=True)
+        for done, (here, found) in enumerate(checked, 1):
+            bar.update(here[0].shard.bytes)
             if not terminal and time.monotonic() > said + LINE_INTERVAL_S:
                 said = time.monotonic()
-                print(f"{done} of {len(parts)} shards checked", file=sys.stderr)
+                print(f"{done} of {len(shards)} shards checked", file=sys.stderr)
             yield from found
 
 
-def check_shard(part: ShardRows) -> list[str]:
-    """Return what is wrong with a shard."""
+def check_shard(parts: list[ShardRows]) -> list[str]:
+    """Return what is wrong with a shard; one that was indexed in place may hold samples of both sides."""
+    shard = parts[0].shard
     try:
-        with local_copy(part.path) as path:
-            return check_shard_file(path, part)
+        with local_copy(parts[0].path) as path:
+            damage = check_file(path, shard.name, shard.sha256)
+            if damage is None:
+                right = path.stat().st_size == shard.bytes
+                return [] if right else [f"{shard.name}: is whole, but {INDEX} is wrong about its size"]
+            found = [line for part in parts for line in locate_damage(path, part, damage)]
+            so = f"{INDEX} is wrong about it" if parts[0].own else "what lies outside of them was changed"
+            return found or [f"{shard.name}: every byte of its samples is right, so {so}"]
     except FileNotFoundError:
-        return [f"{part.shard.name}: missing"]
+        return [f"{shard.name}: missing"]
 
 
-def check_shard_file(path: Path, part: ShardRows) -> list[str]:
-    """Return what is wrong with a shard, or a copy of one."""
+def locate_damage(path: Path, part: ShardRows, damage: str) -> list[str]:
+    """Return what is wrong with the samples of a damaged shard, or a copy of one."""
     name = part.shard.name
-    damage = check_file(path, name, part.shard.sha256)
-    if damage is None:
-        right = path.stat().st_size == part.shard.bytes
-        return [] if right else [f"{name}: is whole, but {INDEX} is wrong about its size"]
     if not path.is_file():
         return [damage]
     if part.rows is None:
@@ -210,6 +222,4 @@ def check_shard_file(path: Path, part: ShardRows) -> list[str]:
             found = list(locate_corruption(file, part, part.rows))
     except OSError as error:
         found = [f"cannot be read: {error.strerror}"]
-    return [
-        f"{name}: {what}" for what in found or [f"every byte of its samples is right, so {INDEX} is wrong about it"]
-    ]
+    return [f"{name}: {what}" for what in found]

@@ -119,7 +119,7 @@ def test_the_numbers_are_those_of_the_data(index: Index) -> None:
 
 def test_the_mean_is_that_of_the_stored_pictures(index: Index) -> None:
     stored = [sample["npy"] for sample in samples(index, "train")]
-    mean = mean_picture(iter([(i, pixels) for i, pixels in enumerate(stored)]))
+    mean = mean_picture(iter([(str(i), pixels) for i, pixels in enumerate(stored)]))
     assert np.array_equal(mean, np.floor(np.stack(stored).mean(0) + 0.5))
     assert spread(3, 24).tolist() == [0, 1, 2]
     assert spread(48, 24).tolist() == list(range(0, 48, 2))

@@ -21,13 +21,14 @@ from typing import Any
 
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
+from shards.building.decoding_options import decoding_of
 from shards.building.duplicates import deduplicate_samples
 from shards.building.finalize import Folders, check_pictures, finalize_dataset, used_plugins
 from shards.building.holdout import HoldOut
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
 from shards.building.label_options import labels_of
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, decoding_of, settings_of, shard_samples_of
+from shards.building.options import Build, check_options, settings_of, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
 from shards.building.summary import example_copies, summary_lines

@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from shards.atomic_files import write_chunks_atomically
-from shards.building.attributes import Plans
-from shards.building.build_db import BuildDb, Exclusions
+from shards.building.build_db import Exclusions
 from shards.building.card_page import Block, Code, Pictures, Section, Table, Text, printable, to_html, to_markdown
 from shards.building.card_pictures import (
     EXAMPLES,
+    ReadPictures,
     count_for_mean,
     mean_picture,
-    read_training_pictures,
     spread,
     to_png,
 )
-from shards.dataset.index import CARDS, EXCLUDED, LABELS, TABLE, shard_name
+from shards.dataset.index import CARDS, EXCLUDED, LABELS, ORIGINAL, TABLE, shard_name
 from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
 from shards.sources.label_names import near_equal_labels
@@ -32,18 +31,20 @@ from shards.sources.label_names import near_equal_labels
 MAX_CLASSES = 20  # rows of the largest classes, and as many of the smallest
 VERSIONS = {"pillow": "pillow", "simplejpeg": "simplejpeg"}  # settings that are versions of packages -> the packages
 OPTION_SETTINGS = ("channels", "encode", "fit", "crop", "background", "scaled_decode", "max_pixels", "max_bytes",
-                   "min_size", "max_aspect", "holdout", "seed", "shard_samples", "deduplicate")  # fmt: skip
+                   "min_size", "max_aspect", "holdout", "seed", "shard_samples", "deduplicate", "member")  # fmt: skip
 """Settings that are options of the same name."""
 CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
 
 
-def write_cards(build_db: BuildDb, plans: Plans, content: dict[str, Any], out: Path, work: Path) -> dict[str, str]:
+def write_cards(
+    content: dict[str, Any], exclusions: Exclusions, read: ReadPictures, out: Path, work: Path
+) -> dict[str, str]:
     """Write card.md and card.html, and return their SHA-256 by name.
 
     Args:
-        build_db: of the build.
-        plans: returns the final shards, which are written.
         content: of index.json, but for these hashes and its own.
+        exclusions: all of them.
+        read: yields training pictures by their numbers.
         out: the folder.
         work: the folder inside it for unfinished files.
 
@@ -54,11 +55,11 @@ def write_cards(build_db: BuildDb, plans: Plans, content: dict[str, Any], out: P
     title = f"A dataset of {samples:,} pictures"
     sections = [
         Section("Counts", list(count_blocks(content))),
-        Section("Pictures", list(picture_blocks(build_db, plans, content, out))),
+        Section("Pictures", list(picture_blocks(content, read))),
         Section("Originals", list(original_blocks(content["statistics"]))),
         Section("Labels", list(label_blocks(content, samples))),
         Section("Duplicates", [Text(describe_duplicates(content))]),
-        Section("Left out", list(exclusion_blocks(build_db.count_exclusions()))),
+        Section("Left out", list(exclusion_blocks(exclusions))),
         Section("How it was made", list(provenance_blocks(content))),
     ]
     forms = (to_markdown(title, sections), to_html(title, sections))
@@ -83,15 +84,13 @@ def count_blocks(content: dict[str, Any]) -> Iterator[Block]:
     yield Text(f"Each picture has {size}, {', '.join(channels)}, stored as {settings['encode']}.")
 
 
-def picture_blocks(build_db: BuildDb, plans: Plans, content: dict[str, Any], out: Path) -> Iterator[Block]:
+def picture_blocks(content: dict[str, Any], read: ReadPictures) -> Iterator[Block]:
     """Yield the mean and the examples."""
     samples, settings = content["splits"]["train"]["samples"], content["settings"]
-    shape, encode = (settings["height"], settings["width"], settings["channels"]), settings["encode"]
-    chosen = spread(samples, count_for_mean(shape))
-    mean = mean_picture(read_training_pictures(plans(), out, chosen, shape, encode))
+    chosen = spread(samples, count_for_mean(settings))
+    mean = mean_picture(read(chosen))
     yield Pictures(f"Mean of {len(chosen):,} training pictures, evenly spread", [(to_png(mean), "the mean picture")])
-    shown = read_training_pictures(plans(), out, spread(samples, EXAMPLES), shape, encode)
-    examples = [(to_png(pixels), build_db.name_at(position)) for position, pixels in shown]
+    examples = [(to_png(pixels), name) for name, pixels in read(spread(samples, EXAMPLES))]
     yield Pictures("Examples of training pictures, evenly spread over the names", examples)
     rows = [
         (channel, f"{mean:.2f}", f"{std:.2f}")
@@ -204,7 +203,8 @@ def provenance_blocks(content: dict[str, Any]) -> Iterator[Block]:
 
 def reproduce_command(settings: dict[str, Any]) -> str:
     """Return the command that builds with these settings; SRC, DIR and TABLE stand for paths, which are not known."""
-    words = ["python", "-m", "shards", "build", "SRC", "--out", "DIR"]
+    words = ["python", "-m", "shards", *(["index", "TARS"] if settings["encode"] == ORIGINAL else ["build", "SRC"])]
+    words += ["--out", "DIR"]
     labels = settings["labels"]
     if isinstance(labels, list):
         words += ["--labels", "TABLE", "--file-column", labels[0], "--label-column", *labels[1:]]
@@ -216,7 +216,7 @@ def reproduce_command(settings: dict[str, Any]) -> str:
     words += [f"--{name.replace('_', '-')}" for name in ("normalise_labels", "follow_links") if settings.get(name)]
     words += ["--size", format_size((settings["height"], settings["width"]))]
     for name in OPTION_SETTINGS:
-        if settings.get(name) is not None:
+        if settings.get(name) not in (None, ORIGINAL):
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
     return printable(shlex.join(words))
 
@@ -225,6 +225,7 @@ def hash_shards(splits: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the lines that sha256sum prints for all shards."""
     digest = hashlib.sha256()
     for name, split in splits.items():
+        names = split["shards"].get("names")
         for number, sha256 in enumerate(split["shards"]["sha256"]):
-            digest.update(f"{sha256}  {shard_name(name, number)}\n".encode("ascii"))
+            digest.update(f"{sha256}  {names[number] if names else shard_name(name, number)}\n".encode())
     return digest.hexdigest()

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from shards.building.attributes import Plans
+from shards.building.build_db import BuildDb
 from shards.building.holdout import TRAIN
-from shards.building.layout import ShardPlan
+from shards.dataset.index import ORIGINAL
 from shards.images.display import over_checkerboard, over_white
 from shards.images.encode import ENCODINGS
 
 EXAMPLES = 24
 MAX_EXAMPLE = 128  # pixels a side
+MAX_DECODED = 256  # pictures of which the mean is taken, where they are not stored as they are
 MAX_MEAN, MEAN_PIXELS = 4096, 1 << 26  # pictures of which the mean is taken, and their pixels in all
-Shape = tuple[int, int, int]  # height, width and channels
-Drawn = tuple[int, npt.NDArray[np.uint8]]  # place in the listing, and pixels: (height, width, channels)
+Drawn = tuple[str, npt.NDArray[np.uint8]]  # name in the source, and pixels: (height, width, channels)
+ReadPictures = Callable[[npt.NDArray[np.int64]], Iterator[Drawn]]
+"""Yields the training pictures of these numbers, ascending: (n,)."""
 
 
 def spread(samples: int, number: int) -> npt.NDArray[np.int64]:
@@ -29,28 +34,30 @@ def spread(samples: int, number: int) -> npt.NDArray[np.int64]:
     return np.arange(number) * samples // max(1, number)
 
 
-def count_for_mean(shape: Shape) -> int:
-    """Return of how many pictures the mean is taken."""
-    return max(EXAMPLES, min(MAX_MEAN, MEAN_PIXELS // (shape[0] * shape[1])))
+def count_for_mean(settings: Mapping[str, Any]) -> int:
+    """Return of how many pictures the mean is taken: of few, where each must be decoded at its full size."""
+    most = MAX_DECODED if settings["encode"] == ORIGINAL else MAX_MEAN
+    pixels: int = settings["height"] * settings["width"]
+    return max(EXAMPLES, min(most, MEAN_PIXELS // pixels))
 
 
 def read_training_pictures(
-    plans: Iterator[ShardPlan], out: Path, chosen: npt.NDArray[np.int64], shape: Shape, encode: str
+    build_db: BuildDb, plans: Plans, out: Path, settings: Mapping[str, Any], chosen: npt.NDArray[np.int64]
 ) -> Iterator[Drawn]:
     """Yield training pictures from the finished shards.
 
     Args:
-        plans: of the shards.
+        build_db: of the build.
+        plans: returns the shards.
         out: their folder.
+        settings: of the build.
         chosen: numbers of the training samples, ascending: (n,).
-        shape: of the pictures.
-        encode: a key of ENCODINGS.
 
     Raises:
         OSError: a shard cannot be read.
     """
-    first = 0
-    for plan in plans:
+    shape, first = (settings["height"], settings["width"], settings["channels"]), 0
+    for plan in plans():
         if plan.split != TRAIN:
             return
         here = chosen[slice(*np.searchsorted(chosen, (first, first + plan.samples)))] - first
@@ -62,8 +69,8 @@ def read_training_pictures(
             for row, position in zip(rows[here], positions[here].tolist(), strict=True):
                 pixels = np.empty(shape, np.uint8)
                 data = os.pread(file.fileno(), int(row["size"]), int(row["offset"]))
-                ENCODINGS[encode].decode(data, pixels)
-                yield position, pixels
+                ENCODINGS[settings["encode"]].decode(data, pixels)
+                yield build_db.name_at(position), pixels
 
 
 def mean_picture(pictures: Iterator[Drawn]) -> npt.NDArray[np.uint8]:

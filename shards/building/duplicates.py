@@ -6,6 +6,7 @@ may have two sides, but only one of them is left.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,39 +23,50 @@ from shards.images.fingerprint import PRINT
 
 HASHES_PER_PASS = 1 << 20  # held in memory; more pictures take several passes over the results
 
+Hashes = npt.NDArray[np.uint64]
 Copies = npt.NDArray[np.int64]  # (n, 2): a sample that repeats another one, and that; ascending by the former
 
 
 def find_copies(build_db: BuildDb) -> Copies:
-    """Find the samples that have the pixels of an earlier one. Samples are numbered over `build_db.parts()`.
-
-    Memory is bounded but for the result: each pass looks only at the hashes with one remainder, and equal hashes have
-    equal remainders.
+    """Find the samples with the pixels of an earlier one, and the first one with these pixels.
 
     Args:
         build_db: of which all tasks are finished.
     """
-    passes = -(-max(1, build_db.pictures) // HASHES_PER_PASS)
+
+    def hashes() -> Iterator[Hashes]:
+        return (np.frombuffer(part.rows, dtype=ROW)["image_hash"] for _, _, part in build_db.parts())
+
+    return find_equal(hashes, build_db.pictures)
+
+
+def find_equal(hashes: Callable[[], Iterator[Hashes]], samples: int) -> Copies:
+    """Find the samples that have the hash of an earlier one.
+
+    Args:
+        hashes: yields those of the samples, part by part; it is called once for each pass.
+        samples: about how many there are; it decides the number of passes.
+    """
+    passes = -(-max(1, samples) // HASHES_PER_PASS)
     found = [np.empty((0, 2), np.int64)]
     for number in range(passes):
-        samples, hashes = read_hashes(build_db, number, passes)
-        _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-        pairs = np.stack([samples, samples[first[group]]], 1)
+        numbers, chosen = choose_hashes(hashes(), number, passes)
+        _, first, group = np.unique(chosen, return_index=True, return_inverse=True)
+        pairs = np.stack([numbers, numbers[first[group]]], 1)
         found.append(pairs[pairs[:, 0] != pairs[:, 1]])
     copies = np.concatenate(found)
     return copies[np.argsort(copies[:, 0])]
 
 
-def read_hashes(build_db: BuildDb, number: int, passes: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+def choose_hashes(parts: Iterator[Hashes], number: int, passes: int) -> tuple[npt.NDArray[np.int64], Hashes]:
     """Return the samples whose hash has the remainder `number` modulo `passes`, and these hashes: (n,) and (n,)."""
-    samples, parts, first = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], 0
-    for _, _, part in build_db.parts():
-        hashes = np.frombuffer(part.rows, dtype=ROW)["image_hash"]
+    samples, kept, first = [np.empty(0, np.int64)], [np.empty(0, np.uint64)], 0
+    for hashes in parts:
         chosen = np.flatnonzero(hashes % np.uint64(passes) == number)
         samples.append(first + chosen)
-        parts.append(hashes[chosen])
-        first += part.samples
-    return np.concatenate(samples), np.concatenate(parts)
+        kept.append(hashes[chosen])
+        first += len(hashes)
+    return np.concatenate(samples), np.concatenate(kept)
 
 
 def find_names(build_db: BuildDb, samples: npt.NDArray[np.int64]) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from shards.atomic_files import fsync, write_chunks_atomically
 from shards.building.attributes import write_attributes
 from shards.building.build_db import BuildDb
 from shards.building.card import write_cards
+from shards.building.card_pictures import read_training_pictures
 from shards.building.duplicates import CopiesFound, count_copies, count_samples
 from shards.building.layout import ShardPlan, plan_shards, write_shards
 from shards.building.statistics import counts_of, describe_statistics
@@ -69,11 +70,22 @@ def finalize_dataset(
         **({"attributes": attributes} if attributes else {}),
         "splits": splits,
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(plans(), samples, used), work),
-        "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db), work),
+        "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db.excluded()), work),
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
         "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies.kept)},
     }
-    content["cards"] = write_cards(build_db, plans, content, out, work)
+    read = partial(read_training_pictures, build_db, plans, out, content["settings"])
+    content["cards"] = write_cards(content, build_db.count_exclusions(), read, out, work)
+    write_index(content, out, work)
+    return content
+
+
+def write_index(content: dict[str, Any], out: Path, work: Path) -> None:
+    """Write index.json, with its own hash: the last file of a dataset, which makes it one.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     content["index_sha256"] = HASH_PLACEHOLDER
     fsync(out)  # the index vouches for everything else, so that must be on the disk before it
     text = json.dumps(content, indent=1).encode("ascii") + b"\n"
@@ -81,7 +93,6 @@ def finalize_dataset(
     # Who verifies the index puts the placeholder back, and hashes again.
     write_chunks_atomically(out / INDEX, [text.replace(HASH_PLACEHOLDER.encode(), own_hash.encode())], work)
     fsync(out)
-    return content
 
 
 def used_plugins(settings: dict[str, Any], formats: Container[str]) -> dict[str, Any]:
@@ -111,17 +122,14 @@ def check_pictures(
     else:
         why = "there is no picture to train on" if exclusions.count else "the source has no files"
     if exclusions.count:
-        write_chunks_atomically(folders.out / EXCLUDED, exclusion_chunks(build_db), folders.work)
+        write_chunks_atomically(folders.out / EXCLUDED, exclusion_chunks(build_db.excluded()), folders.work)
         why += f"; {exclusions.count:,} files are excluded, see {folders.out / EXCLUDED}"
     raise DataError("\n".join([why, *describe_exclusions(exclusions)]))
 
 
 def table_chunks(plans: Iterator[ShardPlan], samples: int, used: list[int]) -> Iterator[bytes]:
     """Yield the table as a .npy file, shard by shard; labels are renumbered to the classes in `used`."""
-    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, header)
-    yield buffer.getvalue()
+    yield table_header(samples)
     for plan in plans:
         rows = plan.rows()
         labelled = rows["label"] >= 0
@@ -129,7 +137,15 @@ def table_chunks(plans: Iterator[ShardPlan], samples: int, used: list[int]) -> I
         yield rows.tobytes()
 
 
-def exclusion_chunks(build_db: BuildDb) -> Iterator[bytes]:
-    """Yield excluded.jsonl: a line for each excluded file."""
-    for name, reason, detail in build_db.excluded():
+def table_header(samples: int) -> bytes:
+    """Return the beginning of a .npy file of so many rows."""
+    buffer = io.BytesIO()
+    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+def exclusion_chunks(excluded: Iterable[tuple[str, str, str]]) -> Iterator[bytes]:
+    """Yield excluded.jsonl: a line for each excluded file, of its name, reason and detail."""
+    for name, reason, detail in excluded:
         yield json.dumps({"file": name, "reason": reason, "detail": detail}).encode("ascii") + b"\n"

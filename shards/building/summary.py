@@ -32,10 +32,12 @@ def summary_lines(
         examples: by split, two files with the same pixels.
     """
     train, holdout = (content["splits"][split] for split in SPLITS)
-    sizes, samples = train["shards"]["bytes"] + holdout["shards"]["bytes"], train["samples"] + holdout["samples"]
+    shards, samples = [train["shards"], holdout["shards"]], train["samples"] + holdout["samples"]
+    # Shards that were indexed in place may hold samples of both sides.
+    sizes = {sha256: size for one in shards for sha256, size in zip(one["sha256"], one["bytes"], strict=True)}
     yield (
         f"{out}: {train['samples']:,} pictures to train on and {holdout['samples']:,} held out "
-        f"in {len(sizes):,} shards, {sum(sizes) / 1e6:,.1f} MB"
+        f"in {len(sizes):,} shards, {sum(sizes.values()) / 1e6:,.1f} MB"
     )
     if enlarged := content["statistics"]["enlarged"]:
         size = format_size((content["settings"]["height"], content["settings"]["width"]))

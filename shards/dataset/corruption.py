@@ -26,10 +26,14 @@ class ShardRows:
     split: str
     first: int  # the number of its first sample in the split
     rows: npt.NDArray[np.void] | None  # None: the table is damaged
+    own: bool = True  # False: it is others', was indexed in place, and has members that are no samples
 
 
 def locate_corruption(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void]) -> Iterator[str]:
     """Yield a description of each damaged sample of a shard, and of damage outside of samples."""
+    if not part.own:
+        yield from locate_in_place(file, part, rows)
+        return
     size, end, last = os.fstat(file.fileno()).st_size, 0, len(rows) - 1
     bounds = [*rows["start"].tolist(), part.shard.bytes]
     for i, expected in enumerate(rows["region_hash"].tolist()):
@@ -52,6 +56,16 @@ def locate_corruption(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void
     file.seek(end)
     if size != part.shard.bytes or any(file.read()):
         yield f"bytes outside any sample, from {end} on, are damaged ({size - part.shard.bytes:+d} bytes)"
+
+
+def locate_in_place(file: BinaryIO, part: ShardRows, rows: npt.NDArray[np.void]) -> Iterator[str]:
+    """Yield a description of each damaged sample of a shard that was indexed in place."""
+    for i, row in enumerate(rows):
+        start, size, block = int(row["start"]), int(row["size"]), tarfile.BLOCKSIZE
+        file.seek(start)
+        data = file.read(int(row["offset"]) - start + -(-size // block) * block)
+        if xxhash.xxh3_64_intdigest(data) != int(row["region_hash"]):
+            yield f"sample {part.first + i} of {part.split}{describe_sample(data)} is damaged"
 
 
 def tar_headers(data: bytes) -> Iterator[tarfile.TarInfo]:
@@ -77,6 +91,8 @@ def describe_sample(data: bytes) -> str:
     """Return a sample's key and source file in brackets, as far as they can be read."""
     known = []
     for header in tar_headers(data):
+        if not header.isreg():
+            continue  # what a long name or an odd time is written in
         key, _, kind = header.name.partition(".")
         known.append(key)
         if kind == "json":

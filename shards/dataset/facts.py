@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from typing import Any
 
 import numpy as np
 
-from shards.dataset.index import Index
+from shards.dataset.index import ORIGINAL, Index
+from shards.storage.storage import open_storage
+
+MOST_JSON = 1 << 20  # bytes that are read behind a picture; its json member may be there
 
 
 def read_facts(index: Index, split: str, sample: int) -> dict[str, Any]:
     """Return the content of the json member of a sample, which is numbered in its split.
 
+    Of shards that were indexed in place, the name of the picture is all that is known: their members are others' own.
+
     Raises:
-        OSError: the shard cannot be read.
+        StorageError: the shard cannot be read.
         ValueError: it is damaged there.
     """
     described = index.splits[split]
     shard = int(np.searchsorted(np.cumsum(described.shard_samples), sample, side="right"))
-    with (index.folder / described.shards[shard].name).open("rb") as file:
-        file.seek(int(index.table[described.first + sample]["start"]))
-        try:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in archive:
-                    if member.name.endswith(".json") and (content := archive.extractfile(member)):
-                        facts: dict[str, Any] = json.load(content)
-                        return facts
-        except tarfile.TarError as error:
-            raise ValueError(f"{described.shards[shard].name}: {error}") from error
-    raise ValueError(f"{described.shards[shard].name}: no json member of sample {sample}")
+    name, row = described.shard_name(shard), index.table[np.array([described.first + sample])][0]
+    start, end = int(row["start"]), int(row["offset"]) + int(row["size"])
+    data = open_storage(index.shards_at).read_range(name, start, end - start + MOST_JSON)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as archive:
+            while (member := archive.next()) is not None:
+                if index.encoding == ORIGINAL:
+                    return {"file": f"{name}/{member.name}"}
+                if member.name.endswith(".json") and (content := archive.extractfile(member)):
+                    facts: dict[str, Any] = json.load(content)
+                    return facts
+    except tarfile.TarError as error:
+        raise ValueError(f"{name}: {error}") from error
+    raise ValueError(f"{name}: no json member of sample {sample}")

@@ -23,7 +23,7 @@ from shards.dataset.cache_settings import CacheSettings
 from shards.errors import DataError as DataError  # most of this package knows it from here
 from shards.images.size import Size
 from shards.storage.errors import NotFound
-from shards.storage.place import Place, Url
+from shards.storage.place import SCHEME, Place, Url, parse_place
 from shards.storage.storage import open_storage
 
 SCHEMA = 2  # of index.json; its bytes are the dataset's identity, so it rises only with what it holds
@@ -42,6 +42,7 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: lambda content: content | {"settings": upgrade_settings(content["settings"])}
 }
 """By schema: from what it has in index.json to what the next one has."""
+ORIGINAL = "original"  # the encoding of pictures that are decoded as they are
 BUILD_AGAIN = "build the shards again, into a new folder"
 INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
 CARDS = ("card.md", "card.html")
@@ -96,17 +97,22 @@ class Split:
     name: str
     first: int  # the row of its first sample in the table
     samples: int
-    columns: Mapping[str, Sequence[Any]]  # "samples", "bytes" and "sha256" of each shard
+    columns: Mapping[str, Sequence[Any]]
+    """"samples", "bytes" and "sha256" of each shard, and "names" where they are others' (shards/indexing)."""
 
     @cached_property
     def shard_samples(self) -> npt.NDArray[np.int64]:
         """The samples in each shard: (shards,)."""
         return np.array(self.columns["samples"], dtype=np.int64)
 
+    def shard_name(self, number: int) -> str:
+        """Return the name of one shard."""
+        return str(self.columns["names"][number]) if "names" in self.columns else shard_name(self.name, number)
+
     def shard(self, number: int) -> Shard:
         """Return one shard."""
         samples, size, sha256 = (self.columns[name][number] for name in ("samples", "bytes", "sha256"))
-        return Shard(shard_name(self.name, number), samples, size, sha256)
+        return Shard(self.shard_name(number), samples, size, sha256)
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
@@ -116,7 +122,7 @@ class Split:
             ValueError: the columns differ in length.
         """
         columns = (self.columns[name] for name in ("samples", "bytes", "sha256"))
-        return tuple(Shard(shard_name(self.name, i), *row) for i, row in enumerate(zip(*columns, strict=True)))
+        return tuple(Shard(self.shard_name(i), *row) for i, row in enumerate(zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,11 @@ class Index:
     table: Table  # (samples,) of ROW: the rows of "train", then those of "holdout"
     content: Mapping[str, Any]  # index.json as it is
     cache: CacheSettings  # of remote shards
+
+    @property
+    def shards_at(self) -> Place:
+        """Where the shards are: beside the index, or where those lie that were indexed in place."""
+        return shards_at(self.path, self.content)
 
     @property
     def folder(self) -> Path:
@@ -154,16 +165,43 @@ class Index:
         raw = read_index(path)
         content = parse_index(path, raw)
         try:
+            samples = sum(split.samples for _, split in read_splits(content))
+        except (LookupError, TypeError, AttributeError):
+            raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
+        cache = cache or CacheSettings()
+        table = open_table(path, samples, str(content.get("table_sha256")), cache)
+        return cls.of_content(path, hashlib.sha256(raw).hexdigest(), content, table, cache)
+
+    @classmethod
+    def of_content(
+        cls, path: Place, name: str, content: Mapping[str, Any], table: Table, cache: CacheSettings
+    ) -> Index:
+        """Return the index with this content, hash and table.
+
+        Raises:
+            DataError: something is missing in it.
+        """
+        try:
             splits, classes = dict(read_splits(content)), tuple(content["classes"])
             settings = content["settings"]
             size, channels = (settings["height"], settings["width"]), settings["channels"]
-            encoding = settings["encode"]
+            return cls(path, name, size, channels, settings["encode"], classes, splits, table, content, cache)
         except (LookupError, TypeError, AttributeError):
             raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from None
-        name, samples = hashlib.sha256(raw).hexdigest(), sum(split.samples for split in splits.values())
-        cache = cache or CacheSettings()
-        table = open_table(path, samples, str(content.get("table_sha256")), cache)
-        return cls(path, name, size, channels, encoding, classes, splits, table, content, cache)
+
+
+def shards_at(path: Place, content: Mapping[str, Any]) -> Place:
+    """Return where the shards of an index at `path` are: there, in a folder below, or where an URL or a path says.
+
+    Raises:
+        DataError: it says something else.
+    """
+    text = content.get("shards_at", "")
+    if not isinstance(text, str):
+        raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}")
+    if not text:
+        return path
+    return parse_place(text) if SCHEME.match(text) or text.startswith("/") else path / text
 
 
 def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:

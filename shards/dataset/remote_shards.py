@@ -19,14 +19,13 @@ from functools import partial
 import xxhash
 
 from shards.dataset.file_cache import FileCache
-from shards.dataset.index import INDEX, Index, shard_name
+from shards.dataset.index import INDEX, Index
 from shards.dataset.order import Order
 from shards.dataset.shard_copier import ShardCopier
 from shards.dataset.shard_files import SampleBytes
 from shards.dataset.threads import Threads
 from shards.errors import DataError
 from shards.storage.errors import NotFound
-from shards.storage.place import Url
 from shards.storage.storage import open_storage
 
 log = logging.getLogger(__name__)
@@ -46,11 +45,10 @@ class RemoteShards:
     """
 
     def __init__(self, index: Index, split: str) -> None:
-        assert isinstance(index.path, Url)
         self.index, self.split, settings = index, index.splits[split], index.cache
         self.cache = FileCache(settings.folder, int(settings.gb * 1e9))
-        self.storage = open_storage(index.path, settings.patience_s)
-        hurried = open_storage(index.path, min(COPY_PATIENCE_S, settings.patience_s))
+        self.storage = open_storage(index.shards_at, settings.patience_s)
+        hurried = open_storage(index.shards_at, min(COPY_PATIENCE_S, settings.patience_s))
         self.copier = ShardCopier(hurried, self.cache, self.split, self.note)
         self.threads = Threads(CONNECTIONS, "read samples")
         self.storage.stop, hurried.stop = self.threads.stop, self.copier.blocks.stop
@@ -63,7 +61,7 @@ class RemoteShards:
 
     def name(self, shard: int) -> str:
         """Return the name of a shard."""
-        return shard_name(self.split.name, shard)
+        return self.split.shard_name(shard)
 
     def follow(self, order: Order, position: int, until: int) -> None:
         """Say which position of an order is read next, and at which one the run ends."""
@@ -127,7 +125,7 @@ class RemoteShards:
             if xxhash.xxh3_64_intdigest(data) == sample.image_hash:
                 self.keep(sample, data)
                 return data
-        self.refuse_change()
+        self.refuse_change(sample.shard)
         return data
 
     def keep(self, sample: SampleBytes, data: bytes) -> None:
@@ -138,12 +136,20 @@ class RemoteShards:
                 self.keeps_samples = False
                 self.note("room", f"there is no room for copies in {self.cache.folder}: samples are read one by one")
 
-    def refuse_change(self) -> None:
+    def refuse_change(self, shard: int) -> None:
         """Refuse to go on with another dataset than the one that was opened.
 
         Raises:
-            DataError: the bucket's index is another one.
+            DataError: the bucket's index is another one, or a shard that was indexed in place is.
         """
+        if self.index.shards_at != self.index.path:
+            name = self.name(shard)
+            if not self.storage.exists(name) or self.storage.head(name).size != self.split.columns["bytes"][shard]:
+                raise DataError(
+                    f"{self.index.shards_at / name} is not the one that was indexed: put it back, or index anew and "
+                    "begin a new run"
+                )
+            return
         try:
             now = hashlib.sha256(self.storage.read(INDEX)).hexdigest()
         except NotFound:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from shards.dataset.index import shard_name
+from shards.dataset.index import Split
 from shards.dataset.order import Order
 
 OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process can open
@@ -68,11 +68,11 @@ class LocalShards:
     """Shards in a folder.
 
     Args:
-        folder: of the dataset.
-        split: its name.
+        folder: where they are.
+        split: whose shards are read.
     """
 
-    def __init__(self, folder: Path, split: str) -> None:
+    def __init__(self, folder: Path, split: Split) -> None:
         self.folder, self.split, self.files = folder, split, OpenFiles()
 
     def read(self, sample: SampleBytes) -> bytes:
@@ -91,4 +91,4 @@ class LocalShards:
 
     def path_of(self, shard: int) -> Path:
         """Return the path of a shard."""
-        return self.folder / shard_name(self.split, shard)
+        return self.folder / self.split.shard_name(shard)

@@ -22,11 +22,11 @@ import numpy.typing as npt
 import webdataset
 import xxhash
 
-from shards.dataset.index import Index, shard_name
+from shards.dataset.decoder import decoder_of
+from shards.dataset.index import Index
 from shards.dataset.order import Order
 from shards.dataset.shard_files import LocalShards, SampleBytes, ShardFiles
 from shards.errors import DataError
-from shards.images.encode import ENCODINGS
 from shards.storage.place import Url
 
 Planned = TypeVar("Planned")
@@ -81,11 +81,11 @@ class Reader:
 
     def __init__(self, index: Index, split: str, on_damage: Callable[[int, str], None]) -> None:
         self.index, self.split, self.on_damage = index, index.splits[split], on_damage
-        self.decode = ENCODINGS[index.encoding].decode
+        self.decode = decoder_of(index)
         self.first = np.concatenate([[0], np.cumsum(self.split.shard_samples)])  # each shard's first sample
         self.buffers = ImageBuffers()
         self.files = open_shards(index, split)
-        self.remote = isinstance(index.path, Url)
+        self.remote = isinstance(index.shards_at, Url)
         self.damaged: set[int] = set()
 
     def __call__(self, planned: npt.NDArray[np.int64]) -> Samples:
@@ -136,7 +136,7 @@ class Reader:
         except (OSError, ValueError) as error:
             # Told once, and never read again, however many epochs come by here.
             self.damaged.add(number)
-            self.on_damage(number, f"{shard_name(self.split.name, sample.shard)}: {error}")
+            self.on_damage(number, f"{self.split.shard_name(sample.shard)}: {error}")
             return False
 
     def replace(self, sample: int, out: npt.NDArray[np.uint8]) -> int:
@@ -156,8 +156,8 @@ class Reader:
 
 def open_shards(index: Index, split: str) -> ShardFiles:
     """Return where the bytes of a split's samples come from."""
-    if not isinstance(index.path, Url):
-        return LocalShards(index.path, split)
+    if not isinstance(index.shards_at, Url):
+        return LocalShards(index.shards_at, index.splits[split])
     from shards.dataset.remote_shards import RemoteShards  # and with it obstore, which local data does not need
 
     return RemoteShards(index, split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -36,12 +36,14 @@ def find_tars(patterns: Sequence[str]) -> Tars:
     Raises:
         DataError: a pattern names none, or they lie in several buckets.
     """
-    places = list(dict.fromkeys(place for pattern in patterns for place in expand(pattern)))
-    roots = {place.root if isinstance(place, Url) else "" for place in places}
+    texts = [text for pattern in patterns for text in expand_braces(pattern)]
+    named = [parse_place(text) for text in texts]
+    roots = {place.root if isinstance(place, Url) else "" for place in named}
     if len(roots) > 1:
         names = " and ".join(sorted(root or "this machine" for root in roots))
         raise DataError(f"the tars lie on {names}: index those of each one by itself, into a folder of their own")
-    if all(isinstance(place, Url) for place in places):
+    places = list(dict.fromkeys(found for place in named for found in expand(place)))
+    if roots != {""}:
         return below_one_root(Url(roots.pop()), [place.key for place in places if isinstance(place, Url)])
     return below_one_root(Path("/"), [str(place)[1:] for place in places])
 
@@ -54,22 +56,28 @@ def below_one_root(root: Place, names: Sequence[str]) -> Tars:
     return Tars(folder, tuple("/".join(p[shared:]) for p in parts))
 
 
-def expand(pattern: str) -> Iterator[Place]:
-    """Yield the places that a pattern names; local ones are absolute.
+def expand_braces(pattern: str) -> list[str]:
+    """Return the texts that a pattern with braces stands for, such as x-{0000..0099}.tar.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:
+        raise DataError(f"{pattern!r} is no pattern: {error}") from None
+
+
+def expand(place: Place) -> list[Place]:
+    """Return the places that a place with wildcards names; local ones are absolute.
 
     Raises:
         DataError: there is none.
     """
-    try:
-        texts = list(braceexpand(pattern))
-    except ValueError as error:
-        raise DataError(f"{pattern!r} is no pattern: {error}") from None
-    for text in texts:
-        place = parse_place(text)
-        found = remote_tars(place) if isinstance(place, Url) else local_tars(place)
-        if not found:
-            raise DataError(f"{text} names no tar: name tars, a folder of them, or a pattern such as DIR/*.tar")
-        yield from found
+    found = remote_tars(place) if isinstance(place, Url) else local_tars(place)
+    if not found:
+        raise DataError(f"{place} names no tar: name tars, a folder of them, or a pattern such as DIR/*.tar")
+    return found
 
 
 def local_tars(path: Path) -> list[Place]:

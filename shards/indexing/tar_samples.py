@@ -105,12 +105,8 @@ class TarSample:
     label: Member | None
 
 
-def read_members(file: BinaryIO) -> Iterator[Member]:
-    """Yield the files of a tar, in their order.
-
-    Raises:
-        Excluded: it is no tar, or damaged from some byte on.
-    """
+def read_members(file: BinaryIO) -> Iterator[Member | Excluded]:
+    """Yield the files of a tar, in their order; at the end why the rest cannot be read, if that is so."""
     size, end = os.fstat(file.fileno()).st_size, 0
     try:
         with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
@@ -124,7 +120,7 @@ def read_members(file: BinaryIO) -> Iterator[Member]:
             if archive.offset < size and any(os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset)):
                 raise tarfile.ReadError("what follows is no member")
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
-        raise Excluded("damaged", f"from byte {end} on: {error}") from error
+        yield Excluded("damaged", f"from byte {end} on: {error}")
 
 
 def read_samples(file: BinaryIO, labels: LabelMember | None, member: str | None) -> Iterator[TarSample]:
@@ -138,8 +134,12 @@ def read_samples(file: BinaryIO, labels: LabelMember | None, member: str | None)
     Raises:
         Excluded: it is no tar, or damaged from some byte on.
     """
-    for _, group in groupby(read_members(file), key=lambda one: one.key):
-        members = list(group)
+    for _, group in groupby(read_members(file), key=lambda one: one.key if isinstance(one, Member) else one):
+        members = []
+        for one in group:
+            if isinstance(one, Excluded):
+                raise one
+            members.append(one)
         of_label = {one.stem: one for one in members if labels and one.name.lower().endswith(f".{labels.extension}")}
         for one in members:
             if one.extension == member if member else one.is_picture:

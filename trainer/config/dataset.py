@@ -58,19 +58,19 @@ def open_data(config: Config) -> Index:
     if index.splits["train"].samples == 0:
         raise Refused(f"{config.data} holds no picture to train on")
     # Now, rather than in the middle of an epoch. What is in the shards is verified as it is read.
-    if isinstance(index.path, Path):
-        refuse_missing_shards(index)
+    if isinstance(index.shards_at, Path):
+        refuse_missing_shards(index, index.shards_at)
     return index
 
 
-def refuse_missing_shards(index: Index) -> None:
-    """Refuse a local dataset that lacks a shard to train on.
+def refuse_missing_shards(index: Index, folder: Path) -> None:
+    """Refuse a dataset whose shards are in a local folder that lacks one to train on.
 
     Raises:
         Refused: naming the shard.
     """
     for shard in index.splits["train"].shards:
-        if not (index.folder / shard.name).exists():
+        if not (folder / shard.name).exists():
             raise Refused(f"{index.path} lacks the shard {shard.name}; run: {command('shards', 'verify', index.path)}")
 
 

@@ -1,0 +1,80 @@
+"""The options of `shards index`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_of, decoding_settings
+from shards.building.holdout import HoldOut
+from shards.building.options import check_holdout, check_workers
+from shards.dataset.index import ORIGINAL
+from shards.indexing.patterns import Tars
+from shards.indexing.tar_index import TarIndexer
+from shards.indexing.tar_samples import parse_labels
+
+
+@dataclass(frozen=True)
+class IndexTars(DecodingOptions):
+    """Make a dataset of WebDataset tars where they lie; exit code 0: done, 2: refused, 75: interrupted."""
+
+    tars: Positional[tuple[str, ...]]
+    """Paths and URLs of tars, or of folders with them; with braces and wildcards, such as s3://b/x-{0000..0099}.tar."""
+    out: Path
+    """The folder for index, table and card: new or empty, or the one that the tars are in."""
+    labels: str = "none"
+    """"none", the text of members "cls" or "txt", or a field of json members, such as "json:style"."""
+    member: str | None = None
+    """Take the pictures with this extension alone, such as "target.jpg"; it begins at the first dot of a name."""
+    holdout: float = 0.02
+    """The share of pictures to hold out, drawn for each by its pixels and --seed."""
+    deduplicate: Literal["none", "exact"] = "none"
+    """Leave out pictures with the pixels of an earlier one ("exact")."""
+    workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """Processes; they do not change a byte of the result."""
+    resume: bool = False
+    """Go on with an indexing that was interrupted."""
+    seed: int = 0
+    """Names the choice of the pictures that are held out."""
+
+
+def check_options(args: IndexTars) -> None:
+    """Check all values.
+
+    Raises:
+        DataError: naming the first one that is impossible.
+    """
+    check_decoding(args)
+    check_workers(args.workers)
+    check_holdout(args.holdout, args.seed)
+    parse_labels(args.labels)
+
+
+def settings_of(args: IndexTars) -> dict[str, Any]:
+    """Return all that determines the samples and their pixels, for the index."""
+    return decoding_settings(args) | {
+        "encode": ORIGINAL,
+        "holdout": args.holdout,
+        "holdout_by": "pixels",
+        "seed": args.seed,
+        "labels": args.labels,
+        "member": args.member,
+        "deduplicate": args.deduplicate,
+    }
+
+
+def indexer_of(args: IndexTars, tars: Tars, work: Path) -> TarIndexer:
+    """Return what indexes one tar."""
+    return TarIndexer(
+        root=tars.root,
+        decoding=decoding_of(args),
+        max_bytes=args.max_bytes,
+        holdout=HoldOut(args.holdout, args.seed),
+        labels=parse_labels(args.labels),
+        member=args.member,
+        work=work,
+    )

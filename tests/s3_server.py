@@ -208,21 +208,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve_bucket(folder: Path) -> Iterator[Bucket]:
-    """Serve a folder whose subfolder `pictures` is a bucket."""
+def serve_bucket(folder: Path, etags: str = "MD5", keys: bool = True) -> Iterator[Bucket]:
+    """Serve a folder whose subfolder `pictures` is a bucket.
+
+    Args:
+        folder: its parent is for the server's log.
+        etags: what they are made of; empty: there are none, as huge files are slow to hash.
+        keys: whether requests have to be signed.
+    """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command: list[str | Path] = [
-        RCLONE,
-        "serve",
-        "s3",
-        folder,
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{ACCESS_KEY},{SECRET_KEY}",
-    ]
-    command += ["--vfs-cache-mode", "off", "--vfs-read-wait", "0s", "--dir-cache-time", "20ms", "--config", os.devnull]
+    command: list[str | Path] = [RCLONE, "serve", "s3", folder, "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"] if keys else []
+    # It looks into its folder again after 20 ms: tests change files there.
+    command += ["--vfs-cache-mode", "off", "--vfs-read-wait", "0s", "--dir-cache-time", "20ms", "--etag-hash", etags]
     log = (folder.parent / f"{folder.name}-rclone.log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:

@@ -88,7 +88,8 @@ class Proxy:
             fault = self.fault
             if not fault.times or fault.only not in path or method not in fault.methods:
                 return Fault(bytes_per_s=fault.bytes_per_s)
-            fault.times -= fault.times > 0
+            # A corruption counts where it happens: not every answer has that byte.
+            fault.times -= fault.times > 0 and fault.corrupt_at < 0
             return fault
 
     def pace(self, size: int, bytes_per_s: float) -> None:
@@ -181,7 +182,8 @@ def make_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             sent = 0
             for block in [content] if whole else iter(lambda: answer.read(BLOCK), b""):
                 at = fault.corrupt_at - int(ranged) - sent
-                if fault.corrupt_at >= 0 and 0 <= at < len(block):
+                if fault.corrupt_at >= 0 and fault.times and 0 <= at < len(block):
+                    fault.times -= 1
                     block = block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :]
                 if 0 <= fault.cut_after <= sent + len(block):
                     self.wfile.write(block[: fault.cut_after - sent])

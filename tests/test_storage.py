@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.storage.errors import NotFound, StorageError, Unreachable
+from shards.storage.errors import NotFound, StorageError, Unreachable, read_problem
 from shards.storage.place import Url, parse_place
 from shards.storage.storage import Storage, open_storage
 from tests.s3_server import Bucket, Fault, serve_bucket
@@ -148,6 +148,13 @@ def test_refusals_are_said_at_once_and_without_secrets(bucket: Bucket, monkeypat
     with pytest.raises(StorageError, match=r"foo:// cannot be read: Protocol not known"):
         open_storage(parse_place("foo://x/y"))
     assert time.monotonic() - began < 5
+
+
+def test_signatures_are_no_part_of_a_message() -> None:
+    said = "GET https://me:password@host/x?X-Amz-Signature=abc123&X-Amz-Credential=AKIA failed: Signature=abc123"
+    detail = read_problem(OSError(said)).detail
+    assert "host/x" in detail
+    assert not [word for word in ("abc123", "AKIA", "password") if word in detail]
 
 
 def test_credentials_in_a_file_are_read_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

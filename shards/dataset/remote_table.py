@@ -120,7 +120,8 @@ class RemoteTable:
         pages, places = np.divmod(wanted, PAGE_ROWS)
         numbers = np.unique(pages).tolist()
         # All at once: one after the other, each would take as long as the bucket is far away.
-        for number, page in zip(numbers, [self.threads.submit(partial(self.page, one)) for one in numbers], strict=True):
+        coming = [self.threads.submit(partial(self.page, number)) for number in numbers]
+        for number, page in zip(numbers, coming, strict=True):
             here = pages == number
             out[here] = page.result()[places[here]]
         return out if np.ndim(rows) else out[0]

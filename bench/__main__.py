@@ -11,6 +11,8 @@ NAMES = (
     "sharding",
     "loading",
     "loading_256",
+    "streaming",
+    "scale",
     "step",
     "zoo",
     "launches",

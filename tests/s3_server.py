@@ -88,7 +88,8 @@ class Proxy:
             fault = self.fault
             if not fault.times or fault.only not in path or method not in fault.methods:
                 return Fault(bytes_per_s=fault.bytes_per_s)
-            fault.times -= fault.times > 0
+            # A corruption counts where it happens: not every answer has that byte.
+            fault.times -= fault.times > 0 and fault.corrupt_at < 0
             return fault
 
     def pace(self, size: int, bytes_per_s: float) -> None:
@@ -181,7 +182,8 @@ def make_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             sent = 0
             for block in [content] if whole else iter(lambda: answer.read(BLOCK), b""):
                 at = fault.corrupt_at - int(ranged) - sent
-                if fault.corrupt_at >= 0 and 0 <= at < len(block):
+                if fault.corrupt_at >= 0 and fault.times and 0 <= at < len(block):
+                    fault.times -= 1
                     block = block[:at] + bytes([block[at] ^ 1]) + block[at + 1 :]
                 if 0 <= fault.cut_after <= sent + len(block):
                     self.wfile.write(block[: fault.cut_after - sent])
@@ -208,21 +210,20 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve_bucket(folder: Path) -> Iterator[Bucket]:
-    """Serve a folder whose subfolder `pictures` is a bucket."""
+def serve_bucket(folder: Path, etags: str = "MD5", keys: bool = True) -> Iterator[Bucket]:
+    """Serve a folder whose subfolder `pictures` is a bucket.
+
+    Args:
+        folder: its parent is for the server's log.
+        etags: what they are made of; empty: there are none, as huge files are slow to hash.
+        keys: whether requests have to be signed.
+    """
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command: list[str | Path] = [
-        RCLONE,
-        "serve",
-        "s3",
-        folder,
-        "--addr",
-        f"127.0.0.1:{port}",
-        "--auth-key",
-        f"{ACCESS_KEY},{SECRET_KEY}",
-    ]
-    command += ["--vfs-cache-mode", "off", "--vfs-read-wait", "0s", "--dir-cache-time", "20ms", "--config", os.devnull]
+    command: list[str | Path] = [RCLONE, "serve", "s3", folder, "--addr", f"127.0.0.1:{port}", "--config", os.devnull]
+    command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"] if keys else []
+    # It looks into its folder again after 20 ms: tests change files there.
+    command += ["--vfs-cache-mode", "off", "--vfs-read-wait", "0s", "--dir-cache-time", "20ms", "--etag-hash", etags]
     log = (folder.parent / f"{folder.name}-rclone.log").open("wb")
     with log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:

@@ -190,9 +190,13 @@ def test_what_is_corrupted_on_the_way_is_read_again(
     planned: bool, bucket: Bucket, readers: list[Read], local: np.ndarray, tmp_path: Path
 ) -> None:
     one = read(readers, bucket, tmp_path)
-    bucket.proxy.fault = Fault(corrupt_at=200_000, times=3, only="train-")
+    # In the first shard that is read as a whole, or in the first sample, twice.
+    sample = one.reader.locate(one.order(np.arange(1)))[0]
+    fault = Fault(corrupt_at=sample.offset + 10, times=2, only=f"train-{sample.shard:06d}")
+    bucket.proxy.fault = fault
     assert (one.epoch(planned) == local).all()
     assert not one.damage
+    assert fault.times == 0
 
 
 def test_damage_in_the_bucket_is_replaced_as_in_local_data(
@@ -306,6 +310,15 @@ def test_what_is_in_use_stays_and_what_is_needed_last_goes(tmp_path: Path) -> No
     os.utime(tmp_path / names[0], (1, 1))
     cache.fill("d" * 64, 200, [], Needs(frozenset(names[1:])))
     assert sorted(file.name[0] for file in tmp_path.iterdir()) == ["b", "l", "s"]
+
+
+def test_a_disk_that_is_smaller_than_the_limit_makes_room(small_disk: Path) -> None:
+    cache, content = FileCache(small_disk, 10**9), bytes(5 << 20)
+    old, new = "a" * 64, hashlib.sha256(content).hexdigest()
+    (small_disk / old).write_bytes(content)
+    os.utime(small_disk / old, (1, 1))
+    assert cache.fill(new, len(content), [content], Needs()) is Filled.THERE
+    assert not cache.has(old)
 
 
 def test_a_large_table_is_read_in_pages(

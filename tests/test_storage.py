@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from shards.errors import DataError
-from shards.storage.errors import NotFound, StorageError, Unreachable
-from shards.storage.place import Url, parse_place
+from shards.storage.errors import NotFound, StorageError, Unreachable, read_problem
+from shards.storage.place import Url, parse_place, seen_from
 from shards.storage.storage import Storage, open_storage
 from tests.s3_server import Bucket, Fault, serve_bucket
+from trainer.config.config import Config
+from trainer.core.fields import Refused, from_json, overlay_settings, to_json
 
 CONTENT = bytes(range(256)) * 512
 
@@ -61,6 +63,16 @@ def test_credentials_and_nothing_are_no_url(text: str) -> None:
     # As the messages say.
     assert str(parse_place("https://host/x")) == "https://host/x"
     assert str(parse_place("s3://BUCKET/FOLDER")) == "s3://BUCKET/FOLDER"
+
+
+def test_a_url_among_settings_stays_as_it_was_typed(tmp_path: Path) -> None:
+    for text in ("s3://bucket/a", "shards/a"):
+        config = from_json(Config, to_json(Config()) | {"data": text}, "config.json")
+        assert (config.data, to_json(config)["data"]) == (parse_place(text), text)
+    assert seen_from(tmp_path, parse_place("s3://bucket/a")) == Url("s3://bucket/a")
+    assert seen_from(tmp_path, parse_place("a")) == tmp_path / "a"
+    with pytest.raises(Refused, match="with a password"):
+        overlay_settings(Config(), {"data": "https://me:secret@host/x"}, "lienzo.toml")
 
 
 def test_every_storage_does_the_same(storage: Storage, tmp_path: Path) -> None:
@@ -148,6 +160,13 @@ def test_refusals_are_said_at_once_and_without_secrets(bucket: Bucket, monkeypat
     with pytest.raises(StorageError, match=r"foo:// cannot be read: Protocol not known"):
         open_storage(parse_place("foo://x/y"))
     assert time.monotonic() - began < 5
+
+
+def test_signatures_are_no_part_of_a_message() -> None:
+    said = "GET https://me:password@host/x?X-Amz-Signature=abc123&X-Amz-Credential=AKIA failed: Signature=abc123"
+    detail = read_problem(OSError(said)).detail
+    assert "host/x" in detail
+    assert not [word for word in ("abc123", "AKIA", "password") if word in detail]
 
 
 def test_credentials_in_a_file_are_read_again(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ import numpy.typing as npt
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.file_cache import FileCache, Filled, Needs
 from shards.dataset.index import BUILD_AGAIN, INDEX, ROW, TABLE, Table
+from shards.dataset.threads import Threads
 from shards.errors import DataError
 from shards.storage.place import Url
 from shards.storage.storage import Storage, open_storage
 
 COPIED = 1 << 30  # bytes: 27 million samples; of larger tables only the pages that are wanted are read
+CONNECTIONS = 16  # pages that are read at the same time
 PAGE_ROWS, PAGES = 4096, 128  # rows of a page, 160 KiB; pages that are kept in memory
 
 
@@ -30,9 +33,9 @@ def open_remote_table(url: Url, samples: int, sha256: str, cache: CacheSettings)
         DataError: it does not belong to the index.
     """
     storage = open_storage(url, cache.patience_s)
-    size = storage.head(TABLE).size
-    if size > COPIED:
+    if samples * ROW.itemsize > COPIED:
         return RemoteTable(storage, samples)
+    size = storage.head(TABLE).size
     files = FileCache(cache.folder, int(cache.gb * 1e9))
     path = files.folder / sha256
     for _ in range(2):
@@ -97,6 +100,8 @@ class RemoteTable:
             Url(str(storage.place)),
         )
         self.start, self.samples = head.tell(), samples
+        self.threads = Threads(CONNECTIONS, "read rows")
+        storage.stop = self.threads.stop
 
     @property
     def size(self) -> int:
@@ -113,9 +118,12 @@ class RemoteTable:
         wanted = np.atleast_1d(np.asarray(rows, dtype=np.int64))
         out = np.empty(wanted.shape, ROW)
         pages, places = np.divmod(wanted, PAGE_ROWS)
-        for number in np.unique(pages).tolist():
+        numbers = np.unique(pages).tolist()
+        # All at once: one after the other, each would take as long as the bucket is far away.
+        coming = [self.threads.submit(partial(self.page, number)) for number in numbers]
+        for number, page in zip(numbers, coming, strict=True):
             here = pages == number
-            out[here] = self.page(number)[places[here]]
+            out[here] = page.result()[places[here]]
         return out if np.ndim(rows) else out[0]
 
     def page(self, number: int) -> npt.NDArray[np.void]:

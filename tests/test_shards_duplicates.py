@@ -180,6 +180,12 @@ def ellipse(*box: int, fill: str, dot: bool = False) -> npt.NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def speck(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    changed = pixels.copy()
+    changed[29:31, 29:31] = 255
+    return changed
+
+
 def test_drawings_that_differ_in_colour_or_detail_are_not_near() -> None:
     """They have the same perceptual hash, or nearly: flat ones, empty pages, one shape in two colours, a digit more."""
     made = [
@@ -187,6 +193,10 @@ def test_drawings_that_differ_in_colour_or_detail_are_not_near() -> None:
         ellipse(30, 30, 33, 33, fill="green"),
         ellipse(30, 30, 33, 33, fill="blue"),
         ellipse(3, 50, 6, 53, fill="black"),
+        ellipse(12, 12, 13, 13, fill="#c0c0c0"),
+        ellipse(48, 44, 49, 45, fill="#c0c0c0"),
+        ellipse(6, 6, 57, 57, fill="black"),
+        speck(ellipse(6, 6, 57, 57, fill="black")),
         ellipse(10, 10, 50, 50, fill="#c80000"),
         ellipse(10, 10, 50, 50, fill="#006600"),
         ellipse(10, 10, 50, 50, fill="#c80000", dot=True),

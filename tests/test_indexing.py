@@ -26,7 +26,7 @@ from shards.dataset.index import DataError, Index
 from shards.dataset.stream import Reader
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.made_sources import add, build, digests, excluded, jpeg
-from tests.s3_server import serve_bucket
+from tests.s3_server import Bucket, serve_bucket
 
 OPTIONS = ("--size", "32", "--holdout", "0.2", "--workers", "1")
 STYLES = ["Baroque", "Cubism", "Pop Art"]
@@ -156,8 +156,8 @@ def test_a_changed_byte_is_found(tars: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def run_with(bucket: Bucket, *command: str) -> None:
-    environment = {**os.environ, **bucket.environment}
-    done = subprocess.run([sys.executable, "-m", *command], cwd=HOME, env=environment, capture_output=True, text=True)
+    environment, asked = {**os.environ, **bucket.environment}, [sys.executable, "-m", *command]
+    done = subprocess.run(asked, cwd=HOME, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

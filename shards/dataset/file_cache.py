@@ -231,8 +231,7 @@ def is_file(descriptor: int, path: Path) -> bool:
 
 def is_copy(name: str) -> bool:
     """Return whether a file of the folder is one of the cache's, so that it may be removed."""
-    stem, _, suffix = name.partition(".")
-    return len(stem) == 64 and suffix in ("", PART[1:], SPARSE[1:])
+    return len(name.partition(".")[0]) == 64 and name[64:] in ("", PART, SPARSE)
 
 
 def set_size(descriptor: int, size: int, holes: bool) -> bool:

@@ -241,11 +241,14 @@ def amplify_bands(x: Float[Tensor, "n c h w"], gains: Float[Tensor, "n 4"]) -> F
 
 def cut_square(x: Float[Tensor, "n c h w"], centre: Float[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
     """Leave nothing in a rectangle of half the picture's sides about a centre (x, y), in units of the sides."""
-    outside = [places_outside(x.shape[axis], centre[:, 3 - axis, None]) for axis in (2, 3)]
-    return keep_inside(x, outside[1][:, None, None, :] | outside[0][:, None, :, None])
+    height, width = x.shape[-2:]
+    across = down = places_outside(width, centre)
+    if height != width:
+        down = places_outside(height, centre)
+    return keep_inside(x, across[:, 0, None, None, :] | down[:, 1, None, :, None])
 
 
-def places_outside(size: int, centre: Float[Tensor, "n 1"]) -> Bool[Tensor, "n size"]:
-    """Return which places along one axis are further from a centre than a quarter of it."""
+def places_outside(size: int, centre: Float[Tensor, "n k"]) -> Bool[Tensor, "n k size"]:
+    """Return which places along an axis are further from a centre than a quarter of it."""
     place = (torch.arange(size, device=centre.device, dtype=centre.dtype) + 0.5) / size  # centres of pixels
-    return (place - centre).abs() >= 0.25
+    return (place - centre[:, :, None]).abs() >= 0.25

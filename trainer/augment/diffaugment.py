@@ -68,14 +68,18 @@ def color(x: Float[Tensor, "n c h w"], u: Float[Tensor, "n 3"]) -> Float[Tensor,
 def translation(x: Float[Tensor, "n c h w"], shift: Int[Tensor, "n 2"]) -> Float[Tensor, "n c h w"]:
     """Move pictures by whole pixels, down and to the right; what comes in is zero, or transparent."""
     # By gathers, not by padding and slicing: each image has a shift of its own, and the host knows none of them.
-    (rows, of_rows), (columns, of_columns) = (moved_places(x.shape[axis], shift[:, axis - 2, None]) for axis in (2, 3))
+    height, width = x.shape[-2:]
+    across = down = moved_places(width, shift)
+    if height != width:
+        down = moved_places(height, shift)
+    (rows, of_rows), (columns, of_columns) = [part[:, 0] for part in down], [part[:, 1] for part in across]
     x = x.gather(2, rows[:, None, :, None].expand_as(x)).gather(3, columns[:, None, None, :].expand_as(x))
     return keep_inside(x, of_rows[:, None, :, None] & of_columns[:, None, None, :])
 
 
-def moved_places(size: int, shift: Int[Tensor, "n 1"]) -> tuple[Int[Tensor, "n size"], Bool[Tensor, "n size"]]:
-    """Return where the places along one axis come from, and which of them come from inside."""
-    source = torch.arange(size, device=shift.device) - shift
+def moved_places(size: int, shift: Int[Tensor, "n k"]) -> tuple[Int[Tensor, "n k size"], Bool[Tensor, "n k size"]]:
+    """Return where the places along an axis come from, and which of them come from inside."""
+    source = torch.arange(size, device=shift.device) - shift[:, :, None]
     return source.clamp(0, size - 1), (source >= 0) & (source < size)
 
 
@@ -84,13 +88,16 @@ def cutout(x: Float[Tensor, "n c h w"], centre: Int[Tensor, "n 2"]) -> Float[Ten
 
     It may reach over the border.
     """
-    rows, columns = (places_outside(x.shape[axis], centre[:, axis - 2, None]) for axis in (2, 3))
-    return keep_inside(x, rows[:, None, :, None] | columns[:, None, None, :])
+    height, width = x.shape[-2:]
+    across = down = places_outside(width, centre)
+    if height != width:
+        down = places_outside(height, centre)
+    return keep_inside(x, down[:, 0, None, :, None] | across[:, 1, None, None, :])
 
 
-def places_outside(size: int, centre: Int[Tensor, "n 1"]) -> Bool[Tensor, "n size"]:
-    """Return which places along one axis are not cut out."""
-    start = centre - half(size) // 2
+def places_outside(size: int, centre: Int[Tensor, "n k"]) -> Bool[Tensor, "n k size"]:
+    """Return which places along an axis are not cut out."""
+    start = centre[:, :, None] - half(size) // 2
     place = torch.arange(size, device=centre.device)
     return (place < start) | (place >= start + half(size))
 

@@ -93,10 +93,8 @@ def verify_folder(path: Place, raw: bytes, workers: int) -> int:
             print(damage)
     samples, files = sum(part.shard.samples for part in parts), {part.path: part.shard.bytes for part in parts}
     verdict = f"DAMAGED, findings: {damages}" if damages else "whole"
-    seconds = time.monotonic() - started
-    print(
-        f"{path}: {verdict}; {samples:,} samples in {len(files):,} shards, {sum(files.values()) / 1e6:,.1f} MB, {seconds:.1f} s"
-    )
+    size, seconds = sum(files.values()) / 1e6, time.monotonic() - started
+    print(f"{path}: {verdict}; {samples:,} samples in {len(files):,} shards, {size:,.1f} MB, {seconds:.1f} s")
     return 1 if damages else 0
 
 

@@ -115,7 +115,7 @@ def run_inside(args: Fuzz) -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary).resolve()
-        found = targets(folder)
+        found = targets(folder, args.only)
         args.out.mkdir(parents=True, exist_ok=True)
         escaped = watch_files(folder, folder / "inside")
         example = pickle.loads(args.replay.read_bytes())[1] if args.replay else None
@@ -144,8 +144,9 @@ def run_examples(inputs: Any, checked: Callable[[Any], None], args: Fuzz) -> Non
     end, number = time.monotonic() + 60 * args.minutes / len(args.only), args.seed
     while True:
         test: Any = given(inputs)(checked)
-        seeded: Any = seed(number)
-        options(test if args.examples else seeded(test))()
+        seeded: Any = seed(number)  # type: ignore[no-untyped-call]  # hypothesis leaves it out
+        run: Any = options(test if args.examples else seeded(test))
+        run()
         number += 1
         if args.examples or time.monotonic() > end:
             return

@@ -143,8 +143,8 @@ def run_examples(inputs: Any, checked: Callable[[Any], None], args: Fuzz) -> Non
     )
     end, number = time.monotonic() + 60 * args.minutes / len(args.only), args.seed
     while True:
-        test: Any = given(inputs)(checked)
-        seeded: Any = seed(number)  # type: ignore[no-untyped-call]  # hypothesis leaves it out
+        test: Any = given(inputs)(checked)  # type: ignore[no-untyped-call]  # it keeps the types of the test alone
+        seeded: Any = seed(number)
         run: Any = options(test if args.examples else seeded(test))
         run()
         number += 1

@@ -171,6 +171,11 @@ def read_first(source: TarSource | ZipSource, max_bytes: int = 1 << 20) -> bytes
         return source.read(entry.name, entry.place, max_bytes)
 
 
+def test_the_detail_of_an_exclusion_is_one_line() -> None:
+    assert Excluded("damaged", "first\nsecond\n").detail == "first second"
+    assert Excluded("damaged", "two  blanks").detail == "two  blanks"
+
+
 def scan_tar(path: Path, content: bytes) -> str:
     """Return why a tar is refused, as a source, as what is indexed, and where a table of labels is looked for."""
     path.write_bytes(content)

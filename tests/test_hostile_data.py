@@ -240,6 +240,19 @@ def test_damage_inside_of_packed_members(tmp_path: Path, method: int) -> None:
         pass
 
 
+def test_the_dictionary_of_lzma_has_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.png", b"content")
+    data = bytearray(path.read_bytes())
+    place = 30 + len("a.png") + 5
+    assert read_first(ZipSource(path)) == b"content"
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    with pytest.raises(Excluded, match="a dictionary of 4294967295 bytes"):
+        read_first(ZipSource(path))
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [('[["\\ud800", 1]]', "half a character"), ('[["a", "\\udfff"]]', "half a character"),

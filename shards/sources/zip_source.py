@@ -18,6 +18,7 @@ from shards.sources.archive import ArchiveSource, checked_entry
 from shards.sources.source_entry import SourceEntry, encode_name
 from shards.sources.zip_directory import LOCAL, LOCAL_MAGIC, check_directory
 
+MAX_DICTIONARY = 128 << 20  # bytes; 7-Zip and xz use 64 MiB at most unless told otherwise
 BZIP2_EXTRA = 1 << 16  # bytes: what cannot be packed becomes longer by less than this and its own length
 ENCRYPTED = 0x1  # a bit of a member's flags
 # Systems in whose file names a backslash cannot be a character: FAT, HPFS, NTFS (two numbers), VFAT.
@@ -101,6 +102,11 @@ def unpack(file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
     Raises:
         READ_ERRORS: it is damaged.
     """
+    if info.compress_type == zipfile.ZIP_LZMA:
+        # Version and length of the properties, these: a byte, and the size of the dictionary, which is allocated.
+        header = os.pread(file.fileno(), 9, file.tell())
+        if (size := int.from_bytes(header[5:], "little")) > MAX_DICTIONARY:
+            raise zipfile.BadZipFile(f"LZMA with a dictionary of {size} bytes")
     if info.compress_type != zipfile.ZIP_BZIP2:
         # With the size: without one, up to 2 GiB are unpacked before what is too much is cut off.
         return zipfile.ZipExtFile(file, "r", info).read(info.file_size)

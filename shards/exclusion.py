@@ -54,5 +54,6 @@ class Excluded(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+        line = " ".join(detail.splitlines())  # some decoders' messages have several, or end with a line end
+        super().__init__(reason, line)
+        self.reason, self.detail = reason, line

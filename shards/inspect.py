@@ -67,10 +67,17 @@ def run_inspect(args: Inspect) -> int:
     except DataError as error:
         print(error, file=sys.stderr)
         return 2
+    except MemoryError:
+        print(
+            f"a grid of {args.num} pictures of {index.size[0]} x {index.size[1]} pixels does not fit into memory: give "
+            "a lower --num",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:
         print(f"{error.filename or args.path}: {error.strerror or error}", file=sys.stderr)
         return 2
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError):
         print(
             f"{args.path / INDEX} is damaged; run: python -m shards verify {shlex.quote(str(args.path))}",
             file=sys.stderr,

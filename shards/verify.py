@@ -211,7 +211,7 @@ def check_shard(parts: list[ShardRows]) -> list[str]:
 def locate_damage(path: Path, part: ShardRows, damage: str) -> list[str]:
     """Return what is wrong with the samples of a damaged shard, or a copy of one."""
     name = part.shard.name
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long
         return [damage]
     if part.rows is None:
         return [f"{damage}; {TABLE} is damaged too, so its samples cannot be told apart"]

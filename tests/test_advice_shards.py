@@ -89,6 +89,8 @@ DONE = {  # a part of the message -> the test that does it
     "then run the same command again": "test_bucket_training.test_a_bucket_that_stays_away_ends_the_run",
     "names no bucket or host: write {}": "test_storage.test_credentials_and_nothing_are_no_url",
     "name it without, and put credentials into": "test_storage.test_credentials_and_nothing_are_no_url",
+    "name fewer, or use a wildcard": "test_hostile_data.test_braces_and_places",
+    "does not fit into memory: give a lower --num": "test_hostile_data.test_a_grid_that_does_not_fit_into_memory",
     "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
 # Other programs' words, by which their errors are told apart, and the name of the command.

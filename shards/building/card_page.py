@@ -87,8 +87,8 @@ def markdown_lines(block: Block) -> Iterator[str]:
         case Pictures(caption, pngs):
             yield f"{escape_markdown(caption)} ({len(pngs)}): see card.html."
         case Table(caption, columns, rows):
-            yield from (f"{escape_markdown(caption)}:", "")
-            yield f"| {' | '.join(map(escape_markdown, columns))} |"
+            yield from (f"{escape_markdown(printable(caption))}:", "")
+            yield f"| {' | '.join(escape_markdown(printable(column)) for column in columns)} |"
             numbers = [bool(rows) and all(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
             yield f"| {' | '.join('---:' if number else '---' for number in numbers)} |"
             for row in rows:
@@ -141,8 +141,8 @@ def html_of(block: Block) -> str:
 
 def html_table(table: Table) -> str:
     """Return a table as HTML; wide ones scroll, by keyboard too."""
-    caption = html.escape(table.caption)
-    head = "".join(f'<th scope="col">{html.escape(column)}</th>' for column in table.columns)
+    caption = html.escape(printable(table.caption))
+    head = "".join(f'<th scope="col">{html.escape(printable(column))}</th>' for column in table.columns)
     most = max((row[-1] for row in table.rows if isinstance(row[-1], int)), default=0)
     rows = "".join(f"<tr>{html_row(row, most if table.bars else 0)}</tr>\n" for row in table.rows)
     return (

@@ -27,7 +27,7 @@ def decoder_of(index: Index) -> Decode:
         if index.encoding != ORIGINAL:
             return ENCODINGS[index.encoding].decode
         settings = decoding_from(index.content["settings"])
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         raise DataError(f"{index.path / INDEX} is damaged: {BUILD_AGAIN}") from None
 
     def decode(data: bytes, out: Pixels) -> None:
@@ -41,6 +41,9 @@ def decoder_of(index: Index) -> Decode:
 
 def decoding_from(settings: Mapping[str, Any]) -> Decoding:
     """Return how pictures are decoded, from what an index says of it."""
+    numbers = [settings[name] for name in ("scaled_decode", "max_pixels", "min_size")]
+    if {type(number) for number in numbers} != {int}:
+        raise TypeError(f"numbers of pixels are {numbers}")
     red, green, blue, *_ = ImageColor.getrgb(settings["background"])
     return Decoding(
         size=(settings["height"], settings["width"]),

@@ -37,6 +37,6 @@ def read_facts(index: Index, split: str, sample: int) -> dict[str, Any]:
                 if member.name.endswith(".json") and (content := archive.extractfile(member)):
                     facts: dict[str, Any] = json.load(content)
                     return facts
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError, RecursionError) as error:
         raise ValueError(f"{name}: {error}") from error
     raise ValueError(f"{name}: no json member of sample {sample}")

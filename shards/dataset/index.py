@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.dataset.cache_settings import CacheSettings
+from shards.dataset.index_content import LeadsOutside, check_content
 from shards.errors import DataError as DataError  # most of this package knows it from here
 from shards.images.size import Size
+from shards.npy_header import read_npy_header
 from shards.storage.errors import NotFound
 from shards.storage.place import SCHEME, Place, Url, parse_place
 from shards.storage.storage import open_storage
@@ -197,10 +199,15 @@ def shards_at(path: Place, content: Mapping[str, Any]) -> Place:
         DataError: it says something else.
     """
     text = content.get("shards_at", "")
-    if not isinstance(text, str):
+    if not isinstance(text, str) or "\0" in text:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}")
     if not text:
         return path
+    if ".." in text.split("/"):
+        raise DataError(
+            f"{path / INDEX} says that its shards are at {text!r}, which is refused: they may lie "
+            f"beside the index, in a folder below, at an absolute path or at a URL: {BUILD_AGAIN}"
+        )
     return parse_place(text) if SCHEME.match(text) or text.startswith("/") else path / text
 
 
@@ -262,7 +269,7 @@ def parse_index(path: Place, raw: bytes) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(raw)
         schema = content["schema"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
     # Not a comparison: what stands there may be no number.
     if schema not in range(1, SCHEMA + 1):
@@ -273,7 +280,13 @@ def parse_index(path: Place, raw: bytes) -> dict[str, Any]:
     try:
         for number in range(schema, SCHEMA):
             content = UPGRADES[number](content)
-    except (LookupError, TypeError) as error:
+        check_content(content)
+    except LeadsOutside as error:
+        raise DataError(
+            f"{path / INDEX} names {str(error)!r} as a shard, which is outside of the folder of the shards: "
+            f"{BUILD_AGAIN}"
+        ) from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
     return content
 
@@ -298,10 +311,32 @@ def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
         DataError: it cannot be read, or belongs to another index.
     """
     try:
-        # Nothing cannot be mapped.
-        table: npt.NDArray[np.void] = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
+        return map_rows(path, samples, path)
     except (EOFError, OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}): {BUILD_AGAIN}") from error
-    if table.dtype != ROW or table.shape != (samples,):
-        raise DataError(f"{path} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")
+
+
+def map_rows(path: Path, samples: int, shown: Place) -> npt.NDArray[np.void]:
+    """Map a table, or a copy of the table at `shown`, into memory: (samples,) of ROW.
+
+    Raises:
+        EOFError, OSError, ValueError: it cannot be read.
+        DataError: it belongs to another index.
+    """
+    with path.open("rb") as file:
+        check_table(file, samples, shown)
+    # Nothing cannot be mapped.
+    table: npt.NDArray[np.void] = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
     return table
+
+
+def check_table(file: BinaryIO, samples: int, place: Place) -> None:
+    """Check by the header of a table that it belongs to its index; the file is left at its first row.
+
+    Raises:
+        ValueError: it is no table.
+        DataError: it belongs to another index.
+    """
+    shape, dtype = read_npy_header(file)
+    if dtype != ROW or shape != (samples,):
+        raise DataError(f"{place} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")

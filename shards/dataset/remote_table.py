@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.file_cache import FileCache, Filled, Needs
-from shards.dataset.index import BUILD_AGAIN, INDEX, ROW, TABLE, Table
+from shards.dataset.index import BUILD_AGAIN, INDEX, ROW, TABLE, Table, check_table, map_rows
 from shards.dataset.threads import Threads
 from shards.errors import DataError
 from shards.storage.place import Url
@@ -42,7 +42,7 @@ def open_remote_table(url: Url, samples: int, sha256: str, cache: CacheSettings)
         try:
             if path.stat().st_size == size and file_sha256(files, sha256) == sha256:
                 files.mark_used([sha256])
-                return check_table(np.load(path, mmap_mode="r" if samples else None, allow_pickle=False), samples, url)
+                return map_rows(path, samples, url / TABLE)
         except (OSError, ValueError):
             pass  # somebody has removed it meanwhile, or there is none yet
         files.drop(sha256)
@@ -53,24 +53,27 @@ def open_remote_table(url: Url, samples: int, sha256: str, cache: CacheSettings)
     content = storage.read(TABLE)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise DataError(f"{url / TABLE} does not belong to {INDEX}, or is damaged: {BUILD_AGAIN}")
-    return check_table(np.load(io.BytesIO(content), allow_pickle=False), samples, url)
+    return parse_table(content, samples, url / TABLE)
+
+
+def parse_table(content: bytes, samples: int, place: Url) -> npt.NDArray[np.void]:
+    """Return the rows of a table that is in memory.
+
+    Raises:
+        DataError: it does not belong to the index, or is damaged.
+    """
+    file = io.BytesIO(content)
+    try:
+        check_table(file, samples, place)
+        return np.frombuffer(content, np.uint8, offset=file.tell()).view(ROW)[:samples]
+    except ValueError as error:
+        raise DataError(f"{place} cannot be read ({error}): {BUILD_AGAIN}") from error
 
 
 def file_sha256(files: FileCache, name: str) -> str:
     """Return the SHA-256 of a copy: unlike samples, rows have no hashes of their own."""
     with (files.folder / name).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_table(table: npt.NDArray[np.void], samples: int, url: Url) -> npt.NDArray[np.void]:
-    """Return a table that belongs to its index.
-
-    Raises:
-        DataError: it does not.
-    """
-    if table.dtype != ROW or table.shape != (samples,):
-        raise DataError(f"{url / TABLE} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")
-    return table
 
 
 class RemoteTable:
@@ -90,15 +93,9 @@ class RemoteTable:
         self.storage, self.pages, self.lock = storage, OrderedDict[int, npt.NDArray[np.void]](), threading.Lock()
         head = io.BytesIO(storage.read_range(TABLE, 0, 4096))
         try:
-            version = np.lib.format.read_magic(head)
-            shape, _, dtype = getattr(np.lib.format, f"read_array_header_{version[0]}_0")(head)
-        except (ValueError, AttributeError) as error:
+            check_table(head, samples, storage.place / TABLE)
+        except ValueError as error:
             raise DataError(f"{storage.place / TABLE} cannot be read ({error}): {BUILD_AGAIN}") from error
-        check_table(
-            np.lib.stride_tricks.as_strided(np.zeros(1, dtype), shape, (0,) * len(shape)),
-            samples,
-            Url(str(storage.place)),
-        )
         self.start, self.samples = head.tell(), samples
         self.threads = Threads(CONNECTIONS, "read rows")
         storage.stop = self.threads.stop

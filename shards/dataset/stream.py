@@ -125,6 +125,8 @@ class Reader:
         if number in self.damaged:
             return False
         try:
+            if sample.offset + sample.size > self.split.columns["bytes"][sample.shard]:
+                raise ValueError("its row of the table leads behind the end of its shard")
             data = self.files.read(sample)
             # Before the hash, which would be wrong as well and say less.
             if len(data) != sample.size:

@@ -138,7 +138,10 @@ def describe_text(data: bytes) -> str:
 def pillow_errors(data: bytes) -> Iterator[tuple[str, Exception]]:
     """Yield the name and the error of each format of Pillow that accepts the first bytes and then fails."""
     for name, (factory, accept) in Image.OPEN.items():
-        if accept is None or accept(data[:16]) is not True:
+        try:
+            if accept is None or accept(data[:16]) is not True:
+                continue
+        except Exception:  # of a file that is shorter than what is looked at
             continue
         if name in NO_DECODER:
             yield name, NotImplementedError("Pillow has no decoder for it")

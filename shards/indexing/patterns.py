@@ -8,16 +8,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
 from braceexpand import braceexpand
 
 from shards.errors import DataError
+from shards.sources.source_entry import quote_name
 from shards.storage.place import Place, Url, parse_place
 from shards.storage.storage import open_storage
 
 WILDCARDS = re.compile(r"[*?\[]")
+MOST_TARS = 1_000_000  # that braces may name
+BRACES = re.compile(r"\\.|\{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?\}|[{},]", re.ASCII | re.DOTALL)
+DIGITS = 18  # of the ends of a range
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,41 @@ def expand_braces(pattern: str) -> list[str]:
     """Return the texts that a pattern with braces stands for, such as x-{0000..0099}.tar.
 
     Raises:
-        DataError: it is none.
+        DataError: it is none, or stands for too many.
     """
     try:
-        return list(braceexpand(pattern))
-    except ValueError as error:
-        raise DataError(f"{pattern!r} is no pattern: {error}") from None
+        # Before: braceexpand holds the texts of each pair of braces in memory.
+        if count_texts(pattern) > MOST_TARS:
+            raise DataError(
+                f"{quote_name(pattern)} stands for more than {MOST_TARS:,} tars: name fewer, or use a wildcard, such "
+                "as *.tar"
+            )
+        return list(islice(braceexpand(pattern), MOST_TARS))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{quote_name(pattern)} is no pattern: {error}") from None
+
+
+def count_texts(pattern: str) -> int:
+    """Return how many texts a pattern with braces stands for; a range of letters counts as one.
+
+    Raises:
+        ValueError: a number in it is too long.
+    """
+    # Of each open brace: the sum over the alternatives before, and the product inside of this one.
+    open_braces = [[0, 1]]
+    for found in BRACES.finditer(pattern):
+        if found[1]:
+            if max(len(found[1]), len(found[2])) > DIGITS:
+                raise ValueError("a number in it is too long")
+            open_braces[-1][1] *= abs(int(found[2]) - int(found[1])) // max(1, int(found[3] or 1)) + 1
+        elif found[0] == "{":
+            open_braces.append([0, 1])
+        elif found[0] == "," and len(open_braces) > 1:
+            open_braces[-1] = [sum(open_braces[-1]), 1]
+        elif found[0] == "}" and len(open_braces) > 1:
+            texts = sum(open_braces.pop())
+            open_braces[-1][1] *= texts
+    return max(product for _, product in open_braces)
 
 
 def expand(place: Place) -> list[Place]:
@@ -83,10 +116,11 @@ def expand(place: Place) -> list[Place]:
 def local_tars(path: Path) -> list[Place]:
     """Return the files that a local path with wildcards names, or the tars below a folder."""
     plain = Path(os.path.abspath(path))
-    if plain.is_dir():
+    # Not Path.exists and the like, which raise where a name is too long.
+    if os.path.isdir(plain):
         return [*sorted(file for file in plain.rglob("*.tar") if file.is_file())]
-    if plain.exists() or not WILDCARDS.search(str(plain)):
-        return [plain] if plain.exists() else []
+    if os.path.exists(plain) or not WILDCARDS.search(str(plain)):
+        return [plain] if os.path.exists(plain) else []
     return [Path(name) for name in sorted(glob.glob(str(plain), recursive=True)) if os.path.isfile(name)]
 
 

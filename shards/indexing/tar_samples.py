@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 from shards.errors import DataError
 from shards.exclusion import Excluded
+from shards.sources.source_entry import encode_name
+from shards.sources.tar_headers import TAR_ERRORS, TarHeader
 
 PICTURES = frozenset(
     ["jpg", "jpeg", "png", "webp", "npy", "gif", "bmp", "tif", "tiff", "avif", "ppm", "pgm", "heic", "jxl", "jp2"]
@@ -43,12 +45,17 @@ class LabelMember:
         """
         if not self.field:
             return data.decode().strip() or None
-        value = json.loads(data)
+        try:
+            value = json.loads(data)
+        except RecursionError:
+            raise ValueError("its JSON is nested too deeply") from None
         for name in self.field.split("."):
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, (dict, list)):
             raise ValueError(f"{self.field} is no single value")
-        return None if value is None else str(value)
+        label = None if value is None else str(value)
+        encode_name(label or "")  # JSON can name halves of characters, which are no text
+        return label
 
 
 def parse_labels(text: str) -> LabelMember | None:
@@ -109,17 +116,17 @@ def read_members(file: BinaryIO) -> Iterator[Member | Excluded]:
     """Yield the files of a tar, in their order; at the end why the rest cannot be read, if that is so."""
     size, end = os.fstat(file.fileno()).st_size, 0
     try:
-        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape", tarinfo=TarHeader) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members, and memory would grow
-                if member.size < 0 or member.offset_data + member.size > size:
+                if member.offset_data + member.size > size:
                     raise tarfile.ReadError(f"{member.name!r} ends behind the end of the tar")
                 end = member.offset_data + member.size
                 if member.isreg() and not member.issparse():
                     yield Member(member.name, member.offset, member.offset_data, member.size)
             if archive.offset < size and any(os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset)):
                 raise tarfile.ReadError("what follows is no member")
-    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+    except TAR_ERRORS as error:
         yield Excluded("damaged", f"from byte {end} on: {error}")
 
 

@@ -13,6 +13,8 @@ from typing import BinaryIO, cast
 
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
+from shards.sources.tar_headers import TAR_ERRORS, TarHeader
+from shards.sources.zip_source import READ_ERRORS
 
 NO_FILE = "--labels must be none, folders or a table (CSV or dataset.json), but got {!r}, and there is no such file{}"
 
@@ -36,7 +38,7 @@ def open_member(archive: Path, name: str, max_bytes: int) -> Iterator[BinaryIO]:
         data = read(archive, name, max_bytes + 1)
     except KeyError:
         raise DataError(NO_FILE.format(name, f", neither here nor in {archive}")) from None
-    except (RuntimeError, NotImplementedError, ValueError, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (RuntimeError, *TAR_ERRORS, *READ_ERRORS) as error:
         raise DataError(f"{archive / name}, the labels, cannot be read: {error}") from error
     if len(data) > max_bytes:
         raise DataError(f"{archive / name}, the labels, is longer than --max-bytes {max_bytes}: give a higher one")
@@ -59,7 +61,7 @@ def read_tar_member(archive: Path, name: str, most: int) -> bytes:
     Raises:
         KeyError: there is no file of this name.
     """
-    with tarfile.open(archive, "r:") as content:
+    with tarfile.open(archive, "r:", tarinfo=TarHeader) as content:
         for member in content:
             if member.isfile() and member.name.removeprefix("./") == name:
                 return cast(BinaryIO, content.extractfile(member)).read(most)

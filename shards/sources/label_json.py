@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from shards.dataset.index import DataError
+from shards.sources.source_entry import encode_name
 
 Label = str | list[float] | None
 
@@ -40,6 +41,7 @@ def read_label_json(file: BinaryIO, what: str) -> Iterator[tuple[str, Label]]:
         if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
             raise DataError(f"{what}: entry {number} of its labels is no pair of a file and a label, but {row!r:.80}")
         label = checked_label(row[1], f"{what}: entry {number} of its labels")
+        check_text([row[0], label], f"{what}: entry {number} of its labels")
         if label is not None:
             kinds.add(len(label) if isinstance(label, list) else 0)
         if len(kinds) > 1:
@@ -65,6 +67,22 @@ def checked_label(label: Any, what: str) -> Label:
     raise DataError(f"{what} is neither a class (a whole number or a text) nor a vector of numbers, but {label!r:.80}")
 
 
+def check_text(texts: Iterable[Any], what: str) -> None:
+    """Check that texts of JSON have bytes: it can name halves of characters (\\ud800), which no text has.
+
+    Raises:
+        DataError: one has none.
+    """
+    for text in texts:
+        try:
+            encode_name(text if isinstance(text, str) else "")
+        except UnicodeEncodeError:
+            raise DataError(f"{what} has half a character in {text!r:.80}: correct it") from None
+
+
 def is_number(value: Any) -> bool:
     """Return whether a value of JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any float
+        return False

@@ -12,6 +12,7 @@ from shards.dataset.index import DataError
 from shards.exclusion import Excluded
 from shards.sources.archive import ArchiveSource, checked_entry, is_tar, skip_zeros
 from shards.sources.source_entry import SourceEntry, encode_name
+from shards.sources.tar_headers import TAR_ERRORS, TarHeader
 
 BLOCK = tarfile.BLOCKSIZE
 
@@ -32,18 +33,19 @@ class TarSource(ArchiveSource):
                 start: int | None = 0
                 while start is not None:
                     end = yield from self.members(file, start)
-                    start = self.next_start(file, end)
-        except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+                    following = self.next_start(file, end)
+                    if following == start:  # where tarfile has found no member just now, it would find none for ever
+                        raise tarfile.ReadError(f"the header at byte {start} belongs to no member")
+                    start = following
+        except TAR_ERRORS as error:
             raise DataError(f"{self.path} is damaged ({error}): get it again") from error
 
     def members(self, file: BinaryIO, start: int) -> Generator[SourceEntry, None, int]:
         """Yield the members from the header at `start` on, and return the place where no header follows."""
         file.seek(start)
-        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=file, mode="r:", errors="surrogateescape", tarinfo=TarHeader) as archive:
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps all members, and memory would grow
-                if member.size < 0:  # the next header would lie before it: an endless loop
-                    raise tarfile.ReadError("a member of negative size")
                 if not member.isdir():
                     yield self.entry_of(member)
             return archive.offset

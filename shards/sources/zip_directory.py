@@ -113,6 +113,8 @@ def find_member(file: BinaryIO, start: int, stop: int) -> int | None:
     """
     while start < stop:
         data = os.pread(file.fileno(), min(CHUNK, stop - start), start)
+        if not data:  # the directory may tell of a member at any place, and the file ends here
+            return None
         place = data.find(LOCAL_MAGIC)
         while place >= 0:
             if is_local_header(os.pread(file.fileno(), LOCAL.size, start + place), stop - start - place):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import os
 import stat
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from shards.dataset.index import DataError
 from shards.exclusion import Excluded
@@ -15,10 +18,13 @@ from shards.sources.archive import ArchiveSource, checked_entry
 from shards.sources.source_entry import SourceEntry, encode_name
 from shards.sources.zip_directory import LOCAL, LOCAL_MAGIC, check_directory
 
+MAX_DICTIONARY = 128 << 20  # bytes; 7-Zip and xz use 64 MiB at most unless told otherwise
+BZIP2_EXTRA = 1 << 16  # bytes: what cannot be packed becomes longer by less than this and its own length
 ENCRYPTED = 0x1  # a bit of a member's flags
 # Systems in whose file names a backslash cannot be a character: FAT, HPFS, NTFS (two numbers), VFAT.
 WINDOWS_SYSTEMS = {0, 6, 10, 11, 14}
-READ_ERRORS = (OSError, EOFError, ValueError, NotImplementedError, struct.error, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (OSError, EOFError, ValueError, OverflowError, NotImplementedError, struct.error, zipfile.BadZipFile,
+               zlib.error, lzma.LZMAError)  # fmt: skip
 
 
 class ZipSource(ArchiveSource):
@@ -45,7 +51,7 @@ class ZipSource(ArchiveSource):
                 f"{self.path} is damaged ({error}), cut short, a part of a split archive, or has more behind its "
                 "end: get it again, whole"
             ) from error
-        except (OSError, ValueError, NotImplementedError, struct.error) as error:
+        except (OSError, ValueError, OverflowError, NotImplementedError, struct.error) as error:
             raise DataError(f"{self.path} is damaged ({error}): get it again") from error
 
     def entry_of(self, name: bytes, member: zipfile.ZipInfo) -> SourceEntry:
@@ -78,9 +84,7 @@ class ZipSource(ArchiveSource):
             if signature != LOCAL_MAGIC:
                 raise Excluded("unreadable", "no zip member at its offset")
             file.seek(name_length + extra_length, os.SEEK_CUR)
-            data = zipfile.ZipExtFile(
-                file, "r", info
-            ).read()  # reads at most `size` bytes, whatever a zip bomb would unpack to
+            data = unpack(file, info)
         except NotImplementedError as error:  # such as Deflate64, which Windows uses for large files
             how = zipfile.compressor_names.get(method, "?")  # type: ignore[attr-defined]  # not in typeshed
             what = f"packed by method {method} ({how}), which cannot be read"
@@ -90,6 +94,28 @@ class ZipSource(ArchiveSource):
         if len(data) != size:
             raise Excluded("truncated", f"zip member: {len(data)} of {size} bytes")
         return data
+
+
+def unpack(file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
+    """Return the content of a member, in memory for its stated size, whatever a zip bomb would unpack to.
+
+    Raises:
+        READ_ERRORS: it is damaged.
+    """
+    if info.compress_type == zipfile.ZIP_LZMA:
+        # Version and length of the properties, these: a byte, and the size of the dictionary, which is allocated.
+        header = os.pread(file.fileno(), 9, file.tell())
+        if (size := int.from_bytes(header[5:], "little")) > MAX_DICTIONARY:
+            raise zipfile.BadZipFile(f"LZMA with a dictionary of {size} bytes")
+    if info.compress_type != zipfile.ZIP_BZIP2:
+        # With the size: without one, up to 2 GiB are unpacked before what is too much is cut off.
+        return zipfile.ZipExtFile(file, "r", info).read(info.file_size)
+    # Even so zipfile unpacks 4 kB at once, and to these bzip2 can pack gigabytes.
+    packed = file.read(min(info.compress_size, 2 * info.file_size + BZIP2_EXTRA))
+    data = bz2.BZ2Decompressor().decompress(packed, info.file_size)
+    if zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile("Bad CRC-32")
+    return data
 
 
 def member_name(member: zipfile.ZipInfo) -> bytes:

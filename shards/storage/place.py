@@ -79,18 +79,24 @@ def parse_place(text: str) -> Place:
     Raises:
         DataError: the URL names no bucket or host, or holds credentials, which would end up in logs and run folders.
     """
+    if "\0" in unquote(text):
+        raise DataError(f"{text!r} has a zero byte, which no path and no URL has: correct it")
     if not SCHEME.match(text):
         try:
             return expand_user(text)
         except ValueError as error:
             raise DataError(str(error)) from None
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        password = parts.password
+    except ValueError as error:  # such as a bracket that is never closed
+        raise DataError(f"{text!r} is no URL: {error}") from None
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     url = Url(text)
     if not url.root.partition("://")[2]:
         raise DataError(f"{text} names no bucket or host: write {url.scheme}://BUCKET/FOLDER")
-    if parts.password is not None or parts.query:
+    if password is not None or parts.query:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         raise DataError(
             f"{shown} is given with a password or a signature, which would be written into logs and run folders: name "

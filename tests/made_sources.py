@@ -90,7 +90,7 @@ def said_by(*args: str | Path) -> str:
     return said.getvalue()
 
 
-def refuse(source: Path, out: Path, message: str, *args: str | Path) -> str:
+def refuse(source: str | Path, out: str | Path, message: str, *args: str | Path) -> str:
     """Check that a build is refused in one line, and return it."""
     said = said_by("build", source, "--out", out, *args)
     assert message in said

@@ -27,6 +27,7 @@ from shards.dataset.stream import Reader
 from tests.conftest import HOME, TINY, fingerprint, train
 from tests.made_sources import add, build, digests, excluded, jpeg
 from tests.s3_server import Bucket, serve_bucket
+from tests.slurm_cluster import wait_for
 
 OPTIONS = ("--size", "32", "--holdout", "0.2", "--workers", "1")
 STYLES = ["Baroque", "Cubism", "Pop Art"]
@@ -198,6 +199,13 @@ def test_a_tar_that_was_replaced_is_refused(tars: Path, tmp_path: Path, monkeypa
             DataError, match=r"part-000\d\.tar is not the one that was indexed: put it back, or index anew"
         ):
             reader(np.arange(opened.splits["train"].samples))
+        for path in tars.iterdir():  # as it advises
+            shutil.copy(path, bucket.root / "others" / path.name)
+        time.sleep(0.05)
+        damaged: list[str] = []
+        opened = Index.open(tmp_path / "set", CacheSettings(tmp_path / "cache", 0.0))
+        Reader(opened, "train", lambda _, what: damaged.append(what))(np.arange(10))
+        assert not damaged
 
 
 def test_names_with_dots_and_folders(tmp_path: Path) -> None:
@@ -269,6 +277,8 @@ def test_refusals(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     refuse(
         out, "no picture has a label of --labels txt: look for it with: tar -tf", tars, "--labels", "txt", capsys=capsys
     )
+    listed = subprocess.run(["tar", "-tf", tars / "part-0000.tar"], capture_output=True, text=True, check=True)
+    assert "000000000.cls" in listed.stdout.split()  # as it advises
     refuse(out, "have no picture to train on", tars, "--member", "gif", capsys=capsys)
     refuse(out, "have no picture to train on; 96 are excluded", tars, "--min-size", "500", capsys=capsys)
     full = tmp_path / "full"
@@ -294,6 +304,31 @@ def test_killed_and_resumed_it_has_the_same_bytes(tars: Path, indexed: Index, tm
             break
         assert not (out / "index.json").exists() or attempt
     assert attempt >= 1, "it was never killed"
+    assert digests(out) == digests(indexed.folder)
+
+
+def test_an_interrupted_indexing_goes_on(
+    tars: Path, indexed: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "shards", "index", str(tars), "--labels", "cls", "--out", str(out), *OPTIONS]
+    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: (out / ".build" / "tars").exists())
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate()[1]
+    assert process.returncode == 75
+    assert said == "shards index: interrupted; what is done is kept, and --resume goes on\n"
+    capsys.readouterr()
+    for options, message in (
+        (
+            (tars, "--labels", "cls"),
+            f"{out} holds an unfinished dataset: go on with --resume, or",
+        ),
+        ((tars / "part-0001.tar", "--labels", "cls", "--resume"), "the tars are not those with which this began"),
+    ):
+        assert main(["index", "--out", str(out), *OPTIONS, *map(str, options)]) == 2
+        assert message in capsys.readouterr().err
+    assert main([*command[3:], "--resume"]) == 0
     assert digests(out) == digests(indexed.folder)
 
 

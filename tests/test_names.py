@@ -118,14 +118,14 @@ def test_two_that_build_the_demo_at_once_both_have_it(tmp_path: Path, monkeypatc
     monkeypatch.setattr(demo_data, "HOME", tmp_path)
     barrier = threading.Barrier(2)
 
-    def build(shards: Path, size: int) -> None:
+    def build(shards: Path, options: list[str]) -> None:
         shards.mkdir()
         (shards / "index.json").touch()
         barrier.wait()
 
     monkeypatch.setattr(demo_data, "build_shards", build)
     with ThreadPoolExecutor(2) as pool:
-        assert {*pool.map(demo_data.demo_shards, (32, 32))} == {tmp_path / "demo" / "shards-32"}
+        assert {*pool.map(demo_data.demo_shards, [NetworkSettings(size=32)] * 2)} == {tmp_path / "demo" / "shards-32"}
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["shards-32"]
 
 

@@ -16,8 +16,8 @@ from tools import package_graph
 # Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
 LAYERS = {
     "command_line": "parent signals streams suggestion arguments",
-    "shards": "atomic_files errors exclusion images storage dataset sources building verify near_duplicates inspect "
-    "__main__",
+    "shards": "atomic_files errors exclusion images storage dataset sources building indexing verify "
+    "near_duplicates inspect __main__",
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
@@ -96,7 +96,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
-    verbs = {"shards": {"build", "verify", "inspect"}}
+    verbs = {"shards": {"build", "index", "verify", "inspect"}}
     verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"}}
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):

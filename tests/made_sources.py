@@ -38,7 +38,7 @@ def make_source(folder: Path, count: int, folders: int = 3) -> Path:
     return folder
 
 
-def build(source: Path, out: Path, *args: str | Path) -> Index:
+def build(source: str | Path, out: Path, *args: str | Path) -> Index:
     assert main(["build", *map(str, (source, "--out", out, "--size", "16", "--workers", "1", *args))]) == 0
     return Index.open(out)
 

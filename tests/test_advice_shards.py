@@ -47,6 +47,7 @@ DONE = {  # a part of the message -> the test that does it
     "another build is at work": "test_another_build",
     "build into a new folder, or name the --work": "test_shards_to_url.test_a_place_that_holds_something_is_refused",
     "build of {}: go on with --resume": "test_shards_to_url.test_an_unfinished_build_asks_for_resume",
+    "same command again when it is complete": "test_shards_from_url.test_a_zip_that_changes_while_it_is_copied",
     "was uploaded: empty": "test_shards_to_url.test_a_shard_that_somebody_removed_is_missed",
     "unfinished: leave --work": "test_shards_to_url.test_work_is_for_urls",
     "without locks": "test_without_locks",

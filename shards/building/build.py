@@ -39,9 +39,10 @@ from shards.building.target import early_shards, open_target
 from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
 from shards.sources.label_table import LabelTable
 from shards.sources.listing import compare_listings, compare_settings, write_listing
-from shards.sources.source import Source, open_source
+from shards.sources.remote_archive import fetch_source
+from shards.sources.source import open_source
 from shards.sources.source_entry import decode_name, quote_name
-from shards.storage.place import Url
+from shards.storage.place import Place, Url
 
 WORK = ".build"  # the folder inside --out that holds everything of an unfinished build
 
@@ -69,8 +70,9 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
         BuildStopped: the build ended early and can be resumed.
     """
     check_options(args)
-    source, settings = open_source(args.source, args.follow_links), settings_of(args)
-    folder = local_folder(args)
+    settings, folder = settings_of(args), local_folder(args)
+    if isinstance(args.source, Path):
+        open_source(args.source, args.follow_links)  # before a folder is made for it
     if is_finished(args, folder, settings):
         print(f"{args.out} is complete")
         return
@@ -79,7 +81,7 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
         work.mkdir(parents=True, exist_ok=True)
         with lock_folder(work):
             try:
-                build_in_work_folder(work, args, source, settings, interruption)
+                build_in_work_folder(work, args, settings, interruption)
             except DataError:
                 if not (work / "listing").exists():
                     shutil.rmtree(work)  # it failed before there was anything to resume
@@ -139,18 +141,17 @@ def lock_folder(work: Path) -> Iterator[None]:
         yield
 
 
-def build_in_work_folder(
-    work: Path, args: Build, source: Source, settings: dict[str, Any], interruption: Interruption
-) -> None:
+def build_in_work_folder(work: Path, args: Build, settings: dict[str, Any], interruption: Interruption) -> None:
     """List the source, make the missing shards, finalize the folder, and print a summary."""
     started = time.monotonic()
     listing, new = work / "listing", work / "listing.new"
-    labels = labels_of(args, args.source, args.max_bytes)
+    place = fetch_source(args.source, work, interruption.check_before(lambda _: None))
+    source, labels = open_source(place, args.follow_links), labels_of(args, place, args.max_bytes)
     wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
         *(labels.notes if isinstance(labels, LabelTable) else []),
-        *([] if wrapping is None else [describe_wrapping_folder(args.source, decode_name(wrapping))]),
+        *([] if wrapping is None else [describe_wrapping_folder(place, decode_name(wrapping))]),
     ]:
         print(f"note: {note}", file=sys.stderr, flush=True)
     if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
@@ -186,9 +187,9 @@ def build_in_work_folder(
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
 
 
-def describe_wrapping_folder(source: Path, folder: str) -> str:
+def describe_wrapping_folder(source: Place, folder: str) -> str:
     """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant."""
     what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
-    return what + (
-        f"build from {shlex.quote(str(source / folder))}" if source.is_dir() else "unpack the archive and build from it"
-    )
+    if isinstance(source, Url) or source.is_dir():
+        return what + f"build from {shlex.quote(str(source / folder))}"
+    return what + "unpack the archive and build from it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction
@@ -11,6 +10,7 @@ from tyro.conf import UseAppendAction
 from shards.dataset.index import DataError
 from shards.sources.label_file import find_label_file
 from shards.sources.label_table import LabelTable
+from shards.storage.place import Place
 
 Labels = Literal["none", "folders"] | LabelTable
 
@@ -35,7 +35,7 @@ class LabelOptions:
     """Take class names for the same that differ only in case, white space or form of Unicode."""
 
 
-def labels_of(args: LabelOptions, source: Path, max_bytes: int) -> Labels:
+def labels_of(args: LabelOptions, source: Place, max_bytes: int) -> Labels:
     """Return the source of the labels.
 
     Args:

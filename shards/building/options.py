@@ -14,6 +14,7 @@ from shards.building.label_options import LabelOptions, label_settings, labels_o
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
 from shards.storage.argument import PlaceArgument
+from shards.storage.place import Place, Url
 
 MAX_WORKERS = 1024
 MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
@@ -23,8 +24,8 @@ MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 class Build(LabelOptions, DecodingOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
 
-    source: Positional[Path]
-    """A folder (with all folders below it), a zip or a tar."""
+    source: Positional[PlaceArgument]
+    """A folder (with all folders below it), a zip or a tar, or the URL of one."""
     out: PlaceArgument
     """The folder or URL to make: new or empty, unless --resume."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
@@ -61,9 +62,19 @@ def check_options(args: Build) -> None:
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     check_holdout(args.holdout, args.seed)
-    if isinstance(args.out, Path) and args.source.is_dir() and args.out.resolve().is_relative_to(args.source.resolve()):
+    if is_inside(args.out, args.source):
         raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
-    labels_of(args, args.source, args.max_bytes)
+    if isinstance(args.source, Path):
+        labels_of(args, args.source, args.max_bytes)
+
+
+def is_inside(out: Place, source: Place) -> bool:
+    """Return whether a place lies in a folder of pictures."""
+    if isinstance(out, Url) and isinstance(source, Url):
+        return out.root == source.root and f"{out.key}/".startswith(f"{source.key}/".lstrip("/"))
+    if isinstance(out, Url) or isinstance(source, Url):
+        return False
+    return source.is_dir() and out.resolve().is_relative_to(source.resolve())
 
 
 def check_workers(workers: int) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def read_ahead(requests: Iterable[Callable[[], T]], ahead: int) -> Iterator[Callable[[], T]]:
+def read_ahead(requests: Iterable[Callable[[], T]], ahead: int) -> Generator[Callable[[], T], None, None]:
     """Yield for each request, in order, what returns its answer, or raises its error.
 
     Args:

@@ -25,7 +25,7 @@ class Build(LabelOptions, DecodingOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
 
     source: Positional[PlaceArgument]
-    """A folder (with all folders below it), a zip or a tar, or the URL of one."""
+    """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL."""
     out: PlaceArgument
     """The folder or URL to make: new or empty, unless --resume."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"

@@ -13,6 +13,7 @@ from typing import Protocol
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.folder import FolderSource
+from shards.sources.parquet_source import ParquetSource, parquet_files
 from shards.sources.remote_folder import RemoteFolder
 from shards.sources.source_entry import SourceEntry
 from shards.sources.tar_source import TarSource
@@ -48,7 +49,7 @@ def open_source(path: Place, follow_links: bool) -> Source:
     """Open the source at a place.
 
     Args:
-        path: of a folder, a zip or a tar; the URL of a folder.
+        path: of a folder, a zip, a tar or a Parquet file; the URL of a folder.
         follow_links: in a folder, also take files outside of it to which links lead.
 
     Raises:
@@ -56,6 +57,8 @@ def open_source(path: Place, follow_links: bool) -> Source:
     """
     if isinstance(path, Url):
         return RemoteFolder(path)
+    if files := parquet_files(path):
+        return ParquetSource(files)
     if path.is_dir():
         return FolderSource(path, follow_links)
     if not path.exists():

@@ -94,6 +94,13 @@ def test_a_link_of_the_cache_of_the_hub_keeps_its_name(folder: Path, tmp_path: P
     assert entry.name == b"link-000000000"
 
 
+def test_rows_are_read_in_any_order(folder: Path) -> None:
+    source = ParquetSource(parquet_files(folder))
+    places = [entry.place for entry in source.scan()]
+    for number in 60, 30, 2, 99, 98, 0:
+        assert source.read(b"", places[number], 1 << 20) == jpeg(100 * (number // 50) + number % 50)
+
+
 def test_rows_that_are_no_pictures(tmp_path: Path) -> None:
     path = write(tmp_path / "x.parquet", [jpeg(0), None, b"", b"text", jpeg(0) + bytes(5000), jpeg(1)], hub=False)
     build(path, tmp_path / "out", "--holdout", "0", "--max-bytes", "5000")

@@ -38,7 +38,7 @@ def make_source(folder: Path, count: int, folders: int = 3) -> Path:
     return folder
 
 
-def build(source: Path, out: Path, *args: str | Path) -> Index:
+def build(source: str | Path, out: Path, *args: str | Path) -> Index:
     assert main(["build", *map(str, (source, "--out", out, "--size", "16", "--workers", "1", *args))]) == 0
     return Index.open(out)
 
@@ -90,7 +90,7 @@ def said_by(*args: str | Path) -> str:
     return said.getvalue()
 
 
-def refuse(source: Path, out: Path, message: str, *args: str | Path) -> str:
+def refuse(source: str | Path, out: str | Path, message: str, *args: str | Path) -> str:
     """Check that a build is refused in one line, and return it."""
     said = said_by("build", source, "--out", out, *args)
     assert message in said

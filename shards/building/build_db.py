@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shards.building.holdout import TRAIN
 from shards.building.part import ListedPicture, PartResult
 from shards.building.shard import ShardResult, ShardTask
 from shards.building.statistics import Statistics
@@ -147,6 +148,11 @@ class BuildDb:
             facts = json.loads(record)
             statistics = Statistics(facts.pop("statistics"))
             yield split, number, PartResult(**facts, rows=rows, positions=positions, statistics=statistics)
+
+    def trained(self) -> Iterator[tuple[int, int]]:
+        """Yield the number of each finished task and its samples to train on."""
+        query = f"SELECT number, json_extract(record, '$.samples') FROM piece WHERE split = {TRAIN}"
+        yield from self.database.execute(query)
 
     def facts(self, split: int, number: int) -> list[Statistics]:
         """Return the facts of each sample of a part."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from PIL import Image
 from shards.building.attributes import Plans
 from shards.building.build_db import BuildDb
 from shards.building.holdout import TRAIN
+from shards.building.target import Target
 from shards.dataset.index import ORIGINAL
 from shards.images.display import over_checkerboard, over_white
 from shards.images.encode import ENCODINGS
@@ -42,14 +41,14 @@ def count_for_mean(settings: Mapping[str, Any]) -> int:
 
 
 def read_training_pictures(
-    build_db: BuildDb, plans: Plans, out: Path, settings: Mapping[str, Any], chosen: npt.NDArray[np.int64]
+    build_db: BuildDb, plans: Plans, target: Target, settings: Mapping[str, Any], chosen: npt.NDArray[np.int64]
 ) -> Iterator[Drawn]:
     """Yield training pictures from the finished shards.
 
     Args:
         build_db: of the build.
         plans: returns the shards.
-        out: their folder.
+        target: where they are.
         settings: of the build.
         chosen: numbers of the training samples, ascending: (n,).
 
@@ -65,12 +64,11 @@ def read_training_pictures(
         if not len(here):
             continue
         rows, positions = plan.rows(), plan.positions()
-        with (out / plan.name).open("rb") as file:
-            for row, position in zip(rows[here], positions[here].tolist(), strict=True):
-                pixels = np.empty(shape, np.uint8)
-                data = os.pread(file.fileno(), int(row["size"]), int(row["offset"]))
-                ENCODINGS[settings["encode"]].decode(data, pixels)
-                yield build_db.name_at(position), pixels
+        ranges = [(int(row["offset"]), int(row["size"])) for row in rows[here]]
+        for position, data in zip(positions[here].tolist(), target.read_ranges(plan.name, ranges), strict=True):
+            pixels = np.empty(shape, np.uint8)
+            ENCODINGS[settings["encode"]].decode(data, pixels)
+            yield build_db.name_at(position), pixels
 
 
 def mean_picture(pictures: Iterator[Drawn]) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,32 +19,29 @@ from shards.building.build_db import BuildDb
 from shards.building.card import write_cards
 from shards.building.card_pictures import read_training_pictures
 from shards.building.duplicates import CopiesFound, count_copies, count_samples
-from shards.building.layout import ShardPlan, plan_shards, write_shards
+from shards.building.layout import Folders, ShardPlan, plan_shards, write_shards
 from shards.building.statistics import counts_of, describe_statistics
 from shards.building.summary import describe_exclusions
-from shards.dataset.index import EXCLUDED, INDEX, ROW, SCHEMA, TABLE, DataError
+from shards.building.target import Target
+from shards.dataset.index import CARDS, EXCLUDED, INDEX, LABELS, ROW, SCHEMA, TABLE, DataError, shard_name
 
 HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where a build writes."""
-
-    out: Path
-    """The finished dataset."""
-    work: Path
-    """The folder inside it with the parts."""
-
-
 def finalize_dataset(
-    build_db: BuildDb, folders: Folders, settings: dict[str, Any], copies: CopiesFound, on_tick: Callable[[int], None]
+    build_db: BuildDb,
+    folders: Folders,
+    target: Target,
+    settings: dict[str, Any],
+    copies: CopiesFound,
+    on_tick: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Complete the folder, and return the content of its index. If it is killed at any point, it can be repeated.
+    """Complete the dataset, and return the content of its index. If it is killed at any point, it can be repeated.
 
     Args:
         build_db: with a result for each task.
         folders: of the build.
+        target: where finished files go.
         settings: of the build, for the index; "shard_samples" among them.
         copies: of the build.
         on_tick: called before each shard; may raise.
@@ -58,7 +54,7 @@ def finalize_dataset(
     statistics, _ = count_samples(build_db, copies.left_out)
     counts = {int(label): count for label, count in counts_of(statistics, "class").items()}
     used = sorted(counts)  # numbers in the listing of the classes that have usable pictures
-    splits = write_shards(plans(), out, work, on_tick)
+    splits = write_shards(plans(), folders, target, on_tick)
     attributes = write_attributes(build_db, plans, settings, out, work)
     samples = sum(split["samples"] for split in splits.values())
     content: dict[str, Any] = {
@@ -74,10 +70,30 @@ def finalize_dataset(
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
         "statistics": describe_statistics(statistics) | {"duplicates": count_copies(build_db, copies.kept)},
     }
-    read = partial(read_training_pictures, build_db, plans, out, content["settings"])
+    target.complete(shard_sizes(splits))
+    read = partial(read_training_pictures, build_db, plans, target, content["settings"])
     content["cards"] = write_cards(content, build_db.count_exclusions(), read, out, work)
-    write_index(content, out, work)
+    put_last(content, folders, target)
     return content
+
+
+def put_last(content: dict[str, Any], folders: Folders, target: Target) -> None:
+    """Put everything but the shards, and when it is there, the index."""
+    for name in (TABLE, EXCLUDED, LABELS, *CARDS):
+        target.put(folders.out / name, name)
+    target.complete({})
+    write_index(content, folders.out, folders.work)
+    target.put(folders.out / INDEX, INDEX)
+    target.complete({})
+
+
+def shard_sizes(splits: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """Return the bytes of each shard by its name."""
+    return {
+        shard_name(name, number): size
+        for name, split in splits.items()
+        for number, size in enumerate(split["shards"]["bytes"])
+    }
 
 
 def write_index(content: dict[str, Any], out: Path, work: Path) -> None:

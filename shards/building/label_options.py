@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction
 
 from shards.dataset.index import DataError
-from shards.sources.label_file import find_label_file
+from shards.sources.label_file import find_label_file, open_file
 from shards.sources.label_table import LabelTable
+from shards.sources.parquet_labels import ParquetLabels
+from shards.sources.parquet_source import parquet_files
+from shards.storage.place import Place
 
+PARQUET = "parquet"  # as --labels: columns of the files that hold the pictures
 Labels = Literal["none", "folders"] | LabelTable
 
 
@@ -20,8 +25,8 @@ class LabelOptions:
     """Where labels come from."""
 
     labels: str = "none"
-    """"none", "folders" (the first folder of the path), or a table: a CSV, or StyleGAN's dataset.json; also one inside
-    the source."""
+    """"none", "folders" (the first folder of the path), "parquet" (columns beside the pictures), or a table: a CSV, or
+    StyleGAN's dataset.json; also one inside the source, or at a URL."""
     file_column: str = "file"
     """The table's column of file names: the path in the source, its last part, or that without extension."""
     label_column: tuple[str, ...] = ("label",)
@@ -35,7 +40,7 @@ class LabelOptions:
     """Take class names for the same that differ only in case, white space or form of Unicode."""
 
 
-def labels_of(args: LabelOptions, source: Path, max_bytes: int) -> Labels:
+def labels_of(args: LabelOptions, source: Place, max_bytes: int) -> Labels:
     """Return the source of the labels.
 
     Args:
@@ -59,10 +64,25 @@ def labels_of(args: LabelOptions, source: Path, max_bytes: int) -> Labels:
     columns = (*args.label_column, *args.number_column)
     if twice := next((column for number, column in enumerate(columns) if column in columns[:number]), None):
         raise DataError(f"column {twice!r} is named twice in --label-column and --number-column: name it once")
-    path, opener = find_label_file(args.labels, source, max_bytes)
     filters = tuple(parse_filter(text) for text in args.filter)
     numbers = args.number_column
+    if args.labels == PARQUET:
+        files = find_parquet(source)
+        rest = (args.file_column, args.label_column, numbers, filters, args.normalise_labels)
+        return ParquetLabels(source, partial(open_file, files[0]), *rest, files=files)
+    path, opener = find_label_file(args.labels, source, max_bytes)
     return LabelTable(path, opener, args.file_column, args.label_column, numbers, filters, args.normalise_labels)
+
+
+def find_parquet(source: Place) -> tuple[Path, ...]:
+    """Return the Parquet files of a source.
+
+    Raises:
+        DataError: it has none.
+    """
+    if isinstance(source, Path) and (files := parquet_files(source)):
+        return tuple(files)
+    raise DataError(f"--labels {PARQUET}, but {source} is neither a Parquet file nor a folder of them: give a table")
 
 
 def parse_filter(text: str) -> tuple[str, str]:

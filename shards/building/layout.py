@@ -22,9 +22,20 @@ from shards.building.build_db import BuildDb
 from shards.building.holdout import SPLITS, TRAIN
 from shards.building.part import PartResult
 from shards.building.shard import part_path
+from shards.building.target import Target
 from shards.dataset.index import ROW, shard_name
 
 END_MARK = 2 * tarfile.BLOCKSIZE  # bytes of zeros, and then more up to a whole record
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a build writes."""
+
+    out: Path
+    """The finished dataset, or what of it is not uploaded yet."""
+    work: Path
+    """The folder inside it with the parts."""
 
 
 class Slice(NamedTuple):
@@ -112,14 +123,14 @@ def plan_shards(build_db: BuildDb, shard_samples: int, left_out: npt.NDArray[np.
 
 
 def write_shards(
-    plans: Iterator[ShardPlan], out: Path, work: Path, on_tick: Callable[[int], None]
+    plans: Iterator[ShardPlan], folders: Folders, target: Target, on_tick: Callable[[int], None]
 ) -> dict[str, dict[str, Any]]:
     """Write the final shards, and return the "splits" of index.json.
 
     Args:
         plans: of the shards.
-        out: their folder.
-        work: the folder inside it with the parts.
+        folders: where they are written.
+        target: where they go.
         on_tick: called with the number of shards that are written, before each; may raise.
 
     Raises:
@@ -130,7 +141,7 @@ def write_shards(
     }
     for done, plan in enumerate(plans):
         on_tick(done)
-        length, sha256 = write_shard_file(plan, out, work)
+        length, sha256 = write_shard_file(plan, folders, target)
         described = splits[SPLITS[plan.split]]
         for name, value in {"samples": plan.samples, "bytes": length, "sha256": sha256}.items():
             described["shards"][name].append(value)
@@ -138,17 +149,17 @@ def write_shards(
     return splits
 
 
-def write_shard_file(plan: ShardPlan, out: Path, work: Path) -> tuple[int, str]:
-    """Rename or copy, and return the bytes and the SHA-256 of the shard."""
+def write_shard_file(plan: ShardPlan, folders: Folders, target: Target) -> tuple[int, str]:
+    """Put a part, or a copy of several, and return the bytes and the SHA-256 of the shard."""
     if plan.is_one_part:
         ((split, number, part, _),) = plan.slices
-        here = part_path(work, split, number)
-        if here.exists():  # else a finalize that was killed has renamed it already
-            os.replace(here, out / plan.name)
+        target.put(part_path(folders.work, split, number), plan.name)
         return part.length, part.sha256
     content = sum(int(taken.regions()[1].sum()) for taken in plan.slices)
     length = -(-(content + END_MARK) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
-    sha256 = write_chunks_atomically(out / plan.name, copied_chunks(plan, work, length - content), work)
+    chunks = copied_chunks(plan, folders.work, length - content)
+    sha256 = write_chunks_atomically(folders.out / plan.name, chunks, folders.work)
+    target.put(folders.out / plan.name, plan.name)
     return length, sha256
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from shards.building.build_db import BuildDb
+from shards.building.holdout import TRAIN
 from shards.building.interruption import BuildStopped, Interruption
 from shards.building.part import ListedPicture
 from shards.building.progress import Progress
@@ -24,16 +25,29 @@ MAX_LEFT_OUT = 100, 0.01  # pictures, or share of all pictures, per attempt: mor
 
 
 def make_shards(
-    build_db: BuildDb, options: ShardOptions, workers: int, shard_samples: int, interruption: Interruption
+    build_db: BuildDb,
+    options: ShardOptions,
+    workers: int,
+    shard_samples: int,
+    on_result: Callable[[int, int], None],
+    interruption: Interruption,
 ) -> int:
     """Make the shards that do not exist yet, and return the number of pictures that were processed.
+
+    Args:
+        build_db: of the build.
+        options: of the build.
+        workers: processes.
+        shard_samples: source pictures per shard.
+        on_result: called with the number of each task that is recorded, and its samples to train on.
+        interruption: ends the build.
 
     Raises:
         BuildStopped: interrupted, the disk is full, or workers crash without a picture as the cause.
     """
     total, todo, tasks = build_db.count_open(shard_samples)
     progress = Progress(total, total - todo)
-    maker = ShardMaker(build_db, options, progress, interruption.check_before(progress.show))
+    maker = ShardMaker(build_db, options, progress, interruption.check_before(progress.show), on_result)
     try:
         while tasks:
             for task, crash in maker.run_round(min(workers, tasks), shard_samples):
@@ -52,6 +66,7 @@ class ShardMaker:
     options: ShardOptions
     progress: Progress
     on_tick: Callable[[int], None]
+    on_result: Callable[[int, int], None]
     left_out: int = 0
     """Pictures excluded in this attempt because they crash workers."""
 
@@ -117,4 +132,5 @@ class ShardMaker:
     def record(self, task: ShardTask, result: ShardResult) -> None:
         """Record a finished shard, durably."""
         self.build_db.record_result(task, result)
+        self.on_result(task.number, result.parts[TRAIN].samples)
         self.progress.add(len(task.pictures))

@@ -13,6 +13,8 @@ from shards.building.decoding_options import DecodingOptions, check_decoding, de
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
+from shards.storage.argument import PlaceArgument
+from shards.storage.place import Place, Url
 
 MAX_WORKERS = 1024
 MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
@@ -22,10 +24,10 @@ MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 class Build(LabelOptions, DecodingOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
 
-    source: Positional[Path]
-    """A folder (with all folders below it), a zip or a tar."""
-    out: Path
-    """The folder to make: new or empty, unless --resume."""
+    source: Positional[PlaceArgument]
+    """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL."""
+    out: PlaceArgument
+    """The folder or URL to make: new or empty, unless --resume."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
@@ -35,6 +37,8 @@ class Build(LabelOptions, DecodingOptions):
     ("near"); the first by name stays."""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes; they do not change a byte of the result."""
+    work: Path | None = None
+    """With --out URL, a local folder for what is unfinished, which --resume needs; default: ~/.cache/lienzo/builds."""
     resume: bool = False
     """Go on with a build that was interrupted."""
     shard_samples: int | None = None
@@ -58,9 +62,19 @@ def check_options(args: Build) -> None:
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     check_holdout(args.holdout, args.seed)
-    if args.source.is_dir() and args.out.resolve().is_relative_to(args.source.resolve()):
+    if is_inside(args.out, args.source):
         raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
-    labels_of(args, args.source, args.max_bytes)
+    if isinstance(args.source, Path):
+        labels_of(args, args.source, args.max_bytes)
+
+
+def is_inside(out: Place, source: Place) -> bool:
+    """Return whether a place lies in a folder of pictures."""
+    if isinstance(out, Url) and isinstance(source, Url):
+        return out.root == source.root and f"{out.key}/".startswith(f"{source.key}/".lstrip("/"))
+    if isinstance(out, Url) or isinstance(source, Url):
+        return False
+    return source.is_dir() and out.resolve().is_relative_to(source.resolve())
 
 
 def check_workers(workers: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import xxhash
@@ -17,6 +18,8 @@ from shards.images.decode import Decoding, Picture, decode_image
 from shards.images.encode import ENCODINGS
 from shards.sources.source import Source
 from shards.sources.source_entry import decode_name
+from shards.storage.errors import StorageError
+from shards.storage.read_ahead import read_ahead
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ShardOptions:
         """Write the parts of a task."""
         try:
             return write_shard(task, self, on_picture)
+        except StorageError as error:
+            raise OSError(str(error)) from error
         except OSError as error:
             raise OSError(f"cannot write to {self.folder.parent}: {error.strerror or error}") from error
 
@@ -109,14 +114,17 @@ def decode_pictures(
     task: ShardTask, options: ShardOptions, result: ShardResult, on_picture: Callable[[int], None]
 ) -> Iterator[tuple[ListedPicture, Picture]]:
     """Yield the usable pictures, and add the others to `result.excluded`."""
-    for number, listed in enumerate(task.pictures):
-        on_picture(number)
-        try:
-            if listed.known_exclusion:
-                raise Excluded(*listed.known_exclusion)
-            picture = decode_image(options.source.read(listed.name, listed.place, options.max_bytes), options.decoding)
-        except Excluded as error:
-            result.excluded.append((decode_name(listed.name), error.reason, error.detail))
-            continue
-        yield listed, picture
+    read, wanted = options.source.read, (listed for listed in task.pictures if not listed.known_exclusion)
+    requests = (partial(read, listed.name, listed.place, options.max_bytes) for listed in wanted)
+    with closing(read_ahead(requests, options.source.requests)) as contents:
+        for number, listed in enumerate(task.pictures):
+            on_picture(number)
+            try:
+                if listed.known_exclusion:
+                    raise Excluded(*listed.known_exclusion)
+                picture = decode_image(next(contents)(), options.decoding)
+            except Excluded as error:
+                result.excluded.append((decode_name(listed.name), error.reason, error.detail))
+                continue
+            yield listed, picture
     on_picture(len(task.pictures))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from shards.building.build_db import BuildDb, Exclusions
@@ -14,6 +13,7 @@ from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
 from shards.sources.label_names import near_equal_labels
 from shards.sources.source_entry import quote_name
+from shards.storage.place import Place
 
 MAX_REASONS = 12  # lines of reasons
 MAX_NEAR_EQUAL = 5  # lines of classes
@@ -21,13 +21,13 @@ EXAMPLE_LENGTH = 100  # characters of a name, and of a detail
 
 
 def summary_lines(
-    content: dict[str, Any], out: Path, exclusions: Exclusions, examples: dict[str, str]
+    content: dict[str, Any], out: Place, exclusions: Exclusions, examples: dict[str, str]
 ) -> Iterator[str]:
     """Yield the lines of the summary.
 
     Args:
         content: of the index.
-        out: the folder.
+        out: the folder or URL.
         exclusions: of the build.
         examples: by split, two files with the same pixels.
     """

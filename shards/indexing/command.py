@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.building.build import WORK, lock_folder
-from shards.building.finalize import Folders
 from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
+from shards.building.layout import Folders
 from shards.building.summary import summary_lines
 from shards.building.workers import WorkerCrash, Workers
 from shards.dataset.index import EXCLUDED, INDEX, Index

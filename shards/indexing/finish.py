@@ -17,8 +17,9 @@ from shards.atomic_files import write_chunks_atomically
 from shards.building.card import write_cards
 from shards.building.card_pictures import Drawn
 from shards.building.duplicates import Copies, find_equal
-from shards.building.finalize import Folders, exclusion_chunks, table_header, used_plugins, write_index
+from shards.building.finalize import exclusion_chunks, table_header, used_plugins, write_index
 from shards.building.holdout import SPLITS, TRAIN
+from shards.building.layout import Folders
 from shards.building.statistics import Statistics, counts_of, describe_statistics
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.facts import read_facts

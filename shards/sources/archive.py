@@ -72,6 +72,8 @@ def is_tar(block: bytes) -> bool:
 class ArchiveSource:
     """Base class of zip and tar: the archive is opened once in each process that reads from it."""
 
+    requests = 1
+
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self.file: BinaryIO | None = None

@@ -23,6 +23,8 @@ class FolderSource:
         follow_links: also take files outside of the folder to which links lead.
     """
 
+    requests = 1
+
     def __init__(self, path: Path, follow_links: bool = False) -> None:
         self.follow_links = follow_links
         self.root = os.fsencode(os.path.realpath(path))

@@ -15,6 +15,8 @@ from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.tar_headers import TAR_ERRORS, TarHeader
 from shards.sources.zip_source import READ_ERRORS
+from shards.storage.place import Place, Url, parse_place
+from shards.storage.storage import open_storage
 
 NO_FILE = "--labels must be none, folders or a table (CSV or dataset.json), but got {!r}, and there is no such file{}"
 
@@ -24,6 +26,16 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file."""
     with path.open("rb") as file:
         yield file
+
+
+@contextmanager
+def open_object(url: Url) -> Iterator[BinaryIO]:
+    """Open an object, in memory.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    yield io.BytesIO(open_storage(url.parent).read(url.name))
 
 
 @contextmanager
@@ -69,8 +81,8 @@ def read_tar_member(archive: Path, name: str, most: int) -> bytes:
 
 
 def find_label_file(
-    labels: str, source: Path, max_bytes: int
-) -> tuple[Path, Callable[[], AbstractContextManager[BinaryIO]]]:
+    labels: str, source: Place, max_bytes: int
+) -> tuple[Place, Callable[[], AbstractContextManager[BinaryIO]]]:
     """Return the path of the table, for messages, and a function that opens it.
 
     Args:
@@ -81,8 +93,15 @@ def find_label_file(
     Raises:
         DataError: there is no such file.
     """
+    named = parse_place(labels)
+    if isinstance(named, Url):
+        return named, partial(open_object, named)
     if Path(labels).is_file():
         return Path(labels), partial(open_file, Path(labels))
+    if isinstance(source, Url):
+        if open_storage(source).exists(labels):
+            return source / labels, partial(open_object, source / labels)
+        raise DataError(NO_FILE.format(labels, f", neither here nor in {source}"))
     if (source / labels).is_file():
         return source / labels, partial(open_file, source / labels)
     if source.is_file():

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO
 
 from shards.dataset.index import DataError
@@ -16,6 +15,7 @@ from shards.sources.label_json import read_label_json
 from shards.sources.label_names import normalise_label
 from shards.sources.source_entry import encode_name, quote_name
 from shards.sources.table_text import OLD_ENCODINGS, SEPARATORS, find_encoding, is_json, open_text, read_header
+from shards.storage.place import Place
 
 MAX_COLUMNS = 20  # in a message
 JSON_COLUMN = "label"  # of dataset.json, which has no names of columns
@@ -37,7 +37,7 @@ class TableRow(NamedTuple):
 class LabelTable:
     """A table with a column of files and columns of labels."""
 
-    path: Path
+    path: Place
     open: Callable[[], AbstractContextManager[BinaryIO]]
     """Opens it as a seekable file; it may lie in an archive."""
     file_column: str

@@ -1,4 +1,5 @@
-"""The interface of sources, and `open_source`. A source lists its files without opening them, and reads one by name.
+"""The interface of sources, and `open_source`. A source lists its files without opening them, and reads one by
+name.
 
 Names are bytes, as file systems have them. A file's `place` tells its source where the file lies and which version of
 it was listed; to everybody else it is an opaque string.
@@ -7,20 +8,24 @@ it was listed; to everybody else it is an opaque string.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Protocol
 
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.folder import FolderSource
+from shards.sources.parquet_source import ParquetSource, parquet_files
+from shards.sources.remote_folder import RemoteFolder
 from shards.sources.source_entry import SourceEntry
 from shards.sources.tar_source import TarSource
 from shards.sources.zip_source import ZipSource
+from shards.storage.place import Place, Url
 
 
 class Source(Protocol):
     """A set of files. It can be pickled and sent to a worker process, which opens its own file descriptors."""
 
+    requests: int
+    """How many reads each process has under way at the same time; 1: one after the other."""
     notes: list[str]
     """What the user should know of the source as a whole; complete after `scan`."""
 
@@ -36,19 +41,24 @@ class Source(Protocol):
 
         Raises:
             Excluded: it cannot be read, or is longer.
+            StorageError: its storage does not answer.
         """
 
 
-def open_source(path: Path, follow_links: bool) -> Source:
-    """Open the source at a path.
+def open_source(path: Place, follow_links: bool) -> Source:
+    """Open the source at a place.
 
     Args:
-        path: of a folder, a zip or a tar.
+        path: of a folder, a zip, a tar or a Parquet file; the URL of a folder.
         follow_links: in a folder, also take files outside of it to which links lead.
 
     Raises:
         DataError: there is no such source.
     """
+    if isinstance(path, Url):
+        return RemoteFolder(path)
+    if files := parquet_files(path):
+        return ParquetSource(files)
     if path.is_dir():
         return FolderSource(path, follow_links)
     if not path.exists():

@@ -48,7 +48,10 @@ class FileSystem:
     def head(self, name: str) -> ObjectInfo:
         """Return size and etag."""
         self.files.invalidate_cache()  # what another process has written since must be seen
-        return described(name, self.files.info(self.path(name)))
+        info = self.files.info(self.path(name))
+        if info.get("type") == "directory":
+            raise FileNotFoundError(name)  # as in a bucket, where a folder is no object
+        return described(name, info)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the files whose names begin with a prefix, with those in folders below, by name."""

@@ -29,7 +29,8 @@ import tyro
 from scipy.stats import binomtest
 
 from bench.measure import run_module, spread, table
-from shards.dataset.index import INDEX, Index
+from shards.dataset.files import INDEX
+from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from trainer.collapse.monitor_state import BOUNDS, Health, MonitorState
 from trainer.core.fields import identity_hash, overlay_settings, to_json

@@ -20,9 +20,10 @@ import numpy as np
 
 from bench.measure import machine, table
 from shards.dataset.cache_settings import CacheSettings
-from shards.dataset.index import ROW, SCHEMA, Index
+from shards.dataset.index import SCHEMA, Index
 from shards.dataset.order import Order
 from shards.dataset.stream import Reader
+from shards.dataset.table import ROW
 from shards.storage.place import parse_place
 from tests.s3_server import serve_bucket
 

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from shards.dataset.index import INDEX, DataError, Index
+from shards.dataset.files import INDEX
+from shards.dataset.index import DataError, Index
 from shards.exclusion import REASONS
 from shards.images.display import over_checkerboard
 from shards.near_duplicates import draw_groups, find_groups, group_lines

@@ -25,19 +25,10 @@ from tyro.conf import Positional
 
 from shards.building.options import MAX_WORKERS
 from shards.dataset.corruption import ShardRows, locate_corruption
-from shards.dataset.index import (
-    BUILD_AGAIN,
-    EXCLUDED,
-    INDEX,
-    LABELS,
-    TABLE,
-    DataError,
-    map_table,
-    parse_index,
-    read_index,
-    read_splits,
-    shards_at,
-)
+from shards.dataset.files import BUILD_AGAIN, EXCLUDED, INDEX, LABELS, TABLE
+from shards.dataset.index import DataError, parse_index, read_index, shards_at
+from shards.dataset.splits import read_splits
+from shards.dataset.table import map_table
 from shards.storage.argument import PlaceArgument
 from shards.storage.errors import StorageError
 from shards.storage.local_copy import local_copy

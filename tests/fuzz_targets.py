@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from shards.building.card_page import Code, Section, Table, Text, to_html, to_markdown
 from shards.dataset import remote_table
 from shards.dataset.cache_settings import CacheSettings
-from shards.dataset.index import INDEX, TABLE, Index
+from shards.dataset.files import INDEX, TABLE
+from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from shards.errors import DataError
 from shards.exclusion import REASONS, Excluded

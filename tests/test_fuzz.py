@@ -42,7 +42,7 @@ def test_a_slice_of_all_targets(tmp_path: Path) -> None:
         ("tar", "tests.fuzz_targets.open_source", "lambda *_, **__: all(iter(lambda: 1, 0))", "no end after 2 s"),
         (
             "index",
-            "shards.dataset.index.check_table",
+            "shards.dataset.table.check_table",
             "lambda file, samples, place: open(place.parents[2] / 'secret').close()",
             "opened outside of the folder",
         ),

@@ -18,8 +18,10 @@ import pytest
 from PIL import Image
 
 from shards.building.card_page import Section, Table, to_html, to_markdown
-from shards.dataset.index import INDEX, ROW, TABLE, DataError, Index
+from shards.dataset.files import INDEX, TABLE
+from shards.dataset.index import DataError, Index
 from shards.dataset.stream import Reader
+from shards.dataset.table import ROW
 from shards.exclusion import Excluded
 from shards.images.npy import as_image
 from shards.indexing.patterns import MOST_TARS, expand_braces, find_tars

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.dataset.index import INDEX, ROW, SCHEMA, TABLE, DataError, Index, Shard
+from shards.dataset.files import INDEX, TABLE
+from shards.dataset.index import SCHEMA, DataError, Index
 from shards.dataset.order import Order
+from shards.dataset.splits import Shard
+from shards.dataset.table import ROW
 
 
 def write(folder: Path, shards: int, shard_samples: int) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shards.dataset.index import INDEX, Index
+from shards.dataset.files import INDEX
+from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from shards.inspect import GAP, Inspect, histogram_rows, run_inspect
 from tests.small_shards import CLASSES, EXCLUDED, PICTURES, SIZE, build

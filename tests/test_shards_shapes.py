@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from shards.__main__ import main
-from shards.dataset.index import INDEX, Index, upgrade_settings
+from shards.dataset.files import INDEX
+from shards.dataset.index import Index, upgrade_settings
 from shards.dataset.stream import Reader
 from shards.exclusion import Excluded
 from shards.images.decode import Decoding, decode_image

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from shards.dataset.index import EXCLUDED, INDEX, TABLE, Index
+from shards.dataset.files import EXCLUDED, INDEX, TABLE
+from shards.dataset.index import Index
 from shards.verify import Verify, run_verify
 from tests.small_shards import build
 

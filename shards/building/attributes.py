@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shards.atomic_files import write_chunks_atomically
 from shards.building.build_db import BuildDb
 from shards.building.layout import ShardPlan
-from shards.dataset.index import LABELS
+from shards.dataset.files import LABELS
 
 Plans = Callable[[], Iterator[ShardPlan]]
 Facts = dict[str, dict[str, Any]]  # "labels" and "numbers" by column, and "vector": {"label": [...]}

@@ -36,7 +36,8 @@ from shards.building.remote_out import is_finished_at, local_folder
 from shards.building.shard import ShardOptions
 from shards.building.summary import example_copies, summary_lines
 from shards.building.target import early_shards, open_target
-from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
+from shards.dataset.files import EXCLUDED, INDEX
+from shards.dataset.index import DataError, Index
 from shards.sources.label_table import LabelTable
 from shards.sources.listing import compare_listings, compare_settings, write_listing
 from shards.sources.remote_archive import fetch_source

@@ -23,7 +23,9 @@ from shards.building.card_pictures import (
     spread,
     to_png,
 )
-from shards.dataset.index import CARDS, EXCLUDED, LABELS, ORIGINAL, TABLE, shard_name
+from shards.dataset.files import CARDS, EXCLUDED, LABELS, TABLE
+from shards.dataset.index import ORIGINAL
+from shards.dataset.splits import shard_name
 from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
 from shards.sources.label_names import near_equal_labels

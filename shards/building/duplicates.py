@@ -18,7 +18,7 @@ from shards.building.holdout import TRAIN
 from shards.building.near import find_near
 from shards.building.part import Deduplicate
 from shards.building.statistics import Statistics
-from shards.dataset.index import ROW
+from shards.dataset.table import ROW
 from shards.images.fingerprint import PRINT
 
 HASHES_PER_PASS = 1 << 20  # held in memory; more pictures take several passes over the results

@@ -23,7 +23,10 @@ from shards.building.layout import Folders, ShardPlan, plan_shards, write_shards
 from shards.building.statistics import counts_of, describe_statistics
 from shards.building.summary import describe_exclusions
 from shards.building.target import Target
-from shards.dataset.index import CARDS, EXCLUDED, INDEX, LABELS, ROW, SCHEMA, TABLE, DataError, shard_name
+from shards.dataset.files import CARDS, EXCLUDED, INDEX, LABELS, TABLE
+from shards.dataset.index import SCHEMA, DataError
+from shards.dataset.splits import shard_name
+from shards.dataset.table import ROW
 
 HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 

@@ -23,7 +23,8 @@ from shards.building.holdout import SPLITS, TRAIN
 from shards.building.part import PartResult
 from shards.building.shard import part_path
 from shards.building.target import Target
-from shards.dataset.index import ROW, shard_name
+from shards.dataset.splits import shard_name
+from shards.dataset.table import ROW
 
 END_MARK = 2 * tarfile.BLOCKSIZE  # bytes of zeros, and then more up to a whole record
 

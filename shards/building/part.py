@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 
 from shards.building.statistics import Statistics, count_picture
-from shards.dataset.index import ROW
+from shards.dataset.table import ROW
 from shards.images.decode import Picture
 from shards.images.fingerprint import fingerprint
 from shards.sources.source_entry import decode_name

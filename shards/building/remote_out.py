@@ -10,7 +10,8 @@ from typing import Any
 
 from shards.building.finalize import used_plugins
 from shards.building.options import Build
-from shards.dataset.index import EXCLUDED, INDEX, DataError, Index
+from shards.dataset.files import EXCLUDED, INDEX
+from shards.dataset.index import DataError, Index
 from shards.sources.listing import compare_settings
 from shards.storage.place import Url
 from shards.storage.storage import Storage, open_storage

@@ -8,7 +8,7 @@ from typing import Any
 from shards.building.build_db import BuildDb, Exclusions
 from shards.building.duplicates import Copies, count_copies, find_names
 from shards.building.holdout import SPLITS
-from shards.dataset.index import EXCLUDED, LABELS
+from shards.dataset.files import EXCLUDED, LABELS
 from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
 from shards.sources.label_names import near_equal_labels

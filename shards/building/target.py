@@ -19,7 +19,8 @@ from shards.building.build_db import BuildDb
 from shards.building.holdout import SPLITS, TRAIN
 from shards.building.interruption import BuildStopped
 from shards.building.shard import part_path
-from shards.dataset.index import DataError, shard_name
+from shards.dataset.index import DataError
+from shards.dataset.splits import shard_name
 from shards.storage.errors import StorageError
 from shards.storage.place import Place, Url
 from shards.storage.read_ahead import read_ahead

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from shards.dataset.index import Shard
+from shards.dataset.splits import Shard
 from shards.storage.place import Place
 
 

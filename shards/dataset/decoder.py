@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import ImageColor
 
-from shards.dataset.index import BUILD_AGAIN, INDEX, ORIGINAL, DataError, Index
+from shards.dataset.files import BUILD_AGAIN, INDEX
+from shards.dataset.index import ORIGINAL, DataError, Index
 from shards.exclusion import Excluded
 from shards.images.decode import Decoding, decode_image
 from shards.images.encode import ENCODINGS, Pixels

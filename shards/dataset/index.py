@@ -10,20 +10,18 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from shards.dataset.cache_settings import CacheSettings
+from shards.dataset.files import BUILD_AGAIN, INDEX
 from shards.dataset.index_content import LeadsOutside, check_content
+from shards.dataset.splits import Split, read_splits
+from shards.dataset.table import Table, open_table
 from shards.errors import DataError as DataError  # most of this package knows it from here
 from shards.images.size import Size
-from shards.npy_header import read_npy_header
 from shards.storage.errors import NotFound
 from shards.storage.place import SCHEME, Place, Url, parse_place
 from shards.storage.storage import open_storage
@@ -45,86 +43,6 @@ UPGRADES: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 """By schema: from what it has in index.json to what the next one has."""
 ORIGINAL = "original"  # the encoding of pictures that are decoded as they are
-BUILD_AGAIN = "build the shards again, into a new folder"
-INDEX, TABLE, EXCLUDED = "index.json", "table.npy", "excluded.jsonl"
-CARDS = ("card.md", "card.html")
-LABELS = "labels.npy"  # beside them, where the table of labels has further columns
-
-ROW = np.dtype(
-    [
-        ("start", "<u8"),  # first byte of the sample's region in its shard
-        ("offset", "<u8"),  # first byte of the image
-        ("size", "<u4"),  # bytes of the image
-        ("label", "<i4"),  # its class, -1: none
-        ("image_hash", "<u8"),  # XXH3-64 of the image's bytes
-        ("region_hash", "<u8"),  # XXH3-64 of the region: headers, image, json, padding
-    ]
-)
-
-
-class Table(Protocol):
-    """Rows by their numbers: an array, or what reads them from a bucket."""
-
-    @property
-    def size(self) -> int:
-        """The number of rows."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.void]: ...
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One tar file."""
-
-    name: str
-    samples: int
-    bytes: int
-    sha256: str
-
-
-def shard_name(split: str, number: int) -> str:
-    """Return the file name of a split's shard."""
-    return f"{split}-{number:06d}.tar"
-
-
-@dataclass(frozen=True)
-class Split:
-    """The shards of the training set ("train"), or of the hold-out set ("holdout").
-
-    There may be millions, so `Shard` objects are made only when `shards` is read.
-    """
-
-    name: str
-    first: int  # the row of its first sample in the table
-    samples: int
-    columns: Mapping[str, Sequence[Any]]
-    """"samples", "bytes" and "sha256" of each shard, and "names" where they are others' (shards/indexing)."""
-
-    @cached_property
-    def shard_samples(self) -> npt.NDArray[np.int64]:
-        """The samples in each shard: (shards,)."""
-        return np.array(self.columns["samples"], dtype=np.int64)
-
-    def shard_name(self, number: int) -> str:
-        """Return the name of one shard."""
-        return str(self.columns["names"][number]) if "names" in self.columns else shard_name(self.name, number)
-
-    def shard(self, number: int) -> Shard:
-        """Return one shard."""
-        samples, size, sha256 = (self.columns[name][number] for name in ("samples", "bytes", "sha256"))
-        return Shard(self.shard_name(number), samples, size, sha256)
-
-    @cached_property
-    def shards(self) -> tuple[Shard, ...]:
-        """The shards, in order.
-
-        Raises:
-            ValueError: the columns differ in length.
-        """
-        columns = (self.columns[name] for name in ("samples", "bytes", "sha256"))
-        return tuple(Shard(self.shard_name(i), *row) for i, row in enumerate(zip(*columns, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -211,14 +129,6 @@ def shards_at(path: Place, content: Mapping[str, Any]) -> Place:
     return parse_place(text) if SCHEME.match(text) or text.startswith("/") else path / text
 
 
-def read_splits(content: Mapping[str, Any]) -> Iterator[tuple[str, Split]]:
-    """Yield the splits that index.json describes, by name."""
-    first = 0
-    for name, described in content["splits"].items():
-        yield name, Split(name, first, described["samples"], described["shards"])
-        first += described["samples"]
-
-
 def read_index(path: Place) -> bytes:
     """Return the bytes of index.json.
 
@@ -289,54 +199,3 @@ def parse_index(path: Place, raw: bytes) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path / INDEX} is damaged: {BUILD_AGAIN}") from error
     return content
-
-
-def open_table(path: Place, samples: int, sha256: str, cache: CacheSettings) -> Table:
-    """Return the table of a local or a remote dataset: (samples,) of ROW.
-
-    Raises:
-        DataError: it cannot be read, or belongs to another index.
-    """
-    if not isinstance(path, Url):
-        return map_table(path / TABLE, samples)
-    from shards.dataset.remote_table import open_remote_table  # and with it obstore, which local data does not need
-
-    return open_remote_table(path, samples, sha256, cache)
-
-
-def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
-    """Map a table into memory, and check its length: (samples,) of ROW.
-
-    Raises:
-        DataError: it cannot be read, or belongs to another index.
-    """
-    try:
-        return map_rows(path, samples, path)
-    except (EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}): {BUILD_AGAIN}") from error
-
-
-def map_rows(path: Path, samples: int, shown: Place) -> npt.NDArray[np.void]:
-    """Map a table, or a copy of the table at `shown`, into memory: (samples,) of ROW.
-
-    Raises:
-        EOFError, OSError, ValueError: it cannot be read.
-        DataError: it belongs to another index.
-    """
-    with path.open("rb") as file:
-        check_table(file, samples, shown)
-    # Nothing cannot be mapped.
-    table: npt.NDArray[np.void] = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
-    return table
-
-
-def check_table(file: BinaryIO, samples: int, place: Place) -> None:
-    """Check by the header of a table that it belongs to its index; the file is left at its first row.
-
-    Raises:
-        ValueError: it is no table.
-        DataError: it belongs to another index.
-    """
-    shape, dtype = read_npy_header(file)
-    if dtype != ROW or shape != (samples,):
-        raise DataError(f"{place} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")

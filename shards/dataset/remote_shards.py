@@ -19,7 +19,8 @@ from functools import partial
 import xxhash
 
 from shards.dataset.file_cache import FileCache
-from shards.dataset.index import INDEX, Index
+from shards.dataset.files import INDEX
+from shards.dataset.index import Index
 from shards.dataset.order import Order
 from shards.dataset.shard_copier import ShardCopier
 from shards.dataset.shard_files import SampleBytes

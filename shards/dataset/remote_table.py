@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.file_cache import FileCache, Filled, Needs
-from shards.dataset.index import BUILD_AGAIN, INDEX, ROW, TABLE, Table, check_table, map_rows
+from shards.dataset.files import BUILD_AGAIN, INDEX, TABLE
+from shards.dataset.table import ROW, Table, check_table, map_rows
 from shards.dataset.threads import Threads
 from shards.errors import DataError
 from shards.storage.place import Url

@@ -12,9 +12,9 @@ from itertools import islice
 import numpy as np
 
 from shards.dataset.file_cache import FileCache, Filled, Needs
-from shards.dataset.index import Shard, Split
 from shards.dataset.order import Order
 from shards.dataset.shard_plan import Need, shards_to_copy
+from shards.dataset.splits import Shard, Split
 from shards.dataset.threads import Threads
 from shards.storage.errors import StorageError
 from shards.storage.storage import Storage

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from shards.dataset.index import Split
 from shards.dataset.order import Order
+from shards.dataset.splits import Split
 
 OPEN_FILES = 64  # per thread; a window of the order may touch more shards than a process can open
 

@@ -21,7 +21,8 @@ from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption
 from shards.building.layout import Folders
 from shards.building.summary import summary_lines
 from shards.building.workers import WorkerCrash, Workers
-from shards.dataset.index import EXCLUDED, INDEX, Index
+from shards.dataset.files import EXCLUDED, INDEX
+from shards.dataset.index import Index
 from shards.errors import DataError
 from shards.indexing.finish import finish
 from shards.indexing.options import IndexTars, check_options, indexer_of, settings_of

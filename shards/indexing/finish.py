@@ -23,7 +23,9 @@ from shards.building.layout import Folders
 from shards.building.statistics import Statistics, counts_of, describe_statistics
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.facts import read_facts
-from shards.dataset.index import EXCLUDED, SCHEMA, TABLE, DataError, Index, map_table
+from shards.dataset.files import EXCLUDED, TABLE
+from shards.dataset.index import SCHEMA, DataError, Index
+from shards.dataset.table import map_table
 from shards.indexing.tar_db import TarDb
 from shards.indexing.tar_index import FOUND, TarResult
 from shards.storage.place import Place, Url

@@ -16,7 +16,7 @@ import xxhash
 
 from shards.building.holdout import HoldOut
 from shards.building.statistics import Statistics, count_picture
-from shards.dataset.index import ROW
+from shards.dataset.table import ROW
 from shards.exclusion import Excluded
 from shards.images.decode import Decoding, Picture, decode_image
 from shards.images.encode import encode_raw

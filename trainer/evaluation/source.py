@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from shards.dataset.index import INDEX, Index
+from shards.dataset.files import INDEX
+from shards.dataset.index import Index
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded

@@ -1,0 +1,89 @@
+"""The table of a dataset: a row for each sample, mapped into memory, or read from a bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.dataset.cache_settings import CacheSettings
+from shards.dataset.files import BUILD_AGAIN, INDEX, TABLE
+from shards.errors import DataError
+from shards.npy_header import read_npy_header
+from shards.storage.place import Place, Url
+
+ROW = np.dtype(
+    [
+        ("start", "<u8"),  # first byte of the sample's region in its shard
+        ("offset", "<u8"),  # first byte of the image
+        ("size", "<u4"),  # bytes of the image
+        ("label", "<i4"),  # its class, -1: none
+        ("image_hash", "<u8"),  # XXH3-64 of the image's bytes
+        ("region_hash", "<u8"),  # XXH3-64 of the region: headers, image, json, padding
+    ]
+)
+
+
+class Table(Protocol):
+    """Rows by their numbers: an array, or what reads them from a bucket."""
+
+    @property
+    def size(self) -> int:
+        """The number of rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> npt.NDArray[np.void]: ...
+
+
+def open_table(path: Place, samples: int, sha256: str, cache: CacheSettings) -> Table:
+    """Return the table of a local or a remote dataset: (samples,) of ROW.
+
+    Raises:
+        DataError: it cannot be read, or belongs to another index.
+    """
+    if not isinstance(path, Url):
+        return map_table(path / TABLE, samples)
+    from shards.dataset.remote_table import open_remote_table  # and with it obstore, which local data does not need
+
+    return open_remote_table(path, samples, sha256, cache)
+
+
+def map_table(path: Path, samples: int) -> npt.NDArray[np.void]:
+    """Map a table into memory, and check its length: (samples,) of ROW.
+
+    Raises:
+        DataError: it cannot be read, or belongs to another index.
+    """
+    try:
+        return map_rows(path, samples, path)
+    except (EOFError, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}): {BUILD_AGAIN}") from error
+
+
+def map_rows(path: Path, samples: int, shown: Place) -> npt.NDArray[np.void]:
+    """Map a table, or a copy of the table at `shown`, into memory: (samples,) of ROW.
+
+    Raises:
+        EOFError, OSError, ValueError: it cannot be read.
+        DataError: it belongs to another index.
+    """
+    with path.open("rb") as file:
+        check_table(file, samples, shown)
+    # Nothing cannot be mapped.
+    table: npt.NDArray[np.void] = np.load(path, mmap_mode="r" if samples else None, allow_pickle=False)
+    return table
+
+
+def check_table(file: BinaryIO, samples: int, place: Place) -> None:
+    """Check by the header of a table that it belongs to its index; the file is left at its first row.
+
+    Raises:
+        ValueError: it is no table.
+        DataError: it belongs to another index.
+    """
+    shape, dtype = read_npy_header(file)
+    if dtype != ROW or shape != (samples,):
+        raise DataError(f"{place} does not belong to {INDEX}: it has not {samples} rows: {BUILD_AGAIN}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import webdataset
 
 from shards.dataset import remote_shards, remote_table
 from shards.dataset.cache_settings import CacheSettings
@@ -26,7 +27,7 @@ from shards.dataset.stream import Reader
 from shards.storage.errors import Unreachable
 from shards.storage.place import parse_place
 from tests.conftest import HOME, run
-from tests.s3_server import Bucket, Fault, serve_bucket
+from tests.s3_server import RCLONE, Bucket, Fault, serve_bucket
 
 ORDER_WINDOW = 2
 
@@ -372,3 +373,18 @@ def test_inspect_and_verify_take_a_url(bucket: Bucket, shards32: Path, tmp_path:
     code, words = said("verify", f"{bucket.url}/none")
     assert (code, "HERE holds no finished shards: HERE/index.json does not exist (status 404)" in words) == (2, True)
     assert not [*tmp_path.glob("lienzo-*.tmp")]
+
+
+def test_webdataset_reads_them_through_a_pipe(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the documentation says: with any program that writes an object to its standard output."""
+    settings = {"PROVIDER": "Other", "ENV_AUTH": "true", "ENDPOINT": bucket.environment["AWS_ENDPOINT_URL"]}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"RCLONE_S3_{name}", value)
+    index = Index.open(parse_place(f"{bucket.url}/set"))
+    cat = f"pipe:{RCLONE} cat --config {os.devnull} :s3:{bucket.url.removeprefix('s3://')}/set"
+    urls = [f"{cat}/{one.name}" for one in index.splits["train"].shards]
+    told = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    assert len(told) == index.splits["train"].samples
+    reader = Reader(index, "train", lambda _, what: pytest.fail(what))
+    images = reader(np.arange(len(told))).images
+    assert all(np.array_equal(image, sample["npy"]) for image, sample in zip(images, told, strict=True))

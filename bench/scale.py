@@ -41,7 +41,12 @@ def write_dataset(folder: Path) -> None:
     }
     none: dict[str, list[object]] = {name: [] for name in columns}
     splits = {"train": {"samples": SAMPLES, "shards": columns}, "holdout": {"samples": 0, "shards": none}}
-    content = {"schema": SCHEMA, "settings": {"size": 64, "encode": "jpg"}, "classes": [], "splits": splits}
+    content = {
+        "schema": SCHEMA,
+        "settings": {"height": 64, "width": 64, "channels": 3, "encode": "jpg"},
+        "classes": [],
+        "splits": splits,
+    }
     (folder / "index.json").write_text(json.dumps(content | {"table_sha256": "0" * 64}))
     with (folder / "table.npy").open("wb") as file:
         described = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (SAMPLES,)}

@@ -17,6 +17,7 @@ COMMANDS = {
     "loading": ("--samples", "256", "--turns", "1"),
     "loading_256": ("--batches", "4", "--turns", "1", "--encodings", "webp"),
     "streaming": ("--pictures", "64", "--workers", "1", "--turns", "1"),
+    "scale": (),
     "step": ("--recipe", "dcgan-32", "--batch-size", "4", "--micro-batch-size", "2", "--turns", "1"),
     "zoo": ("--recipes", "dragan-64", "--small", "--turns", "1"),
     "launches": ("--recipes", "dcgan-32"),

@@ -135,7 +135,7 @@ def test_versions_of_used_plugins_are_in_the_settings(tmp_path: Path, monkeypatc
     command = ["build", str(source), "--out", str(index.folder), "--size", "16", "--holdout", "0", "--resume"]
     assert main(command) == 0
     other = {"HEIF": "pillow-heif 0.1"}
-    monkeypatch.setattr("shards.building.options.installed_plugins", lambda: other)
+    monkeypatch.setattr("shards.building.decoding_options.installed_plugins", lambda: other)
     refuse(source, index.folder, "this build began with plugins", *command[4:])
     command[3] = str(plain.path)
     assert main(command) == 0, "it has nothing that a plugin read"

@@ -41,12 +41,11 @@ def count_picture(statistics: Statistics, picture: Picture, label: int | None) -
         statistics[f"class/{label}"] += 1
 
 
-def describe_statistics(statistics: Statistics) -> dict[str, Any]:
+def describe_statistics(statistics: Statistics, channels: int) -> dict[str, Any]:
     """Return the "statistics" of index.json; bin i of a histogram is edges[i - 1] <= value < edges[i]."""
     pixels = statistics["pixels"] or 1
-    channels = range(len(counts_of(statistics, "sum")))
-    mean = [statistics[f"sum/{channel}"] / pixels for channel in channels]
-    variance = [statistics[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in channels]
+    mean = [statistics[f"sum/{channel}"] / pixels for channel in range(channels)]
+    variance = [statistics[f"squares/{channel}"] / pixels - mean[channel] ** 2 for channel in range(channels)]
     noted = counts_of(statistics, "noted")
     return {
         "mean": [round(value, 4) for value in mean],

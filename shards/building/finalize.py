@@ -71,8 +71,7 @@ def finalize_dataset(
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(plans(), samples, used), work),
         "excluded_sha256": write_chunks_atomically(out / EXCLUDED, exclusion_chunks(build_db.excluded()), work),
         "excluded": {reason: found.count for reason, found in build_db.count_exclusions().reasons.items()},
-        "statistics": describe_statistics(statistics, settings["channels"])
-        | {"duplicates": count_copies(build_db, copies.kept)},
+        "statistics": describe_statistics(statistics, settings["channels"], count_copies(build_db, copies.kept)),
     }
     target.complete(shard_sizes(splits))
     read = partial(read_training_pictures, build_db, plans, target, content["settings"])

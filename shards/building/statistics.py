@@ -41,7 +41,7 @@ def count_picture(statistics: Statistics, picture: Picture, label: int | None) -
         statistics[f"class/{label}"] += 1
 
 
-def describe_statistics(statistics: Statistics, channels: int) -> dict[str, Any]:
+def describe_statistics(statistics: Statistics, channels: int, duplicates: Mapping[str, int]) -> dict[str, Any]:
     """Return the "statistics" of index.json; bin i of a histogram is edges[i - 1] <= value < edges[i]."""
     pixels = statistics["pixels"] or 1
     mean = [statistics[f"sum/{channel}"] / pixels for channel in range(channels)]
@@ -57,6 +57,7 @@ def describe_statistics(statistics: Statistics, channels: int) -> dict[str, Any]
         "heights": statistics_histogram(statistics, "height", SIDE_EDGES),
         "aspects": statistics_histogram(statistics, "aspect", ASPECT_EDGES),
         **({"noted": noted} if noted else {}),
+        "duplicates": duplicates,
     }
 
 

@@ -120,7 +120,7 @@ def finish(db: TarDb, root: Place, folders: Folders, settings: dict[str, Any]) -
         "table_sha256": write_chunks_atomically(out / TABLE, table_chunks(db, kept), work),
         "excluded_sha256": excluded_sha256,
         "excluded": {reason: found.count for reason, found in exclusions.reasons.items()},
-        "statistics": describe_statistics(kept.statistics, settings["channels"]) | {"duplicates": kept.repeated},
+        "statistics": describe_statistics(kept.statistics, settings["channels"], kept.repeated),
     }
     table = map_table(out / TABLE, sum(split["samples"] for split in splits.values()))
     # Of single pictures, copies would hardly be used again.

@@ -14,7 +14,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest  # benchmarks use this module, too, and need none
 
 ACCESS_KEY, SECRET_KEY = "lienzo-test-access", "lienzo-test-secret"
 RCLONE = Path(sys.executable).with_name("rclone")
@@ -43,6 +46,15 @@ class Bucket:
     port: int
     proxy: Proxy
     url: str = "s3://pictures"
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let a test in this process reach it, and nothing else; it has no faults and has seen no requests."""
+        self.proxy.fault = Fault()
+        self.proxy.requests.clear()
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
 
     @property
     def root(self) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import signal
 import subprocess
@@ -54,12 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
 
 @pytest.fixture
 def bucket(served: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    served.proxy.fault = Fault()
-    served.proxy.requests.clear()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in served.environment.items():
-        monkeypatch.setenv(name, value)
+    served.use(monkeypatch)
     return served
 
 

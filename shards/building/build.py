@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from shards.building.decoding_options import decoding_of
 from shards.building.duplicates import deduplicate_samples
 from shards.building.finalize import check_pictures, finalize_dataset, used_plugins
 from shards.building.holdout import HoldOut
-from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
+from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.label_options import labels_of
 from shards.building.layout import Folders
 from shards.building.make_shards import make_shards
@@ -50,17 +51,9 @@ WORK = ".build"  # the folder inside --out that holds everything of an unfinishe
 
 def run_build(args: Build) -> int:
     """Run the command: print a summary, or the one message that says why there is none, and return the exit code."""
-    try:
-        with interruptible() as interruption:
-            build_dataset(args, interruption)
-        return 0
-    except DataError as error:
-        print(f"shards build: {error}", file=sys.stderr)
-        return 2
-    except (BuildStopped, KeyboardInterrupt) as error:
-        why = str(error) or "interrupted"
-        print(f"shards build: {why}; finished shards are kept, and --resume goes on", file=sys.stderr)
-        return INTERRUPTED
+    return run_interruptible(
+        "shards build", partial(build_dataset, args), "finished shards are kept, and --resume goes on"
+    )
 
 
 def build_dataset(args: Build, interruption: Interruption) -> None:

@@ -7,10 +7,12 @@ another error, such as a damaged picture.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from command_line.signals import signals_to_handle
+from shards.errors import DataError
 
 INTERRUPTED = 75  # exit code EX_TEMPFAIL: the same command with --resume goes on
 SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
@@ -43,6 +45,26 @@ class Interruption:
             tell(number)
 
         return check_and_tell
+
+
+def run_interruptible(command: str, act: Callable[[Interruption], None], kept: str) -> int:
+    """Run a command that can be interrupted and resumed, and return its exit code.
+
+    Args:
+        command: its name, before each message.
+        act: does the work.
+        kept: what a message says of what is done, after the reason why it stopped.
+    """
+    try:
+        with interruptible() as interruption:
+            act(interruption)
+        return 0
+    except DataError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return 2
+    except (BuildStopped, KeyboardInterrupt) as error:
+        print(f"{command}: {str(error) or 'interrupted'}; {kept}", file=sys.stderr)
+        return INTERRUPTED
 
 
 @contextmanager

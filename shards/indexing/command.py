@@ -8,16 +8,16 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.building.build import WORK, lock_folder
-from shards.building.interruption import INTERRUPTED, BuildStopped, Interruption, interruptible
+from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
 from shards.building.summary import summary_lines
 from shards.building.workers import WorkerCrash, Workers
@@ -38,17 +38,7 @@ MAX_TRIES = 20  # of one tar; each may find one picture that ends its process
 
 def run_index(args: IndexTars) -> int:
     """Run the command: print a summary, or the one message that says why there is none, and return the exit code."""
-    try:
-        with interruptible() as interruption:
-            index_tars(args, interruption)
-        return 0
-    except DataError as error:
-        print(f"shards index: {error}", file=sys.stderr)
-        return 2
-    except (BuildStopped, KeyboardInterrupt) as error:
-        why = str(error) or "interrupted"
-        print(f"shards index: {why}; what is done is kept, and --resume goes on", file=sys.stderr)
-        return INTERRUPTED
+    return run_interruptible("shards index", partial(index_tars, args), "what is done is kept, and --resume goes on")
 
 
 def index_tars(args: IndexTars, interruption: Interruption) -> None:

@@ -100,8 +100,7 @@ class TarIndexer:
             return
         storage = open_storage(self.root)
         with tempfile.TemporaryFile(dir=self.work) as copy:
-            for request in storage.block_requests(name, storage.head(name).size):
-                copy.write(request())
+            storage.copy(name, storage.head(name).size, copy)
             copy.seek(0)
             yield copy
 

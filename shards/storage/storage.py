@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from shards.storage.backend import Backend, ObjectInfo
 from shards.storage.errors import NotFound, read_problem, storage_error
@@ -74,6 +74,11 @@ class Storage:
             return
         for start in range(0, size, BLOCK):
             yield partial(self.read_range, name, start, min(BLOCK, size - start))
+
+    def copy(self, name: str, size: int, file: IO[bytes]) -> None:
+        """Write an object of a known size into a local file."""
+        for ask in self.block_requests(name, size):
+            file.write(ask())
 
     def head(self, name: str) -> ObjectInfo:
         """Return size and etag."""

@@ -192,7 +192,10 @@ def make_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             ranged = answer.getheader("Content-Range", "bytes 0-").partition(" ")[2].partition("-")[0]
             sent = 0
-            for block in [content] if whole else iter(lambda: answer.read(BLOCK), b""):
+            blocks = iter([content] if whole else iter(lambda: answer.read(BLOCK), b""))
+            following = next(blocks, b"")
+            while block := following:
+                following = next(blocks, b"")
                 at = fault.corrupt_at - int(ranged) - sent
                 if fault.corrupt_at >= 0 and fault.times and 0 <= at < len(block):
                     fault.times -= 1
@@ -205,9 +208,12 @@ def make_handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
                     return
                 if fault.bytes_per_s:
                     proxy.pace(len(block), fault.bytes_per_s)
-                self.wfile.write(block)
                 sent += len(block)
-            proxy.requests.append((self.command, self.path, sent))
+                if not following:  # before its client goes on, which may forget all requests so far
+                    proxy.requests.append((self.command, self.path, sent))
+                self.wfile.write(block)
+            if not sent:
+                proxy.requests.append((self.command, self.path, 0))
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = forward
 

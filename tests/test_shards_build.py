@@ -341,7 +341,7 @@ def test_builds_of_earlier_versions_are_not_mixed_with_this_one(tmp_path: Path) 
     assert Index.open(out).splits == index.splits
     unfinished = tmp_path / "unfinished"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupted)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupted)
         assert main(["build", str(source), "--out", str(unfinished), "--size", "16", "--workers", "1"]) == 75
     with contextlib.closing(sqlite3.connect(unfinished / ".build" / "listing")) as database:
         database.execute("UPDATE fact SET value = json_remove(value, '$.holdout_by') WHERE name = 'settings'")
@@ -552,7 +552,7 @@ def test_refusals(tmp_path: Path, built: Path, source: Path) -> None:
 def test_resuming_checks_source_and_settings(tmp_path: Path) -> None:
     source, out = make_source(tmp_path / "source", 6, 1), tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupted)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupted)
         arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", "--shard-samples", "3"]
         assert main(arguments) == 75
     refuse(source, out, "holds an unfinished build", *arguments[4:])

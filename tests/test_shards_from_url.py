@@ -98,7 +98,7 @@ def test_reading_ahead_keeps_the_order_and_the_errors() -> None:
 def test_a_zip_at_a_url_is_copied_once(bucket: Bucket, tmp_path: Path) -> None:
     url, out = f"{bucket.url}/set.zip", tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupt)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupt)
         assert build_from(url, out, "--labels", "folders") == 75
     read = bucket.proxy.bytes_read()
     assert build_from(url, out, "--labels", "folders", "--resume") == 0
@@ -128,7 +128,7 @@ def test_what_has_changed_is_noticed_on_resume(bucket: Bucket, tmp_path: Path) -
     shutil.copytree(bucket.root / "set" / "class 1", bucket.root / "changing")
     url, out = f"{bucket.url}/changing", tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupt)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupt)
         assert build_from(url, out) == 75
     path = bucket.root / "changing" / "0001.jpg"
     content = path.read_bytes()

@@ -85,7 +85,7 @@ def test_a_long_name_is_cut_wherever_it_is_told(tmp_path: Path) -> None:
     deep = source / "/".join(["f" * 200] * 15)
     deep.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupt)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupt)
         assert main(["build", str(source), "--out", str(out), "--size", "16"]) == 75
     (deep / LONG).write_bytes(jpeg(0))
     for args in (["--resume", "--size", "16"], ["--resume", "--size", "16", "--labels", table(tmp_path, "x")]):

@@ -129,7 +129,7 @@ def test_a_changed_file_is_noticed_on_resume(folder: Path, tmp_path: Path) -> No
 
     words = ["build", str(folder), "--out", str(tmp_path / "out"), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("shards.building.build.finalize_dataset", interrupt)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupt)
         assert main(words) == 75
     write(folder / "train-00001-of-00002.parquet", [jpeg(7 + i) for i in range(50)])
     refuse(folder, tmp_path / "out", "is new or changed", *words[4:], "--resume")

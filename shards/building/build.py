@@ -1,50 +1,38 @@
 """`python -m shards build`: from a folder, zip or tar of pictures to shards that are the same bytes every time.
 
-A build lists the source into a database (sources/listing.py), makes the shards that the database lacks
-(make_shards.py), and writes the table and, last of all, the index (finalize.py). Until then everything lies in
-OUT/.build, so a build that was killed at any point can be resumed, and OUT is never half a dataset. If OUT is a URL,
-that folder is in --work (remote_out.py), and finished files are uploaded (target.py).
+A build goes through the phases of phases.py: it lists the source, makes the shards that the database lacks, and writes
+the table and, last of all, the index. Until then everything lies in OUT/.build, so a build that was killed at any point
+can be resumed, and OUT is never half a dataset. If OUT is a URL, that folder is in --work (remote_out.py), and finished
+files are uploaded (target.py).
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import shutil
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
-from shards.building.decoding_options import decoding_of
-from shards.building.duplicates import deduplicate_samples
-from shards.building.finalize import check_pictures, finalize_dataset, used_plugins
-from shards.building.holdout import HoldOut
+from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
-from shards.building.label_options import labels_of
 from shards.building.layout import Folders
 from shards.building.make_shards import make_shards
 from shards.building.options import Build, check_options, settings_of, shard_samples_of
-from shards.building.progress import ListingProgress
+from shards.building.phases import LISTING, finish_build, list_source, shard_options, start_anew_after_mistakes
 from shards.building.remote_out import is_finished_at, local_folder
-from shards.building.shard import ShardOptions
-from shards.building.summary import example_copies, summary_lines
 from shards.building.target import early_shards, open_target
 from shards.dataset.files import EXCLUDED, INDEX
 from shards.dataset.index import DataError, Index
-from shards.sources.label_table import LabelTable
-from shards.sources.listing import compare_listings, compare_settings, write_listing
-from shards.sources.remote_archive import fetch_source
+from shards.sources.listing import compare_settings
 from shards.sources.source import open_source
-from shards.sources.source_entry import decode_name, quote_name
-from shards.storage.place import Place, Url
+from shards.storage.place import Url
 
 WORK = ".build"  # the folder inside --out that holds everything of an unfinished build
 
@@ -77,7 +65,7 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
             try:
                 build_in_work_folder(work, args, settings, interruption)
             except DataError:
-                if not (work / "listing").exists():
+                if not (work / LISTING).exists():
                     shutil.rmtree(work)  # it failed before there was anything to resume
                 raise
             shutil.rmtree(folder if isinstance(args.out, Url) else work)
@@ -138,52 +126,15 @@ def lock_folder(work: Path) -> Iterator[None]:
 def build_in_work_folder(work: Path, args: Build, settings: dict[str, Any], interruption: Interruption) -> None:
     """List the source, make the missing shards, finalize the folder, and print a summary."""
     started = time.monotonic()
-    listing, new = work / "listing", work / "listing.new"
-    place = fetch_source(args.source, work, interruption.check_before(lambda _: None))
-    source, labels = open_source(place, args.follow_links), labels_of(args, place, args.max_bytes)
-    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
-    for note in [
-        *source.notes,
-        *(labels.notes if isinstance(labels, LabelTable) else []),
-        *([] if wrapping is None else [describe_wrapping_folder(place, decode_name(wrapping))]),
-    ]:
-        print(f"note: {note}", file=sys.stderr, flush=True)
-    if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
-        compare_listings(listing, new)
-    else:
-        # On the disk before any shard is: it says what they are valid for.
-        fsync(new)
-        new.replace(listing)
-        fsync(work)
-    build_db = BuildDb(listing)
-    try:
-        shard_samples = shard_samples_of(args, build_db.pictures)
-        holdout = HoldOut(args.holdout, args.seed)
-        options = ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, holdout, args.deduplicate, work)
+    source = list_source(work, args, settings, interruption)
+    with closing(BuildDb(work / LISTING)) as build_db:
         folders, on_tick = Folders(work.parent, work), interruption.check_before(lambda _: None)
-        with open_target(args.out, folders.out, on_tick) as target:
+        with start_anew_after_mistakes(work), open_target(args.out, folders.out, on_tick) as target:
             on_result = early_shards(target, build_db, work, args.deduplicate)
+            shard_samples = shard_samples_of(args, build_db.pictures)
+            options = shard_options(args, source, work)
             done = make_shards(build_db, options, args.workers, shard_samples, on_result, interruption)
-            target.complete({})
-            copies = deduplicate_samples(build_db, args.deduplicate, work)
-            check_pictures(build_db, folders, settings, copies.left_out)
-            known = settings | {"shard_samples": shard_samples}
-            content = finalize_dataset(build_db, folders, target, known, copies, on_tick)
-        examples = example_copies(build_db, copies.kept)
-        summary = [*summary_lines(content, args.out, build_db.count_exclusions(), examples)]
-    except DataError:
-        listing.unlink()  # so that a corrected command starts anew
-        raise
-    finally:
-        build_db.close()
+            summary = finish_build(build_db, args, settings, folders, target, on_tick)
     seconds = time.monotonic() - started
     print("\n".join(summary))
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")
-
-
-def describe_wrapping_folder(source: Place, folder: str) -> str:
-    """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant."""
-    what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
-    if isinstance(source, Url) or source.is_dir():
-        return what + f"build from {shlex.quote(str(source / folder))}"
-    return what + "unpack the archive and build from it"

@@ -79,7 +79,7 @@ class Candidates:
     def prepare(self) -> None:
         """Build shards and train a run for an instant: what is painted does not matter, only that it is."""
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            run_build(Build(self.args.source, self.folder / "shards"))
+            run_build(Build((self.args.source,), self.folder / "shards"))
         places = ["--run", str(self.folder / "run"), "--data", str(self.folder / "shards")]
         settings = ["--total-images", "128", "--processes", "1", "--tracking.mode", "disabled"]
         run_module("trainer", "train", self.args.recipe, *places, *settings)

@@ -29,7 +29,7 @@ def build(folder: Path, encode: Literal["raw", "png", "jpg", "webp"]) -> Path:
     for name in CLASSES:
         (folder / "source" / name / "text.jpg").write_text("no picture")
     args = Build(
-        folder / "source",
+        (folder / "source",),
         folder / "data",
         size=str(SIZE),
         encode=encode,

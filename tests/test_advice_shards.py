@@ -39,6 +39,8 @@ DONE = {  # a part of the message -> the test that does it
     "is a file: name a folder": "test_folders_to_build_in",
     "is not empty: build into a new folder": "test_folders_to_build_in",
     "build outside of it": "test_folders_to_build_in",
+    "name a folder of pictures, an archive or a URL": "test_shards_sources.test_sources_that_are_refused",
+    "make one table of them": "test_shards_sources.test_a_table_in_one_of_the_sources",
     "holds an unfinished build: go on with --resume, or build into another": "test_an_unfinished_build",
     "finished shards are kept, and --resume goes on": "test_an_unfinished_build",
     "holds an unfinished build: go on with the command": "test_an_unfinished_build",
@@ -180,7 +182,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "finalize_dataset", interrupt)
+        patch.setattr("shards.building.phases.finalize_dataset", interrupt)
         assert main(arguments) == 75
     return arguments
 

@@ -35,7 +35,7 @@ def test_command_lines(home: Path) -> None:
     parsed = parse(Paths, ["--one=~/x", "--two", "~/y", "--many", "~", "~/z", "./~"], "test")
     assert parsed == Paths(home / "x", home / "y", (home, home / "z", Path("./~")))
     built = parse(Build, ["~/pictures", "--out=~/shards"], "test")
-    assert (built.source, built.out) == (home / "pictures", home / "shards")
+    assert (built.sources, built.out) == ((home / "pictures",), home / "shards")
 
 
 def test_project_file(home: Path) -> None:

@@ -53,8 +53,9 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
     """
     check_options(args)
     settings, folder = settings_of(args), local_folder(args)
-    if isinstance(args.source, Path):
-        open_source(args.source, args.follow_links)  # before a folder is made for it
+    for source in args.sources:
+        if isinstance(source, Path):
+            open_source(source, args.follow_links)  # before a folder is made for it
     if is_finished(args, folder, settings):
         print(f"{args.out} is complete")
         return

@@ -205,7 +205,8 @@ def provenance_blocks(content: dict[str, Any]) -> Iterator[Block]:
 
 def reproduce_command(settings: dict[str, Any]) -> str:
     """Return the command that builds with these settings; SRC, DIR and TABLE stand for paths, which are not known."""
-    words = ["python", "-m", "shards", *(["index", "TARS"] if settings["encode"] == ORIGINAL else ["build", "SRC"])]
+    sources = [f"SRC/{name}" for name in settings.get("sources", [])] or ["SRC"]
+    words = ["python", "-m", "shards", *(["index", "TARS"] if settings["encode"] == ORIGINAL else ["build", *sources])]
     words += ["--out", "DIR"]
     labels = settings["labels"]
     if isinstance(labels, list):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import UseAppendAction
 
 from shards.dataset.index import DataError
-from shards.sources.label_file import find_label_file, open_file
+from shards.sources.label_file import find_label_file, open_file, source_with_table
 from shards.sources.label_table import LabelTable
 from shards.sources.parquet_labels import ParquetLabels
 from shards.sources.parquet_source import parquet_files
@@ -40,12 +41,12 @@ class LabelOptions:
     """Take class names for the same that differ only in case, white space or form of Unicode."""
 
 
-def labels_of(args: LabelOptions, source: Place, max_bytes: int) -> Labels:
+def labels_of(args: LabelOptions, sources: Mapping[str, Place], max_bytes: int) -> Labels:
     """Return the source of the labels.
 
     Args:
         args: the options.
-        source: of the pictures.
+        sources: of the pictures, by their names; a single one has none.
         max_bytes: the longest member of an archive that is read.
 
     Raises:
@@ -67,10 +68,10 @@ def labels_of(args: LabelOptions, source: Place, max_bytes: int) -> Labels:
     filters = tuple(parse_filter(text) for text in args.filter)
     numbers = args.number_column
     if args.labels == PARQUET:
-        files = find_parquet(source)
+        files = tuple((f"{name}/" if name else "", path) for name in sources for path in find_parquet(sources[name]))
         rest = (args.file_column, args.label_column, numbers, filters, args.normalise_labels)
-        return ParquetLabels(source, partial(open_file, files[0]), *rest, files=files)
-    path, opener = find_label_file(args.labels, source, max_bytes)
+        return ParquetLabels(min(sources.items())[1], partial(open_file, files[0][1]), *rest, files=files)
+    path, opener = find_label_file(args.labels, source_with_table(args.labels, sources), max_bytes)
     return LabelTable(path, opener, args.file_column, args.label_column, numbers, filters, args.normalise_labels)
 
 

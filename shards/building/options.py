@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from shards.building.decoding_options import DecodingOptions, check_decoding, de
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
+from shards.sources.source_names import name_sources
 from shards.storage.argument import PlaceArgument
 from shards.storage.place import Place, Url
 
@@ -24,8 +26,9 @@ MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 class Build(LabelOptions, DecodingOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
 
-    source: Positional[PlaceArgument]
-    """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL."""
+    sources: Positional[tuple[PlaceArgument, ...]]
+    """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL. Of several
+    sources, the names of pictures begin with that of their source."""
     out: PlaceArgument
     """The folder or URL to make: new or empty, unless --resume."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
@@ -62,10 +65,23 @@ def check_options(args: Build) -> None:
     if args.shard_samples is not None and args.shard_samples < 1:
         raise DataError(f"--shard-samples must be at least 1, but got {args.shard_samples}")
     check_holdout(args.holdout, args.seed)
-    if is_inside(args.out, args.source):
-        raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
-    if isinstance(args.source, Path):
-        labels_of(args, args.source, args.max_bytes)
+    if not args.sources:
+        raise DataError("there is no source: name a folder of pictures, an archive or a URL")
+    for source in args.sources:
+        if is_inside(args.out, source):
+            raise DataError(f"--out {args.out} lies inside the source {source}: build outside of it")
+    sources = named_sources(args.sources)
+    if all(isinstance(source, Path) for source in args.sources):
+        labels_of(args, sources, args.max_bytes)
+
+
+def named_sources(sources: Sequence[Place]) -> dict[str, Place]:
+    """Return the sources by what the names of their pictures begin with: nothing, where there is one source.
+
+    Raises:
+        DataError: a source is named twice.
+    """
+    return {"": sources[0]} if len(sources) == 1 else dict(sorted(zip(name_sources(sources), sources, strict=True)))
 
 
 def is_inside(out: Place, source: Place) -> bool:
@@ -105,6 +121,8 @@ def settings_of(args: Build) -> dict[str, Any]:
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
+    if len(args.sources) > 1:
+        taken["sources"] = list(named_sources(args.sources))
     return (
         taken
         | decoding_settings(args)

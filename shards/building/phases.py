@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from shards.building.holdout import HoldOut
 from shards.building.interruption import Interruption
 from shards.building.label_options import labels_of
 from shards.building.layout import Folders
-from shards.building.options import Build, shard_samples_of
+from shards.building.options import Build, named_sources, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
 from shards.building.summary import example_copies, summary_lines
@@ -30,7 +30,8 @@ from shards.errors import DataError
 from shards.sources.label_table import LabelTable
 from shards.sources.listing import compare_listings, write_listing
 from shards.sources.remote_archive import fetch_source
-from shards.sources.source import Source, open_source
+from shards.sources.several import open_sources
+from shards.sources.source import Source
 from shards.sources.source_entry import decode_name, quote_name
 from shards.storage.place import Place, Url
 
@@ -45,13 +46,14 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
         BuildStopped: interrupted.
     """
     listing, new = work / LISTING, work / f"{LISTING}.new"
-    place = fetch_source(args.source, work, interruption.check_before(lambda _: None))
-    source, labels = open_source(place, args.follow_links), labels_of(args, place, args.max_bytes)
+    on_tick = interruption.check_before(lambda _: None)
+    places = {name: fetch_source(place, work, on_tick) for name, place in named_sources(args.sources).items()}
+    source, labels = open_sources(places, args.follow_links), labels_of(args, places, args.max_bytes)
     wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
         *(labels.notes if isinstance(labels, LabelTable) else []),
-        *([] if wrapping is None else [describe_wrapping_folder(place, decode_name(wrapping))]),
+        *(describe_wrapping_folder(places, *map(decode_name, found)) for found in wrapping.items()),
     ]:
         print(f"note: {note}", file=sys.stderr, flush=True)
     if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
@@ -64,9 +66,16 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
     return source
 
 
-def describe_wrapping_folder(source: Place, folder: str) -> str:
-    """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant."""
-    what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
+def describe_wrapping_folder(sources: Mapping[str, Place], prefix: str, folder: str) -> str:
+    """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant.
+
+    Args:
+        sources: by their names.
+        prefix: what the names of the pictures of the source that is meant begin with.
+        folder: that they lie in.
+    """
+    source, of = sources[prefix.rstrip("/")], f" from {sources[prefix.rstrip('/')]}" if prefix else ""
+    what = f"there is one class{of}, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
     if isinstance(source, Url) or source.is_dir():
         return what + f"build from {shlex.quote(str(source / folder))}"
     return what + "unpack the archive and build from it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
+from shards.sources.parquet_source import parquet_files
 from shards.sources.tar_headers import TAR_ERRORS, TarHeader
 from shards.sources.zip_source import READ_ERRORS
 from shards.storage.place import Place, Url, parse_place
@@ -78,6 +79,44 @@ def read_tar_member(archive: Path, name: str, most: int) -> bytes:
             if member.isfile() and member.name.removeprefix("./") == name:
                 return cast(BinaryIO, content.extractfile(member)).read(most)
     raise KeyError(name)
+
+
+def source_with_table(labels: str, sources: Mapping[str, Place]) -> Place:
+    """Return the source to look for a table in: of several the one that has a file of this name, else any.
+
+    Raises:
+        DataError: several sources have one.
+    """
+    names = sorted(sources)
+    if len(names) > 1 and not (isinstance(parse_place(labels), Url) or Path(labels).is_file()):
+        having = [name for name in names if has_file(sources[name], labels)]
+        if len(having) > 1:
+            raise DataError(
+                f"--labels {labels} is in several sources, such as {having[0]} and {having[1]}: make one table of "
+                f"them, with the name of the source before each path, as in {having[0]}/PATH, and give that"
+            )
+        names = having or names
+    return sources[names[0]]
+
+
+def has_file(source: Place, name: str) -> bool:
+    """Return whether a source has a file of this name.
+
+    Raises:
+        DataError: the source is damaged.
+    """
+    if isinstance(source, Url):
+        return open_storage(source).exists(name)
+    if source.is_dir() or parquet_files(source):
+        return (source / name).is_file()
+    try:
+        if archive_kind(source) == "zip":
+            with zipfile.ZipFile(source) as content:
+                return name in content.namelist()
+        with tarfile.open(source, "r:", tarinfo=TarHeader) as archive:
+            return any(member.name.removeprefix("./") == name for member in archive)
+    except (*TAR_ERRORS, *READ_ERRORS) as error:
+        raise DataError(f"{source} is damaged ({error}): get it again") from error
 
 
 def find_label_file(

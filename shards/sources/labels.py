@@ -36,8 +36,10 @@ SEVERAL_LABELS = """
 FIND_LABELLED = "SELECT 1 FROM entry WHERE (label NOT NULL OR extra != '') AND reason IS NULL LIMIT 1"
 FIRST_NAME = "SELECT name FROM entry WHERE reason IS NULL ORDER BY name LIMIT 1"
 FOLDERS_INSIDE = """
-    SELECT min(inside), max(inside) FROM
-        (SELECT folder(substr(name, ?)) AS inside FROM entry WHERE reason IS NULL AND label NOT NULL)
+    SELECT min(inside), max(inside) FROM (
+        SELECT folder(substr(name, ?1)) AS inside FROM entry
+        WHERE reason IS NULL AND label NOT NULL AND substr(name, 1, ?2) = ?3
+    )
 """
 SET_LABELS = """
     UPDATE entry SET (label, extra) = (
@@ -76,20 +78,29 @@ def check_folders(database: sqlite3.Connection) -> None:
         )
 
 
-def find_wrapping_folder(database: sqlite3.Connection) -> bytes | None:
+def find_wrapping_folder(database: sqlite3.Connection, prefix: bytes) -> bytes | None:
     """Return the folder that all labelled files lie in, if it has several folders, which are perhaps the classes meant.
 
     None: the labelled files lie in several folders, or in one without folders.
+
+    Args:
+        database: of the listing.
+        prefix: what the names of the files of a source begin with.
     """
     database.create_function("folder", 1, folder_of, deterministic=True)
-    around = b""
+    around = prefix
     while True:
-        first, last = database.execute(FOLDERS_INSIDE, (len(around) + 1,)).fetchone()
+        first, last = database.execute(FOLDERS_INSIDE, (len(around) + 1, len(prefix), prefix)).fetchone()
         if first is None:
             return None
         if first != last:
-            return around.rstrip(b"/") or None
+            return around[len(prefix) :].rstrip(b"/") or None
         around += first + b"/"
+
+
+def path_in_source(name: bytes) -> bytes:
+    """Return the path in its source of a file, whose name begins with that of the source."""
+    return name.partition(b"/")[2]
 
 
 def last_part(name: bytes) -> bytes:
@@ -121,10 +132,13 @@ MATCH_KEYS: dict[str, Callable[[bytes], bytes | None]] = {
     "last part without extension": stem_of_picture,
 }
 """The part of a picture's path that a row may name, the most exact one first."""
+MATCH_KEYS_OF_SEVERAL = {"path": MATCH_KEYS["path"], "path in the source": path_in_source, **MATCH_KEYS}
 
 
-def label_by_table(database: sqlite3.Connection, table: LabelTable) -> None:
+def label_by_table(database: sqlite3.Connection, table: LabelTable, several: bool) -> None:
     """Label files by the row with their whole path, else with its last part, else with that without extension.
+
+    Of several sources, a whole path begins with the name of the source; after it, the path in the source is compared.
 
     A row belongs to the file that it names most exactly: the exact keys come first, and what has matched is left out
     afterwards. So a whole path in a row is never taken for the last part of another file's path.
@@ -141,7 +155,7 @@ def label_by_table(database: sqlite3.Connection, table: LabelTable) -> None:
     if conflict := database.execute(FIND_CONFLICT).fetchone():
         raise DataError(f"{table.path} has rows with different labels for {quote_name(conflict[0])}: keep one of them")
     for column, form in ("file", lambda key: key), ("folded", fold_name):
-        for what, key in MATCH_KEYS.items():
+        for what, key in (MATCH_KEYS_OF_SEVERAL if several else MATCH_KEYS).items():
             database.create_function("key", 1, lambda name, key=key, form=form: form(key(name)), deterministic=True)
             match_rows(database, table, what, column)
     database.execute(SET_LABELS)

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from shards.dataset.index import DataError, upgrade_settings
 from shards.sources.label_names import normalise_label
 from shards.sources.label_table import LabelTable
-from shards.sources.labels import check_folders, count_matches, find_wrapping_folder, folder_of, label_by_table
+from shards.sources.labels import (
+    check_folders,
+    count_matches,
+    find_wrapping_folder,
+    folder_of,
+    label_by_table,
+    path_in_source,
+)
+from shards.sources.several import name_prefixes
 from shards.sources.source import Source
 from shards.sources.source_entry import SourceEntry, decode_name, encode_name, quote_name
 
@@ -43,8 +51,8 @@ CREATE_LISTING = """
 
 def write_listing(
     path: Path, source: Source, labels: str | LabelTable, settings: dict[str, Any], on_entry: Callable[[int], None]
-) -> bytes | None:
-    """Write the database of a build; return what `find_wrapping_folder` finds, with labels by folder.
+) -> dict[bytes, bytes]:
+    """Write the database of a build; return what `find_wrapping_folder` finds for each source, with labels by folder.
 
     Args:
         path: of the new database.
@@ -69,7 +77,7 @@ def write_listing(
     database.executemany("INSERT INTO entry VALUES (?, ?, ?, ?, ?, '')", rows)
     database.execute("CREATE INDEX entry_by_name ON entry (name)")
     database.execute(EXCLUDE_DUPLICATES)
-    matched, wrapping = label_entries(database, labels)
+    matched, wrapping = label_entries(database, labels, name_prefixes(settings))
     facts = {"settings": settings, "matching": matched}
     database.executescript(CREATE_LISTING)
     database.executemany("INSERT INTO fact VALUES (?, ?)", ((name, json.dumps(fact)) for name, fact in facts.items()))
@@ -79,25 +87,33 @@ def write_listing(
     return wrapping
 
 
-def label_entries(database: sqlite3.Connection, labels: str | LabelTable) -> tuple[dict[str, int] | None, bytes | None]:
-    """Label the listed files; return the counts of matches with a table, and the wrapping folder with folders.
+def label_entries(
+    database: sqlite3.Connection, labels: str | LabelTable, prefixes: Sequence[bytes]
+) -> tuple[dict[str, int] | None, dict[bytes, bytes]]:
+    """Label the listed files; return the counts of matches with a table, and the wrapping folders with folders.
+
+    Args:
+        database: of the listing.
+        labels: "none", "folders" or a table.
+        prefixes: what the names of the files of each source begin with.
 
     Raises:
         DataError: no file gets a label, or one gets two.
     """
     if labels == "folders":
         check_folders(database)
-        return None, find_wrapping_folder(database)
+        found = {prefix: find_wrapping_folder(database, prefix) for prefix in prefixes}
+        return None, {prefix: folder for prefix, folder in found.items() if folder is not None}
     database.execute("UPDATE entry SET label = NULL")
     if not isinstance(labels, LabelTable):
-        return None, None
-    label_by_table(database, labels)
-    return count_matches(database), None
+        return None, {}
+    label_by_table(database, labels, several=len(prefixes) > 1)
+    return count_matches(database), {}
 
 
 def folder_label(name: bytes, settings: dict[str, Any]) -> bytes | None:
     """Return the label by folder, normalised if the settings say so."""
-    label = folder_of(name)
+    label = folder_of(path_in_source(name) if "sources" in settings else name)
     if label is None or not settings.get("normalise_labels"):
         return label
     return encode_name(normalise_label(decode_name(label)))

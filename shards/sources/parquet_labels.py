@@ -19,7 +19,8 @@ BATCH = 4096  # rows
 class ParquetLabels(LabelTable):
     """The columns beside the pictures."""
 
-    files: tuple[Path, ...] = ()
+    files: tuple[tuple[str, Path], ...] = ()
+    """Each with what the names of its pictures begin with, where there are several sources."""
 
     def rows(self) -> Iterator[TableRow]:
         """Yield a row for each picture.
@@ -27,10 +28,10 @@ class ParquetLabels(LabelTable):
         Raises:
             DataError: a file is damaged or lacks a column, or there is no number where one is asked for.
         """
-        for path in self.files:
-            yield from self.rows_of(path, open_parquet(path))
+        for prefix, path in self.files:
+            yield from self.rows_of(prefix, path, open_parquet(path))
 
-    def rows_of(self, path: Path, file: Any) -> Iterator[TableRow]:
+    def rows_of(self, prefix: str, path: Path, file: Any) -> Iterator[TableRow]:
         """Yield the rows of one file."""
         wanted = (*self.label_columns, *self.number_columns, *(column for column, _ in self.filters))
         columns = file.schema_arrow.names
@@ -45,7 +46,7 @@ class ParquetLabels(LabelTable):
             for cells in batch.to_pylist():
                 _, number, name = next(rows)
                 text = {column: to_text(cell, names[column]) for column, cell in cells.items()}
-                yield self.parse_row({self.file_column: decode_name(name), **text}, ",", number)
+                yield self.parse_row({self.file_column: prefix + decode_name(name), **text}, ",", number)
 
 
 def class_names(feature: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import tyro
 
 from command_line.arguments import parse
 from command_line.streams import run
+from shards.building.add_options import options_given
 from shards.building.build import run_build
 from shards.building.options import Build
 from shards.indexing.command import run_index
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     match args:
         case Build():
-            return run_build(args)
+            return run_build(args, options_given(sys.argv[1:] if argv is None else argv))
         case IndexTars():
             return run_index(args)
         case Verify():

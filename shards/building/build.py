@@ -13,12 +13,13 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from shards.building.add_options import adopt_settings
 from shards.building.build_db import BuildDb
 from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
@@ -37,20 +38,32 @@ from shards.storage.place import Url
 WORK = ".build"  # the folder inside --out that holds everything of an unfinished build
 
 
-def run_build(args: Build) -> int:
-    """Run the command: print a summary, or the one message that says why there is none, and return the exit code."""
+def run_build(args: Build, given: Collection[str] = ()) -> int:
+    """Run the command: print a summary, or the one message that says why there is none, and return the exit code.
+
+    Args:
+        args: the options.
+        given: with `add`, names of the options that the user gave: the others are those of the dataset.
+    """
     return run_interruptible(
-        "shards build", partial(build_dataset, args), "finished shards are kept, and --resume goes on"
+        "shards build", partial(build_dataset, args, given), "finished shards are kept, and --resume goes on"
     )
 
 
-def build_dataset(args: Build, interruption: Interruption) -> None:
+def build_dataset(args: Build, given: Collection[str], interruption: Interruption) -> None:
     """Build the shards.
+
+    Args:
+        args: the options.
+        given: see `run_build`.
+        interruption: ends the build.
 
     Raises:
         DataError: the arguments, the source or the folder do not allow it.
         BuildStopped: the build ended early and can be resumed.
     """
+    if args.add is not None:
+        args = adopt_settings(args, given)
     check_options(args)
     settings, folder = settings_of(args), local_folder(args)
     for source in args.sources:

@@ -10,6 +10,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from shards.building.statistics import Statistics
 from shards.images.fingerprint import PRINT
 from shards.sources.source_entry import decode_name, encode_name
 
+# Builds that began before there was --add have none of these.
+CREATE_KEPT = "CREATE TABLE IF NOT EXISTS kept_excluded (name BLOB, reason TEXT, detail TEXT)"
+ALL_EXCLUDED = "(SELECT * FROM excluded UNION ALL SELECT * FROM kept_excluded)"
 CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
@@ -64,6 +68,7 @@ class BuildDb:
         self.database = sqlite3.connect(path, isolation_level=None)
         self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
         self.database.execute(CREATE_CRASHES)
+        self.database.execute(CREATE_KEPT)
         (self.pictures,) = self.database.execute("SELECT count(*) FROM listing").fetchone()
         self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
 
@@ -72,8 +77,17 @@ class BuildDb:
         self.database.close()
 
     def read_fact(self, name: str) -> Any:
-        """Return a fact that the listing stored, by its name: "settings" or "matching"."""
-        return json.loads(self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
+        """Return a fact that the listing stored, by its name: "settings", "matching", "first_key" or "first_shard".
+
+        None: it stored none of this name.
+        """
+        row = self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    @cached_property
+    def first_key(self) -> int:
+        """The key of the first listed picture; the dataset that pictures are added to has the keys before it."""
+        return self.read_fact("first_key") or 0
 
     def count_open(self, shard_samples: int) -> tuple[int, int, int]:
         """Return the numbers of all pictures, of pictures in open tasks, and of open tasks."""
@@ -94,13 +108,13 @@ class BuildDb:
 
     def read_listing(self, rows: range) -> Iterator[ListedPicture]:
         """Yield the pictures of these rows, counted from 0."""
-        # listing.id counts from 1, so rows start to stop - 1 have the ids start + 1 to stop.
+        # listing.id is the key + 1, so rows start to stop - 1 have the ids start + 1 to stop, more with first_key.
         query = """
             SELECT listing.id - 1, name, place, class.id - 1, class.label, extra, reason, detail FROM listing
             LEFT JOIN class ON class.label = listing.label LEFT JOIN deadly ON deadly.position = listing.id - 1
             WHERE listing.id > ? AND listing.id <= ? ORDER BY listing.id
         """
-        found = self.database.execute(query, (rows.start, rows.stop))
+        found = self.database.execute(query, (rows.start + self.first_key, rows.stop + self.first_key))
         for position, name, place, label, label_name, extra, *exclusion in found:
             label_text, known = label_name and decode_name(label_name), tuple(exclusion) if exclusion[0] else None
             yield ListedPicture(position, name, place, label, label_text, extra or "", known)
@@ -176,19 +190,19 @@ class BuildDb:
 
     def excluded(self) -> Iterator[tuple[str, str, str]]:
         """Yield name, reason and detail of all excluded files, sorted."""
-        query = "SELECT name, reason, detail FROM excluded ORDER BY name, reason, detail"
+        query = f"SELECT name, reason, detail FROM {ALL_EXCLUDED} ORDER BY name, reason, detail"
         for name, reason, detail in self.database.execute(query):
             yield decode_name(name), reason, detail
 
     def count_exclusions(self) -> Exclusions:
         """Count the excluded files by reason."""
-        query = "SELECT reason, count(*), min(name), detail FROM excluded GROUP BY reason ORDER BY reason"
+        query = f"SELECT reason, count(*), min(name), detail FROM {ALL_EXCLUDED} GROUP BY reason ORDER BY reason"
         reasons = {
             reason: ExcludedForReason(count, decode_name(name), detail)
             for reason, count, name, detail in self.database.execute(query)
         }
         like = " OR ".join(f"CAST(name AS TEXT) LIKE '%{ending}'" for ending in ARCHIVE_SUFFIXES)
-        query = f"SELECT count(*), min(name) FROM excluded WHERE ({like}) AND reason != 'hidden'"
+        query = f"SELECT count(*), min(name) FROM {ALL_EXCLUDED} WHERE ({like}) AND reason != 'hidden'"
         archives, name = self.database.execute(query).fetchone()
         return Exclusions(reasons, archives, decode_name(name or b""))
 

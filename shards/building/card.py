@@ -204,10 +204,10 @@ def provenance_blocks(content: dict[str, Any]) -> Iterator[Block]:
 
 
 def reproduce_command(settings: dict[str, Any]) -> str:
-    """Return the command that builds with these settings; SRC, DIR and TABLE stand for paths, which are not known."""
+    """Return the command that builds with these settings; SRC, OLD, DIR and TABLE stand for unknown paths."""
     sources = [f"SRC/{name}" for name in settings.get("sources", [])] or ["SRC"]
     words = ["python", "-m", "shards", *(["index", "TARS"] if settings["encode"] == ORIGINAL else ["build", *sources])]
-    words += ["--out", "DIR"]
+    words += [*(["--add", "OLD"] if "add" in settings else []), "--out", "DIR"]
     labels = settings["labels"]
     if isinstance(labels, list):
         words += ["--labels", "TABLE", "--file-column", labels[0], "--label-column", *labels[1:]]

@@ -13,6 +13,8 @@ from PIL import Image
 from shards.building.attributes import Plans
 from shards.building.build_db import BuildDb
 from shards.building.holdout import TRAIN
+from shards.building.kept_shard import KeptShard
+from shards.building.layout import ShardPlan
 from shards.building.target import Target
 from shards.dataset.index import ORIGINAL
 from shards.images.display import over_checkerboard, over_white
@@ -55,7 +57,7 @@ def read_training_pictures(
     Raises:
         OSError: a shard cannot be read.
     """
-    shape, first = (settings["height"], settings["width"], settings["channels"]), 0
+    first = 0
     for plan in plans():
         if plan.split != TRAIN:
             return
@@ -63,12 +65,22 @@ def read_training_pictures(
         first += plan.samples
         if not len(here):
             continue
-        rows, positions = plan.rows(), plan.positions()
-        ranges = [(int(row["offset"]), int(row["size"])) for row in rows[here]]
-        for position, data in zip(positions[here].tolist(), target.read_ranges(plan.name, ranges), strict=True):
-            pixels = np.empty(shape, np.uint8)
-            ENCODINGS[settings["encode"]].decode(data, pixels)
-            yield build_db.name_at(position), pixels
+        if isinstance(plan, KeptShard):
+            yield from plan.read(here, target.read_ranges(plan.name, plan.regions(here)))
+        else:
+            yield from read_new(build_db, plan, target, settings, here)
+
+
+def read_new(
+    build_db: BuildDb, plan: ShardPlan, target: Target, settings: Mapping[str, Any], here: npt.NDArray[np.int64]
+) -> Iterator[Drawn]:
+    """Yield pictures of one new shard."""
+    shape = settings["height"], settings["width"], settings["channels"]
+    ranges = [(int(row["offset"]), int(row["size"])) for row in plan.rows()[here]]
+    for position, data in zip(plan.positions()[here].tolist(), target.read_ranges(plan.name, ranges), strict=True):
+        pixels = np.empty(shape, np.uint8)
+        ENCODINGS[settings["encode"]].decode(data, pixels)
+        yield build_db.name_at(position), pixels
 
 
 def mean_picture(pictures: Iterator[Drawn]) -> npt.NDArray[np.uint8]:

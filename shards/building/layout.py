@@ -20,6 +20,8 @@ import numpy.typing as npt
 from shards.atomic_files import write_chunks_atomically
 from shards.building.build_db import BuildDb
 from shards.building.holdout import SPLITS, TRAIN
+from shards.building.kept_shard import KeptShard
+from shards.building.old_dataset import OldDataset
 from shards.building.part import PartResult
 from shards.building.shard import part_path
 from shards.building.target import Target
@@ -90,15 +92,34 @@ class ShardPlan:
         return np.concatenate([np.frombuffer(taken.part.positions, dtype="<i8")[taken.chosen] for taken in self.slices])
 
 
-def plan_shards(build_db: BuildDb, shard_samples: int, left_out: npt.NDArray[np.int64]) -> Iterator[ShardPlan]:
-    """Yield the final shards, in the order of the table.
+def plan_shards(
+    build_db: BuildDb, shard_samples: int, left_out: npt.NDArray[np.int64], old: OldDataset | None
+) -> Iterator[ShardPlan | KeptShard]:
+    """Yield the final shards, in the order of the table: on each side those of the old dataset, and then new ones.
 
     Args:
         build_db: of which all tasks are finished.
         shard_samples: at most so many held-out samples are in a shard.
         left_out: numbers of the samples that are left out, counted over `build_db.parts()`, ascending: (n,).
+        old: that is added to; None: nothing.
     """
-    number, first, waiting = [0] * len(SPLITS), 0, list[Slice]()
+    if old is None:
+        yield from plan_new_shards(build_db, shard_samples, left_out, [0] * len(SPLITS))
+        return
+    new = plan_new_shards(build_db, shard_samples, left_out, old.count_shards())
+    waiting = next(new, None)
+    for split in range(len(SPLITS)):
+        yield from old.shards(split)
+        while waiting is not None and waiting.split == split:
+            yield waiting
+            waiting = next(new, None)
+
+
+def plan_new_shards(
+    build_db: BuildDb, shard_samples: int, left_out: npt.NDArray[np.int64], number: list[int]
+) -> Iterator[ShardPlan]:
+    """Yield the shards of this build's own samples; `number` is that of the first one of each side."""
+    first, waiting = 0, list[Slice]()
 
     def plan(split: int, slices: list[Slice]) -> ShardPlan:
         number[split] += 1
@@ -124,7 +145,7 @@ def plan_shards(build_db: BuildDb, shard_samples: int, left_out: npt.NDArray[np.
 
 
 def write_shards(
-    plans: Iterator[ShardPlan], folders: Folders, target: Target, on_tick: Callable[[int], None]
+    plans: Iterator[ShardPlan | KeptShard], folders: Folders, target: Target, on_tick: Callable[[int], None]
 ) -> dict[str, dict[str, Any]]:
     """Write the final shards, and return the "splits" of index.json.
 
@@ -136,18 +157,31 @@ def write_shards(
 
     Raises:
         OSError: one cannot be written.
+        DataError: one of the old dataset is damaged.
     """
     splits: dict[str, dict[str, Any]] = {
         name: {"samples": 0, "shards": {"samples": [], "bytes": [], "sha256": []}} for name in SPLITS
     }
     for done, plan in enumerate(plans):
         on_tick(done)
-        length, sha256 = write_shard_file(plan, folders, target)
+        if isinstance(plan, KeptShard):
+            length, sha256 = put_kept(plan, folders, target)
+        else:
+            length, sha256 = write_shard_file(plan, folders, target)
         described = splits[SPLITS[plan.split]]
         for name, value in {"samples": plan.samples, "bytes": length, "sha256": sha256}.items():
             described["shards"][name].append(value)
         described["samples"] += plan.samples
     return splits
+
+
+def put_kept(kept: KeptShard, folders: Folders, target: Target) -> tuple[int, str]:
+    """Put a shard of the old dataset, unless an earlier attempt has, and return its bytes and SHA-256."""
+    if not target.has(kept.name, kept.shard.bytes):
+        made = folders.work / f"old-{kept.name}"
+        kept.bring(made)
+        target.put(made, kept.name)
+    return kept.shard.bytes, kept.shard.sha256
 
 
 def write_shard_file(plan: ShardPlan, folders: Folders, target: Target) -> tuple[int, str]:

@@ -49,17 +49,18 @@ def quarters(number: int) -> Iterator[int]:
         yield number >> QUARTER_BITS * quarter & (1 << QUARTER_BITS) - 1
 
 
-def find_near(prints: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+def find_near(prints: npt.NDArray[np.void], staying: int = 0) -> npt.NDArray[np.int64]:
     """Return for each picture the first one that it is nearly equal to; itself, where there is none: (n,).
 
     Args:
         prints: (n,) of fingerprint.PRINT, in the order of the names; may be mapped from a file.
+        staying: so many pictures, the first ones, join no other one.
     """
     first = np.arange(len(prints))
     index, leaders = HashIndex(), defaultdict[int, list[int]](list)  # by hash: pictures that have joined no other one
     for number, print_hash in enumerate(prints["hash"].tolist()):
-        found = sorted(leader for other in index.near(print_hash) for leader in leaders[other])
-        if found:
+        near = index.near(print_hash) if number >= staying else ()
+        if found := sorted(leader for other in near for leader in leaders[other]):
             same = agree(prints["cells"][number], prints["cells"][found])
             if same.any():
                 first[number] = found[int(np.argmax(same))]

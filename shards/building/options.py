@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from tyro.conf import Positional
 from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
-from shards.dataset.index import DataError
+from shards.dataset.index import DataError, read_index
 from shards.sources.source_names import name_sources
-from shards.storage.argument import PlaceArgument
+from shards.storage.argument import OptionalPlace, PlaceArgument
 from shards.storage.place import Place, Url
 
 MAX_WORKERS = 1024
@@ -40,6 +41,8 @@ class Build(LabelOptions, DecodingOptions):
     ("near"); the first by name stays."""
     workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     """Processes; they do not change a byte of the result."""
+    add: OptionalPlace = None
+    """Add to a finished dataset, a folder or a URL: --out begins with its shards, as they are, and has its settings."""
     work: Path | None = None
     """With --out URL, a local folder for what is unfinished, which --resume needs; default: ~/.cache/lienzo/builds."""
     resume: bool = False
@@ -70,6 +73,10 @@ def check_options(args: Build) -> None:
     for source in args.sources:
         if is_inside(args.out, source):
             raise DataError(f"--out {args.out} lies inside the source {source}: build outside of it")
+    if args.add is not None and is_inside(args.out, args.add):
+        raise DataError(
+            f"--out {args.out} lies inside the dataset of --add {args.add}, which stays as it is: build outside of it"
+        )
     sources = named_sources(args.sources)
     if all(isinstance(source, Path) for source in args.sources):
         labels_of(args, sources, args.max_bytes)
@@ -119,6 +126,8 @@ def settings_of(args: Build) -> dict[str, Any]:
     """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
+    if args.add is not None:
+        taken["add"] = hashlib.sha256(read_index(args.add)).hexdigest()
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
     if len(args.sources) > 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from shards.building.holdout import HoldOut
 from shards.building.interruption import Interruption
 from shards.building.label_options import labels_of
 from shards.building.layout import Folders
+from shards.building.old_dataset import OldDataset, open_old
 from shards.building.options import Build, named_sources, shard_samples_of
 from shards.building.progress import ListingProgress
 from shards.building.shard import ShardOptions
@@ -28,7 +29,7 @@ from shards.building.summary import example_copies, summary_lines
 from shards.building.target import Target
 from shards.errors import DataError
 from shards.sources.label_table import LabelTable
-from shards.sources.listing import compare_listings, write_listing
+from shards.sources.listing import NOTHING_KEPT, compare_listings, write_listing
 from shards.sources.remote_archive import fetch_source
 from shards.sources.several import open_sources
 from shards.sources.source import Source
@@ -49,7 +50,11 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
     on_tick = interruption.check_before(lambda _: None)
     places = {name: fetch_source(place, work, on_tick) for name, place in named_sources(args.sources).items()}
     source, labels = open_sources(places, args.follow_links), labels_of(args, places, args.max_bytes)
-    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
+    old = open_old(args.add, work) if args.add else None
+    kept = old.kept() if old else NOTHING_KEPT
+    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()), kept)
+    if old is not None:
+        check_vectors(new, old)
     for note in [
         *source.notes,
         *(labels.notes if isinstance(labels, LabelTable) else []),
@@ -64,6 +69,22 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
         new.replace(listing)
         fsync(work)
     return source
+
+
+def check_vectors(listing: Path, old: OldDataset) -> None:
+    """Check that the labels of the new pictures are vectors if those of the old dataset are, of the same length.
+
+    Raises:
+        DataError: they are not.
+    """
+    with closing(BuildDb(listing)) as build_db:
+        here, there = build_db.vector_length(), old.vector_length()
+    if here != there:
+        kinds = [f"vectors of {length} numbers" if length else "no vectors" for length in (there, here)]
+        raise DataError(
+            f"the labels of --add {old.index.path} are {kinds[0]}, and those of the new pictures {kinds[1]}: give a "
+            "table with labels of the same kind"
+        )
 
 
 def describe_wrapping_folder(sources: Mapping[str, Place], prefix: str, folder: str) -> str:
@@ -113,9 +134,10 @@ def finish_build(
         OSError: a file cannot be written.
     """
     target.complete({})
-    copies = deduplicate_samples(build_db, args.deduplicate, folders.work)
+    old = open_old(args.add, folders.work) if args.add else None
+    copies = deduplicate_samples(build_db, args.deduplicate, folders.work, old)
     check_pictures(build_db, folders, settings, copies.left_out)
     known = settings | {"shard_samples": shard_samples_of(args, build_db.pictures)}
-    content = finalize_dataset(build_db, folders, target, known, copies, on_tick)
-    examples = example_copies(build_db, copies.kept)
+    content = finalize_dataset(build_db, folders, target, known, copies, on_tick, old)
+    examples = example_copies(build_db, copies.kept, old)
     return [*summary_lines(content, args.out, build_db.count_exclusions(), examples)]

@@ -61,6 +61,25 @@ def describe_statistics(statistics: Statistics, channels: int, duplicates: Mappi
     }
 
 
+def count_described(content: Mapping[str, Any]) -> Statistics:
+    """Return the counters of a finished dataset, but for its classes, from its index.
+
+    The index has mean and deviation with four digits, so the sums over its pixels are right to that many.
+    """
+    settings, described = content["settings"], content["statistics"]
+    samples = sum(split["samples"] for split in content["splits"].values())
+    pixels = samples * settings["height"] * settings["width"]
+    statistics = Statistics({"pixels": pixels, "pictures": samples, "enlarged": described["enlarged"]})
+    for channel, (mean, std) in enumerate(zip(described["mean"], described["std"], strict=True)):
+        statistics[f"sum/{channel}"] = round(mean * pixels)
+        statistics[f"squares/{channel}"] = round((std**2 + mean**2) * pixels)
+    for kind, name in ("mode", "modes"), ("format", "formats"), ("noted", "noted"):
+        statistics.update({f"{kind}/{value}": count for value, count in described.get(name, {}).items()})
+    for kind, name in ("width", "widths"), ("height", "heights"), ("aspect", "aspects"):
+        statistics.update({f"{kind}/{place}": count for place, count in enumerate(described[name]["counts"])})
+    return statistics
+
+
 def counts_of(statistics: Mapping[str, int], what: str) -> dict[str, int]:
     """Return the counters "kind/value" of one kind, by value."""
     return {key.partition("/")[2]: statistics[key] for key in sorted(statistics) if key.startswith(what + "/")}

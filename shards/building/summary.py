@@ -8,6 +8,7 @@ from typing import Any
 from shards.building.build_db import BuildDb, Exclusions
 from shards.building.duplicates import Copies, count_copies, find_names
 from shards.building.holdout import SPLITS
+from shards.building.old_dataset import OldDataset
 from shards.dataset.files import EXCLUDED, LABELS
 from shards.exclusion import NOTES, REASONS
 from shards.images.size import format_size
@@ -56,19 +57,20 @@ def summary_lines(
         yield "labels: " + ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in content["labels"].items())
     for split, count in content["statistics"]["duplicates"].items():
         if count:
-            yield f"repeated in {split}: {count:,} pictures have the pixels of another one of them; {examples[split]}"
+            example = f"; {examples[split]}" if split in examples else ""  # none is new
+            yield f"repeated in {split}: {count:,} pictures have the pixels of another one of them{example}"
     if exclusions.count:
         yield f"excluded: {exclusions.count:,}, listed in {out / EXCLUDED}"
         yield from describe_exclusions(exclusions)
 
 
-def example_copies(build_db: BuildDb, copies: Copies) -> dict[str, str]:
+def example_copies(build_db: BuildDb, copies: Copies, old: OldDataset | None) -> dict[str, str]:
     """Return for each split in words which two files of it have the same pixels, if there are any."""
     trained = count_copies(build_db, copies)["train"]
     found = {}
     for split, pairs in zip(SPLITS, (copies[:trained], copies[trained:]), strict=True):
         if len(pairs):
-            names = find_names(build_db, pairs[0])
+            names = find_names(build_db, pairs[0], old)
             again, first = (quote_name(names[sample], EXAMPLE_LENGTH) for sample in pairs[0].tolist())
             found[split] = f"such as {again} those of {first}"
     return found

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +46,9 @@ class Target(Protocol):
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """Yield the bytes of each (start, length) of a finished file."""
 
+    def has(self, name: str, size: int) -> bool:
+        """Return whether an earlier attempt has put a file of this name and size."""
+
     def complete(self, sizes: Mapping[str, int]) -> None:
         """Wait until everything is where it belongs.
 
@@ -78,6 +81,11 @@ class LocalTarget:
         with (self.folder / name).open("rb") as file:
             for start, length in ranges:
                 yield os.pread(file.fileno(), length, start)
+
+    def has(self, name: str, size: int) -> bool:
+        """Return whether a file of this name and size is there."""
+        path = self.folder / name
+        return path.exists() and path.stat().st_size == size
 
     def complete(self, sizes: Mapping[str, int]) -> None:
         """Do nothing: a rename needs no waiting."""
@@ -134,15 +142,28 @@ class RemoteTarget:
         except StorageError as error:
             raise BuildStopped(str(error)) from error
 
+    @cached_property
+    def before(self) -> dict[str, int]:
+        """The bytes of each object that was there when it was first asked."""
+        return self.sizes()
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each object by its name."""
+        try:
+            return {one.name: one.size for one in self.storage.list()}
+        except StorageError as error:
+            raise BuildStopped(str(error)) from error
+
+    def has(self, name: str, size: int) -> bool:
+        """Return whether an earlier attempt has uploaded an object of this name and size."""
+        return self.before.get(name) == size
+
     def complete(self, sizes: Mapping[str, int]) -> None:
         """Wait for all uploads, and look whether the shards are there."""
         self.wait_for(0)
         if not sizes:
             return
-        try:
-            found = {one.name: one.size for one in self.storage.list()}
-        except StorageError as error:
-            raise BuildStopped(str(error)) from error
+        found = self.sizes()
         gone = next((name for name, size in sizes.items() if found.get(name) != size), None)
         if gone is not None:
             raise DataError(
@@ -182,12 +203,13 @@ class EarlyShards:
         target: where they go.
         work: the folder of the parts.
         done: number and training samples of the tasks that are finished.
+        first: the number of the first shard.
     """
 
-    def __init__(self, target: Target, work: Path, done: Iterable[tuple[int, int]]) -> None:
+    def __init__(self, target: Target, work: Path, done: Iterable[tuple[int, int]], first: int) -> None:
         self.target, self.work = target, work
         self.samples = dict(done)  # of finished tasks behind an unfinished one
-        self.task = self.shard = 0  # the first unfinished task, and the number of its shard
+        self.task, self.shard = 0, first  # the first unfinished task, and the number of its shard
         self.put_known()
 
     def add(self, task: int, samples: int) -> None:
@@ -211,4 +233,4 @@ def early_shards(target: Target, build_db: BuildDb, work: Path, deduplicate: str
     """
     if deduplicate != "none" or isinstance(target, LocalTarget):
         return lambda task, samples: None
-    return EarlyShards(target, work, build_db.trained()).add
+    return EarlyShards(target, work, build_db.trained(), build_db.read_fact("first_shard") or 0).add

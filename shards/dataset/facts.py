@@ -25,18 +25,31 @@ def read_facts(index: Index, split: str, sample: int) -> dict[str, Any]:
         ValueError: it is damaged there.
     """
     described = index.splits[split]
-    shard = int(np.searchsorted(np.cumsum(described.shard_samples), sample, side="right"))
-    name, row = described.shard_name(shard), index.table[np.array([described.first + sample])][0]
+    name, row = described.shard_name(described.shard_of(sample)), index.table[np.array([described.first + sample])][0]
     start, end = int(row["start"]), int(row["offset"]) + int(row["size"])
     data = open_storage(index.shards_at).read_range(name, start, end - start + MOST_JSON)
+    return parse_facts(data, name, index.encoding == ORIGINAL)
+
+
+def parse_facts(region: bytes, name: str, foreign: bool = False) -> dict[str, Any]:
+    """Return the content of the json member of a sample.
+
+    Args:
+        region: its bytes; more may follow.
+        name: of the shard.
+        foreign: whether the shard was indexed in place.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:", errors="surrogateescape") as archive:
+        with tarfile.open(fileobj=io.BytesIO(region), mode="r:", errors="surrogateescape") as archive:
             while (member := archive.next()) is not None:
-                if index.encoding == ORIGINAL:
+                if foreign:
                     return {"file": f"{name}/{member.name}"}
                 if member.name.endswith(".json") and (content := archive.extractfile(member)):
                     facts: dict[str, Any] = json.load(content)
                     return facts
     except (tarfile.TarError, OverflowError, RecursionError) as error:
         raise ValueError(f"{name}: {error}") from error
-    raise ValueError(f"{name}: no json member of sample {sample}")
+    raise ValueError(f"{name}: no json member of a sample")

@@ -48,6 +48,10 @@ class Split:
         """Return the name of one shard."""
         return str(self.columns["names"][number]) if "names" in self.columns else shard_name(self.name, number)
 
+    def shard_of(self, sample: int) -> int:
+        """Return the number of the shard that a sample of the split is in."""
+        return int(np.searchsorted(np.cumsum(self.shard_samples), sample, side="right"))
+
     def shard(self, number: int) -> Shard:
         """Return one shard."""
         samples, size, sha256 = (self.columns[name][number] for name in ("samples", "bytes", "sha256"))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards.dataset.index import DataError, upgrade_settings
 from shards.sources.label_names import normalise_label
@@ -35,22 +35,44 @@ EXCLUDE_DUPLICATES = """
 """
 CREATE_LISTING = """
     CREATE TABLE listing (id INTEGER PRIMARY KEY, name BLOB, place TEXT, label BLOB, extra TEXT);
+    INSERT INTO listing (id) SELECT CAST(value AS INTEGER) FROM fact WHERE name = 'first_key';
     INSERT INTO listing (name, place, label, extra)
         SELECT name, place, label, extra FROM entry WHERE reason IS NULL ORDER BY name;
+    DELETE FROM listing WHERE id = (SELECT CAST(value AS INTEGER) FROM fact WHERE name = 'first_key');
     CREATE TABLE class (id INTEGER PRIMARY KEY, label BLOB UNIQUE);
     INSERT INTO class (label) SELECT DISTINCT label FROM listing WHERE label NOT NULL ORDER BY label;
     CREATE TABLE excluded (name BLOB, reason TEXT, detail TEXT);
+    CREATE TABLE kept_excluded (name BLOB, reason TEXT, detail TEXT);
     INSERT INTO excluded SELECT name, reason, detail FROM entry WHERE reason NOT NULL;
     CREATE TABLE piece (
         split INTEGER, number INTEGER, record TEXT, rows BLOB, positions BLOB, facts BLOB, prints BLOB,
         PRIMARY KEY (split, number)
     );
-    CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT);
 """
+CREATE_FACTS = "CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT)"
+
+
+class Kept(NamedTuple):
+    """What a listing takes over from the dataset that its pictures are added to."""
+
+    first_key: int = 0
+    """The number of the first listed picture, which becomes the key of its sample."""
+    first_shard: int = 0
+    """The number of the first new training shard."""
+    excluded: Iterable[tuple[bytes, str, str]] = ()
+    """Name, reason and detail of the files that were excluded there."""
+
+
+NOTHING_KEPT = Kept()
 
 
 def write_listing(
-    path: Path, source: Source, labels: str | LabelTable, settings: dict[str, Any], on_entry: Callable[[int], None]
+    path: Path,
+    source: Source,
+    labels: str | LabelTable,
+    settings: dict[str, Any],
+    on_entry: Callable[[int], None],
+    kept: Kept = NOTHING_KEPT,
 ) -> dict[bytes, bytes]:
     """Write the database of a build; return what `find_wrapping_folder` finds for each source, with labels by folder.
 
@@ -60,6 +82,7 @@ def write_listing(
         labels: "none", "folders" or a table.
         settings: of the build, which are kept.
         on_entry: called with the number of files listed so far.
+        kept: what is taken over from another dataset.
 
     Raises:
         DataError: the source or the table of labels is damaged.
@@ -78,9 +101,13 @@ def write_listing(
     database.execute("CREATE INDEX entry_by_name ON entry (name)")
     database.execute(EXCLUDE_DUPLICATES)
     matched, wrapping = label_entries(database, labels, name_prefixes(settings))
-    facts = {"settings": settings, "matching": matched}
-    database.executescript(CREATE_LISTING)
+    facts: dict[str, Any] = {"settings": settings, "matching": matched}
+    if kept.first_key:  # numbers begin behind a row with the last one that is taken, which is removed again
+        facts |= {"first_key": kept.first_key, "first_shard": kept.first_shard}
+    database.execute(CREATE_FACTS)
     database.executemany("INSERT INTO fact VALUES (?, ?)", ((name, json.dumps(fact)) for name, fact in facts.items()))
+    database.executescript(CREATE_LISTING)
+    database.executemany("INSERT INTO kept_excluded VALUES (?, ?, ?)", kept.excluded)
     database.executescript("DROP TABLE entry; DROP TABLE IF EXISTS match; DROP TABLE IF EXISTS row_of_csv")
     database.commit()
     database.close()

@@ -15,14 +15,14 @@ ONE_AT_A_TIME = threading.Lock()  # an open archive has one position
 
 
 class SeveralSources:
-    """Sources that are listed, and read, as one.
+    """Sources that are listed, and read, as one; a place is the number of a source, a slash, and its own place.
 
     Args:
         members: each by its name, which has no slash.
     """
 
     def __init__(self, members: Mapping[str, Source]) -> None:
-        self.members = {encode_name(name): source for name, source in members.items()}
+        self.members = [(encode_name(name), members[name]) for name in sorted(members)]
         self.requests = max(source.requests for source in members.values())
         self.notes: list[str] = []
 
@@ -33,9 +33,9 @@ class SeveralSources:
             DataError: a source is damaged.
         """
         self.notes = []
-        for name, source in self.members.items():
+        for number, (name, source) in enumerate(self.members):
             for entry in source.scan():
-                yield replace(entry, name=name + b"/" + entry.name)
+                yield replace(entry, name=name + b"/" + entry.name, place=f"{number}/{entry.place}")
             self.notes += source.notes
 
     def read(self, name: bytes, place: str, max_bytes: int) -> bytes:
@@ -45,12 +45,13 @@ class SeveralSources:
             Excluded: it cannot be read, or is longer.
             StorageError: its storage does not answer.
         """
-        member, _, inside = name.partition(b"/")
-        source = self.members[member]
+        number, _, there = place.partition("/")
+        prefix, source = self.members[int(number)]
+        inside = name[len(prefix) + 1 :]
         if source.requests > 1 or self.requests == 1:
-            return source.read(inside, place, max_bytes)
+            return source.read(inside, there, max_bytes)
         with ONE_AT_A_TIME:  # several threads read, for the sake of another member
-            return source.read(inside, place, max_bytes)
+            return source.read(inside, there, max_bytes)
 
 
 def open_sources(places: Mapping[str, Place], follow_links: bool) -> Source:

@@ -217,6 +217,15 @@ def test_what_cannot_be_added_to(folder: Path, old: Index, tmp_path: Path) -> No
         said = said_by("build", new, "--add", damaged.parent, "--out", out)
         assert f"{name} is damaged or missing; see: python -m shards verify" in said
         shutil.rmtree(out, ignore_errors=True)
+    damaged = tmp_path / "damaged" / "train-000002.tar"
+    shutil.copytree(old.folder, damaged.parent, dirs_exist_ok=True)
+    data = damaged.read_bytes()
+    damaged.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.link", no_link)  # so that it is copied
+        said = said_by("build", new, "--add", damaged.parent, "--out", out)
+    assert "train-000002.tar is damaged or missing; see: python -m shards verify" in said
+    shutil.rmtree(out)
     (tmp_path / "nothing" / "class").mkdir(parents=True)
     (tmp_path / "nothing" / "class" / "x.jpg").write_text("no")
     assert "there is no picture to add" in said_by("build", tmp_path / "nothing", "--add", old.folder, "--out", out)
@@ -231,6 +240,10 @@ def test_another_dataset_under_the_same_name_is_refused(folder: Path, old: Index
     shutil.rmtree(tmp_path / "old")
     build(folder / "new", tmp_path / "old", *OPTIONS)
     assert "began with add" in said_by(*command, "--resume")
+
+
+def no_link(*_: object) -> None:
+    raise OSError("another file system")
 
 
 def interrupt(*_: object) -> None:
@@ -248,18 +261,28 @@ def test_duplicates_of_old_pictures_are_left_out_and_old_ones_stay(
     assert index.content["settings"]["deduplicate"] == "exact"
     assert sum(index.content["statistics"]["duplicates"].values()) == 0
     assert "such as 'zebras/again" in capsys.readouterr().out  # of the build that left none out
-    near = tmp_path / "near source" / "class 0"
-    near.mkdir(parents=True)
-    for number in range(10):  # nearly those of the old ones
-        with Image.open(folder / "old" / f"class {number % 2}" / f"{number:04d}.jpg") as picture:
-            picture.save(near / f"{number}.jpg", quality=95)
-    (near / "other.jpg").write_bytes(jpeg(77777))
-    command = ["build", near.parent, "--add", old.folder, "--out", tmp_path / "near", "--deduplicate", "near"]
+
+
+def test_near_duplicates_of_old_pictures_are_left_out_and_old_ones_stay(folder: Path, tmp_path: Path) -> None:
+    """Old ones that are equal, or nearly equal, to one another stay too."""
+    for name, quality in (("again", 95), ("more", 90)):
+        (tmp_path / name / "class 0").mkdir(parents=True)
+        for number in range(10):
+            with Image.open(folder / "old" / f"class {number % 2}" / f"{number:04d}.jpg") as picture:
+                picture.save(tmp_path / name / "class 0" / f"{number}.jpg", quality=quality)
+    (tmp_path / "again" / "class 0" / "equal.jpg").write_bytes(jpeg(0))
+    (tmp_path / "more" / "class 0" / "other.jpg").write_bytes(jpeg(77777))
+    command = ["build", folder / "old", tmp_path / "again", "--out", tmp_path / "dataset", *OPTIONS]
     assert main([*map(str, command)]) == 0
-    found = excluded(tmp_path / "near")
-    assert sum(reason in ("duplicate", "near_duplicate") for reason in found.values()) >= 8
-    assert "is nearly equal to 'class " in (tmp_path / "near" / "excluded.jsonl").read_text()
-    assert set(sides(old)) < set(sides(Index.open(tmp_path / "near")))
+    old = Index.open(tmp_path / "dataset")
+    command = ["build", tmp_path / "more", "--add", old.folder, "--out", tmp_path / "out", "--deduplicate", "near"]
+    assert main([*map(str, command)]) == 0
+    index = Index.open(tmp_path / "out")
+    left = {name for name, why in excluded(index.folder).items() if why in ("duplicate", "near_duplicate")}
+    assert left == {f"class 0/{number}.jpg" for number in range(10)}
+    assert "is nearly equal to 'again/class 0/" in (index.folder / "excluded.jsonl").read_text()
+    assert len(index.table) == len(old.table) + 1
+    assert index.content["statistics"]["duplicates"] == old.content["statistics"]["duplicates"]
 
 
 def test_adding_twice(added: Index, folder: Path, tmp_path: Path) -> None:
@@ -271,6 +294,8 @@ def test_adding_twice(added: Index, folder: Path, tmp_path: Path) -> None:
     index = Index.open(tmp_path / "out")
     assert len(index.table) == 135
     assert index.classes == added.classes
+    assert excluded(index.folder) == excluded(added.folder)  # old pictures that repeat others are none
+    assert index.content["statistics"]["duplicates"] == added.content["statistics"]["duplicates"]
     before, after = sides(added), sides(index)
     assert {content: after[content] for content in before} == before
     assert [step["index"] for step in index.content["added_to"]] == [

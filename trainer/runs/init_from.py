@@ -24,6 +24,7 @@ from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
 from trainer.runs.checkpoint import TENSORS, VALUES
+from trainer.runs.more_classes import classes_before, shapes_before, take_old_classes
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.weight_files import (
     ALL_PREFIXES,
@@ -48,7 +49,7 @@ class PretrainedWeights:
     weights: dict[str, Tensor]
     """By their names in a state."""
     left: dict[str, str]
-    """Tensors of the run that keep their own first values, and why."""
+    """Tensors of the run that keep their own first values, and why; some but for the classes that there were."""
     values: dict[str, Any] = field(default_factory=dict)
     """With the whole state, TAKEN_VALUES; else empty."""
 
@@ -81,16 +82,18 @@ def find_pretrained(config: Config) -> PretrainedWeights:
     file = weights_file(config.init_from)
     if config.init_state == "all":
         return find_state(config, file)
-    theirs = read_tensors(file, PREFIXES)
-    weights, left = {}, {}
+    theirs, classes = read_tensors(file, PREFIXES), classes_before(config, file)
+    weights, left, before = {}, {}, shapes_before(config, classes)
     for name, shape in network_shapes(config, with_vectors=False):
         source = substitute_name(name) if substitute_name(name) in theirs and name not in theirs else name
         if source not in theirs:
             left[name] = "is missing there"
-        elif tuple(theirs[source].shape) != shape:
+        elif tuple(theirs[source].shape) not in (shape, before.get(name)):
             left[name] = f"is {tuple(theirs[source].shape)} there, {shape} here"
         else:
             weights[name] = theirs[source] if source == name else theirs[source].clone()  # a file shares no memory
+            if tuple(theirs[source].shape) != shape:
+                left[name] = f"but for the {classes} classes there, of {config.network.classes} here"
     if not weights:
         raise Refused(f"--init-from {config.init_from}: none of its {len(theirs)} weights fits this run's networks")
     refuse_infinite(config, file, weights)
@@ -199,7 +202,10 @@ def take_over(state: TrainState, pretrained: PretrainedWeights, seed: int) -> No
     """Put what was taken in the place of what was drawn; with weights alone, spectral norm's vectors begin anew."""
     mine = state.tensors()
     for name, tensor in pretrained.weights.items():
-        mine[name].copy_(tensor)
+        if mine[name].shape == tensor.shape:
+            mine[name].copy_(tensor)
+        else:
+            take_old_classes(state, name, mine[name], tensor)
     if pretrained.values:
         state.load_scalars(pretrained.values)
     else:

@@ -119,9 +119,10 @@ def test_more_pictures_of_the_same_classes_leave_nothing_out(old: Path) -> None:
 
 def test_classes_of_another_dataset_are_not_taken(old: Path, tmp_path: Path) -> None:
     """Its third class may be any; and a whole state does not fit."""
-    sources = [str(old / name) for name in ("first", "third")]
     options = ("--size", "32", "--labels", "folders", "--holdout", "0.2", "--workers", "1")
-    assert shards(["build", *sources, "--out", str(tmp_path / "data"), *options]) == 0
+    assert shards(["build", str(old / "same"), "--out", str(tmp_path / "other"), *options]) == 0
+    added = ("--add", str(tmp_path / "other"), "--out", str(tmp_path / "data"))
+    assert shards(["build", str(old / "third"), *added]) == 0
     left = find_pretrained(on(tmp_path / "data", old, 3)).left
     assert left["generator.norms.0.gain.weight"] == "is (32, 3) there, (32, 4) here"
     assert left.keys() == find_pretrained(on(old / "third added", old, 3)).left.keys()

@@ -25,7 +25,8 @@ import tyro
 from PIL import Image, ImageDraw
 
 from shards.building.options import Build
-from shards.images.decode import Decoding, decode_image
+from shards.images.decode import decode_image
+from shards.images.decoding import Decoding
 from shards.images.encode import ENCODINGS
 
 WIDTH, HEIGHT = 1632, 1224

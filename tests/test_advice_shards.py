@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from shards.__main__ import main
-from shards.building import build as building
+from shards.building import phases
 from shards.dataset.index import DataError, Index
 from shards.dataset.stream import Reader
 from tests.advice import advice, named_test, no_longer_given, not_done
@@ -180,7 +180,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "finalize_dataset", interrupt)
+        patch.setattr(phases, "finalize_dataset", interrupt)
         assert main(arguments) == 75
     return arguments
 

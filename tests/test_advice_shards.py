@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from shards.__main__ import main
+from shards.building import build as building
 from shards.building import phases
 from shards.dataset.index import DataError, Index
 from shards.dataset.stream import Reader

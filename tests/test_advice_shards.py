@@ -68,6 +68,7 @@ DONE = {  # a part of the message -> the test that does it
     "leave --label-column": "test_shards_labels.test_json_has_no_columns",
     "give a table": "test_shards_labels.test_json_has_no_columns",
     "name it once": "test_shards_labels.test_columns_that_cannot_be",
+    "give at least one, such as 64": "test_shards_sizes.test_sizes_that_cannot_be_are_refused",
     "name at least one": "test_shards_labels.test_columns_that_cannot_be",
     "write the values as there": "test_shards_labels.test_filters",
     "is longer than --max-bytes": "test_shards_labels.test_a_table_inside_the_source",

@@ -138,7 +138,12 @@ def test_a_picture_is_decoded_once_where_the_sizes_allow_it() -> None:
 
 
 def test_sizes_that_cannot_be_are_refused(source: Path, tmp_path: Path) -> None:
-    for sizes, said in ((("16", "16x16"), "--size names 16 twice: name it once"), (("16", "wide"), "--size: ")):
+    refusals = {
+        ("16", "16x16"): "--size names 16 twice: name it once",
+        ("16", "wide"): "--size: ",
+        (): "--size names no size: give at least one, such as 64",
+    }
+    for sizes, said in refusals.items():
         done = said_by(*together(source, tmp_path, sizes=sizes))
         assert said in done
     assert not [*tmp_path.iterdir()]

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local fuzz clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -77,6 +77,11 @@ chaos-all: setup-dev
 # Random kills on this machine alone: make chaos-local ROUNDS=50 SEED=7
 chaos-local: setup
 	$(RUN) -m tests.chaos --rounds $(or $(ROUNDS),10) --seed $(or $(SEED),0)
+
+# Builds into a bucket, killed five times: make chaos-build SEED=7
+chaos-build: setup
+	@tools/install-debian openclipart-png
+	$(RUN) -m tests.build_chaos --seed $(or $(SEED),0)
 
 # Hostile bytes for all readers of shards, for as long as asked: make fuzz MINUTES=30 SEED=7
 fuzz: setup

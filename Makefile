@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local fuzz clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,9 +50,12 @@ lint: setup
 	$(RUN) -m mypy
 
 # Peers have an environment of their own: what they need is not ours, and must not move our pins.
+DATASET_TOOL = d72cc7d041b42ec8e806021a205ed9349f87c6a4  # of StyleGAN2-ADA, which is no package
 .bench-venv/.installed: bench/requirements.txt
 	$(PYTHON) -m venv .bench-venv
 	.bench-venv/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	-git clone --quiet https://github.com/NVlabs/stylegan2-ada-pytorch .bench-venv/stylegan2-ada-pytorch
+	-git -C .bench-venv/stylegan2-ada-pytorch checkout --quiet $(DATASET_TOOL)
 	@touch $@
 
 bench: setup .bench-venv/.installed
@@ -74,6 +77,11 @@ chaos-all: setup-dev
 # Random kills on this machine alone: make chaos-local ROUNDS=50 SEED=7
 chaos-local: setup
 	$(RUN) -m tests.chaos --rounds $(or $(ROUNDS),10) --seed $(or $(SEED),0)
+
+# Builds into a bucket, killed five times: make chaos-build SEED=7
+chaos-build: setup
+	@tools/install-debian openclipart-png
+	$(RUN) -m tests.build_chaos --seed $(or $(SEED),0)
 
 # Hostile bytes for all readers of shards, for as long as asked: make fuzz MINUTES=30 SEED=7
 fuzz: setup

@@ -99,7 +99,7 @@ def measure(args: Bench, folder: Path) -> None:
     ways = Candidates(args, folder)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         run_build(
-            Build((args.source,), folder / "shards", size=str(ways.config.network.size), encode="raw", holdout=0.0)
+            Build((args.source,), folder / "shards", size=(str(ways.config.network.size),), encode="raw", holdout=0.0)
         )
     batch = ways.config.batch_size
     candidates: dict[str, Callable[[], float]] = {

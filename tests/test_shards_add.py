@@ -191,6 +191,7 @@ def test_options_are_those_of_the_dataset(folder: Path, old: Index, added: Index
         assert what in said
         assert "leave that option away" in said
         assert not out.exists()
+    assert "one size, and --size names 2: leave it away" in said_by(*command, "--size", "16", "32")
     index = add(folder, out, *OPTIONS)  # given, and the same
     assert digests(index.folder) == digests(added.folder)
 

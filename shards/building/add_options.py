@@ -49,6 +49,10 @@ def adopt_settings(args: Build, given: Collection[str]) -> Build:
         raise DataError(
             f"--add {args.add} has labels of a table, column {columns}: name a table of the new pictures with --labels"
         )
+    if len(adopted.size) != 1:
+        raise DataError(
+            f"--add {args.add} is a dataset of one size, and --size names {len(adopted.size)}: leave it away"
+        )
     now = settings_of(adopted)
     for name in ("labels", *FIXED):
         there, here = (settings.get(name) for settings in (before, now))
@@ -65,7 +69,7 @@ def adopt_settings(args: Build, given: Collection[str]) -> Build:
 def options_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that say these settings, by the names of their fields; not that a table has the labels."""
     options = {name: settings[name] for name in SAME_NAME}
-    options["size"] = format_size((settings["height"], settings["width"]))
+    options["size"] = (format_size((settings["height"], settings["width"])),)
     options["number_column"] = tuple(settings.get("number_columns", ()))
     options["normalise_labels"] = settings.get("normalise_labels", False)
     labels = settings["labels"]

@@ -13,21 +13,24 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.building.add_options import adopt_settings
 from shards.building.build_db import BuildDb
+from shards.building.build_dbs import BuildDbs
 from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, settings_of, shard_samples_of
-from shards.building.phases import LISTING, finish_build, list_source, shard_options, start_anew_after_mistakes
+from shards.building.options import Build, check_options, one_size_each, settings_of, shard_samples_of
+from shards.building.phases import LISTING, finish_build, list_source, output_of, start_anew_after_mistakes
 from shards.building.remote_out import is_finished_at, local_folder
+from shards.building.shard import ShardOptions
 from shards.building.target import early_shards, open_target
 from shards.dataset.files import EXCLUDED, INDEX
 from shards.dataset.index import DataError, Index
@@ -50,6 +53,26 @@ def run_build(args: Build, given: Collection[str] = ()) -> int:
     )
 
 
+@dataclass(frozen=True)
+class OneSize:
+    """A build of a single size."""
+
+    args: Build
+    settings: dict[str, Any]
+    folder: Path
+    """That it works in: --out, or one in --work."""
+
+    @property
+    def work(self) -> Path:
+        """The folder inside it that holds what is unfinished."""
+        return self.folder / WORK
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the dataset is there already."""
+        return is_finished(self.args, self.folder, self.settings)
+
+
 def build_dataset(args: Build, given: Collection[str], interruption: Interruption) -> None:
     """Build the shards.
 
@@ -65,28 +88,46 @@ def build_dataset(args: Build, given: Collection[str], interruption: Interruptio
     if args.add is not None:
         args = adopt_settings(args, given)
     check_options(args)
-    settings, folder = settings_of(args), local_folder(args)
+    sizes = [OneSize(one, settings_of(one), local_folder(one)) for one in one_size_each(args)]
     for source in args.sources:
         if isinstance(source, Path):
             open_source(source, args.follow_links)  # before a folder is made for it
-    if is_finished(args, folder, settings):
-        print(f"{args.out} is complete")
-        return
-    work = folder / WORK
+    todo = []
+    for size in sizes:
+        if size.is_finished:
+            print(f"{size.args.out} is complete")
+        else:
+            todo.append(size)
+    if todo:
+        build_sizes(todo, interruption)
+
+
+def build_sizes(sizes: Sequence[OneSize], interruption: Interruption) -> None:
+    """Build the datasets of sizes that are not finished, each in its own folder.
+
+    Raises:
+        DataError: the source or the folders do not allow it.
+        BuildStopped: the build ended early and can be resumed.
+    """
+    folders = " and ".join(str(size.folder) for size in sizes)
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with lock_folder(work):
+        with ExitStack() as locks:
+            for size in sizes:
+                size.work.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(lock_folder(size.work))
             try:
-                build_in_work_folder(work, args, settings, interruption)
+                build_in_work_folders(sizes, interruption)
             except DataError:
-                if not (work / LISTING).exists():
-                    shutil.rmtree(work)  # it failed before there was anything to resume
+                for size in sizes:
+                    if not (size.work / LISTING).exists():
+                        shutil.rmtree(size.work)  # it failed before there was anything to resume
                 raise
-            shutil.rmtree(folder if isinstance(args.out, Url) else work)
+            for size in sizes:
+                shutil.rmtree(size.folder if isinstance(size.args.out, Url) else size.work)
     except OSError as error:
-        raise BuildStopped(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise BuildStopped(f"cannot write to {folders}: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise BuildStopped(f"cannot keep the list of files in {work}: {error}") from error
+        raise BuildStopped(f"cannot keep the list of files in {folders}: {error}") from error
 
 
 def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
@@ -137,18 +178,22 @@ def lock_folder(work: Path) -> Iterator[None]:
         yield
 
 
-def build_in_work_folder(work: Path, args: Build, settings: dict[str, Any], interruption: Interruption) -> None:
-    """List the source, make the missing shards, finalize the folder, and print a summary."""
-    started = time.monotonic()
-    source = list_source(work, args, settings, interruption)
-    with closing(BuildDb(work / LISTING)) as build_db:
-        folders, on_tick = Folders(work.parent, work), interruption.check_before(lambda _: None)
-        with start_anew_after_mistakes(work), open_target(args.out, folders.out, on_tick) as target:
-            on_result = early_shards(target, build_db, work, args.deduplicate)
-            shard_samples = shard_samples_of(args, build_db.pictures)
-            options = shard_options(args, source, work)
-            done = make_shards(build_db, options, args.workers, shard_samples, on_result, interruption)
-            summary = finish_build(build_db, args, settings, folders, target, on_tick)
+def build_in_work_folders(sizes: Sequence[OneSize], interruption: Interruption) -> None:
+    """List the source, make the missing shards of all sizes together, finalize each folder, and print summaries."""
+    started, args = time.monotonic(), sizes[0].args
+    works, settings = [size.work for size in sizes], [size.settings for size in sizes]
+    source, on_tick = list_source(args, works, settings, interruption), interruption.check_before(lambda _: None)
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(BuildDb(work / LISTING))) for work in works]
+        stack.enter_context(start_anew_after_mistakes(works))
+        targets = [stack.enter_context(open_target(size.args.out, size.folder, on_tick)) for size in sizes]
+        known = zip(targets, databases, works, strict=True)
+        on_results = [early_shards(target, database, work, args.deduplicate) for target, database, work in known]
+        options = ShardOptions(source, args.max_bytes, tuple(output_of(size.args, size.work) for size in sizes))
+        shard_samples = shard_samples_of(args, databases[0].pictures)
+        done = make_shards(BuildDbs(databases), options, args.workers, shard_samples, on_results, interruption)
+        for size, database, target in zip(sizes, databases, targets, strict=True):
+            folders = Folders(size.folder, size.work)
+            print("\n".join(finish_build(database, size.args, size.settings, folders, target, on_tick)))
     seconds = time.monotonic() - started
-    print("\n".join(summary))
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")

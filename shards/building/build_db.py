@@ -89,16 +89,6 @@ class BuildDb:
         """The key of the first listed picture; the dataset that pictures are added to has the keys before it."""
         return self.read_fact("first_key") or 0
 
-    def count_open(self, shard_samples: int) -> tuple[int, int, int]:
-        """Return the numbers of all pictures, of pictures in open tasks, and of open tasks."""
-        sizes = [len(task) for *_, task in self.open_ranges(shard_samples)]
-        return self.pictures, sum(sizes), len(sizes)
-
-    def open_tasks(self, shard_samples: int) -> Iterator[ShardTask]:
-        """Yield the tasks without a result."""
-        for number, rows in self.open_ranges(shard_samples):
-            yield ShardTask(number, [*self.read_listing(rows)])
-
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, range]]:
         """Yield number and listing rows (from 0) of each task without a result."""
         done = {number for (number,) in self.database.execute("SELECT number FROM piece")}

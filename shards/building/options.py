@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings
+from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings, read_size
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError, read_index
+from shards.images.size import format_size
 from shards.sources.source_names import name_sources
 from shards.storage.argument import OptionalPlace, PlaceArgument
 from shards.storage.place import Place, Url
@@ -32,6 +33,9 @@ class Build(LabelOptions, DecodingOptions):
     sources, the names of pictures begin with that of their source."""
     out: PlaceArgument
     """The folder or URL to make: new or empty, unless --resume."""
+    size: tuple[str, ...] = ("64",)
+    """Height x width of the stored pictures, such as 256x384; one number is a square. Several sizes make a dataset
+    each, in OUT/64, OUT/128 and so on, in one pass over the pictures."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
@@ -62,6 +66,7 @@ def check_options(args: Build) -> None:
         DataError: naming the first one that is impossible.
     """
     check_decoding(args)
+    check_sizes(args.size)
     if args.channels == 4 and args.encode == "jpg":
         raise DataError("--encode jpg has no transparency: with --channels 4 use raw, png or webp")
     check_workers(args.workers)
@@ -89,6 +94,27 @@ def named_sources(sources: Sequence[Place]) -> dict[str, Place]:
         DataError: a source is named twice.
     """
     return {"": sources[0]} if len(sources) == 1 else dict(sorted(zip(name_sources(sources), sources, strict=True)))
+
+
+def check_sizes(texts: tuple[str, ...]) -> None:
+    """Check that there are sizes, and no size is named twice.
+
+    Raises:
+        DataError: naming what is wrong.
+    """
+    if not texts:
+        raise DataError("--size names no size: give at least one, such as 64")
+    sizes = [read_size(text) for text in texts]
+    if twice := next((size for number, size in enumerate(sizes) if size in sizes[:number]), None):
+        raise DataError(f"--size names {format_size(twice)} twice: name it once")
+
+
+def one_size_each(args: Build) -> list[Build]:
+    """Return a build for each size: that of a single one makes OUT itself, several make folders in it."""
+    if len(args.size) == 1:
+        return [args]
+    names = [format_size(read_size(size)) for size in args.size]
+    return [replace(args, size=(name,), out=args.out / name) for name in names]
 
 
 def is_inside(out: Place, source: Place) -> bool:
@@ -123,7 +149,11 @@ def check_holdout(share: float, seed: int) -> None:
 
 
 def settings_of(args: Build) -> dict[str, Any]:
-    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
+    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not.
+
+    Args:
+        args: of a single size.
+    """
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
     if args.add is not None:
@@ -134,7 +164,7 @@ def settings_of(args: Build) -> dict[str, Any]:
         taken["sources"] = list(named_sources(args.sources))
     return (
         taken
-        | decoding_settings(args)
+        | decoding_settings(args, read_size(args.size[0]))
         | {
             "encode": args.encode,
             "holdout": args.holdout,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from shards.__main__ import main
-from shards.building import build as building
+from shards.building import phases
 from shards.building.remote_out import PROBE
 from shards.dataset.index import Index
 from shards.storage.place import parse_place
@@ -92,7 +92,7 @@ def test_shards_are_uploaded_and_removed_while_others_are_made(
         left.extend(path.name for path in work.glob("*.tar"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(building, "deduplicate_samples", lambda _, __, work: look(work))
+    monkeypatch.setattr(phases, "deduplicate_samples", lambda _, __, work: look(work))
     url = f"memory://{tmp_path.name}"
     assert build_to(source, url, tmp_path / "work") == 75
     assert left

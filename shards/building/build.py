@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shards.building.build_db import BuildDb
+from shards.building.build_db import RESULTS, BuildDb
 from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
@@ -27,6 +27,7 @@ from shards.building.make_shards import make_shards
 from shards.building.options import Build, check_options, settings_of, shard_samples_of
 from shards.building.phases import LISTING, finish_build, list_source, shard_options, start_anew_after_mistakes
 from shards.building.remote_out import is_finished_at, local_folder
+from shards.building.share_results import merge_shares
 from shards.building.target import early_shards, open_target
 from shards.dataset.files import EXCLUDED, INDEX
 from shards.dataset.index import DataError, Index
@@ -58,21 +59,37 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
     if is_finished(args, folder, settings):
         print(f"{args.out} is complete")
         return
+    with open_work_folder(folder, LISTING) as work:
+        build_in_work_folder(work, args, settings, interruption)
+        shutil.rmtree(folder if isinstance(args.out, Url) else work)
+
+
+@contextmanager
+def open_work_folder(folder: Path, database: str) -> Iterator[Path]:
+    """Make and lock the folder of what is unfinished, and remove it if there is nothing in it to resume.
+
+    Args:
+        folder: that it is in.
+        database: the name of the file in it that is there once there is something to resume.
+
+    Raises:
+        DataError: another build is at work in it.
+        BuildStopped: the disk, or the database on it, does not do its work.
+    """
     work = folder / WORK
     try:
         work.mkdir(parents=True, exist_ok=True)
         with lock_folder(work):
             try:
-                build_in_work_folder(work, args, settings, interruption)
+                yield work
             except DataError:
-                if not (work / LISTING).exists():
+                if not (work / database).exists():
                     shutil.rmtree(work)  # it failed before there was anything to resume
                 raise
-            shutil.rmtree(folder if isinstance(args.out, Url) else work)
     except OSError as error:
         raise BuildStopped(f"cannot write to {folder}: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise BuildStopped(f"cannot keep the list of files in {work}: {error}") from error
+        raise BuildStopped(f"cannot keep what is done in {work}: {error}") from error
 
 
 def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
@@ -101,15 +118,15 @@ def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def lock_folder(work: Path) -> Iterator[None]:
-    """Hold the lock of the folder, so that two builds never write into it.
+def lock_folder(work: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of the folder, so that two builds never write into it; jobs that share a build share the lock.
 
     Raises:
         DataError: another build holds it, or the file system has no locks.
     """
     with (work / "lock").open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another build is at work in {work.parent}: wait for it, or end it") from None
         except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: network file systems that are mounted without locks
@@ -128,6 +145,7 @@ def build_in_work_folder(work: Path, args: Build, settings: dict[str, Any], inte
     started = time.monotonic()
     source = list_source(work, args, settings, interruption)
     with closing(BuildDb(work / LISTING)) as build_db:
+        merge_shares(build_db.database, work, RESULTS)
         folders, on_tick = Folders(work.parent, work), interruption.check_before(lambda _: None)
         with start_anew_after_mistakes(work), open_target(args.out, folders.out, on_tick) as target:
             on_result = early_shards(target, build_db, work, args.deduplicate)

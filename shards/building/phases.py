@@ -45,8 +45,8 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
         BuildStopped: interrupted.
     """
     listing, new = work / LISTING, work / f"{LISTING}.new"
-    place = fetch_source(args.source, work, interruption.check_before(lambda _: None))
-    source, labels = open_source(place, args.follow_links), labels_of(args, place, args.max_bytes)
+    place, source = open_build_source(work, args, interruption)
+    labels = labels_of(args, place, args.max_bytes)
     wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
@@ -62,6 +62,17 @@ def list_source(work: Path, args: Build, settings: dict[str, Any], interruption:
         new.replace(listing)
         fsync(work)
     return source
+
+
+def open_build_source(work: Path, args: Build, interruption: Interruption) -> tuple[Place, Source]:
+    """Return where the source is read, and the source; a remote archive is copied into the work folder once.
+
+    Raises:
+        DataError: there is no such source.
+        BuildStopped: interrupted.
+    """
+    place = fetch_source(args.source, work, interruption.check_before(lambda _: None))
+    return place, open_source(place, args.follow_links)
 
 
 def describe_wrapping_folder(source: Place, folder: str) -> str:

@@ -50,9 +50,12 @@ lint: setup
 	$(RUN) -m mypy
 
 # Peers have an environment of their own: what they need is not ours, and must not move our pins.
+DATASET_TOOL = d72cc7d041b42ec8e806021a205ed9349f87c6a4  # of StyleGAN2-ADA, which is no package
 .bench-venv/.installed: bench/requirements.txt
 	$(PYTHON) -m venv .bench-venv
 	.bench-venv/bin/pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	-git clone --quiet https://github.com/NVlabs/stylegan2-ada-pytorch .bench-venv/stylegan2-ada-pytorch
+	-git -C .bench-venv/stylegan2-ada-pytorch checkout --quiet $(DATASET_TOOL)
 	@touch $@
 
 bench: setup .bench-venv/.installed

@@ -131,7 +131,7 @@ def measure(args: Bench, folder: Path) -> None:
     """Build the shards, take turns and print the table."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         for encode in ("raw", "png", "jpg"):
-            run_build(Build(args.source, folder / encode, size=str(SIDE), encode=encode, holdout=0.0))
+            run_build(Build(args.source, folder / encode, size=(str(SIDE),), encode=encode, holdout=0.0))
     pixels = decoded(folder / "raw", folder / "all.npy")
     shards = sorted(str(path) for path in (folder / "png").rglob("*.tar"))
     starts: dict[str, Callable[[], Iterator[object]]] = {

@@ -159,7 +159,9 @@ def make_litdata(folder: Path, files: dict[str, bytes]) -> bool:
 def measure(args: Bench, encoding: Literal["jpg", "webp"], folder: Path) -> None:
     """Build the shards, take turns and print the table of an encoding."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        run_build(Build(args.source, folder, size=str(SIDE), encode=encoding, shard_samples=SHARD_SAMPLES, holdout=0.0))
+        run_build(
+            Build(args.source, folder, size=(str(SIDE),), encode=encoding, shard_samples=SHARD_SAMPLES, holdout=0.0)
+        )
     made, files = ENCODINGS[encoding], members(folder, ENCODINGS[encoding].extension)
     shards = sorted(str(path) for path in folder.rglob("*.tar"))
     cpu: dict[str, list[float]] = {name: [] for name in NAMES}

@@ -123,7 +123,7 @@ def measure(args: Bench, folder: Path) -> None:
     """Take turns and print the tables."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         size = int(args.recipe.partition("-")[2])
-        run_build(Build(args.source, folder / "shards", size=str(size), encode="raw", holdout=0.0))
+        run_build(Build(args.source, folder / "shards", size=(str(size),), encode="raw", holdout=0.0))
     ways = Candidates(args, folder)
     ways.restart()
     ways.save()

@@ -1,4 +1,4 @@
-"""Sharding beside plain Pillow: `python -m bench.sharding --pictures N` prints three Markdown tables.
+"""Sharding beside other programs: `python -m bench.sharding --pictures N` prints Markdown tables.
 
 Pictures of two megapixels are made first: noise with the spectrum of natural pictures, and shapes with sharp edges.
 Runs that are compared follow each other directly, in turns; ratios are taken within a turn.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +25,18 @@ import tyro
 from PIL import Image, ImageDraw
 
 from shards.building.options import Build
-from shards.images.decode import Decoding, decode_image
+from shards.images.decode import decode_image
+from shards.images.decoding import Decoding
 from shards.images.encode import ENCODINGS
 
 WIDTH, HEIGHT = 1632, 1224
 BASES = 12  # spectra; every picture is one of them, turned and rolled, under shapes of its own
 SIDE = 64
 DEFAULT = Build.scaled_decode
-PEERS = Path(__file__).parent.parent / ".bench-venv/bin/python"
+PEERS = Path(__file__).parent.parent / ".bench-venv"
+PYTHON, TOOL = PEERS / "bin/python", PEERS / "stylegan2-ada-pytorch/dataset_tool.py"
+TOOL_PICTURES = 200  # of dataset_tool: its speed does not depend on their number, and it is slow
+SIZES = ("64", "128", "256")
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,10 @@ def in_processes(processes: int) -> Iterator[Callable[[Callable[[Path], int], li
         yield measure
 
 
-def build(source: Path, workers: int, scaled_decode: int) -> float:
+def build(source: Path, workers: int, scaled_decode: int, sizes: Sequence[str] = (str(SIDE),)) -> float:
     """Return the seconds of the whole command, its start included."""
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "shards", "build", str(source), "--out", f"{out}/shards", "--size", str(SIDE)]
+        command = [sys.executable, "-m", "shards", "build", str(source), "--out", f"{out}/shards", "--size", *sizes]
         options = ["--workers", str(workers), "--scaled-decode", str(scaled_decode)]
         started = time.perf_counter()
         subprocess.run([*command, *options], check=True, capture_output=True)
@@ -121,9 +125,29 @@ def build(source: Path, workers: int, scaled_decode: int) -> float:
 
 def resizer(source: Path, processes: int) -> float:
     """Return the seconds of img2dataset's resizer, which lives in an environment of its own."""
-    command = [str(PEERS), str(Path(__file__).parent / "img2dataset_resizer.py"), str(source), str(SIDE)]
+    command = [str(PYTHON), str(Path(__file__).parent / "img2dataset_resizer.py"), str(source), str(SIDE)]
     done = subprocess.run([*command, str(processes)], check=True, capture_output=True, text=True)
     return float(done.stdout.splitlines()[-1])
+
+
+def dataset_tool(source: Path) -> float:
+    """Return the pictures per second of StyleGAN2-ADA's dataset_tool, as it stands: one process, a zip of PNGs."""
+    count = min(TOOL_PICTURES, sum(1 for _ in source.iterdir()))
+    with tempfile.TemporaryDirectory() as out:
+        command = [str(PYTHON), str(TOOL), "--source", str(source), "--dest", f"{out}/dataset.zip"]
+        options = [
+            "--transform",
+            "center-crop",
+            "--width",
+            str(SIDE),
+            "--height",
+            str(SIDE),
+            "--max-images",
+            str(count),
+        ]
+        started = time.perf_counter()
+        subprocess.run([*command, *options], check=True, capture_output=True)
+        return count / (time.perf_counter() - started)
 
 
 def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
@@ -135,9 +159,13 @@ def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
             seconds[f"bare {processes}"] = measure(partial(bare, scaled_decode=DEFAULT), paths)
         seconds[f"build {processes}"] = build(source, processes, DEFAULT)
         seconds[f"full {processes}"] = build(source, processes, 0)
-        if PEERS.exists():
+        if PYTHON.exists():
             seconds[f"peer {processes}"] = resizer(source, processes)
-    return {name: len(paths) / value for name, value in seconds.items()}
+    speeds = {name: len(paths) / value for name, value in seconds.items()}
+    if TOOL.exists():
+        # One row in both columns: it has no processes.
+        speeds["tool 1"] = speeds["tool 2"] = dataset_tool(source)
+    return speeds
 
 
 def throughput(source: Path, paths: list[Path], turns: int) -> None:
@@ -150,7 +178,10 @@ def throughput(source: Path, paths: list[Path], turns: int) -> None:
         "full": "`shards build --scaled-decode 0`, whole command",
     }
     pairs = [("build", "plain"), ("build", "bare"), ("full", "plain")]
-    if PEERS.exists():
+    if TOOL.exists():
+        names["tool"] = "StyleGAN2-ADA's dataset_tool, whole command, one process"
+        pairs.append(("build", "tool"))
+    if PYTHON.exists():
         names["peer"] = "img2dataset's resizer: cv2 area, JPEG, no output"
         pairs.append(("build", "peer"))
     else:
@@ -172,6 +203,21 @@ def spread(values: list[float]) -> str:
     """Return median, least and greatest."""
     digits = 0 if median(values) > 20 else 2
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+
+
+def several_sizes(source: Path, paths: list[Path], turns: int) -> None:
+    """Print what several sizes in one pass take beside a build each, of JPEGs and of the same pictures as PNGs."""
+    print(f"| `--size {' '.join(SIZES)}`, one process | one pass ÷ a build each |\n|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths[:TOOL_PICTURES]:
+            Image.open(path).save(Path(folder, path.name).with_suffix(".png"), compress_level=1)
+        for name, pictures in (("JPEG", source), ("PNG", Path(folder))):
+            ratios = []
+            for _ in range(turns):
+                together = build(pictures, 1, DEFAULT, SIZES)
+                ratios.append(together / sum(build(pictures, 1, DEFAULT, (size,)) for size in SIZES))
+            print(f"| {name} | {spread(ratios)} |")
+    print()
 
 
 def psnr(a: npt.NDArray[np.uint8], b: npt.NDArray[np.uint8]) -> float:
@@ -222,6 +268,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in paths) / len(paths)
         print(f"{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size / 1e3:.0f} kB on average\n")
         throughput(source, paths, args.turns)
+        several_sizes(source, paths, args.turns)
         files = [path.read_bytes() for path in paths[:60]]
         fidelity(files)
         encodings(files)

@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data, size = Path(folder) / "shards", int(args.recipe.partition("-")[2])
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            run_build(Build(args.source, data, size=str(size), encode="raw", holdout=0.0))
+            run_build(Build(args.source, data, size=(str(size),), encode="raw", holdout=0.0))
         print(f"{machine()}\n\n{args.recipe}: {args.images_per_s:,.0f} images/s for {args.seconds:g} s\n")
         causes = [f"{cause}, %" for cause in CAUSES]
         rows = (stalls(args, data, Path(folder), where) for where in ("in-line", "cpu"))

@@ -141,7 +141,7 @@ def measure(args: Bench, bucket: Bucket, folder: Path) -> None:
     """Build the shards, take turns, and print the table."""
     make_pictures(folder / "pictures", args.pictures)
     options = Build(
-        folder / "pictures", bucket.root / "set", size=str(SIDE), encode="jpg", holdout=0.0, shard_samples=200
+        folder / "pictures", bucket.root / "set", size=(str(SIDE),), encode="jpg", holdout=0.0, shard_samples=200
     )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         run_build(options)

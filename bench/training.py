@@ -98,7 +98,9 @@ def measure(args: Bench, folder: Path) -> None:
     """Build the shards, take turns and print the table."""
     ways = Candidates(args, folder)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        run_build(Build(args.source, folder / "shards", size=str(ways.config.network.size), encode="raw", holdout=0.0))
+        run_build(
+            Build(args.source, folder / "shards", size=(str(ways.config.network.size),), encode="raw", holdout=0.0)
+        )
     batch = ways.config.batch_size
     candidates: dict[str, Callable[[], float]] = {
         TOGETHER: partial(ways.speed, CORES, batch, 1),

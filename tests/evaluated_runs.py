@@ -35,7 +35,7 @@ def blots(folder: Path) -> Path:
             pixels[number % 20 : number % 20 + 12, 4:28, channel] += 100
             Image.fromarray(pixels).save(folder / "source" / name / f"{number}.png")
     asked = Build(
-        folder / "source", folder / "data", size="32", labels="folders", holdout=0.3, shard_samples=50, workers=1
+        folder / "source", folder / "data", size=("32",), labels="folders", holdout=0.3, shard_samples=50, workers=1
     )
     assert run_build(asked) == 0
     return folder / "data"

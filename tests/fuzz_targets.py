@@ -26,7 +26,8 @@ from shards.dataset.index import Index
 from shards.dataset.stream import Reader
 from shards.errors import DataError
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, decode_image
+from shards.images.decode import decode_image
+from shards.images.decoding import Decoding
 from shards.images.npy import as_image
 from shards.indexing.patterns import expand_braces, find_tars
 from shards.indexing.tar_index import read_member

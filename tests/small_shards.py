@@ -31,7 +31,7 @@ def build(folder: Path, encode: Literal["raw", "png", "jpg", "webp"]) -> Path:
     args = Build(
         folder / "source",
         folder / "data",
-        size=str(SIZE),
+        size=(str(SIZE),),
         encode=encode,
         labels="folders",
         holdout=0.2,

@@ -17,6 +17,7 @@ import pytest
 
 from shards.__main__ import main
 from shards.building import build as building
+from shards.building import phases
 from shards.dataset.index import DataError, Index
 from shards.dataset.stream import Reader
 from tests.advice import advice, named_test, no_longer_given, not_done
@@ -67,6 +68,7 @@ DONE = {  # a part of the message -> the test that does it
     "leave --label-column": "test_shards_labels.test_json_has_no_columns",
     "give a table": "test_shards_labels.test_json_has_no_columns",
     "name it once": "test_shards_labels.test_columns_that_cannot_be",
+    "give at least one, such as 64": "test_shards_sizes.test_sizes_that_cannot_be_are_refused",
     "name at least one": "test_shards_labels.test_columns_that_cannot_be",
     "write the values as there": "test_shards_labels.test_filters",
     "is longer than --max-bytes": "test_shards_labels.test_a_table_inside_the_source",
@@ -180,7 +182,7 @@ def begin(source: Path, out: Path) -> list[str]:
     """Begin a build that is interrupted once its shards are there, and return its command."""
     arguments = ["build", str(source), "--out", str(out), "--size", "16", "--workers", "1", *OPTIONS]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "finalize_dataset", interrupt)
+        patch.setattr(phases, "finalize_dataset", interrupt)
         assert main(arguments) == 75
     return arguments
 

@@ -212,7 +212,7 @@ def built(folder: Path, *classes: str) -> Path:
         for number in range(20 - 10 * place):
             pixels = np.random.default_rng([place, number]).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "source" / name / f"{number}.png")
-    asked = Build(folder / "source", folder / "data", size="32", labels="folders", holdout=0, workers=1)
+    asked = Build(folder / "source", folder / "data", size=("32",), labels="folders", holdout=0, workers=1)
     assert run_build(asked) == 0
     return folder / "data"
 

@@ -52,7 +52,7 @@ def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
 
 
 def arguments(source: Path, out: Path, resume: bool = False) -> Build:
-    return Build(source=source, out=out, size="16", shard_samples=8, holdout=0.2, workers=1, resume=resume)
+    return Build(source=source, out=out, size=("16",), shard_samples=8, holdout=0.2, workers=1, resume=resume)
 
 
 def tasks(*sizes: int) -> list[OpenTask]:
@@ -86,8 +86,8 @@ def test_shares_that_are_killed_and_merged_twice_give_the_bytes_of_one_build(
     assert (listed.total, len(listed.tasks)) == (46, 6)
     sizes = {path.stat().st_size for path in source.rglob("*.jpg")}
     assert 8 * min(sizes) <= listed.tasks[0].bytes <= 8 * max(sizes)
-    work = building.work_folder(args)
-    shares = [Share(range(3), work / "1.share"), Share(range(3, 6), work / "2.share")]
+    (work,) = building.work_folders(args)
+    shares = [Share(range(3), "1"), Share(range(3, 6), "2")]
     told: list[int] = []
     stopped = Interruption()
 
@@ -104,7 +104,7 @@ def test_shares_that_are_killed_and_merged_twice_give_the_bytes_of_one_build(
     before = (work / "2.share").read_bytes()
     with closing(BuildDb(work / LISTING)) as whole:
         merge_shares(whole.database, work, RESULTS)
-        assert whole.count_open(8) == (46, 0, 0)
+        assert [*whole.open_ranges(8)] == []
         (work / "2.share").write_bytes(before)  # as when a merge is killed before it has removed the file
     sqlite3.connect(work / "3.share").close()  # of a job that was killed before it had made its tables
     building.finish_shares(args, Interruption())
@@ -114,22 +114,35 @@ def test_shares_that_are_killed_and_merged_twice_give_the_bytes_of_one_build(
 def test_what_shares_have_done_a_local_build_goes_on_with(source: Path, built: dict[str, str], tmp_path: Path) -> None:
     args = arguments(source, tmp_path / "out")
     assert building.list_tasks(args, Interruption())
-    work = building.work_folder(args)
-    building.build_share(args, Share(range(2, 5), work / "a.share"), Interruption(), lambda _: None)
+    (work,) = building.work_folders(args)
+    building.build_share(args, Share(range(2, 5), "a"), Interruption(), lambda _: None)
     again = building.list_tasks(replace(args, resume=True), Interruption())
     assert again
     assert [task.number for task in again.tasks] == [0, 1, 5]
-    building.build_share(args, Share(range(6), work / "b.share"), Interruption(), lambda _: None)
+    building.build_share(args, Share(range(6), "b"), Interruption(), lambda _: None)
     with closing(sqlite3.connect(work / "b.share")) as share:
         assert {number for (number,) in share.execute("SELECT number FROM piece")} == {0, 1, 5}
     build(source, tmp_path / "out", *SETTINGS, "--resume")
     assert digests(tmp_path / "out") == built
 
 
+def test_shares_of_several_sizes(source: Path, built: dict[str, str], tmp_path: Path) -> None:
+    args = replace(arguments(source, tmp_path / "out"), size=("16", "24x32"))
+    assert building.list_tasks(args, Interruption())
+    told: list[int] = []
+    for name, tasks_of in {"a": range(4), "b": range(4, 6)}.items():
+        building.build_share(args, Share(tasks_of, name), Interruption(), told.append)
+    assert told == [32, 24, 16, 8, 0, 14, 6, 0]
+    building.finish_shares(args, Interruption())
+    assert digests(tmp_path / "out" / "16") == built
+    build(source, tmp_path / "wide", *SETTINGS, "--size", "24x32")
+    assert digests(tmp_path / "out" / "24x32") == digests(tmp_path / "wide")
+
+
 def test_no_build_begins_while_a_share_is_made(source: Path, tmp_path: Path) -> None:
     args = arguments(source, tmp_path / "out")
     assert building.list_tasks(args, Interruption())
-    share = Share(range(1), building.work_folder(args) / "1.share")
+    share = Share(range(1), "1")
 
     def begin(left: int) -> None:
         with pytest.raises(DataError, match="another build is at work"):

@@ -625,6 +625,7 @@ import resource, sys
 from pathlib import Path
 from shards.sources.source_entry import SourceEntry
 from shards.building.build_db import BuildDb
+from shards.building.build_dbs import BuildDbs
 from shards.sources.listing import write_listing
 class Many:
     def scan(self):
@@ -632,7 +633,7 @@ class Many:
 count = int(sys.argv[1])
 write_listing(Path(sys.argv[2]), Many(), "none", {"seed": 0, "holdout": 0.02}, lambda n: None)
 build_db = BuildDb(Path(sys.argv[2]))
-assert sum(len(task.pictures) for task in build_db.open_tasks(1000)) == count
+assert sum(len(task.pictures) for task in BuildDbs([build_db]).open_tasks(1000)) == count
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
     peaks = []

@@ -40,7 +40,7 @@ def others():
     parent = os.getppid()
     return len(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()) > 2  # this one, and Python's tracker
 
-def decode(data, settings):
+def decode(data, settings, frames=None):
     word = data.rpartition(b"\\xff\\xd9")[2].decode()
     with (folder / "decoded").open("a") as log:
         log.write(word + "\\n")
@@ -58,7 +58,7 @@ def decode(data, settings):
         os.kill(os.getpid(), signal.SIGUSR1)
     if word == "crowd" and others():
         os.kill(os.getpid(), signal.SIGKILL)
-    return real_decode(data, settings)
+    return real_decode(data, settings, frames)
 
 def run_worker(connection, options, done):
     shards.building.shard.decode_image = decode

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, ImageCms, features
 
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, Picture, decode_image
+from shards.images.decode import Picture, decode_image
+from shards.images.decoding import Decoding
 from shards.images.fit import Fit
 from shards.images.pillow import decodable_formats
 

@@ -16,7 +16,8 @@ from shards.dataset.files import INDEX
 from shards.dataset.index import Index, upgrade_settings
 from shards.dataset.stream import Reader
 from shards.exclusion import Excluded
-from shards.images.decode import Decoding, decode_image
+from shards.images.decode import decode_image
+from shards.images.decoding import Decoding
 from shards.images.display import over_checkerboard, over_white, premultiply
 from shards.images.encode import ENCODINGS
 from shards.images.fit import Crop, fitted_size

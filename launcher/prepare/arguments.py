@@ -65,8 +65,8 @@ class Work(Protocol):
         """Where the dataset will be."""
 
     @property
-    def work_folder(self) -> Path:
-        """The folder of what is unfinished, which all nodes must see."""
+    def work_folders(self) -> Sequence[Path]:
+        """The folders of what is unfinished, which all nodes must see."""
 
     @property
     def sources(self) -> Sequence[Place]:
@@ -106,9 +106,9 @@ class BuildWork:
         return self.args.out
 
     @property
-    def work_folder(self) -> Path:
-        """The folder of what is unfinished."""
-        return building.work_folder(self.args)
+    def work_folders(self) -> Sequence[Path]:
+        """The folders of what is unfinished."""
+        return building.work_folders(self.args)
 
     @property
     def sources(self) -> Sequence[Place]:
@@ -157,9 +157,9 @@ class IndexWork:
         return self.args.out
 
     @property
-    def work_folder(self) -> Path:
+    def work_folders(self) -> Sequence[Path]:
         """The folder of what is unfinished."""
-        return self.args.out / WORK
+        return (self.args.out / WORK,)
 
     @property
     def sources(self) -> Sequence[Place]:

@@ -168,7 +168,7 @@ def check_shared(work: Work) -> None:
         nodes = control.list_nodes()
     except control.SlurmError as error:
         raise Refused(str(error)) from error
-    for place in (*work.sources, work.out, work.work_folder):
+    for place in (*work.sources, work.out, *work.work_folders):
         if isinstance(place, Path) and (kind := hidden_from(place.absolute(), nodes)):
             raise Refused(
                 f"{place} lies on a {kind}, which no other node sees: name one on a file system that all nodes share, "

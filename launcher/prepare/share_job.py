@@ -107,7 +107,7 @@ def do_task(folder: PrepareFolder, number: int | None, interruption: Interruptio
 def make_share(work: Work, folder: PrepareFolder, number: int, interruption: Interruption) -> None:
     """Make a share, and note how far it is."""
     planned, run = folder.newest.shares[number], folder.shares[number]
-    share = Share(range(planned.start, planned.stop), results_path(work.work_folder, folder.newest.submission, number))
+    share = Share(range(planned.start, planned.stop), f"{folder.newest.submission:04d}-{number:04d}")
     began, done_before = time.time(), None
 
     def note_left(left: int) -> None:
@@ -119,11 +119,6 @@ def make_share(work: Work, folder: PrepareFolder, number: int, interruption: Int
     print(f"begins: {planned.size:,} {work.unit} in tasks {planned.start} to {planned.stop - 1}")
     work.make_share(share, interruption, note_left)
     print(f"made: {planned.size:,} {work.unit}")
-
-
-def results_path(work_folder: Path, submission: int, number: int) -> Path:
-    """Return the path of the database of a share."""
-    return work_folder / f"{submission:04d}-{number:04d}.share"
 
 
 def note_progress(run: RunFolder, progress: ShareProgress) -> None:

@@ -13,20 +13,23 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from shards.building.build_db import RESULTS, BuildDb
+from shards.building.build_dbs import BuildDbs
 from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, settings_of, shard_samples_of
-from shards.building.phases import LISTING, finish_build, list_source, shard_options, start_anew_after_mistakes
+from shards.building.options import Build, check_options, one_size_each, settings_of, shard_samples_of
+from shards.building.phases import LISTING, finish_build, list_source, output_of, start_anew_after_mistakes
 from shards.building.remote_out import is_finished_at, local_folder
+from shards.building.shard import ShardOptions
 from shards.building.share_results import merge_shares
 from shards.building.target import early_shards, open_target
 from shards.dataset.files import EXCLUDED, INDEX
@@ -45,6 +48,26 @@ def run_build(args: Build) -> int:
     )
 
 
+@dataclass(frozen=True)
+class OneSize:
+    """A build of a single size."""
+
+    args: Build
+    settings: dict[str, Any]
+    folder: Path
+    """That it works in: --out, or one in --work."""
+
+    @property
+    def work(self) -> Path:
+        """The folder inside it that holds what is unfinished."""
+        return self.folder / WORK
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the dataset is there already."""
+        return is_finished(self.args, self.folder, self.settings)
+
+
 def build_dataset(args: Build, interruption: Interruption) -> None:
     """Build the shards.
 
@@ -52,44 +75,67 @@ def build_dataset(args: Build, interruption: Interruption) -> None:
         DataError: the arguments, the source or the folder do not allow it.
         BuildStopped: the build ended early and can be resumed.
     """
+    if sizes := unfinished_sizes(args):
+        with open_work_folders([size.folder for size in sizes], LISTING):
+            build_in_work_folders(sizes, interruption)
+            for size in sizes:
+                shutil.rmtree(size.folder if isinstance(size.args.out, Url) else size.work)
+
+
+def sizes_of(args: Build) -> list[OneSize]:
+    """Return the builds of single sizes that a build consists of."""
+    return [OneSize(one, settings_of(one), local_folder(one)) for one in one_size_each(args)]
+
+
+def unfinished_sizes(args: Build) -> list[OneSize]:
+    """Check the arguments, say which sizes are complete already, and return the others.
+
+    Raises:
+        DataError: the arguments, the source or a folder do not allow it.
+    """
     check_options(args)
-    settings, folder = settings_of(args), local_folder(args)
+    sizes = sizes_of(args)
     if isinstance(args.source, Path):
         open_source(args.source, args.follow_links)  # before a folder is made for it
-    if is_finished(args, folder, settings):
-        print(f"{args.out} is complete")
-        return
-    with open_work_folder(folder, LISTING) as work:
-        build_in_work_folder(work, args, settings, interruption)
-        shutil.rmtree(folder if isinstance(args.out, Url) else work)
+    todo = []
+    for size in sizes:
+        if size.is_finished:
+            print(f"{size.args.out} is complete")
+        else:
+            todo.append(size)
+    return todo
 
 
 @contextmanager
-def open_work_folder(folder: Path, database: str) -> Iterator[Path]:
-    """Make and lock the folder of what is unfinished, and remove it if there is nothing in it to resume.
+def open_work_folders(folders: Sequence[Path], database: str) -> Iterator[None]:
+    """Make and lock the folders of what is unfinished, and remove those in which there is nothing to resume.
 
     Args:
-        folder: that it is in.
-        database: the name of the file in it that is there once there is something to resume.
+        folders: that they are in.
+        database: the name of the file in them that is there once there is something to resume.
 
     Raises:
-        DataError: another build is at work in it.
-        BuildStopped: the disk, or the database on it, does not do its work.
+        DataError: another build is at work in one.
+        BuildStopped: the disk, or a database on it, does not do its work.
     """
-    work = folder / WORK
+    names = " and ".join(map(str, folders))
+    works = [folder / WORK for folder in folders]
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with lock_folder(work):
+        with ExitStack() as locks:
+            for work in works:
+                work.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(lock_folder(work))
             try:
-                yield work
+                yield
             except DataError:
-                if not (work / database).exists():
-                    shutil.rmtree(work)  # it failed before there was anything to resume
+                for work in works:
+                    if not (work / database).exists():
+                        shutil.rmtree(work)  # it failed before there was anything to resume
                 raise
     except OSError as error:
-        raise BuildStopped(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise BuildStopped(f"cannot write to {names}: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise BuildStopped(f"cannot keep what is done in {work}: {error}") from error
+        raise BuildStopped(f"cannot keep what is done in {names}: {error}") from error
 
 
 def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
@@ -140,19 +186,24 @@ def lock_folder(work: Path, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def build_in_work_folder(work: Path, args: Build, settings: dict[str, Any], interruption: Interruption) -> None:
-    """List the source, make the missing shards, finalize the folder, and print a summary."""
-    started = time.monotonic()
-    source = list_source(work, args, settings, interruption)
-    with closing(BuildDb(work / LISTING)) as build_db:
-        merge_shares(build_db.database, work, RESULTS)
-        folders, on_tick = Folders(work.parent, work), interruption.check_before(lambda _: None)
-        with start_anew_after_mistakes(work), open_target(args.out, folders.out, on_tick) as target:
-            on_result = early_shards(target, build_db, work, args.deduplicate)
-            shard_samples = shard_samples_of(args, build_db.pictures)
-            options = shard_options(args, source, work)
-            done = make_shards(build_db, options, args.workers, shard_samples, on_result, interruption)
-            summary = finish_build(build_db, args, settings, folders, target, on_tick)
+def build_in_work_folders(sizes: Sequence[OneSize], interruption: Interruption) -> None:
+    """List the source, make the missing shards of all sizes together, finalize each folder, and print summaries."""
+    started, args = time.monotonic(), sizes[0].args
+    works, settings = [size.work for size in sizes], [size.settings for size in sizes]
+    source, on_tick = list_source(args, works, settings, interruption), interruption.check_before(lambda _: None)
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(BuildDb(work / LISTING))) for work in works]
+        for database, work in zip(databases, works, strict=True):
+            merge_shares(database.database, work, RESULTS)
+        stack.enter_context(start_anew_after_mistakes(works))
+        targets = [stack.enter_context(open_target(size.args.out, size.folder, on_tick)) for size in sizes]
+        known = zip(targets, databases, works, strict=True)
+        on_results = [early_shards(target, database, work, args.deduplicate) for target, database, work in known]
+        options = ShardOptions(source, args.max_bytes, tuple(output_of(size.args, size.work) for size in sizes))
+        shard_samples = shard_samples_of(args, databases[0].pictures)
+        done = make_shards(BuildDbs(databases), options, args.workers, shard_samples, on_results, interruption)
+        for size, database, target in zip(sizes, databases, targets, strict=True):
+            folders = Folders(size.folder, size.work)
+            print("\n".join(finish_build(database, size.args, size.settings, folders, target, on_tick)))
     seconds = time.monotonic() - started
-    print("\n".join(summary))
     print(f"looked at {done:,} pictures in {seconds:,.1f} s, {done / seconds:,.0f} pictures/s")

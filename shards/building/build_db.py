@@ -82,17 +82,6 @@ class BuildDb:
         """Return a fact that the listing stored, by its name: "settings" or "matching"."""
         return json.loads(self.database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()[0])
 
-    def count_open(self, shard_samples: int) -> tuple[int, int, int]:
-        """Return the numbers of all pictures, of pictures in open tasks, and of open tasks; of a share, those in it."""
-        sizes = [len(task) for *_, task in self.open_ranges(shard_samples)]
-        total = sum(len(rows) for _, rows in self.task_ranges(shard_samples)) if self.share else self.pictures
-        return total, sum(sizes), len(sizes)
-
-    def open_tasks(self, shard_samples: int) -> Iterator[ShardTask]:
-        """Yield the tasks without a result."""
-        for number, rows in self.open_ranges(shard_samples):
-            yield ShardTask(number, [*self.read_listing(rows)])
-
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, range]]:
         """Yield number and listing rows (from 0) of each task without a result."""
         done = numbers_done(self.database, RESULTS)

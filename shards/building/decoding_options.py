@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import ImageColor, __version__, features
 
 from shards.errors import DataError
-from shards.images.decode import Decoding
+from shards.images.decoding import Decoding
 from shards.images.fit import Crop, Fit
 from shards.images.plugins import installed_plugins
 from shards.images.size import Size, parse_size
@@ -18,10 +18,8 @@ from shards.images.size import Size, parse_size
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:
-    """How pictures are decoded."""
+    """How pictures are decoded; their size is an option of each command."""
 
-    size: str = "64"
-    """Height x width of the stored pictures, such as 256x384; one number is a square."""
     channels: Literal[1, 3, 4] = 3
     """1: grey, 3: RGB, 4: RGBA, of which transparency is kept."""
     fit: Fit = "crop"
@@ -49,7 +47,7 @@ def check_decoding(args: DecodingOptions) -> None:
     Raises:
         DataError: naming the first one that is impossible.
     """
-    decoding_of(args)
+    background_of(args)
     if args.crop != "centre" and args.fit != "crop":
         raise DataError(f"--crop {args.crop} is of --fit crop, and --fit is {args.fit}: leave one of them out")
     if args.max_aspect is not None and not 1 <= args.max_aspect < math.inf:
@@ -60,14 +58,14 @@ def check_decoding(args: DecodingOptions) -> None:
             raise DataError(f"--{name.replace('_', '-')} must be at least {low}, but got {getattr(args, name)}")
 
 
-def size_of(args: DecodingOptions) -> Size:
-    """Return the height and width of the stored pictures.
+def read_size(text: str) -> Size:
+    """Return the height and width that --size names, such as "64" or "256x384".
 
     Raises:
         DataError: it is no size.
     """
     try:
-        return parse_size(args.size)
+        return parse_size(text)
     except ValueError as error:
         raise DataError(f"--size: {error}") from None
 
@@ -85,10 +83,10 @@ def background_of(args: DecodingOptions) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def decoding_of(args: DecodingOptions) -> Decoding:
+def decoding_of(args: DecodingOptions, size: Size) -> Decoding:
     """Return how pictures are decoded."""
     return Decoding(
-        size=size_of(args),
+        size=size,
         fit=args.fit,
         background=background_of(args),
         scaled_decode=args.scaled_decode,
@@ -100,9 +98,9 @@ def decoding_of(args: DecodingOptions) -> Decoding:
     )
 
 
-def decoding_settings(args: DecodingOptions) -> dict[str, Any]:
+def decoding_settings(args: DecodingOptions, size: Size) -> dict[str, Any]:
     """Return what determines the pixels, for the index."""
-    height, width = size_of(args)
+    height, width = size
     # Absent where there are none; an index keeps those whose formats are in the dataset.
     plugins = installed_plugins()
     return ({"plugins": plugins} if plugins else {}) | {

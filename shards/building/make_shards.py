@@ -7,11 +7,11 @@ second time is excluded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from shards.building.build_db import BuildDb
+from shards.building.build_dbs import BuildDbs
 from shards.building.holdout import TRAIN
 from shards.building.interruption import BuildStopped, Interruption
 from shards.building.part import ListedPicture
@@ -25,34 +25,36 @@ MAX_LEFT_OUT = 100, 0.01  # pictures, or share of all pictures, per attempt: mor
 
 
 def make_shards(
-    build_db: BuildDb,
+    build_dbs: BuildDbs,
     options: ShardOptions,
     workers: int,
     shard_samples: int,
-    on_result: Callable[[int, int], None],
+    on_results: Sequence[Callable[[int, int], None]],
     interruption: Interruption,
 ) -> int:
     """Make the shards that do not exist yet, and return the number of pictures that were processed.
 
     Args:
-        build_db: of the build.
+        build_dbs: of the build.
         options: of the build.
         workers: processes.
         shard_samples: source pictures per shard.
-        on_result: called with the number of each task that is recorded, and its samples to train on.
+        on_results: for each dataset, what is called with the number of each task that is recorded, and its samples to
+            train on.
         interruption: ends the build.
 
     Raises:
         BuildStopped: interrupted, the disk is full, or workers crash without a picture as the cause.
     """
-    total, todo, tasks = build_db.count_open(shard_samples)
+    todo, tasks = build_dbs.count_open(shard_samples)
+    total = build_dbs.count_pictures(shard_samples)
     progress = Progress(total, total - todo)
-    maker = ShardMaker(build_db, options, progress, interruption.check_before(progress.show), on_result)
+    maker = ShardMaker(build_dbs, options, progress, interruption.check_before(progress.show), on_results)
     try:
         while tasks:
             for task, crash in maker.run_round(min(workers, tasks), shard_samples):
                 maker.retry_crashed(task, crash)
-            tasks = build_db.count_open(shard_samples)[2]
+            tasks = build_dbs.count_open(shard_samples)[1]
     finally:
         progress.close()
     return todo
@@ -62,11 +64,11 @@ def make_shards(
 class ShardMaker:
     """Runs tasks and decides what a crash means."""
 
-    build_db: BuildDb
+    build_dbs: BuildDbs
     options: ShardOptions
     progress: Progress
     on_tick: Callable[[int], None]
-    on_result: Callable[[int, int], None]
+    on_results: Sequence[Callable[[int, int], None]]
     left_out: int = 0
     """Pictures excluded in this attempt because they crash workers."""
 
@@ -74,7 +76,7 @@ class ShardMaker:
         """Run the open tasks in parallel, and return those whose worker crashed."""
         crashes: list[tuple[ShardTask, WorkerCrash]] = []
         # takewhile reads len(crashes) each time a worker asks for a task, so too many crashes end the round early.
-        tasks = takewhile(lambda _: len(crashes) < MAX_CRASHES, self.build_db.open_tasks(shard_samples))
+        tasks = takewhile(lambda _: len(crashes) < MAX_CRASHES, self.build_dbs.open_tasks(shard_samples))
         with Workers(workers, self.options) as pool:
             for task, result in pool.run(tasks, self.on_tick):
                 if isinstance(result, WorkerCrash):
@@ -101,7 +103,7 @@ class ShardMaker:
                     self.leave_out(picture, again.reason, again)
                     return
             result = self.run_alone(task)
-            if isinstance(result, ShardResult):
+            if not isinstance(result, WorkerCrash):
                 self.record(task, result)
                 return
             crash = result
@@ -117,20 +119,21 @@ class ShardMaker:
             BuildStopped: too many were excluded already.
         """
         least, share = MAX_LEFT_OUT
-        if self.left_out >= max(least, share * self.build_db.pictures):
+        if self.left_out >= max(least, share * self.build_dbs.pictures):
             raise BuildStopped(f"{crash}, after {self.left_out:,} others: see that the machine has memory for them")
         self.left_out += 1
-        self.build_db.record_crash(picture, reason, f"its process {crash.how}")
+        self.build_dbs.record_crash(picture, reason, f"its process {crash.how}")
         self.progress.print_line(f"{crash}, and no other worker was at work: the picture is left out")
 
-    def run_alone(self, task: ShardTask) -> ShardResult | WorkerCrash:
+    def run_alone(self, task: ShardTask) -> list[ShardResult] | WorkerCrash:
         """Run a task with no other worker, so that it has all memory."""
         with Workers(1, self.options) as pool:
             ((_, result),) = pool.run(iter([task]), self.on_tick)
         return result
 
-    def record(self, task: ShardTask, result: ShardResult) -> None:
-        """Record a finished shard, durably."""
-        self.build_db.record_result(task, result)
-        self.on_result(task.number, result.parts[TRAIN].samples)
+    def record(self, task: ShardTask, results: list[ShardResult]) -> None:
+        """Record a finished task, durably."""
+        self.build_dbs.record_results(task, results)
+        for output, result in zip(task.outputs, results, strict=True):
+            self.on_results[output](task.number, result.parts[TRAIN].samples)
         self.progress.add(len(task.pictures))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings
+from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings, read_size
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
 from shards.dataset.index import DataError
+from shards.images.size import format_size
 from shards.storage.argument import PlaceArgument
 from shards.storage.place import Place, Url
 
@@ -28,6 +29,9 @@ class Build(LabelOptions, DecodingOptions):
     """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL."""
     out: PlaceArgument
     """The folder or URL to make: new or empty, unless --resume."""
+    size: tuple[str, ...] = ("64",)
+    """Height x width of the stored pictures, such as 256x384; one number is a square. Several sizes make a dataset
+    each, in OUT/64, OUT/128 and so on, in one pass over the pictures."""
     encode: Literal["raw", "png", "jpg", "webp"] = "raw"
     """How pictures are stored; docs/data.md tells what each costs in bytes, fidelity and speed."""
     holdout: float = 0.02
@@ -56,6 +60,7 @@ def check_options(args: Build) -> None:
         DataError: naming the first one that is impossible.
     """
     check_decoding(args)
+    check_sizes(args.size)
     if args.channels == 4 and args.encode == "jpg":
         raise DataError("--encode jpg has no transparency: with --channels 4 use raw, png or webp")
     check_workers(args.workers)
@@ -66,6 +71,27 @@ def check_options(args: Build) -> None:
         raise DataError(f"--out {args.out} lies inside the source {args.source}: build outside of it")
     if isinstance(args.source, Path):
         labels_of(args, args.source, args.max_bytes)
+
+
+def check_sizes(texts: tuple[str, ...]) -> None:
+    """Check that there are sizes, and no size is named twice.
+
+    Raises:
+        DataError: naming what is wrong.
+    """
+    if not texts:
+        raise DataError("--size names no size: give at least one, such as 64")
+    sizes = [read_size(text) for text in texts]
+    if twice := next((size for number, size in enumerate(sizes) if size in sizes[:number]), None):
+        raise DataError(f"--size names {format_size(twice)} twice: name it once")
+
+
+def one_size_each(args: Build) -> list[Build]:
+    """Return a build for each size: that of a single one makes OUT itself, several make folders in it."""
+    if len(args.size) == 1:
+        return [args]
+    names = [format_size(read_size(size)) for size in args.size]
+    return [replace(args, size=(name,), out=args.out / name) for name in names]
 
 
 def is_inside(out: Place, source: Place) -> bool:
@@ -100,14 +126,18 @@ def check_holdout(share: float, seed: int) -> None:
 
 
 def settings_of(args: Build) -> dict[str, Any]:
-    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not."""
+    """Return all that determines the bytes of the shards, for the index; paths and the number of workers do not.
+
+    Args:
+        args: of a single size.
+    """
     # Absent by default, so that indexes of before these options stay the same.
     taken: dict[str, Any] = {"follow_links": True} if args.follow_links else {}
     if args.deduplicate != "none":
         taken["deduplicate"] = args.deduplicate
     return (
         taken
-        | decoding_settings(args)
+        | decoding_settings(args, read_size(args.size[0]))
         | {
             "encode": args.encode,
             "holdout": args.holdout,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from shards.atomic_files import fsync
 from shards.building.build_db import BuildDb
-from shards.building.decoding_options import decoding_of
+from shards.building.decoding_options import decoding_of, read_size
 from shards.building.duplicates import deduplicate_samples
 from shards.building.finalize import check_pictures, finalize_dataset
 from shards.building.holdout import HoldOut
@@ -23,12 +23,12 @@ from shards.building.label_options import labels_of
 from shards.building.layout import Folders
 from shards.building.options import Build, shard_samples_of
 from shards.building.progress import ListingProgress
-from shards.building.shard import ShardOptions
+from shards.building.shard import Output
 from shards.building.summary import example_copies, summary_lines
 from shards.building.target import Target
 from shards.errors import DataError
 from shards.sources.label_table import LabelTable
-from shards.sources.listing import compare_listings, write_listing
+from shards.sources.listing import compare_listings, copy_listing, write_listing
 from shards.sources.remote_archive import fetch_source
 from shards.sources.source import Source, open_source
 from shards.sources.source_entry import decode_name, quote_name
@@ -37,34 +37,41 @@ from shards.storage.place import Place, Url
 LISTING = "listing"  # the database, in the work folder
 
 
-def list_source(work: Path, args: Build, settings: dict[str, Any], interruption: Interruption) -> Source:
-    """Write the database of a build, or compare the source with that of an earlier attempt; return the source.
+def list_source(
+    args: Build, works: Sequence[Path], settings: Sequence[dict[str, Any]], interruption: Interruption
+) -> Source:
+    """Write the databases of a build, or compare the source with those of an earlier attempt; return the source.
+
+    Args:
+        args: of the build.
+        works: the work folder of each size.
+        settings: of each size.
+        interruption: ends it.
 
     Raises:
         DataError: the source or its labels are damaged, or not those of the earlier attempt.
         BuildStopped: interrupted.
     """
-    listing, new = work / LISTING, work / f"{LISTING}.new"
-    place, source = open_build_source(work, args, interruption)
+    first = works[0]
+    place, source = open_build_source(args, first, interruption)
     labels = labels_of(args, place, args.max_bytes)
-    wrapping = write_listing(new, source, labels, settings, interruption.check_before(ListingProgress()))
+    new = first / f"{LISTING}.new"
+    wrapping = write_listing(new, source, labels, settings[0], interruption.check_before(ListingProgress()))
     for note in [
         *source.notes,
         *(labels.notes if isinstance(labels, LabelTable) else []),
         *([] if wrapping is None else [describe_wrapping_folder(place, decode_name(wrapping))]),
     ]:
         print(f"note: {note}", file=sys.stderr, flush=True)
-    if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
-        compare_listings(listing, new)
-    else:
-        # On the disk before any shard is: it says what they are valid for.
-        fsync(new)
-        new.replace(listing)
-        fsync(work)
+    # The last one is the original, which is moved away.
+    for work, known in reversed([*zip(works, settings, strict=True)]):
+        if work != first:
+            copy_listing(new, work / new.name, known)
+        keep_listing(work / new.name, work)
     return source
 
 
-def open_build_source(work: Path, args: Build, interruption: Interruption) -> tuple[Place, Source]:
+def open_build_source(args: Build, work: Path, interruption: Interruption) -> tuple[Place, Source]:
     """Return where the source is read, and the source; a remote archive is copied into the work folder once.
 
     Raises:
@@ -75,6 +82,22 @@ def open_build_source(work: Path, args: Build, interruption: Interruption) -> tu
     return place, open_source(place, args.follow_links)
 
 
+def keep_listing(new: Path, work: Path) -> None:
+    """Make a listing the database of a work folder, unless that has one, which must then be equal.
+
+    Raises:
+        DataError: it is not.
+    """
+    listing = work / LISTING
+    if listing.exists():  # a resumed build: its shards are valid only for the same files and settings
+        compare_listings(listing, new)
+        return
+    # On the disk before any shard is: it says what they are valid for.
+    fsync(new)
+    new.replace(listing)
+    fsync(work)
+
+
 def describe_wrapping_folder(source: Place, folder: str) -> str:
     """Return a note that all pictures lie in one folder, and that the folders inside it may be the classes meant."""
     what = f"there is one class, as everything lies in {quote_name(folder)}; for the folders in it as classes, "
@@ -83,19 +106,20 @@ def describe_wrapping_folder(source: Place, folder: str) -> str:
     return what + "unpack the archive and build from it"
 
 
-def shard_options(args: Build, source: Source, work: Path) -> ShardOptions:
-    """Return what is the same for all tasks."""
-    holdout = HoldOut(args.holdout, args.seed)
-    return ShardOptions(source, decoding_of(args), args.encode, args.max_bytes, holdout, args.deduplicate, work)
+def output_of(args: Build, work: Path) -> Output:
+    """Return how the pictures of a build of one size are made."""
+    decoding, holdout = decoding_of(args, read_size(args.size[0])), HoldOut(args.holdout, args.seed)
+    return Output(decoding, args.encode, holdout, args.deduplicate, work)
 
 
 @contextmanager
-def start_anew_after_mistakes(work: Path) -> Iterator[None]:
-    """Remove the database when a mistake of the user ends the `with` block: a corrected command then starts anew."""
+def start_anew_after_mistakes(works: Sequence[Path]) -> Iterator[None]:
+    """Remove the databases when a mistake of the user ends the `with` block: a corrected command then starts anew."""
     try:
         yield
     except DataError:
-        (work / LISTING).unlink()
+        for work in works:
+            (work / LISTING).unlink()
         raise
 
 

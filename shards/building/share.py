@@ -7,21 +7,22 @@ and `finish_shares` last. Each can be killed and repeated. The result is that of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from shards.building.build import WORK, build_dataset, is_finished, lock_folder, open_work_folder
+from shards.building.build import build_dataset, lock_folder, open_work_folders, sizes_of, unfinished_sizes
 from shards.building.build_db import RESULTS, BuildDb
+from shards.building.build_dbs import BuildDbs
 from shards.building.interruption import Interruption
 from shards.building.make_shards import make_shards
-from shards.building.options import Build, check_options, settings_of, shard_samples_of
-from shards.building.phases import LISTING, list_source, open_build_source, shard_options
-from shards.building.remote_out import local_folder
+from shards.building.options import Build, shard_samples_of
+from shards.building.phases import LISTING, list_source, open_build_source, output_of
+from shards.building.shard import ShardOptions
 from shards.building.share_results import Share, merge_shares
-from shards.sources.source import Source, open_source
+from shards.sources.source import Source
 
 
 class OpenTask(NamedTuple):
@@ -42,45 +43,44 @@ class ListedWork:
     """Those without a result, by their number."""
 
 
-def work_folder(args: Build) -> Path:
-    """Return the folder of what is unfinished of a build."""
-    return local_folder(args) / WORK
+def work_folders(args: Build) -> list[Path]:
+    """Return the folders of what is unfinished, one for each size."""
+    return [size.work for size in sizes_of(args)]
 
 
 def list_tasks(args: Build, interruption: Interruption) -> ListedWork | None:
-    """List the source, and return what is to be done; None: the dataset is complete.
+    """List the source, and return what is to be done; None: the dataset is complete, in all sizes.
 
     Raises:
-        DataError: the arguments, the source or the folder do not allow it.
+        DataError: the arguments, the source or a folder do not allow it.
         BuildStopped: interrupted, or the disk does not do its work.
     """
-    check_options(args)
-    settings, folder = settings_of(args), local_folder(args)
-    if isinstance(args.source, Path):
-        open_source(args.source, args.follow_links)  # before a folder is made for it
-    if is_finished(args, folder, settings):
+    sizes = unfinished_sizes(args)
+    if not sizes:
         return None
-    with open_work_folder(folder, LISTING) as work:
-        source = list_source(work, args, settings, interruption)
-        with closing(BuildDb(work / LISTING)) as build_db:
-            merge_shares(build_db.database, work, RESULTS)
-            tasks = open_tasks(build_db, source, shard_samples_of(args, build_db.pictures))
-            return ListedWork(build_db.pictures, [*tasks])
+    works = [size.work for size in sizes]
+    with open_work_folders([size.folder for size in sizes], LISTING), ExitStack() as stack:
+        source = list_source(args, works, [size.settings for size in sizes], interruption)
+        databases = [stack.enter_context(closing(BuildDb(work / LISTING))) for work in works]
+        for database, work in zip(databases, works, strict=True):
+            merge_shares(database.database, work, RESULTS)
+        pictures = databases[0].pictures
+        return ListedWork(pictures, [*open_tasks(databases, source, shard_samples_of(args, pictures))])
 
 
-def open_tasks(build_db: BuildDb, source: Source, shard_samples: int) -> Iterator[OpenTask]:
-    """Yield the tasks without a result, with the bytes of their pictures."""
-    wanted = dict(build_db.open_ranges(shard_samples))
-    places = build_db.places()
-    for number, rows in build_db.task_ranges(shard_samples):
+def open_tasks(databases: Sequence[BuildDb], source: Source, shard_samples: int) -> Iterator[OpenTask]:
+    """Yield the tasks without all results, with the bytes of their pictures."""
+    wanted = {number for number, *_ in BuildDbs(databases).open_ranges(shard_samples)}
+    places = databases[0].places()
+    for number, rows in databases[0].task_ranges(shard_samples):
         # The places of done tasks, too, so that those of the next task follow.
-        size = sum(source.size_of(place) for place in islice(places, len(rows)))
+        read = sum(source.size_of(place) for place in islice(places, len(rows)))
         if number in wanted:
-            yield OpenTask(number, len(rows), size)
+            yield OpenTask(number, len(rows), read)
 
 
 def build_share(args: Build, share: Share, interruption: Interruption, tell: Callable[[int], None]) -> None:
-    """Make the shards of a share.
+    """Make the shards of a share, of all sizes that are not complete.
 
     Args:
         args: of the build.
@@ -89,24 +89,28 @@ def build_share(args: Build, share: Share, interruption: Interruption, tell: Cal
         tell: called at the beginning, and after each task, with the pictures of the tasks that are still open.
 
     Raises:
-        DataError: the source is not there, or another build is at work in the folder.
+        DataError: the source is not there, or another build is at work in a folder.
         BuildStopped: interrupted, or it cannot go on.
     """
-    work = work_folder(args)
-    with lock_folder(work, shared=True), closing(BuildDb(work / LISTING, share)) as build_db:
-        shard_samples = shard_samples_of(args, build_db.pictures)
-        _, source = open_build_source(work, args, interruption)
-
-        left = build_db.count_open(shard_samples)[1]
+    sizes = [size for size in sizes_of(args) if (size.work / LISTING).exists()]
+    with ExitStack() as stack:
+        for size in sizes:
+            stack.enter_context(lock_folder(size.work, shared=True))
+        databases = BuildDbs([stack.enter_context(closing(BuildDb(size.work / LISTING, share))) for size in sizes])
+        shard_samples = shard_samples_of(args, databases.pictures)
+        _, source = open_build_source(args, sizes[0].work, interruption)
+        waiting = {number: len(rows) for number, rows, _ in databases.open_ranges(shard_samples)}
+        left = sum(waiting.values())
         tell(left)
 
         def on_result(number: int, trained: int) -> None:
             nonlocal left
-            left -= len(build_db.task_rows(number, shard_samples))
-            tell(left)
+            if done := waiting.pop(number, 0):  # else another size has told of it
+                left -= done
+                tell(left)
 
-        options = shard_options(args, source, work)
-        make_shards(build_db, options, args.workers, shard_samples, on_result, interruption)
+        options = ShardOptions(source, args.max_bytes, tuple(output_of(size.args, size.work) for size in sizes))
+        make_shards(databases, options, args.workers, shard_samples, [on_result] * len(sizes), interruption)
 
 
 def finish_shares(args: Build, interruption: Interruption) -> None:

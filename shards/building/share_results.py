@@ -23,8 +23,8 @@ class Share:
 
     tasks: range
     """Their numbers; those that are done already are left out."""
-    results: Path
-    """The database of its results, in the folder of what is unfinished; it is made if it is not there."""
+    name: str
+    """Of the database of its results, in the folder of what is unfinished; it is made if it is not there."""
 
 
 def open_results(share: Share, whole: Path, table: str) -> sqlite3.Connection:
@@ -35,7 +35,7 @@ def open_results(share: Share, whole: Path, table: str) -> sqlite3.Connection:
         whole: the path of the database of all work.
         table: that holds the results, by their "number".
     """
-    database = sqlite3.connect(share.results, isolation_level=None, uri=True)
+    database = sqlite3.connect(whole.with_name(share.name + SUFFIX), isolation_level=None, uri=True)
     database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
     # immutable: without locks, which a network file system may not have.
     database.execute("ATTACH ? AS listed", (f"file:{quote(str(whole.resolve()))}?immutable=1",))

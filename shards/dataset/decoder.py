@@ -10,7 +10,8 @@ from PIL import ImageColor
 from shards.dataset.files import BUILD_AGAIN, INDEX
 from shards.dataset.index import ORIGINAL, DataError, Index
 from shards.exclusion import Excluded
-from shards.images.decode import Decoding, decode_image
+from shards.images.decode import decode_image
+from shards.images.decoding import Decoding
 from shards.images.encode import ENCODINGS, Pixels
 from shards.images.npy import as_image
 

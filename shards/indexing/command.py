@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shards.building.build import WORK, open_work_folder
+from shards.building.build import WORK, open_work_folders
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
 from shards.building.share_results import merge_shares
@@ -53,7 +53,8 @@ def index_tars(args: IndexTars, interruption: Interruption) -> None:
     if is_finished(args, tars, settings):
         print(f"{args.out} is complete")
         return
-    with open_work_folder(args.out, DATABASE) as work:
+    work = args.out / WORK
+    with open_work_folders([args.out], DATABASE):
         index_in_work_folder(Folders(args.out, work), args, tars, settings, interruption)
         shutil.rmtree(work)
 

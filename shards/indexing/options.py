@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_of, decoding_settings
+from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_of, decoding_settings, read_size
 from shards.building.holdout import HoldOut
 from shards.building.options import check_holdout, check_workers
 from shards.dataset.index import ORIGINAL
@@ -26,6 +26,8 @@ class IndexTars(DecodingOptions):
     """Paths and URLs of tars, or of folders with them; with braces and wildcards, such as s3://b/x-{0000..0099}.tar."""
     out: Path
     """The folder for index, table and card: new or empty, or the one that the tars are in."""
+    size: str = "64"
+    """Height x width of the pictures in training, such as 256x384; one number is a square."""
     labels: str = "none"
     """"none", the text of members "cls" or "txt", or a field of json members, such as "json:style"."""
     member: str | None = None
@@ -49,6 +51,7 @@ def check_options(args: IndexTars) -> None:
         DataError: naming the first one that is impossible.
     """
     check_decoding(args)
+    read_size(args.size)
     check_workers(args.workers)
     check_holdout(args.holdout, args.seed)
     parse_labels(args.labels)
@@ -56,7 +59,7 @@ def check_options(args: IndexTars) -> None:
 
 def settings_of(args: IndexTars) -> dict[str, Any]:
     """Return all that determines the samples and their pixels, for the index."""
-    return decoding_settings(args) | {
+    return decoding_settings(args, read_size(args.size)) | {
         "encode": ORIGINAL,
         "holdout": args.holdout,
         "holdout_by": "pixels",
@@ -71,7 +74,7 @@ def indexer_of(args: IndexTars, tars: Tars, work: Path) -> TarIndexer:
     """Return what indexes one tar."""
     return TarIndexer(
         root=tars.root,
-        decoding=decoding_of(args),
+        decoding=decoding_of(args, read_size(args.size)),
         max_bytes=args.max_bytes,
         holdout=HoldOut(args.holdout, args.seed),
         labels=parse_labels(args.labels),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
-from shards.building.build import WORK, lock_folder, open_work_folder
+from shards.building.build import WORK, lock_folder, open_work_folders
 from shards.building.interruption import Interruption
 from shards.building.share import ListedWork, OpenTask
 from shards.building.share_results import Share, merge_shares
@@ -33,7 +33,8 @@ def list_tars(args: IndexTars) -> ListedWork | None:
     tars, settings = find_tars(args.tars), settings_of(args)
     if is_finished(args, tars, settings):
         return None
-    with open_work_folder(args.out, DATABASE) as work, closing(TarDb(work / DATABASE, tars, settings)) as db:
+    work = args.out / WORK
+    with open_work_folders([args.out], DATABASE), closing(TarDb(work / DATABASE, tars, settings)) as db:
         merge_shares(db.database, work, RESULTS)
         sizes = sizes_of(tars)
         return ListedWork(len(tars.names), [OpenTask(task.number, 1, sizes[task.name]) for task in db.open_tasks()])

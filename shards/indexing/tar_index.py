@@ -18,7 +18,8 @@ from shards.building.holdout import HoldOut
 from shards.building.statistics import Statistics, count_picture
 from shards.dataset.table import ROW
 from shards.exclusion import Excluded
-from shards.images.decode import Decoding, Picture, decode_image
+from shards.images.decode import Picture, decode_image
+from shards.images.decoding import Decoding
 from shards.images.encode import encode_raw
 from shards.images.npy import as_image
 from shards.indexing.tar_samples import MAX_LABEL_BYTES, LabelMember, Member, TarSample, read_samples

@@ -6,8 +6,10 @@ It is a database on disk, so that memory does not grow with the number of pictur
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,13 @@ def write_listing(
     database.commit()
     database.close()
     return wrapping
+
+
+def copy_listing(listing: Path, path: Path, settings: dict[str, Any]) -> None:
+    """Copy a new listing for a build with other settings of the same files and labels."""
+    shutil.copyfile(listing, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE fact SET value = ? WHERE name = 'settings'", (json.dumps(settings),))
 
 
 def label_entries(database: sqlite3.Connection, labels: str | LabelTable) -> tuple[dict[str, int] | None, bytes | None]:

@@ -19,7 +19,8 @@ from shards.dataset.index import Index
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded
-from shards.images.decode import Decoding, Picture, decode_image
+from shards.images.decode import Picture, decode_image
+from shards.images.decoding import Decoding
 from shards.images.size import format_size, shape_options
 from shards.storage.place import Place
 from trainer.core.advice import command

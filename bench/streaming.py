@@ -1,9 +1,10 @@
-"""Streaming from a bucket over a slow link, beside webdataset: `python -m bench.streaming`.
+"""Streaming from a bucket over a slow link, beside webdataset and litdata: `python -m bench.streaming`.
 
-A real S3 server on loopback, behind a proxy of 1 Gb/s and 20 ms a request. Both read the same JPEG shards of 256 px in
-whole epochs, decode them, and make batches of bytes with as many workers: ours in threads, webdataset (`pipe:curl`) in
-processes. Ours does it with an empty cache, then with the cache that the first epoch has left. Limits are the link, and
-decoding alone in as many threads. Each line is a process of its own; the proxy takes a part of the cores from all.
+A real S3 server on loopback, behind a proxy of 1 Gb/s and 20 ms a request. All read the same JPEGs of 256 px in whole
+epochs, decode them, and make batches of bytes with as many workers: ours in threads, webdataset (`pipe:curl`) and
+litdata in processes. Ours does it with an empty cache, then with the cache that the first epoch has left. Limits are
+the link, and decoding alone in as many threads. Each line is a process of its own; the proxy takes a part of the cores
+from all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -41,12 +43,14 @@ from shards.storage.place import parse_place
 from tests.s3_server import Bucket, Fault, serve_bucket
 
 SIDE, BATCH, WINDOW = 256, 32, 4
-FIRST, SECOND, LOCAL, PEER, DECODING = "first", "second", "local", "webdataset", "decoding"
+LITDATA_PYTHON, LITDATA_SCRIPT = Path(".bench-venv/bin/python"), Path("bench/litdata_peer.py")
+FIRST, SECOND, LOCAL, PEER, LITDATA, DECODING = "first", "second", "local", "webdataset", "litdata", "decoding"
 NAMES = {
     FIRST: "ours, first epoch: the cache is empty",
     SECOND: "ours, second epoch: the cache is full",
     LOCAL: "ours, from a local folder",
     PEER: "webdataset, pipe:curl, decode('pil'), batched",
+    LITDATA: "litdata: Pillow, StreamingDataLoader workers, first epoch",
     DECODING: "the limit: decoding alone",
 }
 
@@ -55,7 +59,7 @@ NAMES = {
 class Bench:
     """Measure streaming."""
 
-    pictures: int = 4_000
+    pictures: int = 8_000
     workers: int = 2
     gigabits: float = 1.0
     """Of the link, a second."""
@@ -99,6 +103,15 @@ def peer(shards: list[str], workers: int) -> int:
     return sum(len(images) for (images,) in webdataset.WebLoader(batches, batch_size=None, num_workers=workers))
 
 
+def unpack(index: Index, folder: Path) -> list[str]:
+    """Write the pictures as they are stored into files, and return their paths."""
+    folder.mkdir()
+    for shard in sorted(index.folder.glob("train-*.tar")):
+        with tarfile.open(shard) as tar:
+            tar.extractall(folder, [member for member in tar if member.name.endswith(".jpg")], filter="data")
+    return sorted(map(str, folder.iterdir()))
+
+
 def decoding(folder: str, workers: int) -> int:
     """Decode all pictures from memory, and return their number."""
     files = []
@@ -128,6 +141,26 @@ def run_part(arguments: list[str]) -> None:
     began = time.perf_counter()
     assert (peer(rest, int(workers)) if what == PEER else ours(rest[0], rest[1], int(workers))) > 0
     print(time.perf_counter() - began)
+
+
+def make_litdata(folder: Path, files: list[str]) -> bool:
+    """Write litdata's dataset of the stored files, and tell whether litdata is here."""
+    if not LITDATA_PYTHON.exists():
+        return False
+    subprocess.run(
+        [LITDATA_PYTHON, LITDATA_SCRIPT, folder, "make", *files], check=True, capture_output=True, timeout=600
+    )
+    return True
+
+
+def litdata(bucket: Bucket, workers: int, cache: Path) -> float:
+    """Return the seconds of litdata's first epoch."""
+    shutil.rmtree(cache, ignore_errors=True)
+    rest = ("epoch", str(workers), str(BATCH), str(cache))
+    command = [str(LITDATA_PYTHON), str(LITDATA_SCRIPT), f"{bucket.url}/litdata", *rest]
+    environment = os.environ | bucket.environment | {"AWS_DEFAULT_REGION": "us-east-1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=600)
+    return float(done.stdout.split()[-1])
 
 
 def seconds_of(bucket: Bucket, what: str, workers: int, *rest: str) -> float:
@@ -164,6 +197,10 @@ def measure(args: Bench, bucket: Bucket, folder: Path) -> None:
         PEER: partial(seconds_of, bucket, PEER, args.workers, *pipes),
         DECODING: partial(seconds_of, bucket, DECODING, args.workers, str(bucket.root / "set")),
     }
+    if make_litdata(bucket.root / "litdata", unpack(index, folder / "stored")):
+        candidates[LITDATA] = partial(litdata, bucket, args.workers, folder / "litdata cache")
+    else:
+        print("litdata is not here: not measured (make bench installs it)\n")
     times = take_turns(candidates, args.turns)
     speeds = {name: [samples / s for s in seconds] for name, seconds in times.items()}
     link = args.gigabits * 1e9 / 8 / (size / samples)
@@ -172,7 +209,7 @@ def measure(args: Bench, bucket: Bucket, folder: Path) -> None:
     table(
         [f"{SIDE} px, {args.workers} workers, {args.turns} turns", "samples/s", "× webdataset", "× link or decoding"],
         [[what, spread(speeds[n], 0), spread(ratios(speeds[n], speeds[PEER])), spread(ratios(speeds[n], least))]
-         for n, what in NAMES.items()],
+         for n, what in NAMES.items() if n in speeds],
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.conftest import HOME, TINY, fingerprint
 from tests.s3_server import Bucket, Fault, serve_bucket
 from tests.slurm_cluster import wait_for
 
+AWAY_S = 3.0  # the server; the acceptance of a release takes 20
 SETTINGS = (*TINY, "--total-images", "640", "--order-window", "2")
 
 
@@ -28,6 +30,17 @@ def bucket(shards32: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with serve_bucket(tmp_path_factory.mktemp("s3") / "buckets") as served:
         shutil.copytree(shards32, served.root / "set")
         yield served
+
+
+@contextmanager
+def disk_of(folder: Path, size: int) -> Iterator[None]:
+    """Put a file system of so many bytes at a folder."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +109,31 @@ def test_on_two_processes_through_all_faults(bucket: Bucket, local: tuple[int, s
                     copy.write_bytes(content[:150_000] + bytes(100_000) + content[250_000:])
     assert gone
     ends_like(local, run, training)
+
+
+def test_on_four_processes_with_a_full_cache_disk_and_a_server_that_is_away(
+    bucket: Bucket, local: tuple[int, str], tmp_path: Path
+) -> None:
+    """The disk has room for one shard, and for none at times; the run is killed in the middle, and goes on with two."""
+    with disk_of(tmp_path / "cache", 2 * max(path.stat().st_size for path in (bucket.root / "set").glob("*.tar"))):
+        for processes in ("4", "2"):
+            bucket.proxy.fault = Fault(bytes_per_s=4e5)
+            bucket.proxy.requests.clear()
+            (tmp_path / "cache" / "of others").write_bytes(bytes(200_000))
+            run = train(
+                tmp_path / "run", f"{bucket.url}/set", "--processes", processes, bucket=bucket, cache=tmp_path / "cache"
+            )
+            wait_for(lambda: sum("/train-" in path for _, path, _ in bucket.proxy.requests) > 2, timeout_s=60)
+            bucket.proxy.disappear()
+            time.sleep(AWAY_S)
+            bucket.proxy.appear()
+            (tmp_path / "cache" / "of others").unlink()
+            if processes == "4":
+                time.sleep(1)
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+        bucket.proxy.fault = Fault()
+        ends_like(local, tmp_path / "run", run)
 
 
 def test_two_jobs_that_share_a_cache_are_killed_and_go_on(

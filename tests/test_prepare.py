@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from shards.building.options import Build
 from shards.building.phases import LISTING
 from shards.building.share import OpenTask
 from shards.building.share_results import Share, merge_shares
+from shards.building.workers import Workers
 from shards.errors import DataError
 from slurm import control
 from tests.advice import do, refusal, told
@@ -311,3 +314,25 @@ def test_cancel_while_slurm_is_away(
         assert refusal(capsys, "python -m launcher cancel runs/out").endswith("nothing is cancelled: try again")
     assert do("python -m launcher cancel runs/out") == 0
     assert "nothing to cancel: runs/out is lost" in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class BlockedSignals:
+    """Work that tells which signals its process holds back."""
+
+    def run(self, task: str, on_picture: Callable[[int], None]) -> list[int]:
+        return [*signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+    def name_of(self, task: str, number: int) -> str | None:
+        return None
+
+    def clean_up(self, task: str, pid: int) -> None:
+        """Do nothing."""
+
+
+def test_workers_leave_what_slurm_sends_to_their_parent() -> None:
+    """Else the warning before a preemption would end them, and their picture would be blamed."""
+    with Workers(1, BlockedSignals()) as pool:
+        ((_, blocked),) = pool.run(iter(["task"]), lambda _: None)
+    assert isinstance(blocked, list)
+    assert {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2} <= {*blocked}

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-local chaos-build fuzz clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -73,6 +73,11 @@ chaos: setup-dev
 # Every fault once.
 chaos-all: setup-dev
 	$(RUN) -m tests.cluster_chaos --all
+
+# openclipart-png, prepared into a bucket on loopback by a cluster that preempts: make chaos-prepare SEED=7
+chaos-prepare: setup-dev
+	@tools/install-debian openclipart-png
+	$(RUN) -m tests.prepare_chaos --seed $(or $(SEED),0)
 
 # Random kills on this machine alone: make chaos-local ROUNDS=50 SEED=7
 chaos-local: setup

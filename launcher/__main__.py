@@ -28,6 +28,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
   python -m launcher submit                       the default recipe on the demo's pictures
   python -m launcher submit dcgan-64 --data DIR   on your own shards
   python -m launcher study STUDY.toml             which is better, and how sure are we?
+  python -m launcher prepare SRC --out DIR --nodes 8    shards of your pictures, made on a cluster
   python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first
@@ -49,8 +50,21 @@ def submit(arguments: Sequence[str]) -> int:
     return run_submit(parse(Submit, arguments), arguments)
 
 
+def prepare(arguments: Sequence[str]) -> int:
+    """Build shards on the nodes of a cluster: as shards build, shared out."""
+    from launcher.cli.prepare import run_prepare
+
+    return run_prepare(arguments)
+
+
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run, on any number of nodes or processes."""
+    from launcher.prepare.folder import named_preparation
+
+    if path := named_preparation(arguments):
+        from launcher.cli.prepare import run_resume_preparation
+
+        return run_resume_preparation(path, arguments)
     from launcher.cli.submit import Resume, run_resume
 
     return run_resume(parse(Resume, arguments), arguments)
@@ -134,7 +148,7 @@ def completion(arguments: Sequence[str]) -> int:
 
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
-ALL = (submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
+ALL = (prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
 COMMANDS = {command.__name__: command for command in ALL}
 
 

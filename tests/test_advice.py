@@ -20,7 +20,18 @@ BENCHMARK = "test_benchmark_command.test_neither_processes_nor_a_kill_change_res
 RUN = "test_advice_runs.test_a_run_from_its_begin_to_its_end"
 CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeues"
 MEMORY = "test_out_of_memory.test_a_run_here_ends_and_what_it_says_to_do_works"
+PREPARED = "test_prepare_cluster.test_refused_then_cancelled_then_resumed_on_other_nodes_to_a_bucket"
+NOT_QUEUED = "test_prepare.test_what_a_cluster_cannot_do_is_refused_before_anything_is_queued"
 DONE = {  # a part of the message -> the test that does it
+    "{} is {}; end it first": PREPARED,
+    "has jobs that wait or run: watch them with `{}`, or end": PREPARED,
+    "submitted {}; watch it with: {}": NOT_QUEUED,
+    "python -m launcher prepare": NOT_QUEUED,
+    "--run {} holds a run that trains: name": NOT_QUEUED,
+    "name one with --rank as well": NOT_QUEUED,
+    "nothing is queued, and --resume goes on": "test_prepare.test_a_listing_that_is_interrupted_goes_on",
+    "or use --cluster local": "test_prepare.test_places_that_other_nodes_do_not_see",
+    "nothing is cancelled: try again": "test_prepare.test_cancel_while_slurm_is_away",
     "now, and both are there: keep {}": "test_migration.test_files_by_the_names_before_are_taken_with_a_hint",
     "75 interrupted and saved (the same command goes on)": "test_interruptions.test_a_signal_saves_and_stops",
     "interrupted; the same command goes on": BENCHMARK,

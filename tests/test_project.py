@@ -22,7 +22,7 @@ LAYERS = {
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
     "gan runs benchmark launch tracking evaluation training commands __main__",
-    "launcher": "jobs status study.analysis study.report study doctor cli __main__",
+    "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__",
 }
 MAY_IMPORT = {
     "command_line": {"command_line"},

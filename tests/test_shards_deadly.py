@@ -55,7 +55,7 @@ def decode(data, settings, frames=None):
     if word == "once" and first("once"):
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "stranger" and first("stranger"):
-        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGALRM)
     if word == "crowd" and others():
         os.kill(os.getpid(), signal.SIGKILL)
     return real_decode(data, settings, frames)

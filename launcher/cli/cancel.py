@@ -17,6 +17,8 @@ from rich.console import Console
 from launcher.jobs import runs
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import SlurmQueue
+from launcher.prepare.folder import PrepareFolder, is_preparation
+from launcher.prepare.progress import gather_preparation, live_jobs
 from launcher.status.facts import RunState, StateFacts, gather_facts
 from launcher.status.progress import newest_checkpoint
 from launcher.status.states import judge_state
@@ -48,6 +50,8 @@ def run_cancel(args: Cancel) -> int:
     Raises:
         Refused: there is no such run; it is not ours to end from here; Slurm does not answer.
     """
+    if is_preparation(args.run):
+        return cancel_preparation(PrepareFolder(args.run))
     run = runs.existing_run(args.run)
     facts = gather_facts(run, SlurmQueue())
     state, reason = judge_state(facts)
@@ -79,22 +83,35 @@ def mark_cancelled(run: RunFolder, record: JobRecord) -> None:
 def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
     """End a job, and wait until it is over."""
     assert facts.record
-    number, asked_at = facts.record.name, float("-inf")
+    number = facts.record.name
     # Before the signal: the end of the attempt looks for the mark, and must not find it missing.
     mark_cancelled(run, facts.record)
+    ending = EndingJob(facts.record, at_once)
+    what = f"job {number} to end" if at_once else f"job {number} to save and end"
+    return wait_until_over(
+        run, what, ending.over, f"scancel {number} ends it" if at_once else "--now ends it without a save"
+    )
 
-    record = facts.record
 
-    def over() -> bool:
-        nonlocal asked_at
+@dataclass
+class EndingJob:
+    """A job that is asked to end, again and again until it has ended."""
+
+    record: JobRecord
+    at_once: bool
+    """Without a save."""
+    asked_at: float = float("-inf")
+
+    def over(self) -> bool:
+        """Tell whether it has ended, and ask it to."""
         try:
-            job = runs.job_of(record)
+            job = runs.job_of(self.record)
             if job is None or not runs.is_live(job):
                 return True
-            if time.monotonic() >= asked_at + AGAIN_S:
-                asked_at = time.monotonic()
+            if time.monotonic() >= self.asked_at + AGAIN_S:
+                self.asked_at = time.monotonic()
                 # A job that waits has no ranks that could save.
-                if at_once or runs.is_waiting(job):
+                if self.at_once or runs.is_waiting(job):
                     control.cancel_job(job.unique_id)
                 elif job.state != "COMPLETING":
                     # Not scancel: that gives the ranks only the site's KillWait, often too short for a save.
@@ -103,8 +120,35 @@ def end_job(run: RunFolder, facts: StateFacts, at_once: bool) -> int:
             pass
         return False
 
-    what = f"job {number} to end" if at_once else f"job {number} to save and end"
-    return wait_until_over(run, what, over, f"scancel {number} ends it" if at_once else "--now ends it without a save")
+
+def cancel_preparation(folder: PrepareFolder) -> int:
+    """End all jobs of a preparation: what is done is kept, as each shard is durable when it is made.
+
+    Raises:
+        Refused: Slurm does not answer.
+    """
+    try:
+        live = live_jobs(folder)
+    except control.SlurmError as error:
+        raise Refused(f"{error}; nothing is cancelled: try again") from error
+    if not live:
+        status = gather_preparation(folder, SlurmQueue())
+        print(f"nothing to cancel: {folder.path} is {status.words}{f' ({status.reason})' if status.reason else ''}")
+        return 0
+    # The one that finishes first: else it would begin when the shares have ended.
+    records = {run: record for run in reversed(live) if (record := runs.record_of(run))}
+    for run, record in records.items():
+        mark_cancelled(run, record)
+    ending = [EndingJob(record, at_once=False) for record in records.values()]
+    again = f"scancel {' '.join(record.name for record in records.values())} ends them"
+    code = wait_until(f"{len(ending)} jobs to end", lambda: all([job.over() for job in ending]), again, folder.path)
+    if code:
+        return code
+    status = gather_preparation(folder, SlurmQueue())
+    done = f"{status.done:,} of {status.preparation.total:,} {status.preparation.unit} are done"
+    more = f"; go on with: {command('launcher', 'resume', folder.path)}" if status.next else ""
+    print(f"{status.words}: {done}{more}")
+    return 0
 
 
 def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
@@ -136,6 +180,19 @@ def end_processes(run: RunFolder, holder: Holder, at_once: bool) -> int:
 
 def wait_until_over(run: RunFolder, what: str, over: Callable[[], bool], instead: str) -> int:
     """Wait until a training is over, and tell what is durable."""
+    if code := wait_until(what, over, instead, run.path):
+        return code
+    # Asked after the end: the last save may have failed, on a full disk say.
+    saved, _ = newest_checkpoint(run)
+    state = judge_state(gather_facts(run, SlurmQueue()))[0]
+    durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
+    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not RunState.FINISHED else ""
+    print(f"{'finished' if state is RunState.FINISHED else 'cancelled'}: {durable} is durable{more}")
+    return 0
+
+
+def wait_until(what: str, over: Callable[[], bool], instead: str, path: Path) -> int:
+    """Wait until something is over; return 0 when it is, 1 when it takes too long, 130 after Ctrl-C."""
     console, began = Console(highlight=False, soft_wrap=True), time.monotonic()
     try:
         with console.status(f"waiting for {what}") as line:
@@ -146,12 +203,6 @@ def wait_until_over(run: RunFolder, what: str, over: Callable[[], bool], instead
                 line.update(f"waiting for {what}: {time.monotonic() - began:.0f} s; Ctrl-C leaves it to itself")
                 time.sleep(POLL_S)
     except KeyboardInterrupt:
-        print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', run.path)}")
+        print(f"no longer waiting for {what}; watch it with: {command('launcher', 'status', path)}")
         return 130
-    # Asked after the end: the last save may have failed, on a full disk say.
-    saved, _ = newest_checkpoint(run)
-    state = judge_state(gather_facts(run, SlurmQueue()))[0]
-    durable = "no checkpoint" if saved is None else f"the state at {saved:,} images"
-    more = f"; go on with: {command('launcher', 'resume', run.path)}" if state is not RunState.FINISHED else ""
-    print(f"{'finished' if state is RunState.FINISHED else 'cancelled'}: {durable} is durable{more}")
     return 0

@@ -20,6 +20,7 @@ from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
 from launcher.cli.sync import Sync
+from launcher.prepare.arguments import Prepare
 
 HOW_TO_INSTALL = {
     "bash": "lienzo completion bash > ~/.local/share/bash-completion/completions/lienzo",
@@ -42,6 +43,7 @@ class Completion:
 
 
 KINDS: tuple[type, ...] = (
+    Prepare,
     Submit,
     Resume,
     Study,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +14,10 @@ import tyro
 from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
-from launcher.jobs.log_files import AttemptLog, open_log
+from launcher.jobs.log_files import AttemptLog, open_log, print_note
 from launcher.jobs.runs import SlurmQueue
+from launcher.prepare.folder import PrepareFolder, is_preparation
+from launcher.prepare.merged_logs import share_of, show_shares
 from launcher.status.facts import RunState, gather_facts
 from launcher.status.states import judge_state
 from trainer.core.fields import Refused
@@ -34,7 +36,7 @@ class Logs:
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Go on, over restarts, until the run has ended."""
     rank: int | None = None
-    """Only this process."""
+    """Only this process; of a preparation: only this share."""
     restart: int | None = None
     """This attempt, counted from 0 as `launcher status RUN` does; default: the newest."""
 
@@ -45,7 +47,13 @@ def run_logs(args: Logs) -> int:
     Raises:
         Refused: there is no such run, attempt or rank, or it has no logs of its own.
     """
-    run = runs.existing_run(args.run)
+    if is_preparation(args.run):
+        if args.rank is None:
+            return show_shares(PrepareFolder(args.run), args.follow, args.restart)
+        run = share_of(PrepareFolder(args.run), args.rank)
+        args = replace(args, rank=None)
+    else:
+        run = runs.existing_run(args.run)
     check_arguments(run, args)
     if args.follow:
         follow_logs(run, args)
@@ -144,9 +152,3 @@ def announce_end(attempt: Attempt) -> None:
     """Say how an attempt has ended."""
     detail = f": {attempt.detail}" if attempt.detail else ""
     print_note(f"ended: {attempt.cause}{detail}" if attempt.cause else "ended without a last word")
-
-
-def print_note(message: str) -> None:
-    """Put a line beside the logs, on standard error."""
-    sys.stdout.flush()
-    print(f"── {message}", file=sys.stderr, flush=True)

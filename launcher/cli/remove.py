@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import tyro
 
 from launcher.jobs import runs
 from launcher.jobs.runs import SlurmQueue
-from launcher.status.facts import gather_facts
+from launcher.prepare.folder import PrepareFolder, is_preparation
+from launcher.prepare.progress import gather_preparation
+from launcher.status.facts import RunState, gather_facts
 from launcher.status.progress import read_progress
 from launcher.status.states import judge_state
 from trainer.core.advice import command
@@ -43,6 +46,8 @@ def run_rm(args: Rm) -> int:
     if args.run.is_symlink():
         there = command("launcher", "rm", args.run.resolve())
         raise Refused(f"{args.run} is a link: name the folder that it leads to, as in: {there}")
+    if is_preparation(args.run):
+        return remove_preparation(PrepareFolder(args.run.resolve()), args.yes)
     run = runs.existing_run(args.run.resolve())
     refuse_foreign(run)
     warning = refuse_live(run)
@@ -51,13 +56,17 @@ def run_rm(args: Rm) -> int:
     print(
         f"{run.path}: {seen:,} images seen, {checkpoints} checkpoints, {files:,} files, {size / 1e6:,.1f} MB{warning}"
     )
-    if not args.yes and not ask_for_consent(run):
+    if not args.yes and not ask_for_consent(run.path):
         print("nothing is removed")
         return 1
-    left = remove_alone(run)
+    return tell_what_is_left(run.path, remove_alone(run))
+
+
+def tell_what_is_left(path: Path, left: list[OSError]) -> int:
+    """Remove a folder whose contents are gone, and return 0; else say what could not be removed, and return 1."""
     if not left:
         try:
-            run.path.rmdir()
+            path.rmdir()
         except OSError as error:
             left = [error]
     if left:
@@ -67,6 +76,28 @@ def run_rm(args: Rm) -> int:
         return 1
     print("removed")
     return 0
+
+
+def remove_preparation(folder: PrepareFolder, yes: bool) -> int:
+    """Remove the folder of a preparation, after a question; the dataset, and what of it is unfinished there, stays.
+
+    Raises:
+        Refused: it is live, or that cannot be told.
+    """
+    queue = SlurmQueue()
+    status = gather_preparation(folder, queue)
+    if status.state.live:
+        end = command("launcher", "cancel", folder.path)
+        raise Refused(f"{folder.path} is {status.words}; end it first: {end}")
+    if status.state is RunState.UNKNOWN and not queue.absent:
+        raise Refused(f"whether {folder.path} has ended cannot be told: {status.reason}")
+    files, size = count_contents(folder.path)
+    out = status.preparation.out
+    print(f"{folder.path}: {status.words}, {files:,} files, {size / 1e6:,.1f} MB; what lies in {out} stays")
+    if not yes and not ask_for_consent(folder.path):
+        print("nothing is removed")
+        return 1
+    return tell_what_is_left(folder.path, remove_files(folder.path, [folder.record]))
 
 
 def refuse_foreign(run: RunFolder) -> None:
@@ -83,14 +114,14 @@ def refuse_foreign(run: RunFolder) -> None:
         raise Refused(f"{run.path} holds no run: its {run.config.name} has not the settings of one")
 
 
-def ask_for_consent(run: RunFolder) -> bool:
+def ask_for_consent(path: Path) -> bool:
     """Ask on the terminal.
 
     Raises:
         Refused: there is none.
     """
     if not sys.stdin.isatty():
-        raise Refused(f"{run.path} is removed without a question only with --yes, and here is no terminal to ask on")
+        raise Refused(f"{path} is removed without a question only with --yes, and here is no terminal to ask on")
     try:
         return input("remove it for good? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -133,8 +164,8 @@ def remove_alone(run: RunFolder) -> list[OSError]:
     except Refused as error:
         if living_holder(run) or shutil.disk_usage(run.path).free:  # on a full disk there is no room even for the lease
             raise Refused(f"{run.path} cannot be removed: {error}") from None
-        return remove_files(run)
-    left = remove_files(run)
+        return remove_files(run.path, [run.config, run.lease])
+    left = remove_files(run.path, [run.config, run.lease])
     held.release()
     return left
 
@@ -152,11 +183,16 @@ def count_contents(folder: Path) -> tuple[int, int]:
     return len(files), size
 
 
-def remove_files(run: RunFolder) -> list[OSError]:
-    """Remove all but the lease; return what could not be. The settings go last: until then it is a run, to remove."""
-    kept, left = (run.config, run.lease), []
+def remove_files(folder: Path, kept: Sequence[Path]) -> list[OSError]:
+    """Remove all that is in a folder; return what could not be.
+
+    Args:
+        folder: its path.
+        kept: what stays, but the first, which goes last: until then the folder can be told for what it is.
+    """
+    left = []
     # From the bottom up: a folder must be empty before it can be removed.
-    for where, folders, files in os.walk(run.path, topdown=False):  # which does not follow links
+    for where, folders, files in os.walk(folder, topdown=False):  # which does not follow links
         for path in [Path(where) / name for name in [*files, *folders]]:
             try:
                 if path.is_dir() and not path.is_symlink():
@@ -166,5 +202,5 @@ def remove_files(run: RunFolder) -> list[OSError]:
             except OSError as error:
                 left.append(error)
     if not left:
-        run.config.unlink(missing_ok=True)
+        kept[0].unlink(missing_ok=True)
     return left

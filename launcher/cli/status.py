@@ -16,6 +16,9 @@ from command_line.streams import reader_gone
 from launcher.cli.wide_console import wide_console
 from launcher.jobs import runs
 from launcher.jobs.runs import SlurmQueue
+from launcher.prepare.folder import PrepareFolder, find_preparations, is_preparation
+from launcher.prepare.progress import PrepareStatus, gather_preparation
+from launcher.prepare.view import preparation_details, preparations_table
 from launcher.status.run_status import RunStatus, gather_status
 from launcher.status.view import run_details, status_table
 
@@ -51,21 +54,35 @@ def run_status(args: Status) -> int:
     return 0
 
 
-def gather_statuses(args: Status) -> list[RunStatus]:
+@dataclass(frozen=True)
+class Found:
+    """What is asked for."""
+
+    runs: list[RunStatus]
+    preparations: list[PrepareStatus]
+
+
+def gather_statuses(args: Status) -> Found:
     """Gather what is asked for."""
-    folders = [runs.existing_run(path) for path in args.runs] or runs.find_runs()
+    named = [PrepareFolder(path) for path in args.runs if is_preparation(path)]
+    folders = [runs.existing_run(path) for path in args.runs if not is_preparation(path)]
     # One for all runs: where Slurm does not answer, only the first of them waits for its time-out.
     queue = SlurmQueue()
-    return [gather_status(run, queue) for run in folders]
+    return Found(
+        [gather_status(run, queue) for run in (folders if args.runs else runs.find_runs())],
+        [gather_preparation(folder, queue) for folder in (named if args.runs else find_preparations())],
+    )
 
 
-def render_statuses(args: Status, found: list[RunStatus], terminal: bool) -> RenderableType:
-    """Return the table, or all that is known of the one run that is named."""
+def render_statuses(args: Status, found: Found, terminal: bool) -> RenderableType:
+    """Return the tables, or all that is known of the one run or preparation that is named."""
     if len(args.runs) == 1:
-        return run_details(found[0])
-    if not found:
+        return run_details(found.runs[0]) if found.runs else preparation_details(found.preparations[0])
+    tables = [status_table(found.runs, terminal)] if found.runs else []
+    tables += [preparations_table(found.preparations)] if found.preparations else []
+    if not tables:
         return f"no runs under ./{runs.HOME}; begin one with: python -m launcher submit"
-    return status_table(found, terminal)
+    return Group(*tables[:1], *(part for table in tables[1:] for part in ("", table)))
 
 
 def watch_statuses(args: Status) -> None:
@@ -93,7 +110,8 @@ def watch_statuses(args: Status) -> None:
             time.sleep(EVERY_S)
 
 
-def as_json(found: list[RunStatus], indent: int | None = None) -> str:
+def as_json(found: Found, indent: int | None = None) -> str:
     """Return the runs as a list of objects; without an indent, in one line."""
     # allow_nan=False: better an error here than a file that strict readers refuse.
-    return json.dumps([status.to_json() for status in found], indent=indent, allow_nan=False)
+    objects = [*(run.to_json() for run in found.runs), *(one.to_json() for one in found.preparations)]
+    return json.dumps(objects, indent=indent, allow_nan=False)

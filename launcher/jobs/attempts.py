@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
+from launcher.jobs.share_progress import ShareProgress
 from trainer.core.migration import with_schema
 from trainer.runs import journal
 from trainer.runs.journal import Journal, now
@@ -109,9 +110,9 @@ def write_attempt(run: RunFolder, attempt: Attempt) -> None:
 
 
 def durable_images(run: RunFolder) -> int:
-    """Return the images seen at the newest durable checkpoint; 0: none."""
+    """Return the images seen at the newest durable checkpoint, or of a share of a dataset, what is done; 0: nothing."""
     newest = run.newest_checkpoint()
-    return newest[0] if newest else 0
+    return newest[0] if newest else ShareProgress.of(run).done
 
 
 def no_progress_count(attempts: Sequence[Attempt]) -> int:

@@ -1,8 +1,9 @@
 """What the batch script runs on the first node: `python -m launcher.jobs.batch begin RUN`, and `… ended RUN CODE`.
 
 `begin` records the attempt, and serves the store where the ranks meet, on a port that it holds before anybody is told
-of it; it ends with its standard input. `ended` finds out why the attempt has ended, and has the job started again, or
-not. Neither waits for torch: what happens here is time in which nobody trains.
+of it; it ends with its standard input. `begin-alone` is the same for a single process, without a store. `ended` finds
+out why the attempt has ended, and has the job started again, or not. Neither waits for torch: what happens here is time
+in which nobody trains.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ ORDERLY_END_S = 2.0  # KillWait, after which SIGKILL comes, is 30 s by default
 KILLED = 128 + signal.SIGKILL
 
 
-def begin_attempt(run: RunFolder) -> int:
-    """Record this attempt, then serve the store where its ranks meet; print where that is."""
+def begin_attempt(run: RunFolder, alone: bool = False) -> int:
+    """Record this attempt, then serve the store where its ranks meet, unless there is only one; print where that is."""
     # First of all, so that what became of earlier attempts is written whatever happens to this one.
     known = close_silent_attempts(run)
     submitted = take_own_record(run)
@@ -59,6 +60,10 @@ def begin_attempt(run: RunFolder) -> int:
         record_attempt(run, start_again(run, closed, bad))
         return 1
     record_attempt(run, mine)
+    if alone:
+        print("nowhere 0", flush=True)
+        watch_end(run, note_sigterm())
+        return 0
     # NodeAddr, since the name of a node need not resolve on the others.
     address = retry_until_answer(partial(control.show_node, job_environment.node_name())).address
     # The port is bound before anybody is told of it, so no other program can take it in between.
@@ -103,18 +108,30 @@ def has_ended(before: Attempt) -> bool:
 
 
 def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
-    """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port.
-
-    SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
-    their own by then, bash never comes to call `end_attempt`; so it is done from here.
-    """
-    terminated: list[float] = []
-    signal.signal(signal.SIGTERM, lambda *_: terminated.append(time.monotonic()))
+    """Be the store, until standard input ends. Who comes before torch is here waits in the queue of the port."""
+    terminated = note_sigterm()
     from torch.distributed import TCPStore  # type: ignore[attr-defined]  # after the port is known: it takes seconds
 
     port = listener.getsockname()[1]
     # wait_for_workers=False: else this call waits for all ranks, and until they have come nobody looks for SIGTERM.
     store = TCPStore(address, port, is_master=True, wait_for_workers=False, master_listen_fd=listener.detach())
+    watch_end(run, terminated)
+    del store
+
+
+def note_sigterm() -> list[float]:
+    """Handle SIGTERM, and return the list that gets the time of each."""
+    terminated: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: terminated.append(time.monotonic()))
+    return terminated
+
+
+def watch_end(run: RunFolder, terminated: list[float]) -> None:
+    """Wait until standard input ends.
+
+    SIGTERM to the batch script says that Slurm ends the job, and soon with SIGKILL. If the ranks do not make an end of
+    their own by then, bash never comes to call `end_attempt`; so it is done from here.
+    """
     while not select.select([sys.stdin], [], [], POLL_S)[0]:
         # An orderly end closes standard input within that time; a SIGKILL to come would leave no word.
         if terminated and time.monotonic() > terminated[0] + ORDERLY_END_S:
@@ -122,7 +139,6 @@ def serve_store(run: RunFolder, listener: socket.socket, address: str) -> None:
             if now is None or now.state != "RUNNING":  # else somebody has sent SIGTERM to the batch script alone
                 end_attempt(run, KILLED)
             terminated.clear()
-    del store
 
 
 def main() -> int:
@@ -131,7 +147,9 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)  # Slurm may send them to the whole batch step; the ranks answer
     verb, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
     # "ended" is given the greatest exit code of the ranks, as srun reports it to bash.
-    return begin_attempt(run) if verb == "begin" else end_attempt(run, int(sys.argv[3]))
+    if verb == "ended":
+        return end_attempt(run, int(sys.argv[3]))
+    return begin_attempt(run, verb == "begin-alone")
 
 
 if __name__ == "__main__":

@@ -201,12 +201,13 @@ def setup_lines(run: Path, code: Path, profile: Profile) -> list[str]:
     return [*environment_lines(code, profile), *guard_lines(shlex.quote(str(run)))]
 
 
-def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[str]:
+def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?", begin: str = "begin") -> list[str]:
     """Return the lines that guard an attempt of the run that the word `run` names in shell.
 
     Args:
         srun: the function that takes the place of srun, and is patient with it.
         at_end: what the trap does last.
+        begin: "begin", or "begin-alone" for a single process, which meets nobody.
     """
     # Not in the container: it asks Slurm's commands, which an image need not have.
     batch = shlex.join([sys.executable, "-m", "launcher.jobs.batch"])
@@ -223,7 +224,7 @@ def guard_lines(run: str, srun: str = "srun", at_end: str = "exit $?") -> list[s
         'ended() { code=$?; [ -n "${RENDEZVOUS[1]:-}" ] && exec {RENDEZVOUS[1]}>&-',
         f"  {batch} ended {run} $code; {at_end}; }}",
         "trap ended EXIT",
-        f"coproc RENDEZVOUS {{ exec {batch} begin {run}; }}",
+        f"coproc RENDEZVOUS {{ exec {batch} {begin} {run}; }}",
         # No address: `begin` has found that this attempt must not train. The trap at EXIT runs all the same.
         'read -r MASTER_ADDR MASTER_PORT <&"${RENDEZVOUS[0]}" || exit 1',
         "export MASTER_ADDR MASTER_PORT",

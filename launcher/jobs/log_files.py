@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,3 +127,9 @@ def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | 
     attempt = known[number]
     before = sum(1 for other in known if other.job == attempt.job and other.restart < attempt.restart)
     return AttemptLog(run, attempt, before, rank)
+
+
+def print_note(message: str) -> None:
+    """Put a line beside the logs, on standard error."""
+    sys.stdout.flush()
+    print(f"── {message}", file=sys.stderr, flush=True)

@@ -18,22 +18,13 @@ from pathlib import Path  # noqa: E402
 
 from launcher.jobs import job_record  # noqa: E402
 from launcher.jobs.allocation import other_world  # noqa: E402
+from launcher.jobs.own_log import redirect_output  # noqa: E402
 from slurm import job_environment  # noqa: E402
 from trainer.distributed.rank_environment import become_rank  # noqa: E402
 from trainer.launch.job_context import JobContext  # noqa: E402
 from trainer.runs.journal import EventKind, Journal, event_row  # noqa: E402
 from trainer.runs.lease_holder import Owner  # noqa: E402
 from trainer.runs.run_folder import RunFolder  # noqa: E402
-
-
-def redirect_output(path: Path) -> None:
-    """Let all that this process says, native libraries included, go to a file of its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    # The descriptors, not Python's objects: libraries in C and a crash of the interpreter write to these.
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(log, stream.fileno())
-    os.close(log)
 
 
 def join_world(place: job_environment.TaskInfo) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.building.add_options import adopt_settings
-from shards.building.build_db import BuildDb
+from shards.building.build_db import RESULTS, BuildDb
 from shards.building.build_dbs import BuildDbs
 from shards.building.finalize import used_plugins
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
@@ -31,6 +31,7 @@ from shards.building.options import Build, check_options, one_size_each, setting
 from shards.building.phases import LISTING, finish_build, list_source, output_of, start_anew_after_mistakes
 from shards.building.remote_out import is_finished_at, local_folder
 from shards.building.shard import ShardOptions
+from shards.building.share_results import merge_shares
 from shards.building.target import early_shards, open_target
 from shards.dataset.files import EXCLUDED, INDEX
 from shards.dataset.index import DataError, Index
@@ -87,8 +88,26 @@ def build_dataset(args: Build, given: Collection[str], interruption: Interruptio
     """
     if args.add is not None:
         args = adopt_settings(args, given)
+    if sizes := unfinished_sizes(args):
+        with open_work_folders([size.folder for size in sizes], LISTING):
+            build_in_work_folders(sizes, interruption)
+            for size in sizes:
+                shutil.rmtree(size.folder if isinstance(size.args.out, Url) else size.work)
+
+
+def sizes_of(args: Build) -> list[OneSize]:
+    """Return the builds of single sizes that a build consists of."""
+    return [OneSize(one, settings_of(one), local_folder(one)) for one in one_size_each(args)]
+
+
+def unfinished_sizes(args: Build) -> list[OneSize]:
+    """Check the arguments, say which sizes are complete already, and return the others.
+
+    Raises:
+        DataError: the arguments, the source or a folder do not allow it.
+    """
     check_options(args)
-    sizes = [OneSize(one, settings_of(one), local_folder(one)) for one in one_size_each(args)]
+    sizes = sizes_of(args)
     for source in args.sources:
         if isinstance(source, Path):
             open_source(source, args.follow_links)  # before a folder is made for it
@@ -98,36 +117,39 @@ def build_dataset(args: Build, given: Collection[str], interruption: Interruptio
             print(f"{size.args.out} is complete")
         else:
             todo.append(size)
-    if todo:
-        build_sizes(todo, interruption)
+    return todo
 
 
-def build_sizes(sizes: Sequence[OneSize], interruption: Interruption) -> None:
-    """Build the datasets of sizes that are not finished, each in its own folder.
+@contextmanager
+def open_work_folders(folders: Sequence[Path], database: str) -> Iterator[None]:
+    """Make and lock the folders of what is unfinished, and remove those in which there is nothing to resume.
+
+    Args:
+        folders: that they are in.
+        database: the name of the file in them that is there once there is something to resume.
 
     Raises:
-        DataError: the source or the folders do not allow it.
-        BuildStopped: the build ended early and can be resumed.
+        DataError: another build is at work in one.
+        BuildStopped: the disk, or a database on it, does not do its work.
     """
-    folders = " and ".join(str(size.folder) for size in sizes)
+    names = " and ".join(map(str, folders))
+    works = [folder / WORK for folder in folders]
     try:
         with ExitStack() as locks:
-            for size in sizes:
-                size.work.mkdir(parents=True, exist_ok=True)
-                locks.enter_context(lock_folder(size.work))
+            for work in works:
+                work.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(lock_folder(work))
             try:
-                build_in_work_folders(sizes, interruption)
+                yield
             except DataError:
-                for size in sizes:
-                    if not (size.work / LISTING).exists():
-                        shutil.rmtree(size.work)  # it failed before there was anything to resume
+                for work in works:
+                    if not (work / database).exists():
+                        shutil.rmtree(work)  # it failed before there was anything to resume
                 raise
-            for size in sizes:
-                shutil.rmtree(size.folder if isinstance(size.args.out, Url) else size.work)
     except OSError as error:
-        raise BuildStopped(f"cannot write to {folders}: {error.strerror or error}") from error
+        raise BuildStopped(f"cannot write to {names}: {error.strerror or error}") from error
     except sqlite3.Error as error:
-        raise BuildStopped(f"cannot keep the list of files in {folders}: {error}") from error
+        raise BuildStopped(f"cannot keep what is done in {names}: {error}") from error
 
 
 def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
@@ -156,15 +178,15 @@ def is_finished(args: Build, folder: Path, settings: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def lock_folder(work: Path) -> Iterator[None]:
-    """Hold the lock of the folder, so that two builds never write into it.
+def lock_folder(work: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of the folder, so that two builds never write into it; jobs that share a build share the lock.
 
     Raises:
         DataError: another build holds it, or the file system has no locks.
     """
     with (work / "lock").open("wb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise DataError(f"another build is at work in {work.parent}: wait for it, or end it") from None
         except OSError as error:  # ENOLCK, ENOSYS, EOPNOTSUPP: network file systems that are mounted without locks
@@ -185,6 +207,8 @@ def build_in_work_folders(sizes: Sequence[OneSize], interruption: Interruption) 
     source, on_tick = list_source(args, works, settings, interruption), interruption.check_before(lambda _: None)
     with ExitStack() as stack:
         databases = [stack.enter_context(closing(BuildDb(work / LISTING))) for work in works]
+        for database, work in zip(databases, works, strict=True):
+            merge_shares(database.database, work, RESULTS)
         stack.enter_context(start_anew_after_mistakes(works))
         targets = [stack.enter_context(open_target(size.args.out, size.folder, on_tick)) for size in sizes]
         known = zip(targets, databases, works, strict=True)

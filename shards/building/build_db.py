@@ -20,6 +20,7 @@ import numpy.typing as npt
 from shards.building.holdout import TRAIN
 from shards.building.part import ListedPicture, PartResult
 from shards.building.shard import ShardResult, ShardTask
+from shards.building.share_results import Share, numbers_done, open_results
 from shards.building.statistics import Statistics
 from shards.images.fingerprint import PRINT
 from shards.sources.source_entry import decode_name, encode_name
@@ -27,6 +28,7 @@ from shards.sources.source_entry import decode_name, encode_name
 # Builds that began before there was --add have none of these.
 CREATE_KEPT = "CREATE TABLE IF NOT EXISTS kept_excluded (name BLOB, reason TEXT, detail TEXT)"
 ALL_EXCLUDED = "(SELECT * FROM excluded UNION ALL SELECT * FROM kept_excluded)"
+RESULTS = "piece"  # the table of the results
 CREATE_CRASHES = "CREATE TABLE IF NOT EXISTS deadly (position INTEGER PRIMARY KEY, reason TEXT, detail TEXT)"
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
@@ -61,14 +63,19 @@ class BuildDb:
 
     Args:
         path: of the database that `sources.listing.write_listing` wrote.
+        share: of the tasks, which has its results in a database of its own; None: all of them.
     """
 
-    def __init__(self, path: Path) -> None:
-        # No transactions but those that are begun below.
-        self.database = sqlite3.connect(path, isolation_level=None)
-        self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
-        self.database.execute(CREATE_CRASHES)
-        self.database.execute(CREATE_KEPT)
+    def __init__(self, path: Path, share: Share | None = None) -> None:
+        self.share = share
+        if share is None:
+            # No transactions but those that are begun below.
+            self.database = sqlite3.connect(path, isolation_level=None)
+            self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
+            self.database.execute(CREATE_CRASHES)
+            self.database.execute(CREATE_KEPT)
+        else:
+            self.database = open_results(share, path, RESULTS)
         (self.pictures,) = self.database.execute("SELECT count(*) FROM listing").fetchone()
         self.labels = [decode_name(label) for (label,) in self.database.execute("SELECT label FROM class ORDER BY id")]
 
@@ -91,10 +98,22 @@ class BuildDb:
 
     def open_ranges(self, shard_samples: int) -> Iterator[tuple[int, range]]:
         """Yield number and listing rows (from 0) of each task without a result."""
-        done = {number for (number,) in self.database.execute("SELECT number FROM piece")}
-        for number, first in enumerate(range(0, self.pictures, shard_samples)):
-            if number not in done:
-                yield number, range(first, min(first + shard_samples, self.pictures))
+        done = numbers_done(self.database, RESULTS)
+        yield from (task for task in self.task_ranges(shard_samples) if task[0] not in done)
+
+    def task_ranges(self, shard_samples: int) -> Iterator[tuple[int, range]]:
+        """Yield number and listing rows (from 0) of each task."""
+        for number in self.share.tasks if self.share else range(-(-self.pictures // shard_samples)):
+            yield number, self.task_rows(number, shard_samples)
+
+    def task_rows(self, number: int, shard_samples: int) -> range:
+        """Return the listing rows (from 0) of a task."""
+        first = number * shard_samples
+        return range(first, min(first + shard_samples, self.pictures))
+
+    def places(self) -> Iterator[str]:
+        """Yield where each listed picture lies, as its source knows it."""
+        yield from (place for (place,) in self.database.execute("SELECT place FROM listing ORDER BY id"))
 
     def read_listing(self, rows: range) -> Iterator[ListedPicture]:
         """Yield the pictures of these rows, counted from 0."""

@@ -20,6 +20,10 @@ class BuildDbs:
         self.databases = databases
         self.pictures = databases[0].pictures
 
+    def count_pictures(self, shard_samples: int) -> int:
+        """Return the number of pictures in all tasks; of a share, in those of the share."""
+        return sum(len(rows) for _, rows in self.databases[0].task_ranges(shard_samples))
+
     def count_open(self, shard_samples: int) -> tuple[int, int]:
         """Return the numbers of pictures in open tasks, and of open tasks."""
         sizes = [len(rows) for _, rows, _ in self.open_ranges(shard_samples)]

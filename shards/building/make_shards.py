@@ -47,7 +47,8 @@ def make_shards(
         BuildStopped: interrupted, the disk is full, or workers crash without a picture as the cause.
     """
     todo, tasks = build_dbs.count_open(shard_samples)
-    progress = Progress(build_dbs.pictures, build_dbs.pictures - todo)
+    total = build_dbs.count_pictures(shard_samples)
+    progress = Progress(total, total - todo)
     maker = ShardMaker(build_dbs, options, progress, interruption.check_before(progress.show), on_results)
     try:
         while tasks:

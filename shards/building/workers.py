@@ -148,11 +148,11 @@ class Workers(Generic[Task, Result]):
         return self
 
     def start_blocked(self) -> Worker[Task, Result]:
-        """Start a process that ignores Ctrl-C, SIGHUP and SIGTERM.
+        """Start a process that ignores Ctrl-C, SIGHUP and SIGTERM, and a scheduler's warnings: SIGUSR1 and SIGUSR2.
 
         A terminal and a scheduler send these to all processes; the parent answers, and ends the workers itself.
         """
-        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {signal.SIGUSR1, signal.SIGUSR2})
         try:
             return self.start()
         finally:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -16,9 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shards.building.build import WORK, lock_folder
+from shards.building.build import WORK, open_work_folders
 from shards.building.interruption import BuildStopped, Interruption, run_interruptible
 from shards.building.layout import Folders
+from shards.building.share_results import merge_shares
 from shards.building.summary import summary_lines
 from shards.building.workers import WorkerCrash, Workers
 from shards.dataset.files import EXCLUDED, INDEX
@@ -28,7 +28,7 @@ from shards.indexing.finish import finish
 from shards.indexing.options import IndexTars, check_options, indexer_of, settings_of
 from shards.indexing.patterns import Tars, find_tars
 from shards.indexing.progress import TarProgress
-from shards.indexing.tar_db import TarDb
+from shards.indexing.tar_db import RESULTS, TarDb
 from shards.indexing.tar_index import TarIndexer, TarResult, TarTask
 from shards.sources.listing import compare_settings
 
@@ -54,20 +54,9 @@ def index_tars(args: IndexTars, interruption: Interruption) -> None:
         print(f"{args.out} is complete")
         return
     work = args.out / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with lock_folder(work):
-            try:
-                index_in_work_folder(Folders(args.out, work), args, tars, settings, interruption)
-            except DataError:
-                if not (work / DATABASE).exists():
-                    shutil.rmtree(work)
-                raise
-            shutil.rmtree(work)
-    except OSError as error:
-        raise BuildStopped(f"cannot write to {args.out}: {error.strerror or error}") from error
-    except sqlite3.Error as error:
-        raise BuildStopped(f"cannot keep what is done in {work}: {error}") from error
+    with open_work_folders([args.out], DATABASE):
+        index_in_work_folder(Folders(args.out, work), args, tars, settings, interruption)
+        shutil.rmtree(work)
 
 
 def is_finished(args: IndexTars, tars: Tars, settings: dict[str, Any]) -> bool:
@@ -102,6 +91,7 @@ def index_in_work_folder(
     """Index the tars that the database lacks, finish the folder, and print a summary."""
     started = time.monotonic()
     with closing(TarDb(folders.work / DATABASE, tars, settings)) as db:
+        merge_shares(db.database, folders.work, RESULTS)
         tasks = db.open_tasks()
         progress = TarProgress(len(tars.names), len(tasks))
         maker = Maker(db, indexer_of(args, tars, folders.work), progress, interruption.check_before(progress.show))
@@ -125,6 +115,8 @@ class Maker:
     indexer: TarIndexer
     progress: TarProgress
     on_tick: Callable[[int], None]
+    on_result: Callable[[], None] = lambda: None
+    """Called after each tar that is recorded."""
 
     def run(self, tasks: list[TarTask], workers: int) -> None:
         """Run all tasks; those whose worker crashed are repeated with no other worker at work.
@@ -169,3 +161,4 @@ class Maker:
         """Record an indexed tar, durably."""
         self.db.record(task, result)
         self.progress.add(len(result.names))
+        self.on_result()

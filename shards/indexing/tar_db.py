@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.building.build_db import ExcludedForReason, Exclusions
+from shards.building.share_results import Share, numbers_done, open_results
 from shards.building.statistics import Statistics
 from shards.errors import DataError
 from shards.indexing.patterns import Tars
 from shards.indexing.tar_index import FOUND, TarResult, TarTask
 from shards.sources.listing import USE_OTHER_FOLDER, compare_settings
 
+RESULTS = "tar"  # the table of the results
 CREATE = """
     CREATE TABLE IF NOT EXISTS begun (settings TEXT, root TEXT, names TEXT);
     CREATE TABLE IF NOT EXISTS tar (number INTEGER PRIMARY KEY, length INTEGER, sha256 TEXT, found BLOB, told BLOB);
@@ -34,16 +36,20 @@ class TarDb:
         path: of the file; it is made if it is not there.
         tars: that are indexed.
         settings: of the indexing.
+        share: of the tars, which has its results in a database of its own; None: all of them.
 
     Raises:
         DataError: it was begun with other tars or other settings.
     """
 
-    def __init__(self, path: Path, tars: Tars, settings: dict[str, Any]) -> None:
-        self.tars = tars
-        self.database = sqlite3.connect(path, isolation_level=None)
-        self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
-        self.database.executescript(CREATE)
+    def __init__(self, path: Path, tars: Tars, settings: dict[str, Any], share: Share | None = None) -> None:
+        self.tars, self.share = tars, share
+        if share is None:
+            self.database = sqlite3.connect(path, isolation_level=None)
+            self.database.execute("PRAGMA synchronous = FULL")  # each COMMIT is on the disk before it returns
+            self.database.executescript(CREATE)
+        else:
+            self.database = open_results(share, path, RESULTS)
         begun = self.database.execute("SELECT settings, root, names FROM begun").fetchone()
         if begun is None:
             row = json.dumps(settings), str(tars.root), json.dumps(tars.names)
@@ -59,8 +65,9 @@ class TarDb:
 
     def open_tasks(self) -> list[TarTask]:
         """Return the tasks without a result."""
-        done = {number for (number,) in self.database.execute("SELECT number FROM tar")}
-        return [self.task(number) for number in range(len(self.tars.names)) if number not in done]
+        done = numbers_done(self.database, RESULTS)
+        numbers = self.share.tasks if self.share else range(len(self.tars.names))
+        return [self.task(number) for number in numbers if number not in done]
 
     def task(self, number: int) -> TarTask:
         """Return the task of a tar."""

@@ -67,6 +67,10 @@ class RemoteFolder:
             raise Excluded("unreadable", f"{size} bytes when it was listed, and then {len(data)}")
         return data
 
+    def size_of(self, place: str) -> int:
+        """Return the bytes that are read for the file at a place."""
+        return int(place.partition(":")[0])
+
 
 def hidden_part(name: str) -> str | None:
     """Return the path of the first folder or file with a leading dot in a path; None: there is none."""

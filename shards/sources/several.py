@@ -53,6 +53,11 @@ class SeveralSources:
         with ONE_AT_A_TIME:  # several threads read, for the sake of another member
             return source.read(inside, there, max_bytes)
 
+    def size_of(self, place: str) -> int:
+        """Return the bytes that are read for the file at a place."""
+        number, _, there = place.partition("/")
+        return self.members[int(number)][1].size_of(there)
+
 
 def open_sources(places: Mapping[str, Place], follow_links: bool) -> Source:
     """Open the sources at these places, by their names; a single one has none.

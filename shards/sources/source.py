@@ -44,6 +44,9 @@ class Source(Protocol):
             StorageError: its storage does not answer.
         """
 
+    def size_of(self, place: str) -> int:
+        """Return the bytes that are read for the file at a place; where that is not known, the same for all."""
+
 
 def open_source(path: Place, follow_links: bool) -> Source:
     """Open the source at a place.

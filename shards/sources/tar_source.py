@@ -94,3 +94,7 @@ class TarSource(ArchiveSource):
         if len(data) != size:
             raise Excluded("truncated", f"tar member: {len(data)} of {size} bytes")
         return data
+
+    def size_of(self, place: str) -> int:
+        """Return the bytes that are read for the file at a place."""
+        return int(place.split(":")[1])

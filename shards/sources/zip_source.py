@@ -95,6 +95,10 @@ class ZipSource(ArchiveSource):
             raise Excluded("truncated", f"zip member: {len(data)} of {size} bytes")
         return data
 
+    def size_of(self, place: str) -> int:
+        """Return the bytes that are read for the file at a place."""
+        return int(place.split(":")[2])
+
 
 def unpack(file: BinaryIO, info: zipfile.ZipInfo) -> bytes:
     """Return the content of a member, in memory for its stated size, whatever a zip bomb would unpack to.

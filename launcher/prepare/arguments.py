@@ -1,0 +1,247 @@
+"""What `launcher prepare` takes, and what it is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Protocol
+
+import tyro
+
+from command_line.arguments import parse
+from launcher.jobs.resource_request import ClusterName, ResourceRequest
+from shards.building import share as building
+from shards.building.add_options import adopt_settings, options_given
+from shards.building.build import WORK, run_build
+from shards.building.interruption import Interruption
+from shards.building.options import Build
+from shards.building.share import ListedWork
+from shards.building.share_results import Share
+from shards.indexing import share as indexing
+from shards.indexing.command import run_index
+from shards.indexing.options import IndexTars
+from shards.indexing.patterns import find_tars
+from shards.storage.place import Place, Url
+from trainer.core.fields import Refused
+
+
+@dataclass(frozen=True)
+class ArrayRequest:
+    """What the jobs ask for; what is left out comes from the profile, then from the cluster."""
+
+    nodes: int = 1
+    """How many nodes: each makes a share, in a task of one array; any number gives the same bytes."""
+    cluster: ClusterName = "auto"
+    """auto: Slurm if it is there, else this machine."""
+    time: str | None = None
+    """Time limit of one attempt of a share: minutes, hours:minutes:seconds, days-hours."""
+    partition: str | None = None
+    """Slurm's partition; default: the cluster's."""
+    profile: str | None = None
+    """A site profile: a .toml file, or the name of an example in slurm/profiles."""
+    name: str | None = None
+    """The jobs' name; default: that of --run."""
+
+    def of_share(self) -> ResourceRequest:
+        """Return what the job of one share asks for: a node, without its GPUs.
+
+        Raises:
+            Refused: there is no share.
+        """
+        if self.nodes < 1:
+            raise Refused(f"--nodes must be at least 1, but is {self.nodes}")
+        return ResourceRequest("1", self.cluster, 0, self.time, self.partition, self.profile, self.name)
+
+
+class Work(Protocol):
+    """A dataset that several jobs can make."""
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+    """What is counted."""
+
+    @property
+    def out(self) -> Place:
+        """Where the dataset will be."""
+
+    @property
+    def work_folders(self) -> Sequence[Path]:
+        """The folders of what is unfinished, which all nodes must see."""
+
+    @property
+    def sources(self) -> Sequence[Place]:
+        """What is read."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether it goes on with what is unfinished."""
+
+    def in_folder(self, folder: Path, resume: bool) -> Work:
+        """Return the same, with what is unfinished in a folder unless that is decided already; `resume` goes on."""
+
+    def run_here(self) -> int:
+        """Make it on this machine, and return the exit code."""
+
+    def list_tasks(self, interruption: Interruption) -> ListedWork | None:
+        """Return what is to be done; None: it is complete."""
+
+    def make_share(self, share: Share, interruption: Interruption, tell: Callable[[int], None]) -> None:
+        """Make a share; `tell` is called with what is left of it."""
+
+    def finish(self, interruption: Interruption) -> None:
+        """Complete the dataset."""
+
+
+@dataclass(frozen=True)
+class BuildWork:
+    """`shards build`, by several jobs."""
+
+    args: Build
+    kind: ClassVar[str] = "build"
+    unit: ClassVar[str] = "pictures"
+
+    @property
+    def out(self) -> Place:
+        """Where the dataset will be."""
+        return self.args.out
+
+    @property
+    def work_folders(self) -> Sequence[Path]:
+        """The folders of what is unfinished."""
+        return building.work_folders(self.args)
+
+    @property
+    def sources(self) -> Sequence[Place]:
+        """What is read."""
+        return self.args.sources
+
+    @property
+    def resume(self) -> bool:
+        """Whether it goes on with what is unfinished."""
+        return self.args.resume
+
+    def in_folder(self, folder: Path, resume: bool) -> BuildWork:
+        """Return the same with --resume, and with --work in a folder if --out is a URL."""
+        # Not ~/.cache, where a build on one machine has it: other nodes may not see that.
+        work = self.args.work or (folder.absolute() / "work" if isinstance(self.out, Url) else None)
+        return BuildWork(replace(self.args, work=work, resume=self.args.resume or resume))
+
+    def run_here(self) -> int:
+        """Build on this machine."""
+        return run_build(self.args)
+
+    def list_tasks(self, interruption: Interruption) -> ListedWork | None:
+        """List the source."""
+        return building.list_tasks(self.args, interruption)
+
+    def make_share(self, share: Share, interruption: Interruption, tell: Callable[[int], None]) -> None:
+        """Make the shards of a share."""
+        building.build_share(self.args, share, interruption, tell)
+
+    def finish(self, interruption: Interruption) -> None:
+        """Put the shards together."""
+        building.finish_shares(self.args, interruption)
+
+
+@dataclass(frozen=True)
+class IndexWork:
+    """`shards index`, by several jobs."""
+
+    args: IndexTars
+    kind: ClassVar[str] = "index"
+    unit: ClassVar[str] = "tars"
+
+    @property
+    def out(self) -> Place:
+        """Where the dataset will be."""
+        return self.args.out
+
+    @property
+    def work_folders(self) -> Sequence[Path]:
+        """The folder of what is unfinished."""
+        return (self.args.out / WORK,)
+
+    @property
+    def sources(self) -> Sequence[Place]:
+        """What is read."""
+        return (find_tars(self.args.tars).root,)
+
+    @property
+    def resume(self) -> bool:
+        """Whether it goes on with what is unfinished."""
+        return self.args.resume
+
+    def in_folder(self, folder: Path, resume: bool) -> IndexWork:
+        """Return the same with --resume."""
+        return IndexWork(replace(self.args, resume=self.args.resume or resume))
+
+    def run_here(self) -> int:
+        """Index on this machine."""
+        return run_index(self.args)
+
+    def list_tasks(self, interruption: Interruption) -> ListedWork | None:
+        """Find the tars."""
+        return indexing.list_tars(self.args)
+
+    def make_share(self, share: Share, interruption: Interruption, tell: Callable[[int], None]) -> None:
+        """Index a share of the tars."""
+        indexing.index_share(self.args, share, interruption, tell)
+
+    def finish(self, interruption: Interruption) -> None:
+        """Put together what is known of the tars."""
+        indexing.finish_index(self.args, interruption)
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What is the same for both."""
+
+    run: Path | None = None
+    """The folder for logs and progress; default: runs/, and the name of --out."""
+    dry_run: bool = False
+    """Check what can be checked without listing the source, show the batch script, and do nothing."""
+    resources: Annotated[ArrayRequest, tyro.conf.arg(name="")] = ArrayRequest()
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Build shards as `shards build` does, shared out among the nodes of a cluster; without Slurm, on this machine.
+    `prepare index TARS` does the same with `shards index`."""
+
+    build: Annotated[Build, tyro.conf.arg(name="")]
+    jobs: Annotated[JobOptions, tyro.conf.arg(name="")] = JobOptions()
+
+    @property
+    def work(self) -> Work:
+        """What is to be done."""
+        return BuildWork(self.build)
+
+    def adopting(self, arguments: Sequence[str]) -> Prepare:
+        """Return the same with the settings of the dataset of --add, in place of those that the command line lacks."""
+        if self.build.add is None:
+            return self
+        return replace(self, build=adopt_settings(self.build, options_given(arguments)))
+
+
+@dataclass(frozen=True)
+class PrepareIndex:
+    """Index tars as `shards index` does, shared out among the nodes of a cluster; without Slurm, on this machine."""
+
+    index: Annotated[IndexTars, tyro.conf.arg(name="")]
+    jobs: Annotated[JobOptions, tyro.conf.arg(name="")] = JobOptions()
+
+    @property
+    def work(self) -> Work:
+        """What is to be done."""
+        return IndexWork(self.index)
+
+
+def parse_prepare(arguments: Sequence[str]) -> Prepare | PrepareIndex:
+    """Read a command line; on --help or a mistake, say what it takes, and exit."""
+    parsed: Prepare | PrepareIndex
+    if arguments[:1] == ["index"]:  # pictures in a folder of this name: ./index
+        parsed = parse(PrepareIndex, arguments[1:], "python -m launcher prepare index")
+    else:
+        parsed = parse(Prepare, arguments, "python -m launcher prepare").adopting(arguments)
+    return parsed

@@ -1,0 +1,90 @@
+"""What all jobs of a preparation say, merged by time."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from command_line.streams import reader_gone
+from launcher.jobs import runs
+from launcher.jobs.log_files import AttemptLog, Line, open_log, print_note
+from launcher.jobs.runs import SlurmQueue
+from launcher.prepare.folder import PrepareFolder
+from launcher.prepare.progress import gather_preparation, is_over
+from trainer.core.fields import Refused
+from trainer.runs.run_folder import RunFolder
+
+POLL_S = 0.5
+LOOK_S = 3.0  # so often Slurm is asked whether all has ended, while nothing is said
+
+
+class MergedLog:
+    """The newest attempt of each job of a preparation, and those that follow.
+
+    Args:
+        folder: of the preparation.
+    """
+
+    def __init__(self, folder: PrepareFolder) -> None:
+        self.folder = folder
+        self.logs: dict[str, AttemptLog] = {}
+
+    def read(self, rest: bool = False) -> list[Line]:
+        """Return the lines that were added since the last call, in the order of time; announce new attempts."""
+        lines = [line for name, run in self.folder.jobs.items() for line in self.read_job(name, run, rest)]
+        # The sort is stable: lines of one job with the same time keep their order.
+        return sorted(lines, key=lambda line: line.time)
+
+    def read_job(self, name: str, run: RunFolder, rest: bool) -> list[Line]:
+        """Return the new lines of one job."""
+        known, log, lines = runs.attempts_of(run), self.logs.get(name), list[Line]()
+        if known and (log is None or log.attempt.key != known[-1].key):
+            if log:
+                lines = log.read(rest=True)  # of the attempt before
+            attempt = known[-1]
+            print_note(f"{name}, attempt {len(known) - 1}: job {attempt.job} on {', '.join(attempt.nodes)}")
+            log = self.logs[name] = open_log(run, known, len(known) - 1, None)
+        return [*lines, *log.read(rest)] if log else lines
+
+
+def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int:
+    """Print what all jobs say; return the exit code.
+
+    Raises:
+        Refused: an attempt is named, which each job has of its own.
+    """
+    if restart is not None:
+        raise Refused(f"--restart {restart}: each share has attempts of its own; name one with --rank as well")
+    log, looked, over = MergedLog(folder), float("-inf"), False
+    while not reader_gone():
+        # Nothing will complete a line that a kill has torn: it is shown as it stands.
+        if write_lines(log, rest=over or not follow):
+            continue
+        if over or not follow:
+            break
+        if time.monotonic() > looked + LOOK_S:
+            looked = time.monotonic()
+            over = is_over(gather_preparation(folder, SlurmQueue()))  # read once more what was said by then
+        time.sleep(POLL_S)
+    status = gather_preparation(folder, SlurmQueue())
+    print_note(f"{status.words}{f': {status.reason}' if status.reason else ''}")
+    return 0
+
+
+def write_lines(log: MergedLog, rest: bool) -> bool:
+    """Print what was added; False: nothing."""
+    lines = log.read(rest)
+    sys.stdout.writelines(f"{line.text}\n" for line in lines)
+    sys.stdout.flush()
+    return bool(lines)
+
+
+def share_of(folder: PrepareFolder, number: int) -> RunFolder:
+    """Return the folder of a share.
+
+    Raises:
+        Refused: there is none of this number.
+    """
+    if not 0 <= number < len(folder.shares):
+        raise Refused(f"--rank {number}: {folder.path} has {len(folder.shares)} shares, counted from 0")
+    return folder.shares[number]

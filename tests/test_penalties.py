@@ -47,7 +47,7 @@ from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
 
 N, SIZE = 4, 6
-SETTINGS = NetworkSettings(size=SIZE, z_dim=3)
+SETTINGS = NetworkSettings(size=SIZE, z_dim=3, classes=3)
 
 
 def noise(name: str, *shape: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import DataError, Index
+from shards.dataset.labels import label_columns
 from shards.images.size import Size, format_size, shape_options
 from shards.storage.errors import Unreachable
 from shards.storage.storage import PATIENCE_S
@@ -46,14 +47,14 @@ def open_data(config: Config) -> Index:
         )
     check_form(config, index)
     if config.network.uses_classes:
-        known = len(index.classes)
-        if known == 0:
+        known, columns = len(index.classes), config.network.label_columns
+        if not (label_columns(index) if columns else known):
             raise Refused(
                 f"the pictures in {config.data} have no labels, and this run uses them: build the shards again with "
                 "--labels folders or --labels TABLE.csv"
                 f"{or_other_networks(config, g_conditional=False, d_head='plain')}"
             )
-        if config.network.classes not in (0, known):  # 0: not settled yet
+        if not columns and config.network.classes not in (0, known):  # 0: not settled yet
             raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
     if index.splits["train"].samples == 0:
         raise Refused(f"{config.data} holds no picture to train on")

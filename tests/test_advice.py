@@ -36,6 +36,7 @@ DONE = {  # a part of the message -> the test that does it
     "which is 0: set that too": "test_advice_trainer.test_settings_that_want_others",
     "--penalties.classes-d.weight or --pen": "test_advice_trainer.test_settings_that_want_others",
     "does nothing without --network.g-conditional or --net": "test_label_runs.test_settings_on_labels_that_want_others",
+    "{}, a {}: name it with --network.label-columns {}": "test_labels.test_vectors_of_stylegan_are_told",
     "use --network.d-head projection, or other --net": "test_label_runs.test_settings_on_labels_that_want_others",
     "whose names it takes: use --class": "test_label_runs.test_labels_that_nobody_was_told",
     "or named by --label: leave it out": "test_label_runs.test_labels_that_nobody_was_told",

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import tarfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from shards.__main__ import main as build_main
 from shards.dataset import remote_table
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import DataError, Index
 from shards.dataset.labels import LabelReader
 from shards.dataset.stream import Reader
 from shards.storage.place import parse_place
-from tests.labelled_shards import build_labelled, number, table_rows
+from tests.labelled_shards import SOURCE, build_labelled, number, table_rows
 from tests.s3_server import serve_bucket
 from tests.zoo_cases import small
 from trainer.config.config import Config
@@ -32,6 +34,7 @@ from trainer.core.randomness import philox
 from trainer.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator
 from trainer.networks.labels import LabelKind, LabelLayout, describe_kind, parse_kinds
 from trainer.networks.network_settings import NetworkSettings
+from trainer.runs.run_labels import parse_value
 
 NAMES = ("style", "genre", "year")
 KINDS = "9 classes, 3 classes, mean 1800.0 spread 120.0"
@@ -215,3 +218,29 @@ def test_every_network_is_told_every_label(kind: str, name: str) -> None:
             assert not torch.equal(g(replace(latent, label=changed)), fake), other
         else:
             assert not torch.equal(d(fake, changed).logits, d(fake, latent.label).logits), other
+
+
+def test_vectors_of_stylegan_are_told(tmp_path: Path, labelled: Path) -> None:
+    """They are no classes: a run that uses labels must name them."""
+    index = Index.open(labelled)
+    names = names_of(index)[:60]
+    source = tmp_path / "source"
+    with zipfile.ZipFile(SOURCE) as archive:
+        archive.extractall(source, names)
+    vectors = {name: [place / 4, -2.0] for place, name in enumerate(names)}
+    (source / "dataset.json").write_text(json.dumps({"labels": [[name, vectors[name]] for name in names[:50]]}))
+    options = ("--size", "32", "--labels", "dataset.json", "--workers", "1", "--holdout", "0")
+    assert build_main(["build", str(source), "--out", str(tmp_path / "data"), *options]) == 0
+    index = Index.open(tmp_path / "data")
+    read = LabelReader(index, ("label",))(np.arange(60)).tolist()
+    known = {name: vector for name, vector in zip(names_of(index), read, strict=True) if not math.isnan(vector[0])}
+    assert known == {name: vectors[name] for name in names[:50]}
+    with pytest.raises(
+        Refused, match=r"have no classes, but 'label', a vector: name it with --network\.label-columns label"
+    ):
+        settle(config_of(index.folder, ""))
+    settled = settle(config_of(index.folder, "label"))
+    assert (settled.network.label_kinds, settled.network.g_condition) == ("2 values", 3)
+    assert parse_value(LabelReader(index, ("label",)).columns[0], "0.5,-2") == [0.5, -2.0]
+    with pytest.raises(Refused, match="label must be 2 numbers, with commas between them, but is '1'"):
+        parse_value(LabelReader(index, ("label",)).columns[0], "1")

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from trainer.core.fields import Refused
+
 KIND = re.compile(r"(\d+) classes|mean (\S+) spread (\S+)|(\d+) values")
 
 
@@ -94,12 +96,12 @@ def parse_kinds(text: str) -> LabelLayout:
     """Read what `describe_kinds` wrote.
 
     Raises:
-        ValueError: it wrote something else.
+        Refused: it wrote something else.
     """
     kinds = []
     for part in text.split(", "):
         if not (found := KIND.fullmatch(part)):
-            raise ValueError(f"{part!r} is no kind of label")
+            raise Refused(f"network.label_kinds: {part!r} is no kind of label")
         classes, mean, spread, length = found.groups()
         scaled = (float(mean), float(spread)) if mean else None
         kinds.append(LabelKind(int(classes or 0), int(length or 1), scaled))

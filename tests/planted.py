@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from shards.dataset.labels import LabelReader, Labels
 from trainer.__main__ import main
 from trainer.collapse.monitor_state import MonitorState
 from trainer.core.randomness import Draws, philox
@@ -161,6 +163,18 @@ def nan_once(at: int = 192) -> None:
     RandomInputs.__call__ = poisoned  # type: ignore[method-assign]
 
 
+def labels_by_arrival() -> None:
+    """Take labels by how many this process has read, in place of the rows of the samples."""
+    read, arrived = LabelReader.__call__, [0]
+
+    def by_arrival(self: LabelReader, rows: npt.NDArray[np.int64]) -> Labels:
+        first = arrived[0]
+        arrived[0] += len(rows)
+        return read(self, (first + np.arange(len(rows))) % len(self.index.table))
+
+    LabelReader.__call__ = by_arrival  # type: ignore[method-assign]
+
+
 COLLAPSED = {"diversity": 0.01, "similarity": 0.8, "coverage": 0.01, "distance_to_data": 1.0}
 HEALTHY = {"diversity": 0.9, "similarity": 0.0, "coverage": 0.9, "distance_to_data": 1.0}
 
@@ -298,6 +312,7 @@ MISTAKES = {
         lost_memory,
         vectors_by_passes,
         draw_by_rank,
+        labels_by_arrival,
         live_statistics,
         nan_once,
         collapse_once,

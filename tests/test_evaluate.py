@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -230,10 +230,10 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     assert fake.classes == real.classes == ("green", "red")
     assert np.array_equal(fake.labels(rows), real.labels(rows))  # type: ignore[arg-type]
     assert isinstance(fake, GeneratedImages)
-    told: list[int | None] = []
+    told: list[Sequence[float] | None] = []
     latent = fake.trained.sampler.latent
 
-    def watched(i: int, key: Key, label: int | None) -> Latent:
+    def watched(i: int, key: Key, label: Sequence[float] | None) -> Latent:
         told.append(label)
         return latent(i, key, label)
 
@@ -241,7 +241,7 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     fake.images(rows)
     known = Index.open(labelled32).classes
     names = [real.classes[label] for label in real.labels(rows)]  # type: ignore[union-attr]
-    assert [known[index] for index in told if index is not None] == names
+    assert [known[int(label[0])] for label in told if label is not None] == names
     with pytest.raises(Refused, match=r"was not trained with the class 'pink' of .*, but with blue, green, red"):
         plan_evaluation(
             with_checkpoint_name(

@@ -47,7 +47,7 @@ from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
 
 N, SIZE = 4, 6
-SETTINGS = NetworkSettings(size=SIZE, z_dim=3)
+SETTINGS = NetworkSettings(size=SIZE, z_dim=3, classes=3)
 
 
 def noise(name: str, *shape: int) -> Tensor:
@@ -423,6 +423,29 @@ def entropies(d: Discriminator, x: Tensor, label: list[int]) -> float:
     assert guesses is not None
     known: list[float] = [-guesses[i].log_softmax(0)[k].item() for i, k in enumerate(label) if k >= 0]
     return sum(known) / len(known)
+
+
+class TwoLabels(Smooth):
+    """It guesses three classes of one label, and two of another."""
+
+    def __init__(self) -> None:
+        super().__init__(replace(SETTINGS, classes=0, label_columns="a,b", label_kinds="3 classes, 2 classes"))
+        self.classify = nn.Linear(self.classify.in_features, 5)
+
+
+def test_class_losses_of_several_labels_add_up() -> None:
+    d = TwoLabels().double()
+    rows = [[0, 1], [2, -1], [-1, 0], [1, 1]]
+    latent = Latent(noise("z", N, 3), torch.tensor(rows, dtype=torch.float64))
+    seen = replace(look(d), batch=replace(look(d).batch, latent=latent))
+    found = [d(x, latent.label).classes for x in (seen.real, seen.fake)]
+    expected = 0.0
+    for guesses in found:
+        assert guesses is not None
+        for logits, label in ((guesses[:, :3], [0, 2, -1, 1]), (guesses[:, 3:], [1, -1, 0, 1])):
+            known: list[float] = [-logits[i].log_softmax(0)[k].item() for i, k in enumerate(label) if k >= 0]
+            expected += sum(known) / len(known)
+    close(value(DiscriminatorClasses(), seen), expected)
 
 
 @pytest.mark.parametrize("label", [[0, 2, 1, 1], [2, -1, 0, -1]])

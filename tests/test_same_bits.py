@@ -62,10 +62,10 @@ def test_three_kills_each_resumed_on_another_number(undisturbed: Path, shards32:
     assert recorded(folder) == recorded(undisturbed)
 
 
-def kill_at(folder: Path, data: Path, images: int, processes: int) -> None:
+def kill_at(folder: Path, data: Path, images: int, processes: int, *settings: str) -> None:
     """Start or resume a run, and SIGKILL the parent, and so all of it, when it has seen so many pictures."""
     command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data)]
-    command += ["--total-images", str(TOTAL), "--record-samples", "--processes", str(processes)]
+    command += ["--total-images", str(TOTAL), "--record-samples", "--processes", str(processes), *settings]
     parent = subprocess.Popen(command, cwd=HOME, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while last_images(folder) < images:

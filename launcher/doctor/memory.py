@@ -175,8 +175,8 @@ def settle(config: Config) -> Config:
     if config.mixed_precision == "auto":
         config = replace(config, mixed_precision=best_precision())
     if config.network.uses_classes and not config.network.classes:
-        # Their number hardly changes what is used.
-        config = replace(config, network=replace(config.network, classes=10))
+        # What the labels are hardly changes what is used.
+        config = replace(config, network=replace(config.network, classes=10, label_columns="", label_kinds=""))
     return replace(config, compile=False)
 
 

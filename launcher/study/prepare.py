@@ -19,6 +19,7 @@ from trainer.config.batch_scaling import Scaling
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.groups import TrackingSettings
+from trainer.config.labels import settle_labels
 from trainer.config.recipes import recipe_config, scale, scaling_of
 from trainer.core.fields import Refused, overlay_settings
 from trainer.gan.flops import flops_per_image
@@ -133,7 +134,10 @@ def prepare_study(
     assert settings.better  # or it is refused
     settings = replace(settings, data=seen_from(home, settings.data))
     arms = {arm: load_arm(settings, arm, home, project) for arm in settings.arms}
-    costs = {arm: Cost(flops_per_image(with_classes(made)), made.config.step_images) for arm, made in arms.items()}
+    costs = {
+        arm: Cost(flops_per_image(settle_labels(made.config, made.dataset)), made.config.step_images)
+        for arm, made in arms.items()
+    }
     plan = StudyPlan(settings, folder, costs, resources, processes, home, project)
     refuse_lowered_budget(plan)  # before a run refuses the lower total: what it would advise is for a run by itself
     for arm, made in arms.items():
@@ -174,14 +178,6 @@ def refuse_lowered_budget(plan: StudyPlan) -> None:
                     f"{task.name} has seen {seen:,} images already, but is to be measured at {task.images:,}: a budget "
                     "cannot be lowered, nor rungs be measured in another way; name another --out"
                 )
-
-
-def with_classes(arm: ArmConfig) -> Config:
-    """Return the settings of an arm with the number of classes that the data has, where they matter."""
-    config = arm.config
-    if not config.network.uses_classes or config.network.classes:
-        return config
-    return replace(config, network=replace(config.network, classes=len(arm.dataset.classes)))
 
 
 def load_arms(plan: StudyPlan, tasks: Sequence[StudyTask]) -> dict[str, ArmConfig]:

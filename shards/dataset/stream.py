@@ -11,7 +11,7 @@ import math
 import shlex
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +24,7 @@ import xxhash
 
 from shards.dataset.decoder import decoder_of
 from shards.dataset.index import Index
+from shards.dataset.labels import LabelReader, Labels
 from shards.dataset.order import Order
 from shards.dataset.shard_files import LocalShards, SampleBytes, ShardFiles
 from shards.errors import DataError
@@ -39,7 +40,7 @@ class Samples:
     """The decoded samples of one micro-batch."""
 
     images: npt.NDArray[np.uint8]  # (n, h, w, c)
-    labels: npt.NDArray[np.int64]  # (n,), -1: none
+    labels: Labels  # (n, values)
     planned: npt.NDArray[np.int64]  # (n,) the numbers that the order asked for
     used: npt.NDArray[np.int64]  # (n,) the numbers that were read: differ where the planned sample is damaged
 
@@ -77,11 +78,17 @@ class Reader:
         index: the dataset.
         split: "train" or "holdout".
         on_damage: called once for each damaged sample, with its number and what is wrong with it.
+        columns: the labels to read; none: the one in the table.
+
+    Raises:
+        DataError: there are no such labels, or they cannot be read.
     """
 
-    def __init__(self, index: Index, split: str, on_damage: Callable[[int, str], None]) -> None:
+    def __init__(
+        self, index: Index, split: str, on_damage: Callable[[int, str], None], columns: Sequence[str] = ()
+    ) -> None:
         self.index, self.split, self.on_damage = index, index.splits[split], on_damage
-        self.decode = decoder_of(index)
+        self.decode, self.labels = decoder_of(index), LabelReader(index, columns)
         self.first = np.concatenate([[0], np.cumsum(self.split.shard_samples)])  # each shard's first sample
         self.buffers = ImageBuffers()
         self.files = open_shards(index, split)
@@ -101,8 +108,8 @@ class Reader:
         for i, sample in enumerate(samples):
             if not self.read(images[i], int(planned[i]), sample):
                 used[i] = self.replace(int(planned[i]), images[i])
-        labels = self.index.table[self.split.first + used]["label"].astype(np.int64)
-        return Samples(images, labels, planned, used)
+        # Those of the samples that were read, whatever was planned.
+        return Samples(images, self.labels(self.split.first + used), planned, used)
 
     def follow(self, order: Order, position: int, until: int) -> None:
         """Say which position of an order is read next, and at which one the run ends: shards come ahead."""

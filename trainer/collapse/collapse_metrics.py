@@ -37,7 +37,7 @@ class CollapseMetrics:
     def __init__(self, pictures: Images, labels: npt.NDArray[np.int64]) -> None:
         pictures = shrink_images(pictures)
         self.number = len(pictures) // 2
-        self.labels, self.own_labels = labels[: self.number], labels[self.number :]
+        self.labels = labels[: self.number]
         parts = image_descriptors(pictures[: self.number])
         # Of pictures that are all equal the spread is 0, here and below.
         self.scales = [float(part.std()) or 1.0 for part in parts]

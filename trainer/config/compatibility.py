@@ -81,6 +81,12 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
         yield f"penalties.{guess[0]} wants a discriminator that guesses: --network.d-head classifier"
+    several = len(config.network.label_names) > 1
+    if several and (single := sorted(name for name, one in active.items() if one.one_label)):
+        yield (
+            f"penalties.{single[0]} is about one set of classes (Elgammal et al. 2017): network.label_columns must "
+            f"name one column, but is {config.network.label_columns}"
+        )
     if head == "classifier" and not active.keys() & {"classes_d", "style"}:
         weights = "--penalties.classes-d.weight or --penalties.style.weight"
         yield f"network.d_head classifier learns nothing: it needs {weights}"

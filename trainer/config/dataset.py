@@ -9,6 +9,7 @@ from typing import Any
 
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import DataError, Index
+from shards.dataset.labels import label_columns
 from shards.images.size import Size, format_size, shape_options
 from shards.storage.errors import Unreachable
 from shards.storage.storage import PATIENCE_S
@@ -46,21 +47,38 @@ def open_data(config: Config) -> Index:
         )
     check_form(config, index)
     if config.network.uses_classes:
-        known = len(index.classes)
-        if known == 0:
-            raise Refused(
-                f"the pictures in {config.data} have no labels, and this run uses them: build the shards again with "
-                "--labels folders or --labels TABLE.csv"
-                f"{or_other_networks(config, g_conditional=False, d_head='plain')}"
-            )
-        if config.network.classes not in (0, known):  # 0: not settled yet
-            raise Refused(f"{config.data} has {known} classes, but network.classes is {config.network.classes}")
+        check_labels(config, index)
     if index.splits["train"].samples == 0:
         raise Refused(f"{config.data} holds no picture to train on")
     # Now, rather than in the middle of an epoch. What is in the shards is verified as it is read.
     if isinstance(index.shards_at, Path):
         refuse_missing_shards(index, index.shards_at)
     return index
+
+
+def check_labels(config: Config, index: Index) -> None:
+    """Check that the pictures have labels for networks that use them.
+
+    Raises:
+        Refused: they have not, or not those of the settings.
+    """
+    named, classes = config.network.label_columns, len(index.classes)
+    try:
+        known = label_columns(index)
+    except DataError as error:
+        raise Refused(str(error)) from error
+    if not known:
+        raise Refused(
+            f"the pictures in {config.data} have no labels, and this run uses them: build the shards again with "
+            f"--labels folders or --labels TABLE.csv{or_other_networks(config, g_conditional=False, d_head='plain')}"
+        )
+    if not named and not classes:
+        raise Refused(
+            f"the pictures in {config.data} have no classes, but {known[0].name!r}, a {known[0].kind}: name it with "
+            f"--network.label-columns {known[0].name}"
+        )
+    if not named and config.network.classes not in (0, classes):  # 0: not settled yet
+        raise Refused(f"{config.data} has {classes} classes, but network.classes is {config.network.classes}")
 
 
 def refuse_missing_shards(index: Index, folder: Path) -> None:

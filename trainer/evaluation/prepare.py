@@ -70,7 +70,8 @@ def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Sh
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
     checkpoint = named_checkpoint(run, str(args.checkpoint))
-    real = open_images(against, (*config.network.shape, config.network.channels))
+    columns = config.network.label_names if config.network.g_conditional else ()
+    real = open_images(against, (*config.network.shape, config.network.channels), columns=columns)
     return GeneratedImages(run.path, config, checkpoint, args.seed_set, real), real
 
 

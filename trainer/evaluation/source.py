@@ -16,6 +16,7 @@ import xxhash
 
 from shards.dataset.files import INDEX
 from shards.dataset.index import Index
+from shards.dataset.labels import label_columns
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader
 from shards.exclusion import REASONS, Excluded
@@ -80,13 +81,16 @@ class ShardImages:
         index: of the folder.
         split: "train" or "holdout".
         order: of its images.
+        columns: their labels, of which the first with classes counts; none, or not all there: the one in the table.
     """
 
-    def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS) -> None:
+    def __init__(self, index: Index, split: str, order: Order = ORDER_OF_REALS, columns: tuple[str, ...] = ()) -> None:
         self.index, self.split, self.order = index, index.splits[split], order
-        self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order)
-        self.count, self.classes, self.form = self.split.samples, index.classes, (*index.size, index.channels)
-        self.reader = Reader(index, split, self.refuse_damage)
+        self.columns = columns if {*columns} <= {column.name for column in label_columns(index)} else ()
+        self.name, self.key = f"{index.path} ({split})", ("shards", index.hash, split, *order, *self.columns)
+        self.count, self.form = self.split.samples, (*index.size, index.channels)
+        self.reader = Reader(index, split, self.refuse_damage, self.columns)
+        self.classes = next((one.classes for one in self.reader.labels.columns if one.kind == "class"), ())
 
     def refuse_damage(self, sample: int, problem: str) -> NoReturn:
         """Refuse damaged data: the image that replaces a damaged one in training would change the figures.
@@ -107,10 +111,13 @@ class ShardImages:
         """Read the images of these numbers: (n, h, w, c)."""
         return self.reader(shuffled_places(rows, self.count, self.order)).images
 
+    def told(self, rows: Rows) -> npt.NDArray[np.float64]:
+        """Return all labels of these images, (n, values), without reading these."""
+        return self.reader.labels(self.split.first + shuffled_places(rows, self.count, self.order))
+
     def labels(self, rows: Rows) -> Labels | None:
-        """Return the classes of these images, (n,), from the index alone; None: they have none."""
-        places = self.split.first + shuffled_places(rows, self.count, self.order)
-        return self.index.table[places]["label"].astype(np.int64) if self.classes else None
+        """Return the classes of these images, (n,); None: they have none."""
+        return self.reader.labels.first_classes(self.told(rows)) if self.classes else None
 
 
 class FolderImages:
@@ -204,7 +211,9 @@ def name_form(form: Form) -> str:
     return size if channels == 3 else f"{size} of {channels} channel{'s' * (channels > 1)}"
 
 
-def open_images(path: Place, form: Form | None, order: Order = ORDER_OF_REALS) -> ShardImages | FolderImages:
+def open_images(
+    path: Place, form: Form | None, order: Order = ORDER_OF_REALS, columns: tuple[str, ...] = ()
+) -> ShardImages | FolderImages:
     """Open a fixed set of images: shards, or a plain folder.
 
     Args:
@@ -212,6 +221,7 @@ def open_images(path: Place, form: Form | None, order: Order = ORDER_OF_REALS) -
         form: height, width and channels that shards must have, and that images of a plain folder are brought to; None:
             their own.
         order: of the images.
+        columns: labels of shards, as in `ShardImages`.
 
     Raises:
         Refused: there is none, or shards have another form.
@@ -227,4 +237,4 @@ def open_images(path: Place, form: Form | None, order: Order = ORDER_OF_REALS) -
             f"the pictures in {path} are {name_form(found)}, and {name_form(form)} are wanted: build others with: "
             f"python -m shards build PICTURES --out NEW {options}; or name PICTURES, which are resized"
         )
-    return ShardImages(index, "train", order)
+    return ShardImages(index, "train", order, columns)

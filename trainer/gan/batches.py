@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Num
 from torch import Tensor
 
 from shards.dataset.order import Order
@@ -160,7 +160,7 @@ class RandomInputs:
         self.penalties = list(config.penalties.active())
 
     def __call__(
-        self, draws: Draws, label: Int[Tensor, " n"], images_seen: int, micro_batch: int
+        self, draws: Draws, label: Num[Tensor, "n ..."], images_seen: int, micro_batch: int
     ) -> tuple[Latent, dict[str, dict[str, Tensor]]]:
         """Return the latent, and the draws of augmentation and of the penalties that are due."""
         # Each purpose has a key of its own, so a new penalty or augmentation shifts no other draw.

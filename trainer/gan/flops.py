@@ -71,7 +71,7 @@ def flops_per_image(config: Config) -> float:
     """Return the arithmetic of training per real picture that D sees, averaged over the penalties' rhythm.
 
     Updates of both networks, backward and double backward included; augmentation, optimizer and averages are not
-    counted. The number of classes must be settled.
+    counted. What the labels are must be settled.
     """
     # All pictures cost the same but where there is one micro-batch: then D's fakes serve G too.
     config = replace(config, batch_size=min(config.micro_batches, 2) * config.micro_batch_size, compile=False)
@@ -93,11 +93,11 @@ def flops_per_image(config: Config) -> float:
 
 
 def generator_flops(config: Config) -> float:
-    """Return the arithmetic of generating one picture. The number of classes must be settled."""
+    """Return the arithmetic of generating one picture. What the labels are must be settled."""
     n, network = config.micro_batch_size, config.network
     with without_data(), torch.no_grad():
         generator = build_generator(config.generator, network)
-        latent = generator.draw(network, philox("flops"), torch.arange(n) % max(network.classes, 1))
+        latent = generator.draw(network, philox("flops"), torch.zeros(n, network.labels.values))
         with Flops() as counted:
             generator(latent)
     return float(counted.total) / n
@@ -105,9 +105,8 @@ def generator_flops(config: Config) -> float:
 
 def empty_batches(config: Config, images_seen: int) -> list[list[Batch]]:
     """Return the batches of a step, of pictures and draws that have shapes only."""
-    n, classes = config.micro_batch_size, config.network.classes
-    # As datasets have it: -1 where there is no class.
-    label = torch.arange(n) % classes if classes else torch.full((n,), -1)
+    n = config.micro_batch_size
+    label = torch.zeros(n, config.network.labels.values)
     real = torch.zeros(n, *config.network.data_shape).contiguous(memory_format=torch.channels_last)
     random_inputs = RandomInputs(config)
 

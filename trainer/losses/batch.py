@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from trainer.networks.base import Latent
@@ -21,15 +21,15 @@ class Batch:
     real: Float[Tensor, "n 3 h w"]
     """Pictures in [-1, 1]."""
     latent: Latent
-    """What fakes are generated from; their classes are those of the reals."""
+    """What fakes are generated from; their labels are those of the reals."""
     draws: Mapping[str, Mapping[str, Tensor]]
     """Of augmentation and penalties: by purpose, then by name."""
     replaced: int | Float[Tensor, ""]
     """How many planned samples were damaged."""
 
     @property
-    def label(self) -> Int[Tensor, " n"]:
-        """Classes, -1: unknown."""
+    def label(self) -> Num[Tensor, "n ..."]:
+        """What networks are told of the pictures (networks/labels.py)."""
         return self.latent.label
 
     def tensors(self) -> list[Tensor]:

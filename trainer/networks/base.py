@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.core.randomness import normal
@@ -29,8 +29,8 @@ class Latent:
 
     z: Float[Tensor, "n z"]
     """Noise, N(0, 1)."""
-    label: Int[Tensor, " n"]
-    """Classes, -1: unknown."""
+    label: Num[Tensor, "n ..."]
+    """What the pictures are to be: (n,) classes, -1: unknown; or (n, values) labels (labels.py)."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """What the architecture draws besides, by name; the first dimension of each is n."""
 
@@ -55,7 +55,7 @@ class DiscriminatorOutput(NamedTuple):
     logits: Float[Tensor, " n"]
     """High: real. One for each pack of pictures."""
     classes: Float[Tensor, "n k"] | None = None
-    """Logits of the classes, where the discriminator guesses them."""
+    """Logits of the classes, of one label after the other, where the discriminator guesses them."""
     reconstructions: tuple[Tensor, ...] = ()
     """Pictures rebuilt from its features, where it rebuilds them (FastGAN), and what they should be, alternating."""
 
@@ -74,7 +74,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.labels = settings, settings.labels
 
     @staticmethod
     @abstractmethod
@@ -119,14 +119,14 @@ class Generator(Network):
         return {}
 
     @classmethod
-    def draw(cls, settings: NetworkSettings, rng: np.random.Generator, label: Int[Tensor, " n"]) -> Latent:
-        """Draw the latent of pictures of these classes, on the CPU."""
+    def draw(cls, settings: NetworkSettings, rng: np.random.Generator, label: Num[Tensor, "n ..."]) -> Latent:
+        """Draw the latent of pictures with these labels, on the CPU."""
         z = normal(rng, len(label), settings.z_dim)
         return Latent(z, label, cls.extra(settings, rng, len(label)))
 
 
 class Discriminator(Network):
-    """From pictures in [-1, 1] and their classes to its output."""
+    """From pictures in [-1, 1] and their labels to its output."""
 
     reconstructs = False
     """It rebuilds pictures from its features."""
@@ -137,19 +137,13 @@ class Discriminator(Network):
         return False
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures, or points (n, 2)."""
 
 
 def to_float32(x: Tensor) -> Tensor:
     """Return x in float32 at least."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def one_hot(label: Int[Tensor, " n"], classes: int) -> Float[Tensor, "n k"]:
-    """Return class vectors of `classes` + 1 entries: the last one stands for an unknown class."""
-    # The remainder of -1 is `classes`; compared here, as F.one_hot has more to do.
-    return (label[:, None].remainder(classes + 1) == torch.arange(classes + 1, device=label.device)).float()
 
 
 def pack_images(x: Float[Tensor, "n c *s"], size: int) -> Float[Tensor, "n/m m*c *s"]:
@@ -178,23 +172,23 @@ class Head(nn.Module):
 
     Args:
         features: dimensions of the features.
-        settings: say what it does with classes.
+        settings: say what it does with labels.
         bias: of the logit; DCGAN has none.
     """
 
     def __init__(self, features: int, settings: NetworkSettings, bias: bool = True) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.labels = settings, settings.labels
         self.real = nn.Linear(features, 1, bias=bias)
         if settings.d_head == "projection":
-            self.embed = nn.Linear(settings.classes + 1, features, bias=False)
+            self.embed = nn.Linear(self.labels.dim, features, bias=False)
         elif settings.d_head == "classifier":
-            self.classify = nn.Linear(features, settings.classes)
+            self.classify = nn.Linear(features, self.labels.guessed)
 
-    def forward(self, features: Float[Tensor, "n f"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, features: Float[Tensor, "n f"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge: psi(f), and for projection + <embed(label), f> (Miyato and Koyama 2018, eq. 3)."""
         logits = self.real(features).flatten()
         if self.settings.d_head == "projection":
-            logits = logits + (self.embed(one_hot(label, self.settings.classes).to(features.dtype)) * features).sum(1)
+            logits = logits + (self.embed(self.labels(label).to(features.dtype)) * features).sum(1)
         classes = self.classify(features) if self.settings.d_head == "classifier" else None
         return DiscriminatorOutput(logits, classes)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trainer.networks import attention, residual
-from trainer.networks.base import Latent, Weights, one_hot
+from trainer.networks.base import Latent, Weights
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
 
@@ -79,19 +79,19 @@ class Generator(ResidualGenerator):
     def __init__(self, settings: NetworkSettings) -> None:
         channels = [settings.g_channels * width for width in reversed(G_WIDTHS[settings.nominal])]
         part = settings.z_dim // len(channels)
-        condition_dim = part + SHARED_DIM if settings.g_classes else part
+        condition_dim = part + SHARED_DIM if settings.g_condition else part
         super().__init__(settings, channels, part, condition_dim, attention_height(settings))
-        if settings.g_classes:
+        if settings.g_condition:
             # Not a layer: spectral normalisation leaves it alone, as in BigGAN-PyTorch.
-            self.embedding = nn.Parameter(torch.zeros(settings.g_classes + 1, SHARED_DIM))
+            self.embedding = nn.Parameter(torch.zeros(settings.g_condition, SHARED_DIM))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         # Skip-z: each block sees a part of z of its own, so it can shape its own level of detail.
         parts = code.unflatten(1, (len(self.blocks) + 1, -1))
         first, conditions = parts[:, 0], parts[:, 1:]
-        if classes := self.settings.g_classes:
-            embedding = one_hot(latent.label, classes).to(code.dtype) @ self.embedding
+        if self.settings.g_condition:
+            embedding = self.labels(latent.label).to(code.dtype) @ self.embedding
             conditions = torch.cat([embedding[:, None].expand(-1, len(self.blocks), -1), conditions], 2)
         return self.grow(first, conditions.unbind(1))
 

@@ -6,11 +6,11 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -35,7 +35,7 @@ def initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) -
 class Generator(base.Generator):
     """Noise to pictures: fractionally strided convolutions, BatchNorm and ReLU, tanh at the end (§3).
 
-    Told the class, its BatchNorm is conditional.
+    Told labels, its BatchNorm is conditional.
     """
 
     problem = staticmethod(problem)
@@ -43,19 +43,17 @@ class Generator(base.Generator):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        self.classes = settings.g_classes
-        condition = self.classes + 1 if self.classes else 0
         channels = [settings.g_channels * width for width in reversed(widths(settings))]
         # The first makes the base's places of one, each other doubles the side. BatchNorm would take a bias away again.
         convolutions = [nn.ConvTranspose2d(settings.z_dim, channels[0], settings.base, 1, 0, bias=False)]
         convolutions += [nn.ConvTranspose2d(a, b, 4, 2, 1, bias=False) for a, b in pairwise(channels)]
         self.convolutions = nn.ModuleList(convolutions)
-        self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, condition) for c in channels)
+        self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, settings.g_condition) for c in channels)
         self.last = nn.ConvTranspose2d(channels[-1], settings.channels, 4, 2, 1, bias=False)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
-        condition = one_hot(latent.label, self.classes).to(code.dtype) if self.classes else None
+        condition = self.labels(latent.label).to(code.dtype) if self.settings.g_condition else None
         x = code[:, :, None, None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x), condition).relu()
@@ -85,7 +83,7 @@ class Discriminator(base.Discriminator):
         places = math.prod(settings.base)
         self.head = Head(places * (channels[-1] + bool(settings.mbstd_group)), settings, bias)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         features = minibatch_std(self.layers(pack_images(x, self.settings.pack)), self.settings.mbstd_group)
         out: DiscriminatorOutput = self.head(features.flatten(1), label)

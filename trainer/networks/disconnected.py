@@ -14,12 +14,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack_images, to_float32
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, to_float32
 from trainer.networks.mlp import data_dimensions
 from trainer.networks.network_settings import NetworkSettings
 
@@ -99,23 +99,22 @@ class Waves(nn.Module):
 
 
 class Generator(base.Generator):
-    """z, and the class beside it, to points or pictures; tanh for pictures."""
+    """z, and the labels beside it, to points or pictures; tanh for pictures."""
 
     problem = staticmethod(problem)
     initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        condition = settings.g_classes + 1 if settings.g_classes else 0
         self.sides = Sides(settings.z_dim)
-        self.layers = hidden(settings.z_dim + SIDES + condition, settings.g_channels)
+        self.layers = hidden(settings.z_dim + SIDES + settings.g_condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)
-        if self.settings.g_classes:
-            x = torch.cat([x, one_hot(latent.label, self.settings.g_classes).to(x.dtype)], 1)
+        if self.settings.g_condition:
+            x = torch.cat([x, self.labels(latent.label).to(x.dtype)], 1)
         out: Tensor = self.last(self.layers(x))
         return out.tanh().unflatten(1, self.settings.data_shape) if self.settings.size else out
 
@@ -139,7 +138,7 @@ class Discriminator(base.Discriminator):
         self.layers = hidden(inputs + 2 * WAVES, settings.d_channels)
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
         out: DiscriminatorOutput = self.head(
             self.layers(self.waves(pack_images(x, self.settings.pack).flatten(1))), label

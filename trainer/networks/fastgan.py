@@ -15,13 +15,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -112,7 +112,7 @@ class Excitation(nn.Module):
 class Generator(base.Generator):
     """Noise to pictures: nearest-neighbour enlargements, gated convolutions and skip-layer excitation (fig. 3).
 
-    Told the class, its BatchNorm is conditional.
+    Told labels, its BatchNorm is conditional.
     """
 
     has_blocks = True
@@ -121,7 +121,7 @@ class Generator(base.Generator):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        condition = settings.g_classes + 1 if settings.g_classes else 0
+        condition = settings.g_condition
         width = widths(settings.nominal, settings.g_channels, settings.max_channels)
         first = nn.ConvTranspose2d(settings.z_dim, 2 * width[4], settings.base, bias=False)
         self.first = Gated(first, condition)
@@ -142,8 +142,7 @@ class Generator(base.Generator):
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
-        classes = self.settings.g_classes
-        condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
+        condition = self.labels(latent.label).to(code.dtype) if self.settings.g_condition else None
         maps = {4: self.first(code[:, :, None, None], condition)}
         for before, side in pairwise(sides(self.settings)):
             noise = [latent.extra[f"noise_{side}_{k}"] for k in range(2)] if side in NOISY else [None]
@@ -231,7 +230,7 @@ class Discriminator(base.Discriminator):
         self.decode_whole = Decoder(width[8], settings)
         self.decode_part = Decoder(width[16], settings)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = pack_images(x, self.settings.pack)
         maps = {self.settings.nominal: self.first(x)}

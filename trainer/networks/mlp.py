@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, one_hot, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -41,16 +41,15 @@ def data_dimensions(settings: NetworkSettings) -> int:
 
 
 class Generator(base.Generator):
-    """z, and the class beside it, to points or pictures: linear layers, BatchNorm and ReLU; tanh for pictures."""
+    """z, and the labels beside it, to points or pictures: linear layers, BatchNorm and ReLU; tanh for pictures."""
 
     problem = staticmethod(problem)
     initial_value = staticmethod(initial_value)
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        condition = settings.g_classes + 1 if settings.g_classes else 0
         layers: list[nn.Module] = []
-        for before, after in pairwise([settings.z_dim + condition] + [settings.g_channels] * G_LAYERS):
+        for before, after in pairwise([settings.z_dim + settings.g_condition] + [settings.g_channels] * G_LAYERS):
             # BatchNorm would take a bias away again.
             layers += [nn.Linear(before, after, bias=False), BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
@@ -58,8 +57,8 @@ class Generator(base.Generator):
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
-        if self.settings.g_classes:
-            code = torch.cat([code, one_hot(latent.label, self.settings.g_classes).to(code.dtype)], 1)
+        if self.settings.g_condition:
+            code = torch.cat([code, self.labels(latent.label).to(code.dtype)], 1)
         x: Tensor = self.last(self.layers(code))
         return x.tanh().unflatten(1, self.settings.data_shape) if self.settings.size else x
 
@@ -95,7 +94,7 @@ class Discriminator(base.Discriminator):
         self.layers = nn.Sequential(*(Maxout(before, after) for before, after in pairwise(widths)))
         self.head = Head(settings.d_channels, settings)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge points (n, 2) or pictures: high logits are real ones."""
         out: DiscriminatorOutput = self.head(self.layers(pack_images(x, self.settings.pack).flatten(1)), label)
         return out

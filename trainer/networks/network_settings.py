@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from shards.images.size import format_size
 from trainer.core.fields import identity, later_identity
+from trainer.networks.labels import LabelKind, LabelLayout, parse_kinds
 
 LEAST_BASE, LARGEST_BASE = 4, 16  # pixels, of the sides of the smallest feature maps
 Head = Literal["plain", "projection", "classifier"]
@@ -34,10 +38,15 @@ class NetworkSettings:
     """No layer has more channels, however deep; DCGAN, BigGAN and mlp go without a limit."""
     classes: int = identity(0, "[0, 1000000]")
     """Classes of the labels, where the networks use them; 0: as many as the data has."""
+    label_columns: str = later_identity("")
+    """The labels that the networks are told, with commas between them, such as style,genre,year: columns of classes, of
+    numbers or vectors that the shards have. Default: the first column of classes."""
+    label_kinds: Annotated[str, tyro.conf.Suppress] = later_identity("")
+    """What each of these is in the data that the run began with, such as "27 classes, mean 1800.0 spread 120.0"."""
     g_conditional: bool = identity(False)
-    """The generator is told the class: conditional BatchNorm, or the mapping network's input."""
+    """The generator is told the labels: conditional BatchNorm, or the mapping network's input."""
     d_head: Head = identity("plain")
-    """What the discriminator does with classes: plain: nothing; projection (Miyato and Koyama 2018, eq. 3);
+    """What the discriminator does with labels: plain: nothing; projection (Miyato and Koyama 2018, eq. 3);
     classifier: it also guesses the class (AC-GAN, CAN)."""
     pack: int = identity(1, "[1, 1024]")
     """Pictures that the discriminator judges together, as more channels (PacGAN, Lin et al. 2018)."""
@@ -58,8 +67,8 @@ class NetworkSettings:
 
     def check(self) -> str | None:
         """Return what is wrong with these settings whatever the networks, or None."""
-        if self.pack > 1 and self.uses_classes:
-            return "network.pack above 1 does not go with classes: the packed pictures are of different ones"
+        if problem := self.label_problem():
+            return problem
         if not self.size:
             return "network.width is of pictures: points (network.size 0) have none" if self.width else None
         unit = 1 << self.doublings
@@ -72,20 +81,42 @@ class NetworkSettings:
             )
         return None
 
+    def label_problem(self) -> str | None:
+        """Return what is wrong with the settings on labels, or None."""
+        if self.pack > 1 and self.uses_classes:
+            return "network.pack above 1 does not go with classes: the packed pictures are of different ones"
+        if not self.label_columns:
+            return "network.label_kinds follow from network.label_columns" if self.label_kinds else None
+        names = self.label_names if self.label_columns.isprintable() else ("",)
+        if "" in names or len({*names}) < len(names):
+            return f"network.label_columns must name columns, each once, but is {self.label_columns!r}"
+        if not self.uses_classes:
+            return "network.label_columns does nothing without --network.g-conditional or --network.d-head"
+        if self.classes:
+            return "network.classes is of the label in the table: with network.label_columns the data has the numbers"
+        return None
+
     @property
     def uses_classes(self) -> bool:
         """Tell whether any network looks at labels."""
         return self.g_conditional or self.d_head != "plain"
 
     @property
-    def g_classes(self) -> int:
-        """Classes that the generator is told; 0: none."""
-        return self.classes if self.g_conditional else 0
+    def label_names(self) -> tuple[str, ...]:
+        """The columns of the labels; none: the label in the table."""
+        # As CSV has it: a name may hold a comma, in quotes.
+        row = next(csv.reader([self.label_columns], skipinitialspace=True)) if self.label_columns else []
+        return tuple(name.strip() for name in row)
 
     @property
-    def d_classes(self) -> int:
-        """Classes that the discriminator knows; 0: none."""
-        return self.classes if self.d_head != "plain" else 0
+    def labels(self) -> LabelLayout:
+        """How labels become what the networks are told."""
+        return parse_kinds(self.label_kinds) if self.label_columns else LabelLayout((LabelKind(self.classes),))
+
+    @property
+    def g_condition(self) -> int:
+        """Entries of the vector that the generator is told; 0: it is told nothing."""
+        return self.labels.dim if self.g_conditional and (self.classes or self.label_columns) else 0
 
     @property
     def d_inputs(self) -> int:

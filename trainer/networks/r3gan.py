@@ -14,12 +14,12 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, one_hot, pack_images
+from trainer.networks.base import DiscriminatorOutput, Latent, Weights, minibatch_std, pack_images
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.resample import Downsample, Upsample
 
@@ -127,12 +127,12 @@ class Generator(base.Generator):
 
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
-        classes, z_dim = settings.g_classes, settings.z_dim
+        condition, z_dim = settings.g_condition, settings.z_dim
         channels = widths(settings, settings.g_channels)
         self.stages = len(channels)
-        self.embed = nn.Linear(classes + 1, z_dim, bias=False) if classes else None
+        self.embed = nn.Linear(condition, z_dim, bias=False) if condition else None
         self.constant = nn.Parameter(torch.zeros(1, channels[0], *settings.base))
-        self.modulate = nn.Linear(2 * z_dim if classes else z_dim, channels[0], bias=False)
+        self.modulate = nn.Linear(2 * z_dim if condition else z_dim, channels[0], bias=False)
         layers = stage(channels[0])
         for before, after in pairwise(channels):
             # A 1 x 1 convolution and the filter commute: at the smaller side it costs a quarter.
@@ -149,8 +149,7 @@ class Generator(base.Generator):
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]."""
         if self.embed is not None:
-            classes = one_hot(latent.label, self.settings.g_classes).to(code.dtype)
-            code = torch.cat([code, self.embed(classes)], 1)
+            code = torch.cat([code, self.embed(self.labels(latent.label).to(code.dtype))], 1)
         # z enters here only: there are no styles and no noise further up.
         x = self.constant * self.modulate(code)[:, :, None, None]
         for layer in self.layers:
@@ -184,9 +183,9 @@ class Discriminator(base.Discriminator):
         last = channels[-1] + bool(settings.mbstd_group)
         self.weigh = Weigh(last, settings.base)
         if settings.d_head == "projection":
-            self.embed = nn.Linear(settings.classes + 1, channels[-1], bias=False)
+            self.embed = nn.Linear(self.labels.dim, channels[-1], bias=False)
         elif settings.d_head == "classifier":
-            self.classify = nn.Linear(last, settings.classes)
+            self.classify = nn.Linear(last, self.labels.guessed)
         self.real = nn.Linear(last, channels[-1] if settings.d_head == "projection" else 1, bias=False)
 
     def initial_value(  # type: ignore[override]  # not static: it is one of a network of so many stages
@@ -197,7 +196,7 @@ class Discriminator(base.Discriminator):
         # The logit is a sum of so many products: it begins with the same variance for any width.
         return drawn / math.sqrt(shape[0]) if name == "embed.weight" else drawn
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = self.from_rgb(pack_images(x, self.settings.pack))
         for layer in self.layers:
@@ -205,5 +204,5 @@ class Discriminator(base.Discriminator):
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group))
         real = self.real(x)
         if self.settings.d_head == "projection":
-            return DiscriminatorOutput((real * self.embed(one_hot(label, self.settings.classes).to(x.dtype))).sum(1))
+            return DiscriminatorOutput((real * self.embed(self.labels(label).to(x.dtype))).sum(1))
         return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)

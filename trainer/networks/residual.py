@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import base
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, one_hot, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.layer_norm import LayerNorm
 from trainer.networks.network_settings import NetworkSettings
@@ -162,13 +162,11 @@ class ClassGenerator(ResidualGenerator):
 
     def __init__(self, settings: NetworkSettings, attention: int = 0) -> None:
         channels = widths(settings.g_channels, settings)[::-1]
-        condition_dim = settings.g_classes + 1 if settings.g_classes else 0
-        super().__init__(settings, channels, settings.z_dim, condition_dim, attention)
+        super().__init__(settings, channels, settings.z_dim, settings.g_condition, attention)
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
-        classes = self.settings.g_classes
-        condition = one_hot(latent.label, classes).to(code.dtype) if classes else None
+        condition = self.labels(latent.label).to(code.dtype) if self.settings.g_condition else None
         return self.grow(code, [condition] * len(self.blocks))
 
 
@@ -216,7 +214,7 @@ class ResidualDiscriminator(base.Discriminator):
         """Tell whether it does without the deviation over a group of pictures: nothing else here mixes them."""
         return self.settings.mbstd_group == 0
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = pack_images(x, self.settings.pack)
         for block in self.blocks:

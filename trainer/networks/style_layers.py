@@ -8,12 +8,12 @@ from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.networks.base import one_hot
 from trainer.networks.equalized import SQRT2, Linear, lrelu, scale_all, scaled
+from trainer.networks.labels import LabelLayout
 from trainer.networks.resample import Blur
 
 MAPPING_RATE = 0.01  # factor on the mapping networks' learning rate (Karras et al. 2019, appendix C)
@@ -26,25 +26,25 @@ def normalise_vectors(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 class Mapping(nn.Module):
-    """z, the class or both to a vector: each is normalised, then layers at a hundredth of the learning rate.
+    """z, the labels or both to a vector: each is normalised, then layers at a hundredth of the learning rate.
 
     All of it is in full precision under autocast.
     """
 
-    def __init__(self, z_dim: int, classes: int, outputs: int, layers: int) -> None:
+    def __init__(self, z_dim: int, labels: LabelLayout | None, outputs: int, layers: int) -> None:
         super().__init__()
-        self.classes = classes
-        self.embed = Linear(classes + 1, outputs) if classes else None
-        dims = [z_dim + (outputs if classes else 0)] + [outputs] * layers
+        self.labels = labels
+        self.embed = Linear(labels.dim, outputs) if labels else None
+        dims = [z_dim + (outputs if labels else 0)] + [outputs] * layers
         self.layers = nn.ModuleList(Linear(before, after, SQRT2, MAPPING_RATE) for before, after in pairwise(dims))
 
-    def forward(self, z: Float[Tensor, "n z"] | None, label: Int[Tensor, " n"]) -> Float[Tensor, "n o"]:
-        """Map to w, or to a class's direction."""
+    def forward(self, z: Float[Tensor, "n z"] | None, label: Num[Tensor, "n ..."]) -> Float[Tensor, "n o"]:
+        """Map to w, or to the labels' direction."""
         # Every style follows from w: in bf16 its rounding would show in all of the picture.
         with torch.autocast(label.device.type, enabled=False):
             parts = [] if z is None else [z]
-            if self.embed is not None:
-                parts.append(self.embed(one_hot(label, self.classes).to(self.embed.weight.dtype)))
+            if self.embed is not None and self.labels is not None:
+                parts.append(self.embed(self.labels(label).to(self.embed.weight.dtype)))
             x = torch.cat([normalise_vectors(part) for part in parts], 1)
             for layer, used in zip(self.layers, scaled(*self.layers), strict=True):
                 x = lrelu(layer(x, used))

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.core.randomness import normal
@@ -107,7 +107,9 @@ class Generator(base.Generator):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         w_dim = settings.z_dim
-        self.mapping = Mapping(settings.z_dim, settings.g_classes, w_dim, settings.mapping_layers)
+        self.mapping = Mapping(
+            settings.z_dim, self.labels if settings.g_condition else None, w_dim, settings.mapping_layers
+        )
         channels = widths(settings, settings.g_channels)
         self.constant = nn.Parameter(torch.zeros(1, channels[0], *settings.base))
         self.first = StyledConv(channels[0], channels[0], w_dim, factor=1)  # the constant comes from no LeakyReLU
@@ -193,19 +195,19 @@ class Discriminator(base.Discriminator):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__(settings)
         channels = widths(settings, settings.d_channels)[::-1]
-        last, classes = channels[-1], settings.classes
+        last = channels[-1]
         self.from_rgb = Conv2d(settings.d_inputs, channels[0], 1, factor=SQRT2)
         self.blocks = nn.Sequential(*(DiscriminatorBlock(a, b) for a, b in pairwise(channels)))
         self.conv = Conv2d(last + bool(settings.mbstd_group), last, 3, padding=1, factor=SQRT2)
         self.dense = Linear(math.prod(settings.base) * last, last, SQRT2)
         if settings.d_head == "projection":
-            self.mapping = Mapping(0, classes, last, settings.mapping_layers)
+            self.mapping = Mapping(0, self.labels, last, settings.mapping_layers)
         elif settings.d_head == "classifier":
-            self.classify = Linear(last, classes)
+            self.classify = Linear(last, self.labels.guessed)
         # For a projection this is a vector, and its product with the class's direction is the logit.
         self.real = Linear(last, last if settings.d_head == "projection" else 1)
 
-    def forward(self, x: Float[Tensor, "n c h w"], label: Int[Tensor, " n"]) -> DiscriminatorOutput:
+    def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures: high logits are real ones."""
         x = lrelu(self.from_rgb(pack_images(x, self.settings.pack)))
         for block in self.blocks:

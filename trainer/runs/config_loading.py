@@ -6,6 +6,7 @@ import json
 
 from shards.atomic_files import write_atomically
 from trainer.config.config import Config
+from trainer.config.dataset import open_data
 from trainer.config.recipes import RECIPES
 from trainer.config.wandb_environment import SETTINGS
 from trainer.core.advice import command
@@ -13,6 +14,7 @@ from trainer.core.fields import Missing, Refused, from_json, identity_settings, 
 from trainer.core.migration import load_json, with_schema
 from trainer.runs.init_from import keep_pretrained
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.run_labels import keep_labels
 
 NETWORKS = ("recipe", "generator", "discriminator", "network.")  # settings that decide what weights there are
 
@@ -51,6 +53,8 @@ def write_config(run: RunFolder, config: Config) -> None:
         # Before config.json is there: a folder with settings is a run, and must have the weights that it begins with.
         if config.init_hash and not run.config.exists():
             keep_pretrained(run, config)
+        if config.network.label_columns and not run.labels.exists():
+            keep_labels(run, open_data(config), config.network.label_names)
         write_atomically(run.config, (json.dumps(with_schema(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.config.dataset import open_data
+from trainer.config.labels import settle_labels
 from trainer.core.fields import Refused
 from trainer.distributed.numerical_environment import best_precision
 from trainer.runs.config_loading import check_identity, command_for_new_run, read_config
@@ -39,9 +40,7 @@ def resolve_config(run: RunFolder, asked: Config, dataset: Index | None = None) 
     # Before the data is opened: this is wrong with any data.
     config.check()
     dataset = dataset or open_data(config)
-    if config.network.uses_classes and not config.network.classes:
-        # From here on the number is a setting like any other, which data with other classes does not fit.
-        config = replace(config, network=replace(config.network, classes=len(dataset.classes)))
+    config = settle_labels(config, dataset)
     config = config.with_intervals(dataset.splits["train"].samples)
     check_length(run, config, dataset)
     stored = read_config(run) if run.config.exists() else None

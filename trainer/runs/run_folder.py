@@ -21,6 +21,7 @@ class RunFolder:
       best.json        the best checkpoint by the measurements of the seed set "select"
       cache/           features, for an evaluation on several nodes
       wandb.json       the identity of the W&B run (no secrets)
+      labels.json      with --network.label-columns: the labels, and those of some training pictures
       initial.safetensors  with --init-from: the weights that the run began with
       checkpoints/     one folder per checkpoint, see checkpoint.py
       samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: alarm-….png
@@ -41,6 +42,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved settings."""
         return self.path / "config.json"
+
+    @property
+    def labels(self) -> Path:
+        """The labels that the networks are told."""
+        return self.path / "labels.json"
 
     @property
     def initial_weights(self) -> Path:

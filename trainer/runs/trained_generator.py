@@ -1,4 +1,4 @@
-"""The generator of a run as commands use it: which checkpoint, which class, which seeds."""
+"""The generator of a run as commands use it: which checkpoint, which labels, which seeds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tyro
 
 from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError, Index
+from shards.dataset.labels import Labels
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import load_json
@@ -21,6 +22,7 @@ from trainer.networks.base import Latent
 from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints, newest_or_refuse
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.run_labels import RunLabels, read_labels
 from trainer.runs.weight_files import AVERAGE, read_tensors
 from trainer.sampling.sampler import Images, Sampler
 
@@ -35,7 +37,11 @@ class SamplingOptions:
     checkpoint: str | None = None
     """The checkpoint: its folder's name or its pictures seen; default: the newest whole one."""
     label: Annotated[str | None, tyro.conf.arg(name="class", metavar="NAME|INDEX")] = None
-    """Generate this class only, of a run that was told classes; default: one after the other."""
+    """Generate this class only, of a run that was told classes; default: one after the other. Of several labels it is
+    the first one that has classes."""
+    labels: Annotated[tuple[str, ...], tyro.conf.arg(name="label", metavar="COLUMN=VALUE")] = ()
+    """Generate pictures with these labels, such as style=Baroque year=1650, of a run with --network.label-columns. What
+    is not named, or none of it, is as in training pictures."""
     truncation: float | None = None
     """Trade variety for quality. Where the space is z (most networks), noise further from 0 than this is drawn again:
     0.5 is strict, 2 is mild. Where it is w (stylegan2), styles keep this share of their distance from the mean style:
@@ -47,10 +53,10 @@ class TrainedGenerator:
 
     Args:
         folder: of the run.
-        options: checkpoint, class and truncation.
+        options: checkpoint, labels and truncation.
 
     Raises:
-        Refused: there is no such run, checkpoint, class or truncation.
+        Refused: there is no such run, checkpoint, label or truncation.
     """
 
     def __init__(self, folder: Path, options: SamplingOptions) -> None:
@@ -58,8 +64,10 @@ class TrainedGenerator:
         config = read_config(run)
         checkpoint = newest_or_refuse(run) if options.checkpoint is None else named_checkpoint(run, options.checkpoint)
         self.images_seen, self.truncation = checkpoint.images_seen, options.truncation
-        self.label = None if options.label is None else class_of(config, checkpoint, options.label)
-        self.sampler = Sampler(config, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        known = read_labels(run) if config.network.g_conditional and config.network.label_columns else None
+        self.labels = chosen_labels(config, checkpoint, known, options)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.sampler = Sampler(config, device, known.rows if known else None)
         self.check_truncation()
         ema = read_tensors(checkpoint.path / TENSORS, (AVERAGE,))
         self.sampler.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
@@ -72,12 +80,16 @@ class TrainedGenerator:
 
     def numbered(self, num: int, seed: int) -> Images:
         """Return `num` images of one noise seed."""
-        labels = None if self.label is None else [self.label] * num
-        return self.sampler.generate(num, "sample", seed, labels=labels, truncation=self.truncation)
+        latents = (self.sampler.latent(i, ("sample", seed), self.label(i), self.truncation) for i in range(num))
+        return np.concatenate(list(self.sampler.generate_from(latents, self.truncation)))
+
+    def label(self, i: int) -> list[float] | None:
+        """Return the labels of picture i, or of the picture of seed i; None: nobody has chosen any."""
+        return None if self.labels is None else self.labels[i % len(self.labels)].tolist()
 
     def latent(self, seed: int) -> Latent:
         """Draw the latent of a seed's image."""
-        return self.sampler.latent(seed, ("seed",), self.label, self.truncation)
+        return self.sampler.latent(seed, ("seed",), self.label(seed), self.truncation)
 
     def seeded(self, seeds: Sequence[int]) -> Iterator[Images]:
         """Generate the pictures of seeds, some at a time."""
@@ -106,14 +118,52 @@ def named_checkpoint(run: RunFolder, name: str) -> Checkpoint:
     return wanted[0]
 
 
+def chosen_labels(
+    config: Config, checkpoint: Checkpoint, known: RunLabels | None, options: SamplingOptions
+) -> Labels | None:
+    """Return the labels that a command asks for, (m, values), to be taken in turn; None: it asks for none.
+
+    Args:
+        config, checkpoint: of the run.
+        known: what its networks are told, where the columns were chosen.
+        options: of the command.
+
+    Raises:
+        Refused: the generator is told none, or not these.
+    """
+    if known is None:
+        if options.labels:
+            raise Refused("--label: this run has no --network.label-columns, whose names it takes: use --class")
+        return None if options.label is None else np.array([[float(class_of(config, checkpoint, options.label))]])
+    asked = dict(map(parse_label, options.labels))
+    if options.label is not None:
+        first = next((column.name for column in known.columns if column.kind == "class"), None)
+        if first is None or first in asked:
+            raise Refused("--class is the first label that has classes: it is none, or named by --label: leave it out")
+        asked[first] = options.label
+    return known.choose(asked) if asked else None
+
+
+def parse_label(text: str) -> tuple[str, str]:
+    """Return the column and the value of COLUMN=VALUE.
+
+    Raises:
+        Refused: it is not of this form.
+    """
+    column, equals, value = text.partition("=")
+    if not equals:
+        raise Refused(f"--label must be COLUMN=VALUE, such as style=Baroque, but is {text!r}")
+    return column.strip(), value.strip()
+
+
 def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
     """Return the index of a class that is given by its name, or by its index.
 
     Raises:
         Refused: the generator is told no classes, or there is none like it.
     """
-    count, names = config.network.g_classes, class_names(config, checkpoint)
-    if not count:
+    count, names = config.network.classes, class_names(config, checkpoint)
+    if not (count and config.network.g_conditional):
         raise Refused("--class: the generator of this run is told no classes; train with --network.g-conditional")
     if asked in names:
         return names.index(asked)
@@ -125,12 +175,17 @@ def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
 
 def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the classes' names, if the dataset that the run was trained on is still there."""
+    index = trained_on(config, checkpoint)
+    return index.classes if index else ()
+
+
+def trained_on(config: Config, checkpoint: Checkpoint) -> Index | None:
+    """Return the dataset that the run was trained on, if it is still there."""
     try:
         index = Index.open(config.data) if config.data else None
     except DataError:
-        return ()
-    trained_on = load_json(checkpoint.path / VALUES)["dataset"]
-    return index.classes if index and index.hash == trained_on else ()
+        return None
+    return index if index and index.hash == load_json(checkpoint.path / VALUES)["dataset"] else None
 
 
 def parse_seeds(text: str) -> list[int]:

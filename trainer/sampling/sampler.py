@@ -19,6 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from shards.dataset.labels import Labels
 from shards.dataset.order import permute
 from shards.dataset.stream import Reader, Samples
 from shards.images.display import over_checkerboard
@@ -33,7 +34,7 @@ from trainer.networks.spectral_norm import start_spectral_norm
 Images = npt.NDArray[np.uint8]  # (n, h, w, c)
 Key = tuple[int | str, ...]
 LatentCode = tuple[Float[Tensor, "1 ..."], Latent]
-"""One image: its latent code on the device, and the latent whose class and other draws go with it."""
+"""One image: its latent code on the device, and the latent whose labels and other draws go with it."""
 T = TypeVar("T")
 
 STATISTICS_BATCHES = 16
@@ -48,10 +49,11 @@ class Sampler:
     Args:
         config: of the run.
         device: where to generate.
+        told: labels for pictures that nobody has chosen any for, (m, values), in turn; None: classes in turn.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.config, self.device = config, device
+    def __init__(self, config: Config, device: torch.device, told: Labels | None = None) -> None:
+        self.config, self.device, self.told = config, device, told
         # Style mixing is a regulariser of training; a sample has one style.
         self.settings = replace(config.network, style_mixing=0.0)
         self.generator = build_generator(config.generator, config.network).to(device)
@@ -79,14 +81,16 @@ class Sampler:
         self.generator.eval()
 
     def labels(self, rows: Sequence[int]) -> Tensor:
-        """Return the classes of pictures that nobody has chosen a class for: one after the other."""
-        classes = self.settings.g_classes
-        return torch.tensor([i % classes if classes else -1 for i in rows])
+        """Return the labels of pictures that nobody has chosen any for, (n, values): one after the other."""
+        if self.told is not None:
+            return torch.from_numpy(self.told[np.array(rows) % len(self.told)])
+        classes = self.settings.classes if self.settings.g_conditional else 0
+        return torch.tensor([[i % classes if classes else -1] for i in rows])
 
-    def latent(self, i: int, key: Key, label: int | None = None, truncation: float | None = None) -> Latent:
+    def latent(self, i: int, key: Key, label: Sequence[float] | None = None, truncation: float | None = None) -> Latent:
         """Draw the latent of picture i: a function of the key and i alone."""
         rng = philox(*key, i)
-        labels = self.labels([i]) if label is None else torch.tensor([label])
+        labels = self.labels([i]) if label is None else torch.tensor([label], dtype=torch.float64)
         return self.truncate(self.generator.draw(self.settings, rng, labels), rng, truncation)
 
     def truncate(self, latent: Latent, rng: np.random.Generator, truncation: float | None) -> Latent:
@@ -113,9 +117,13 @@ class Sampler:
         return self.middle.lerp(code, truncation)
 
     def generate(
-        self, num: int, *key: int | str, labels: Sequence[int] | None = None, truncation: float | None = None
+        self,
+        num: int,
+        *key: int | str,
+        labels: Sequence[Sequence[float]] | None = None,
+        truncation: float | None = None,
     ) -> Images:
-        """Generate `num` images; image i is a function of the weights, the key, its class and i alone."""
+        """Generate `num` images; image i is a function of the weights, the key, its labels and i alone."""
         chosen = [None if labels is None else labels[i] for i in range(num)]
         latents = (self.latent(i, key, chosen[i], truncation) for i in range(num))
         return np.concatenate(list(self.generate_from(latents, truncation)))
@@ -156,8 +164,8 @@ class Sampler:
     def interpolated(self, first: LatentCode, last: LatentCode, t: float) -> LatentCode:
         """Return the point at t in [0, 1] between two images.
 
-        Codes move along a straight line in w, and on the sphere in z, as do the other draws. The class
-        changes half way.
+        Codes move along a straight line in w, and on the sphere in z, as do the other draws. The labels
+        change half way.
         """
         (start, a), (end, b) = first, last
         move = torch.lerp if self.generator.interpolates_linearly else slerp
@@ -193,7 +201,7 @@ def divide_by_alpha(x: Float[Tensor, "n 4 h w"]) -> Float[Tensor, "n 4 h w"]:
 
 
 def real_samples(reader: Reader, num: int, seed: int) -> Samples:
-    """Return `num` real pictures with their classes, the same for the same seed; they repeat when there are fewer."""
+    """Return `num` real pictures with their labels, the same for the same seed; they repeat when there are fewer."""
     samples = reader.split.samples
     return reader(permute(np.arange(num) % samples, samples, seed, "reals"))
 

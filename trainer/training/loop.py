@@ -45,7 +45,7 @@ class Training:
         self.config, self.run, self.context = config, run, context
         self.world, self.device = world_of(accelerator), accelerator.device
         self.damage: dict[int, str] = {}
-        self.reader = Reader(index, "train", self.damage.__setitem__)
+        self.reader = Reader(index, "train", self.damage.__setitem__, config.network.label_names)
         self.total = config.images_to_see(self.reader.split.samples)
         self.monitor_every = config.monitor_interval(self.reader.split.samples)
         self.save_every = config.interval("checkpoint"), config.interval("anchor")

@@ -57,7 +57,7 @@ def main() -> None:
     config = read_config(run)
     torch.set_num_threads(1)
     choose_kernels(config.deterministic)  # as in training: the same bits as in line
-    reader = Reader(open_data(config), "train", lambda sample, problem: None)
+    reader = Reader(open_data(config), "train", lambda sample, problem: None, config.network.label_names)
     grids = SampleGrids(config, run, reader, arguments.device)
     grids.warm_up()  # while training begins
     for request, weights in requests(sys.stdin.buffer):

@@ -17,6 +17,7 @@ from shards.atomic_files import write_atomically
 from shards.dataset.stream import Reader, Samples
 from trainer.config.config import Config
 from trainer.runs.run_folder import RunFolder
+from trainer.runs.run_labels import read_labels
 from trainer.sampling.sampler import Images, Sampler, real_and_fake_grid, real_samples
 
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ class SampleGrids:
     def __init__(self, config: Config, run: RunFolder, reader: Reader, device: torch.device) -> None:
         self.config, self.run, self.reader, self.device = config, run, reader, device
         self.measured: Images  # at the collapse monitor's last measurement
+        self.told: list[list[float]]  # labels of what it generates: those of the reals beside it
 
     @cached_property
     def sampler(self) -> Sampler:
         """Generates images."""
-        return Sampler(self.config, self.device)
+        told = read_labels(self.run).rows if self.config.network.label_columns else None
+        return Sampler(self.config, self.device, told)
 
     @cached_property
     def real(self) -> Samples:
@@ -75,7 +78,8 @@ class SampleGrids:
         # Twice as many reals: half of them to compare with, and half to know what the measures say of the data itself.
         number = min(MOST_IMAGES, self.reader.split.samples // 2)
         real = real_samples(self.reader, 2 * number, self.config.seed)
-        return CollapseMetrics(real.images, real.labels)
+        self.told = real.labels[number:].tolist()
+        return CollapseMetrics(real.images, self.reader.labels.first_classes(real.labels))
 
     @cached_property
     def distance(self) -> SlicedWasserstein:
@@ -124,8 +128,8 @@ class SampleGrids:
     def measure_collapse(self, weights: Mapping[str, Tensor], request: Request) -> dict[str, float]:
         """Measure the generator's present weights: their average would hide a collapse."""
         self.sampler.load(weights)
-        labels = self.collapse_metrics.own_labels.tolist() if self.config.network.g_conditional else None
         number = self.collapse_metrics.number
+        labels = self.told if self.config.network.g_conditional else None
         # This word is a part of the key of the draws: by another one, measurements of old runs would change.
         self.measured = self.sampler.generate(number, self.config.seed, "sentinel", labels=labels)
         return self.collapse_metrics(self.measured)

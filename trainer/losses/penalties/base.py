@@ -42,6 +42,8 @@ class Penalty(ABC):
     """Its loss holds a gradient."""
     wants_classes = False
     """D must guess classes."""
+    one_label = False
+    """It is defined for the classes of one label."""
     measures: tuple[str, ...] = ()
     """Scalars that it measures besides its own value, which is measured under its name."""
     running_scalars: Mapping[str, float] = {}

@@ -17,12 +17,18 @@ def class_logits(output: DiscriminatorOutput) -> Tensor:
     return to_float32(output.classes)
 
 
-def cross_entropy(output: DiscriminatorOutput, label: Tensor) -> Loss:
-    """Return -E log p(label | x) over the pictures whose class is known; 0 if there is none."""
-    known = label >= 0
-    # Any class will do where it is unknown: `known` takes these out again.
-    entropy = F.cross_entropy(class_logits(output), label.clamp(min=0), reduction="none")
-    return (entropy * known).sum() / known.sum().clamp(min=1)
+def cross_entropy(d_pass: DiscriminatorPass, output: DiscriminatorOutput) -> Loss:
+    """Return -E log p(label | x) over the pictures whose class is known, 0 if there is none, summed over the labels."""
+    labels = d_pass.models.discriminator.labels
+    logits = class_logits(output).split(labels.classes, 1)
+    losses = []
+    for of_label, values in zip(logits, labels.split(d_pass.batch.label), strict=True):
+        label = values.flatten().long()
+        known = label >= 0
+        # Any class will do where it is unknown: `known` takes these out again.
+        entropy = F.cross_entropy(of_label, label.clamp(min=0), reduction="none")
+        losses.append((entropy * known).sum() / known.sum().clamp(min=1))
+    return sum(losses[1:], losses[0])
 
 
 class DiscriminatorClasses(Penalty):
@@ -32,7 +38,7 @@ class DiscriminatorClasses(Penalty):
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(d_pass.d_real, d_pass.batch.label) + cross_entropy(d_pass.d_fake, d_pass.batch.label), {}
+        return cross_entropy(d_pass, d_pass.d_real) + cross_entropy(d_pass, d_pass.d_fake), {}
 
 
 class GeneratorClasses(Penalty):
@@ -43,17 +49,17 @@ class GeneratorClasses(Penalty):
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(d_pass.d_fake, d_pass.batch.label), {}
+        return cross_entropy(d_pass, d_pass.d_fake), {}
 
 
 class Style(Penalty):
     """CAN's classification loss for D: the right style of reals (Elgammal et al. 2017, arXiv:1706.07068, eq. 1)."""
 
-    wants_classes = True
+    wants_classes = one_label = True
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the loss."""
-        return cross_entropy(d_pass.d_real, d_pass.batch.label), {}
+        return cross_entropy(d_pass, d_pass.d_real), {}
 
 
 class StyleAmbiguity(Penalty):
@@ -63,7 +69,7 @@ class StyleAmbiguity(Penalty):
     many reimplementations take the cross entropy to the uniform distribution, which lacks the second term.
     """
 
-    wants_classes = True
+    wants_classes = one_label = True
     network_name = "g"
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

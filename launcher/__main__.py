@@ -28,7 +28,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
   python -m launcher submit                       the default recipe on the demo's pictures
   python -m launcher submit dcgan-64 --data DIR   on your own shards
   python -m launcher study STUDY.toml             which is better, and how sure are we?
-  python -m launcher prepare SRC --out DIR --nodes 8    shards of your pictures, made on a cluster
+  python -m launcher prepare SRC --out DIR        shards of your pictures, made on a cluster
   python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first

@@ -21,6 +21,7 @@ from launcher.prepare.folder import PlannedShare, Preparation, PrepareFolder
 from launcher.prepare.progress import JobStatus, judge_preparation
 from launcher.status.facts import RunState
 from shards.building import share as building
+from shards.building.build import lock_folder
 from shards.building.build_db import RESULTS, BuildDb
 from shards.building.interruption import BuildStopped, Interruption
 from shards.building.options import Build
@@ -150,6 +151,8 @@ def test_no_build_begins_while_a_share_is_made(source: Path, tmp_path: Path) -> 
     def begin(left: int) -> None:
         with pytest.raises(DataError, match="another build is at work"):
             building.list_tasks(replace(args, resume=True), Interruption())
+        with lock_folder(building.work_folders(args)[0], shared=True):  # as another share does
+            pass
 
     building.build_share(args, share, Interruption(), begin)
 
@@ -171,6 +174,7 @@ def status(name: str, state: RunState, reason: str = "") -> JobStatus:
     [
         ("queued training", "queued", ("training", "")),
         ("finished queued", "queued", ("queued", "")),
+        ("queued suspended failed", "queued", ("suspended", "share 2: failed, why; why")),
         ("finished failed", "cancelled", ("failed", "share 1: failed, why")),
         ("training failed", "queued", ("training", "share 1: failed, why")),
         ("cancelled finished", "cancelled", ("cancelled", "")),
@@ -182,7 +186,7 @@ def status(name: str, state: RunState, reason: str = "") -> JobStatus:
 )
 def test_the_state_follows_from_those_of_the_jobs(shares: str, finish: str, expected: tuple[str, str]) -> None:
     def why(state: str) -> str:
-        return "why" if state in ("failed", "refused") else ""
+        return "why" if state in ("failed", "refused", "suspended") else ""
 
     jobs = [status(f"share {n}", RunState(state), why(state)) for n, state in enumerate(shares.split())]
     assert judge_preparation(jobs, status("finish", RunState(finish), why(finish))) == expected
@@ -272,6 +276,10 @@ def test_places_that_other_nodes_do_not_see(
     fake_slurm: FakeSlurm, source: Path, built: dict[str, str], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    url = ("--out", f"memory://{Path.cwd().name}/set")
+    monkeypatch.setattr("launcher.prepare.control.file_system", lambda path: "nfs4")
+    assert do("python -m launcher prepare", str(source / "notes.txt"), *url) == 2
+    assert "is not an archive" in capsys.readouterr().err
     monkeypatch.setattr("launcher.prepare.control.file_system", lambda path: "tmpfs")
     command = ("python -m launcher prepare", str(source), "--out", "out", *SETTINGS, "--workers", "1")
     said = refusal(capsys, *command)

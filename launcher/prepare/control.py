@@ -47,9 +47,17 @@ def begin_preparation(args: Prepare | PrepareIndex, arguments: Sequence[str]) ->
     try:
         return submit_preparation(PrepareFolder(path), args, arguments, resume=False)
     finally:
+        if not PrepareFolder(path).record.exists():
+            remove_empty_folders(path)
+
+
+def remove_empty_folders(path: Path) -> None:
+    """Remove a folder in which nothing was submitted, and the one around it, unless there is something in them."""
+    for where, *_ in os.walk(path, topdown=False):
         with suppress(OSError):
-            path.rmdir()  # it is empty where nothing was submitted
-            path.parent.rmdir()
+            os.rmdir(where)
+    with suppress(OSError):
+        path.parent.rmdir()
 
 
 def resume_preparation(path: Path, more: Sequence[str]) -> int:

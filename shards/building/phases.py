@@ -54,9 +54,9 @@ def list_source(
         DataError: the source or its labels are damaged, or not those of the earlier attempt.
         BuildStopped: interrupted.
     """
-    first, on_tick = works[0], interruption.check_before(lambda _: None)
-    places = {name: fetch_source(place, first, on_tick) for name, place in named_sources(args.sources).items()}
-    source, labels = open_sources(places, args.follow_links), labels_of(args, places, args.max_bytes)
+    first = works[0]
+    places, source = open_build_source(args, first, interruption)
+    labels = labels_of(args, places, args.max_bytes)
     new, old = first / f"{LISTING}.new", open_old(args.add, first) if args.add else None
     kept = old.kept() if old else NOTHING_KEPT
     wrapping = write_listing(new, source, labels, settings[0], interruption.check_before(ListingProgress()), kept)
@@ -74,6 +74,18 @@ def list_source(
             copy_listing(new, work / new.name, known)
         keep_listing(work / new.name, work)
     return source
+
+
+def open_build_source(args: Build, work: Path, interruption: Interruption) -> tuple[dict[str, Place], Source]:
+    """Return where each source is read, by its name, and all as one; remote archives are copied into the work folder.
+
+    Raises:
+        DataError: there is no such source.
+        BuildStopped: interrupted.
+    """
+    on_tick = interruption.check_before(lambda _: None)
+    places = {name: fetch_source(place, work, on_tick) for name, place in named_sources(args.sources).items()}
+    return places, open_sources(places, args.follow_links)
 
 
 def keep_listing(new: Path, work: Path) -> None:

@@ -16,10 +16,12 @@ from launcher.__main__ import main
 from launcher.jobs.attempts import durable_images
 from launcher.jobs.own_log import StampedLines
 from launcher.jobs.share_progress import ShareProgress
+from launcher.prepare.arguments import BuildWork, parse_prepare
 from launcher.prepare.balance import plan_shares
 from launcher.prepare.folder import PlannedShare, Preparation, PrepareFolder
 from launcher.prepare.progress import JobStatus, judge_preparation
 from launcher.status.facts import RunState
+from shards import __main__ as shards_command
 from shards.building import share as building
 from shards.building.build import lock_folder
 from shards.building.build_db import RESULTS, BuildDb
@@ -128,6 +130,21 @@ def test_what_shares_have_done_a_local_build_goes_on_with(source: Path, built: d
         assert {number for (number,) in share.execute("SELECT number FROM piece")} == {0, 1, 5}
     build(source, tmp_path / "out", *SETTINGS, "--resume")
     assert digests(tmp_path / "out") == built
+
+
+def test_shares_of_several_sources_that_are_added_to_a_dataset(source: Path, tmp_path: Path) -> None:
+    build(source, tmp_path / "old", *SETTINGS)
+    more = [make_source(tmp_path / name, 20, 1) for name in ("more", "others")]
+    command = [*map(str, more), "--out", str(tmp_path / "out"), "--add", str(tmp_path / "old")]
+    args = parse_prepare(command).work
+    assert isinstance(args, BuildWork)
+    assert args.list_tasks(Interruption())
+    for name, tasks_of in {"a": range(2), "b": range(2, 5)}.items():
+        args.make_share(Share(tasks_of, name), Interruption(), lambda _: None)
+    args.finish(Interruption())
+    alone = ["build", *map(str, more), "--out", str(tmp_path / "alone"), "--add", str(tmp_path / "old")]
+    assert shards_command.main(alone) == 0
+    assert digests(tmp_path / "out") == digests(tmp_path / "alone")
 
 
 def test_shares_of_several_sizes(source: Path, built: dict[str, str], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from shards.__main__ import main
+from shards.dataset.labels import LabelReader
 from tests.made_sources import build, digests, excluded, facts, jpeg, refuse, said_by
 
 
@@ -255,6 +256,22 @@ def test_several_columns_are_stored(tmp_path: Path, painted: tuple[Path, Path]) 
     data[-1] ^= 1
     (out / "labels.npy").write_bytes(data)
     assert main(["verify", str(out)]) == 1
+
+
+@pytest.mark.parametrize("names", [("époque", "artiste"), ("жанр", "год"), ("样式🎨", "年")])
+def test_columns_of_any_script(tmp_path: Path, painted: tuple[Path, Path], names: tuple[str, str]) -> None:
+    """NumPy's usual header has Latin-1 alone; rows are read by NumPy itself, and by the program."""
+    source, csv = painted
+    csv.write_text(csv.read_text().replace("genre", names[0]).replace("year", names[1]))
+    options = ("--label-column", "style", names[0], "--number-column", names[1])
+    index = build(source, tmp_path / "out", "--labels", csv, *options, "--holdout", "0.4")
+    stored = np.load(tmp_path / "out" / "labels.npy", mmap_mode="r")
+    assert stored.dtype.names == names
+    assert (stored.offset if isinstance(stored, np.memmap) else 0) % 64 == 0
+    rows = LabelReader(index, names)(np.arange(12))
+    assert np.array_equal(rows[:, 0], stored[names[0]])
+    assert np.array_equal(rows[:, 1], stored[names[1]], equal_nan=True)
+    assert main(["verify", str(tmp_path / "out")]) == 0
 
 
 def test_workers_and_leaving_out_keep_rows_together(tmp_path: Path, painted: tuple[Path, Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from shards.building.kept_shard import KeptShard
 from shards.building.layout import ShardPlan
 from shards.building.old_dataset import OldDataset
 from shards.dataset.files import LABELS
+from shards.npy_header import npy_header
 
 Plans = Callable[[], Iterator[ShardPlan | KeptShard]]
 Facts = dict[str, dict[str, Any]]  # "labels" and "numbers" by column, and "vector": {"label": [...]}
@@ -103,10 +103,7 @@ def attribute_chunks(
         classes: by column, the number of each class.
         count: of the samples.
     """
-    header = {"descr": np.lib.format.dtype_to_descr(row), "fortran_order": False, "shape": (count,)}
-    buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, header)
-    yield buffer.getvalue()
+    yield npy_header(row, count)
     for plan in plans:
         if isinstance(plan, KeptShard):
             yield plan.label_rows(row).tobytes()

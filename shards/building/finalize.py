@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from shards.dataset.files import CARDS, EXCLUDED, INDEX, LABELS, TABLE
 from shards.dataset.index import SCHEMA, DataError
 from shards.dataset.splits import shard_name
 from shards.dataset.table import ROW
+from shards.npy_header import npy_header
 
 HASH_PLACEHOLDER = "0" * 64  # in place of the index's own SHA-256 while that is computed
 
@@ -208,21 +208,13 @@ def table_chunks(
     plans: Iterator[ShardPlan | KeptShard], splits: dict[str, dict[str, Any]], classes: Classes
 ) -> Iterator[bytes]:
     """Yield the table as a .npy file, shard by shard; labels of new samples become the numbers of their classes."""
-    yield table_header(sum(split["samples"] for split in splits.values()))
+    yield npy_header(ROW, sum(split["samples"] for split in splits.values()))
     for plan in plans:
         rows = plan.rows()
         if isinstance(plan, ShardPlan):
             labelled = rows["label"] >= 0
             rows["label"][labelled] = classes.numbers[rows["label"][labelled]]
         yield rows.tobytes()
-
-
-def table_header(samples: int) -> bytes:
-    """Return the beginning of a .npy file of so many rows."""
-    buffer = io.BytesIO()
-    header = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
-    np.lib.format.write_array_header_1_0(buffer, header)
-    return buffer.getvalue()
 
 
 def exclusion_chunks(excluded: Iterable[tuple[str, str, str]]) -> Iterator[bytes]:

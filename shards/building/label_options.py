@@ -31,7 +31,7 @@ class LabelOptions:
     file_column: str = "file"
     """The table's column of file names: the path in the source, its last part, or that without extension."""
     label_column: tuple[str, ...] = ("label",)
-    """The table's columns of labels, such as: style genre artist. The first is the one that training uses; the others
+    """The table's columns of labels, such as: style genre artist. Training uses the first by default; the others
     are stored beside it."""
     number_column: tuple[str, ...] = ()
     """Columns of numbers to store as well, such as: year."""

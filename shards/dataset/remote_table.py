@@ -18,6 +18,7 @@ from shards.dataset.files import BUILD_AGAIN, INDEX
 from shards.dataset.table import RowFile, Table, check_table, map_rows
 from shards.dataset.threads import Threads
 from shards.errors import DataError
+from shards.npy_header import npy_header
 from shards.storage.place import Url
 from shards.storage.storage import Storage, open_storage
 
@@ -93,7 +94,8 @@ class RemoteTable:
     def __init__(self, storage: Storage, rows: RowFile) -> None:
         self.storage, self.name, self.row, self.samples = storage, rows.name, rows.row, rows.samples
         self.pages, self.lock = OrderedDict[int, npt.NDArray[np.void]](), threading.Lock()
-        head = io.BytesIO(storage.read_range(rows.name, 0, 4096))
+        least = len(npy_header(rows.row, rows.samples))  # NumPy, which may have written it, needs no more than the rest
+        head = io.BytesIO(storage.read_range(rows.name, 0, max(4096, least)))
         try:
             check_table(head, rows, storage.place / rows.name)
         except ValueError as error:

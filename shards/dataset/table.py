@@ -11,7 +11,7 @@ import numpy.typing as npt
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.files import BUILD_AGAIN, INDEX, TABLE
 from shards.errors import DataError
-from shards.npy_header import read_npy_header
+from shards.npy_header import npy_header, read_npy_header
 from shards.storage.place import Place, Url
 
 ROW = np.dtype(
@@ -111,6 +111,10 @@ def check_table(file: BinaryIO, rows: RowFile, place: Place) -> None:
         ValueError: it is no such file.
         DataError: it belongs to another index.
     """
+    expected = npy_header(rows.row, rows.samples)
+    if file.read(len(expected)) == expected:
+        return
+    file.seek(0)  # its header may be written in another way
     shape, dtype = read_npy_header(file)
     if dtype != rows.row or shape != (rows.samples,):
         raise DataError(f"{place} does not belong to {INDEX}: it has not {rows.samples} rows: {BUILD_AGAIN}")

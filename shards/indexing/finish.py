@@ -17,7 +17,7 @@ from shards.atomic_files import write_chunks_atomically
 from shards.building.card import write_cards
 from shards.building.card_pictures import Drawn
 from shards.building.duplicates import Copies, find_equal
-from shards.building.finalize import exclusion_chunks, table_header, used_plugins, write_index
+from shards.building.finalize import exclusion_chunks, used_plugins, write_index
 from shards.building.holdout import SPLITS, TRAIN
 from shards.building.layout import Folders
 from shards.building.statistics import Statistics, counts_of, describe_statistics
@@ -25,9 +25,10 @@ from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.facts import read_facts
 from shards.dataset.files import EXCLUDED, TABLE
 from shards.dataset.index import SCHEMA, DataError, Index
-from shards.dataset.table import map_table
+from shards.dataset.table import ROW, map_table
 from shards.indexing.tar_db import TarDb
 from shards.indexing.tar_index import FOUND, TarResult
+from shards.npy_header import npy_header
 from shards.storage.place import Place, Url
 
 
@@ -165,7 +166,7 @@ def describe_split(db: TarDb, side: int, left_out: npt.NDArray[np.int64]) -> dic
 def table_chunks(db: TarDb, kept: Kept) -> Iterator[bytes]:
     """Yield the table as a .npy file, tar by tar."""
     numbers = {label: number for number, label in enumerate(kept.counts)}
-    yield table_header(sum(map(len, db.found())) - len(kept.left_out))
+    yield npy_header(ROW, sum(map(len, db.found())) - len(kept.left_out))
     for side in range(len(SPLITS)):
         for _, result, stay in staying(db, kept.left_out):
             found = np.frombuffer(result.found, FOUND)

@@ -114,7 +114,7 @@ class BuildWork:
     @property
     def sources(self) -> Sequence[Place]:
         """What is read."""
-        return self.args.sources
+        return self.args.sources if self.args.add is None else (*self.args.sources, self.args.add)
 
     @property
     def resume(self) -> bool:

@@ -243,6 +243,15 @@ def test_pairing_compares_picture_with_picture() -> None:
 
 POINTS: dict[str, Any] = {"generator": "mlp", "discriminator": "mlp", "network": NetworkSettings(size=0)}
 PARTS: list[tuple[dict[str, Any], str]] = [
+    (
+        {
+            "network": NetworkSettings(
+                d_head="classifier", label_columns="style,genre", label_kinds="2 classes, 3 classes"
+            ),
+            "penalties": Penalties(style=Weighted(1.0)),
+        },
+        "network.label_columns must name one column, but is style,genre",
+    ),
     ({"generator": "dcgam"}, "there is no generator 'dcgam'; did you mean 'dcgan'?"),
     ({"generator": "???"}, "there is no generator '???'; there are dcgan"),
     ({"discriminator": "dcgam"}, "there is no discriminator 'dcgam'; did you mean 'dcgan'?"),

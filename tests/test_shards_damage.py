@@ -164,7 +164,7 @@ def test_good_jpegs_have_the_bits_of_pillow(
     ours = [decode_image(data, each).pixels for data in files for each in settings]
     monkeypatch.setattr("shards.images.jpeg.MAX_COPIED_PIXELS", 0)
     not_copied = [decode_image(data, each).pixels for data in files for each in settings]
-    monkeypatch.setattr("shards.images.decode.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
+    monkeypatch.setattr("shards.images.frame.load_jpeg", lambda *args: (None, None))  # then Pillow decodes
     pillow = [decode_image(data, each).pixels for data in files for each in settings]
     assert all(np.array_equal(a, b) for a, b in zip(ours, pillow, strict=True))
     assert all(np.array_equal(a, b) for a, b in zip(not_copied, pillow, strict=True))

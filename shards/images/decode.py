@@ -92,7 +92,7 @@ def fit_frame(frame: Frame, settings: Decoding) -> Picture:
         small = small.transpose(turn)
     padded = pad_image(small, settings.size, settings.background if settings.channels != 4 else (0, 0, 0, 0))
     pixels = to_channels(padded, settings.channels)
-    return Picture(pixels, width, height, frame.mode, frame.image.format or "?", frozenset(notes))
+    return Picture(pixels, width, height, frame.mode, frame.format, frozenset(notes))
 
 
 def resize_image(

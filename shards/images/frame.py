@@ -29,6 +29,7 @@ class Frame:
 
     image: Image.Image
     """As it was opened, with profile and transparency."""
+    format: str
     pixels: Image.Image
     extent: tuple[float, float]
     """Exact width and height of the pixels: see `load_pixels`."""
@@ -55,10 +56,14 @@ def load_frame(data: bytes, settings: Decoding, frames: Frames) -> Frame:
         if loaded_size in frames:
             return frames[loaded_size]
         pixels = load_pixels(image, data, notes)
+        if image.format == "GIF":  # looking for more frames takes the pixels of this one away
+            opened = pixels = image.copy()
+        else:
+            opened = image
         if has_more_frames(image):
             notes.add("first_frame")
         orientation = exif_orientation(image)
-        frame = Frame(image, pixels, extent, width, height, mode, orientation, frozenset(notes))
+        frame = Frame(opened, image.format or "?", pixels, extent, width, height, mode, orientation, frozenset(notes))
     frames[loaded_size] = frame
     return frame
 

@@ -76,7 +76,8 @@ class LabelLayout:
 
     def split(self, label: Num[Tensor, "n ..."]) -> list[Num[Tensor, "n length"]]:
         """Return the numbers of each label; labels (n,) are of one class."""
-        return list(label.reshape(-1, self.values).split([kind.length for kind in self.kinds], 1))
+        numbers = label.reshape(-1, self.values)
+        return list(numbers.split([kind.length for kind in self.kinds], 1)) if len(self.kinds) > 1 else [numbers]
 
     def __call__(self, label: Num[Tensor, "n ..."]) -> Float[Tensor, "n dim"]:
         """Return the vectors of labels."""

@@ -20,7 +20,9 @@ def class_logits(output: DiscriminatorOutput) -> Tensor:
 def cross_entropy(d_pass: DiscriminatorPass, output: DiscriminatorOutput) -> Loss:
     """Return -E log p(label | x) over the pictures whose class is known, 0 if there is none, summed over the labels."""
     labels = d_pass.models.discriminator.labels
-    logits = class_logits(output).split(labels.classes, 1)
+    guessed = class_logits(output)
+    # Of one label there is nothing to split, which would be launches for nothing.
+    logits = guessed.split(labels.classes, 1) if len(labels.classes) > 1 else [guessed]
     losses = []
     for of_label, values in zip(logits, labels.split(d_pass.batch.label), strict=True):
         label = values.flatten().long()

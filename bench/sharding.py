@@ -7,6 +7,7 @@ Runs that are compared follow each other directly, in turns; ratios are taken wi
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -35,7 +36,7 @@ SIDE = 64
 DEFAULT = Build.scaled_decode
 PEERS = Path(__file__).parent.parent / ".bench-venv"
 PYTHON, TOOL = PEERS / "bin/python", PEERS / "stylegan2-ada-pytorch/dataset_tool.py"
-TOOL_PICTURES = 200  # of dataset_tool: its speed does not depend on their number, and it is slow
+FEW = 400  # pictures, where the speed does not depend on their number
 SIZES = ("64", "128", "256")
 
 
@@ -113,11 +114,11 @@ def in_processes(processes: int) -> Iterator[Callable[[Callable[[Path], int], li
         yield measure
 
 
-def build(source: Path, workers: int, scaled_decode: int, sizes: Sequence[str] = (str(SIDE),)) -> float:
+def build(source: Path, workers: int, sizes: Sequence[str] = (str(SIDE),)) -> float:
     """Return the seconds of the whole command, its start included."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "shards", "build", str(source), "--out", f"{out}/shards", "--size", *sizes]
-        options = ["--workers", str(workers), "--scaled-decode", str(scaled_decode)]
+        options = ["--workers", str(workers)]
         started = time.perf_counter()
         subprocess.run([*command, *options], check=True, capture_output=True)
         return time.perf_counter() - started
@@ -132,7 +133,7 @@ def resizer(source: Path, processes: int) -> float:
 
 def dataset_tool(source: Path) -> float:
     """Return the pictures per second of StyleGAN2-ADA's dataset_tool, as it stands: one process, a zip of PNGs."""
-    count = min(TOOL_PICTURES, sum(1 for _ in source.iterdir()))
+    count = min(FEW, sum(1 for _ in source.iterdir()))
     with tempfile.TemporaryDirectory() as out:
         command = [str(PYTHON), str(TOOL), "--source", str(source), "--dest", f"{out}/dataset.zip"]
         options = [
@@ -155,10 +156,10 @@ def one_turn(source: Path, paths: list[Path]) -> dict[str, float]:
     seconds = {}
     for processes in (1, 2):
         with in_processes(processes) as measure:
-            seconds[f"plain {processes}"] = measure(plain, paths)
+            few = paths[:FEW]
+            seconds[f"plain {processes}"] = measure(plain, few) * len(paths) / len(few)
             seconds[f"bare {processes}"] = measure(partial(bare, scaled_decode=DEFAULT), paths)
-        seconds[f"build {processes}"] = build(source, processes, DEFAULT)
-        seconds[f"full {processes}"] = build(source, processes, 0)
+        seconds[f"build {processes}"] = build(source, processes)
         if PYTHON.exists():
             seconds[f"peer {processes}"] = resizer(source, processes)
     speeds = {name: len(paths) / value for name, value in seconds.items()}
@@ -175,9 +176,8 @@ def throughput(source: Path, paths: list[Path], turns: int) -> None:
         "plain": "plain Pillow: full decode + Lanczos, no output",
         "bare": "the decoding of `shards build` and nothing else: its limit",
         "build": "`shards build`, whole command",
-        "full": "`shards build --scaled-decode 0`, whole command",
     }
-    pairs = [("build", "plain"), ("build", "bare"), ("full", "plain")]
+    pairs = [("build", "plain"), ("build", "bare")]
     if TOOL.exists():
         names["tool"] = "StyleGAN2-ADA's dataset_tool, whole command, one process"
         pairs.append(("build", "tool"))
@@ -205,17 +205,18 @@ def spread(values: list[float]) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def several_sizes(source: Path, paths: list[Path], turns: int) -> None:
+def several_sizes(paths: list[Path], turns: int) -> None:
     """Print what several sizes in one pass take beside a build each, of JPEGs and of the same pictures as PNGs."""
     print(f"| `--size {' '.join(SIZES)}`, one process | one pass ÷ a build each |\n|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for path in paths[:TOOL_PICTURES]:
-            Image.open(path).save(Path(folder, path.name).with_suffix(".png"), compress_level=1)
-        for name, pictures in (("JPEG", source), ("PNG", Path(folder))):
+    with tempfile.TemporaryDirectory() as jpegs, tempfile.TemporaryDirectory() as pngs:
+        for path in paths[:FEW]:
+            shutil.copy(path, jpegs)
+            Image.open(path).save(Path(pngs, path.name).with_suffix(".png"), compress_level=1)
+        for name, pictures in (("JPEG", Path(jpegs)), ("PNG", Path(pngs))):
             ratios = []
             for _ in range(turns):
-                together = build(pictures, 1, DEFAULT, SIZES)
-                ratios.append(together / sum(build(pictures, 1, DEFAULT, (size,)) for size in SIZES))
+                together = build(pictures, 1, SIZES)
+                ratios.append(together / sum(build(pictures, 1, (size,)) for size in SIZES))
             print(f"| {name} | {spread(ratios)} |")
     print()
 
@@ -268,7 +269,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in paths) / len(paths)
         print(f"{len(paths)} JPEGs of {WIDTH} x {HEIGHT}, {size / 1e3:.0f} kB on average\n")
         throughput(source, paths, args.turns)
-        several_sizes(source, paths, args.turns)
+        several_sizes(paths, args.turns)
         files = [path.read_bytes() for path in paths[:60]]
         fidelity(files)
         encodings(files)

@@ -37,14 +37,17 @@ from shards.building.options import Build
 from shards.dataset.cache_settings import CacheSettings
 from shards.dataset.index import Index
 from shards.dataset.order import Order
+from shards.dataset.shard_copier import COPIERS
 from shards.dataset.stream import Reader, stream_planned
 from shards.images.encode import ENCODINGS
 from shards.storage.place import parse_place
+from shards.storage.storage import open_storage
 from tests.s3_server import Bucket, Fault, serve_bucket
 
 SIDE, BATCH, WINDOW = 256, 32, 4
 LITDATA_PYTHON, LITDATA_SCRIPT = Path(".bench-venv/bin/python"), Path("bench/litdata_peer.py")
-FIRST, SECOND, LOCAL, PEER, LITDATA, DECODING = "first", "second", "local", "webdataset", "litdata", "decoding"
+FIRST, SECOND, LOCAL, PEER, LITDATA = "first", "second", "local", "webdataset", "litdata"
+DECODING, BOTH = "decoding", "both"
 NAMES = {
     FIRST: "ours, first epoch: the cache is empty",
     SECOND: "ours, second epoch: the cache is full",
@@ -52,6 +55,7 @@ NAMES = {
     PEER: "webdataset, pipe:curl, decode('pil'), batched",
     LITDATA: "litdata: Pillow, StreamingDataLoader workers, first epoch",
     DECODING: "the limit: decoding alone",
+    BOTH: "the same while all shards come from the bucket, and are thrown away",
 }
 
 
@@ -103,6 +107,11 @@ def peer(shards: list[str], workers: int) -> int:
     return sum(len(images) for (images,) in webdataset.WebLoader(batches, batch_size=None, num_workers=workers))
 
 
+def shard_names(folder: str) -> list[str]:
+    """Return the names of the shards in a folder."""
+    return sorted(path.name for path in Path(folder).glob("train-*.tar"))
+
+
 def unpack(index: Index, folder: Path) -> list[str]:
     """Write the pictures as they are stored into files, and return their paths."""
     folder.mkdir()
@@ -112,11 +121,11 @@ def unpack(index: Index, folder: Path) -> list[str]:
     return sorted(map(str, folder.iterdir()))
 
 
-def decoding(folder: str, workers: int) -> int:
-    """Decode all pictures from memory, and return their number."""
+def decoding(folder: str, workers: int, place: str | None = None) -> int:
+    """Decode all pictures from memory, while shards are read from a bucket if that is named; return their number."""
     files = []
-    for shard in sorted(Path(folder).glob("train-*.tar")):
-        with tarfile.open(shard) as tar:
+    for shard in shard_names(folder):
+        with tarfile.open(Path(folder, shard)) as tar:
             files += [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]  # type: ignore[union-attr]
     decode, out = ENCODINGS["jpg"].decode, np.empty((workers, SIDE, SIDE, 3), dtype=np.uint8)
 
@@ -125,8 +134,11 @@ def decoding(folder: str, workers: int) -> int:
             decode(file, out[worker])
 
     began = time.perf_counter()
-    with ThreadPoolExecutor(workers) as threads:
+    with ThreadPoolExecutor(workers) as threads, ThreadPoolExecutor(COPIERS) as readers:
+        read = readers.map(open_storage(parse_place(place)).read, shard_names(folder)) if place else ()
         list(threads.map(part, range(workers)))
+        for _ in read:
+            pass
     print(time.perf_counter() - began)
     return len(files)
 
@@ -135,8 +147,8 @@ def run_part(arguments: list[str]) -> None:
     """Be the process of one line: print its seconds, without what Python's start takes."""
     what, workers, *rest = arguments
     torch.set_num_threads(1)
-    if what == DECODING:
-        decoding(rest[0], int(workers))
+    if what in (DECODING, BOTH):
+        decoding(rest[0], int(workers), *rest[1:])
         return
     began = time.perf_counter()
     assert (peer(rest, int(workers)) if what == PEER else ours(rest[0], rest[1], int(workers))) > 0
@@ -196,6 +208,7 @@ def measure(args: Bench, bucket: Bucket, folder: Path) -> None:
         LOCAL: partial(seconds_of, bucket, LOCAL, args.workers, str(bucket.root / "set"), str(cache)),
         PEER: partial(seconds_of, bucket, PEER, args.workers, *pipes),
         DECODING: partial(seconds_of, bucket, DECODING, args.workers, str(bucket.root / "set")),
+        BOTH: partial(seconds_of, bucket, BOTH, args.workers, str(bucket.root / "set"), url),
     }
     if make_litdata(bucket.root / "litdata", unpack(index, folder / "stored")):
         candidates[LITDATA] = partial(litdata, bucket, args.workers, folder / "litdata cache")

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from PIL import Image
 
 from shards.__main__ import main
 from shards.building.interruption import BuildStopped
+from shards.images import frame
 from shards.images.decode import decode_image
 from shards.images.frame import Frames
 from tests.made_sources import digests, said_by
@@ -123,18 +125,28 @@ def test_a_size_that_is_finished_stays_when_the_others_are_resumed(
     assert main(together(source, tmp_path, "--resume")) == 0  # nothing is left to do
 
 
-def test_a_picture_is_decoded_once_where_the_sizes_allow_it() -> None:
+def test_a_picture_is_decoded_once_where_the_sizes_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """JPEGs are loaded at a half, a quarter or an eighth where that is enough, so they may need several frames."""
+    loaded, real = list[int](), frame.load_pixels
+
+    def load(*given: Any) -> Image.Image:
+        loaded.append(1)
+        return real(*given)
+
+    monkeypatch.setattr(frame, "load_pixels", load)
     for data, expected in (
         (saved(scene(600, 700), "PNG"), 1),
         (saved(scene(100, 120), "JPEG"), 2),
         (saved(scene(900, 1200), "JPEG"), 3),
     ):
         frames: Frames = {}
+        loaded.clear()
         for size in (16, 64, 128):
             wanted = replace(WIDE, size=(size, size), scaled_decode=3)
-            assert np.array_equal(decode_image(data, wanted, frames).pixels, decode_image(data, wanted).pixels)
-        assert len(frames) == expected
+            alone = decode_image(data, wanted).pixels
+            loaded.pop()  # that of the picture alone
+            assert np.array_equal(decode_image(data, wanted, frames).pixels, alone)
+        assert len(loaded) == expected
 
 
 def test_sizes_that_cannot_be_are_refused(source: Path, tmp_path: Path) -> None:

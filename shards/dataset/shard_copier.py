@@ -21,7 +21,7 @@ from shards.storage.storage import Storage
 
 log = logging.getLogger(__name__)
 
-COPIERS = 3  # shards that a process copies at the same time: one may be checked, while others arrive
+COPIERS = 4  # shards that a process copies at the same time: some are checked while others arrive
 BLOCKS_AHEAD = 3  # requests of a copy at the same time
 TRIES = 2  # of a copy that arrives damaged
 AGAIN_S = 5.0  # a copy that failed because of the network is not tried again before

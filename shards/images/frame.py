@@ -41,7 +41,7 @@ class Frame:
 
 
 Frames = dict[tuple[int, int], Frame]
-"""Those of one picture, by the size at which they were loaded: JPEGs are shrunk for small results, others are not."""
+"""The newest one of a picture, by the size at which it was loaded: JPEGs are shrunk for small results, others not."""
 
 
 def load_frame(data: bytes, settings: Decoding, frames: Frames) -> Frame:
@@ -64,6 +64,7 @@ def load_frame(data: bytes, settings: Decoding, frames: Frames) -> Frame:
             notes.add("first_frame")
         orientation = exif_orientation(image)
         frame = Frame(opened, image.format or "?", pixels, extent, width, height, mode, orientation, frozenset(notes))
+    frames.clear()  # the next size can only share the newest: another scale is seldom needed twice, and takes memory
     frames[loaded_size] = frame
     return frame
 

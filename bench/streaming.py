@@ -31,6 +31,7 @@ import tyro
 import webdataset
 from PIL import Image, ImageFilter
 
+from bench.loading_256 import PYTHON, SCRIPT, make_litdata, members
 from bench.measure import machine, ratios, spread, table, take_turns
 from shards.building.build import run_build
 from shards.building.options import Build
@@ -45,7 +46,6 @@ from shards.storage.storage import open_storage
 from tests.s3_server import Bucket, Fault, serve_bucket
 
 SIDE, BATCH, WINDOW = 256, 32, 4
-LITDATA_PYTHON, LITDATA_SCRIPT = Path(".bench-venv/bin/python"), Path("bench/litdata_peer.py")
 FIRST, SECOND, LOCAL, PEER, LITDATA = "first", "second", "local", "webdataset", "litdata"
 DECODING, BOTH = "decoding", "both"
 NAMES = {
@@ -112,15 +112,6 @@ def shard_names(folder: str) -> list[str]:
     return sorted(path.name for path in Path(folder).glob("train-*.tar"))
 
 
-def unpack(index: Index, folder: Path) -> list[str]:
-    """Write the pictures as they are stored into files, and return their paths."""
-    folder.mkdir()
-    for shard in sorted(index.folder.glob("train-*.tar")):
-        with tarfile.open(shard) as tar:
-            tar.extractall(folder, [member for member in tar if member.name.endswith(".jpg")], filter="data")
-    return sorted(map(str, folder.iterdir()))
-
-
 def decoding(folder: str, workers: int, place: str | None = None) -> int:
     """Decode all pictures from memory, while shards are read from a bucket if that is named; return their number."""
     files = []
@@ -155,21 +146,11 @@ def run_part(arguments: list[str]) -> None:
     print(time.perf_counter() - began)
 
 
-def make_litdata(folder: Path, files: list[str]) -> bool:
-    """Write litdata's dataset of the stored files, and tell whether litdata is here."""
-    if not LITDATA_PYTHON.exists():
-        return False
-    subprocess.run(
-        [LITDATA_PYTHON, LITDATA_SCRIPT, folder, "make", *files], check=True, capture_output=True, timeout=600
-    )
-    return True
-
-
 def litdata(bucket: Bucket, workers: int, cache: Path) -> float:
     """Return the seconds of litdata's first epoch."""
     shutil.rmtree(cache, ignore_errors=True)
     rest = ("epoch", str(workers), str(BATCH), str(cache))
-    command = [str(LITDATA_PYTHON), str(LITDATA_SCRIPT), f"{bucket.url}/litdata", *rest]
+    command = [str(PYTHON), str(SCRIPT), f"{bucket.url}/litdata/made", *rest]
     environment = os.environ | bucket.environment | {"AWS_DEFAULT_REGION": "us-east-1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=600)
     return float(done.stdout.split()[-1])
@@ -210,7 +191,7 @@ def measure(args: Bench, bucket: Bucket, folder: Path) -> None:
         DECODING: partial(seconds_of, bucket, DECODING, args.workers, str(bucket.root / "set")),
         BOTH: partial(seconds_of, bucket, BOTH, args.workers, str(bucket.root / "set"), url),
     }
-    if make_litdata(bucket.root / "litdata", unpack(index, folder / "stored")):
+    if make_litdata(bucket.root / "litdata", members(bucket.root / "set", "jpg")):
         candidates[LITDATA] = partial(litdata, bucket, args.workers, folder / "litdata cache")
     else:
         print("litdata is not here: not measured (make bench installs it)\n")

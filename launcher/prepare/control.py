@@ -137,8 +137,7 @@ def list_and_submit(
         BuildStopped: interrupted.
     """
     listed = work.list_tasks(interruption)
-    if listed is None:
-        print(f"{work.out} is complete")
+    if listed is None:  # which it has said
         return
     preparation = preparation_of(folder, work, arguments, listed, resources)
     array, finish = submit_shares(folder, preparation, job)
@@ -152,7 +151,7 @@ def preparation_of(
     folder: PrepareFolder, work: Work, arguments: Sequence[str], listed: ListedWork, resources: ArrayRequest
 ) -> Preparation:
     """Return what is to be submitted."""
-    before = folder.load().submission if folder.record.exists() else 0
+    before = folder.newest.submission if folder.record.exists() else 0
     return Preparation(
         kind=work.kind,
         unit=work.unit,

@@ -93,8 +93,9 @@ class PrepareFolder:
         """Write what is submitted."""
         write_atomically(self.record, json.dumps(with_schema(asdict(preparation)), indent=1).encode() + b"\n")
 
-    def load(self) -> Preparation:
-        """Read what was submitted.
+    @property
+    def newest(self) -> Preparation:
+        """What was submitted last.
 
         Raises:
             Refused: it cannot be read, or a later version wrote it.
@@ -105,11 +106,6 @@ class PrepareFolder:
             return Preparation(**values | {"shares": shares})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise Refused(f"{self.record} cannot be read: {error}") from error
-
-    @property
-    def newest(self) -> Preparation:
-        """What was submitted last."""
-        return self.load()
 
     @property
     def shares(self) -> list[RunFolder]:
@@ -128,7 +124,9 @@ class PrepareFolder:
     @property
     def jobs(self) -> dict[str, RunFolder]:
         """The folders of all jobs that were submitted last, by what they are called."""
-        return {**{f"share {number}": run for number, run in enumerate(self.shares)}, "finish": self.finishing}
+        newest = self.newest
+        shares = {f"share {number}": run for number, run in enumerate(self.shares_of(newest))}
+        return {**shares, "finish": self.finish(newest.submission)}
 
 
 def is_preparation(path: Path) -> bool:

@@ -145,9 +145,9 @@ def gather_preparation(folder: PrepareFolder, queue: SlurmQueue) -> PrepareStatu
     preparation = folder.newest
     shares = [
         gather_job(f"share {number}", run, queue, planned)
-        for number, (run, planned) in enumerate(zip(folder.shares, preparation.shares, strict=True))
+        for number, (run, planned) in enumerate(zip(folder.shares_of(preparation), preparation.shares, strict=True))
     ]
-    finish = gather_job("finish", folder.finishing, queue, None)
+    finish = gather_job("finish", folder.finish(preparation.submission), queue, None)
     if preparation.finished_here:
         return PrepareStatus(folder, preparation, shares, finish, RunState.FINISHED, "on one machine")
     return PrepareStatus(folder, preparation, shares, finish, *judge_preparation(shares, finish))

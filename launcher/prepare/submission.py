@@ -75,7 +75,7 @@ def record_preparation(folder: PrepareFolder, preparation: Preparation) -> Itera
     Raises:
         Refused: it cannot be written.
     """
-    before = folder.load() if folder.record.exists() else None
+    before = folder.newest if folder.record.exists() else None
     runs = [*folder.shares_of(preparation), folder.finish(preparation.submission)]
     try:
         for run in runs:

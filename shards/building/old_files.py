@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 from shards.atomic_files import write_chunks_atomically
@@ -66,11 +65,8 @@ def read_ranges(place: Place, name: str, ranges: Sequence[tuple[int, int]]) -> I
     Raises:
         OSError: it cannot be read.
     """
-    storage = open_storage(place)
-    asked = (partial(storage.read_range, name, start, length) for start, length in ranges)
     try:
-        for answer in read_ahead(asked, REQUESTS if isinstance(place, Url) else 1):
-            yield answer()
+        yield from open_storage(place).read_ranges(name, ranges, REQUESTS if isinstance(place, Url) else 1)
     except StorageError as error:
         raise OSError(str(error)) from error
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,6 @@ from shards.dataset.index import DataError
 from shards.dataset.splits import shard_name
 from shards.storage.errors import StorageError
 from shards.storage.place import Place, Url
-from shards.storage.read_ahead import read_ahead
 from shards.storage.storage import Storage, open_storage
 
 UPLOADS = 4  # at the same time
@@ -136,9 +135,7 @@ class RemoteTarget:
     def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
         """Yield the bytes of each (start, length) of an object; several are asked for at the same time."""
         try:
-            asked = (partial(self.storage.read_range, name, start, length) for start, length in ranges)
-            for answer in read_ahead(asked, READS):
-                yield answer()
+            yield from self.storage.read_ranges(name, ranges, READS)
         except StorageError as error:
             raise BuildStopped(str(error)) from error
 

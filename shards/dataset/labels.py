@@ -48,10 +48,8 @@ def label_columns(index: Index) -> tuple[Column, ...]:
 
 def table_column(labels: Any) -> str:
     """Return the name of the label in the table, by the setting that says where labels came from."""
-    if (
-        isinstance(labels, list) and len(labels) > 1
-    ):  # the columns of a table: that of the files' names, and those of labels
-        return str(labels[1])
+    if isinstance(labels, list) and len(labels) > 1:
+        return str(labels[1])  # behind the column of the files' names
     return "folder" if labels == "folders" else str(labels).removeprefix("json:")
 
 

@@ -48,15 +48,25 @@ def index_tars(args: IndexTars, interruption: Interruption) -> None:
         DataError: the arguments, the tars or the folder do not allow it.
         BuildStopped: it ended early and can be resumed.
     """
+    if unfinished := unfinished_tars(args):
+        work = args.out / WORK
+        with open_work_folders([args.out], DATABASE):
+            index_in_work_folder(Folders(args.out, work), args, *unfinished, interruption)
+            shutil.rmtree(work)
+
+
+def unfinished_tars(args: IndexTars) -> tuple[Tars, dict[str, Any]] | None:
+    """Check the arguments, and return the tars and the settings; None: the dataset is complete, which is said.
+
+    Raises:
+        DataError: the arguments, the tars or the folder do not allow it.
+    """
     check_options(args)
     tars, settings = find_tars(args.tars), settings_of(args)
     if is_finished(args, tars, settings):
         print(f"{args.out} is complete")
-        return
-    work = args.out / WORK
-    with open_work_folders([args.out], DATABASE):
-        index_in_work_folder(Folders(args.out, work), args, tars, settings, interruption)
-        shutil.rmtree(work)
+        return None
+    return tars, settings
 
 
 def is_finished(args: IndexTars, tars: Tars, settings: dict[str, Any]) -> bool:

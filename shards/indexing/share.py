@@ -13,8 +13,8 @@ from shards.building.build import WORK, lock_folder, open_work_folders
 from shards.building.interruption import Interruption
 from shards.building.share import ListedWork, OpenTask
 from shards.building.share_results import Share, merge_shares
-from shards.indexing.command import DATABASE, Maker, index_tars, is_finished
-from shards.indexing.options import IndexTars, check_options, indexer_of, settings_of
+from shards.indexing.command import DATABASE, Maker, index_tars, unfinished_tars
+from shards.indexing.options import IndexTars, indexer_of, settings_of
 from shards.indexing.patterns import Tars, find_tars
 from shards.indexing.progress import TarProgress
 from shards.indexing.tar_db import RESULTS, TarDb
@@ -29,10 +29,9 @@ def list_tars(args: IndexTars) -> ListedWork | None:
         DataError: the arguments, the tars or the folder do not allow it.
         BuildStopped: the disk does not do its work.
     """
-    check_options(args)
-    tars, settings = find_tars(args.tars), settings_of(args)
-    if is_finished(args, tars, settings):
+    if not (unfinished := unfinished_tars(args)):
         return None
+    tars, settings = unfinished
     work = args.out / WORK
     with open_work_folders([args.out], DATABASE), closing(TarDb(work / DATABASE, tars, settings)) as db:
         merge_shares(db.database, work, RESULTS)

@@ -23,6 +23,7 @@ from shards.storage.backend import Backend, ObjectInfo
 from shards.storage.errors import NotFound, read_problem, storage_error
 from shards.storage.local_files import LocalFiles
 from shards.storage.place import Place, Url
+from shards.storage.read_ahead import read_ahead
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,9 +63,10 @@ class Storage:
         """
         return self.retry(name, "read", lambda: self.backend.read_range(name, start, length)) if length else b""
 
-    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]]) -> Iterator[bytes]:
-        """Yield the bytes of each (start, length) of an object."""
-        return (self.read_range(name, *one) for one in ranges)
+    def read_ranges(self, name: str, ranges: Sequence[tuple[int, int]], ahead: int = 1) -> Iterator[bytes]:
+        """Yield the bytes of each (start, length) of an object; `ahead` of them are asked for at the same time."""
+        for answer in read_ahead((partial(self.read_range, name, *one) for one in ranges), ahead):
+            yield answer()
 
     def block_requests(self, name: str, size: int) -> Iterator[Callable[[], bytes]]:
         """Yield what reads the blocks of an object of a known size, one after the other or several at the same time."""

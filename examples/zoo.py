@@ -61,7 +61,7 @@ R3 = [
     *("--penalties.r2.weight", "1", "--penalties.r2.final", "0.3", "--penalties.r2.every", "4"),
     *("--optimizer.g-lr", "7e-4", "--optimizer.d-lr", "7e-4"),
     *("--optimizer.lr-final", "0.1", "--optimizer.decay-images", "80000"),
-    *(*FEW, "--augment.p-final", "None"),
+    *(*FEW, "--augment.p-final", "None", "--optimizer.ema-half-life-final", "None", "--optimizer.ema-ramp", "0.05"),
 ]
 
 # The recipe, the pictures to see, and what differs from it besides SMALL. Sizes of one recipe that are the same network
@@ -79,6 +79,7 @@ ZOO: dict[str, tuple[int, list[str]]] = {
     "sngan-32": (32_000, RESNET),
     "projection-64": (32_000, RESNET),
     "bcr-32": (24_000, RESNET),
+    "icr-32": (20_000, BIGGAN),
     "sagan-64": (24_000, RESNET),
     "biggan-32": (20_000, BIGGAN),
     "lecam-32": (20_000, BIGGAN),

@@ -263,6 +263,16 @@ def test_each_transformation_happens_with_probability_p() -> None:
     assert abs(happens.double().mean() - (1 - none)) < 6 * math.sqrt(none * (1 - none) / n)
 
 
+def test_colour_happens_with_its_share_of_the_probability() -> None:
+    n, p = 40_000, torch.tensor(0.3)
+    pipe = Ada(AugmentSettings(kind="ada", pipe="gc", colour_share=0.5), (3, 8, 8))
+    values, _ = pipe.parameters(pipe.draw(philox("many"), n), p)
+    for t in pipe.transformations:
+        expected = 0.15 if t.letter == "c" else 1 - math.sqrt(0.7) if "turn" in t.name else 0.3
+        share = changed(t, values[t.name]).mean() * (2 if t.name == "luma_flip" else 1)  # half of them change nothing
+        assert abs(share - expected) < 8 * math.sqrt(expected / n), t.name
+
+
 def test_parameters_have_the_paper_s_distributions() -> None:
     n, pipe = 40_000, ada(WHOLE, 8)
     draws = {name: d for name, d in pipe.draw(philox("laws"), n).items() if name != "noise"}

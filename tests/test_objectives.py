@@ -20,6 +20,12 @@ def log_sigmoid(x: float) -> float:
     return -math.log(1 + math.exp(-x))
 
 
+def contrast(high: tuple[float, ...], low: tuple[float, ...]) -> float:
+    of_high = [math.log(1 + sum(math.exp(x - h) for x in low)) for h in high]
+    of_low = [math.log(1 + sum(math.exp(x - h) for h in high)) for x in low]
+    return mean(of_high) + mean(of_low)
+
+
 CLOSED_FORMS = {
     "non-saturating": (
         -mean([log_sigmoid(r) for r in REAL]) - mean([log_sigmoid(-f) for f in FAKE]),
@@ -44,6 +50,7 @@ CLOSED_FORMS = {
         -mean([log_sigmoid(r - f) for r, f in zip(REAL, FAKE, strict=True)]),
         -mean([log_sigmoid(f - r) for r, f in zip(REAL, FAKE, strict=True)]),
     ),
+    "dual-contrastive": (contrast(REAL, FAKE), contrast(FAKE, REAL)),
     "hinge": (mean([max(0, 1 - r) for r in REAL]) + mean([max(0, 1 + f) for f in FAKE]), -mean(list(FAKE))),
 }
 

@@ -34,6 +34,7 @@ from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency, mirror_and_shift
+from trainer.losses.penalties.latent_consistency import DiscriminatorLatentConsistency, GeneratorLatentConsistency
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
@@ -182,7 +183,7 @@ def look(
 
 
 def drawn(penalty: Penalty, n: int = N) -> dict[str, Tensor]:
-    draws = penalty.draw(philox("draws", type(penalty).__name__), n, (3, SIZE, SIZE))
+    draws = penalty.draw(philox("draws", type(penalty).__name__), n, SETTINGS)
     return {name: t.double() if t.dtype == torch.float32 else t for name, t in draws.items()}
 
 
@@ -242,13 +243,13 @@ def test_dragan_of_a_quadratic_discriminator() -> None:
 
 @pytest.mark.parametrize("size", [0, 8])
 def test_draws_have_the_shape_of_pictures_or_of_points(size: int) -> None:
-    shape = (3, size, size) if size else (2,)
-    rng = philox("shapes")
+    settings = replace(SETTINGS, size=size)
+    shape, rng = settings.data_shape, philox("shapes")
     x = torch.zeros(N, *shape)
     for penalty in (WganGp(), Dragan(), PathLength()):
-        for draw in penalty.draw(rng, N, shape).values():
+        for draw in penalty.draw(rng, N, settings).values():
             assert (x[: len(draw)] * draw).shape == (len(draw), *shape)
-    assert PathLength().draw(rng, 4000, shape)["y"].std().item() == pytest.approx(1 / max(size, 1), rel=0.05)
+    assert PathLength().draw(rng, 4000, settings)["y"].std().item() == pytest.approx(1 / max(size, 1), rel=0.05)
 
 
 def test_the_loss_scale_changes_no_bit_of_a_gradient() -> None:
@@ -310,6 +311,28 @@ def test_the_mean_path_length_follows_its_recursion() -> None:
         close(running_scalars["path_length_mean"], mean)
 
 
+# Latent consistency
+
+
+def test_latent_consistency_of_linear_networks() -> None:
+    """G(z) = M z and D(x) = w · x: what remains of two neighbours is what becomes of the step between them."""
+    g, d = Painter().double(), Linear()
+    step = drawn(GeneratorLatentConsistency())["step"]
+    moved = step @ g.m.t()
+    loss = value(GeneratorLatentConsistency(), look(d, g))
+    close(loss, -moved.square().mean())
+    loss.backward()
+    assert g.m.grad is not None
+    close(g.m.grad, -2 * moved.t() @ step / moved.numel())
+    g, step = Painter().double(), drawn(DiscriminatorLatentConsistency())["step"]
+    loss = value(DiscriminatorLatentConsistency(), look(d, g))
+    close(loss, (step @ g.m.t() @ d.w).square().mean())
+    loss.backward()
+    assert d.w.grad is not None
+    assert d.w.grad.any()
+    assert torch.cat([drawn(DiscriminatorLatentConsistency(), 4000)["step"]]).std().item() == pytest.approx(0.05, 0.05)
+
+
 # LeCam
 
 
@@ -360,7 +383,7 @@ def test_pictures_are_mirrored_and_shifted_with_reflection() -> None:
 
 
 def test_the_draws_of_consistency_reach_everywhere() -> None:
-    draws = Consistency().draw(philox("reach"), 3000, (3, SIZE, SIZE))
+    draws = Consistency().draw(philox("reach"), 3000, SETTINGS)
     assert set(draws["shift"].flatten().tolist()) == set(range(-4, 5))
     assert draws["flip"].double().mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.05)
     assert not torch.equal(draws["flip"][:, 0], draws["flip"][:, 1])

@@ -25,6 +25,7 @@ from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
 from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties.base import Weighted
+from trainer.networks.base import Latent
 from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
@@ -95,6 +96,33 @@ def test_a_step_equals_the_plain_algorithm(objective: str) -> None:
         assert ((ours - theirs).abs() > 1e-5).float().mean() < 0.02
     for ours, theirs in zip([*state.discriminator.parameters()], [*d.parameters()], strict=True):
         assert ((ours - theirs).abs() > 1e-5).float().mean() < 0.02
+
+
+def test_g_learns_from_the_fakes_of_ds_last_updates() -> None:
+    """With three updates of D and two of them for G: the last two, joined micro-batch by micro-batch."""
+    config = replace(CONFIG, d_steps=3, g_batches=2, objective="hinge")
+    state, step = make(replace(config, optimizer=OptimizerSettings(d_lr=1e-30)))  # D stays what it is
+    g, d = copy.deepcopy(state.generator), copy.deepcopy(state.discriminator)
+    updates = [batches(config, seed, seed * config.batch_size) for seed in range(3)]
+    scalars = step(updates, never)
+    losses = []
+    for earlier, later in zip(updates[1], updates[2], strict=True):
+        latent = Latent.cat([earlier.latent, later.latent])
+        losses.append(-d(g(latent), latent.label).logits.mean())
+    torch.stack(losses).mean().backward()
+    torch.testing.assert_close(scalars["loss_g"], torch.stack(losses).mean().detach(), rtol=1e-4, atol=1e-5)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in g.parameters() if p.grad is not None])
+    torch.testing.assert_close(scalars["grad_norm_g"], norm, rtol=1e-3, atol=1e-5)
+
+
+def test_joined_micro_batches_keep_the_draws_that_all_of_them_have() -> None:
+    first, last = (batches(CONFIG, seed, seed * 12)[1] for seed in range(2))
+    last = replace(last, draws={**last.draws, "path_length": {"noise": torch.ones(4)}})
+    joined = Batch.cat([first, last])
+    assert (joined.micro_batch, joined.images_seen, len(joined.real)) == (1, 12, 8)
+    assert joined.draws.keys() == first.draws.keys()
+    assert torch.equal(joined.latent.z, torch.cat([first.latent.z, last.latent.z]))
+    assert Batch.cat([last]) is last
 
 
 def test_each_update_touches_its_own_network_only() -> None:

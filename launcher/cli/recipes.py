@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.wide_console import wide_console
+from trainer.config.authors import SCRIPTS
 from trainer.config.batch_scaling import NO_RULE, layouts
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
@@ -82,7 +83,20 @@ def recipe_details(name: str, recipe: Recipe) -> RenderableType:
         f"python -m shards build PICTURES --out DIR --size {recipe.config.network.size}{labels}\n"
         f"{command('launcher', 'submit', name, '--data')} DIR"
     )
-    return Group(head, Text(), changes, Text(), *on_gpus(recipe), Text("\nstart it:", "bold"), Text(start))
+    parts = (changes, *authors_script(name, recipe), Text(), *on_gpus(recipe))
+    return Group(head, Text(), *parts, Text("\nstart it:", "bold"), Text(start))
+
+
+def authors_script(name: str, recipe: Recipe) -> Iterator[RenderableType]:
+    """Yield which script of the authors a recipe follows, and where it departs from it."""
+    if name not in SCRIPTS:
+        return
+    script = SCRIPTS[name]
+    yield Text(f"\nthe authors' script: {script.source}")
+    departures = Table("departs in", "there", "why, or how", box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for what, theirs, why in script.departures(recipe.config):
+        departures.add_row(what, theirs, Text(why))
+    yield departures
 
 
 def on_gpus(recipe: Recipe) -> Iterator[RenderableType]:

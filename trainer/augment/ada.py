@@ -138,7 +138,8 @@ class Ada(Augmentation):
         """Return the parameters by name, neutral where their transformation does not happen, and where any happens."""
         # p stays on the device: each gate is a comparison there, and no branch of the host depends on it.
         chances = {chance: chance(p) for chance in {t.chance for t in self.transformations}}
-        happens = draws["gate"] < torch.stack([chances[t.chance] for t in self.transformations for _ in range(t.gates)])
+        of_each = [self.share(t, chances[t.chance]) for t in self.transformations for _ in range(t.gates)]
+        happens = draws["gate"] < torch.stack(of_each)
         gates = dict(zip(self.transformations, happens.split([t.gates for t in self.transformations], 1), strict=True))
         values: dict[str, Tensor] = {}
         for law in ("uniform", "normal"):
@@ -150,6 +151,11 @@ class Ada(Augmentation):
             still = constant_row(tuple(t.still for t in drawn for _ in range(t.width)), p.device, draws[law].dtype)
             values |= values_of(torch.where(chosen, draws[law], still), drawn)
         return values, happens.any(1)
+
+    def share(self, transformation: Transformation, chance: Tensor) -> Tensor:
+        """Return a transformation's own part of the probability."""
+        share = self.settings.colour_share if transformation.letter == "c" else 1.0
+        return chance if share == 1 else chance * share
 
     def __call__(
         self, x: Float[Tensor, "n c h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]

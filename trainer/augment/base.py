@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.core.fields import identity
+from trainer.core.fields import identity, later_identity
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class AugmentSettings:
     """The parts of diffaugment, in order."""
     pipe: str = identity("bgc")
     """The parts of ada: b blit, g geometry, c colour, f filter, n noise, o cutout."""
+    colour_share: float = later_identity(1.0, "[0, 1]")
+    """Transformations of ada's colour happen with this share of the probability of the others."""
     p: float = identity(0.0, "[0, 1]")
     """The probability of each of ada's transformations, and of apa's deceptions, when training starts."""
     p_final: float | None = identity(None, "[0, 1]")

@@ -45,6 +45,11 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"measure_on must be auto, in-line, cpu or cuda:N, but is {config.measure_on!r}"
     if config.top_k < 1 and objective.pairs:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
+    if config.g_batches > config.d_steps:
+        yield (
+            f"g_batches must be at most d_steps, the updates of the discriminator in a step, which is {config.d_steps}, "
+            f"but is {config.g_batches}: set --g-batches or --d-steps"
+        )
     yield from schedule_problems(config)
     yield from penalty_problems(config)
     if config.cuda_graphs == "on" and (problem := graphs_problem(config)):
@@ -63,7 +68,11 @@ def schedule_problems(config: Config) -> Iterator[str]:
     moving = [f"penalties.{one.name}.final" for one in config.penalties.active() if one.weighted.final is not None]
     moving += ["augment.p_final"] if config.augment.p_final is not None else []
     moving += ["optimizer.lr_final"] if config.optimizer.lr_final != 1 else []
-    moving += ["optimizer.beta2_final"] if config.optimizer.beta2_final is not None else []
+    moving += [
+        f"optimizer.{name}"
+        for name in ("beta2_final", "ema_half_life_final")
+        if getattr(config.optimizer, name) is not None
+    ]
     if moving and not config.optimizer.decay_images:
         yield f"{moving[0]} is reached after optimizer.decay_images, which is 0: set that too"
     if config.augment.p_final is not None and config.augment.adaptive:
@@ -79,6 +88,9 @@ def penalty_problems(config: Config) -> Iterator[str]:
     )
     if config.network.size == 0 and "bcr" in active:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
+    drawing = sorted(name for name, one in active.items() if one.network_name == "g" and one.draws)
+    if config.g_batches > 1 and drawing:
+        yield f"penalties.{drawing[0]} goes with g_batches 1: it draws for the fakes of one update"
     if head != "classifier" and (guess := sorted(name for name, one in active.items() if one.wants_classes)):
         yield f"penalties.{guess[0]} wants a discriminator that guesses: --network.d-head classifier"
     several = len(config.network.label_names) > 1

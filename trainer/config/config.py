@@ -22,7 +22,7 @@ from trainer.config.groups import (
     TrackingSettings,
 )
 from trainer.config.intervals import Interval, default_interval
-from trainer.core.fields import Refused, check_limits, group, identity, operational
+from trainer.core.fields import Refused, check_limits, group, identity, later_identity, operational
 from trainer.core.registry import one_of
 from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties import Active, Penalties
@@ -46,6 +46,9 @@ class Config:
     """The unit of work, with its own BatchNorm statistics; divides the batch size."""
     d_steps: int = identity(1, "[1, inf)")
     """Updates of the discriminator per update of the generator."""
+    g_batches: int = later_identity(1, "[1, inf)")
+    """The generator learns from the fakes of so many of the discriminator's last updates, at most d_steps; with them a
+    micro-batch of its own is so many times as large."""
     mixed_precision: Precision = identity("auto")
     """auto: bf16 where the hardware has it, else no; resolved when the run starts."""
     objective: Annotated[str, one_of(OBJECTIVES)] = identity("non-saturating")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.core.fields import identity, operational
+from trainer.core.fields import identity, later_identity, operational
 
 FORBIDDEN_IN_PROJECT = "/\\#?%:"  # W&B's own rules, here and below
 MOST_LETTERS = 128
@@ -29,8 +29,10 @@ class OptimizerSettings:
     """Decay of the second moment."""
     eps: float = identity(1e-8, "(0, inf)")
     """Added to the root of the second moment."""
-    ema_half_life_images: float = identity(10_000.0, "(0, inf)")
-    """Pictures after which old weights count half in the moving average."""
+    ema_half_life_images: float = identity(10_000.0, "[0, inf)")
+    """Pictures after which old weights count half in the moving average; 0: it is the weights."""
+    ema_half_life_final: float | None = later_identity(None, "[0, inf)")
+    """The half-life moves there, along half a cosine, over optimizer.decay_images."""
     ema_ramp: float = identity(0.05, "[0, inf)")
     """The half-life is at most this share of the pictures seen so far (Karras et al. 2020); 0: no ramp."""
     warmup_images: int = identity(0, "[0, inf)")

@@ -19,6 +19,7 @@ SNGAN_32 = Config(
     batch_size=64,
     micro_batch_size=16,
     d_steps=5,  # the paper's n_dis, as in WGAN-GP
+    g_batches=2,  # in both authors' code for CIFAR G's batch is 128
     objective="hinge",
     optimizer=Adam(beta1=0.0, beta2=0.9),  # and until the end, where the authors' falls to 0
     network=Net(size=32, z_dim=128, g_channels=256, d_channels=128, d_spectral_norm=True),
@@ -61,14 +62,16 @@ STYLEGAN2_64 = Config(
     # R1's weight is 0.0002 size² / batch, as StyleGAN2-ADA's code has it; 16 and 4 are StyleGAN2's lazy intervals.
     penalties=Penalties(r1=Weighted(0.0256, every=16), path_length=Weighted(2.0, every=4)),
 )
-STYLEGAN2_256 = replace(
+STYLEGAN2_256 = replace(  # paper256 of StyleGAN2-ADA's code
     STYLEGAN2_64,
-    network=Net(size=256, z_dim=512, g_channels=64, d_channels=64, mbstd_group=4),
-    penalties=Penalties(r1=Weighted(1.0, every=16), path_length=Weighted(2.0, every=4)),  # its code's paper256
+    batch_size=64,
+    network=Net(size=256, z_dim=512, g_channels=64, d_channels=64, mbstd_group=8),
+    penalties=Penalties(r1=Weighted(1.0, every=16), path_length=Weighted(2.0, every=4)),
+    optimizer=replace(STYLEGAN2_64.optimizer, ema_half_life_images=20_000.0, ema_ramp=0.0),
 )
 STYLEGAN2_AUTO_256 = replace(  # what StyleGAN2-ADA's code chooses for a batch of 32
-    STYLEGAN2_256,
-    network=replace(STYLEGAN2_256.network, mapping_layers=2),
+    STYLEGAN2_64,
+    network=replace(STYLEGAN2_256.network, mapping_layers=2, mbstd_group=4),
     penalties=Penalties(r1=Weighted(0.41, every=16), path_length=Weighted(2.0, every=4)),  # by the rule above
 )
 ADA_AUGMENT = AugmentSettings(kind="ada")
@@ -90,7 +93,7 @@ FASTGAN_256 = Config(
 
 
 def r3gan_config(net: Net, batch: int, gamma: float, p: float, ema: float = 5e5) -> Config:
-    """Return R3GAN's configuration E; gamma falls to a tenth, and p rises, over 20 million pictures."""
+    """Return R3GAN's configuration E; gamma falls to a tenth, p and the half-life rise, over 20 million pictures."""
     return Config(
         generator="r3gan",
         discriminator="r3gan",
@@ -100,8 +103,15 @@ def r3gan_config(net: Net, batch: int, gamma: float, p: float, ema: float = 5e5)
         flip=True,
         network=net,
         penalties=Penalties(r1=Weighted(gamma, gamma / 10), r2=Weighted(gamma, gamma / 10)),
-        augment=AugmentSettings(kind="ada", pipe="bgco", adaptive=False, p_final=p),
+        augment=AugmentSettings(kind="ada", pipe="bgco", colour_share=0.5, adaptive=False, p_final=p),
         optimizer=Adam(
-            beta1=0.0, beta2=0.9, beta2_final=0.99, lr_final=0.25, decay_images=20_000_000, ema_half_life_images=ema
+            beta1=0.0,
+            beta2=0.9,
+            beta2_final=0.99,
+            lr_final=0.25,
+            decay_images=20_000_000,
+            ema_half_life_images=0.0,
+            ema_half_life_final=ema,
+            ema_ramp=0.0,
         ),
     )

@@ -117,21 +117,25 @@ RECIPES = {
         WGAN_GP, "CIFAR-10: inception score 7.86"),
     "wgan-gp-64": Recipe(
         replace(SNGAN_32, generator="wgan-gp", discriminator="wgan-gp", objective="wasserstein",
-                network=Net(size=64, z_dim=128), penalties=Penalties(wgan_gp=Weighted(10.0)),
+                g_batches=1, network=Net(size=64, z_dim=128), penalties=Penalties(wgan_gp=Weighted(10.0)),
                 optimizer=Adam(g_lr=1e-4, d_lr=1e-4, beta1=0.0, beta2=0.9)),
         WGAN_GP, "LSUN bedrooms, looked at"),
     "sngan-32": Recipe(
         SNGAN_32,
         SNGAN, "CIFAR-10: inception score 8.22, FID 21.7"),
     "sngan-64": Recipe(
-        replace(SNGAN_32, network=SNGAN_64_NETWORK),
+        replace(SNGAN_32, g_batches=1, network=SNGAN_64_NETWORK),
         SNGAN, "its ImageNet networks at half their size"),
     "projection-64": Recipe(
-        replace(SNGAN_32, network=replace(SNGAN_64_NETWORK, g_conditional=True, d_head="projection")),
+        replace(SNGAN_32, g_batches=1,
+                network=replace(SNGAN_64_NETWORK, g_conditional=True, d_head="projection")),
         PROJECTION, "ImageNet at 128 px: inception score 29.7, intra-class FID 103.1", "4 GPUs, time not given"),
     "bcr-32": Recipe(
         replace(SNGAN_32, penalties=Penalties(bcr=Weighted(10.0))),
         BCR, "CIFAR-10: better than consistency on reals alone"),
+    "icr-32": Recipe(
+        replace(BIGGAN_32, penalties=Penalties(bcr=Weighted(10.0), zcr_d=Weighted(20.0), zcr_g=Weighted(0.5))),
+        BCR, "CIFAR-10: FID 9.21; its weights are StudioGAN's (BigGAN-ICR.yaml)", rule=batch_rules.BIGGAN),
     "sagan-64": Recipe(
         SAGAN_64,
         SAGAN, "the networks of the paper at half their size, without labels", rule=batch_rules.SAGAN),

@@ -210,4 +210,5 @@ def assemble_step(config: Config, state: TrainState, reduce: Reduce, autocast: A
         TopK(config.top_k, config.top_k_images),
         Models(state.generator, state.discriminator, config.augment_pipeline(), state.running_scalars),
         caching_autocast(autocast),
+        config.g_batches,
     )

@@ -165,12 +165,12 @@ class RandomInputs:
         """Return the latent, and the draws of augmentation and of the penalties that are due."""
         # Each purpose has a key of its own, so a new penalty or augmentation shifts no other draw.
         rng = partial(draws.rng, images_seen=images_seen, micro_batch=micro_batch)
-        n, shape = len(label), self.network.data_shape
+        n = len(label)
         # The words are parts of the keys: by another name it would be another draw.
         parts = {purpose: self.augment_pipeline.draw(rng(purpose), n) for purpose in ("show real", "show fake")}
         for active in self.penalties:
             if self.config.penalty_due(active, images_seen):
-                parts[active.name] = active.penalty.draw(rng(active.name), n, shape)
+                parts[active.name] = active.penalty.draw(rng(active.name), n, self.network)
         return self.generator.draw(self.network, rng("z"), label), parts
 
 

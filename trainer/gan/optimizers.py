@@ -48,7 +48,8 @@ def update_average(
     average: Sequence[Tensor], weights: Sequence[Tensor], step: int, seen: int, s: OptimizerSettings
 ) -> None:
     """Move the average towards the weights after a step of `step` pictures, `seen` pictures in all."""
+    half_life = half_cosine(s.ema_half_life_images, s.ema_half_life_final, seen, s.decay_images)
     # Early on the weights change fast, and a long average would keep showing noise.
-    half_life = min(s.ema_half_life_images, s.ema_ramp * seen) if s.ema_ramp else s.ema_half_life_images
+    half_life = min(half_life, s.ema_ramp * seen) if s.ema_ramp else half_life
     # 0.5 to the power of pictures per half-life is what stays of the old average; a half-life of 0 leaves nothing.
     torch._foreach_lerp_(list(average), list(weights), 1 - 0.5 ** (step / max(half_life, 1e-8)))

@@ -150,7 +150,7 @@ def kind_of(step: GanStep, updates: Updates) -> Hashable:
     starts = [share[0].images_seen for share in updates]
     of_d = [([active.name for active in step.d.due(seen)], step.models.augment.moves_p(seen)) for seen in starts]
     of_g = [active.name for active in step.g.due(starts[-1])]
-    logits = len(updates[-1][0].real) // step.models.discriminator.settings.pack
+    logits = step.g_batches * len(updates[-1][0].real) // step.models.discriminator.settings.pack
     return str((of_d, of_g, step.top_k.count(logits, starts[-1])))
 
 

@@ -1,5 +1,7 @@
 """One step of a generative adversarial network: `d_steps` updates of the discriminator D, then one of the generator G.
 
+G learns from the fakes of D's last update, or of its last `g_batches` updates.
+
 The global batch of an update is split into M micro-batches, and the ranks share them. An update goes over this rank's
 share and uses the mean over all M. A micro-batch is also the unit of BatchNorm: forward passes normalise with its
 statistics, and the running statistics are updated once per optimizer step, from the passes of the network that is
@@ -41,9 +43,10 @@ class GanStep:
         top_k: TopK,
         models: Models,
         autocast: Callable[[], AbstractContextManager[None]],
+        g_batches: int = 1,
     ) -> None:
         self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
-        self.models, self.autocast = models, autocast
+        self.models, self.autocast, self.g_batches = models, autocast, g_batches
 
     def __call__(self, updates: Sequence[Sequence[Batch]], stop: Stop) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
@@ -52,16 +55,22 @@ class GanStep:
         device. `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
         """
         d_scalars: Scalars = {}
+        g_share = [Batch.cat(batches) for batches in zip(*updates[-self.g_batches :], strict=True)]
         with torch.autograd.set_multithreading_enabled(False):
             for k, share in enumerate(updates, 1):
-                scalars, fake = self.update_discriminator(share, last=k == len(updates))
+                scalars, fake = self.update_discriminator(share, g_share if k == len(updates) else None)
                 d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
-            return d_scalars | self.update_generator(updates[-1], fake, stop)
+            return d_scalars | self.update_generator(g_share, fake, stop)
 
-    def update_discriminator(self, share: Sequence[Batch], last: bool = False) -> tuple[Scalars, Tensor | None]:
-        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments. The last update leaves G fakes."""
+    def update_discriminator(
+        self, share: Sequence[Batch], g_share: Sequence[Batch] | None = None
+    ) -> tuple[Scalars, Tensor | None]:
+        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments.
+
+        Returns: the scalars, and the fakes of the first micro-batch of `g_share`, if G learns from these next.
+        """
         # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
-        keep_graph = last and len(share) == 1
+        keep_graph = g_share is not None and len(share) == 1 and self.g_batches == 1
         for batch in share:
             with self.d.micro_batch(batch.micro_batch) as buffer:
                 # Two autocast contexts: a cast of G's weights shared with a penalty would sum their gradients in bf16.
@@ -75,11 +84,11 @@ class GanStep:
                 self.d.backward(total)
                 buffer.record(loss_d=loss, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
                 buffer.record(sign_real=real_logits.sign().mean(), replaced=batch.replaced)
-        if last and not keep_graph:
+        if g_share and not keep_graph:
             with self.autocast():
-                fake = self.generate(share[0])  # D's gradients travel meanwhile
+                fake = self.generate(g_share[0])  # D's gradients travel meanwhile
         means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
-        return means, fake if last else None
+        return means, fake if g_share else None
 
     def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Stop) -> Scalars:
         """Minimise L_G(D(T(G(z)))) plus G's penalties over G; `fake` is of the first micro-batch."""

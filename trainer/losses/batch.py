@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float, Num
 from torch import Tensor
 
@@ -40,3 +41,19 @@ class Batch:
         """Return the micro-batch with each of its tensors changed."""
         draws = {purpose: {name: change(t) for name, t in parts.items()} for purpose, parts in self.draws.items()}
         return replace(self, real=change(self.real), latent=self.latent.map(change), draws=draws)
+
+    @staticmethod
+    def cat(batches: Sequence[Batch]) -> Batch:
+        """Join micro-batches of one number, of several updates, with what was drawn for each of them.
+
+        Of a single one nothing is copied. When the update began is that of the last one.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        common = [purpose for purpose in batches[0].draws if all(purpose in batch.draws for batch in batches)]
+        draws = {
+            purpose: {name: torch.cat([b.draws[purpose][name] for b in batches]) for name in batches[0].draws[purpose]}
+            for purpose in common
+        }
+        real, latent = torch.cat([batch.real for batch in batches]), Latent.cat([batch.latent for batch in batches])
+        return replace(batches[-1], real=real, latent=latent, draws=draws)

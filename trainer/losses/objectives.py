@@ -27,6 +27,16 @@ class Objective:
     """Logits, or their differences, are log odds: 12 is as good as certain."""
 
 
+def dual_contrastive(high: Logits, low: Logits) -> Loss:
+    """Return how far each of the high logits is from standing out among the low ones, and each low one from these.
+
+    The mean of log(1 + sum_j exp(low_j - high)) over the high ones, plus that of log(1 + sum_i exp(low - high_i)).
+    """
+    differences = low[None, :] - high[:, None]
+    of_high, of_low = differences.logsumexp(1), differences.logsumexp(0)
+    return softplus(of_high).mean() + softplus(of_low).mean()  # softplus(log s) is log(1 + s)
+
+
 OBJECTIVES = {
     # Goodfellow et al. 2014, §3: -log D(x) - log(1 - D(G(z))), and -log D(G(z)) for the generator.
     "non-saturating": Objective(
@@ -60,6 +70,12 @@ OBJECTIVES = {
     "relativistic-average": Objective(
         discriminator=lambda real, fake: softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean(),
         generator=lambda fake, real: softplus(real().mean() - fake).mean() + softplus(real() - fake.mean()).mean(),
+    ),
+    # Yu et al. 2021, arXiv:2103.16748, eq. 5 and 6: each real against all fakes, and each fake against all reals, as a
+    # choice of one among them; G's loss is D's with both sides exchanged, as it would saturate with the sign changed.
+    "dual-contrastive": Objective(
+        discriminator=dual_contrastive,
+        generator=lambda fake, real: dual_contrastive(fake, real()),
     ),
     # Jolicoeur-Martineau 2019, §4.1 (RSGAN); Huang et al. 2024 (R3GAN), eq. 2: picture i against picture i.
     "relativistic-pairing": Objective(

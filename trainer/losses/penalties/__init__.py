@@ -11,6 +11,7 @@ from trainer.core.schedules import half_cosine
 from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency
+from trainer.losses.penalties.latent_consistency import DiscriminatorLatentConsistency, GeneratorLatentConsistency
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
 from trainer.losses.penalties.path_length import PathLength
@@ -40,6 +41,10 @@ class Penalties:
     """D's logits stay near those of the other side (Tseng et al. 2021)."""
     bcr: Weighted = penalty(Consistency)
     """D does not mind mirroring and shifts (Zhao et al. 2021)."""
+    zcr_d: Weighted = penalty(DiscriminatorLatentConsistency)
+    """D judges pictures of neighbouring z alike (Zhao et al. 2021)."""
+    zcr_g: Weighted = penalty(GeneratorLatentConsistency)
+    """G makes pictures of neighbouring z different (Zhao et al. 2021)."""
     orthogonal_g: Weighted = penalty(partial(Orthogonal, "g"))
     """G's filters are orthogonal (Brock et al. 2019)."""
     orthogonal_d: Weighted = penalty(partial(Orthogonal, "d"))

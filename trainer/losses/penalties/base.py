@@ -15,6 +15,7 @@ from trainer.core.fields import identity
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
+from trainer.networks.network_settings import NetworkSettings
 
 Drawn = Mapping[str, Tensor]
 """What a penalty has drawn for a micro-batch, by name."""
@@ -49,9 +50,14 @@ class Penalty(ABC):
     running_scalars: Mapping[str, float] = {}
     """First values of what it remembers."""
 
-    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-        """Draw on the CPU what it needs for n pictures of a shape (c, h, w), or points of the shape (2,)."""
+    def draw(self, rng: np.random.Generator, n: int, network: NetworkSettings) -> dict[str, Tensor]:
+        """Draw on the CPU what it needs for n pictures, or points, of networks with these settings."""
         return {}
+
+    @property
+    def draws(self) -> bool:
+        """Tell whether it draws anything."""
+        return type(self).draw is not Penalty.draw
 
     @abstractmethod
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

@@ -11,6 +11,7 @@ from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
 from trainer.networks.base import to_float32
+from trainer.networks.network_settings import NetworkSettings
 
 SHIFT = 4  # pixels
 
@@ -18,7 +19,7 @@ SHIFT = 4  # pixels
 class Consistency(Penalty):
     """E (D(T(x)) - D(x))² over reals and fakes alike, with T a mirroring and a shift by up to four pixels."""
 
-    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, network: NetworkSettings) -> dict[str, Tensor]:
         """Draw for reals and fakes whether each is mirrored, and by how many pixels it is shifted."""
         return {
             "flip": torch.from_numpy(rng.random((n, 2)) < 0.5),

@@ -13,6 +13,7 @@ from trainer.core.running_scalars import RunningScalars
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty
+from trainer.networks.network_settings import NetworkSettings
 
 DECAY = 0.01  # of the running mean, as in the authors' code
 SHRINK = 2  # it looks at every second picture only, as in the authors' code
@@ -31,8 +32,9 @@ class PathLength(Penalty):
     measures = ("path_length_now",)
     running_scalars = {"path_length_mean": 0.0}  # noqa: RUF012  # read only
 
-    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, network: NetworkSettings) -> dict[str, Tensor]:
         """Draw the directions in the space of pictures."""
+        shape = network.data_shape
         return {"y": normal(rng, max(1, n // SHRINK), *shape).div_(math.sqrt(math.prod(shape[1:])))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

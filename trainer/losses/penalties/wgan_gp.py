@@ -10,6 +10,7 @@ from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.objectives import Loss
 from trainer.losses.penalties.base import Drawn, Penalty, squared_norm
 from trainer.networks.base import to_float32
+from trainer.networks.network_settings import NetworkSettings
 
 
 def penalty_at(d_pass: DiscriminatorPass, x: Tensor) -> Loss:
@@ -25,9 +26,9 @@ class WganGp(Penalty):
 
     differentiates_twice = True
 
-    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, network: NetworkSettings) -> dict[str, Tensor]:
         """Draw where between real and fake: one number a picture."""
-        return {"alpha": uniform(rng, n, *(1 for _ in shape))}
+        return {"alpha": uniform(rng, n, *(1 for _ in network.data_shape))}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
@@ -42,8 +43,9 @@ class Dragan(Penalty):
 
     differentiates_twice = True
 
-    def draw(self, rng: np.random.Generator, n: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    def draw(self, rng: np.random.Generator, n: int, network: NetworkSettings) -> dict[str, Tensor]:
         """Draw how far from each real, and in which direction."""
+        shape = network.data_shape
         return {"alpha": uniform(rng, n, *(1 for _ in shape)), "u": uniform(rng, n, *shape)}
 
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:

@@ -568,7 +568,7 @@ def test_gradients_equal_finite_differences(name: str) -> None:
     parameters = [p for p in network.parameters() if torch.autograd.grad(loss(), p, allow_unused=True)[0] is not None]
     assert parameters
     assert gradcheck(loss, parameters)
-    assert any(torch.autograd.grad(loss(), p)[0].abs().max() > 1e-4 for p in parameters)
+    assert any(torch.autograd.grad(loss(), p)[0].abs().max() > 1e-6 for p in parameters)
 
 
 # Penalties in training
@@ -741,7 +741,7 @@ def test_all_penalties_go_together(objective: str) -> None:
         scalars = step([made_batches(config, images_seen=k * config.batch_size)], never)
     for f in fields(Penalties):
         assert scalars[f.name].isfinite()
-        assert scalars[f.name] > 0, f.name
+        assert scalars[f.name] != 0, f.name
     assert all(v.isfinite() for v in state.running_scalars.values())
     assert state.running_scalars["lecam_updates"] == 2
 

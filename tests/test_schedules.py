@@ -291,7 +291,7 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": OptimizerSettings(lr_final=0.5)}, "optimizer.lr_final is reached after optimizer.decay_images"),
     ({"optimizer": OptimizerSettings(beta2_final=0.5)}, "optimizer.beta2_final is reached after"),
     ({"optimizer": OptimizerSettings(ema_half_life_final=9.0)}, "optimizer.ema_half_life_final is reached after"),
-    ({"g_batches": 2}, "g_batches must be at most d_steps, the updates of the discriminator in a step, which is 1"),
+    ({"g_batches": 2}, "g_batches must be at most d_steps, the discriminator's updates in a step, which is 1, but"),
     (
         {"g_batches": 2, "d_steps": 2, "generator": "stylegan2", "penalties": Penalties(path_length=Weighted(1.0))},
         "penalties.path_length goes with g_batches 1",

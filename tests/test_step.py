@@ -122,7 +122,7 @@ def test_joined_micro_batches_keep_the_draws_that_all_of_them_have() -> None:
     assert (joined.micro_batch, joined.images_seen, len(joined.real)) == (1, 12, 8)
     assert joined.draws.keys() == first.draws.keys()
     assert torch.equal(joined.latent.z, torch.cat([first.latent.z, last.latent.z]))
-    assert Batch.cat([last]) is last
+    assert Batch.join([[last]])[0] is last
 
 
 def test_each_update_touches_its_own_network_only() -> None:

@@ -247,7 +247,7 @@ SCRIPTS: Mapping[str, Script] = {
             "network.d_channels": 96,
             "penalties.orthogonal_g.weight": 0.0,
         },
-        {"moving average": "begins after 20,000 steps there; here its half-life is at most a twentieth of the pictures"},
+        {"moving average": "begins after 20,000 steps there; here its half-life is at most a twentieth of the images"},
     ),
     "diffaugment-32": Script(
         "mit-han-lab/data-efficient-gans 0b63395, DiffAugment-biggan-cifar/scripts/DiffAugment-biggan-cifar10.sh",

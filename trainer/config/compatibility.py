@@ -47,8 +47,8 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"top_k below 1 does not go with objective {config.objective}: it compares pairs"
     if config.g_batches > config.d_steps:
         yield (
-            f"g_batches must be at most d_steps, the updates of the discriminator in a step, which is {config.d_steps}, "
-            f"but is {config.g_batches}: set --g-batches or --d-steps"
+            f"g_batches must be at most d_steps, the discriminator's updates in a step, which is {config.d_steps}, but "
+            f"is {config.g_batches}: set --g-batches or --d-steps"
         )
     yield from schedule_problems(config)
     yield from penalty_problems(config)

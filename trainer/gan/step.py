@@ -1,7 +1,5 @@
 """One step of a generative adversarial network: `d_steps` updates of the discriminator D, then one of the generator G.
 
-G learns from the fakes of D's last update, or of its last `g_batches` updates.
-
 The global batch of an update is split into M micro-batches, and the ranks share them. An update goes over this rank's
 share and uses the mean over all M. A micro-batch is also the unit of BatchNorm: forward passes normalise with its
 statistics, and the running statistics are updated once per optimizer step, from the passes of the network that is
@@ -22,7 +20,7 @@ from torch import Tensor
 
 from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.gan.network_update import NetworkUpdate
-from trainer.losses.batch import Batch
+from trainer.losses.batch import Batch, Share
 from trainer.losses.discriminator_pass import DiscriminatorPass, Models
 from trainer.losses.objectives import Objective, TopK
 
@@ -48,29 +46,23 @@ class GanStep:
         self.g, self.d, self.objective, self.top_k = g, d, objective, top_k
         self.models, self.autocast, self.g_batches = models, autocast, g_batches
 
-    def __call__(self, updates: Sequence[Sequence[Batch]], stop: Stop) -> Scalars:
+    def __call__(self, updates: Sequence[Share], stop: Stop) -> Scalars:
         """Update both networks; `updates[k]` is this rank's share of the global batch of D's k-th update.
 
         Returns: means over the micro-batches, of D's last update and of G's, and norms of the gradients, on the
         device. `replaced` is summed over all updates; `stop` is positive when any rank was asked to stop.
         """
-        d_scalars: Scalars = {}
-        g_share = [Batch.cat(batches) for batches in zip(*updates[-self.g_batches :], strict=True)]
+        d_scalars, g_share = Scalars(), Batch.join(updates[-self.g_batches :])
         with torch.autograd.set_multithreading_enabled(False):
             for k, share in enumerate(updates, 1):
-                scalars, fake = self.update_discriminator(share, g_share if k == len(updates) else None)
+                scalars, fake = self.update_discriminator(share, g_share if k == len(updates) else ())
                 d_scalars = scalars | {"replaced": scalars["replaced"] + d_scalars.get("replaced", 0)}
             return d_scalars | self.update_generator(g_share, fake, stop)
 
-    def update_discriminator(
-        self, share: Sequence[Batch], g_share: Sequence[Batch] | None = None
-    ) -> tuple[Scalars, Tensor | None]:
-        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments.
-
-        Returns: the scalars, and the fakes of the first micro-batch of `g_share`, if G learns from these next.
-        """
+    def update_discriminator(self, share: Share, g_share: Share = ()) -> tuple[Scalars, Tensor]:
+        """Minimise L_D(D(T(x)), D(T(G(z)))) plus D's penalties over D; T augments. G's fakes are left."""
         # G reuses the graph of a single micro-batch of fakes; of more it would cost memory, so G runs again.
-        keep_graph = g_share is not None and len(share) == 1 and self.g_batches == 1
+        keep_graph = len(share) == 1 and g_share is share
         for batch in share:
             with self.d.micro_batch(batch.micro_batch) as buffer:
                 # Two autocast contexts: a cast of G's weights shared with a penalty would sum their gradients in bf16.
@@ -87,10 +79,9 @@ class GanStep:
         if g_share and not keep_graph:
             with self.autocast():
                 fake = self.generate(g_share[0])  # D's gradients travel meanwhile
-        means = self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen)
-        return means, fake if g_share else None
+        return self.models.update_p(self.d.apply(share[0].images_seen), share[0].images_seen), fake
 
-    def update_generator(self, share: Sequence[Batch], fake: Tensor | None, stop: Stop) -> Scalars:
+    def update_generator(self, share: Share, fake: Tensor | None, stop: Stop) -> Scalars:
         """Minimise L_G(D(T(G(z)))) plus G's penalties over G; `fake` is of the first micro-batch."""
         with self.d.frozen():
             for batch in share:

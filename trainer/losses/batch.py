@@ -43,13 +43,13 @@ class Batch:
         return replace(self, real=change(self.real), latent=self.latent.map(change), draws=draws)
 
     @staticmethod
-    def cat(batches: Sequence[Batch]) -> Batch:
-        """Join micro-batches of one number, of several updates, with what was drawn for each of them.
+    def join(shares: Sequence[Share]) -> Share:
+        """Join the micro-batches of several updates that have the same number; a single share stays what it is."""
+        return shares[0] if len(shares) == 1 else [Batch.cat(batches) for batches in zip(*shares, strict=True)]
 
-        Of a single one nothing is copied. When the update began is that of the last one.
-        """
-        if len(batches) == 1:
-            return batches[0]
+    @staticmethod
+    def cat(batches: Sequence[Batch]) -> Batch:
+        """Join micro-batches, with what was drawn for each of them; when the update began is that of the last one."""
         common = [purpose for purpose in batches[0].draws if all(purpose in batch.draws for batch in batches)]
         draws = {
             purpose: {name: torch.cat([b.draws[purpose][name] for b in batches]) for name in batches[0].draws[purpose]}
@@ -57,3 +57,7 @@ class Batch:
         }
         real, latent = torch.cat([batch.real for batch in batches]), Latent.cat([batch.latent for batch in batches])
         return replace(batches[-1], real=real, latent=latent, draws=draws)
+
+
+Share = Sequence[Batch]
+"""The micro-batches of one update that a rank computes."""

@@ -20,7 +20,7 @@ LAYERS = {
     "near_duplicates inspect __main__",
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
-    "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
+    "trainer": "core extractors networks augment losses losses.penalties distributed metrics config sampling collapse "
     "gan runs benchmark launch tracking evaluation training commands __main__",
     "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__",
 }

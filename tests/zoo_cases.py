@@ -26,6 +26,7 @@ def small(config: Config) -> Config:
         d_channels=16,
         max_channels=32,
         mapping_layers=2,
+        features_side=128,
         classes=CLASSES if config.network.uses_classes else 0,
     )
     penalties = config.penalties

@@ -87,6 +87,11 @@ SAGAN = BatchRule(
     "rates stay (there they are half of SAGAN's, with two updates of D a step, for each batch alike)",
     lambda recipe, config: {},
 )
+PROJECTED = BatchRule(
+    "Projected GAN's code (train.py)",
+    "the half-life of the moving average is 312.5 batch; rates stay",
+    lambda recipe, config: {HALF_LIFE: config.batch_size * 10 / 32 * 1000},
+)
 FASTGAN = BatchRule(
     "FastGAN's code (train.py), whose moving average decays by step",
     "the half-life of the moving average goes with the pictures of a step; nothing is said of rates, and they stay",

@@ -90,6 +90,19 @@ FASTGAN_256 = Config(
     penalties=Penalties(reconstruction=Weighted(1.0)),
     optimizer=Adam(ema_half_life_images=5540, ema_ramp=0.0),  # a decay of 0.999 a step, of 8 pictures
 )
+PROJECTED_256 = Config(
+    generator="fastgan",
+    discriminator="projected",
+    batch_size=64,
+    micro_batch_size=8,
+    flip=True,
+    objective="hinge",
+    network=Net(
+        size=256, z_dim=256, g_channels=32, d_channels=64, max_channels=1024, g_spectral_norm=True, d_spectral_norm=True
+    ),
+    augment=AugmentSettings(kind="diffaugment"),
+    optimizer=Adam(beta1=0.0, beta2=0.99, ema_half_life_images=20_000.0, ema_ramp=0.0),
+)
 
 
 def r3gan_config(net: Net, batch: int, gamma: float, p: float, ema: float = 5e5) -> Config:

@@ -23,6 +23,7 @@ from trainer.config.recipe_families import (
     DCGAN_64,
     FASTGAN_256,
     FEW_SHOT_AUGMENT,
+    PROJECTED_256,
     SAGAN_64,
     SNGAN_32,
     SNGAN_64_NETWORK,
@@ -70,6 +71,7 @@ DIFFAUGMENT = "Zhao et al. 2020, arXiv:2006.10738"
 STYLEGAN2 = "Karras et al. 2020, arXiv:1912.04958"
 ADA = "Karras et al. 2020, arXiv:2006.06676"
 APA = "Jiang et al. 2021, arXiv:2111.06849"
+PROJECTED = "Sauer et al. 2021, arXiv:2111.01007"
 FASTGAN = "Liu et al. 2021, arXiv:2101.04775"
 R3GAN = "Huang et al. 2024, arXiv:2501.05441"
 
@@ -177,6 +179,9 @@ RECIPES = {
     "fastgan-256": Recipe(
         FASTGAN_256,
         FASTGAN, "100 pictures of Obama: FID 41.05", "a few hours on one RTX 2080", batch_rules.FASTGAN),
+    "projected-256": Recipe(
+        PROJECTED_256,
+        PROJECTED, "FFHQ: FID 3.39 with EfficientNet-Lite0 (--network.features-file)", rule=batch_rules.PROJECTED),
     "r3gan-32": Recipe(
         r3gan_config(Net(size=32, z_dim=64, g_channels=768, d_channels=768, max_channels=768,
                          g_conditional=True, d_head="projection"), 512, 0.05, 0.55, ema=5e6),

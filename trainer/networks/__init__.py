@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 
 from trainer.core.randomness import philox
-from trainer.networks import biggan, dcgan, disconnected, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
+from trainer.networks import (
+    biggan,
+    dcgan,
+    disconnected,
+    fastgan,
+    mlp,
+    projected,
+    r3gan,
+    sagan,
+    sngan,
+    stylegan2,
+    wgan_gp,
+)
 from trainer.networks.base import Discriminator, Generator, Network
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
@@ -32,6 +44,7 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "stylegan2": stylegan2.Discriminator,
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
+    "projected": projected.Discriminator,
     "mlp": mlp.Discriminator,
     "disconnected": disconnected.Discriminator,
 }
@@ -61,4 +74,5 @@ def initialise(network: Network, seed: int, role: str) -> None:
         value = network.initial_value(name, tuple(parameter.shape), philox(seed, "weights", role, name))
         if value is not None:
             parameter.copy_(torch.as_tensor(value))
+    network.fill_frozen(seed)
     start_spectral_norm(network, seed, role)  # after the weights, which the vectors are to fit

@@ -53,7 +53,7 @@ class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of pictures."""
 
     logits: Float[Tensor, " n"]
-    """High: real. One for each pack of pictures."""
+    """High: real. One for each pack of pictures, or several, (n, logits)."""
     classes: Float[Tensor, "n k"] | None = None
     """Logits of the classes, of one label after the other, where the discriminator guesses them."""
     reconstructions: tuple[Tensor, ...] = ()
@@ -85,6 +85,9 @@ class Network(nn.Module, ABC):
     def problem(settings: NetworkSettings) -> str | None:
         """Return what this network cannot do with these settings, or None."""
         return None
+
+    def fill_frozen(self, seed: int) -> None:
+        """Fill in the buffers that are drawn or read when a run begins, and never trained; most networks have none."""
 
     def run_block(self, block: nn.Module, *inputs: Any) -> Any:
         """Call one of the network's blocks."""
@@ -130,6 +133,8 @@ class Discriminator(Network):
 
     reconstructs = False
     """It rebuilds pictures from its features."""
+    several_logits = False
+    """It has several logits of a picture, (n, logits), whose losses are averaged."""
 
     @property
     def judges_each_alone(self) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from shards.images.size import format_size
-from trainer.core.fields import identity, later_identity
+from trainer.core.fields import identity, later_identity, operational
 from trainer.networks.labels import LabelKind, LabelLayout, parse_kinds
 
 LEAST_BASE, LARGEST_BASE = 4, 16  # pixels, of the sides of the smallest feature maps
@@ -60,6 +61,13 @@ class NetworkSettings:
     """Height of the feature maps with self-attention in SAGAN and BigGAN; 0: as their papers have it."""
     mbstd_group: int = identity(0, "[0, inf)")
     """Pictures whose standard deviation the discriminator sees (Karras et al. 2018, §3); 0: it does not."""
+    features_file: Path | None = operational(None)
+    """Weights of EfficientNet-Lite0 (timm's tf_efficientnet_lite0) for the discriminator projected, needed once, when
+    the run begins; default: a random VGG, which needs no file."""
+    features_hash: Annotated[str, tyro.conf.Suppress] = later_identity("")
+    """SHA-256 of that file."""
+    features_side: int = later_identity(224, "[128, 1024]")
+    """The discriminator projected sees pictures resized to this side, a multiple of 32."""
     mapping_layers: int = identity(8, "[1, 1024]")
     """Layers of StyleGAN2's mapping network, and of that of its discriminator's classes."""
     style_mixing: float = identity(0.9, "[0, 1]")

@@ -123,9 +123,14 @@ def normalised_weights(network: nn.Module) -> list[tuple[SpectralNorm, Tensor]]:
 
 
 def add_spectral_norm(network: nn.Module, without: tuple[str, ...] = ()) -> None:
-    """Normalise the weight of every linear and convolutional layer of a network, but of those with these endings."""
+    """Normalise the weight of every linear and convolutional layer of a network, but of those with these endings.
+
+    Layers whose weights are buffers are frozen, and stay as they are.
+    """
     for name, layer in list(network.named_modules()):
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) and not name.endswith(without):
+        if not isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d) or name.endswith(without):
+            continue
+        if isinstance(layer.weight, nn.Parameter):
             out_dim = 1 if isinstance(layer, nn.ConvTranspose2d) else 0
             # unsafe: torch would call the parametrization once to check it, and the vectors are not drawn yet.
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, out_dim), unsafe=True)

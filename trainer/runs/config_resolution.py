@@ -10,6 +10,7 @@ from trainer.config.config import Config
 from trainer.config.dataset import open_data
 from trainer.config.labels import settle_labels
 from trainer.core.fields import Refused
+from trainer.core.file_hash import file_sha256
 from trainer.distributed.numerical_environment import best_precision
 from trainer.runs.config_loading import check_identity, command_for_new_run, read_config
 from trainer.runs.init_from import find_pretrained
@@ -45,6 +46,7 @@ def resolve_config(run: RunFolder, asked: Config, dataset: Index | None = None) 
     check_length(run, config, dataset)
     stored = read_config(run) if run.config.exists() else None
     config = resolve_init_from(run, config, stored)
+    config = config if stored else settle_features(config)
     if stored:
         check_identity(run, stored, config)
     return ResolvedConfig(config, dataset)
@@ -62,6 +64,23 @@ def check_length(run: RunFolder, config: Config, dataset: Index) -> None:
             f"{run.path} has seen {newest[0]:,} images already, and is to end at {total:,}: name a larger total, or "
             f"none to leave it as it is; as it was at an earlier checkpoint, it can be sampled with --checkpoint"
         )
+
+
+def settle_features(config: Config) -> Config:
+    """Hash the weights of frozen features that a new run begins with.
+
+    Raises:
+        Refused: there is no such file, or nothing that would read it.
+    """
+    file = config.network.features_file
+    if file is None:
+        return config
+    if config.discriminator != "projected":
+        raise Refused("network.features_file is for --discriminator projected")
+    if not file.is_file():
+        raise Refused(f"network.features_file {file} is no file")
+    network = replace(config.network, features_file=file.resolve(), features_hash=file_sha256(file))
+    return replace(config, network=network)
 
 
 def resolve_init_from(run: RunFolder, asked: Config, stored: Config | None) -> Config:

@@ -37,7 +37,7 @@ class Consistency(Penalty):
             differences.append(
                 to_float32(d_pass.models.discriminator(moved, d_pass.batch.label).logits) - judged.logits
             )
-        return torch.stack(differences).square().mean(1).sum(), {}
+        return torch.stack(differences).square().flatten(1).mean(1).sum(), {}
 
 
 def mirror_and_shift(x: Tensor, flip: Tensor, shift: Tensor) -> Tensor:

@@ -5,8 +5,22 @@ from __future__ import annotations
 import torch
 
 from trainer.core.randomness import philox
-from trainer.networks import biggan, dcgan, disconnected, fastgan, mlp, r3gan, sagan, sngan, stylegan2, wgan_gp
-from trainer.networks.base import Discriminator, Generator, Network
+from trainer.networks import (
+    biggan,
+    biggan_deep,
+    dcgan,
+    disconnected,
+    fastgan,
+    mlp,
+    r3gan,
+    sagan,
+    sngan,
+    stylegan2,
+    stylegan3,
+    unet,
+    wgan_gp,
+)
+from trainer.networks.base import Discriminator, Generator, Network, named_weights
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
 
@@ -16,7 +30,10 @@ GENERATORS: dict[str, type[Generator]] = {
     "sngan": sngan.Generator,
     "sagan": sagan.Generator,
     "biggan": biggan.Generator,
+    "biggan-deep": biggan_deep.Generator,
     "stylegan2": stylegan2.Generator,
+    "stylegan3-t": stylegan3.Generator,
+    "stylegan3-r": stylegan3.RotationGenerator,
     "fastgan": fastgan.Generator,
     "r3gan": r3gan.Generator,
     "mlp": mlp.Generator,
@@ -29,6 +46,8 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "sngan": sngan.Discriminator,
     "sagan": sagan.Discriminator,
     "biggan": biggan.Discriminator,
+    "biggan-deep": biggan_deep.Discriminator,
+    "unet": unet.Discriminator,
     "stylegan2": stylegan2.Discriminator,
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
@@ -55,10 +74,10 @@ def build_discriminator(name: str, settings: NetworkSettings) -> Discriminator:
 
 @torch.no_grad()
 def initialise(network: Network, seed: int, role: str) -> None:
-    """Draw the weights: each parameter's draw is keyed by the network's role and its own name."""
-    for key, parameter in network.named_parameters():
+    """Draw the weights: each one's draw is keyed by the network's role and its own name."""
+    for key, weight in named_weights(network):
         name = key.replace("parametrizations.", "").replace(".original", "")  # the same with spectral normalisation
-        value = network.initial_value(name, tuple(parameter.shape), philox(seed, "weights", role, name))
+        value = network.initial_value(name, tuple(weight.shape), philox(seed, "weights", role, name))
         if value is not None:
-            parameter.copy_(torch.as_tensor(value))
+            weight.copy_(torch.as_tensor(value))
     start_spectral_norm(network, seed, role)  # after the weights, which the vectors are to fit

@@ -31,7 +31,7 @@ from trainer.gan.async_scalars import AsyncScalars
 from trainer.gan.batches import RandomInputs
 from trainer.gan.state import TrainState
 from trainer.networks.base import Latent
-from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.batch_statistics import BatchStatistics
 from trainer.networks.spectral_norm import SpectralNorm, advance
 from trainer.training import measurements
 from trainer.training.rank_zero import RankZero

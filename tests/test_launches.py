@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -27,7 +29,8 @@ def test_no_update_has_a_giant_kernel_or_a_loop_over_groups(name: str) -> None:
     with counting() as counted:
         empty()
     assert set(counted.kernels) == set(forward.kernels)
-    assert max(side for shape, _ in counted.kernels for side in shape[2:]) < 16
+    # By area: filters along one axis are long, and no kernel of a second derivative is.
+    assert max(math.prod(shape[2:]) for shape, _ in counted.kernels) < 16**2
 
 
 # What a step of one micro-batch may start, with every penalty due; beside it what it started before operations were
@@ -53,12 +56,16 @@ BUDGETS = {
     "sagan-128": 1043,  # 2278
     "biggan-32": 2035,  # 4703
     "biggan-128": 1204,  # 2766
+    "biggan-deep-128": 3028,  # not counted then
+    "unet-128": 1662,  # not counted then
     "lecam-32": 2451,  # 5151
     "diffaugment-32": 2203,  # 4871
     "stylegan2-64": 2038,  # 3827
     "stylegan2-256": 2770,  # 5187
     "stylegan2-ada-64": 2270,  # 4677
     "stylegan2-ada-256": 3002,  # 6037
+    "stylegan3-t-256": 1965,  # not counted then
+    "stylegan3-r-256": 1988,  # not counted then
     "apa-256": 2679,  # 4844
     "fastgan-256": 1612,  # 3233
     "r3gan-32": 1658,  # 6148

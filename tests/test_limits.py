@@ -28,9 +28,16 @@ FREE: dict[str, set[str]] = {
         "workers",
         *("optimizer.warmup_images", "optimizer.decay_images", "collapse.every_images", "max_rollbacks"),
         *("checkpoint.keep_every_images", "metrics.every_images", "trace_steps", "trace_rank"),
+        "augment.blur_images",
     },
     "0.0": {"network.style_mixing", "penalties", "augment.p", "augment.target", "optimizer.beta1", "optimizer.beta2"}
-    | {"optimizer.ema_ramp", "optimizer.ema_half_life_images", "augment.colour_share", "cache_gb"},
+    | {
+        "optimizer.ema_ramp",
+        "optimizer.ema_half_life_images",
+        "augment.colour_share",
+        "augment.blur_sigma",
+        "cache_gb",
+    },
     "-1.0": {"augment.target"},
     "1e+300": {"penalties", "optimizer.g_lr", "optimizer.d_lr", "optimizer.eps", "optimizer.ema_half_life_images"}
     | {"optimizer.ema_ramp", "stall_after_s"},

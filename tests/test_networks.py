@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from trainer.networks import initialise
-from trainer.networks.batch_norm import BatchNorm2d, BatchStatistics
+from trainer.networks.batch_norm import BatchNorm2d
+from trainer.networks.batch_statistics import BatchStatistics
 from trainer.networks.dcgan import Discriminator, Generator
 from trainer.networks.network_settings import NetworkSettings
 

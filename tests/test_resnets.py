@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.core.randomness import normal, philox
-from trainer.networks import base, biggan, initialise, residual, sagan, sngan, wgan_gp
+from trainer.networks import base, biggan, biggan_deep, initialise, residual, sagan, sngan, wgan_gp
 from trainer.networks.attention import SelfAttention
 from trainer.networks.base import DiscriminatorOutput, Latent
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm
 
+BLOCKS = residual.UpBlock, residual.DownBlock, biggan_deep.UpBlock, biggan_deep.DownBlock, SelfAttention
 NETWORKS = [sngan, wgan_gp, sagan, biggan]
 CLASSES: dict[str, Any] = {"g_conditional": True, "d_head": "projection", "classes": 1000}
 
@@ -110,6 +111,35 @@ def test_biggan_has_as_many_weights_as_the_reference() -> None:
     )
 
 
+def test_biggan_deep_has_as_many_weights_as_the_reference() -> None:
+    """Counted from BigGANdeep.py of BigGAN-PyTorch with 1000 classes, of which one stands for the unknown one here."""
+    thousand = CLASSES | {"classes": 999}
+    for size, width, expected in (
+        (64, 64, (17_188_228, 5_755_138)),
+        (128, 128, (50_244_484, 34_590_210)),
+        (256, 128, (55_736_708, 38_247_426)),
+    ):
+        counted = weights(biggan_deep, size=size, z_dim=128, g_channels=width, d_channels=width, **thousand)
+        assert counted == expected
+    # Their discriminator for 32 pixels attends after each of three stages, at 16 x 16 and twice at 8 x 8.
+    generator, discriminator = weights(biggan_deep, size=32, z_dim=128, g_channels=128, d_channels=128, **thousand)
+    assert (generator, discriminator + 2 * attention_weights(512)) == (7_889_668, 4_071_172)
+
+
+def test_shortcuts_of_biggan_deep_keep_channels_as_they_are() -> None:
+    """With the last convolutions at zero a block in G drops channels, and one in D appends what `more` makes."""
+    up, down = biggan_deep.UpBlock(8, 4, 3, up=True), biggan_deep.DownBlock(4, 8, down=True)
+    for block in (up, down):
+        for parameter in block.conv4.parameters():
+            parameter.data.zero_()
+    x = drawn(2, 8, 4, 4)
+    torch.testing.assert_close(up(x, drawn(2, 3)), F.interpolate(x[:, :4], scale_factor=2))
+    out = down(x[:, :4])
+    assert down.more is not None
+    torch.testing.assert_close(out[:, :4], F.avg_pool2d(x[:, :4], 2))
+    torch.testing.assert_close(out[:, 4:], down.more(F.avg_pool2d(x[:, :4], 2)))
+
+
 def heights(network: nn.Module) -> list[int]:
     """Return the height of what each block puts out."""
     found: list[int] = []
@@ -118,7 +148,7 @@ def heights(network: nn.Module) -> list[int]:
         found.append(out.shape[2])
 
     for module in network.modules():
-        if isinstance(module, residual.UpBlock | residual.DownBlock | SelfAttention):
+        if isinstance(module, BLOCKS):
             module.register_forward_hook(note)
     settings = network.settings
     assert isinstance(settings, NetworkSettings)

@@ -33,7 +33,7 @@ from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks import build_discriminator, initialise
 from trainer.networks.base import pack_images
-from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.batch_statistics import BatchStatistics
 from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
@@ -274,7 +274,13 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"generator": "mlp", "micro_batch_size": 1}, "generator mlp wants a micro_batch_size of at least 2"),
     ({"network": NetworkSettings(mbstd_group=3)}, "network.mbstd_group 3 must be at least 2, and divide the 32 packs"),
-    ({"network": NetworkSettings(attention=16)}, "network.attention is of sagan and biggan"),
+    ({"network": NetworkSettings(attention=16)}, "network.attention is of biggan, biggan-deep, sagan: neither"),
+    ({"augment": AugmentSettings(blur_sigma=2.0)}, "augment.blur_sigma fades over augment.blur_images: set both"),
+    (POINTS | {"augment": AugmentSettings(blur_sigma=2.0, blur_images=9)}, "augment.blur_sigma is for pictures"),
+    (
+        {"penalties": Penalties(cutmix=Weighted(1.0))},
+        "wants a discriminator that judges pixels, such as unet, not dcgan",
+    ),
     ({"augment": AugmentSettings(p=0.5)}, "augment.p does nothing for augment.kind none"),
     ({"augment": AugmentSettings(kind="ada", adaptive=False)}, "augment.p is 0 and stays there"),
     ({"augment": AugmentSettings(kind="ada", pipe="bb")}, "augment.pipe names 'b' twice"),

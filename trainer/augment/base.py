@@ -39,6 +39,10 @@ class AugmentSettings:
     """Updates of the discriminator between two moves of p."""
     apa: bool = identity(False)
     """Show the discriminator fakes as reals, with probability p (Jiang et al. 2021)."""
+    blur_sigma: float = later_identity(0.0, "[0, 64]")
+    """Blur what the discriminator sees while training begins, by so many pixels at first (Karras et al. 2021)."""
+    blur_images: int = later_identity(0, "[0, inf)")
+    """Pictures over which that blur fades away."""
 
     @property
     def uses_p(self) -> bool:

@@ -1,5 +1,7 @@
 """What the discriminator is shown in place of the pictures: augmentation, APA, and the probability that both follow.
 
+A fading blur comes before all of that (blur.py).
+
 p is a scalar on the device and part of the state; the host never waits for it. It moves as in Karras et al. 2020
 (arXiv:2006.06676, §3.1): every `interval` updates of D by a fixed amount, up when E sign(D(real)) over them is above
 the target, down when it is below.
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from trainer.augment import AUGMENTATIONS
 from trainer.augment.base import AugmentSettings
+from trainer.augment.blur import FadingBlur
 from trainer.core.randomness import uniform
 from trainer.core.recording import number
 from trainer.core.running_scalars import RunningScalars
@@ -37,6 +40,7 @@ class AugmentPipeline:
     def __init__(self, settings: AugmentSettings, shape: tuple[int, ...], decay_images: int, batch_size: int) -> None:
         self.settings, self.decay_images, self.batch_size = settings, decay_images, batch_size
         self.augmentation = AUGMENTATIONS[settings.kind](settings, shape)
+        self.blur = FadingBlur(settings.blur_sigma, settings.blur_images)
         self.certain = torch.ones(())  # for what does not ask
         self.step = batch_size * settings.interval / settings.speed_images
 

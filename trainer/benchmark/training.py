@@ -19,7 +19,7 @@ from trainer.gan.batches import RandomInputs
 from trainer.gan.optimizers import update_average
 from trainer.gan.state import TrainState
 from trainer.losses.batch import Batch
-from trainer.networks.base import Latent
+from trainer.networks.base import Latent, named_weights
 from trainer.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
@@ -57,7 +57,7 @@ def train_benchmark(protocol: Protocol, config: Config, steps: int) -> TrainStat
     state = create_state(config, "", CPU)
     # One process, without mixed precision: nothing to synchronize, so the context of the backward pass is empty.
     step = assemble_step(config, state, reduce_exactly(config, World()), nullcontext)
-    weights = [p.detach() for p in state.generator.parameters()]
+    weights = [weight.detach() for _, weight in named_weights(state.generator)]
     for batches in islice(benchmark_batches(protocol, config), steps):
         step(batches, never_stop)
         state.images_seen += config.step_images

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from trainer.config.config import Config
 
 
+ATTENDING = {"sagan", "biggan", "biggan-deep"}
+
+
 def config_problems(config: Config) -> Iterator[str]:
     """Yield what is wrong with the parts of a run, one message each.
 
@@ -30,6 +33,10 @@ def config_problems(config: Config) -> Iterator[str]:
         yield problem
     if network.size == 0 and augment.kind != "none":
         yield f"augment.kind {augment.kind} is for pictures: it does not go with points (network.size 0)"
+    if bool(augment.blur_sigma) != bool(augment.blur_images):
+        yield "augment.blur_sigma fades over augment.blur_images: set both, or neither"
+    if network.size == 0 and augment.blur_sigma:
+        yield "augment.blur_sigma is for pictures: it does not go with points (network.size 0)"
     # A pack is made of pictures of one micro-batch: ranks share nothing smaller.
     if config.micro_batch_size % network.pack:
         yield f"network.pack {network.pack} does not divide micro_batch_size {config.micro_batch_size}"
@@ -39,8 +46,8 @@ def config_problems(config: Config) -> Iterator[str]:
     # Within a group of one nothing deviates, and the layer would say nothing.
     if group == 1 or (group and packs % group):
         yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
-    if network.attention and not {config.generator, config.discriminator} & {"sagan", "biggan"}:
-        yield "network.attention is of sagan and biggan: neither network attends"
+    if network.attention and not {config.generator, config.discriminator} & ATTENDING:
+        yield f"network.attention is of {', '.join(sorted(ATTENDING))}: neither network attends"
     if not re.fullmatch(r"auto|in-line|cpu|cuda(:\d+)?", config.measure_on):
         yield f"measure_on must be auto, in-line, cpu or cuda:N, but is {config.measure_on!r}"
     if config.top_k < 1 and objective.pairs:
@@ -84,10 +91,8 @@ def schedule_problems(config: Config) -> Iterator[str]:
 def penalty_problems(config: Config) -> Iterator[str]:
     """Yield what penalties want of the networks, and of how they are run."""
     active = {one.name: one.penalty for one in config.penalties.active()}
-    rebuilds, head = (
-        choose_from(DISCRIMINATORS, config.discriminator, "discriminator").reconstructs,
-        config.network.d_head,
-    )
+    discriminator = choose_from(DISCRIMINATORS, config.discriminator, "discriminator")
+    rebuilds, head = discriminator.reconstructs, config.network.d_head
     if config.network.size == 0 and "bcr" in active:
         yield "penalties.bcr is for pictures: it does not go with points (network.size 0)"
     drawing = sorted(name for name, one in active.items() if one.network_name == "g" and one.draws)
@@ -106,6 +111,8 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"network.d_head classifier learns nothing: it needs {weights}"
     if "reconstruction" in active and not rebuilds:
         yield f"penalties.reconstruction wants a discriminator that rebuilds pictures, not {config.discriminator}"
+    if not discriminator.judges_pixels and (finer := sorted(name for name, one in active.items() if one.wants_pixels)):
+        yield f"penalties.{finer[0]} wants a discriminator that judges pixels, such as unet, not {config.discriminator}"
     # DDP waits until each weight has had its gradient.
     if config.reduction == "ddp" and (idle := idle_weights(config)):
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"

@@ -48,6 +48,15 @@ BIGGAN_32 = Config(
         size=32, z_dim=128, g_spectral_norm=True, d_spectral_norm=True, g_conditional=True, d_head="projection"
     ),
 )
+UNET_128 = Config(  # the authors' script for CelebA; theirs averages weights from the 21,000th step on
+    generator="biggan",
+    discriminator="unet",
+    batch_size=50,
+    micro_batch_size=10,
+    optimizer=Adam(5e-5, 2e-4, beta1=0.0, eps=1e-6, ema_half_life_images=3.5e5),
+    network=Net(size=128, z_dim=126, g_spectral_norm=True, d_spectral_norm=True),
+    penalties=Penalties(cutmix=Weighted(1.0)),
+)
 # What DiffAugment's code takes for CIFAR.
 FEW_SHOT_AUGMENT = AugmentSettings(kind="diffaugment", policy="translation,cutout")
 
@@ -75,6 +84,17 @@ STYLEGAN2_AUTO_256 = replace(  # what StyleGAN2-ADA's code chooses for a batch o
     penalties=Penalties(r1=Weighted(0.41, every=16), path_length=Weighted(2.0, every=4)),  # by the rule above
 )
 ADA_AUGMENT = AugmentSettings(kind="ada")
+
+STYLEGAN3_T_256 = Config(  # what its code sets for --cfg=stylegan3-t --batch=32 --gamma=2, as its guide has it
+    generator="stylegan3-t",
+    discriminator="stylegan2",
+    batch_size=32,
+    micro_batch_size=8,
+    optimizer=Adam(g_lr=2.5e-3, d_lr=2e-3, beta1=0.0, beta2=0.99),
+    network=Net(size=256, z_dim=512, g_channels=128, d_channels=128, mbstd_group=4, mapping_layers=2),
+    penalties=Penalties(r1=Weighted(2.0, every=16)),
+    augment=ADA_AUGMENT,
+)
 
 FASTGAN_256 = Config(
     generator="fastgan",

@@ -30,6 +30,8 @@ from trainer.config.recipe_families import (
     STYLEGAN2_64,
     STYLEGAN2_256,
     STYLEGAN2_AUTO_256,
+    STYLEGAN3_T_256,
+    UNET_128,
     r3gan_config,
 )
 from trainer.core.registry import choose_from
@@ -71,6 +73,8 @@ DIFFAUGMENT = "Zhao et al. 2020, arXiv:2006.10738"
 STYLEGAN2 = "Karras et al. 2020, arXiv:1912.04958"
 ADA = "Karras et al. 2020, arXiv:2006.06676"
 APA = "Jiang et al. 2021, arXiv:2111.06849"
+STYLEGAN3 = "Karras et al. 2021, arXiv:2106.12423"
+UNET = "Schönfeld, Schiele, Khoreva 2020, arXiv:2002.12655"
 PROJECTED = "Sauer et al. 2021, arXiv:2111.01007"
 FASTGAN = "Liu et al. 2021, arXiv:2101.04775"
 R3GAN = "Huang et al. 2024, arXiv:2501.05441"
@@ -154,6 +158,14 @@ RECIPES = {
                 network=replace(BIGGAN_32.network, size=128, z_dim=120, g_channels=96, d_channels=96)),
         BIGGAN, "ImageNet: inception score 97.35 by BigGAN-PyTorch, whose settings these are; the paper's: --d-steps 2 "
         "--optimizer.g-lr 5e-5 --optimizer.d-lr 2e-4", "15 days on 8 V100", batch_rules.BIGGAN),
+    "biggan-deep-128": Recipe(
+        replace(BIGGAN_32, generator="biggan-deep", discriminator="biggan-deep", batch_size=2048, micro_batch_size=32,
+                d_steps=1, optimizer=Adam(1e-4, 4e-4, beta1=0.0, eps=1e-6, ema_half_life_images=1.42e7),
+                network=replace(BIGGAN_32.network, size=128, z_dim=128, g_channels=128, d_channels=128)),
+        BIGGAN, "ImageNet: inception score 124.5, FID 5.7; the settings are BigGAN-PyTorch's", rule=batch_rules.BIGGAN),
+    "unet-128": Recipe(
+        UNET_128,
+        UNET, "FID better than BigGAN's by 2.7, on average over FFHQ, CelebA and COCO-Animals"),
     "lecam-32": Recipe(
         replace(BIGGAN_32, flip=True, penalties=Penalties(lecam=Weighted(0.3)), augment=FEW_SHOT_AUGMENT),
         LECAM, "CIFAR-10, with DiffAugment: FID 8.46", rule=batch_rules.BIGGAN),
@@ -173,6 +185,13 @@ RECIPES = {
     "stylegan2-ada-256": Recipe(
         replace(STYLEGAN2_AUTO_256, augment=ADA_AUGMENT),
         ADA, "FFHQ of 5,000 pictures: FID 10.96", "1 day 11 h on 8 V100", batch_rules.AUTO),
+    "stylegan3-t-256": Recipe(
+        STYLEGAN3_T_256,
+        STYLEGAN3, "FFHQ at 1024 px: FID 2.79", "3 days 19 h on 8 V100"),
+    "stylegan3-r-256": Recipe(
+        replace(STYLEGAN3_T_256, generator="stylegan3-r",
+                augment=replace(ADA_AUGMENT, blur_sigma=10.0, blur_images=200_000)),
+        STYLEGAN3, "FFHQ at 1024 px: FID 3.07", "3 days 11 h on 8 V100"),
     "apa-256": Recipe(
         replace(STYLEGAN2_AUTO_256, augment=AugmentSettings(apa=True)),
         APA, "FFHQ of 5,000 pictures: FID 13.25", rule=batch_rules.AUTO),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.batch_statistics import BatchStatistics
 
 
 class FlatLayout:
@@ -15,15 +15,18 @@ class FlatLayout:
 
     That is float32 in training, and float64 where gradients are tested. Each gradient has the strides of its parameter,
     as fused optimizers want it. They come last, in the order of the layers: a backward pass completes the buffer from
-    its end. `with_gradients=False` leaves the gradients out, for a reduction that carries them itself.
+    its end. `with_gradients=False` leaves the gradients out, for a reduction that carries them itself. `images` are
+    those of an update, by which running averages count.
     """
 
-    def __init__(self, network: nn.Module, scalars: tuple[str, ...], with_gradients: bool = True) -> None:
+    def __init__(
+        self, network: nn.Module, scalars: tuple[str, ...], with_gradients: bool = True, images: int = 1
+    ) -> None:
         self.network = network
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.device, self.dtype = self.parameters[0].device, self.parameters[0].dtype
-        # BatchNorm layers write into this object's tensor during forward passes; `finish` copies it from there.
-        self.statistics = BatchStatistics(network, self.device)
+        # Measuring layers write into this object's tensor during forward passes; `finish` copies it from there.
+        self.statistics = BatchStatistics(network, self.device, images)
         self.scalars = scalars
         self.with_gradients = with_gradients
         self.head_numel = len(scalars) + self.statistics.flat.numel()

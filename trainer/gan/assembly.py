@@ -34,7 +34,7 @@ from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
 from trainer.losses.discriminator_pass import Models
 from trainer.losses.objectives import OBJECTIVES, TopK
 from trainer.networks import build_discriminator, build_generator, initialise
-from trainer.networks.base import Network
+from trainer.networks.base import Network, named_weights
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
     return TrainState(
         generator,
         discriminator,
-        {name: p.detach().clone() for name, p in generator.named_parameters()},  # it begins at the drawn weights
+        {name: weight.detach().clone() for name, weight in named_weights(generator)},  # it begins at the drawn weights
         adam(generator, config.optimizer.g_lr, config.optimizer),
         adam(discriminator, config.optimizer.d_lr, config.optimizer),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
@@ -176,7 +176,7 @@ def network_update(config: Config, state: TrainState, name: Literal["g", "d"], r
     scalars = (G_SCALARS if g else D_SCALARS) + tuple(s for active in penalties for s in active.scalars)
     network = state.generator if g else state.discriminator
     # DDP carries the gradients itself, in buckets of its own.
-    layout = FlatLayout(network, scalars, with_gradients=config.reduction == "exact")
+    layout = FlatLayout(network, scalars, config.reduction == "exact", config.batch_size)
     return NetworkUpdate(
         name,
         reduce(layout),

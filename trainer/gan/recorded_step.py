@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Updates = Sequence[Sequence[Batch]]
-NUMBERS = 16  # of an update, at most: the rate, ADA's p, and a factor for each penalty
+NUMBERS = 32  # of an update, at most: the rate, ADA's p, the blur's widths, and a factor for each penalty
 MOST_KINDS = 64  # the inputs of each are kept; top-k makes new ones as its share falls
 
 
@@ -148,7 +148,10 @@ def copy_by_type(into: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
 def kind_of(step: GanStep, updates: Updates) -> Hashable:
     """Return what tells steps apart that do different operations: what is due in them, and how many fakes count."""
     starts = [share[0].images_seen for share in updates]
-    of_d = [([active.name for active in step.d.due(seen)], step.models.augment.moves_p(seen)) for seen in starts]
+    augment = step.models.augment
+    of_d = [
+        ([active.name for active in step.d.due(seen)], augment.moves_p(seen), augment.blur.due(seen)) for seen in starts
+    ]
     of_g = [active.name for active in step.g.due(starts[-1])]
     logits = step.g_batches * len(updates[-1][0].real) // step.models.discriminator.settings.pack
     return str((of_d, of_g, step.top_k.count(logits, starts[-1])))

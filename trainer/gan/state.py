@@ -23,7 +23,7 @@ class TrainState:
     generator: Generator
     discriminator: Discriminator
     ema: dict[str, Tensor]
-    """Moving average of the generator's parameters. It has no BatchNorm statistics: sampling computes them."""
+    """Moving average of the generator's weights. It has no BatchNorm statistics: sampling computes them."""
     g_optimizer: torch.optim.Adam
     d_optimizer: torch.optim.Adam
     g_scaler: GradScaler

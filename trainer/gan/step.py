@@ -71,7 +71,7 @@ class GanStep:
                 with self.autocast():
                     d_pass = self.pass_for_discriminator(batch, fake.detach())
                     real_logits, fake_logits = d_pass.d_real.logits, d_pass.d_fake.logits
-                    loss = self.objective.discriminator(real_logits, fake_logits)
+                    loss = d_pass.discriminator_loss(self.objective)
                     total = loss + self.penalties(self.d, d_pass, buffer)
                 self.d.backward(total)
                 buffer.record(loss_d=loss, logits_real=real_logits.mean(), logits_fake=fake_logits.mean())
@@ -90,8 +90,7 @@ class GanStep:
                         generated, fake = self.generate(batch) if fake is None else fake, None
                     with self.autocast():
                         d_pass = self.pass_for_generator(batch, generated)
-                        logits = self.top_k(d_pass.d_fake.logits, batch.images_seen)
-                        loss = self.objective.generator(logits, d_pass.real_logits)
+                        loss = d_pass.generator_loss(self.objective, self.top_k)
                         total = loss + self.penalties(self.g, d_pass, buffer)
                     self.g.backward(total)
                     buffer.record(loss_g=loss, stop=stop())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.augment.pipeline import AugmentPipeline
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.batch import Batch
+from trainer.losses.objectives import Loss, Objective, TopK
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, to_float32
 from trainer.networks.convolution import ordinary_double_backward
 
@@ -32,6 +33,11 @@ class Models:
         rest = {name: value for name, value in scalars.items() if name != "sign_real"}
         self.augment.update_p(self.running_scalars, scalars["sign_real"], images_seen)
         return rest | self.augment.logged(self.running_scalars)
+
+
+def mean(losses: Sequence[Loss]) -> Loss:
+    """Return the mean of losses; of one, itself."""
+    return torch.stack(list(losses)).mean() if len(losses) > 1 else losses[0]
 
 
 @dataclass
@@ -64,12 +70,17 @@ class DiscriminatorPass:
     @cached_property
     def augmented_real(self) -> Float[Tensor, "n 3 h w"]:
         """T(x)."""
-        return self.models.augment(self.real, self.batch.draws["show real"], self.models.running_scalars)
+        return self.augment(self.real, self.batch.draws["show real"])
 
     @cached_property
     def augmented_fake(self) -> Float[Tensor, "n 3 h w"]:
         """T(G(z))."""
-        return self.models.augment(self.fake, self.batch.draws["show fake"], self.models.running_scalars)
+        return self.augment(self.fake, self.batch.draws["show fake"])
+
+    def augment(self, x: Tensor, draws: Mapping[str, Tensor]) -> Tensor:
+        """Return what D judges of pictures: blurred while training begins, then augmented."""
+        augment = self.models.augment
+        return augment(augment.blur(x, self.batch.images_seen), draws, self.models.running_scalars)
 
     @cached_property
     def d_real(self) -> DiscriminatorOutput:
@@ -94,21 +105,37 @@ class DiscriminatorPass:
     def d_both(self) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
         """D(T(x)) and D(T(G(z))), from one pass."""
         both = self.run_discriminator(torch.cat([self.augmented_real, self.augmented_fake]))
-        (real, fake), classes = both.logits.chunk(2), both.classes
-        if classes is None:
-            return DiscriminatorOutput(real), DiscriminatorOutput(fake)
-        return DiscriminatorOutput(real, classes.chunk(2)[0]), DiscriminatorOutput(fake, classes.chunk(2)[1])
+        real, fake = both.logits.chunk(2)
+        classes, pixels = ((None, None) if t is None else t.chunk(2) for t in (both.classes, both.pixels))
+        return (
+            DiscriminatorOutput(real, classes[0], pixels=pixels[0]),
+            DiscriminatorOutput(fake, classes[1], pixels=pixels[1]),
+        )
 
-    def real_logits(self) -> Float[Tensor, " n"]:
-        """Return the logits of the reals, for an objective that compares with them."""
-        return self.d_real.logits
+    def discriminator_loss(self, objective: Objective) -> Loss:
+        """Return what D minimises: of the logits of pictures, or the mean of this and of that of pixels."""
+        return mean(
+            [objective.discriminator(*both) for both in zip(self.d_real.levels, self.d_fake.levels, strict=True)]
+        )
+
+    def generator_loss(self, objective: Objective, top_k: TopK) -> Loss:
+        """Return what G minimises, by the same mean; of the pictures' logits only the best may count."""
+        pictures, *pixels = self.d_fake.levels
+        levels = enumerate([top_k(pictures, self.batch.images_seen), *pixels])
+        # The reals are judged only if the objective compares with them.
+        return mean([objective.generator(fake, partial(self.real_level, k)) for k, fake in levels])
+
+    def real_level(self, k: int) -> Float[Tensor, " n"]:
+        """Return the logits of the reals: of pictures (0), or of pixels (1)."""
+        return self.d_real.levels[k]
 
     def run_discriminator(self, x: Tensor) -> DiscriminatorOutput:
         """Return D's output for images of this micro-batch, with logits in float32."""
         # The labels of the reals, for fakes too: G was told the same ones.
         label = self.batch.label
         output = self.discriminate(x, label if len(x) == len(label) else torch.cat([label, label]))
-        return output._replace(logits=to_float32(output.logits))
+        pixels = None if output.pixels is None else to_float32(output.pixels)
+        return output._replace(logits=to_float32(output.logits), pixels=pixels)
 
     def gradient(self, output: Tensor, x: Tensor) -> Tensor:
         """Return d sum(output) / dx, itself differentiable; scaled on its way, lest fp16 underflow."""

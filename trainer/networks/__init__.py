@@ -7,6 +7,7 @@ import torch
 from trainer.core.randomness import philox
 from trainer.networks import (
     biggan,
+    biggan_deep,
     dcgan,
     disconnected,
     fastgan,
@@ -16,9 +17,11 @@ from trainer.networks import (
     sagan,
     sngan,
     stylegan2,
+    stylegan3,
+    unet,
     wgan_gp,
 )
-from trainer.networks.base import Discriminator, Generator, Network
+from trainer.networks.base import Discriminator, Generator, Network, named_weights
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
 
@@ -28,7 +31,10 @@ GENERATORS: dict[str, type[Generator]] = {
     "sngan": sngan.Generator,
     "sagan": sagan.Generator,
     "biggan": biggan.Generator,
+    "biggan-deep": biggan_deep.Generator,
     "stylegan2": stylegan2.Generator,
+    "stylegan3-t": stylegan3.Generator,
+    "stylegan3-r": stylegan3.RotationGenerator,
     "fastgan": fastgan.Generator,
     "r3gan": r3gan.Generator,
     "mlp": mlp.Generator,
@@ -41,6 +47,8 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "sngan": sngan.Discriminator,
     "sagan": sagan.Discriminator,
     "biggan": biggan.Discriminator,
+    "biggan-deep": biggan_deep.Discriminator,
+    "unet": unet.Discriminator,
     "stylegan2": stylegan2.Discriminator,
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
@@ -68,11 +76,11 @@ def build_discriminator(name: str, settings: NetworkSettings) -> Discriminator:
 
 @torch.no_grad()
 def initialise(network: Network, seed: int, role: str) -> None:
-    """Draw the weights: each parameter's draw is keyed by the network's role and its own name."""
-    for key, parameter in network.named_parameters():
+    """Draw the weights: each one's draw is keyed by the network's role and its own name."""
+    for key, weight in named_weights(network):
         name = key.replace("parametrizations.", "").replace(".original", "")  # the same with spectral normalisation
-        value = network.initial_value(name, tuple(parameter.shape), philox(seed, "weights", role, name))
+        value = network.initial_value(name, tuple(weight.shape), philox(seed, "weights", role, name))
         if value is not None:
-            parameter.copy_(torch.as_tensor(value))
+            weight.copy_(torch.as_tensor(value))
     network.fill_frozen(seed)
     start_spectral_norm(network, seed, role)  # after the weights, which the vectors are to fit

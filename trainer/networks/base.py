@@ -6,7 +6,7 @@ No network draws by itself: a generator is a function of its `Latent`, which hol
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -58,6 +58,13 @@ class DiscriminatorOutput(NamedTuple):
     """Logits of the classes, of one label after the other, where the discriminator guesses them."""
     reconstructions: tuple[Tensor, ...] = ()
     """Pictures rebuilt from its features, where it rebuilds them (FastGAN), and what they should be, alternating."""
+    pixels: Float[Tensor, "n h w"] | None = None
+    """Logits of the pixels, where it judges each of them (U-Net)."""
+
+    @property
+    def levels(self) -> list[Tensor]:
+        """All logits that losses are about, flat: of pictures, and of pixels if there are any."""
+        return [self.logits] if self.pixels is None else [self.logits, self.pixels.flatten()]
 
 
 class Network(nn.Module, ABC):
@@ -69,6 +76,8 @@ class Network(nn.Module, ABC):
     """It runs its blocks by `run_block`, which can do without keeping their activations."""
     gradients_last = False
     """Its forward pass begins with all of its weights, so a backward pass completes their gradients only at the end."""
+    weight_buffers: tuple[str, ...] = ()
+    """Endings of the names of buffers that belong to the weights: they are drawn, averaged and taken over with them."""
     checkpointing = False
     """Compute the activations of blocks again in the backward pass, in place of keeping them."""
 
@@ -135,6 +144,8 @@ class Discriminator(Network):
     """It rebuilds pictures from its features."""
     several_logits = False
     """It has several logits of a picture, (n, logits), whose losses are averaged."""
+    judges_pixels = False
+    """It has a logit for each pixel, too."""
 
     @property
     def judges_each_alone(self) -> bool:
@@ -144,6 +155,12 @@ class Discriminator(Network):
     @abstractmethod
     def forward(self, x: Float[Tensor, "n c h w"], label: Num[Tensor, "n ..."]) -> DiscriminatorOutput:
         """Judge pictures, or points (n, 2)."""
+
+
+def named_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a network has learned: parameters, and the buffers that belong to them."""
+    yield from network.named_parameters()
+    yield from ((name, buffer) for name, buffer in network.named_buffers() if name.endswith(network.weight_buffers))
 
 
 def to_float32(x: Tensor) -> Tensor:

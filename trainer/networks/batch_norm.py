@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.networks.batch_statistics import MeasuringLayer
 
-class BatchNorm2d(nn.Module):
+
+class BatchNorm2d(MeasuringLayer):
     """Batch normalisation (Ioffe and Szegedy 2015) over (n, c, h, w), with frozen running statistics.
 
     In training it normalises with the statistics of the micro-batch and leaves the running ones alone: it writes its
     batch mean and unbiased variance where `BatchStatistics` told it to. In evaluation it uses the running ones.
     """
 
+    running = "running_mean", "running_var"
     running_mean: Tensor
     running_var: Tensor
 
@@ -28,11 +28,10 @@ class BatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
         self.momentum = momentum
         self.eps = eps
-        self.batch: tuple[Tensor, Tensor] | None = None  # mean and variance of the passes since the last restart
-        self.statistics: BatchStatistics | None = None  # that `batch` is a part of
-        self.passes = 0
-        self.counts = True  # False: passes leave no trace
-        self.repeats = False  # a pass that counted is computed again (checkpointing.py)
+
+    def weight_of_batch(self, images: int) -> float:
+        """Return the momentum, whatever the pictures of an update."""
+        return self.momentum
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel of x."""
@@ -46,9 +45,7 @@ class BatchNorm2d(nn.Module):
             # As many tensors as the first time, for autograd, but not those.
             mean, var = (None if batch is None else torch.zeros_like(batch) for batch in (mean, var))
             return F.batch_norm(x, mean, var, self.weight, self.bias, True, 0.0, self.eps)
-        self.passes += 1
-        if self.statistics is not None:
-            self.statistics.forget()
+        self.begin_pass()
         # A momentum of 1/k makes the k-th pass's update a cumulative average: the first one overwrites.
         return F.batch_norm(x, mean, var, self.weight, self.bias, True, 1 / self.passes, self.eps)
 
@@ -80,68 +77,3 @@ class ConditionalBatchNorm2d(nn.Module):
             gain, shift = F.linear(condition, torch.cat([self.gain.weight, self.shift.weight])).chunk(2, 1)
         modulated: Tensor = x * (1 + gain)[:, :, None, None] + shift[:, :, None, None]
         return modulated.to(x.dtype)
-
-
-class BatchStatistics:
-    """The batch statistics of all BatchNorm layers of a network, as one flat tensor of their type.
-
-    Layout: each layer's mean, then its variance, in the order of `network.modules()`.
-    """
-
-    def __init__(self, network: nn.Module, device: torch.device) -> None:
-        self.layers = [module for module in network.modules() if isinstance(module, BatchNorm2d)]
-        dtype = self.layers[0].running_mean.dtype if self.layers else None
-        numel = sum(2 * len(layer.running_mean) for layer in self.layers)
-        self.flat = torch.zeros(numel, device=device, dtype=dtype)
-        self.forgotten = False
-        for layer, batch in zip(self.layers, self.views(self.flat), strict=True):
-            layer.batch, layer.statistics = batch, self
-
-    def views(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return each layer's (mean, variance) inside a tensor of this layout."""
-        sizes = [len(layer.running_mean) for layer in self.layers for _ in range(2)]
-        parts = flat.split(sizes) if sizes else ()
-        return list(zip(parts[::2], parts[1::2], strict=True))
-
-    def restart(self) -> None:
-        """Forget the passes so far: the next one overwrites."""
-        for layer in self.layers:
-            layer.passes = 0
-        self.forgotten = False
-
-    def forget(self) -> None:
-        """Zero what the passes before the restart left, all layers at once; each layer says so before it writes."""
-        if not self.forgotten:
-            # They are overwritten now, but for what is not finite: 0 * NaN is NaN. Autograd keeps them unread.
-            self.flat.data.zero_()
-            self.forgotten = True
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let passes through the network leave no trace: those that a penalty makes besides."""
-        for layer in self.layers:
-            layer.counts = False
-        try:
-            yield
-        finally:
-            for layer in self.layers:
-                layer.counts = True
-
-    @torch.no_grad()
-    def update_running(self, flat: Tensor) -> None:
-        """Move the running statistics towards the mean over the micro-batches, once per optimizer step.
-
-        What is not finite does not count: it comes from an fp16 overflow, whose optimizer step is skipped too.
-        """
-        if not self.layers:
-            return
-        running = [buffer for layer in self.layers for buffer in (layer.running_mean, layer.running_var)]
-        new = torch.where(flat.abs() < torch.inf, flat, torch.cat(running)).split([len(buffer) for buffer in running])
-        torch._foreach_lerp_(running, new, [layer.momentum for layer in self.layers for _ in range(2)])
-
-    @torch.no_grad()
-    def adopt(self) -> None:
-        """Make the average over the passes since the restart the running statistics."""
-        for layer, (mean, var) in zip(self.layers, self.views(self.flat), strict=True):
-            layer.running_mean.copy_(mean)
-            layer.running_var.copy_(var)

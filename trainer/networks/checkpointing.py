@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from trainer.networks.batch_norm import BatchNorm2d
+from trainer.networks.batch_statistics import MeasuringLayer
 from trainer.networks.spectral_norm import SpectralNorm
 
 
 def checkpointed(block: nn.Module, *inputs: Any) -> Any:
     """Call a block and keep its inputs alone; whatever else its backward pass wants is computed again."""
     weights = normalised_in(block)
-    layers = [layer for layer in block.modules() if isinstance(layer, BatchNorm2d)]
+    layers = [layer for layer in block.modules() if isinstance(layer, MeasuringLayer)]
     contexts = Replay(weights, layers, again=False), Replay(weights, layers, again=True)
     # No generator is used inside; else its state would be copied from the device each time.
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts)
@@ -43,7 +43,7 @@ class Replay(AbstractContextManager[None]):
     """What holds while a block runs, for the first time or again; it can be entered many times."""
 
     def __init__(
-        self, weights: Sequence[tuple[SpectralNorm, Tensor]], layers: Sequence[BatchNorm2d], again: bool
+        self, weights: Sequence[tuple[SpectralNorm, Tensor]], layers: Sequence[MeasuringLayer], again: bool
     ) -> None:
         self.weights, self.layers, self.again = weights, layers, again
         self.counted = [layer.counts for layer in layers]
@@ -63,6 +63,6 @@ class Replay(AbstractContextManager[None]):
             self.set_layers(False, self.outside)
 
     def set_layers(self, repeats: bool, counts: Sequence[bool]) -> None:
-        """Tell each BatchNorm whether it repeats a pass, and whether passes count."""
+        """Tell each measuring layer whether it repeats a pass, and whether passes count."""
         for layer, counted in zip(self.layers, counts, strict=True):
             layer.repeats, layer.counts = repeats, counted

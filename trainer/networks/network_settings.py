@@ -30,13 +30,14 @@ class NetworkSettings:
     channels: Literal[1, 3, 4] = later_identity(3)
     """Of the pictures: 1 grey, 3 RGB, 4 RGBA with premultiplied colours."""
     z_dim: int = identity(100, "[1, 65536]")
-    """Dimensions of the noise; of StyleGAN2's w as well."""
+    """Dimensions of the noise; of StyleGAN2's and StyleGAN3's w as well."""
     g_channels: int = identity(64, "[1, 65536]")
     """The generator's width: channels of its hidden layer at the picture's side."""
     d_channels: int = identity(64, "[1, 65536]")
     """The discriminator's width: channels of its hidden layer at the picture's side."""
     max_channels: int = identity(512, "[1, 65536]")
-    """No layer has more channels, however deep; DCGAN, BigGAN and mlp go without a limit."""
+    """No layer has more channels, however deep, and of stylegan3-r twice as many; DCGAN, BigGAN, BigGAN-deep, U-Net and
+    mlp go without a limit."""
     classes: int = identity(0, "[0, 1000000]")
     """Classes of the labels, where the networks use them; 0: as many as the data has."""
     label_columns: str = later_identity("")
@@ -58,7 +59,7 @@ class NetworkSettings:
     d_batch_norm: bool = identity(True)
     """The discriminators of DCGAN and FastGAN have BatchNorm; most gradient penalties and packing do better without."""
     attention: int = identity(0, "[0, 4096]")
-    """Height of the feature maps with self-attention in SAGAN and BigGAN; 0: as their papers have it."""
+    """Height of the feature maps with self-attention in SAGAN, BigGAN, BigGAN-deep; 0: as in their papers."""
     mbstd_group: int = identity(0, "[0, inf)")
     """Pictures whose standard deviation the discriminator sees (Karras et al. 2018, §3); 0: it does not."""
     features_file: Path | None = operational(None)
@@ -69,7 +70,7 @@ class NetworkSettings:
     features_side: int = later_identity(224, "[128, 1024]")
     """The discriminator projected sees pictures resized to this side, a multiple of 32."""
     mapping_layers: int = identity(8, "[1, 1024]")
-    """Layers of StyleGAN2's mapping network, and of that of its discriminator's classes."""
+    """Layers of the mapping network of StyleGAN2 and StyleGAN3, and of that of the discriminator's classes."""
     style_mixing: float = identity(0.9, "[0, 1]")
     """Probability that StyleGAN2 generates a training picture from two styles."""
 

@@ -74,6 +74,7 @@ class ModulatedConv(nn.Module):
         up: double height and width.
         demodulate: scale the outputs to unit variance.
         factor: of the input.
+        padding: zeros on each side; None: as many as keep height and width.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class ModulatedConv(nn.Module):
         up: bool = False,
         demodulate: bool = True,
         factor: float = 1.0,
+        padding: int | None = None,
     ) -> None:
         super().__init__()
         self.affine = Linear(w_dim, inputs)
@@ -94,6 +96,7 @@ class ModulatedConv(nn.Module):
         # Of s places the transposed convolution makes 2 s + 1, and the filter leaves 2 s.
         self.blur = Blur(padding=1, gain=4) if up else None
         self.demodulate = demodulate
+        self.padding = kernel // 2 if padding is None else padding
 
     def forward(self, x: Float[Tensor, "n i h w"], modulation: Modulation) -> Float[Tensor, "n o p q"]:
         """Convolve x as the style says."""
@@ -101,7 +104,7 @@ class ModulatedConv(nn.Module):
         # Scaling the input by the style equals scaling the weights' input channels; likewise for the output.
         x = x * style.to(x.dtype)[:, :, None, None]
         if self.blur is None:
-            x = F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+            x = F.conv2d(x, self.weight, padding=self.padding)
         else:
             x = self.blur(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2))
         return x if norm is None else x * norm.to(x.dtype)[:, :, None, None]

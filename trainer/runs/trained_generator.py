@@ -44,8 +44,8 @@ class SamplingOptions:
     is not named, or none of it, is as in training pictures."""
     truncation: float | None = None
     """Trade variety for quality. Where the space is z (most networks), noise further from 0 than this is drawn again:
-    0.5 is strict, 2 is mild. Where it is w (stylegan2), styles keep this share of their distance from the mean style:
-    0.7 is usual, 1 changes nothing. Default: none."""
+    0.5 is strict, 2 is mild. Where it is w (stylegan2, stylegan3), styles keep this share of their distance from the
+    mean style: 0.7 is usual, 1 changes nothing. Default: none."""
 
 
 class TrainedGenerator:

@@ -13,6 +13,7 @@ from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.core.migration import schema_of, tensor_name
 from trainer.networks import build_discriminator, build_generator
+from trainer.networks.base import named_weights
 from trainer.networks.spectral_norm import SpectralNorm
 from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_or_refuse
 from trainer.runs.run_folder import RunFolder
@@ -73,8 +74,8 @@ def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[
         for name, tensor in network.state_dict().items():
             if name not in vectors:
                 yield prefix + name, tuple(tensor.shape)
-    for name, parameter in generator.named_parameters():
-        yield AVERAGE + name, tuple(parameter.shape)
+    for name, weight in named_weights(generator):
+        yield AVERAGE + name, tuple(weight.shape)
 
 
 def spectral_vectors(network: nn.Module) -> set[str]:

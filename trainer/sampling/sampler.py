@@ -1,6 +1,6 @@
 """Sampling: from the averaged generator to images.
 
-The moving average has weights but no buffers of its own, and those of the raw weights do not fit it. So they are
+The moving average has weights, but few buffers of its own, and those of the raw weights do not fit it. So they are
 computed when the average is loaded: BatchNorm's statistics from keyed noise ("standing statistics", Brock et al. 2019,
 arXiv:1809.11096), and spectral norm's vectors by power iteration.
 """
@@ -27,8 +27,8 @@ from trainer.config.config import Config
 from trainer.core.iteration import batched
 from trainer.core.randomness import normal, philox
 from trainer.networks import build_generator
-from trainer.networks.base import Latent
-from trainer.networks.batch_norm import BatchStatistics
+from trainer.networks.base import Latent, named_weights
+from trainer.networks.batch_statistics import BatchStatistics
 from trainer.networks.spectral_norm import start_spectral_norm
 
 Images = npt.NDArray[np.uint8]  # (n, h, w, c)
@@ -63,13 +63,13 @@ class Sampler:
 
     def load(self, ema: Mapping[str, Tensor], truncation: float | None = None) -> None:
         """Take over averaged weights, and compute the buffers that belong to them and to a truncation of z."""
-        for name, parameter in self.generator.named_parameters():
-            parameter.copy_(ema[name])
+        for name, weight in named_weights(self.generator):
+            weight.copy_(ema[name])
         self.middle = None
         # Many iterations: the average has weights of its own, and no vectors that followed them.
         # By a fixed key: samples do not depend on the run's seed by way of it.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
-        if self.statistics.layers:
+        if self.statistics.wants_standing:
             self.generator.train()
             self.statistics.restart()
             n = self.config.micro_batch_size

@@ -10,6 +10,7 @@ from typing import Any
 from trainer.collapse.judgement import Judgement
 from trainer.collapse.monitor_state import Health, MonitorState, alarm_reasons
 from trainer.gan.state import TrainState
+from trainer.networks.base import named_weights
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.held_rows import Later
@@ -41,7 +42,7 @@ class CollapseJudgements:
 
     def measure(self, state: TrainState) -> None:
         """Have images of the generator compared with the data."""
-        weights = {name: parameter.detach() for name, parameter in state.generator.named_parameters()}
+        weights = {name: weight.detach() for name, weight in named_weights(state.generator)}
         images_seen, rollbacks = state.images_seen, len(state.rollbacks)
         with self.stalls.during("collapse"):
             measured = self.measurements.ask(Request("collapse", images_seen, rollbacks), weights)

@@ -23,6 +23,7 @@ from trainer.gan.assembly import assemble_step, create_state, reduce_as_asked, w
 from trainer.gan.batches import BatchLoader
 from trainer.gan.optimizers import update_average
 from trainer.losses.batch import Batch
+from trainer.networks.base import named_weights
 from trainer.runs.checkpoint import Checkpoint, Damaged
 
 
@@ -57,7 +58,7 @@ class Replica:
         state.images_seen += images
         # Of the new weights, with the half-life counted in images: the batch size does not change the average.
         with phase("optimizer"):
-            weights = [p.detach() for p in state.generator.parameters()]
+            weights = [weight.detach() for _, weight in named_weights(state.generator)]
             update_average(list(state.ema.values()), weights, images, state.images_seen, settings)
         return scalars
 

@@ -11,6 +11,7 @@ from trainer.core.schedules import half_cosine
 from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency
+from trainer.losses.penalties.cutmix import CutMix
 from trainer.losses.penalties.latent_consistency import DiscriminatorLatentConsistency, GeneratorLatentConsistency
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
@@ -61,6 +62,8 @@ class Penalties:
     """G generates images of no class (CAN)."""
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
+    cutmix: Weighted = penalty(CutMix)
+    """D tells which pixels of a mixed picture are real (U-Net GAN, Schönfeld et al. 2020)."""
 
     def active(self) -> Iterator[Active]:
         """Yield those that count, in the order above."""

@@ -43,6 +43,8 @@ class Penalty(ABC):
     """Its loss holds a gradient."""
     wants_classes = False
     """D must guess classes."""
+    wants_pixels = False
+    """D must judge each pixel."""
     one_label = False
     """It is defined for the classes of one label."""
     measures: tuple[str, ...] = ()

@@ -42,8 +42,7 @@ class DiscriminatorLatentConsistency(LatentConsistency):
     def __call__(self, d_pass: DiscriminatorPass, draws: Drawn) -> tuple[Loss, dict[str, Tensor]]:
         """Return the penalty."""
         with torch.no_grad():
-            fake = self.beside(d_pass, draws)
-            moved = d_pass.models.augment(fake, d_pass.batch.draws["show fake"], d_pass.models.running_scalars)
+            moved = d_pass.augment(self.beside(d_pass, draws), d_pass.batch.draws["show fake"])
         # Through the bare module: the extra pass collects no statistics and no gradients but this loss's.
         judged = to_float32(d_pass.models.discriminator(moved, d_pass.batch.label).logits)
         return (judged - d_pass.d_fake.logits).square().mean(), {}

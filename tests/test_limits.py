@@ -41,10 +41,18 @@ FREE: dict[str, set[str]] = {
     "-1.0": {"augment.target"},
     "1e+300": {"penalties", "optimizer.g_lr", "optimizer.d_lr", "optimizer.eps", "optimizer.ema_half_life_images"}
     | {"optimizer.ema_ramp", "stall_after_s"},
-    "''": {"init_hash", "network.label_columns", "network.label_kinds"},
-    "' '": {"init_hash"},
-    r"'two\nlines'": {"init_hash"},
-    "'no such'": {"recipe", "augment.policy", "augment.pipe", "init_hash", "metrics.keep_best", "tracking.project"}
+    "''": {"init_hash", "network.features_hash", "network.label_columns", "network.label_kinds"},
+    "' '": {"init_hash", "network.features_hash"},
+    r"'two\nlines'": {"init_hash", "network.features_hash"},
+    "'no such'": {
+        "network.features_hash",
+        "recipe",
+        "augment.policy",
+        "augment.pipe",
+        "init_hash",
+        "metrics.keep_best",
+        "tracking.project",
+    }
     | {"tracking.entity", "tracking.name", "tracking.group"},
 }
 

@@ -92,7 +92,7 @@ def fit(config: Config) -> Config:
             "penalties": replace(config.penalties, style=Weighted(0.1)),
         },
         {"discriminator": "fastgan"},
-        {"discriminator": "unet"},
+        {"discriminator": "unet", "network": replace(config.network, d_channels=4)},
     ):
         changed = replace(config, **change)
         try:

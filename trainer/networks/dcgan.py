@@ -51,6 +51,10 @@ class Generator(base.Generator):
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, settings.g_condition) for c in channels)
         self.last = nn.ConvTranspose2d(channels[-1], settings.channels, 4, 2, 1, bias=False)
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [self.convolutions[0].weight.flatten(1).T]
+
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""
         condition = self.labels(latent.label).to(code.dtype) if self.settings.g_condition else None

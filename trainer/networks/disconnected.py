@@ -110,6 +110,10 @@ class Generator(base.Generator):
         self.layers = hidden(settings.z_dim + SIDES + settings.g_condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [self.layers[0].weight[:, : self.settings.z_dim]]
+
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""
         x = self.sides(code)

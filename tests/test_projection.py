@@ -207,6 +207,9 @@ def test_the_penalty_of_maps_tells_white_noise_from_others() -> None:
     # By hand, of one scale: columns of +1 and -1 correlate with neighbours by -1 across and by 1 down.
     stripes = torch.tensor([1.0, -1.0]).repeat(4)[None, None, None].expand(1, 1, 8, 8)
     assert float(roughness(stripes)) == 2.0
+    # Of two scales, stripes twice as wide: across they correlate by 0, down by 1; at half the size they are +2 and -2.
+    wide = stripes.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert float(roughness(wide)) == 1 + 2 * 4**2
 
 
 def test_the_rate_rises_and_falls() -> None:

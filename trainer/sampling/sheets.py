@@ -20,6 +20,12 @@ def enlargement(height: int, width: int) -> int:
     return max(1, -(-LEAST_CELL // min(height, width)))
 
 
+def text_width(names: Sequence[str]) -> int:
+    """Return the width of the longest name with its margins, in pixels; 0: there is none."""
+    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    return max((round(measure.textlength(name, font_size=FONT)) + 2 * MARGIN for name in names), default=0)
+
+
 def labelled_sheet(pictures: Images, rows: Sequence[str], columns: Sequence[str]) -> Image.Image:
     """Return pictures with the names of their rows on the left and of their columns above.
 
@@ -31,8 +37,7 @@ def labelled_sheet(pictures: Images, rows: Sequence[str], columns: Sequence[str]
     times = enlargement(*shown.shape[2:4])
     shown = shown.repeat(times, axis=2).repeat(times, axis=3)
     down, across, height, width, _ = shown.shape
-    measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left = max((round(measure.textlength(name, font_size=FONT)) + 2 * MARGIN for name in rows), default=0)
+    left = text_width(rows)
     top = FONT + 2 * MARGIN if columns else 0
     sheet = Image.new("RGB", (left + across * width, top + down * height), "white")
     sheet.paste(Image.fromarray(shown.swapaxes(1, 2).reshape(down * height, across * width, 3)), (left, top))
@@ -50,13 +55,13 @@ def named_grid(pictures: Images, names: Sequence[str], columns: int) -> Image.Im
     times = enlargement(*shown.shape[1:3])
     shown = shown.repeat(times, axis=1).repeat(times, axis=2)
     n, height, width, _ = shown.shape
-    top = FONT + MARGIN
-    sheet = Image.new("RGB", (columns * width, -(-n // columns) * (top + height)), "white")
+    top, cell = FONT + MARGIN, max(width, text_width(names))
+    sheet = Image.new("RGB", (columns * cell, -(-n // columns) * (top + height)), "white")
     draw = ImageDraw.Draw(sheet)
     for k, (picture, name) in enumerate(zip(shown, names, strict=True)):
-        x, y = k % columns * width, k // columns * (top + height)
-        sheet.paste(Image.fromarray(picture), (x, y + top))
-        draw.text((x + width / 2, y + top / 2), name, fill="black", font_size=FONT, anchor="mm")
+        x, y = k % columns * cell, k // columns * (top + height)
+        sheet.paste(Image.fromarray(picture), (x + (cell - width) // 2, y + top))
+        draw.text((x + cell / 2, y + top / 2), name, fill="black", font_size=FONT, anchor="mm")
     return sheet
 
 

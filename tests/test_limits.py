@@ -44,16 +44,8 @@ FREE: dict[str, set[str]] = {
     "''": {"init_hash", "network.features_hash", "network.label_columns", "network.label_kinds"},
     "' '": {"init_hash", "network.features_hash"},
     r"'two\nlines'": {"init_hash", "network.features_hash"},
-    "'no such'": {
-        "network.features_hash",
-        "recipe",
-        "augment.policy",
-        "augment.pipe",
-        "init_hash",
-        "metrics.keep_best",
-        "tracking.project",
-    }
-    | {"tracking.entity", "tracking.name", "tracking.group"},
+    "'no such'": {"recipe", "augment.policy", "augment.pipe", "init_hash", "network.features_hash", "metrics.keep_best"}
+    | {"tracking.project", "tracking.entity", "tracking.name", "tracking.group"},
 }
 
 

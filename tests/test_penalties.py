@@ -564,10 +564,8 @@ def test_gradients_equal_finite_differences(name: str) -> None:
     penalties = Penalties(**{name: Weighted(1.0)})
     (active,) = penalties.active()
     penalty = active.penalty
-    d, g = (
-        (OfPixels() if penalty.wants_pixels else Smooth()).double(),
-        (Layered() if name == "path_length" else SmoothPainter()).double(),
-    )
+    d = (OfPixels() if penalty.wants_pixels else Smooth()).double()
+    g = (Layered() if name == "path_length" else SmoothPainter()).double()
     running_scalars = {
         key: torch.tensor(0.05 if "real" not in key else 0.4, dtype=torch.float64) for key in penalty.running_scalars
     }

@@ -30,7 +30,7 @@ class Latent:
     z: Float[Tensor, "n z"]
     """Noise, N(0, 1)."""
     label: Num[Tensor, "n ..."]
-    """What the pictures are to be: (n,) classes, -1: unknown; or (n, values) labels (labels.py)."""
+    """What the pictures are to be: (n,) classes, -1: unknown; (n, values) labels; or their vectors (labels.py)."""
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     """What the architecture draws besides, by name; the first dimension of each is n."""
 
@@ -121,6 +121,18 @@ class Generator(Network):
         """Return the code of a latent."""
         return latent.z
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights by which layers take the code, one matrix for each layer, in the order of the layers.
+
+        The code is z, or one layer's w. A layer that takes a part of z has zeros for the rest. They are the weights as
+        they are used, but for factors that all of them share; biases change no direction.
+        """
+        return []
+
+    def by_layer(self, code: Float[Tensor, "n ..."]) -> Float[Tensor, "n layers part"]:
+        """View a code as what each layer takes of it; in most networks one layer takes all of z."""
+        return code[:, None]
+
     @abstractmethod
     def synthesize(self, code: Float[Tensor, "n ..."], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate from codes; of the latent only the class and the extra draws are used."""
@@ -161,6 +173,14 @@ def named_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
     """Yield what a network has learned: parameters, and the buffers that belong to them."""
     yield from network.named_parameters()
     yield from ((name, buffer) for name, buffer in network.named_buffers() if name.endswith(network.weight_buffers))
+
+
+def weight_matrix(layer: nn.Module) -> Float[Tensor, "outputs inputs"]:
+    """Return the weight of a linear or convolutional layer as it is used on a map of one place."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    # A transposed convolution's has the inputs first.
+    return weight.flatten(1).T if isinstance(layer, nn.ConvTranspose2d) else weight.flatten(1)
 
 
 def to_float32(x: Tensor) -> Tensor:

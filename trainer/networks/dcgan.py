@@ -10,7 +10,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images, weight_matrix
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -50,6 +50,10 @@ class Generator(base.Generator):
         self.convolutions = nn.ModuleList(convolutions)
         self.norms = nn.ModuleList(ConditionalBatchNorm2d(c, settings.g_condition) for c in channels)
         self.last = nn.ConvTranspose2d(channels[-1], settings.channels, 4, 2, 1, bias=False)
+
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [weight_matrix(self.convolutions[0])]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, to_float32
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, to_float32, weight_matrix
 from trainer.networks.mlp import data_dimensions
 from trainer.networks.network_settings import NetworkSettings
 
@@ -109,6 +109,10 @@ class Generator(base.Generator):
         self.sides = Sides(settings.z_dim)
         self.layers = hidden(settings.z_dim + SIDES + settings.g_condition, settings.g_channels)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
+
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [weight_matrix(self.layers[0])[:, : self.settings.z_dim]]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""

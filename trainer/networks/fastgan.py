@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images, weight_matrix
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -123,8 +123,7 @@ class Generator(base.Generator):
         super().__init__(settings)
         condition = settings.g_condition
         width = widths(settings.nominal, settings.g_channels, settings.max_channels)
-        first = nn.ConvTranspose2d(settings.z_dim, 2 * width[4], settings.base, bias=False)
-        self.first = Gated(first, condition)
+        self.first = Gated(nn.ConvTranspose2d(settings.z_dim, 2 * width[4], settings.base, bias=False), condition)
         self.blocks, self.excitations = nn.ModuleDict(), nn.ModuleDict()
         for before, side in pairwise(sides(settings)):
             block = [gated(width[before], width[side], condition, noisy=side in NOISY)]
@@ -139,6 +138,10 @@ class Generator(base.Generator):
         """Draw n pictures' noise maps: noise_{side}_{k}, (n, 1, h, w), for the k-th convolution of a side."""
         noisy = [side for side in NOISY if side <= settings.nominal]
         return {f"noise_{side}_{k}": normal(rng, n, 1, *settings.map_shape(side)) for side in noisy for k in range(2)}
+
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [weight_matrix(self.first.conv)]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""

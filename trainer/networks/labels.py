@@ -80,7 +80,9 @@ class LabelLayout:
         return list(numbers.split([kind.length for kind in self.kinds], 1)) if len(self.kinds) > 1 else [numbers]
 
     def __call__(self, label: Num[Tensor, "n ..."]) -> Float[Tensor, "n dim"]:
-        """Return the vectors of labels."""
+        """Return the vectors of labels; such vectors, (n, dim), are returned as they are, also between classes."""
+        if label.dim() == 2 and label.shape[1] == self.dim:  # labels are always fewer numbers than that
+            return label.float()
         parts = [kind.encode(values) for kind, values in zip(self.kinds, self.split(label), strict=True)]
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, weight_matrix
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -54,6 +54,10 @@ class Generator(base.Generator):
             layers += [nn.Linear(before, after, bias=False), BatchNorm2d(after), nn.ReLU()]
         self.layers = nn.Sequential(*layers)
         self.last = nn.Linear(settings.g_channels, data_dimensions(settings))
+
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [weight_matrix(self.layers[0])[:, : self.settings.z_dim]]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""

@@ -146,6 +146,10 @@ class Generator(base.Generator):
         """Draw a parameter's first value; it depends on how many stages there are."""
         return initial_value(self.stages, name, shape, rng)
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [self.modulate.weight[:, : self.settings.z_dim]]
+
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]."""
         if self.embed is not None:

@@ -143,6 +143,10 @@ class ResidualGenerator(base.Generator):
         self.norm = BatchNorm2d(channels[-1])
         self.last = nn.Conv2d(channels[-1], settings.channels, 3, padding=1)
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of the layer that takes z."""
+        return [self.first.weight]
+
     def grow(self, first: Float[Tensor, "n f"], conditions: Sequence[Tensor | None]) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1] from the linear layer's input and a condition for each block."""
         x = self.first(first).unflatten(1, (-1, *self.settings.base))

@@ -137,6 +137,15 @@ class Generator(base.Generator):
             draws["crossover"] = torch.from_numpy(np.where(mixed, rng.integers(1, layers, n), layers))
         return draws
 
+    def modulated(self) -> list[ModulatedConv]:
+        """Return the convolutions that take styles, from the first side to the last, each side's layer to RGB last."""
+        return [module for module in self.modules() if isinstance(module, ModulatedConv)]
+
+    def styles_taken(self) -> list[int]:
+        """Return which layer of w each of these takes."""
+        # The layer to RGB shares its style with the next side's first convolution.
+        return [0, 1, *(2 * k + i for k in range(len(self.blocks)) for i in (1, 2, 3))]
+
     def latent_code(self, latent: Latent) -> Float[Tensor, "n layers w"]:
         """Return the style of each layer: from `crossover` on, the second one, where the latent has one."""
         layers = style_layers(self.settings)
@@ -147,12 +156,21 @@ class Generator(base.Generator):
         first = torch.arange(layers, device=w.device) < latent.extra["crossover"][:, None]
         return torch.where(first[:, :, None], w, second)
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the affine weights of each layer of w, those of layers to RGB included."""
+        found: list[list[Tensor]] = [[] for _ in range(style_layers(self.settings))]
+        for k, layer in zip(self.styles_taken(), self.modulated(), strict=True):
+            found[k].append(layer.affine.weight)
+        return [torch.cat(weights) for weights in found]
+
+    def by_layer(self, code: Float[Tensor, "n layers w"]) -> Float[Tensor, "n layers w"]:
+        """Return the code as it is: each layer has a style."""
+        return code
+
     def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]."""
         noise, by_layer = latent.extra, code.unbind(1)
-        # The layer to RGB shares its style with the next side's first convolution.
-        codes = [*by_layer[:2], *(w for k in range(len(self.blocks)) for w in by_layer[2 * k + 1 : 2 * k + 4])]
-        first, rgb, *rest = modulations([m for m in self.modules() if isinstance(m, ModulatedConv)], codes)
+        first, rgb, *rest = modulations(self.modulated(), [by_layer[k] for k in self.styles_taken()])
         x = self.first(self.constant.expand(len(code), -1, -1, -1), first, noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, rgb)
         for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):

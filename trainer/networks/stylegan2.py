@@ -153,7 +153,7 @@ class Generator(base.Generator):
         # The layer to RGB shares its style with the next side's first convolution.
         codes = [*by_layer[:2], *(w for k in range(len(self.blocks)) for w in by_layer[2 * k + 1 : 2 * k + 4])]
         first, rgb, *rest = modulations([m for m in self.modules() if isinstance(m, ModulatedConv)], codes)
-        x = self.first(self.constant.expand(len(code), -1, -1, -1), first, noise["noise_4_0"])
+        x = self.first(self.constant.expand(code.shape[0], -1, -1, -1), first, noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, rgb)
         for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):
             styles = rest[3 * k : 3 * k + 3]

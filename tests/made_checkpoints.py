@@ -6,6 +6,7 @@ its way of pickling a class's source (torch_utils.persistence).
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from collections import OrderedDict
@@ -15,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from trainer.core.randomness import normal, philox
@@ -23,10 +23,12 @@ from trainer.core.randomness import normal, philox
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def drawn(shapes: Shapes, buffers: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """Draw tensors by their names; variances are positive."""
+def drawn(shapes: Shapes, by_fan_in: bool = False) -> dict[str, Tensor]:
+    """Draw tensors from N(0, 1) by their names; over the root of their inputs where layers do not divide by it."""
     made = {name: normal(philox("made", name), *shape) for name, shape in shapes.items()}
-    return {name: t.square() + 0.5 if name.endswith("var") else t for name, t in made.items()}
+    if not by_fan_in:
+        return made
+    return {name: t / max(1, math.prod(t.shape[1:])) ** 0.5 if t.dim() > 1 else 0.3 * t for name, t in made.items()}
 
 
 def reconstruct(meta: Any) -> Any:
@@ -59,7 +61,9 @@ def modules_named(**names: Any) -> Iterator[None]:
     try:
         for path, thing in names.items():
             module, _, name = path.replace("__", ".").rpartition(".")
-            sys.modules.setdefault(module, ModuleType(module))
+            for n in range(module.count(".") + 1):
+                parent = ".".join(module.split(".")[: n + 1])
+                sys.modules.setdefault(parent, ModuleType(parent))
             setattr(sys.modules[module], name, thing)
             thing.__module__, thing.__qualname__, thing.__name__ = module, name, name
         yield
@@ -182,7 +186,7 @@ def r3gan_states(classes: int) -> dict[str, dict[str, Tensor]]:
                 d[f"{other}.2.LinearLayer.Layer.weight"] = (widths[k - 1], width, 1, 1)
     if classes:
         g["Model.EmbeddingLayer.weight"], d["Model.EmbeddingLayer.weight"] = (z_dim, classes), (widths[0], classes)
-    return {"G_ema": drawn(g), "D": drawn(d)}
+    return {"G_ema": drawn(g, by_fan_in=True), "D": drawn(d, by_fan_in=True)}
 
 
 def write_r3gan(file: Path, classes: int) -> dict[str, dict[str, Tensor]]:

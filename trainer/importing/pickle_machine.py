@@ -132,6 +132,11 @@ class PickleMachine:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[plain_key(key)] = value
 
+    def push_dict(self, pairs: list[Any]) -> None:
+        """Make a dictionary of pairs."""
+        self.stack.append({})
+        self.set_items(pairs)
+
     def append(self, items: list[Any]) -> None:
         """Append items to a list."""
         target = self.stack[-1]
@@ -170,6 +175,7 @@ HANDLERS: dict[str, Callable[[PickleMachine, Any], None]] = {
     "ADDITEMS": lambda machine, _: machine.append(machine.marked()),
     "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.marked()),
+    "DICT": lambda machine, _: machine.push_dict(machine.marked()),
     "LIST": lambda machine, _: machine.stack.append(machine.marked()),
     "FROZENSET": lambda machine, _: machine.stack.append(machine.marked()),
     "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.marked())),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +33,10 @@ def storage_of(data: Any, *rest: Any) -> Storage:
     if not isinstance(data, bytes | bytearray):
         raise BadTensor("a storage is made of no bytes")
     try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        untyped, dtype = loaded.untyped(), loaded.dtype
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its own form of storages deprecated
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            untyped, dtype = loaded.untyped(), loaded.dtype
     except Exception as error:  # whatever hostile bytes make torch raise
         raise BadTensor(f"the bytes of a storage cannot be read: {error}") from error
     return Storage(torch.empty(0, dtype=dtype).set_(untyped))

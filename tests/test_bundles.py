@@ -163,6 +163,16 @@ def test_what_an_export_names_is_the_bundles_default(runs: Made, tmp_path: Path)
     assert (again / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
 
 
+def test_graph_formats_are_asked_for_by_name(runs: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "bundle"
+    assert main(["export", str(runs["mlp"]), "--out", str(out), "--format", "onnx", "torch-export"]) == 0
+    said = capsys.readouterr().out
+    assert "generator.onnx: opset 18, inputs z, label, any number of pictures; onnxruntime differs by" in said
+    assert "generator.pt2: torch" in said
+    assert {"generator.onnx", "generator.pt2", "generator.py"} <= {path.name for path in out.iterdir()}
+    assert "With any ONNX runtime, by `generator.onnx`" in (out / "README.md").read_text()
+
+
 def test_the_card_and_the_config(bundles: Made) -> None:
     card = (bundles["biggan"] / "README.md").read_text()
     assert card.startswith('---\nlicense: "cc0-1.0"\n')

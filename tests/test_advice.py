@@ -22,7 +22,23 @@ CLUSTER = "test_slurm_dev_cluster.test_the_commands_and_a_site_that_never_requeu
 MEMORY = "test_out_of_memory.test_a_run_here_ends_and_what_it_says_to_do_works"
 PREPARED = "test_prepare_cluster.test_refused_then_cancelled_then_resumed_on_other_nodes_to_a_bucket"
 NOT_QUEUED = "test_prepare.test_what_a_cluster_cannot_do_is_refused_before_anything_is_queued"
+BUNDLE = "test_bundles.test_what_a_bundle_cannot_do_is_refused"
+PUSHED = "test_bundles.test_a_bundle_is_pushed_and_pulled"
 DONE = {  # a part of the message -> the test that does it
+    "is there already: name another folder, or remove it": BUNDLE,
+    "is a bundle that holds none: leave it out": BUNDLE,
+    "--format onnx needs {}: pip install": BUNDLE,
+    "which holds no checkpoints: leave --checkpoint out": BUNDLE,
+    "which holds one set of weights: leave it out": BUNDLE,
+    "and no run: start one with --init-from": BUNDLE,
+    "is no bundle: make one with python -m trainer export": PUSHED,
+    "make the bundle again with python -m trainer export": PUSHED,
+    "or was changed; get the bundle again": PUSHED,
+    "python -m trainer sample FOLDER": "test_bundles.test_a_bundle_is_used_as_a_run",
+    "--init-from FOLDER": "test_bundles.test_a_new_run_starts_from_both_networks_of_a_bundle",
+    "python -m trainer evaluate": "test_bundles.test_an_evaluation_of_a_bundle_is_that_of_its_run",
+    "of {} pixels; see: {}": "test_importing.test_stylegan2_ada_becomes_ours",
+    "this version does not read: update lienzo": "test_bundles.test_a_config_from_a_stranger_is_refused",
     "{} is {}; end it first": PREPARED,
     "has jobs that wait or run: watch them with `{}`, or end": PREPARED,
     "submitted {}; watch it with: {}": NOT_QUEUED,
@@ -236,6 +252,7 @@ ELSEWHERE = {  # a part of the message -> why no test does it
     "after an interruption, resume it": "a site that never requeues; resuming is in many tests",
 }
 NO_ADVICE = {  # what only looks like it
+    "It makes pictures like those of its training data, with what these show and leave out, and some may be near",
     *(
         "python -m trainer",
         "python -m trainer train",
@@ -259,6 +276,7 @@ COMMANDS = {
     "trainer": (
         *("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
         *("stylemix", "edit", "project", "nearest", "seeds"),
+        *("export", "import", "push", "pull"),
     ),
     "launcher": (*launcher_commands.COMMANDS,),
     "shards": ("build", "verify", "inspect"),

@@ -168,8 +168,8 @@ def not_a_number(folder: Path) -> Path:
 
 
 SOURCES: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "nothing": (lambda folder: folder, "is no run folder, no checkpoint folder and no safetensors file"),
-    "no run": (no_run, "is no run folder, no checkpoint folder and no safetensors file"),
+    "nothing": (lambda folder: folder, "is no run folder, no checkpoint folder, no bundle and no safetensors file"),
+    "no run": (no_run, "is no run folder, no checkpoint folder, no bundle and no safetensors file"),
     "no checkpoint": (no_checkpoint, "this run holds no whole checkpoint"),
     "no safetensors": (no_safetensors, "cannot be read as a safetensors file"),
     "nothing that fits": (nothing_that_fits, "none of its 1 weights fits this run's networks"),

@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | interpolate | edit | project | fingerprint | evaluate | …."""
+"""python -m trainer train | sample | interpolate | edit | project | export | import | fingerprint | evaluate | …."""
 
 from __future__ import annotations
 
@@ -51,9 +51,13 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
     from trainer.core.aliases import todays_flags
     from trainer.evaluation.arguments import Evaluate
+    from trainer.exporting.arguments import Export, Pull, Push
+    from trainer.importing.arguments import Import
 
     arguments = todays_flags(arguments)  # settings by the names of the format before, too
-    commands: Any = reduce(or_, MAKING, Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark)
+    commands: Any = reduce(
+        or_, MAKING, Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Export | Import | Push | Pull
+    )
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     if make := MAKING.get(type(parsed)):
         return make(parsed)
@@ -72,8 +76,33 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
             from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
 
             return run_benchmark(parsed)
+        case Export() | Import() | Push() | Pull():
+            return run_bundle_command(parsed)
         case _:
             return run_fingerprint(parsed)
+
+
+def run_bundle_command(parsed: Any) -> int:
+    """Run one of the commands about bundles.
+
+    Raises:
+        Refused, DataError: bad input; nothing was done.
+    """
+    from trainer.exporting.arguments import Export, Push
+    from trainer.exporting.command import run_export
+    from trainer.exporting.transfer import run_pull, run_push
+    from trainer.importing.arguments import Import
+    from trainer.importing.command import run_import
+
+    match parsed:
+        case Export():
+            return run_export(parsed)
+        case Import():
+            return run_import(parsed)
+        case Push():
+            return run_push(parsed)
+        case _:
+            return run_pull(parsed)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from slurm import control
 from slurm.records import SlurmJob
 from trainer.core.fields import Refused
 from trainer.runs import journal
+from trainer.runs.bundle import is_bundle
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 
@@ -94,7 +95,8 @@ def find_runs(home: Path = HOME) -> list[RunFolder]:
     found = []
     for path in home.iterdir() if home.is_dir() else ():
         try:
-            found.append(((path / "config.json").stat().st_mtime, path))
+            if not is_bundle(path):
+                found.append(((path / "config.json").stat().st_mtime, path))
         except OSError:
             continue  # no run, or removed just now
     return [RunFolder(path) for _, path in sorted(found, reverse=True)]

@@ -110,11 +110,12 @@ def run_project(args: Project) -> Outcome:
 
 def known_facts(args: Project, trained: TrainedGenerator, extractor: Extractor | None) -> dict[str, object]:
     """Return what was asked for, and of which picture, run and checkpoint."""
+    checkpoint = trained.weights.checkpoint
     return {
         "picture": str(args.picture),
         "picture_sha256": file_sha256(args.picture),
         "run": str(args.run),
-        "checkpoint": trained.checkpoint.path.name,
+        "checkpoint": checkpoint.path.name if checkpoint else None,
         "images_seen": trained.images_seen,
         "search": asdict(args.search),
         "weights": asdict(args.distance),

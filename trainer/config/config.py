@@ -74,7 +74,7 @@ class Config:
     """Rollbacks go to the state at a multiple of so many pictures: it is saved whatever else is, and stays. Default: a
     32nd of the run as it begins, and at least 64,000."""
     init_from: Path | None = operational(None)
-    """A new run begins with the weights of this run, checkpoint or safetensors file (fine-tuning)."""
+    """A new run begins with the weights of this run, checkpoint, bundle or safetensors file (fine-tuning)."""
     init_state: Literal["weights", "all"] = identity("weights")
     """What it takes over: weights, or all: progress, optimizers and what penalties remember, too (resume --as)."""
     init_hash: Annotated[str, tyro.conf.Suppress] = identity("")

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from shards.dataset.labels import Column
-from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.file_hash import file_sha256
 from trainer.evaluation.source import FolderImages, Labels, Rows, ShardImages
-from trainer.runs.checkpoint import MANIFEST, Checkpoint
-from trainer.runs.run_folder import RunFolder
-from trainer.runs.run_labels import read_labels
-from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, class_names, trained_on
+from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator
+from trainer.runs.trained_weights import TrainedWeights
 from trainer.sampling.sampler import Images
 
 
 class GeneratedImages:
-    """Images of a run's averaged generator: image i is a function of the weights, the seed set, its labels and i.
+    """Images of a run's averaged generator, or of a bundle's: image i follows from weights, seed set, labels and i.
 
     A conditional generator gets the labels of the real images with the same numbers, so that labels have the
     frequencies of the data. If the real images have none, it gets those of the training images.
 
     Args:
-        run: the run folder.
-        config: its settings.
-        checkpoint: a whole one.
+        weights: of a checkpoint or of a bundle.
         seed_set: "report", or "select" to choose a checkpoint; they draw different latents.
         real: the images that they are compared with.
 
@@ -40,21 +33,20 @@ class GeneratedImages:
 
     count = None
 
-    def __init__(
-        self, run: Path, config: Config, checkpoint: Checkpoint, seed_set: str, real: ShardImages | FolderImages
-    ) -> None:
-        self.run, self.checkpoint, self.seed_set = run, checkpoint, seed_set
-        self.name = f"{run}, checkpoint {checkpoint.path.name}"
-        known = told_columns(RunFolder(run), config, checkpoint)
-        self.source = label_source(config, checkpoint, real) if known else None
+    def __init__(self, weights: TrainedWeights, seed_set: str, real: ShardImages | FolderImages) -> None:
+        self.weights, self.seed_set, self.name = weights, seed_set, weights.name
+        known = told_columns(weights)
+        self.source = label_source(weights, real) if known else None
         self.classes = self.source.classes if self.source else ()
         self.indices = [
-            class_indices(ours, theirs, f"the generator of {run} was not trained with the class {{!r}} of {real.name}")
+            class_indices(
+                ours, theirs, f"the generator of {weights.folder} was not trained with the class {{!r}} of {real.name}"
+            )
             for ours, theirs in zip(known, self.source.reader.labels.columns if self.source else (), strict=False)
         ]
         self.key = (
             "painted",  # the word is in evaluations.jsonl of earlier versions
-            file_sha256(checkpoint.path / MANIFEST),
+            weights.key,
             seed_set,
             self.source.key[1] if self.source else "",
         )
@@ -62,15 +54,17 @@ class GeneratedImages:
     @cached_property
     def trained(self) -> TrainedGenerator:
         """The generator, loaded only in processes that generate images."""
-        return TrainedGenerator(self.run, SamplingOptions(checkpoint=self.checkpoint.path.name))
+        checkpoint = self.weights.checkpoint
+        return TrainedGenerator(self.weights.folder, SamplingOptions(checkpoint.path.name if checkpoint else None))
 
     def images(self, rows: Rows) -> Images:
         """Generate the images of these numbers: (n, h, w, 3)."""
         key = ("evaluation", self.seed_set)
         chosen = self.told(rows)
         # One latent after the other, so that image i does not depend on which images are asked for together.
-        latents = (self.trained.sampler.latent(i, key, c) for i, c in zip(rows.tolist(), chosen, strict=True))
-        return np.concatenate(list(self.trained.sampler.generate_from(latents)))
+        sampler, truncation = self.trained.sampler, self.trained.truncation
+        latents = (sampler.latent(i, key, c, truncation) for i, c in zip(rows.tolist(), chosen, strict=True))
+        return np.concatenate(list(sampler.generate_from(latents, truncation)))
 
     def told(self, rows: Rows) -> Sequence[list[float] | None]:
         """Return what the generator is told for each of these images; None: nothing of the data's."""
@@ -89,25 +83,23 @@ class GeneratedImages:
         return self.source.labels(rows % self.source.count) if self.source else None
 
 
-def told_columns(run: RunFolder, config: Config, checkpoint: Checkpoint) -> tuple[Column, ...]:
-    """Return the labels that the generator of a run is told; none: it is told none, or nobody knows their names."""
-    if not config.network.g_conditional:
-        return ()
-    if config.network.label_columns:
-        return read_labels(run).columns
-    names = class_names(config, checkpoint)
+def told_columns(weights: TrainedWeights) -> tuple[Column, ...]:
+    """Return the labels that a generator is told; none: it is told none, or nobody knows their names."""
+    if weights.known:
+        return weights.known.columns
+    names = weights.classes if weights.config.network.g_conditional else ()
     return (Column("", "class", names),) if names else ()
 
 
-def label_source(config: Config, checkpoint: Checkpoint, real: ShardImages | FolderImages) -> ShardImages | None:
+def label_source(weights: TrainedWeights, real: ShardImages | FolderImages) -> ShardImages | None:
     """Return the images whose labels are generated: the real ones, or the training images if these have none.
 
     None: the training images are not there any more.
     """
-    names = config.network.label_names
+    names = weights.config.network.label_names
     if isinstance(real, ShardImages) and (real.columns == names if names else real.classes):
         return real
-    index = trained_on(config, checkpoint)
+    index = weights.trained_on()
     return ShardImages(index, "train", columns=names) if index else None
 
 

@@ -91,7 +91,7 @@ class EvaluationPlan:
 
     def remove_generated_features(self) -> None:
         """Remove the features of generated images: only those of the data are used again."""
-        if self.run:
+        if self.fake.source.count is None:
             self.fake.store.remove()
 
 

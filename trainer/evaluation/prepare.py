@@ -19,10 +19,10 @@ from trainer.evaluation.source import ORDER_OF_FAKES, FolderImages, ImageSource,
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
 from trainer.extractors.base import Missing
 from trainer.metrics import METRICS, Metric
+from trainer.runs.bundle import is_bundle
 from trainer.runs.checkpoint import newest_or_refuse
-from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
-from trainer.runs.trained_generator import named_checkpoint
+from trainer.runs.trained_weights import TrainedWeights, named_checkpoint
 from trainer.sampling.image_files import check_parent
 from trainer.sampling.sampler import Images
 
@@ -31,7 +31,9 @@ MIN_IMAGES = 2  # per side; a covariance needs two
 
 def find_run(path: Place) -> RunFolder | None:
     """Return the run in a folder; None: it holds none."""
-    return RunFolder(path) if isinstance(path, Path) and RunFolder(path).config.exists() else None
+    if not isinstance(path, Path) or is_bundle(path):
+        return None
+    return RunFolder(path) if RunFolder(path).config.exists() else None
 
 
 def with_checkpoint_name(args: Evaluate) -> Evaluate:
@@ -60,19 +62,22 @@ def open_sources(args: Evaluate, run: RunFolder | None) -> tuple[ImageSource, Sh
     Raises:
         Refused: there are none, or their sizes or their classes do not fit together.
     """
-    if run is None:
-        if args.against is None:
-            raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
+    bundle = isinstance(args.subject, Path) and is_bundle(args.subject)
+    if run is None and args.against is None:
+        raise Refused(f"{args.subject} holds no run, so name the real pictures: --against DATA or a folder")
+    if run is None and not bundle:
+        assert args.against is not None
         real = open_images(args.against, None)
         return open_images(args.subject, real.form, ORDER_OF_FAKES), real
-    config = read_config(run)
+    assert isinstance(args.subject, Path)
+    weights = TrainedWeights.open(args.subject, args.checkpoint)
+    config = weights.config
     against = args.against or config.data
     if against is None or not config.network.size:
         raise Refused(f"{args.subject} was not trained on shards of pictures: there is nothing to compare with")
-    checkpoint = named_checkpoint(run, str(args.checkpoint))
     columns = config.network.label_names if config.network.g_conditional else ()
     real = open_images(against, (*config.network.shape, config.network.channels), columns=columns)
-    return GeneratedImages(run.path, config, checkpoint, args.seed_set, real), real
+    return GeneratedImages(weights, args.seed_set, real), real
 
 
 def plan_evaluation(args: Evaluate, classifier: Missing = "learn") -> EvaluationPlan:
@@ -199,7 +204,7 @@ def evaluation_facts(
 ) -> dict[str, object]:
     """Return what the figures hold for: the head of an evaluation in JSON."""
     return {
-        "images_seen": fake.checkpoint.images_seen if isinstance(fake, GeneratedImages) else None,
+        "images_seen": fake.weights.images_seen if isinstance(fake, GeneratedImages) else None,
         "checkpoint": args.checkpoint,
         "seed_set": args.seed_set if isinstance(fake, GeneratedImages) else None,
         "fake": "/".join(fake.key),

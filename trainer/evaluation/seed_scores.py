@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +22,7 @@ from trainer.metrics.base import Features, Float64Array
 from trainer.metrics.neighbours import SquaredDistances, direct_distances_at, nearest_rows
 from trainer.networks import build_discriminator
 from trainer.networks.base import Discriminator, Latent
-from trainer.runs.checkpoint import TENSORS
 from trainer.runs.trained_generator import TrainedGenerator
-from trainer.runs.weight_files import DISCRIMINATOR, read_tensors
 from trainer.sampling.sampler import Images, LatentCode
 
 K = 3  # of the realism score, as in the paper
@@ -93,9 +91,12 @@ class Logit(Score):
         config, sampler = self.trained.config, self.trained.sampler
         if config.network.pack > 1:
             raise Refused("--by logit: the discriminator of this run judges packs of pictures, and no single one")
-        network = build_discriminator(config.discriminator, config.network)
-        tensors = read_tensors(self.trained.checkpoint.path / TENSORS, (DISCRIMINATOR,))
-        network.load_state_dict({name.removeprefix(DISCRIMINATOR): tensor for name, tensor in tensors.items()})
+        tensors = self.trained.weights.discriminator_state()
+        if tensors is None:
+            raise Refused(f"--by logit: {self.trained.weights.name} holds no discriminator; a run does")
+        # Its spectral normalisation is carried out.
+        network = build_discriminator(config.discriminator, replace(config.network, d_spectral_norm=False))
+        network.load_state_dict(tensors)
         self.discriminator: Discriminator = network.to(sampler.device).requires_grad_(False)
         self.discriminator.eval()
         # Where the discriminator compares the pictures of a batch, each is judged alone: a seed has one score.
@@ -112,7 +113,8 @@ class Logit(Score):
         codes, latents = zip(*coded, *[coded[-1]] * (self.size - len(coded)), strict=True)
         latent = sampler.bring(Latent.cat(latents))
         logits = self.discriminator(sampler.generator.synthesize(torch.cat(codes), latent), latent.label).logits
-        judged: Float64Array = logits[: len(coded)].double().cpu().numpy()
+        # The mean, where it has several logits of a picture.
+        judged: Float64Array = logits[: len(coded)].double().reshape(len(coded), -1).mean(1).cpu().numpy()
         return judged
 
 

@@ -138,7 +138,7 @@ def demodulations(layers: Sequence[ModulatedConv], styles: Sequence[Tensor]) -> 
 
     Layers that follow one another and have weights of the same shape share a product; the rest is done for all at once.
     """
-    n = len(styles[0])
+    n = styles[0].shape[0]  # not len(), which is no symbol in torch.export
     weights = [layer.weight for layer in layers]
     sums: Sequence[Tensor] = SquareSums.apply([layer.factor**-2 for layer in layers], *weights)  # type: ignore[no-untyped-call]
     groups = [list(group) for _, group in groupby(sums, lambda one: one.shape)]

@@ -171,7 +171,7 @@ class Generator(base.Generator):
         """Generate pictures, about [-1, 1]."""
         noise, by_layer = latent.extra, code.unbind(1)
         first, rgb, *rest = modulations(self.modulated(), [by_layer[k] for k in self.styles_taken()])
-        x = self.first(self.constant.expand(len(code), -1, -1, -1), first, noise["noise_4_0"])
+        x = self.first(self.constant.expand(code.shape[0], -1, -1, -1), first, noise["noise_4_0"])
         picture: Tensor = self.to_rgb(x, rgb)
         for k, (side, block) in enumerate(zip(sides(self.settings)[1:], self.blocks, strict=True)):
             styles = rest[3 * k : 3 * k + 3]

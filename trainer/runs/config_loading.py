@@ -31,6 +31,10 @@ def read_config(run: RunFolder) -> Config:
         raise Refused(f"{run.path} holds no run: there is no {run.config.name} in it") from None
     except (OSError, ValueError) as error:
         raise Refused(f"{run.config} cannot be read: {error}") from error
+    if "bundle" in values:
+        raise Refused(
+            f"{run.path} is a bundle of a trained generator, and no run: start one with --init-from {run.path}"
+        )
     try:
         return from_json(Config, values, str(run.config))
     except Missing as error:

@@ -23,6 +23,7 @@ from trainer.core.migration import in_metadata, load_json, schema_of, upgrade_va
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
+from trainer.runs.bundle import plain_name
 from trainer.runs.checkpoint import TENSORS, VALUES
 from trainer.runs.more_classes import classes_before, shapes_before, take_old_classes
 from trainer.runs.run_folder import RunFolder
@@ -30,8 +31,10 @@ from trainer.runs.weight_files import (
     ALL_PREFIXES,
     PREFIXES,
     RUNNING_SCALARS,
+    is_of_bundle,
     network_shapes,
     read_tensors,
+    read_weights,
     substitute_name,
     weights_file,
 )
@@ -82,10 +85,11 @@ def find_pretrained(config: Config) -> PretrainedWeights:
     file = weights_file(config.init_from)
     if config.init_state == "all":
         return find_state(config, file)
-    theirs, classes = read_tensors(file, PREFIXES), classes_before(config, file)
+    theirs, classes, of_bundle = read_weights(file), classes_before(config, file), is_of_bundle(file)
     weights, left, before = {}, {}, shapes_before(config, classes)
     for name, shape in network_shapes(config, with_vectors=False):
-        source = substitute_name(name) if substitute_name(name) in theirs and name not in theirs else name
+        source = plain_name(name) if of_bundle else name  # its weights are spectrally normalised already
+        source = substitute_name(source) if substitute_name(source) in theirs and source not in theirs else source
         if source not in theirs:
             left[name] = "is missing there"
         elif tuple(theirs[source].shape) not in (shape, before.get(name)):
@@ -107,7 +111,7 @@ def find_state(config: Config, file: Path) -> PretrainedWeights:
         Refused: it is of other networks, is damaged, or its progress does not fit this run's steps.
     """
     where = f"--init-from {config.init_from}"
-    if file == config.init_from:
+    if file == config.init_from or is_of_bundle(file):
         raise Refused(f"{where} is a file of weights alone, without progress: name a run, or use --init-state weights")
     tensors, values = read_tensors(file, ALL_PREFIXES), load_json(file.parent / VALUES)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items() if name.startswith(PREFIXES)}

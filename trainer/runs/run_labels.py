@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -111,11 +112,19 @@ def read_labels(run: RunFolder) -> RunLabels:
         Refused: it is not there, or damaged.
     """
     try:
-        values = load_json(run.labels)
-        columns = tuple(map(parse_column, values["columns"]))
-        rows = np.array([[math.nan if value is None else value for value in row] for row in values["rows"]], np.float64)
-        if not len(rows) or rows.shape[1:] != (sum(column.length for column in columns),):
-            raise ValueError("the rows are not of its columns")
+        return parse_labels(load_json(run.labels))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise Refused(f"{run.labels} cannot be read: {error}") from error
+
+
+def parse_labels(values: Mapping[str, Any]) -> RunLabels:
+    """Return what labels.json holds.
+
+    Raises:
+        ValueError, LookupError, TypeError: it is damaged.
+    """
+    columns = tuple(map(parse_column, values["columns"]))
+    rows = np.array([[math.nan if value is None else value for value in row] for row in values["rows"]], np.float64)
+    if not len(rows) or rows.shape[1:] != (sum(column.length for column in columns),):
+        raise ValueError("the rows are not of its columns")
     return RunLabels(columns, rows)

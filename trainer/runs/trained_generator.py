@@ -1,4 +1,4 @@
-"""The generator of a run as commands use it: which checkpoint, which labels, which seeds."""
+"""The generator of a run or of a bundle as commands use it: which checkpoint, which labels, which seeds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ import torch
 import tyro
 
 from command_line.suggestion import did_you_mean
-from shards.dataset.index import DataError, Index
 from shards.dataset.labels import Labels
-from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import load_json
 from trainer.networks.base import Latent
-from trainer.runs.checkpoint import TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints, newest_or_refuse
-from trainer.runs.config_loading import read_config
-from trainer.runs.run_folder import RunFolder
-from trainer.runs.run_labels import RunLabels, read_labels
-from trainer.runs.weight_files import AVERAGE, read_tensors
+from trainer.networks.network_settings import NetworkSettings
+from trainer.runs.bundle import BundleConfig
+from trainer.runs.trained_weights import TrainedWeights
 from trainer.sampling.sampler import Images, LatentCode, Sampler
 
 MOST_SEEDS = 1_000_000
@@ -49,13 +44,15 @@ class SamplingOptions:
     """Trade variety for quality. Where the space is z (most networks), noise further from 0 than this is drawn again:
     0.5 is strict, 2 is mild. Where it is w (stylegan2, stylegan3), styles keep this share of their distance from the
     mean style: 0.7 is usual, 1 changes nothing. Default: none."""
+    ema: bool = True
+    """Use the moving average of the generator's weights; --no-ema: the weights as they were trained last."""
 
 
 class TrainedGenerator:
-    """Samples from a run as a command asks.
+    """Samples from a run or a bundle as a command asks.
 
     Args:
-        folder: of the run.
+        folder: of the run, or of the bundle (bundle.py), whose own truncation and labels stand in for those not named.
         options: checkpoint, labels and truncation.
 
     Raises:
@@ -63,19 +60,17 @@ class TrainedGenerator:
     """
 
     def __init__(self, folder: Path, options: SamplingOptions) -> None:
-        run = RunFolder(folder)
-        config = read_config(run)
-        checkpoint = newest_or_refuse(run) if options.checkpoint is None else named_checkpoint(run, options.checkpoint)
-        self.images_seen, self.truncation = checkpoint.images_seen, options.truncation
-        self.config, self.checkpoint, self.options = config, checkpoint, options
-        known = read_labels(run) if config.network.g_conditional and config.network.label_columns else None
-        self.known = known
-        self.labels = chosen_labels(config, checkpoint, known, options)
+        self.weights = TrainedWeights.open(folder, options.checkpoint)
+        if self.weights.bundle:
+            options = with_defaults(self.weights.bundle, options, self.weights.known is not None)
+        self.images_seen, self.truncation = self.weights.images_seen, options.truncation
+        self.config, self.options = self.weights.config, options
+        self.labels = chosen_labels(self.weights, options)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.sampler = Sampler(config, device, known.rows if known else None)
+        known = self.weights.known
+        self.sampler = Sampler(self.weights.config, device, known.rows if known else None)
         self.check_truncation()
-        ema = read_tensors(checkpoint.path / TENSORS, (AVERAGE,))
-        self.sampler.load({name.removeprefix(AVERAGE): t for name, t in ema.items()}, self.truncation)
+        self.weights.load_into(self.sampler, self.truncation, options.ema)
 
     def check_truncation(self) -> None:
         """Refuse a truncation that leaves nothing to draw."""
@@ -110,7 +105,7 @@ class TrainedGenerator:
         Raises:
             Refused: the generator is told no classes, or not this one.
         """
-        labels = chosen_labels(self.config, self.checkpoint, self.known, replace(self.options, label=name))
+        labels = chosen_labels(self.weights, replace(self.options, label=name))
         assert labels is not None
         return labels
 
@@ -119,41 +114,36 @@ class TrainedGenerator:
         return np.concatenate(list(self.sampler.interpolate([*map(self.latent, seeds)], steps, loop, self.truncation)))
 
 
-def named_checkpoint(run: RunFolder, name: str) -> Checkpoint:
-    """Return the checkpoint of this name, or of so many pictures seen.
-
-    Raises:
-        Refused: there is none, or it is damaged.
-    """
-    known = find_checkpoints(run.checkpoints)
-    wanted = [c for c in known if name == c.path.name or (name.isdecimal() and int(name) == c.images_seen)]
-    if not wanted:
-        there = ", ".join(c.path.name for c in known) or "none"
-        raise Refused(f"{run.path} has no checkpoint {name!r}; there is {there}")
-    try:
-        wanted[0].verify()
-    except Damaged as error:
-        raise Refused(f"the checkpoint {wanted[0].path} is damaged: {error}") from error
-    return wanted[0]
-
-
-def chosen_labels(
-    config: Config, checkpoint: Checkpoint, known: RunLabels | None, options: SamplingOptions
-) -> Labels | None:
-    """Return the labels that a command asks for, (m, values), to be taken in turn; None: it asks for none.
+def with_defaults(bundle: BundleConfig, options: SamplingOptions, columns: bool) -> SamplingOptions:
+    """Return options with what a bundle is asked for where nobody says otherwise.
 
     Args:
-        config, checkpoint: of the run.
-        known: what its networks are told, where the columns were chosen.
+        bundle: what it is.
         options: of the command.
+        columns: its generator is told columns of labels, and not one class.
+    """
+    if options.truncation is None:
+        options = replace(options, truncation=bundle.truncation)
+    if options.label is not None or options.labels or not bundle.labels:
+        return options
+    return (
+        replace(options, labels=bundle.labels) if columns else replace(options, label=parse_label(bundle.labels[0])[1])
+    )
+
+
+def chosen_labels(weights: TrainedWeights, options: SamplingOptions) -> Labels | None:
+    """Return the labels that a command asks for, (m, values), to be taken in turn; None: it asks for none.
 
     Raises:
         Refused: the generator is told none, or not these.
     """
+    known = weights.known
     if known is None:
         if options.labels:
             raise Refused("--label: this run has no --network.label-columns, whose names it takes: use --class")
-        return None if options.label is None else np.array([[float(class_of(config, checkpoint, options.label))]])
+        if options.label is None:
+            return None
+        return np.array([[float(class_of(weights.config.network, weights.classes, options.label))]])
     asked = dict(map(parse_label, options.labels))
     if options.label is not None:
         first = next((column.name for column in known.columns if column.kind == "class"), None)
@@ -175,14 +165,19 @@ def parse_label(text: str) -> tuple[str, str]:
     return column.strip(), value.strip()
 
 
-def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
+def class_of(network: NetworkSettings, names: Sequence[str], asked: str) -> int:
     """Return the index of a class that is given by its name, or by its index.
+
+    Args:
+        network: settings of the generator.
+        names: of its classes, as far as they are known.
+        asked: name or index.
 
     Raises:
         Refused: the generator is told no classes, or there is none like it.
     """
-    count, names = config.network.classes, class_names(config, checkpoint)
-    if not (count and config.network.g_conditional):
+    count = network.classes
+    if not (count and network.g_conditional):
         raise Refused("--class: the generator of this run is told no classes; train with --network.g-conditional")
     if asked in names:
         return names.index(asked)
@@ -190,21 +185,6 @@ def class_of(config: Config, checkpoint: Checkpoint, asked: str) -> int:
         return int(asked)
     known = f"they are numbered from 0 to {count - 1}" + ("" if names else "; the data that named them is gone")
     raise Refused(f"--class: there is no class {asked!r}; {did_you_mean(asked, names, known)}")
-
-
-def class_names(config: Config, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the classes' names, if the dataset that the run was trained on is still there."""
-    index = trained_on(config, checkpoint)
-    return index.classes if index else ()
-
-
-def trained_on(config: Config, checkpoint: Checkpoint) -> Index | None:
-    """Return the dataset that the run was trained on, if it is still there."""
-    try:
-        index = Index.open(config.data) if config.data else None
-    except DataError:
-        return None
-    return index if index and index.hash == load_json(checkpoint.path / VALUES)["dataset"] else None
 
 
 def read_list(path: Path) -> str:

@@ -15,6 +15,7 @@ from trainer.core.migration import schema_of, tensor_name
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.base import named_weights
 from trainer.networks.spectral_norm import SpectralNorm
+from trainer.runs.bundle import D_WEIGHTS, MEAN_STYLE, WEIGHTS, check_files, is_bundle
 from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_or_refuse
 from trainer.runs.run_folder import RunFolder
 
@@ -30,13 +31,15 @@ def substitute_name(name: str) -> str:
 
 
 def weights_file(path: Path) -> Path:
-    """Return the file that holds the weights of a run's newest whole checkpoint, of a checkpoint, or the file itself.
+    """Return the file that holds the weights of a run's newest whole checkpoint, a checkpoint or a bundle, or the file.
 
     Raises:
         Refused: there is none.
     """
     if path.is_file():
         return path
+    if is_bundle(path):
+        return path / WEIGHTS
     if (path / MANIFEST).exists():
         try:
             Checkpoint(path, 0, 0).verify()
@@ -44,7 +47,7 @@ def weights_file(path: Path) -> Path:
             raise Refused(f"--init-from {path}: this checkpoint is damaged: {error}") from error
         return path / TENSORS
     if not RunFolder(path).config.exists():
-        raise Refused(f"--init-from {path} is no run folder, no checkpoint folder and no safetensors file")
+        raise Refused(f"--init-from {path} is no run folder, no checkpoint folder, no bundle and no safetensors file")
     return newest_or_refuse(RunFolder(path), f"--init-from {path}: this run holds no whole checkpoint").path / TENSORS
 
 
@@ -62,6 +65,28 @@ def read_tensors(path: Path, prefixes: tuple[str, ...]) -> dict[str, Tensor]:
             return {name: file.get_tensor(stored) for name, stored in names.items() if name.startswith(prefixes)}
     except (OSError, SafetensorError) as error:
         raise Refused(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def is_of_bundle(file: Path) -> bool:
+    """Tell whether a file holds the weights of a bundle's generator."""
+    return file.name == WEIGHTS and is_bundle(file.parent)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read the weights of both networks and of the average by their names in a state, as far as a file has them.
+
+    Of a bundle there is one generator, and a discriminator where it has one; both are without spectral normalisation.
+
+    Raises:
+        Refused: it cannot be read, or is damaged.
+    """
+    if not is_of_bundle(file):
+        return read_tensors(file, PREFIXES)
+    check_files(file.parent, WEIGHTS, D_WEIGHTS)
+    theirs = {GENERATOR + name: tensor for name, tensor in read_tensors(file, ("",)).items() if name != MEAN_STYLE}
+    if (other := file.with_name(D_WEIGHTS)).exists():
+        theirs |= {DISCRIMINATOR + name: tensor for name, tensor in read_tensors(other, ("",)).items()}
+    return theirs
 
 
 def network_shapes(config: Config, with_vectors: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:

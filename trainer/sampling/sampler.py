@@ -69,6 +69,16 @@ class Sampler:
         # Many iterations: the average has weights of its own, and no vectors that followed them.
         # By a fixed key: samples do not depend on the run's seed by way of it.
         start_spectral_norm(self.generator, 0, "standing", ITERATIONS)
+        self.measure_statistics(truncation)
+
+    def load_whole(self, tensors: Mapping[str, Tensor], middle: Tensor | None) -> None:
+        """Take over weights with the buffers and the mean style that belong to them, as a bundle has them."""
+        self.generator.load_state_dict(tensors)
+        self.middle = None if middle is None else middle.to(self.device)
+        self.generator.eval()
+
+    def measure_statistics(self, truncation: float | None) -> None:
+        """Compute the statistics of BatchNorm, where there are some, for noise that is truncated so."""
         if self.statistics.wants_standing:
             self.generator.train()
             self.statistics.restart()
@@ -110,9 +120,13 @@ class Sampler:
         code = self.generator.latent_code(latent)
         if truncation is None or not self.generator.interpolates_linearly:
             return code
+        return self.mean_code().lerp(code, truncation)
+
+    def mean_code(self) -> Tensor:
+        """Return the mean of the codes of w, computed once."""
         if self.middle is None:
             self.middle = self.many_codes().mean(0)
-        return self.middle.lerp(code, truncation)
+        return self.middle
 
     def many_codes(self, told: Labels | None = None) -> Float[Tensor, "n ..."]:
         """Return MEAN_CODES codes, always of the same noise, whose mean is the middle of w.

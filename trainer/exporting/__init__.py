@@ -1,0 +1,1 @@
+"""Bundles of trained generators (runs/bundle.py): written, published and fetched."""

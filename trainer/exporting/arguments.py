@@ -1,0 +1,52 @@
+"""The options of `trainer export`, `push` and `pull`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from shards.storage.argument import PlaceArgument
+from trainer.runs.trained_generator import SamplingOptions
+
+Format = Literal["safetensors", "onnx", "torch-export"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a trained generator into a folder of its own, which needs neither the run nor lienzo."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|BUNDLE")]
+    """The run folder, or a bundle, to add formats."""
+    out: Path
+    """The folder to make: the bundle."""
+    format: tuple[Format, ...] = ("safetensors",)
+    """What stands in it besides weights and code: onnx (generator.onnx, for any runtime), torch-export (generator.pt2).
+    safetensors, with generator.py that loads it in plain PyTorch, always does."""
+    discriminator: bool = False
+    """Give the discriminator away as well, so that others can go on from both (--init-from)."""
+    license: str = "unknown"
+    """Of the weights, for the model card: a name as Hugging Face has it, such as apache-2.0 or cc-by-4.0."""
+    options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
+
+
+@dataclass(frozen=True)
+class Push:
+    """Copy a bundle to a URL, such as s3://bucket/model or hf://owner/model."""
+
+    bundle: tyro.conf.Positional[Path]
+    """The bundle."""
+    url: tyro.conf.Positional[PlaceArgument]
+    """Where to; files of a bundle that is there are replaced."""
+
+
+@dataclass(frozen=True)
+class Pull:
+    """Copy a bundle from a URL into a folder, and compare every file with the bundle's manifest."""
+
+    url: tyro.conf.Positional[PlaceArgument]
+    """Where from."""
+    out: tyro.conf.Positional[Path]
+    """The folder to make."""

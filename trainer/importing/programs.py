@@ -1,0 +1,13 @@
+"""The programs whose checkpoints can be imported: one file each, one line here."""
+
+from __future__ import annotations
+
+from trainer.importing import biggan, r3gan, studiogan, stylegan2_ada
+from trainer.importing.mapping import Program
+
+PROGRAMS: dict[str, Program] = {
+    "stylegan2-ada": stylegan2_ada.PROGRAM,
+    "r3gan": r3gan.PROGRAM,
+    "biggan": biggan.PROGRAM,
+    "studiogan": studiogan.PROGRAM,
+}

@@ -23,6 +23,11 @@ MEMORY = "test_out_of_memory.test_a_run_here_ends_and_what_it_says_to_do_works"
 PREPARED = "test_prepare_cluster.test_refused_then_cancelled_then_resumed_on_other_nodes_to_a_bucket"
 NOT_QUEUED = "test_prepare.test_what_a_cluster_cannot_do_is_refused_before_anything_is_queued"
 DONE = {  # a part of the message -> the test that does it
+    "; name another with --port, or 0 for a free one": "test_serving_parts.test_what_cannot_be_served_is_refused",
+    "leave --token-file out for a random one": "test_serving_parts.test_other_machines_need_a_token",
+    "use its address, or --allow-host": "test_serving_parts.test_only_names_of_this_machine_are_known",
+    "requests are under way: try again": "test_serving_parts.test_so_many_requests_are_under_way_and_no_more",
+    "pip install lienzo[serve]": "test_serving_parts.test_the_extra_is_named",
     "{} is {}; end it first": PREPARED,
     "has jobs that wait or run: watch them with `{}`, or end": PREPARED,
     "submitted {}; watch it with: {}": NOT_QUEUED,
@@ -219,6 +224,11 @@ NO_ADVICE = {  # what only looks like it
         "python -m slurm",
     ),
     *("python -m launcher submit", "python -m launcher resume", "checkpoint %s is damaged: %s; set aside as %s"),
+    *("run: there is no {}; {}", "Name a file for the browser to save."),
+    *(
+        "move must be DIRECTION:DEVIATIONS, such as 0:1.5, but is {}",
+        "move: this generator has {} directions, but not number {}",
+    ),
     *("job {} to save and end", "go on", "goes on", "go on with: ", "run folder", "name {}"),
     *(
         "start {} of {}: job {} on {}, {}Z",
@@ -230,7 +240,7 @@ NO_ADVICE = {  # what only looks like it
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 COMMANDS = {
-    "trainer": ("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
+    "trainer": ("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark", "serve"),
     "launcher": (*launcher_commands.COMMANDS,),
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),

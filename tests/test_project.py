@@ -21,7 +21,7 @@ LAYERS = {
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core networks augment losses losses.penalties distributed extractors metrics config sampling collapse "
-    "gan runs benchmark launch tracking evaluation training commands __main__",
+    "gan runs serving benchmark launch tracking evaluation training commands __main__",
     "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__",
 }
 MAY_IMPORT = {
@@ -97,7 +97,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
     verbs = {"shards": {"build", "index", "verify", "inspect"}}
-    verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"}}
+    verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark", "serve"}}
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):
         if module in verbs:

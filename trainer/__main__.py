@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | interpolate | fingerprint | evaluate | benchmark."""
+"""python -m trainer train | sample | interpolate | fingerprint | evaluate | benchmark | serve."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
     from trainer.core.aliases import todays_flags
     from trainer.evaluation.arguments import Evaluate
+    from trainer.serving.arguments import Serve
 
     arguments = todays_flags(arguments)  # settings by the names of the format before, too
-    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark
+    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Serve
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     match parsed:
         case Train():
@@ -67,6 +68,10 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
             from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
 
             return run_benchmark(parsed)
+        case Serve():
+            from trainer.serving.start import start_serving  # FastAPI is an extra
+
+            return start_serving(parsed)
         case _:
             return run_fingerprint(parsed)
 

@@ -18,11 +18,11 @@ from shards.images.encode import to_pillow
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
+from trainer.sampling.films import encode_film
 from trainer.sampling.image_files import check_parent, write_file
 from trainer.sampling.sampler import Images, image_grid
 
 NUM = 64
-PALETTE_PIXELS = 1 << 20  # from which the colours of a GIF are chosen
 MOST_STEPS = 10_000
 MOST_FPS = 50  # what browsers show of a GIF
 
@@ -160,10 +160,7 @@ def run_interpolate(args: Interpolate) -> Outcome:
     stops = [[seed + k * span for seed in seeds] for k in range(args.grid**2)]
     ways = np.stack([trained.way(stop, args.steps, args.loop) for stop in stops], axis=1)
     frames = np.stack([image_grid(frame, args.grid) for frame in ways])
-    if kind == ".gif":
-        write_file(args.out, encode_gif(frames, args.fps, args.loop))
-    else:
-        write_file(args.out, encode_webp(frames, args.fps, args.loop, args.quality))
+    write_file(args.out, encode_film(frames, kind, args.fps, args.loop, args.quality))
     print(f"{len(frames)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
 
@@ -175,32 +172,4 @@ def encode_image(picture: Images, path: Path) -> bytes:
         to_pillow(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
     except (OSError, ValueError, KeyError) as error:  # a format that can only be read, or is too small for it
         raise Refused(f"{path} cannot be written: {error}") from error
-    return file.getvalue()
-
-
-def encode_gif(frames: Images, fps: float, loop: bool) -> bytes:
-    """Encode a film with the 256 colours that fit all of it best, so that nothing flickers."""
-    pixels = frames.reshape(1, -1, 3)
-    palette = Image.fromarray(pixels[:, :: -(-pixels.shape[1] // PALETTE_PIXELS)]).quantize(256)
-    first, *rest = (Image.fromarray(frame).quantize(palette=palette) for frame in frames)
-    file, repeat = io.BytesIO(), {"loop": 0} if loop else {}
-    # Its times are in hundredths of a second.
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=10 * round(100 / fps), **repeat)
-    return file.getvalue()
-
-
-def encode_webp(frames: Images, fps: float, loop: bool, quality: int | None) -> bytes:
-    """Encode a film, without loss if no quality is given."""
-    first, *rest = (Image.fromarray(frame) for frame in frames)
-    file = io.BytesIO()
-    first.save(
-        file,
-        "WEBP",
-        save_all=True,
-        append_images=rest,
-        duration=round(1000 / fps),
-        loop=0 if loop else 1,
-        lossless=quality is None,
-        quality=quality or 80,  # without loss: how hard to try; 80 is Pillow's own
-    )
     return file.getvalue()

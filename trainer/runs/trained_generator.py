@@ -64,7 +64,9 @@ class TrainedGenerator:
         config = read_config(run)
         checkpoint = newest_or_refuse(run) if options.checkpoint is None else named_checkpoint(run, options.checkpoint)
         self.images_seen, self.truncation = checkpoint.images_seen, options.truncation
+        self.config, self.checkpoint, self.options = config, checkpoint, options
         known = read_labels(run) if config.network.g_conditional and config.network.label_columns else None
+        self.known = known
         self.labels = chosen_labels(config, checkpoint, known, options)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.sampler = Sampler(config, device, known.rows if known else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_layers_of_the_code_are_those_that_take_it(name: str) -> None:
     config = BY_GENERATOR[name]
     generator = generator_of(config)
     latent = generator.draw(config.network, philox("layers"), torch.zeros(2, config.network.labels.values))
-    latent.extra.pop("z_mix", None)
+    latent = replace(latent, extra={name: value for name, value in latent.extra.items() if name != "z_mix"})
     code = generator.latent_code(latent)
     other = move(code, torch.ones(code.shape[-1]), 1.0)
     count = generator.by_layer(code).shape[1]

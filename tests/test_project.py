@@ -97,7 +97,12 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
     verbs = {"shards": {"build", "index", "verify", "inspect"}}
-    verbs |= {"trainer": {"train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark", "serve"}}
+    verbs |= {
+        "trainer": {
+            *("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
+            *("stylemix", "edit", "project", "nearest", "seeds", "serve"),
+        }
+    }
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):
         if module in verbs:

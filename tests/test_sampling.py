@@ -219,7 +219,7 @@ def test_what_cannot_be_painted_is_refused(
         ("sample", "grid.txt", "must be a picture such as grid.png"),
         ("sample", "grid", "must be a picture such as grid.png"),
         ("sample", "nowhere/grid.png", "cannot be written: there is no folder"),
-        ("interpolate", "way.mp4", "must be a .gif or a .webp"),
+        ("interpolate", "way.avi", "must be a .gif, a .webp or an .mp4"),
         ("interpolate", "nowhere/way.gif", "cannot be written: there is no folder"),
     ],
 )

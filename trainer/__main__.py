@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | interpolate | fingerprint | evaluate | benchmark | serve."""
+"""python -m trainer train | sample | interpolate | edit | project | serve | fingerprint | evaluate | …."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from command_line.arguments import parse
@@ -44,6 +46,7 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
         Refused, DataError: bad input; nothing was done.
     """
     from trainer.benchmark.arguments import Benchmark
+    from trainer.commands.making import MAKING
     from trainer.commands.sample import Interpolate, Sample, run_interpolate, run_sample
     from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
     from trainer.core.aliases import todays_flags
@@ -51,8 +54,10 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.serving.arguments import Serve
 
     arguments = todays_flags(arguments)  # settings by the names of the format before, too
-    commands: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Serve
+    commands: Any = reduce(or_, MAKING, Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Serve)
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
+    if make := MAKING.get(type(parsed)):
+        return make(parsed)
     match parsed:
         case Train():
             return run_train(read_train(parsed, arguments[1:]), context)

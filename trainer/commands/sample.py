@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Sequence
@@ -12,19 +11,17 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from PIL import Image
 
-from shards.images.encode import to_pillow
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
-from trainer.sampling.films import encode_film
-from trainer.sampling.image_files import check_parent, write_file
+from trainer.sampling.code_files import read_codes
+from trainer.sampling.films import check_film, encode_film
+from trainer.sampling.image_files import check_parent, check_picture, encode_image, write_file
 from trainer.sampling.sampler import Images, image_grid
 
 NUM = 64
 MOST_STEPS = 10_000
-MOST_FPS = 50  # what browsers show of a GIF
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,8 @@ class Sample:
     """Names the noise; picture i is the same whatever --num; default: 0."""
     seeds: str | None = None
     """In place of --num and --seed: such as 0-15,42. Picture s is the same whatever else is generated."""
+    code: Path | None = None
+    """In place of seeds: the pictures of a file of codes, as `project` writes it."""
     files: bool = False
     """Write seed0042.png and so on into the folder --out; without --seeds: of the seeds from 0 to --num - 1."""
     force: bool = False
@@ -55,7 +54,7 @@ class Interpolate:
     run: tyro.conf.Positional[Path]
     """The run folder."""
     out: Path
-    """The film to write: way.gif (256 colours in all) or way.webp."""
+    """The film to write: way.gif (256 colours in all), way.webp, or way.mp4, which ffmpeg makes."""
     seeds: str = "0-3"
     """The pictures to pass, such as 1,2,3 or 0-15,42; they are those that `sample --seeds` generates."""
     steps: int = 30
@@ -63,11 +62,11 @@ class Interpolate:
     fps: float = 20.0
     """Pictures per second, up to 50; a GIF's times are whole hundredths of a second, so that 30 play as 33."""
     loop: bool = True
-    """Go back to the first picture, and play for ever."""
+    """Go back to the first picture, and play for ever (an .mp4: as the player does)."""
     grid: int = 1
     """Show so many ways across and down; each passes seeds of its own, that follow those of the way before."""
     quality: int | None = None
-    """Of a .webp, from 1 to 100; default: lossless."""
+    """Of a .webp or an .mp4, from 1 to 100; default: a lossless .webp, an .mp4 that looks so (CRF 16)."""
     options: Annotated[SamplingOptions, tyro.conf.arg(name="")] = SamplingOptions()
 
 
@@ -81,6 +80,8 @@ def run_sample(args: Sample) -> Outcome:
         raise Refused("--seeds says which pictures, and how many: leave --num and --seed out")
     if args.files and args.seed is not None:
         raise Refused("--files names each picture by a seed of its own: use --seeds in place of --seed")
+    if args.code is not None:
+        return sample_codes(args, args.code)
     num = NUM if args.num is None else args.num
     if not 1 <= num <= MOST_SEEDS:
         raise Refused(f"--num must be from 1 to {MOST_SEEDS:,}, but is {num}")
@@ -88,15 +89,30 @@ def run_sample(args: Sample) -> Outcome:
         raise Refused(f"--seed must not be negative, but is {args.seed}")
     if args.files:
         return sample_files(args, parse_seeds(f"0-{num - 1}" if args.seeds is None else args.seeds))
-    if args.out.suffix.lower() not in Image.registered_extensions():
-        raise Refused(f"--out must be a picture such as grid.png, but is {args.out}; with --files it is a folder")
-    check_parent(args.out)
+    check_picture(args.out, "grid.png", "; with --files it is a folder")
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     trained = TrainedGenerator(args.run, args.options)
     pictures = trained.numbered(num, args.seed or 0) if seeds is None else np.concatenate([*trained.seeded(seeds)])
+    write_grid(args.out, pictures, trained)
+    return Outcome.FINISHED
+
+
+def write_grid(out: Path, pictures: Images, trained: TrainedGenerator) -> None:
+    """Write pictures as one grid, and say so."""
     # The root, rounded up: the grid is square, or nearly.
-    write_file(args.out, encode_image(image_grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), args.out))
-    print(f"{len(pictures)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
+    write_file(out, encode_image(image_grid(pictures, columns=math.isqrt(len(pictures) - 1) + 1), out))
+    print(f"{len(pictures)} pictures generated at {trained.images_seen:,} images seen: {out}")
+
+
+def sample_codes(args: Sample, code: Path) -> Outcome:
+    """Generate the pictures of a file of codes."""
+    given = (args.num, args.seed, args.seeds, args.options.label, args.options.truncation)
+    if given != (None,) * len(given) or args.options.labels or args.files:
+        raise Refused("--code has all that its pictures are functions of: use it without other choices of pictures")
+    check_picture(args.out, "grid.png")
+    trained = TrainedGenerator(args.run, args.options)
+    coded = read_codes(code, trained.sampler)
+    write_grid(args.out, np.concatenate([*trained.sampler.synthesize(coded)]), trained)
     return Outcome.FINISHED
 
 
@@ -142,18 +158,13 @@ def run_interpolate(args: Interpolate) -> Outcome:
         Refused: it cannot be done; nothing was generated.
     """
     kind, seeds = args.out.suffix.lower(), parse_seeds(args.seeds)
-    if kind not in (".gif", ".webp"):
-        raise Refused(f"--out must be a .gif or a .webp, but is {args.out}")
+    check_film(args.out, args.fps, args.quality)
     check_parent(args.out)
     for name, value in (("steps", args.steps), ("grid", args.grid)):
         if not 1 <= value <= MOST_STEPS:
             raise Refused(f"--{name} must be from 1 to {MOST_STEPS:,}, but is {value}")
     if len(seeds) < 2:
         raise Refused(f"--seeds must name two pictures at least, but is {args.seeds}")
-    if not 0.1 <= args.fps <= MOST_FPS:
-        raise Refused(f"--fps must be from 0.1 to {MOST_FPS}, but is {args.fps:g}")
-    if args.quality is not None and (kind == ".gif" or not 1 <= args.quality <= 100):
-        raise Refused(f"--quality is of a .webp, from 1 to 100, but is {args.quality} for {args.out.name}")
     trained = TrainedGenerator(args.run, args.options)
     # So far apart that no way passes a picture of another one.
     span = max(seeds) - min(seeds) + 1
@@ -163,13 +174,3 @@ def run_interpolate(args: Interpolate) -> Outcome:
     write_file(args.out, encode_film(frames, kind, args.fps, args.loop, args.quality))
     print(f"{len(frames)} pictures generated at {trained.images_seen:,} images seen: {args.out}")
     return Outcome.FINISHED
-
-
-def encode_image(picture: Images, path: Path) -> bytes:
-    """Encode a picture (h, w, c) as the suffix of its path says."""
-    file = io.BytesIO()
-    try:
-        to_pillow(picture).save(file, Image.registered_extensions()[path.suffix.lower()])
-    except (OSError, ValueError, KeyError) as error:  # a format that can only be read, or is too small for it
-        raise Refused(f"{path} cannot be written: {error}") from error
-    return file.getvalue()

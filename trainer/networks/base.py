@@ -153,6 +153,14 @@ class Discriminator(Network):
         """Judge pictures, or points (n, 2)."""
 
 
+def weight_matrix(layer: nn.Module) -> Float[Tensor, "outputs inputs"]:
+    """Return the weight of a linear or convolutional layer as it is used on a map of one place."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    # A transposed convolution's has the inputs first.
+    return weight.flatten(1).T if isinstance(layer, nn.ConvTranspose2d) else weight.flatten(1)
+
+
 def to_float32(x: Tensor) -> Tensor:
     """Return x in float32 at least."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

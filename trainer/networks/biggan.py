@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.networks import attention, residual
-from trainer.networks.base import Latent, Weights
+from trainer.networks.base import Latent, Weights, weight_matrix
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.residual import ResidualDiscriminator, ResidualGenerator
 
@@ -89,15 +89,17 @@ class Generator(ResidualGenerator):
     def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
         """Return the weights of the linear layer and of each block's gains and biases, each for its part of z."""
         part = self.first.weight.shape[1]
-        norms = [[block.norm1, block.norm2] for block in self.blocks]
-        # The part of z stands behind the class embedding.
-        takes = [torch.cat([w[:, -part:] for n in pair for w in (n.gain.weight, n.shift.weight)]) for pair in norms]
-        found = [self.first.weight, *takes]
+        found = [weight_matrix(self.first)]
+        for block in self.blocks:
+            layers = [layer for name, layer in block.named_modules() if name.endswith((".gain", ".shift"))]
+            # The part of z stands behind the class embedding.
+            found.append(torch.cat([weight_matrix(layer)[:, -part:] for layer in layers]))
         return [F.pad(weight, (k * part, (len(found) - 1 - k) * part)) for k, weight in enumerate(found)]
 
     def by_layer(self, code: Float[Tensor, "n z"]) -> Float[Tensor, "n layers part"]:
         """View z as its parts: that of the linear layer, and one for each block."""
-        return code.unflatten(1, (len(self.blocks) + 1, -1))
+        parts: Tensor = code.unflatten(1, (len(self.blocks) + 1, -1))
+        return parts
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""

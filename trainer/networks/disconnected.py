@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trainer.core.randomness import philox
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, to_float32
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, pack_images, to_float32, weight_matrix
 from trainer.networks.mlp import data_dimensions
 from trainer.networks.network_settings import NetworkSettings
 
@@ -112,7 +112,7 @@ class Generator(base.Generator):
 
     def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
         """Return the weights of the layer that takes z."""
-        return [self.layers[0].weight[:, : self.settings.z_dim]]
+        return [weight_matrix(self.layers[0])[:, : self.settings.z_dim]]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate points (n, 2), anywhere, or pictures in [-1, 1]."""

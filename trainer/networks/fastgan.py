@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.core.randomness import normal
 from trainer.networks import base
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, Weights, minibatch_std, pack_images, weight_matrix
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -141,7 +141,7 @@ class Generator(base.Generator):
 
     def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
         """Return the weights of the layer that takes z."""
-        return [self.first.conv.weight.flatten(1).T]
+        return [weight_matrix(self.first.conv)]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""

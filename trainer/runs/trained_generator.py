@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +25,11 @@ from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.run_labels import RunLabels, read_labels
 from trainer.runs.weight_files import AVERAGE, read_tensors
-from trainer.sampling.sampler import Images, Sampler
+from trainer.sampling.sampler import Images, LatentCode, Sampler
 
 MOST_SEEDS = 1_000_000
+LIST = re.compile(r"[0-9, -]*")
+MOST_LIST = 10_000_000  # bytes of a file of seeds
 LEAST_TRUNCATION = 0.01  # of z: below, nearly every draw is drawn again
 
 
@@ -96,6 +99,20 @@ class TrainedGenerator:
     def seeded(self, seeds: Sequence[int]) -> Iterator[Images]:
         """Generate the pictures of seeds, some at a time."""
         return self.sampler.generate_from(map(self.latent, seeds), self.truncation)
+
+    def codes(self, seeds: Iterable[int]) -> list[LatentCode]:
+        """Return the latent codes of seeds' pictures, truncated as asked."""
+        return list(self.sampler.latent_codes(map(self.latent, seeds), self.truncation))
+
+    def class_labels(self, name: str) -> Labels:
+        """Return the labels, (m, values), of a class by its name or index; what else was asked for stays.
+
+        Raises:
+            Refused: the generator is told no classes, or not this one.
+        """
+        labels = chosen_labels(self.config, self.checkpoint, self.known, replace(self.options, label=name))
+        assert labels is not None
+        return labels
 
     def way(self, seeds: Sequence[int], steps: int, loop: bool) -> Images:
         """Interpolate through the images of seeds."""
@@ -190,12 +207,33 @@ def trained_on(config: Config, checkpoint: Checkpoint) -> Index | None:
     return index if index and index.hash == load_json(checkpoint.path / VALUES)["dataset"] else None
 
 
+def read_list(path: Path) -> str:
+    """Read a file of seeds, on one line or many.
+
+    Raises:
+        Refused: it cannot be read, is too large or no list.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            text = file.read(MOST_LIST + 1)
+    except (OSError, ValueError) as error:
+        raise Refused(f"--seeds {path} cannot be read as a list of seeds: {error}") from error
+    if len(text) > MOST_LIST:
+        raise Refused(f"--seeds {path} is longer than {MOST_LIST:,} bytes: sample them in several goes")
+    listed = ",".join(re.split(r"[\s,]+", text.strip()))
+    if not LIST.fullmatch(listed):
+        raise Refused(f"--seeds {path} holds no list such as 0-15,42")
+    return listed
+
+
 def parse_seeds(text: str) -> list[int]:
-    """Read 0-15,42.
+    """Read 0-15,42, or a file that holds such a list, as `trainer seeds` writes it.
 
     Raises:
         Refused: it is no such list.
     """
+    if not LIST.fullmatch(text) and Path(text).is_file():
+        text = read_list(Path(text))
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")

@@ -21,9 +21,15 @@ MOST = 10_000  # codes or directions in a file
 Shape = tuple[int, ...]
 
 
+def encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of a safetensors file."""
+    content: bytes = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    return content
+
+
 def encode_directions(directions: Float[Tensor, "num code"]) -> bytes:
     """Return a file of directions, each the step that a strength of 1 is."""
-    return save({"directions": directions.float().cpu().contiguous()}, {"format": "pt"})
+    return encode({"directions": directions.float()})
 
 
 def read_directions(path: Path, code_dim: int) -> Float[Tensor, "num code"]:
@@ -41,7 +47,7 @@ def encode_codes(coded: Sequence[LatentCode]) -> bytes:
     latent = Latent.cat(latents)
     tensors = {"code": torch.cat(codes).float(), "label": latent.label.double()}
     tensors |= {EXTRA + name: value.float() for name, value in latent.extra.items()}
-    return save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+    return encode(tensors)
 
 
 def read_codes(path: Path, sampler: Sampler) -> list[LatentCode]:

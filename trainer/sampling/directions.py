@@ -28,7 +28,7 @@ def principal_directions(weight: Float[Tensor, "outputs code"], num: int) -> Flo
     The entry that is furthest from zero is positive, so the sign does not depend on how they were computed.
     """
     weight = weight.detach().double().cpu()
-    vectors = torch.linalg.eigh(weight.T @ weight).eigenvectors.T.flip(0)[:num]
+    vectors: Tensor = torch.linalg.eigh(weight.T @ weight).eigenvectors.T.flip(0)[:num]
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
     return (vectors * largest.sign()).float()
 

@@ -112,10 +112,20 @@ class Sampler:
         if truncation is None or not self.generator.interpolates_linearly:
             return code
         if self.middle is None:
-            z = normal(philox(self.config.seed, "middle"), MEAN_CODES, self.settings.z_dim)
-            many = Latent(z, self.labels(range(MEAN_CODES)))  # w needs no other draws, such as maps of noise
-            self.middle = self.generator.latent_code(self.bring(many)).mean(0)
+            self.middle = self.many_codes().mean(0)
         return self.middle.lerp(code, truncation)
+
+    def many_codes(self, told: Labels | None = None) -> Float[Tensor, "n ..."]:
+        """Return MEAN_CODES codes, always of the same noise, whose mean is the middle of w.
+
+        Args:
+            told: labels of pictures, (m, values), in turn; None: those of pictures that nobody has chosen any for.
+        """
+        z = normal(philox(self.config.seed, "middle"), MEAN_CODES, self.settings.z_dim)
+        rows = np.arange(MEAN_CODES)
+        labels = self.labels(range(MEAN_CODES)) if told is None else torch.from_numpy(told[rows % len(told)])
+        # w needs no other draws, such as maps of noise.
+        return self.generator.latent_code(self.bring(Latent(z, labels)))
 
     def generate(
         self,

@@ -25,6 +25,7 @@ from trainer.serving.points import Point, Style, film, wall
 from trainer.serving.queries import FilmQuery, PictureQuery, WallQuery
 from trainer.serving.worker import Job, Worker
 
+HERE = COOKIE.format(8000)
 TOKEN = "correct-horse-battery-staple"
 
 
@@ -72,18 +73,19 @@ def test_pages_of_other_sites_may_link_here_and_not_ask() -> None:
 
 def test_a_token_comes_by_link_header_or_cookie() -> None:
     guard = Guard(behind, TOKEN)
-    for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"{COOKIE}=wrong"}, {"authorization": TOKEN}):
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"cookie": f"{HERE}=wrong"}, {"authorization": TOKEN}):
         status, answer, body = ask(guard, **headers)
         assert (status, answer["www-authenticate"]) == (401, "Bearer")
         assert TOKEN not in body.decode()
     assert ask(guard, authorization=f"Bearer {TOKEN}")[0] == 200
-    assert ask(guard, cookie=f"other=1; {COOKIE}={TOKEN}")[0] == 200
+    assert ask(guard, cookie=f"other=1; {HERE}={TOKEN}")[0] == 200
     assert ask(guard, cookie="; ;=\x01")[0] == 401
+    assert ask(guard, cookie=f"{COOKIE.format(8001)}={TOKEN}")[0] == 401, "that of another server on this machine"
     assert ask(guard, "/", f"token={TOKEN}x")[0] == 401
     assert ask(guard, "/runs", f"token={TOKEN}")[0] == 401, "by the page's address alone: others are logged by proxies"
-    status, answer, _ = ask(guard, "/", f"seed=3&token={TOKEN}&class=%3Cb%3E")
-    assert (status, answer["location"]) == (303, "/?seed=3&class=%3Cb%3E")
-    assert answer["set-cookie"] == f"{COOKIE}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
+    status, answer, _ = ask(guard, "/", f"view=a&token={TOKEN}&view=b&class=%3Cb%3E")
+    assert (status, answer["location"]) == (303, "/?view=a&view=b&class=%3Cb%3E")
+    assert answer["set-cookie"] == f"{HERE}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
 
 
 def test_so_many_requests_are_under_way_and_no_more() -> None:

@@ -22,7 +22,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-COOKIE = "lienzo-token"
+COOKIE = "lienzo-token-{}"  # by port: browsers send cookies to all ports of a machine
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -52,15 +52,17 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        cookie = COOKIE.format(port_of(headers.get("host", "")))
+        query = parse_qsl(scope["query_string"].decode("latin-1"))
         if not self.knows(headers.get("host", "")):
             return await say(send, 421, "this name of the machine is not known here: use its address, or --allow-host")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             return await say(send, 403, "another site's page may not ask")
-        if self.token is not None and scope["path"] == "/" and self.fits(query.pop("token", "")):
+        if self.token is not None and scope["path"] == "/" and self.fits(dict(query).get("token", "")):
             # Not in the address any more, where it would be seen, and kept in the browser's history.
-            return await say(send, 303, "come in", location="/?" + urlencode(query), **{"set-cookie": self.cookie()})
-        if self.token is not None and not self.fits(presented(headers)):
+            there = "/?" + urlencode([(name, value) for name, value in query if name != "token"])
+            return await say(send, 303, "come in", location=there, **{"set-cookie": self.kept(cookie)})
+        if self.token is not None and not self.fits(presented(headers, cookie)):
             problem = "a token is needed: open the link that `trainer serve` printed"
             return await say(send, 401, problem, **{"www-authenticate": "Bearer"})
         if self.under_way >= MOST_REQUESTS:
@@ -85,13 +87,19 @@ class Guard:
         """Compare a token, in a time that says nothing of it."""
         return self.token is not None and hmac.compare_digest(presented.encode(), self.token.encode())
 
-    def cookie(self) -> str:
+    def kept(self, cookie: str) -> str:
         """Return what makes the browser keep the token, out of the reach of scripts and other sites."""
-        return f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+        return f"{cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
 
 
-def presented(headers: MutableMapping[str, str]) -> str:
-    """Return the token of a request: from its header `Authorization: Bearer`, or its cookie."""
+def port_of(host: str) -> str:
+    """Return the port of a Host header, 80 if it names none."""
+    port = host.rpartition(":")[2]
+    return port if port.isdecimal() and ":" in host else "80"
+
+
+def presented(headers: MutableMapping[str, str], cookie: str) -> str:
+    """Return the token of a request: from its header `Authorization: Bearer`, or the cookie of this name."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip()
@@ -99,7 +107,7 @@ def presented(headers: MutableMapping[str, str]) -> str:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return cookies[COOKIE].value if COOKIE in cookies else ""
+    return cookies[cookie].value if cookie in cookies else ""
 
 
 def with_headers(send: Send) -> Send:

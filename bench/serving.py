@@ -103,8 +103,14 @@ def at_once(bench: Bench, port: int, path: Callable[[], str]) -> tuple[list[floa
         for _ in range(max(1, bench.requests // bench.clients)):
             times.append(seconds(partial(client.ask, path())))
 
-    threads = [threading.Thread(target=work) for _ in range(bench.clients)]
-    taken = seconds(lambda: [[thread.start() for thread in threads], [thread.join() for thread in threads]])
+    def all_of_them() -> None:
+        threads = [threading.Thread(target=work) for _ in range(bench.clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    taken = seconds(all_of_them)
     return milliseconds(times), len(times) / taken
 
 
@@ -112,7 +118,10 @@ def measure(bench: Bench, port: int, process: int) -> None:
     """Ask in all ways, and print what it took."""
     client, fresh = Client(port), count()
     etag = client.ask("/generate?seed=999999")
-    new = lambda: f"/generate?seed={next(fresh)}"  # noqa: E731
+
+    def new() -> str:
+        return f"/generate?seed={next(fresh)}"
+
     ways: dict[str, Callable[[], object]] = {
         "a new picture": lambda: client.ask(new()),
         "a new wall of 2 x 2": lambda: client.ask(f"/wall?columns=2&rows=2&dy=0.5&seed={next(fresh)}"),

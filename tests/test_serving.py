@@ -205,7 +205,8 @@ def test_requests_in_the_documents_are_answered(server: Served) -> None:
 def test_every_batch_is_full(folders: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """For smaller ones a kernel may round otherwise, though it need not on every machine."""
     for folder in folders:
-        served, sizes = ServedGenerator(folder, None, 3), set()
+        served = ServedGenerator(folder, None, 3)
+        sizes: set[int] = set()
         synthesize = served.sampler.generator.synthesize
 
         def note(code: Tensor, latent: Latent, synthesize: Any = synthesize, sizes: set[int] = sizes) -> Tensor:

@@ -24,6 +24,7 @@ PREPARED = "test_prepare_cluster.test_refused_then_cancelled_then_resumed_on_oth
 NOT_QUEUED = "test_prepare.test_what_a_cluster_cannot_do_is_refused_before_anything_is_queued"
 DONE = {  # a part of the message -> the test that does it
     "; name another with --port, or 0 for a free one": "test_serving_parts.test_what_cannot_be_served_is_refused",
+    "there is no run to serve: name": "test_serving_parts.test_what_cannot_be_served_is_refused",
     "leave --token-file out for a random one": "test_serving_parts.test_other_machines_need_a_token",
     "use its address, or --allow-host": "test_serving_parts.test_only_names_of_this_machine_are_known",
     "requests are under way: try again": "test_serving_parts.test_so_many_requests_are_under_way_and_no_more",

@@ -349,6 +349,8 @@ def test_other_machines_need_a_token(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_served_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--port", "0"]) == 2
+    assert "there is no run to serve: name a run folder, or several" in capsys.readouterr().err
     with listening("127.0.0.1", 0) as listener:
         port = str(listener.getsockname()[1])
         (tmp_path / "empty").mkdir()

@@ -81,11 +81,13 @@ def run_serve(args: Serve) -> Outcome:
 
 
 def check(args: Serve) -> None:
-    """Refuse numbers that make no sense, before anything is loaded.
+    """Refuse a lack of runs, and numbers that make no sense, before anything is loaded.
 
     Raises:
         Refused: naming the first.
     """
+    if not args.runs:
+        raise Refused("there is no run to serve: name a run folder, or several")
     limits = (
         ("port", args.port, 0, 65535),
         ("batch-size", 1 if args.batch_size is None else args.batch_size, 1, MOST_PICTURES),

@@ -25,6 +25,7 @@ NAMES = (
     "stalls",
     "metrics",
     "evaluation",
+    "serving",
 )
 
 

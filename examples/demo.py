@@ -143,6 +143,7 @@ def main() -> None:
     print(f"  .venv/bin/python -m trainer sample {RUN} --num 64 --seed 1 --out grid.png   paint more")
     print(f"  .venv/bin/python -m launcher resume {RUN} --total-images {2 * IMAGES}             train on")
     print("  .venv/bin/python -m shards build MY_PICTURES --out my-shards --size 64      use your own pictures")
+    print(f"  .venv/bin/python -m trainer serve {RUN}                          open a page on which it paints")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,12 @@ DONE = {  # a part of the message -> the test that does it
     "python -m trainer evaluate": "test_bundles.test_an_evaluation_of_a_bundle_is_that_of_its_run",
     "of {} pixels; see: {}": "test_importing.test_stylegan2_ada_becomes_ours",
     "this version does not read: update lienzo": "test_bundles.test_a_config_from_a_stranger_is_refused",
+    "; name another with --port, or 0 for a free one": "test_serving_parts.test_what_cannot_be_served_is_refused",
+    "there is no run to serve: name": "test_serving_parts.test_what_cannot_be_served_is_refused",
+    "leave --token-file out for a random one": "test_serving_parts.test_other_machines_need_a_token",
+    "use its address, or --allow-host": "test_serving_parts.test_only_names_of_this_machine_are_known",
+    "requests are under way: try again": "test_serving_parts.test_so_many_requests_are_under_way_and_no_more",
+    "pip install lienzo[serve]": "test_serving_parts.test_the_extra_is_named",
     "{} is {}; end it first": PREPARED,
     "has jobs that wait or run: watch them with `{}`, or end": PREPARED,
     "submitted {}; watch it with: {}": NOT_QUEUED,
@@ -262,6 +268,11 @@ NO_ADVICE = {  # what only looks like it
         "python -m slurm",
     ),
     *("python -m launcher submit", "python -m launcher resume", "checkpoint %s is damaged: %s; set aside as %s"),
+    *("run: there is no {}; {}", "Name a file for the browser to save."),
+    *(
+        "move must be DIRECTION:DEVIATIONS, such as 0:1.5, but is {}",
+        "move: this generator has {} directions, but not number {}",
+    ),
     *("job {} to save and end", "go on", "goes on", "go on with: ", "run folder", "name {}"),
     *(
         "start {} of {}: job {} on {}, {}Z",
@@ -275,7 +286,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9.-]*[a-z0-9]")
 COMMANDS = {
     "trainer": (
         *("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
-        *("stylemix", "edit", "project", "nearest", "seeds"),
+        *("stylemix", "edit", "project", "nearest", "seeds", "serve"),
         *("export", "import", "push", "pull"),
     ),
     "launcher": (*launcher_commands.COMMANDS,),

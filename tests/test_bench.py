@@ -28,6 +28,7 @@ COMMANDS = {
     "scaling": ("--no-model", "--recipe", "dcgan-32", "--micro-batch-size", "2", "--processes", "2", "--turns", "1"),
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
     "checkpoint": ("--recipe", "dcgan-32", "--turns", "1"),
+    "serving": ("--recipe", "dcgan-32", "--size", "32", "--requests", "4", "--clients", "2", "--turns", "1"),
     "evaluation": ("--num-samples", "32", "--few", "16", "--turns", "1"),
 }
 

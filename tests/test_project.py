@@ -21,7 +21,7 @@ LAYERS = {
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core extractors networks augment losses losses.penalties distributed metrics config sampling collapse "
-    "gan runs benchmark launch tracking evaluation exporting importing training commands __main__",
+    "gan runs serving benchmark launch tracking evaluation exporting importing training commands __main__",
     "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__",
 }
 MAY_IMPORT = {
@@ -100,7 +100,7 @@ def test_commands_in_documents_exist(document: Path) -> None:
     verbs |= {
         "trainer": {
             *("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
-            *("stylemix", "edit", "project", "nearest", "seeds", "export", "import", "push", "pull"),
+            *("stylemix", "edit", "project", "nearest", "seeds", "serve", "export", "import", "push", "pull"),
         }
     }
     verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}

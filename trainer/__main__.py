@@ -1,4 +1,4 @@
-"""python -m trainer train | sample | interpolate | edit | project | export | import | fingerprint | evaluate | …."""
+"""python -m trainer train | sample | interpolate | edit | project | serve | export | import | evaluate | …."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
     from trainer.evaluation.arguments import Evaluate
     from trainer.exporting.arguments import Export, Pull, Push
     from trainer.importing.arguments import Import
+    from trainer.serving.arguments import Serve
 
     arguments = todays_flags(arguments)  # settings by the names of the format before, too
-    commands: Any = reduce(
-        or_, MAKING, Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Export | Import | Push | Pull
-    )
+    first: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Serve
+    commands: Any = reduce(or_, MAKING, first | Export | Import | Push | Pull)
     parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
     if make := MAKING.get(type(parsed)):
         return make(parsed)
@@ -78,6 +78,10 @@ def carry_out(arguments: Sequence[str], context: JobContext) -> int:
             return run_benchmark(parsed)
         case Export() | Import() | Push() | Pull():
             return run_bundle_command(parsed)
+        case Serve():
+            from trainer.serving.start import start_serving  # FastAPI is an extra
+
+            return start_serving(parsed)
         case _:
             return run_fingerprint(parsed)
 

@@ -54,6 +54,7 @@ class Sampler:
 
     def __init__(self, config: Config, device: torch.device, told: Labels | None = None) -> None:
         self.config, self.device, self.told = config, device, told
+        self.batch_size = config.micro_batch_size  # of codes and pictures; the statistics keep the training's
         # Style mixing is a regulariser of training; a sample has one style.
         self.settings = replace(config.network, style_mixing=0.0)
         self.generator = build_generator(config.generator, config.network).to(device)
@@ -153,25 +154,25 @@ class Sampler:
         return np.concatenate(list(self.generate_from(latents, truncation)))
 
     def generate_from(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[Images]:
-        """Generate from latents of one image each, a micro-batch at a time."""
+        """Generate from latents of one image each, a batch at a time."""
         return self.synthesize(self.latent_codes(latents, truncation))
 
     def latent_codes(self, latents: Iterable[Latent], truncation: float | None = None) -> Iterator[LatentCode]:
         """Yield the latent code of each latent, with the latent."""
-        for group in batched(latents, self.config.micro_batch_size):
+        for group in batched(latents, self.batch_size):
             codes = self.latent_code(self.bring(Latent.cat(self.padded(group))), truncation)
             yield from zip(codes.split(1), group, strict=False)
 
     def synthesize(self, coded: Iterable[LatentCode]) -> Iterator[Images]:
-        """Generate from latent codes of one image each, a micro-batch at a time."""
-        for group in batched(coded, self.config.micro_batch_size):
+        """Generate from latent codes of one image each, a batch at a time."""
+        for group in batched(coded, self.batch_size):
             codes, latents = zip(*self.padded(group), strict=True)
             pictures = self.generator.synthesize(torch.cat(codes), self.bring(Latent.cat(latents)))
             yield to_images(pictures[: len(group)])
 
     def padded(self, group: list[T]) -> list[T]:
         """Pad a batch to its full size: for smaller batches a kernel may round differently."""
-        return group + group[-1:] * (self.config.micro_batch_size - len(group))
+        return group + group[-1:] * (self.batch_size - len(group))
 
     def interpolate(
         self, stops: Sequence[Latent], steps: int, loop: bool = False, truncation: float | None = None

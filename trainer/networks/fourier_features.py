@@ -73,7 +73,8 @@ class FourierFeatures(nn.Module):
     def amplitudes(self, frequencies: Float[Tensor, "n c 2"]) -> Float[Tensor, "n c"]:
         """Return 1, and less the nearer a user's transformation brings a frequency to what the places cannot hold."""
         over = frequencies.norm(dim=2) - self.band.cutoff
-        return (1 - over / (self.band.rate / 2 - self.band.cutoff)).clamp(0, 1)
+        kept: Tensor = 1 - over / (self.band.rate / 2 - self.band.cutoff)
+        return kept.clamp(0, 1)
 
     def places(self) -> Float[Tensor, "h w 2"]:
         """Return x and y of each place, from the middle."""

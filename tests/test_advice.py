@@ -66,6 +66,7 @@ DONE = {  # a part of the message -> the test that does it
     "name another --out, or remove the file": "test_advice_trainer.test_a_result_of_other_settings",
     "remove it, and its training is done again": "test_advice_trainer.test_a_result_of_other_settings",
     "set --augment.p, --augment.p-final or --augment.adaptive": "test_advice_trainer.test_settings_that_want_others",
+    "fades over augment.blur_images: set both, or neither": "test_advice_trainer.test_settings_that_want_others",
     "which is 0: set that too": "test_advice_trainer.test_settings_that_want_others",
     "--penalties.classes-d.weight or --pen": "test_advice_trainer.test_settings_that_want_others",
     "does nothing without --network.g-conditional or --net": "test_label_runs.test_settings_on_labels_that_want_others",

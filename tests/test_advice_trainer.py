@@ -167,6 +167,9 @@ def test_settings_that_want_others(data: Path, capsys: pytest.CaptureFixture[str
     for works in ("--augment.p", "0.2"), (*final, "--optimizer.decay-images", "6400"), ("--augment.adaptive",):
         assert do(SUBMIT, *asked, *works) == 0
     assert "optimizer.decay_images, which is 0: set that too" in refusal(capsys, SUBMIT, *asked, *final)
+    asked = tiny(data, "--augment.blur-sigma", "2")
+    assert refusal(capsys, SUBMIT, *asked).endswith(": set both, or neither")
+    assert do(SUBMIT, *asked, "--augment.blur-images", "6400") == 0
     asked = tiny(data, "--penalties.classes-d.weight", "1")
     said = refusal(capsys, SUBMIT, *asked)
     assert do(SUBMIT, *asked, *shlex.split(told(said, "that guesses: "))) == 0

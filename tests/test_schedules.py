@@ -33,6 +33,7 @@ from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
 from trainer.networks import build_discriminator, initialise
 from trainer.networks.base import pack_images
+from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.batch_statistics import BatchStatistics
 from trainer.networks.network_settings import NetworkSettings
 
@@ -193,11 +194,13 @@ def test_statistics_and_losses_of_packs() -> None:
         d(state.generator(b.latent).detach(), b.label)
         flats.append(statistics.flat.clone())
         real_means.append(real.mean().detach())
-    before = step.d.statistics.layers[0].running_mean.clone()
+    norm = step.d.statistics.layers[0]
+    assert isinstance(norm, BatchNorm2d)
+    before = norm.running_mean.clone()
     scalars, _ = step.update_discriminator(share)
     torch.testing.assert_close(scalars["logits_real"], torch.stack(real_means).mean(), rtol=1e-4, atol=1e-6)
     mean = statistics.views(torch.stack(flats).mean(0))[0][0]
-    torch.testing.assert_close(step.d.statistics.layers[0].running_mean, before.lerp(mean, 0.1))
+    torch.testing.assert_close(norm.running_mean, before.lerp(mean, 0.1))
 
 
 # Objectives

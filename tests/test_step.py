@@ -26,6 +26,7 @@ from trainer.losses.batch import Batch
 from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties.base import Weighted
 from trainer.networks.base import Latent
+from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
 CONFIG = Config(
@@ -145,6 +146,7 @@ def test_running_statistics_follow_the_stated_rule() -> None:
     state, step = make()
     g = copy.deepcopy(state.generator).get_submodule("convolutions.0")
     norm = step.g.statistics.layers[0]
+    assert isinstance(norm, BatchNorm2d)
     before = norm.running_mean.clone()
     step([batches()], never)
     first = [g(b.latent.z[:, :, None, None]).mean((0, 2, 3)) for b in batches()]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from trainer.networks import attention, base, biggan, residual
 from trainer.networks.attention import SelfAttention
-from trainer.networks.base import DiscriminatorOutput, Head, Latent, minibatch_std, pack_images
+from trainer.networks.base import DiscriminatorOutput, Head, Latent, minibatch_std, pack_images, weight_matrix
 from trainer.networks.batch_norm import BatchNorm2d, ConditionalBatchNorm2d
 from trainer.networks.network_settings import NetworkSettings
 
@@ -125,6 +125,12 @@ class Generator(base.Generator):
                 self.attentions[str(len(self.blocks) - 1)] = SelfAttention(after)
         self.norm = BatchNorm2d(channels[-1])
         self.last = nn.Conv2d(channels[-1], settings.channels, 3, padding=1)
+
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the weights of z in the linear layer and in the blocks' gains and biases: all of them take all of z."""
+        taking = [self.first, *(m for name, m in self.blocks.named_modules() if name.endswith((".gain", ".shift")))]
+        # z stands behind the class embedding.
+        return [torch.cat([weight_matrix(layer)[:, -self.settings.z_dim :] for layer in taking])]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1]."""

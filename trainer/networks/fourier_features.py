@@ -58,7 +58,8 @@ class FourierFeatures(nn.Module):
             phases = self.phases + (shift[:, None] * self.frequencies).sum(2)
             waves = (self.places() @ turned.mT[:, None] + phases[:, None, None]) * (2 * math.pi)
             x = waves.sin() * self.amplitudes(turned)[:, None, None]
-            return (x @ (self.weight.T / math.sqrt(self.band.channels))).permute(0, 3, 1, 2)
+            features: Tensor = x @ (self.weight.T / math.sqrt(self.band.channels))
+        return features.permute(0, 3, 1, 2)
 
     def placing(self, code: Float[Tensor, "n w_dim"]) -> tuple[Float[Tensor, "n 2 2"], Float[Tensor, "n 2"]]:
         """Return the matrix and the shift that take places of the picture to those of the waves."""
@@ -72,7 +73,8 @@ class FourierFeatures(nn.Module):
     def amplitudes(self, frequencies: Float[Tensor, "n c 2"]) -> Float[Tensor, "n c"]:
         """Return 1, and less the nearer a user's transformation brings a frequency to what the places cannot hold."""
         over = frequencies.norm(dim=2) - self.band.cutoff
-        return (1 - over / (self.band.rate / 2 - self.band.cutoff)).clamp(0, 1)
+        kept: Tensor = 1 - over / (self.band.rate / 2 - self.band.cutoff)
+        return kept.clamp(0, 1)
 
     def places(self) -> Float[Tensor, "h w 2"]:
         """Return x and y of each place, from the middle."""

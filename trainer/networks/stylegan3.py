@@ -169,6 +169,15 @@ class Generator(base.Generator):
         w: Tensor = self.mapping(latent.z, latent.label)
         return w[:, None].expand(-1, len(self.layers) + 2, -1)
 
+    def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
+        """Return the affine weights of the input, of each layer and of RGB."""
+        affines = [self.input.affine, *(m.affine for m in self.modules() if isinstance(m, ModulatedConv))]
+        return [affine.weight for affine in affines]
+
+    def by_layer(self, code: Float[Tensor, "n layers w"]) -> Float[Tensor, "n layers w"]:
+        """Return the code as it is: the input, each layer and RGB have a code."""
+        return code
+
     def synthesize(self, code: Float[Tensor, "n layers w"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures, about [-1, 1]; of the latent nothing is used."""
         first, *rest = code.unbind(1)

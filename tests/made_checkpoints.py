@@ -146,6 +146,9 @@ def write_stylegan2(file: Path, classes: int) -> dict[str, dict[str, Tensor]]:
         "G_ema": drawn(stylegan2_shapes(16, channels, classes)),
         "D": drawn(stylegan2_d_shapes(16, channels, classes)),
     }
+    for name, tensor in ((n, t) for state in states.values() for n, t in state.items()):
+        if name.startswith("mapping.fc"):
+            tensor.mul_(100.0)  # over their learning rate's factor, as these are stored: else w would be nearly zero
     with modules_named(torch_utils__persistence___reconstruct_persistent_obj=reconstruct):
         content: dict[str, Any] = {name: as_modules(state, Persistent, BUFFERS) for name, state in states.items()}
         content["training_set_kwargs"] = OrderedDict(path="~/data", max_size=100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import subprocess
@@ -131,6 +132,15 @@ def test_generator_py_is_readable_and_says_nothing_of_training() -> None:
         for word in ("Discriminator(", "initial_value", "def problem", "checkpointed", "SpectralNorm"):
             assert word not in code, f"{name}: {word}"
         assert "# The remainder of -1 is `classes`" in code, "comments stay"
+        names = [name for node in ast.parse(code).body for name in names_of(node)]
+        assert len(names) == len({*names}), sorted(name for name in names if names.count(name) > 1)
+
+
+def names_of(node: ast.stmt) -> list[str]:
+    """Return the names that a statement at the top of a module gives a meaning to."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [one.asname or one.name for one in node.names]
+    return [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
 
 
 def test_a_bundle_is_used_as_a_run(runs: Made, bundles: Made, tmp_path: Path) -> None:

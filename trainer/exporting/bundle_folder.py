@@ -87,9 +87,9 @@ def write_weights(
         discriminator: its tensors, where they are given away.
     """
     (folder / CONFIG).write_text(json.dumps(bundle.to_json(), indent=1) + "\n")
-    save_file(dict(tensors), folder / WEIGHTS, in_metadata() | {"format": "pt"})
+    save_file(dict(tensors), folder / WEIGHTS, in_metadata())
     if discriminator is not None:
-        save_file(dict(discriminator), folder / D_WEIGHTS, in_metadata() | {"format": "pt"})
+        save_file(dict(discriminator), folder / D_WEIGHTS, in_metadata())
     (folder / CODE).write_text(standalone_code(bundle.generator))
 
 

@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
-from trainer.exporting.source_module import Edit, External, Internal, SourceModule, apply_edits
+from trainer.exporting.source_module import OURS, Edit, External, Internal, SourceModule, apply_edits
 
 REPLACED_BODIES = {("trainer.networks.base", "run_block"): "return block(*inputs)"}
 """Methods that are simpler where nothing is trained: there are no activations to save."""
@@ -32,7 +32,9 @@ class Gathering:
         self.attributes: set[str] = set()
         """Names of attributes that what is kept mentions: members of classes that have none of these are left out."""
         self.follow()
-        self.names = unique_names(self.in_order())
+        imported = (one for name in self.modules for one in self.modules[name].imported.values())
+        outside = {one.local for one in imported if one.module.partition(".")[0] not in OURS}
+        self.names = unique_names(self.in_order(), outside)
 
     def module(self, name: str) -> SourceModule:
         """Return a module, read once."""
@@ -161,13 +163,13 @@ def import_order(root: str, modules: Mapping[str, SourceModule]) -> list[str]:
     return order
 
 
-def unique_names(kept: list[Internal]) -> dict[Internal, str]:
+def unique_names(kept: list[Internal], taken: set[str]) -> dict[Internal, str]:
     """Return the name of each definition in the file: its own, or where that is taken one with its module's name."""
     names: dict[Internal, str] = {}
     for one in kept:
         stem = one.module.rpartition(".")[2]
         own = one.name
-        if own in names.values():
+        if own in names.values() or own in taken:
             title = "".join(word.capitalize() for word in stem.split("_"))
             own = f"{title}{own}" if own[0].isupper() and not own.isupper() else f"{stem}_{own}".lower()
             own = own.upper() if one.name.isupper() else own

@@ -124,7 +124,7 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
         create_state(config, "data", torch.device("cpu"))
     with pytest.raises(Refused, match="is no file"):
         settle_features(replace(config, network=replace(config.network, features_file=tmp_path / "none")))
-    with pytest.raises(Refused, match="is for --discriminator projected"):
+    with pytest.raises(Refused, match="is for the discriminator projected"):
         settle_features(replace(config, discriminator="dcgan"))
 
 

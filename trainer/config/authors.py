@@ -260,17 +260,17 @@ SCRIPTS: Mapping[str, Script] = {
         BIGGAN_32_DEPARTS | {"running means": "count from step 1,000 there, from the first one here"},
     ),
     "stylegan2-256": Script(
-        f"{STYLEGAN2_ADA}, --cfg paper256 --aug noaug",
+        f"{STYLEGAN2_ADA}, configuration paper256 without augmentation",
         stylegan2(64, 64, 8, 1.0, 20_000.0, 0.0, 8),
         {"regularisation": LAZY},
     ),
     "stylegan2-ada-64": Script(
-        f"{STYLEGAN2_ADA}, --cfg auto of 64 px on one GPU",
+        f"{STYLEGAN2_ADA}, configuration auto of 64 px on one GPU",
         stylegan2(256, 32, 4, 0.0256, 10_000.0, 0.05, 2) | ADA,
         {"regularisation": LAZY, "borders": ADA_BORDERS},
     ),
     "stylegan2-ada-256": Script(
-        f"{STYLEGAN2_ADA}, --cfg auto of 256 px on two GPUs",
+        f"{STYLEGAN2_ADA}, configuration auto of 256 px on two GPUs",
         stylegan2(64, 32, 4, 0.4096, 10_000.0, 0.05, 2) | ADA,
         {
             "penalties.r1.weight": "rounded",
@@ -279,14 +279,14 @@ SCRIPTS: Mapping[str, Script] = {
         },
     ),
     "apa-256": Script(
-        "EndlessSora/DeceiveD 042c5c4, train.py, --cfg auto of 256 px on two GPUs",
+        "EndlessSora/DeceiveD 042c5c4, train.py, configuration auto of 256 px on two GPUs",
         stylegan2(64, 32, 4, 0.4096, 10_000.0, 0.05, 2)
         | {"augment.apa": True, "augment.kind": "none", "augment.target": 0.6, "augment.interval": 4}
         | {"augment.speed_images": 500_000},
         {"penalties.r1.weight": "rounded", "regularisation": LAZY},
     ),
     "projected-256": Script(
-        "autonomousvision/projected-gan e1c246b, train.py --cfg fastgan, and pg_modules/",
+        "autonomousvision/projected-gan e1c246b, train.py, configuration fastgan, and pg_modules/",
         {
             "batch_size": 64,
             "objective": "hinge",
@@ -302,7 +302,7 @@ SCRIPTS: Mapping[str, Script] = {
             "augment.kind": "diffaugment",
             "augment.policy": "color,translation,cutout",
         },
-        {"features": "of EfficientNet-Lite0 there; here only with --network.features-file, else of a random VGG"},
+        {"features": "of EfficientNet-Lite0 there; here only with network.features_file, else of a random VGG"},
     ),
     "r3gan-32": Script(f"{R3}, CIFAR10", r3gan(512, 768, 0.05, 0.55, 5e6), R3_DEPARTS),
     "r3gan-64": Script(f"{R3}, FFHQ-64", r3gan(256, 768, 2.0, 0.3), R3_DEPARTS),

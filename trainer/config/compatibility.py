@@ -55,7 +55,7 @@ def config_problems(config: Config) -> Iterator[str]:
     if config.g_batches > config.d_steps:
         yield (
             f"g_batches must be at most d_steps, the discriminator's updates in a step, which is {config.d_steps}, but "
-            f"is {config.g_batches}: set --g-batches or --d-steps"
+            f"is {config.g_batches}"
         )
     if config.top_k < 1 and choose_from(DISCRIMINATORS, config.discriminator, "discriminator").several_logits:
         yield f"top_k below 1 does not go with the discriminator {config.discriminator}: it has several logits"

@@ -127,7 +127,7 @@ class Generator(base.Generator):
         self.last = nn.Conv2d(channels[-1], settings.channels, 3, padding=1)
 
     def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
-        """Return the weights of z in the linear layer and in the blocks' gains and biases: all of them take all of z."""
+        """Return the weights of z in the linear layer and the blocks' gains and biases: all take all of z."""
         taking = [self.first, *(m for name, m in self.blocks.named_modules() if name.endswith((".gain", ".shift")))]
         # z stands behind the class embedding.
         return [torch.cat([weight_matrix(layer)[:, -self.settings.z_dim :] for layer in taking])]

@@ -83,7 +83,7 @@ class Discriminator(base.Discriminator):
         if not settings.size or settings.pack > 1 or settings.channels == 4:
             return "the discriminator projected judges single pictures, grey or RGB: no points, packs or transparency"
         if settings.d_head == "classifier":
-            return "the discriminator projected does not guess classes: --network.d-head plain or projection"
+            return "the discriminator projected does not guess classes: network.d_head must be plain or projection"
         if settings.features_side % UNIT:
             return f"network.features_side must be a multiple of {UNIT}, but is {settings.features_side}"
         return None

@@ -76,7 +76,7 @@ def settle_features(config: Config) -> Config:
     if file is None:
         return config
     if config.discriminator != "projected":
-        raise Refused("network.features_file is for --discriminator projected")
+        raise Refused("network.features_file is for the discriminator projected")
     if not file.is_file():
         raise Refused(f"network.features_file {file} is no file")
     network = replace(config.network, features_file=file.resolve(), features_hash=file_sha256(file))

@@ -137,8 +137,9 @@ class Ada(Augmentation):
     ) -> tuple[dict[str, Float[Tensor, "n ..."]], Bool[Tensor, " n"]]:
         """Return the parameters by name, neutral where their transformation does not happen, and where any happens."""
         # p stays on the device: each gate is a comparison there, and no branch of the host depends on it.
-        chances = {chance: chance(p) for chance in {t.chance for t in self.transformations}}
-        of_each = [self.share(t, chances[t.chance]) for t in self.transformations for _ in range(t.gates)]
+        shares = [(t.chance, self.settings.colour_share if t.letter == "c" else 1.0) for t in self.transformations]
+        chances = {(chance, share): chance(p) * share if share < 1 else chance(p) for chance, share in {*shares}}
+        of_each = [chances[key] for key, t in zip(shares, self.transformations, strict=True) for _ in range(t.gates)]
         happens = draws["gate"] < torch.stack(of_each)
         gates = dict(zip(self.transformations, happens.split([t.gates for t in self.transformations], 1), strict=True))
         values: dict[str, Tensor] = {}
@@ -151,11 +152,6 @@ class Ada(Augmentation):
             still = constant_row(tuple(t.still for t in drawn for _ in range(t.width)), p.device, draws[law].dtype)
             values |= values_of(torch.where(chosen, draws[law], still), drawn)
         return values, happens.any(1)
-
-    def share(self, transformation: Transformation, chance: Tensor) -> Tensor:
-        """Return a transformation's own part of the probability."""
-        share = self.settings.colour_share if transformation.letter == "c" else 1.0
-        return chance if share == 1 else chance * share
 
     def __call__(
         self, x: Float[Tensor, "n c h w"], draws: Mapping[str, Tensor], p: Float[Tensor, ""]

@@ -93,7 +93,7 @@ def weights_of_file(settings: NetworkSettings) -> dict[str, Tensor]:
     if path is None or not path.is_file():
         raise Refused(f"network.features_file {path} is no file: it is needed once, when the run begins")
     if file_sha256(path) != settings.features_hash:
-        raise Refused(f"network.features_file {path} is not the file that the run was made with: it has changed")
+        raise Refused(f"network.features_file {path} is another file than the run was made with")
     return read_tensors(path)
 
 

@@ -10,7 +10,7 @@ import math
 import pickle
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -136,7 +136,10 @@ def stylegan2_d_shapes(size: int, channels: Mapping[int, int], classes: int, lay
     return shapes
 
 
-BUFFERS = "resample_filter", "noise_const", "w_avg", "Kernel"
+BUFFERS = (
+    *("resample_filter", "noise_const", "w_avg", "Kernel", "up_filter", "down_filter", "transform"),
+    *("freqs", "phases", "magnitude_ema"),
+)
 
 
 def write_stylegan2(file: Path, classes: int) -> dict[str, dict[str, Tensor]]:
@@ -152,6 +155,51 @@ def write_stylegan2(file: Path, classes: int) -> dict[str, dict[str, Tensor]]:
     with modules_named(torch_utils__persistence___reconstruct_persistent_obj=reconstruct):
         content: dict[str, Any] = {name: as_modules(state, Persistent, BUFFERS) for name, state in states.items()}
         content["training_set_kwargs"] = OrderedDict(path="~/data", max_size=100)
+        file.write_bytes(pickle.dumps(content))
+    return states
+
+
+def stylegan3_shapes(size: int, widths: Sequence[int], kernel: int, classes: int, dim: int = 8) -> Shapes:
+    """Return the tensors of StyleGAN3's generator, of layers with so many channels; the sizes in names are made up."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "synthesis.input.weight": (widths[0], widths[0]),
+        "synthesis.input.affine.weight": (4, dim),
+        "synthesis.input.affine.bias": (4,),
+        "synthesis.input.transform": (3, 3),
+        "synthesis.input.freqs": (widths[0], 2),
+        "synthesis.input.phases": (widths[0],),
+    }
+    before = widths[0]
+    for k, width in enumerate([*widths, 3]):
+        taps = kernel if k < len(widths) else 1
+        one = f"synthesis.L{k}_{size if k == len(widths) else 36}_{width}"
+        shapes |= {f"{one}.affine.weight": (before, dim), f"{one}.affine.bias": (before,)}
+        shapes |= {f"{one}.weight": (width, before, taps, taps), f"{one}.bias": (width,), f"{one}.magnitude_ema": ()}
+        shapes |= {f"{one}.up_filter": (12,), f"{one}.down_filter": (12,)}
+        before = width
+    if classes:
+        shapes |= {"mapping.embed.weight": (dim, classes), "mapping.embed.bias": (dim,)}
+    for k in range(2):
+        inputs = dim * (2 if classes and k == 0 else 1)
+        shapes |= {f"mapping.fc{k}.weight": (dim, inputs), f"mapping.fc{k}.bias": (dim,)}
+    return {**shapes, "mapping.w_avg": (dim,)}
+
+
+def write_stylegan3(file: Path, classes: int) -> dict[str, dict[str, Tensor]]:
+    """Write a network-snapshot.pkl of 16 pixels, of T without classes and of R with them; return G_ema's and D's."""
+    of_t = (*[12] * 7, 11, 10, 8, 8, 7, 6, 6)  # channel_base 96 and channel_max 12; of R 192 and 24
+    of_r = (*[24] * 7, 21, 19, 17, 15, 13, 12, 12)
+    states = {
+        "G_ema": drawn(stylegan3_shapes(16, of_r if classes else of_t, 1 if classes else 3, classes)),
+        "D": drawn(stylegan2_d_shapes(16, {4: 12, 8: 12, 16: 6}, classes)),
+    }
+    for name, tensor in ((n, t) for state in states.values() for n, t in state.items()):
+        if name.startswith("mapping.fc"):
+            tensor.mul_(100.0)
+        if name.endswith("magnitude_ema"):
+            tensor.abs_().add_(0.5)
+    with modules_named(torch_utils__persistence___reconstruct_persistent_obj=reconstruct):
+        content = {name: as_modules(state, Persistent, BUFFERS) for name, state in states.items()}
         file.write_bytes(pickle.dumps(content))
     return states
 

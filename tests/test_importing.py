@@ -1,7 +1,8 @@
 """Checkpoints of other programs: what fits becomes ours, and what is no data is refused without running.
 
 The golden numbers are what the authors' own networks make of the same drawn weights: github.com/NVlabs/
-stylegan2-ada-pytorch d72cc7d and github.com/brownvc/R3GAN 19a7ddf, in float32 on a CPU.
+stylegan2-ada-pytorch d72cc7d, github.com/NVlabs/stylegan3 c233a91 (T without classes, R with them) and
+github.com/brownvc/R3GAN 19a7ddf, in float32 on a CPU.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.made_checkpoints import modules_named, write_r3gan, write_stylegan2
+from tests.made_checkpoints import modules_named, write_r3gan, write_stylegan2, write_stylegan3
 from trainer.__main__ import main
 from trainer.core.randomness import normal, philox
 from trainer.importing.pickle_machine import PickleMachine
@@ -28,10 +29,12 @@ from trainer.networks import build_discriminator
 from trainer.networks.base import Latent
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator
 
-WRITERS = {"stylegan2-ada": write_stylegan2, "r3gan": write_r3gan}
+WRITERS = {"stylegan2-ada": write_stylegan2, "stylegan3": write_stylegan3, "r3gan": write_r3gan}
 GOLDEN: dict[tuple[str, int], tuple[float, float, float, float]] = {
     ("stylegan2-ada", 0): (-1.909381, 4.488245, 2.582134, 5.919410),
     ("stylegan2-ada", 3): (-1.084118, 5.530146, 2.788637, -6.676197),
+    ("stylegan3", 0): (0.169180, 0.414914, -0.381513, 13.053802),
+    ("stylegan3", 3): (1.015595, 1.106528, 0.714700, -8.205935),
     ("r3gan", 0): (0.041316, 1.162119, -1.800321, -8.224604),
     ("r3gan", 3): (-0.014062, 1.150969, -1.810403, 12.954139),
 }

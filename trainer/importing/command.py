@@ -84,7 +84,7 @@ def convert(args: Import, program: Program, found: Networks) -> Imported:
         d, note = None, str(error)
         architecture, network = program.settings(g, None, found.facts)
     tensors = contiguous(program.generator(g, network))
-    bundle = describe(args, found, architecture, network, tensors)
+    bundle = describe(args, found, (architecture, program.d_architecture or architecture), network, tensors)
     bundle.config.check()
     check_fit(bundle, tensors, g, args.file)
     theirs = None
@@ -103,12 +103,16 @@ def contiguous(tensors: Mapping[str, Tensor]) -> Named:
 
 
 def describe(
-    args: Import, found: Networks, architecture: str, network: NetworkSettings, tensors: Mapping[str, Tensor]
+    args: Import,
+    found: Networks,
+    architectures: tuple[str, str],
+    network: NetworkSettings,
+    tensors: Mapping[str, Tensor],
 ) -> BundleConfig:
-    """Return what the bundle is."""
+    """Return what the bundle is; the architectures are those of G and of D."""
     return BundleConfig(
-        generator=architecture,
-        discriminator=architecture,
+        generator=architectures[0],
+        discriminator=architectures[1],
         network=network,
         seed=0,
         micro_batch_size=MICRO_BATCH,

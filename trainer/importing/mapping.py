@@ -85,6 +85,7 @@ class Program:
         settings: architecture and settings of both networks, from the shapes of the tensors.
         generator: our generator's tensors; the mean style among them, where there is one.
         discriminator: our discriminator's tensors.
+        d_architecture: of the discriminator, where it is not the generator's.
     """
 
     summary: str
@@ -93,6 +94,7 @@ class Program:
     settings: Callable[[Source, Source | None, Mapping[str, Any]], tuple[str, NetworkSettings]]
     generator: Callable[[Source, NetworkSettings], Named]
     discriminator: Callable[[Source, NetworkSettings], Named]
+    d_architecture: str | None = None
 
 
 def copied(source: Source, pairs: Mapping[str, str]) -> Named:

@@ -34,6 +34,7 @@ from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency, mirror_and_shift
+from trainer.losses.penalties.feature_matching import FeatureMatching
 from trainer.losses.penalties.latent_consistency import DiscriminatorLatentConsistency, GeneratorLatentConsistency
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
@@ -120,7 +121,7 @@ class Smooth(Discriminator):
         features = F.softplus(self.conv(x))
         flat = features.flatten(1)
         reconstructions = self.rebuild(features.mean((2, 3))), x.mean((2, 3))
-        return DiscriminatorOutput(self.head(flat).flatten(), self.classify(flat), reconstructions)
+        return DiscriminatorOutput(self.head(flat).flatten(), self.classify(flat), reconstructions, features=flat)
 
 
 class OfPixels(Smooth):
@@ -344,6 +345,27 @@ def test_latent_consistency_of_linear_networks() -> None:
     assert d.w.grad is not None
     assert d.w.grad.any()
     assert torch.cat([drawn(DiscriminatorLatentConsistency(), 4000)["step"]]).std().item() == pytest.approx(0.05, 0.05)
+
+
+# Feature matching
+
+
+def test_feature_matching_of_linear_features() -> None:
+    """With f(x) = x: the squared distance between the means, and a gradient that moves every fake alike."""
+
+    class Itself(Linear):
+        def forward(self, x: Tensor, label: Tensor) -> DiscriminatorOutput:
+            return super().forward(x, label)._replace(features=x.flatten(1))
+
+    seen = look(Itself(), SmoothPainter().double())
+    seen.fake.retain_grad()
+    apart = seen.fake.flatten(1).mean(0) - seen.real.flatten(1).mean(0)
+    loss = value(FeatureMatching(), seen)
+    close(loss, apart.square().sum())
+    loss.backward()
+    assert seen.fake.grad is not None
+    close(seen.fake.grad.flatten(1), (2 * apart / N).expand(N, -1))
+    assert seen.real.grad is None
 
 
 # LeCam

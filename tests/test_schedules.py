@@ -300,6 +300,10 @@ PARTS: list[tuple[dict[str, Any], str]] = [
     ({"optimizer": OptimizerSettings(lr_final=0.5)}, "optimizer.lr_final is reached after optimizer.decay_images"),
     ({"optimizer": OptimizerSettings(beta2_final=0.5)}, "optimizer.beta2_final is reached after"),
     ({"optimizer": OptimizerSettings(ema_half_life_final=9.0)}, "optimizer.ema_half_life_final is reached after"),
+    (
+        {"penalties": Penalties(feature_matching=Weighted(1.0)), "discriminator": "projected"},
+        "penalties.feature_matching is about the features of one logit, and projected has several",
+    ),
     ({"top_k": 0.5, "discriminator": "projected"}, "top_k below 1 does not go with the discriminator projected"),
     ({"g_batches": 2}, "g_batches must be at most d_steps, the discriminator's updates in a step, which is 1, but"),
     (

@@ -113,6 +113,8 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"penalties.reconstruction wants a discriminator that rebuilds pictures, not {config.discriminator}"
     if not discriminator.judges_pixels and (finer := sorted(name for name, one in active.items() if one.wants_pixels)):
         yield f"penalties.{finer[0]} wants a discriminator that judges pixels, such as unet, not {config.discriminator}"
+    if discriminator.several_logits and (of_one := sorted(name for name, one in active.items() if one.wants_features)):
+        yield f"penalties.{of_one[0]} is about the features of one logit, and {config.discriminator} has several"
     # DDP waits until each weight has had its gradient.
     if config.reduction == "ddp" and (idle := idle_weights(config)):
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"

@@ -106,10 +106,11 @@ class DiscriminatorPass:
         """D(T(x)) and D(T(G(z))), from one pass."""
         both = self.run_discriminator(torch.cat([self.augmented_real, self.augmented_fake]))
         real, fake = both.logits.chunk(2)
-        classes, pixels = ((None, None) if t is None else t.chunk(2) for t in (both.classes, both.pixels))
+        parts = [(None, None) if t is None else t.chunk(2) for t in (both.classes, both.pixels, both.features)]
+        of_real, of_fake = zip(*parts, strict=True)
         return (
-            DiscriminatorOutput(real, classes[0], pixels=pixels[0]),
-            DiscriminatorOutput(fake, classes[1], pixels=pixels[1]),
+            DiscriminatorOutput(real, of_real[0], pixels=of_real[1], features=of_real[2]),
+            DiscriminatorOutput(fake, of_fake[0], pixels=of_fake[1], features=of_fake[2]),
         )
 
     def discriminator_loss(self, objective: Objective) -> Loss:

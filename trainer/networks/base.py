@@ -60,6 +60,8 @@ class DiscriminatorOutput(NamedTuple):
     """Pictures rebuilt from its features, where it rebuilds them (FastGAN), and what they should be, alternating."""
     pixels: Float[Tensor, "n h w"] | None = None
     """Logits of the pixels, where it judges each of them (U-Net)."""
+    features: Float[Tensor, "n f"] | None = None
+    """What the logit is a linear function of, but for the label; None: it is of several (Projected GAN)."""
 
     @property
     def levels(self) -> list[Tensor]:
@@ -233,4 +235,4 @@ class Head(nn.Module):
         if self.settings.d_head == "projection":
             logits = logits + (self.embed(self.labels(label).to(features.dtype)) * features).sum(1)
         classes = self.classify(features) if self.settings.d_head == "classifier" else None
-        return DiscriminatorOutput(logits, classes)
+        return DiscriminatorOutput(logits, classes, features=features)

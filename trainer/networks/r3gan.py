@@ -208,5 +208,6 @@ class Discriminator(base.Discriminator):
         x = self.weigh(minibatch_std(x, self.settings.mbstd_group))
         real = self.real(x)
         if self.settings.d_head == "projection":
-            return DiscriminatorOutput((real * self.embed(self.labels(label).to(x.dtype))).sum(1))
-        return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)
+            return DiscriminatorOutput((real * self.embed(self.labels(label).to(x.dtype))).sum(1), features=x)
+        classes = self.classify(x) if self.settings.d_head == "classifier" else None
+        return DiscriminatorOutput(real.flatten(), classes, features=x)

@@ -236,5 +236,7 @@ class Discriminator(base.Discriminator):
         real = self.real(x, last)
         if self.settings.d_head == "projection":
             # Over the root of the width, as in StyleGAN2-ADA's code: the variance does not grow with it.
-            return DiscriminatorOutput((real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1]))
-        return DiscriminatorOutput(real.flatten(), self.classify(x) if self.settings.d_head == "classifier" else None)
+            logits = (real * self.mapping(None, label)).sum(1) / math.sqrt(real.shape[1])
+            return DiscriminatorOutput(logits, features=x)
+        classes = self.classify(x) if self.settings.d_head == "classifier" else None
+        return DiscriminatorOutput(real.flatten(), classes, features=x)

@@ -12,6 +12,7 @@ from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
 from trainer.losses.penalties.consistency import Consistency
 from trainer.losses.penalties.cutmix import CutMix
+from trainer.losses.penalties.feature_matching import FeatureMatching
 from trainer.losses.penalties.latent_consistency import DiscriminatorLatentConsistency, GeneratorLatentConsistency
 from trainer.losses.penalties.lecam import LeCam
 from trainer.losses.penalties.orthogonal import Orthogonal
@@ -60,6 +61,8 @@ class Penalties:
     """D guesses the class of reals (CAN, Elgammal et al. 2017)."""
     ambiguity: Weighted = penalty(StyleAmbiguity)
     """G generates images of no class (CAN)."""
+    feature_matching: Weighted = penalty(FeatureMatching)
+    """Fakes have the mean features of reals, of D (Salimans et al. 2016)."""
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
     cutmix: Weighted = penalty(CutMix)

@@ -41,6 +41,8 @@ class Penalty(ABC):
     """The pictures against which it takes gradients."""
     differentiates_twice = False
     """Its loss holds a gradient."""
+    wants_features = False
+    """D must give the features of its logit."""
     wants_classes = False
     """D must guess classes."""
     wants_pixels = False

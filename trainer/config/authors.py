@@ -94,6 +94,31 @@ ADA = {
     "augment.interval": 4,
     "augment.speed_images": 500_000,
 }
+STYLEGAN3 = "NVlabs/stylegan3 c233a91, train.py and docs/configs.md"
+STYLEGAN3_256 = {
+    "batch_size": 32,
+    "optimizer.g_lr": 0.0025,
+    "optimizer.d_lr": 0.002,
+    "optimizer.beta1": 0.0,
+    "optimizer.beta2": 0.99,
+    "optimizer.eps": 1e-8,
+    "optimizer.ema_half_life_images": 10_000.0,
+    "optimizer.ema_ramp": 0.05,
+    "network.z_dim": 512,
+    "network.g_channels": 128,  # of T; R has twice as many by itself
+    "network.d_channels": 128,
+    "network.max_channels": 512,
+    "network.mapping_layers": 2,
+    "network.mbstd_group": 4,
+    "penalties.r1.weight": 2.0,
+    "penalties.r1.every": 16,
+    "penalties.path_length.weight": 0.0,
+} | ADA
+STYLEGAN3_DEPARTS = {
+    "regularisation": LAZY,
+    "borders": ADA_BORDERS,
+    "running magnitudes": "move once a step here, after it, and are averaged; there before each pass of G, and copied",
+}
 STYLEGAN2_ADA = "NVlabs/stylegan2-ada-pytorch d72cc7d, train.py"
 
 
@@ -151,6 +176,18 @@ BIGGAN_32_DEPARTS = {
     "each block sees a part of z, and a shared embedding, as in the paper at 128 px",
     "first weights": "N(0, 0.02) in the CIFAR-10 script, orthogonal here as in the paper",
     "moving average": "begins after 1,000 steps there; here its half-life is at most a twentieth of the pictures seen",
+}
+LATE_AVERAGE = "begins after 20,000 steps there; here its half-life is at most a twentieth of the images"
+BIGGAN_128: dict[str, object] = {
+    "batch_size": 2048,
+    "d_steps": 1,
+    "optimizer.g_lr": 1e-4,
+    "optimizer.d_lr": 4e-4,
+    "optimizer.beta1": 0.0,
+    "optimizer.beta2": 0.999,
+    "optimizer.eps": 1e-6,
+    "optimizer.ema_half_life_images": half_life(0.9999, 2048),
+    "penalties.orthogonal_g.weight": 0.0,
 }
 FEW_SHOT = {"augment.kind": "diffaugment", "augment.policy": "translation,cutout", "flip": True}
 
@@ -233,21 +270,35 @@ SCRIPTS: Mapping[str, Script] = {
     "biggan-32": Script(BIGGAN, BIGGAN_32, BIGGAN_32_DEPARTS),
     "biggan-128": Script(
         "ajbrock/BigGAN-PyTorch 9845943, scripts/launch_BigGAN_bs256x8.sh",
+        BIGGAN_128 | {"network.z_dim": 120, "network.g_channels": 96, "network.d_channels": 96},
+        {"moving average": LATE_AVERAGE},
+    ),
+    "biggan-deep-128": Script(
+        "ajbrock/BigGAN-PyTorch 9845943, scripts/launch_BigGAN_deep.sh",
+        BIGGAN_128 | {"network.z_dim": 128, "network.g_channels": 128, "network.d_channels": 128},
+        {"moving average": LATE_AVERAGE},
+    ),
+    "unet-128": Script(
+        "boschresearch/unetgan 37adcf0, training_scripts/train_celeba.sh",
         {
-            "batch_size": 2048,
+            "batch_size": 50,
             "d_steps": 1,
-            "optimizer.g_lr": 1e-4,
-            "optimizer.d_lr": 4e-4,
+            "optimizer.g_lr": 5e-5,
+            "optimizer.d_lr": 2e-4,
             "optimizer.beta1": 0.0,
             "optimizer.beta2": 0.999,
             "optimizer.eps": 1e-6,
-            "optimizer.ema_half_life_images": half_life(0.9999, 2048),
-            "network.z_dim": 120,
-            "network.g_channels": 96,
-            "network.d_channels": 96,
+            "optimizer.ema_half_life_images": half_life(0.9999, 50),
+            "network.z_dim": 126,  # 128, of which six equal parts are used
+            "network.g_channels": 64,
+            "network.d_channels": 64,
             "penalties.orthogonal_g.weight": 0.0,
         },
-        {"moving average": "begins after 20,000 steps there; here its half-life is at most a twentieth of the images"},
+        {
+            "attention": "the script has none; here the generator attends at 64 x 64, as BigGAN's does",
+            "CutMix": "rises with a probability to one half over 20 epochs there; here it is in every update",
+            "moving average": "begins after 21,000 steps there; here its half-life is a twentieth of the images at most",
+        },
     ),
     "diffaugment-32": Script(
         "mit-han-lab/data-efficient-gans 0b63395, DiffAugment-biggan-cifar/scripts/DiffAugment-biggan-cifar10.sh",
@@ -277,6 +328,14 @@ SCRIPTS: Mapping[str, Script] = {
             "regularisation": LAZY,
             "borders": ADA_BORDERS,
         },
+    ),
+    "stylegan3-t-256": Script(
+        f"{STYLEGAN3}, configuration stylegan3-t with a batch of 32 and gamma 2", STYLEGAN3_256, STYLEGAN3_DEPARTS
+    ),
+    "stylegan3-r-256": Script(
+        f"{STYLEGAN3}, configuration stylegan3-r with a batch of 32 and gamma 2",
+        STYLEGAN3_256 | {"augment.blur_sigma": 10.0, "augment.blur_images": 200_000},
+        STYLEGAN3_DEPARTS,
     ),
     "apa-256": Script(
         "EndlessSora/DeceiveD 042c5c4, train.py, configuration auto of 256 px on two GPUs",

@@ -297,7 +297,7 @@ SCRIPTS: Mapping[str, Script] = {
         {
             "attention": "the script has none; here the generator attends at 64 x 64, as BigGAN's does",
             "CutMix": "rises with a probability to one half over 20 epochs there; here it is in every update",
-            "moving average": "begins after 21,000 steps there; here its half-life is a twentieth of the images at most",
+            "moving average": "begins after 21,000 steps there; here its half-life is at most a 20th of the images",
         },
     ),
     "diffaugment-32": Script(

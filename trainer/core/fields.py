@@ -97,9 +97,12 @@ def hashed_settings(settings: Any, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for f in fields(settings):
         name, value = prefix + f.name, getattr(settings, f.name)
+        default = f.default if f.default_factory is MISSING else f.default_factory()
+        if f.metadata.get("later") and value == default:
+            continue
         if is_dataclass(value):
             found |= hashed_settings(value, f"{name}.")
-        elif f.metadata["kind"] == "identity" and not (f.metadata.get("later") and value == f.default):
+        elif f.metadata["kind"] == "identity":
             found[name] = value
     return found
 

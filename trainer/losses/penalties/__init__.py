@@ -22,9 +22,14 @@ from trainer.losses.penalties.reconstruction import Reconstruction
 from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 
 
-def penalty(build: Build) -> Any:
-    """Declare a penalty: a group of settings that knows what it sets."""
-    return field(default_factory=Weighted, metadata={"kind": "group", "build": build})
+def penalty(build: Build, later: bool = False) -> Any:
+    """Declare a penalty: a group of settings that knows what it sets.
+
+    Args:
+        build: makes it.
+        later: it was added when there were runs already, whose settings do not name it (fields.later_identity).
+    """
+    return field(default_factory=Weighted, metadata={"kind": "group", "build": build, "later": later})
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,9 @@ class Penalties:
     """D's logits stay near those of the other side (Tseng et al. 2021)."""
     bcr: Weighted = penalty(Consistency)
     """D does not mind mirroring and shifts (Zhao et al. 2021)."""
-    zcr_d: Weighted = penalty(DiscriminatorLatentConsistency)
+    zcr_d: Weighted = penalty(DiscriminatorLatentConsistency, later=True)
     """D judges pictures of neighbouring z alike (Zhao et al. 2021)."""
-    zcr_g: Weighted = penalty(GeneratorLatentConsistency)
+    zcr_g: Weighted = penalty(GeneratorLatentConsistency, later=True)
     """G makes pictures of neighbouring z different (Zhao et al. 2021)."""
     orthogonal_g: Weighted = penalty(partial(Orthogonal, "g"))
     """G's filters are orthogonal (Brock et al. 2019)."""
@@ -61,11 +66,11 @@ class Penalties:
     """D guesses the class of reals (CAN, Elgammal et al. 2017)."""
     ambiguity: Weighted = penalty(StyleAmbiguity)
     """G generates images of no class (CAN)."""
-    feature_matching: Weighted = penalty(FeatureMatching)
+    feature_matching: Weighted = penalty(FeatureMatching, later=True)
     """Fakes have the mean features of reals, of D (Salimans et al. 2016)."""
     reconstruction: Weighted = penalty(Reconstruction)
     """D's features suffice to rebuild reals (FastGAN, Liu et al. 2021)."""
-    cutmix: Weighted = penalty(CutMix)
+    cutmix: Weighted = penalty(CutMix, later=True)
     """D tells which pixels of a mixed picture are real (U-Net GAN, Schönfeld et al. 2020)."""
 
     def active(self) -> Iterator[Active]:

@@ -233,9 +233,9 @@ def test_painted_classes_are_those_of_the_reals_by_their_names(
     told: list[Sequence[float] | None] = []
     latent = fake.trained.sampler.latent
 
-    def watched(i: int, key: Key, label: Sequence[float] | None) -> Latent:
+    def watched(i: int, key: Key, label: Sequence[float] | None, truncation: float | None) -> Latent:
         told.append(label)
-        return latent(i, key, label)
+        return latent(i, key, label, truncation)
 
     monkeypatch.setattr(fake.trained.sampler, "latent", watched)
     fake.images(rows)

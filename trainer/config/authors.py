@@ -117,7 +117,7 @@ STYLEGAN3_256 = {
 STYLEGAN3_DEPARTS = {
     "regularisation": LAZY,
     "borders": ADA_BORDERS,
-    "running magnitudes": "move once a step here, after it, and are averaged; there before each pass of G, and copied",
+    "running magnitudes": "are moved once a step here, after it, and averaged; there before each pass of G, and copied",
 }
 STYLEGAN2_ADA = "NVlabs/stylegan2-ada-pytorch d72cc7d, train.py"
 

@@ -148,7 +148,9 @@ def test_every_weight_learns_and_every_buffer_is_state(case: str) -> None:
     idle = {name for name in networks if ".decode_" in name and not config.penalties.reconstruction.weight}
     # Where losses do not mind a number added to all logits, or do not yet (hinge), the last bias learns nothing.
     drawn_once = {"generator.input.frequencies", "generator.input.phases"}  # StyleGAN3's: theirs do not learn either
-    assert still - idle - drawn_once <= {"discriminator.head.real.bias"}
+    frozen = {name for name in networks if name.startswith(FROZEN)}
+    assert frozen <= still
+    assert still - idle - drawn_once - frozen <= {"discriminator.head.real.bias"}
     kinds = ("generator.", "discriminator.", "ema.", "g_optimizer.", "d_optimizer.")
     assert all(any(name.startswith(kind) for name in tensors) for kind in kinds)
     buffers = [*dict(state.generator.named_buffers()), *dict(state.discriminator.named_buffers())]
@@ -156,6 +158,9 @@ def test_every_weight_learns_and_every_buffer_is_state(case: str) -> None:
     base = fingerprint(tensors, state.scalars())
     for name in list(tensors)[:: max(1, len(tensors) // 20)]:
         assert fingerprint(tensors | {name: tensors[name] + 1}, state.scalars()) != base, name
+
+
+FROZEN = tuple(f"discriminator.{part}." for part in ("features", "mix", "fuse"))  # Projected GAN's
 
 
 def one_row(name: str, tensors: dict[str, Tensor]) -> bool:

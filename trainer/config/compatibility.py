@@ -57,7 +57,7 @@ def config_problems(config: Config) -> Iterator[str]:
             f"g_batches must be at most d_steps, the discriminator's updates in a step, which is {config.d_steps}, but "
             f"is {config.g_batches}"
         )
-    if config.top_k < 1 and choose_from(DISCRIMINATORS, config.discriminator, "discriminator").several_logits:
+    if config.top_k < 1 and discriminator.several_logits:
         yield f"top_k below 1 does not go with the discriminator {config.discriminator}: it has several logits"
     yield from schedule_problems(config)
     yield from penalty_problems(config)

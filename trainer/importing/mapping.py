@@ -115,6 +115,11 @@ def with_unknown(weight: Tensor, axis: int = 1, equalized: bool = False) -> Tens
     return made * math.sqrt((classes + 1) / classes) if equalized else made
 
 
+def told_classes(classes: int) -> dict[str, Any]:
+    """Return the settings of networks that are told so many classes; 0: none."""
+    return {"classes": classes, "g_conditional": classes > 0, "d_head": "projection" if classes else "plain"}
+
+
 def base_width(channels: Mapping[int, int], size: int) -> tuple[int, int]:
     """Return (width, max_channels) of networks with width * size / side channels at each side, but never more.
 

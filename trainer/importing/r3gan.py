@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainer.importing.mapping import DoesNotFit, Named, Program, Source, base_width, copied, with_unknown
+from trainer.importing.mapping import DoesNotFit, Named, Program, Source, base_width, copied, told_classes, with_unknown
 from trainer.importing.stylegan2_ada import open_networks
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.r3gan import BLOCKS, widths
@@ -40,9 +40,7 @@ def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str
         g_channels=g_channels,
         d_channels=d_channels,
         max_channels=max(g_most, d_most),
-        classes=classes,
-        g_conditional=classes > 0,
-        d_head="projection" if classes else "plain",
+        **told_classes(classes),
     )
 
 

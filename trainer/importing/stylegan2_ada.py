@@ -20,6 +20,7 @@ from trainer.importing.mapping import (
     base_width,
     copied,
     power_of_two,
+    told_classes,
     with_unknown,
 )
 from trainer.networks.network_settings import NetworkSettings
@@ -52,13 +53,7 @@ def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str
     size = power_of_two(sorted(found))
     g_channels, g_most = base_width({s: g.size(f"synthesis.b{s}.conv1.weight") for s in found}, size)
     z_dim = g.size("mapping.w_avg") if g.has("mapping.w_avg") else g.size("mapping.fc0.weight")
-    classes = g.size("mapping.embed.weight", 1) if g.has("mapping.embed.weight") else 0
-    layers = sum(1 for name in g.tensors if re.fullmatch(r"mapping\.fc\d+\.weight", name))
-    d_channels, d_most = g_channels, g_most
-    if d is not None:
-        widths = {s: d.size(f"b{s}.conv0.weight", 1) for s in found if s > 4}
-        d_channels, d_most = base_width(widths | {4: d.size("b4.fc.weight")}, size)
-    group = facts.get("group")
+    d_channels, d_most = (g_channels, g_most) if d is None else discriminator_width(d, size)
     return "stylegan2", NetworkSettings(
         size=size,
         channels=g.size(f"synthesis.b{size}.torgb.weight"),  # type: ignore[arg-type]  # checked with the settings
@@ -66,12 +61,29 @@ def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str
         g_channels=g_channels,
         d_channels=d_channels,
         max_channels=max(g_most, d_most),
-        classes=classes,
-        g_conditional=classes > 0,
-        d_head="projection" if classes else "plain",
-        mbstd_group=(group if isinstance(group, int) else GROUP),
-        mapping_layers=layers,
+        **common_settings(g, facts),
     )
+
+
+def common_settings(g: Source, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is found alike in StyleGAN2's and StyleGAN3's files: classes, mapping network, D's groups."""
+    group = facts.get("group")
+    return {
+        **told_classes(g.size("mapping.embed.weight", 1) if g.has("mapping.embed.weight") else 0),
+        "mbstd_group": group if isinstance(group, int) else GROUP,
+        "mapping_layers": sum(1 for name in g.tensors if re.fullmatch(r"mapping\.fc\d+\.weight", name)),
+    }
+
+
+def discriminator_width(d: Source, size: int) -> tuple[int, int]:
+    """Return D's (width, max_channels).
+
+    Raises:
+        DoesNotFit: its channels follow no rule of ours.
+    """
+    sides = [4 << k for k in range(1, size.bit_length() - 2)]
+    widths = {side: d.size(f"b{side}.conv0.weight", 1) for side in sides}
+    return base_width(widths | {4: d.size("b4.fc.weight")}, size)
 
 
 def layer(ours: str, theirs: str, *parts: str) -> dict[str, str]:

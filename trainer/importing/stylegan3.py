@@ -11,8 +11,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from trainer.importing.mapping import DoesNotFit, Named, Program, Source, base_width, copied
-from trainer.importing.stylegan2_ada import GROUP, discriminator, layer, mapping, open_networks, to_rgb
+from trainer.importing.mapping import DoesNotFit, Named, Program, Source, copied
+from trainer.importing.stylegan2_ada import (
+    common_settings,
+    discriminator,
+    discriminator_width,
+    layer,
+    mapping,
+    open_networks,
+    to_rgb,
+)
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.stylegan3 import LAYERS, bands
 from trainer.runs.bundle import MEAN_STYLE
@@ -53,23 +61,15 @@ def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str
     size = int(names[-1].split("_")[1])
     kernel = g.size(f"{names[0]}.weight", 3)
     widen = 1 if kernel == 3 else 2
-    classes = g.size("mapping.embed.weight", 1) if g.has("mapping.embed.weight") else 0
-    group = facts.get("group")
     network = NetworkSettings(
         size=size,
         channels=g.size(f"{names[-1]}.weight"),  # type: ignore[arg-type]  # checked with the settings
         z_dim=g.size("mapping.w_avg"),
-        classes=classes,
-        g_conditional=classes > 0,
-        d_head="projection" if classes else "plain",
-        mbstd_group=group if isinstance(group, int) else GROUP,
-        mapping_layers=sum(1 for name in g.tensors if re.fullmatch(r"mapping\.fc\d+\.weight", name)),
+        **common_settings(g, facts),
     )
     network = width_of([g.size(f"{name}.weight") for name in names[:-1]], network, widen)
     if d is not None:
-        sides = [4 << k for k in range(size.bit_length() - 2)]
-        widths = {s: d.size(f"b{s}.conv0.weight", 1) for s in sides if s > 4} | {4: d.size("b4.fc.weight")}
-        d_channels, most = base_width(widths, size)
+        d_channels, most = discriminator_width(d, size)
         if most > network.max_channels:
             raise DoesNotFit(f"D has up to {most} channels, and G {network.max_channels}: ours have one limit")
         network = replace(network, d_channels=d_channels)

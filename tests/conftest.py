@@ -39,6 +39,7 @@ ONE_BY_ONE = {"test_zoo_bits.py"}
 
 def pytest_configure(config: pytest.Config) -> None:
     """One thread, as in training: the number changes bits."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a thousand starts compiles all modules again
     torch.set_num_threads(1)
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")

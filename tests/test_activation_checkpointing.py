@@ -26,11 +26,13 @@ from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.batch_statistics import BatchStatistics
 
 CPU = torch.device("cpu")
-# Penalties that differentiate twice, BatchNorm in both networks, spectral norm in both, and all of that in bf16.
+# Penalties that differentiate twice, BatchNorm in both networks, spectral norm in both.
 ABLE = [
     *("recipe biggan-32", "recipe bcr-32", "recipe sagan-64", "recipe wgan-gp-32", "recipe stylegan2-ada-64"),
     *("recipe fastgan-256", "recipe r3gan-32", "recipe stylegan3-t-256", "normalised and path length"),
 ]
+# All of that in bf16, which is slow where it is emulated.
+ABLE_IN_BF16 = ["recipe wgan-gp-32", "recipe fastgan-256", "normalised and path length"]
 
 
 def trained(config: Config, steps: int = 2) -> tuple[TrainState, list[dict[str, Tensor]]]:
@@ -56,8 +58,9 @@ def with_and_without(case: str, precision: Literal["no", "bf16"]) -> tuple[str, 
     return tuple(fingerprint(state.tensors(), state.scalars()) for state, _ in states)
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
-@pytest.mark.parametrize("case", ABLE)
+@pytest.mark.parametrize(
+    ("case", "precision"), [*((case, "no") for case in ABLE), *((case, "bf16") for case in ABLE_IN_BF16)]
+)
 def test_the_bits_are_the_same(case: str, precision: Literal["no", "bf16"]) -> None:
     without, with_it = with_and_without(case, precision)
     assert without == with_it

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.made_batches import made_batches
-from tests.zoo_cases import CASES
+from tests.zoo_cases import CASES, exchanged, parts
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, recipe_config
 from trainer.core.randomness import philox
 from trainer.distributed.world import World
 from trainer.gan.assembly import Autocast, assemble_step, create_state, reduce_exactly
 from trainer.gan.fingerprint import fingerprint
-from trainer.gan.optimizers import adam
+from trainer.gan.optimizers import Adam
 from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.losses.batch import Batch
@@ -69,8 +69,8 @@ class Exact:
         for name in ("g", "d"):  # in float64: the power iterations of float32 differ between processors
             start_spectral_norm(self.network(name), 0, name)
         self.state.running_scalars = {name: value.double() for name, value in self.state.running_scalars.items()}
-        self.state.g_optimizer = adam(self.state.generator, 0.0, still)
-        self.state.d_optimizer = adam(self.state.discriminator, 0.0, still)
+        self.state.g_optimizer = Adam(self.state.generator, 0.0, still)
+        self.state.d_optimizer = Adam(self.state.discriminator, 0.0, still)
         self.step = assemble_step(self.config, self.state, reduce_exactly(self.config, World()), nullcontext)
         self.batches = [double(batch) for batch in made_batches(self.config, seed)]
 
@@ -130,6 +130,10 @@ def test_losses_are_golden(case: str) -> None:
 
 def test_every_golden_value_has_its_case() -> None:
     assert set(json.loads(GOLDEN.read_text())) == set(CASES)
+
+
+def test_every_entry_of_every_registry_is_in_a_case() -> None:
+    assert exchanged().keys() <= set[tuple[str, str]]().union(*map(parts, CASES.values()))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -210,7 +214,7 @@ def test_a_checkpoint_holds_all_of_it(case: str, tmp_path: Path) -> None:
     assert go_on(other, other_step, 3 * config.step_images) == go_on(state, step, 3 * config.step_images)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", {config.generator: case for case, config in CASES.items()}.values())
 def test_averaged_weights_paint_pictures(case: str) -> None:
     """Each picture is a function of the weights, its key and its number: not of how many are painted beside it."""
     config = CASES[case]

@@ -14,8 +14,6 @@ from trainer.losses.penalties.base import Weighted
 from trainer.networks import DISCRIMINATORS, GENERATORS
 
 CLASSES = 5  # of the bundled pictures
-LARGE = "stylegan3-t", "stylegan3-r", "biggan-deep", "unet", "projected"
-"""Networks that are slow to test, each of which has a recipe: they are tested once."""
 
 
 def small(config: Config) -> Config:
@@ -62,19 +60,33 @@ def small(config: Config) -> Config:
     )
 
 
-def candidates() -> dict[str, Config]:
-    """Return a run for every entry of every registry; most are a DCGAN with one part of it exchanged."""
-    found = {f"recipe {name}": recipe.config for name, recipe in RECIPES.items()}
+def parts(config: Config) -> set[tuple[str, str]]:
+    """Return the entries of registries that a run has, each with its registry."""
+    weighted: dict[str, Weighted] = {f.name: getattr(config.penalties, f.name) for f in fields(Penalties)}
+    named = {"generator": config.generator, "discriminator": config.discriminator, "objective": config.objective}
+    found = {*named.items(), ("augment", config.augment.kind)}
+    return found | {("penalty", name) for name, one in weighted.items() if one.weight}
+
+
+def exchanged() -> dict[tuple[str, str], Config]:
+    """Return for every entry of every registry a DCGAN with it; each is named as `parts` names it."""
     base = Config()
-    found |= {f"generator {name}": replace(base, generator=name) for name in GENERATORS if name not in LARGE}
-    found |= {
-        f"discriminator {name}": replace(base, discriminator=name) for name in DISCRIMINATORS if name not in LARGE
-    }
-    found |= {f"objective {name}": replace(base, objective=name) for name in OBJECTIVES}
-    found |= {f"augment {name}": replace(base, augment=replace(base.augment, kind=name)) for name in AUGMENTATIONS}
+    found = {("generator", name): replace(base, generator=name) for name in GENERATORS}
+    found |= {("discriminator", name): replace(base, discriminator=name) for name in DISCRIMINATORS}
+    found |= {("objective", name): replace(base, objective=name) for name in OBJECTIVES}
+    found |= {("augment", name): replace(base, augment=replace(base.augment, kind=name)) for name in AUGMENTATIONS}
     for f in fields(Penalties):
         penalties = replace(base.penalties, **{f.name: Weighted(0.1, every=2)})
-        found[f"penalty {f.name}"] = replace(base, penalties=penalties)
+        found["penalty", f.name] = replace(base, penalties=penalties)
+    return found
+
+
+def candidates() -> dict[str, Config]:
+    """Return a run of every recipe, of every entry that no recipe has, and of what has been wrong before."""
+    found = {f"recipe {name}": recipe.config for name, recipe in RECIPES.items()}
+    in_recipes = set[tuple[str, str]]().union(*map(parts, found.values()))
+    found |= {" ".join(part): config for part, config in exchanged().items() if part not in in_recipes}
+    base = Config()
     found["ada, the whole pipe"] = replace(base, augment=replace(base.augment, kind="ada", pipe="bgcfno"))
     found["top-k"] = replace(base, top_k=0.5)
     # Where the caches of cast and of normalised weights could make a pass depend on whose update it is in.

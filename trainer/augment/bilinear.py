@@ -111,12 +111,9 @@ def unit_of(y: Float[Tensor, "n c i j"]) -> Float[Tensor, "n 1 1 1"]:
 @contextmanager
 def any_order() -> Iterator[None]:
     """Let torch add in any order inside: only for integers."""
-    wanted, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-    torch.use_deterministic_algorithms(False)
+    wanted = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("default")
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(wanted, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(wanted)

@@ -71,7 +71,8 @@ def choose_kernels(deterministic: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     state_float32_kernels()
     # Only a warning: some operations have no deterministic kernel on a GPU, and training goes on with another one.
-    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Not by use_deterministic_algorithms, which loads the compiler to tell it as well: seconds of each start.
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing reads it
     torch.backends.cudnn.deterministic = deterministic
     # benchmark chooses kernels by timing, so two runs may choose differently.

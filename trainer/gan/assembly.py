@@ -27,7 +27,7 @@ from trainer.distributed.reduction import ExactReduction, Reduction
 from trainer.distributed.regions import WHOLE
 from trainer.distributed.world import World
 from trainer.gan.network_update import NetworkUpdate
-from trainer.gan.optimizers import adam
+from trainer.gan.optimizers import Adam
 from trainer.gan.recorded_step import CudaGraphs, RecordedStep
 from trainer.gan.state import TrainState
 from trainer.gan.step import D_SCALARS, G_SCALARS, GanStep
@@ -72,6 +72,8 @@ def set_up_device(config: Config, node: str) -> Accelerator:
             "this GPU has no bf16 and computes it in float32, at that speed: --mixed-precision no suits it better"
         )
     choose_kernels(config.deterministic)
+    if config.compile:
+        torch.use_deterministic_algorithms(config.deterministic, warn_only=True)  # tells the compiler, too
     return accelerator
 
 
@@ -114,8 +116,8 @@ def create_state(config: Config, dataset: str, device: torch.device, draw: bool 
         generator,
         discriminator,
         {name: weight.detach().clone() for name, weight in named_weights(generator)},  # it begins at the drawn weights
-        adam(generator, config.optimizer.g_lr, config.optimizer),
-        adam(discriminator, config.optimizer.d_lr, config.optimizer),
+        Adam(generator, config.optimizer.g_lr, config.optimizer),
+        Adam(discriminator, config.optimizer.d_lr, config.optimizer),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         GradScaler(device.type, INITIAL_LOSS_SCALE, enabled=fp16),
         {name: torch.tensor(value, device=device) for name, value in config.initial_scalars().items()},

@@ -17,7 +17,7 @@ from trainer.core.running_scalars import RunningScalars, finite_only
 from trainer.core.step_phases import phase
 from trainer.distributed.flat_buffer import FlatBuffer
 from trainer.distributed.reduction import Reduction
-from trainer.gan.optimizers import set_rates
+from trainer.gan.optimizers import Adam, set_rates
 from trainer.losses.discriminator_pass import DiscriminatorPass
 from trainer.losses.penalties import Active
 from trainer.networks.spectral_norm import advance_spectral_norm
@@ -40,7 +40,7 @@ class NetworkUpdate:
         self,
         name: Literal["g", "d"],
         reduction: Reduction,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Adam,
         scaler: GradScaler,
         settings: OptimizerSettings,
         penalties: Sequence[Active],

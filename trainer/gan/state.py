@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from trainer.collapse.monitor_state import MonitorState
 from trainer.core.fields import Refused
 from trainer.core.running_scalars import RunningScalars
+from trainer.gan.optimizers import Adam
 from trainer.networks.base import Discriminator, Generator
 
 
@@ -24,8 +25,8 @@ class TrainState:
     discriminator: Discriminator
     ema: dict[str, Tensor]
     """Moving average of the generator's weights. It has no BatchNorm statistics: sampling computes them."""
-    g_optimizer: torch.optim.Adam
-    d_optimizer: torch.optim.Adam
+    g_optimizer: Adam
+    d_optimizer: Adam
     g_scaler: GradScaler
     d_scaler: GradScaler
     running_scalars: RunningScalars

@@ -48,7 +48,9 @@ def look(d: Discriminator, d_calls: list[int], against: bool = False) -> Discrim
 @pytest.mark.parametrize("group", [0, 2])
 def test_those_that_say_so_judge_each_picture_alone(name: str, group: int) -> None:
     d = discriminator(name, replace(SETTINGS, mbstd_group=group))
-    assert d.judges_each_alone == (name in ("wgan-gp", "sngan", "sagan", "biggan") and group == 0)
+    assert d.judges_each_alone == (
+        name in ("wgan-gp", "sngan", "sagan", "biggan", "biggan-deep", "unet") and group == 0
+    )
     if d.judges_each_alone:
         x, label = look(d, []).real, torch.full((N,), -1)
         alone = torch.cat([d(x[i : i + 1], label[i : i + 1]).logits for i in range(N)])

@@ -11,7 +11,7 @@ from slurm import control
 from slurm.records import SlurmJob
 from trainer.core.fields import Refused
 from trainer.runs import journal
-from trainer.runs.bundle import is_bundle
+from trainer.runs.bundle_files import is_bundle
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 

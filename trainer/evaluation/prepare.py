@@ -19,7 +19,7 @@ from trainer.evaluation.source import ORDER_OF_FAKES, FolderImages, ImageSource,
 from trainer.extractors import DEFAULT, EXTRACTORS, Extractor, ExtractorOptions, LabelledImages
 from trainer.extractors.base import Missing
 from trainer.metrics import METRICS, Metric
-from trainer.runs.bundle import is_bundle
+from trainer.runs.bundle_files import is_bundle
 from trainer.runs.checkpoint import newest_or_refuse
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_weights import TrainedWeights, named_checkpoint

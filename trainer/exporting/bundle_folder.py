@@ -21,7 +21,8 @@ from trainer.exporting.gather import Gathering
 from trainer.exporting.source_module import Internal
 from trainer.gan.fingerprint import fingerprint
 from trainer.networks import GENERATORS
-from trainer.runs.bundle import CODE, CONFIG, D_WEIGHTS, MANIFEST, WEIGHTS, BundleConfig
+from trainer.runs.bundle import BundleConfig
+from trainer.runs.bundle_files import CODE, CONFIG, D_WEIGHTS, MANIFEST, WEIGHTS
 
 TEMPLATE = "trainer.exporting.standalone"
 PLACEHOLDER = Internal("trainer.networks.dcgan", "Generator")

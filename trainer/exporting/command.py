@@ -18,7 +18,8 @@ from trainer.exporting.arguments import Export
 from trainer.exporting.bundle_folder import check_new, new_folder, tensors_hash, write_weights
 from trainer.exporting.model_card import model_card
 from trainer.exporting.network_call import NetworkCall
-from trainer.runs.bundle import CARD, LABELS, MEAN_STYLE, ONNX, PROGRAM, SAMPLES, BundleConfig, plain_state
+from trainer.runs.bundle import MEAN_STYLE, BundleConfig, plain_state
+from trainer.runs.bundle_files import CARD, LABELS, ONNX, PROGRAM, SAMPLES
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import TrainedGenerator
 from trainer.sampling.sampler import image_grid

@@ -12,7 +12,8 @@ from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
 from trainer.core.fields import identity_settings
 from trainer.runs import journal
-from trainer.runs.bundle import CODE, ONNX, PROGRAM, SAMPLES, WEIGHTS, BundleConfig
+from trainer.runs.bundle import BundleConfig
+from trainer.runs.bundle_files import CODE, ONNX, PROGRAM, SAMPLES, WEIGHTS
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import TrainedGenerator
 

@@ -14,7 +14,8 @@ from trainer.core.migration import with_schema
 from trainer.core.stopping import Outcome
 from trainer.exporting.arguments import Pull, Push
 from trainer.exporting.bundle_folder import check_new, new_folder
-from trainer.runs.bundle import CARD, CONFIG, MANIFEST, check_files, is_bundle, read_bundle, read_manifest
+from trainer.runs.bundle import check_files, read_bundle, read_manifest
+from trainer.runs.bundle_files import CARD, CONFIG, MANIFEST, is_bundle
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 MOST_FILES = 100

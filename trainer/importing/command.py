@@ -22,7 +22,8 @@ from trainer.importing.checkpoint_file import read_checkpoint
 from trainer.importing.mapping import DoesNotFit, Named, Networks, Program, Source
 from trainer.importing.programs import PROGRAMS
 from trainer.networks.network_settings import NetworkSettings
-from trainer.runs.bundle import CARD, MEAN_STYLE, SAMPLES, BundleConfig, check_shapes
+from trainer.runs.bundle import MEAN_STYLE, BundleConfig, check_shapes
+from trainer.runs.bundle_files import CARD, SAMPLES
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator
 
 MICRO_BATCH = 32  # pictures that are generated together

@@ -14,8 +14,16 @@ from trainer.core.file_hash import file_sha256
 from trainer.core.migration import load_json
 from trainer.networks import build_discriminator
 from trainer.networks.network_settings import NetworkSettings
-from trainer.runs import bundle as bundles
-from trainer.runs.bundle import BundleConfig, check_files, check_shapes, is_bundle, read_bundle, stored_shapes
+from trainer.runs.bundle import (
+    MEAN_STYLE,
+    BundleConfig,
+    check_files,
+    check_shapes,
+    plain_state,
+    read_bundle,
+    stored_shapes,
+)
+from trainer.runs.bundle_files import D_WEIGHTS, WEIGHTS, is_bundle
 from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints, newest_or_refuse
 from trainer.runs.config_loading import read_config
 from trainer.runs.run_folder import RunFolder
@@ -47,7 +55,7 @@ class TrainedWeights:
             if checkpoint is not None:
                 raise Refused(f"{folder} is a bundle, which holds no checkpoints: leave --checkpoint out")
             bundle = read_bundle(folder)
-            file = folder / bundles.WEIGHTS
+            file = folder / WEIGHTS
             check_shapes(bundle, stored_shapes(file), file)  # before a network of that size is built
             return cls(folder, bundle.config, None, bundle, labels_of(folder, bundle.network))
         run = RunFolder(folder)
@@ -71,7 +79,7 @@ class TrainedWeights:
     @property
     def key(self) -> str:
         """A hash of it: equal for equal weights."""
-        return file_sha256(self.checkpoint.path / MANIFEST if self.checkpoint else self.folder / bundles.WEIGHTS)
+        return file_sha256(self.checkpoint.path / MANIFEST if self.checkpoint else self.folder / WEIGHTS)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -95,7 +103,7 @@ class TrainedWeights:
             if not averaged:
                 raise Refused(f"--no-ema: {self.folder} is a bundle, which holds one set of weights: leave it out")
             tensors = self.bundle_tensors()
-            sampler.load_whole(tensors, tensors.pop(bundles.MEAN_STYLE, None))
+            sampler.load_whole(tensors, tensors.pop(MEAN_STYLE, None))
             if truncation != self.bundle.truncation and not sampler.generator.interpolates_linearly:
                 sampler.measure_statistics(truncation)
             return
@@ -111,14 +119,14 @@ class TrainedWeights:
             Refused: they cannot be read.
         """
         if self.bundle:
-            file = self.folder / bundles.D_WEIGHTS
-            check_files(self.folder, bundles.D_WEIGHTS)
+            file = self.folder / D_WEIGHTS
+            check_files(self.folder, D_WEIGHTS)
             return read_tensors(file, ("",)) if file.exists() else None
         assert self.checkpoint
         stored = read_tensors(self.checkpoint.path / TENSORS, (DISCRIMINATOR,))
         network = build_discriminator(self.config.discriminator, self.config.network)
         network.load_state_dict({name.removeprefix(DISCRIMINATOR): t for name, t in stored.items()})
-        return bundles.plain_state(network)
+        return plain_state(network)
 
     def bundle_tensors(self) -> dict[str, Tensor]:
         """Return the tensors of a bundle.
@@ -126,8 +134,8 @@ class TrainedWeights:
         Raises:
             Refused: they are damaged.
         """
-        check_files(self.folder, bundles.WEIGHTS)
-        return read_tensors(self.folder / bundles.WEIGHTS, ("",))
+        check_files(self.folder, WEIGHTS)
+        return read_tensors(self.folder / WEIGHTS, ("",))
 
 
 def labels_of(folder: Path, network: NetworkSettings) -> RunLabels | None:

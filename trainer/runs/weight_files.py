@@ -15,7 +15,8 @@ from trainer.core.migration import schema_of, tensor_name
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.base import named_weights
 from trainer.networks.spectral_norm import SpectralNorm
-from trainer.runs.bundle import D_WEIGHTS, MEAN_STYLE, WEIGHTS, check_files, is_bundle
+from trainer.runs.bundle import MEAN_STYLE, check_files
+from trainer.runs.bundle_files import D_WEIGHTS, WEIGHTS, is_bundle
 from trainer.runs.checkpoint import MANIFEST, TENSORS, Checkpoint, Damaged, newest_or_refuse
 from trainer.runs.run_folder import RunFolder
 

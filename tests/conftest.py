@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.command_server import CommandServer
 from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
 from trainer.runs.run_folder import RunFolder
 
@@ -43,6 +45,12 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")
+
+
+def pytest_unconfigure() -> None:
+    """End what the tests of this process have shared."""
+    if command_server.cache_info().currsize:
+        command_server().close()
 
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures start processes
@@ -78,8 +86,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.name not in ON_CLUSTER, item.path.name in ONE_BY_ONE))
 
 
+@cache
+def command_server() -> CommandServer:
+    """Return this worker's server, which ends with it."""
+    return CommandServer()
+
+
 def run(*command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a module of ours, as a user would, and return what it said."""
+    if not environment and (server := command_server()).serves(command):
+        return server.run(command, timeout)
     return subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,

@@ -28,7 +28,7 @@ from trainer.runs import journal
 from trainer.runs.checkpoint import find_checkpoints
 from trainer.runs.run_folder import RunFolder
 
-TOTAL = 6_400  # some ten seconds of training on two cores
+TOTAL = 9_600  # some ten seconds of training on two cores
 CHECKPOINT = 1_024
 SETTINGS = [*TINY, "--total-images", str(TOTAL), "--checkpoint-every-images", str(CHECKPOINT)]
 SETTINGS += ["--sample-every-images", "4096", "--stall-after-s", "8"]

@@ -1,0 +1,123 @@
+"""Commands as processes of their own, without the seconds that each would spend on imports.
+
+The server has imported what commands import, and forks: `python -m tests.command_server`. It reads one JSON object a
+line and answers each with a number. `{"command": […], "environment": {…}, "out": PATH, "err": PATH}` starts a command,
+`{"wait": PID}` waits for one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+
+HOME = Path(__file__).parent.parent
+SERVED = "launcher", "trainer"
+"""Packages whose commands import torch."""
+
+
+def become(command: Sequence[str], environment: Mapping[str, str], out: str, err: str) -> None:
+    """Run a command in this process as `python -m` does, and end."""
+    code: object = 1
+    try:
+        for stream, path in enumerate((os.devnull, out, err)):
+            file = os.open(path, os.O_WRONLY if stream else os.O_RDONLY)
+            os.dup2(file, stream)
+            os.close(file)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = list(command)
+        runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+def serve() -> None:
+    """Answer until the input ends."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "wait" in asked:
+            answer = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
+        elif not (answer := os.fork()):
+            become(**asked)
+        print(answer, flush=True)
+
+
+class CommandServer:
+    """The other end. A command that is told another environment than the server's is started as any other process."""
+
+    def __init__(self) -> None:
+        self.environment = self.own_environment()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.command_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=HOME,
+        )
+
+    @staticmethod
+    def own_environment() -> dict[str, str]:
+        """Return what a command that is started now would inherit, but for what pytest says of the test."""
+        return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+    def serves(self, command: Sequence[str]) -> bool:
+        """Tell whether a command that is started now would be the same from the server."""
+        return command[0] in SERVED and self.own_environment() == self.environment
+
+    def ask(self, question: Mapping[str, object]) -> int:
+        """Send a line and return the answer."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def run(self, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end.
+
+        Raises:
+            TimeoutExpired: it took longer, and was killed.
+        """
+        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+            pid = self.ask({"command": command, "environment": dict(os.environ), "out": out.name, "err": err.name})
+            over = os.pidfd_open(pid)
+            if in_time := bool(select.select([over], [], [], timeout)[0]):
+                code = self.ask({"wait": pid})
+            else:
+                os.kill(pid, signal.SIGKILL)
+                self.ask({"wait": pid})
+            os.close(over)
+            said = [Path(file.name).read_text() for file in (out, err)]
+        if not in_time:
+            raise subprocess.TimeoutExpired([*command], timeout, *said)
+        return subprocess.CompletedProcess([*command], code, *said)
+
+    def close(self) -> None:
+        """End the server."""
+        self.process.communicate()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, as the commands do
+    for module in ("launcher.cli.submit", "trainer.commands.train", "trainer.commands.sample"):
+        import_module(module)
+    serve()

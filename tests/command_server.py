@@ -1,8 +1,8 @@
 """Commands as processes of their own, without the seconds that each would spend on imports.
 
 The server has imported what commands import, and forks: `python -m tests.command_server`. It reads one JSON object a
-line and answers each with a number. `{"command": […], "environment": {…}, "out": PATH, "err": PATH}` starts a command,
-`{"wait": PID}` waits for one.
+line and answers each with a number. `{"command": […], "folder": PATH, "environment": {…}, "out": PATH, "err": PATH}`
+starts a command, `{"wait": PID}` waits for one.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ from pathlib import Path
 HOME = Path(__file__).parent.parent
 SERVED = "launcher", "trainer"
 """Packages whose commands import torch."""
+READ_LATE = "PATH", "PYTEST", "SLURM", "WANDB"
+"""Beginnings of the names of variables that nothing reads when it is imported."""
 
 
-def become(command: Sequence[str], environment: Mapping[str, str], out: str, err: str) -> None:
-    """Run a command in this process as `python -m` does, and end."""
+def become(command: Sequence[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> None:
+    """Run a command in this process as `python -m` does in a folder, and end."""
     code: object = 1
     try:
         for stream, path in enumerate((os.devnull, out, err)):
             file = os.open(path, os.O_WRONLY if stream else os.O_RDONLY)
             os.dup2(file, stream)
             os.close(file)
+        os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = list(command)
@@ -61,11 +64,16 @@ def serve() -> None:
         print(answer, flush=True)
 
 
+def read_early(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a module may read when it is imported."""
+    return {name: value for name, value in environment.items() if not name.startswith(READ_LATE)}
+
+
 class CommandServer:
     """The other end. A command that is told another environment than the server's is started as any other process."""
 
     def __init__(self) -> None:
-        self.environment = self.own_environment()
+        self.environment = read_early(os.environ)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.command_server"],
             stdin=subprocess.PIPE,
@@ -74,14 +82,9 @@ class CommandServer:
             cwd=HOME,
         )
 
-    @staticmethod
-    def own_environment() -> dict[str, str]:
-        """Return what a command that is started now would inherit, but for what pytest says of the test."""
-        return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
-
-    def serves(self, command: Sequence[str]) -> bool:
+    def serves(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
         """Tell whether a command that is started now would be the same from the server."""
-        return command[0] in SERVED and self.own_environment() == self.environment
+        return command[0] in SERVED and read_early(environment) == self.environment
 
     def ask(self, question: Mapping[str, object]) -> int:
         """Send a line and return the answer."""
@@ -91,14 +94,17 @@ class CommandServer:
         self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
-    def run(self, command: Sequence[str], timeout: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end.
 
         Raises:
             TimeoutExpired: it took longer, and was killed.
         """
+        start = {"command": command, "folder": str(folder), "environment": dict(environment)}
         with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
-            pid = self.ask({"command": command, "environment": dict(os.environ), "out": out.name, "err": err.name})
+            pid = self.ask(start | {"out": out.name, "err": err.name})
             over = os.pidfd_open(pid)
             if in_time := bool(select.select([over], [], [], timeout)[0]):
                 code = self.ask({"wait": pid})

@@ -92,17 +92,20 @@ def command_server() -> CommandServer:
     return CommandServer()
 
 
-def run(*command: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str, timeout: float = 240, folder: Path = HOME, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a module of ours, as a user would, and return what it said."""
-    if not environment and (server := command_server()).serves(command):
-        return server.run(command, timeout)
+    inherited = os.environ | environment
+    if (server := command_server()).serves(command, inherited):
+        return server.run(command, folder, inherited, timeout)
     return subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         timeout=timeout,
-        cwd=HOME,
-        env=os.environ | environment,
+        cwd=folder,
+        env=inherited,
         check=False,
     )
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.dev_cluster import DevCluster
-from tests.conftest import HOME, TINY, fingerprint, train
+from tests.conftest import HOME, TINY, fingerprint, run, train
 from tests.slurm_cluster import wait_for
 from tests.test_same_bits import last_images
 from tests.wandb_server import WandbServer
@@ -73,15 +72,8 @@ class Ordeal:
     def command(self, *command: str) -> str:
         """Run a command of the launcher, as a user would, and return what it said."""
         environment = self.server.environment() if self.server else {}
-        done = subprocess.run(
-            [sys.executable, "-m", "launcher", *command],
-            env=os.environ | self.cluster.environment | environment | {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=HOME,
-            check=False,
-        )
+        environment |= self.cluster.environment | {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}
+        done = run("launcher", *command, timeout=240, folder=HOME, **environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +14,7 @@ from tests.conftest import HOME, TINY, fingerprint, run, train
 
 def launch(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run the launcher from another folder than the repository's."""
-    environment = os.environ | {"PYTHONPATH": str(HOME), "WANDB_MODE": "disabled"}
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *command],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=240,
-        check=False,
-    )
+    return run("launcher", *command, folder=folder, timeout=240, WANDB_MODE="disabled")
 
 
 def test_submit_trains_here_and_resume_goes_on(shards32: Path, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image
 
-from tests.evaluated_runs import SMALL, checkpoint
+from tests.evaluated_runs import SMALL, blots, checkpoint
 from trainer.__main__ import main
 from trainer.config.recipes import recipe_config
 from trainer.core.fields import overlay_settings
@@ -32,6 +33,24 @@ def made_generator(folder: Path, data: Path, generator: str, **network: object) 
     write_config(run, config)
     checkpoint(run, config, 16)
     return folder
+
+
+@pytest.fixture(scope="session")
+def blot_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 32 px of three classes; the pictures lie in ../source."""
+    return blots(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def generators(blot_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs whose code is z, w, and a z with parts, the last two told classes; and one with maps of noise."""
+    folder, told = tmp_path_factory.mktemp("runs"), {"g_conditional": True}
+    return {
+        "z": made_generator(folder / "z", blot_shards, "dcgan"),
+        "w": made_generator(folder / "w", blot_shards, "stylegan2", **told),
+        "parts": made_generator(folder / "parts", blot_shards, "biggan", **told, z_dim=20),
+        "maps": made_generator(folder / "maps", blot_shards, "fastgan"),
+    }
 
 
 def make(*words: object) -> None:

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.evaluated_runs import blots
-from tests.made_generators import SIZE, made_generator, make, pictures, sheet_cells
+from tests.made_generators import SIZE, make, pictures, sheet_cells
 from trainer.__main__ import main
 from trainer.commands.edit import parse_strengths
 from trainer.commands.seeds import ranking
@@ -25,33 +24,18 @@ from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, pa
 from trainer.sampling import films
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 32 px of three classes; the pictures lie in ../source."""
-    return blots(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs whose code is z, w, and a z with parts; the last two are told classes."""
-    folder = tmp_path_factory.mktemp("runs")
-    return {
-        "z": made_generator(folder / "z", data, "dcgan"),
-        "w": made_generator(folder / "w", data, "stylegan2", g_conditional=True),
-        "parts": made_generator(folder / "parts", data, "biggan", g_conditional=True, z_dim=20),
-    }
-
-
 @pytest.mark.parametrize(("kind", "layers", "chosen"), [("w", "coarse", range(3)), ("parts", "1-2", (1, 2))])
-def test_a_table_of_mixtures(kind: str, layers: str, chosen: object, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_table_of_mixtures(
+    kind: str, layers: str, chosen: object, generators: dict[str, Path], tmp_path: Path
+) -> None:
     """Each cell is its row's picture with the chosen layers of its column's, computed here from the codes."""
     out = tmp_path / "table.png"
-    make("stylemix", runs[kind], "--out", out, "--rows", "0,1", "--cols", "4-6", "--layers", layers)
+    make("stylemix", generators[kind], "--out", out, "--rows", "0,1", "--cols", "4-6", "--layers", layers)
     cells = sheet_cells(out, 3, 4)
     assert (cells[0, 0] == 255).all()
-    assert (cells[0, 1:] == pictures(runs[kind], "4-6", tmp_path / "columns")).all()
-    assert (cells[1:, 0] == pictures(runs[kind], "0-1", tmp_path / "rows")).all()
-    trained = TrainedGenerator(runs[kind], SamplingOptions())
+    assert (cells[0, 1:] == pictures(generators[kind], "4-6", tmp_path / "columns")).all()
+    assert (cells[1:, 0] == pictures(generators[kind], "0-1", tmp_path / "rows")).all()
+    trained = TrainedGenerator(generators[kind], SamplingOptions())
     (code, latent), (other, _) = trained.codes([1]) + trained.codes([5])
     mixed = code.clone()
     view = trained.sampler.generator.by_layer(mixed)
@@ -63,14 +47,14 @@ def test_a_table_of_mixtures(kind: str, layers: str, chosen: object, runs: dict[
 
 
 @pytest.mark.parametrize("kind", ["z", "w"])
-def test_a_sheet_of_strengths(kind: str, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_a_sheet_of_strengths(kind: str, generators: dict[str, Path], tmp_path: Path) -> None:
     """Strength 0 is the picture itself, and the code moves by as much as the strength says, along the direction."""
     options = ("--seeds", "2,3", "--direction", "0-1", "--strengths=-2,0,1")
-    make("edit", runs[kind], "--out", tmp_path / "a.png", *options, "--save", tmp_path / "d.safetensors")
+    make("edit", generators[kind], "--out", tmp_path / "a.png", *options, "--save", tmp_path / "d.safetensors")
     cells = sheet_cells(tmp_path / "a.png", 4, 3)
-    assert (cells[::2, 1] == pictures(runs[kind], "2-3", tmp_path / "files")).all()
+    assert (cells[::2, 1] == pictures(generators[kind], "2-3", tmp_path / "files")).all()
     assert (cells[0, 0] != cells[0, 2]).any()
-    trained = TrainedGenerator(runs[kind], SamplingOptions())
+    trained = TrainedGenerator(generators[kind], SamplingOptions())
     saved = load_file(tmp_path / "d.safetensors")["directions"]
     (code, latent) = trained.codes([3])[0]
     moved = code - 2 * saved[1]
@@ -81,14 +65,14 @@ def test_a_sheet_of_strengths(kind: str, runs: dict[str, Path], tmp_path: Path) 
         torch.testing.assert_close(saved[0].norm(), (many @ unit).std(), rtol=1e-4, atol=0)
     else:
         torch.testing.assert_close(saved.norm(dim=1), torch.ones(2))
-    make("edit", runs[kind], "--out", tmp_path / "b.png", *options, "--directions", tmp_path / "d.safetensors")
+    make("edit", generators[kind], "--out", tmp_path / "b.png", *options, "--directions", tmp_path / "d.safetensors")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_edits_of_some_layers_leave_the_others(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_edits_of_some_layers_leave_the_others(generators: dict[str, Path], tmp_path: Path) -> None:
     options = ("--seeds", "2", "--layers", "6-7", "--strengths=0,3", "--save", tmp_path / "d.safetensors")
-    make("edit", runs["w"], "--out", tmp_path / "a.png", *options)
-    trained = TrainedGenerator(runs["w"], SamplingOptions())
+    make("edit", generators["w"], "--out", tmp_path / "a.png", *options)
+    trained = TrainedGenerator(generators["w"], SamplingOptions())
     (code, latent) = trained.codes([2])[0]
     moved = code.clone()
     moved[:, 6:] += 3 * load_file(tmp_path / "d.safetensors")["directions"][0]
@@ -96,36 +80,36 @@ def test_edits_of_some_layers_leave_the_others(runs: dict[str, Path], tmp_path: 
     assert (shown == sheet_cells(tmp_path / "a.png", 1, 2)[0, 1]).all()
 
 
-def test_from_class_to_class_in_w(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_from_class_to_class_in_w(generators: dict[str, Path], tmp_path: Path) -> None:
     """The step is the difference of the classes' means of w, measured here from other noise."""
     options = ("--seeds", "4", "--from-class", "red", "--to-class", "blue", "--strengths", "0,1")
-    make("edit", runs["w"], "--out", tmp_path / "a.png", *options, "--save", tmp_path / "d.safetensors")
+    make("edit", generators["w"], "--out", tmp_path / "a.png", *options, "--save", tmp_path / "d.safetensors")
     cells = sheet_cells(tmp_path / "a.png", 1, 2)
-    assert (cells[0, 0] == pictures(runs["w"], "4", tmp_path / "files", "--class", "red")[0]).all()
+    assert (cells[0, 0] == pictures(generators["w"], "4", tmp_path / "files", "--class", "red")[0]).all()
     (step,) = load_file(tmp_path / "d.safetensors")["directions"]
     codes = {}
     for name in ("red", "blue"):
-        trained = TrainedGenerator(runs["w"], SamplingOptions(label=name))
+        trained = TrainedGenerator(generators["w"], SamplingOptions(label=name))
         codes[name] = torch.cat([code for code, _ in trained.codes(range(1000))])[:, 0]
     noise = sum(c.var(0) for c in codes.values()).div(1000).sqrt()  # type: ignore[union-attr]
     difference = codes["blue"].mean(0) - codes["red"].mean(0)
     assert ((step - difference).abs() < 6 * noise).all()
     assert step.norm() > 10 * noise.norm(), "else any small step would pass"
-    (code, latent) = TrainedGenerator(runs["w"], SamplingOptions(label="red")).codes([4])[0]
+    (code, latent) = TrainedGenerator(generators["w"], SamplingOptions(label="red")).codes([4])[0]
     shown = next(trained.sampler.synthesize([(code + step, latent)]))[0]
     assert (shown == cells[0, 1]).all()
 
 
-def test_from_class_to_class_in_z(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_from_class_to_class_in_z(generators: dict[str, Path], tmp_path: Path) -> None:
     """By strength 1 it is the picture of the same noise and the other class; before, something in between."""
     options = ("--seeds", "4-5", "--from-class", "red", "--to-class", "blue", "--strengths", "0..1", "--steps", "3")
-    make("edit", runs["parts"], "--out", tmp_path / "a.png", *options)
+    make("edit", generators["parts"], "--out", tmp_path / "a.png", *options)
     cells = sheet_cells(tmp_path / "a.png", 2, 3)
     for column, name in ((0, "red"), (2, "blue")):
-        assert (cells[:, column] == pictures(runs["parts"], "4-5", tmp_path / name, "--class", name)).all()
+        assert (cells[:, column] == pictures(generators["parts"], "4-5", tmp_path / name, "--class", name)).all()
     assert (cells[:, 1] != cells[:, 0]).any()
     out = ("--out", str(tmp_path / "b.png"), "--save", str(tmp_path / "d"))
-    assert main(["edit", str(runs["parts"]), *options, *out]) == 2
+    assert main(["edit", str(generators["parts"]), *options, *out]) == 2
     assert not (tmp_path / "b.png").exists()
 
 
@@ -149,23 +133,23 @@ EDIT_REFUSALS = {
 
 @pytest.mark.parametrize("options", EDIT_REFUSALS)
 def test_edits_that_cannot_be_are_refused(
-    options: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: str, generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ("--out", str(tmp_path / "a.png"), "--save", str(tmp_path / "d"))
-    assert main(["edit", str(runs["w"]), *out, *options.split()]) == 2
+    assert main(["edit", str(generators["w"]), *out, *options.split()]) == 2
     assert EDIT_REFUSALS[options] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_directions_of_other_codes_are_refused(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, out = tmp_path / "d.safetensors", ("--out", str(tmp_path / "a.png"))
     save_file({"directions": torch.zeros(2, 9)}, file)
-    assert main(["edit", str(runs["w"]), *out, "--directions", str(file)]) == 2
+    assert main(["edit", str(generators["w"]), *out, "--directions", str(file)]) == 2
     assert "'directions' has the shape (2, 9)" in capsys.readouterr().err
     save_file({"directions": torch.zeros(2, 16)}, file)
-    assert main(["edit", str(runs["w"]), *out, "--directions", str(file), "--direction", "2"]) == 2
+    assert main(["edit", str(generators["w"]), *out, "--directions", str(file), "--direction", "2"]) == 2
     assert "has directions from 0 to 1" in capsys.readouterr().err
 
 
@@ -179,9 +163,14 @@ def test_directions_of_other_codes_are_refused(
     ],
 )
 def test_tables_that_cannot_be_are_refused(
-    kind: str, options: str, message: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str,
+    options: str,
+    message: str,
+    generators: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["stylemix", str(runs[kind]), "--out", str(tmp_path / "a.png"), *options.split()]) == 2
+    assert main(["stylemix", str(generators[kind]), "--out", str(tmp_path / "a.png"), *options.split()]) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -200,12 +189,12 @@ def test_other_strengths_are_refused(text: str) -> None:
         parse_strengths(text, 7)
 
 
-def test_an_mp4_shows_the_way(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_an_mp4_shows_the_way(generators: dict[str, Path], tmp_path: Path) -> None:
     """ffmpeg itself reads it back: as many pictures as asked for, near to those that were generated, in yuv420p."""
     out = tmp_path / "way.mp4"
     options = ("--seeds", "0,1", "--steps", "4", "--fps", "10")
-    make("interpolate", runs["z"], "--out", out, *options)
-    make("interpolate", runs["z"], "--out", tmp_path / "way.webp", *options)
+    make("interpolate", generators["z"], "--out", out, *options)
+    make("interpolate", generators["z"], "--out", tmp_path / "way.webp", *options)
     ffmpeg = films.find_ffmpeg()
     said = subprocess.run([ffmpeg, "-i", str(out)], capture_output=True, text=True, check=False).stderr
     for word in ("h264", "yuv420p", "32x32", "10 fps"):
@@ -218,7 +207,7 @@ def test_an_mp4_shows_the_way(runs: dict[str, Path], tmp_path: Path) -> None:
             film.seek(k)
             assert abs(frames[k] - np.asarray(film.convert("RGB"))).mean() < 16, "halved colours"
     small = tmp_path / "small.mp4"
-    make("interpolate", runs["z"], "--out", small, *options, "--quality", "30")
+    make("interpolate", generators["z"], "--out", small, *options, "--quality", "30")
     assert small.stat().st_size < out.stat().st_size
 
 
@@ -232,11 +221,11 @@ def test_a_film_of_odd_sides(tmp_path: Path) -> None:
 
 
 def test_without_ffmpeg_an_mp4_is_refused_at_once(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(films, "find_spec", lambda name: None)
-    asked = ["interpolate", str(runs["z"]), "--steps", "2", "--out"]
+    asked = ["interpolate", str(generators["z"]), "--steps", "2", "--out"]
     assert main([*asked, str(tmp_path / "way.mp4")]) == 2
     assert "an .mp4 is made by ffmpeg, which is not here: install it" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -244,22 +233,23 @@ def test_without_ffmpeg_an_mp4_is_refused_at_once(
 
 
 def test_what_ffmpeg_says_is_told(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "ffmpeg"
     broken.write_text("#!/bin/sh\ncat >/dev/null\necho no encoder >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(shutil, "which", lambda name: str(broken))
-    assert main(["interpolate", str(runs["z"]), "--steps", "2", "--out", str(tmp_path / "way.mp4")]) == 2
+    assert main(["interpolate", str(generators["z"]), "--steps", "2", "--out", str(tmp_path / "way.mp4")]) == 2
     assert "could not make the film: no encoder" in capsys.readouterr().err
     assert not (tmp_path / "way.mp4").exists()
 
 
 @pytest.mark.parametrize("by", SCORES)
-def test_seeds_are_listed_by_each_measure(by: str, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_seeds_are_listed_by_each_measure(by: str, generators: dict[str, Path], tmp_path: Path) -> None:
     out, table = tmp_path / "best.txt", tmp_path / "scores.json"
     options = ("--by", by, "--best", "5", "--cache", tmp_path / "cache")
-    make("seeds", runs["w"], "--out", out, "--among", "0-19", *options, "--json", table, "--sheet", tmp_path / "a.png")
+    files = ("--json", table, "--sheet", tmp_path / "a.png")
+    make("seeds", generators["w"], "--out", out, "--among", "0-19", *options, *files)
     scores = {int(seed): float(score) for seed, score in json.loads(table.read_text())["scores"].items()}
     assert sorted(scores) == [*range(20)]
     best = parse_seeds(str(out))
@@ -268,7 +258,7 @@ def test_seeds_are_listed_by_each_measure(by: str, runs: dict[str, Path], tmp_pa
     # The score of a seed is the same among others, and the list is what --seeds takes.
     make(
         "seeds",
-        runs["w"],
+        generators["w"],
         "--out",
         tmp_path / "w.txt",
         "--among",
@@ -280,7 +270,7 @@ def test_seeds_are_listed_by_each_measure(by: str, runs: dict[str, Path], tmp_pa
         *options[4:],
     )
     assert parse_seeds(str(tmp_path / "w.txt")) == best[:2:-1]
-    make("sample", runs["w"], "--out", tmp_path / "grid.png", "--seeds", out)
+    make("sample", generators["w"], "--out", tmp_path / "grid.png", "--seeds", out)
 
 
 def test_the_realism_of_known_points() -> None:
@@ -310,10 +300,10 @@ SEEDS_REFUSALS = {
 
 @pytest.mark.parametrize(("kind", "options"), SEEDS_REFUSALS)
 def test_choices_that_cannot_be_are_refused(
-    kind: str, options: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, options: str, generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = ("--out", str(tmp_path / "best.txt"), "--among", "0-9", "--best", "3")
-    assert main(["seeds", str(runs[kind]), *out, *options.split()]) == 2
+    assert main(["seeds", str(generators[kind]), *out, *options.split()]) == 2
     assert SEEDS_REFUSALS[kind, options] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

@@ -12,6 +12,7 @@ from launcher.__main__ import COMMANDS
 from launcher.jobs.code_snapshot import PACKAGES
 from tests.conftest import HOME
 from tools import package_graph
+from trainer.__main__ import COMMANDS as TRAINER_COMMANDS
 
 # Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
 LAYERS = {
@@ -56,6 +57,29 @@ def test_packages_inside_the_packages_import_one_way() -> None:
                 assert rank[there] < rank[here], f"{module} imports {other}"
 
 
+def loaded_at_start(module: str) -> set[str]:
+    """Return the modules of ours that a module loads with it, itself among them, without its functions' own imports."""
+    found, ahead = set(), [module]
+    while ahead:
+        if (name := ahead.pop()) not in found:
+            found.add(name)
+            body = ast.parse(MODULES[name].read_text()).body
+            text = "\n".join(ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom))
+            ahead += [other for other, _ in package_graph.imports_of(text, MODULES)]
+            ahead += [name.rpartition(".")[0]] if "." in name else []
+    return found
+
+
+@pytest.mark.parametrize("module", ["trainer.__main__", "trainer.commands.train"])
+def test_a_training_starts_without_what_it_does_not_need(module: str) -> None:
+    """Each rank and its parent load these: whatever they load, all of them wait for."""
+    others = {"benchmark", "evaluation", "exporting", "importing", "metrics", "sampling", "serving", "training"}
+    loaded = loaded_at_start(module)
+    assert "trainer.core.fields" in loaded
+    assert not {name for name in loaded if name.split(".")[1:2] and name.split(".")[1] in others}
+    assert {name for name in loaded if name.startswith("trainer.commands.")} <= {module}
+
+
 def test_the_diagram_is_that_of_the_code(tmp_path: Path) -> None:
     package_graph.draw(tmp_path / "packages.svg")
     drawn, kept = (path / "packages.svg" for path in (tmp_path, HOME / "docs"))
@@ -97,13 +121,8 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_commands_in_documents_exist(document: Path) -> None:
     """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
     verbs = {"shards": {"build", "index", "verify", "inspect"}}
-    verbs |= {
-        "trainer": {
-            *("train", "sample", "interpolate", "fingerprint", "evaluate", "benchmark"),
-            *("stylemix", "edit", "project", "nearest", "seeds", "serve", "export", "import", "push", "pull"),
-        }
-    }
-    verbs |= {"launcher": {*COMMANDS}, "slurm": {"up", "down", "status", "fail", "heal", "drain"}}
+    verbs |= {"trainer": {*TRAINER_COMMANDS}, "launcher": {*COMMANDS}}
+    verbs |= {"slurm": {"up", "down", "status", "fail", "heal", "drain"}}
     for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):
         if module in verbs:
             assert verb in verbs[module], f"{document.name}: python -m {module} {verb}"

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.evaluated_runs import blots
-from tests.made_generators import made_generator, make, pictures, sheet_cells
+from tests.made_generators import make, pictures, sheet_cells
 from trainer.__main__ import main
 from trainer.core.fields import Refused
 from trainer.core.randomness import normal, philox
@@ -26,23 +25,6 @@ from trainer.sampling.projection import ProjectionOptions, rate_factor, roughnes
 FEW = ("--steps", "60", "--starts", "8", "--rate", "0.3")
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of 32 px of three classes; the pictures lie in ../source."""
-    return blots(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs whose code is z and w; fastgan has maps of noise, too."""
-    folder = tmp_path_factory.mktemp("runs")
-    return {
-        "z": made_generator(folder / "z", data, "dcgan"),
-        "w": made_generator(folder / "w", data, "stylegan2"),
-        "maps": made_generator(folder / "maps", data, "fastgan"),
-    }
-
-
 def projected(out: Path) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
     """Return the target, what was found, and the facts."""
     target, found = (np.asarray(Image.open(out / name)).astype(float) for name in ("target.png", "projected.png"))
@@ -51,33 +33,35 @@ def projected(out: Path) -> tuple[np.ndarray, np.ndarray, dict[str, object]]:
 
 @pytest.mark.parametrize(("kind", "options"), [("w", ()), ("w", ("--space", "w+")), ("maps", ())])
 def test_a_generated_picture_is_found_again(
-    kind: str, options: tuple[str, ...], runs: dict[str, Path], tmp_path: Path
+    kind: str, options: tuple[str, ...], generators: dict[str, Path], tmp_path: Path
 ) -> None:
     """The seed is none of those that the search begins with, and what is found is much nearer than these."""
-    target = pictures(runs[kind], "77", tmp_path / "files")[0].astype(float)
+    target = pictures(generators[kind], "77", tmp_path / "files")[0].astype(float)
     out = tmp_path / "found"
-    make("project", tmp_path / "files" / "seed0077.png", runs[kind], "--out", out, *FEW, *options)
+    make("project", tmp_path / "files" / "seed0077.png", generators[kind], "--out", out, *FEW, *options)
     seen, found, facts = projected(out)
     assert (seen == target).all()
     begin, end = facts["begin"]["distance"], facts["end"]["distance"]  # type: ignore[index]
     assert end < 0.25 * begin
-    others = pictures(runs[kind], "0-7", tmp_path / "others").astype(float)
+    others = pictures(generators[kind], "0-7", tmp_path / "others").astype(float)
     assert abs(found - target).mean() < 0.5 * abs(others - target).mean((1, 2, 3)).min()
     rows = list(csv.DictReader((out / "distance.csv").read_text().splitlines()))
     assert [int(row["step"]) for row in rows] == [*range(60)]
     assert list(rows[0]) == ["step", "distance", "colour", "edges", "features"]
     assert min(float(row["distance"]) for row in rows[-15:]) == pytest.approx(end, rel=1e-4)
-    make("sample", runs[kind], "--out", tmp_path / "again.png", "--code", out / "code.safetensors")
+    make("sample", generators[kind], "--out", tmp_path / "again.png", "--code", out / "code.safetensors")
     assert (np.asarray(Image.open(tmp_path / "again.png")) == found).all(), "the code is all that it takes"
 
 
-def test_the_same_projection_twice_and_what_it_writes(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
+def test_the_same_projection_twice_and_what_it_writes(
+    generators: dict[str, Path], blot_shards: Path, tmp_path: Path
+) -> None:
     """A real picture; all files have the same bytes, and the code can be edited."""
-    real = data.parent / "source" / "red" / "3.png"
+    real = blot_shards.parent / "source" / "red" / "3.png"
     short = ("--steps", "9", "--starts", "3")
     for name in ("a", "b"):
         film = ("--film", tmp_path / f"{name}.webp")
-        make("project", real, runs["w"], "--out", tmp_path / name, *short, *film)
+        make("project", real, generators["w"], "--out", tmp_path / name, *short, *film)
     assert (tmp_path / "a.webp").read_bytes() == (tmp_path / "b.webp").read_bytes()
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == sorted(
@@ -105,18 +89,19 @@ def test_the_same_projection_twice_and_what_it_writes(runs: dict[str, Path], dat
     assert code["code"].shape == (1, 8, 16)
     assert (code["code"] == code["code"][:, :1]).all(), "w is one style for all layers"
     options = ("--code", tmp_path / "a" / "code.safetensors", "--strengths=0,2")
-    make("edit", runs["w"], "--out", tmp_path / "edited.png", *options)
+    make("edit", generators["w"], "--out", tmp_path / "edited.png", *options)
     edited = sheet_cells(tmp_path / "edited.png", 1, 2)
     assert (edited[0, 0] == found).all()
     assert (edited[0, 1] != found).any()
 
 
 def test_a_projection_is_not_replaced_unasked(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "grey.png"
     Image.new("L", (40, 50), 99).save(picture)
-    asked = ["project", str(picture), str(runs["z"]), "--out", str(tmp_path / "out"), "--steps", "1", "--starts", "1"]
+    asked = ["project", str(picture), str(generators["z"]), "--out", str(tmp_path / "out")]
+    asked += ["--steps", "1", "--starts", "1"]
     assert main(asked) == 0
     assert main(asked) == 2
     assert "is there already: name another folder, or --force to replace it" in capsys.readouterr().err
@@ -141,23 +126,23 @@ REFUSALS = {
 
 @pytest.mark.parametrize("options", REFUSALS)
 def test_projections_that_cannot_be_are_refused(
-    options: str, runs: dict[str, Path], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: str, generators: dict[str, Path], blot_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, out = str(data.parent / "source" / "red" / "3.png"), str(tmp_path / "out")
-    assert main(["project", real, str(runs["w"]), "--out", out, *options.split()]) == 2
+    real, out = str(blot_shards.parent / "source" / "red" / "3.png"), str(tmp_path / "out")
+    assert main(["project", real, str(generators["w"]), "--out", out, *options.split()]) == 2
     assert REFUSALS[options] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_no_picture_is_refused(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_picture_is_refused(generators: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ("--out", str(tmp_path / "out"))
-    assert main(["project", str(tmp_path / "no.png"), str(runs["z"]), *out]) == 2
+    assert main(["project", str(tmp_path / "no.png"), str(generators["z"]), *out]) == 2
     assert "there is no picture" in capsys.readouterr().err
     (tmp_path / "text.png").write_text("no picture")
-    assert main(["project", str(tmp_path / "text.png"), str(runs["z"]), *out]) == 2
+    assert main(["project", str(tmp_path / "text.png"), str(generators["z"]), *out]) == 2
     assert "is no usable picture" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert main(["project", str(tmp_path / "text.png"), str(runs["z"]), *out, "--space", "w+"]) == 2
+    assert main(["project", str(tmp_path / "text.png"), str(generators["z"]), *out, "--space", "w+"]) == 2
 
 
 def test_the_distance_is_that_of_its_parts() -> None:
@@ -227,16 +212,16 @@ def test_weights_that_are_none_are_refused(value: float) -> None:
         ProjectionOptions(noise=value).check()
 
 
-def test_copies_of_training_pictures_are_their_own_nearest(data: Path, tmp_path: Path) -> None:
+def test_copies_of_training_pictures_are_their_own_nearest(blot_shards: Path, tmp_path: Path) -> None:
     """Of given pictures that are in the data, the nearest is the picture itself, known by the file it was built of."""
     chosen = tmp_path / "chosen"
     chosen.mkdir()
-    first = json.loads((data / "index.json").read_text())
+    first = json.loads((blot_shards / "index.json").read_text())
     assert first["splits"]["train"]["samples"] > 50
     out = tmp_path / "near"
     for name in ("red/0.png", "blue/7.png", "green/21.png", "blue/33.png", "red/50.png"):
-        (chosen / name.replace("/", "-")).write_bytes((data.parent / "source" / name).read_bytes())
-    make("nearest", chosen, "--out", out, "--data", data, "--num", "3", "--cache", tmp_path / "cache")
+        (chosen / name.replace("/", "-")).write_bytes((blot_shards.parent / "source" / name).read_bytes())
+    make("nearest", chosen, "--out", out, "--data", blot_shards, "--num", "3", "--cache", tmp_path / "cache")
     table = json.loads((out / "nearest.json").read_text())["pictures"]
     cells, hits = sheet_cells(out / "nearest.png", 5, 4), 0
     for row, found in enumerate(table):
@@ -253,14 +238,14 @@ def test_copies_of_training_pictures_are_their_own_nearest(data: Path, tmp_path:
     assert hits >= 2
 
 
-def test_the_nearest_of_generated_pictures(runs: dict[str, Path], data: Path, tmp_path: Path) -> None:
+def test_the_nearest_of_generated_pictures(generators: dict[str, Path], blot_shards: Path, tmp_path: Path) -> None:
     """Of seeds, by the data of the run, and of a folder of pictures; one picture is enough to ask for."""
     out, cache = tmp_path / "near", ("--cache", tmp_path / "cache", "--num", "2")
-    make("nearest", runs["z"], "--out", out, "--seeds", "3,1", *cache)
+    make("nearest", generators["z"], "--out", out, "--seeds", "3,1", *cache)
     cells = sheet_cells(out / "nearest.png", 2, 3)
-    shown = pictures(runs["z"], "1,3", tmp_path / "files")
+    shown = pictures(generators["z"], "1,3", tmp_path / "files")
     assert (cells[:, 0] == shown[::-1]).all()
-    one, source = tmp_path / "files" / "seed0003.png", data.parent / "source"
+    one, source = tmp_path / "files" / "seed0003.png", blot_shards.parent / "source"
     make("nearest", one, "--out", tmp_path / "one", "--data", source, *cache)
     best = json.loads((tmp_path / "one" / "nearest.json").read_text())["pictures"][0]["nearest"][0]
     again = np.asarray(Image.open(source / best["file"]))
@@ -281,8 +266,8 @@ NEAREST_REFUSALS = {
 def test_searches_that_cannot_be_are_refused(
     subject: str,
     options: str,
-    runs: dict[str, Path],
-    data: Path,
+    generators: dict[str, Path],
+    blot_shards: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -290,8 +275,8 @@ def test_searches_that_cannot_be_are_refused(
     few.mkdir()
     for k in range(3):
         Image.new("RGB", (32, 32), (k, k, k)).save(few / f"{k}.png")
-    words = [{"DATA": str(data), "FEW": str(few)}.get(word, word) for word in options.split()]
-    place = runs.get(subject, data.parent / subject)
+    words = [{"DATA": str(blot_shards), "FEW": str(few)}.get(word, word) for word in options.split()]
+    place = generators.get(subject, blot_shards.parent / subject)
     asked = ["nearest", str(place), "--out", str(out), "--cache", str(tmp_path / "cache"), *words]
     assert main(asked) == 2
     assert NEAREST_REFUSALS[subject, options] in capsys.readouterr().err

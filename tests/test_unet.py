@@ -80,7 +80,7 @@ def test_each_pixel_has_a_logit(changes: dict[str, Any]) -> None:
     assert output.pixels is not None
     assert output.logits.shape == (n,)
     assert output.pixels.shape == (n, *settings.shape)
-    assert [len(level) for level in output.levels] == [n, n * settings.shape[0] * settings.shape[1]]
+    assert [level.shape for level in output.levels] == [(n,), (n, settings.shape[0] * settings.shape[1])]
 
 
 def test_a_pixel_is_judged_by_what_is_near_and_by_all_of_the_picture() -> None:
@@ -112,6 +112,18 @@ def test_losses_are_means_over_both_levels(objective: str) -> None:
     of_pixels = losses.generator(flat[1], lambda: flat[0])
     expected = (losses.generator(fake.logits, lambda: real.logits) + of_pixels) / 2
     torch.testing.assert_close(d_pass.generator_loss(losses, TopK(1.0, 1)), expected)
+
+
+def test_the_dual_contrastive_loss_compares_pixels_of_one_place() -> None:
+    """Each with that of the same place in the other pictures, by the formula, place by place."""
+    d_pass, losses = made_pass(), OBJECTIVES["dual-contrastive"]
+    real, fake = d_pass.d_real.pixels, d_pass.d_fake.pixels
+    assert real is not None
+    assert fake is not None
+    places = [(i, j) for i in range(32) for j in range(32)]
+    of_pixels = torch.stack([losses.discriminator(real[:, i, j], fake[:, i, j]) for i, j in places]).mean()
+    of_pictures = losses.discriminator(d_pass.d_real.logits, d_pass.d_fake.logits)
+    torch.testing.assert_close(d_pass.discriminator_loss(losses), (of_pictures + of_pixels) / 2)
 
 
 def test_one_pass_judges_as_two_do() -> None:

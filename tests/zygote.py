@@ -25,6 +25,7 @@ from tests.planted import MISTAKES
 from trainer.__main__ import main
 from trainer.commands import sample, train  # noqa: F401  # as above
 from trainer.runs.run_folder import RunFolder
+from trainer.training import worker  # noqa: F401  # as above
 
 HOME = Path(__file__).parent.parent
 

@@ -38,7 +38,12 @@ def modules(home: Path = HOME) -> dict[str, Path]:
 
 def imports(path: Path, known: dict[str, Path]) -> Iterator[tuple[str, str]]:
     """Yield (known module, name taken from it or "") of each import of a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    yield from imports_of(path.read_text(), known)
+
+
+def imports_of(code: str, known: dict[str, Path]) -> Iterator[tuple[str, str]]:
+    """Yield (known module, name taken from it or "") of each import of some code."""
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names if alias.name in known)
         elif isinstance(node, ast.ImportFrom) and node.module in known:

@@ -8,105 +8,182 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
-from functools import reduce
-from operator import or_
-from typing import Any
+from typing import TypeVar
 
-from command_line.arguments import parse
+from command_line import arguments as command_line
 from command_line.streams import run
+from command_line.suggestion import did_you_mean
+from shards.errors import DataError
+from trainer.core.aliases import todays_flags
+from trainer.core.fields import Refused
 from trainer.distributed.rank_environment import is_rank
 from trainer.launch.job_context import JobContext
 
-DESCRIPTION = """Train a generative adversarial network, generate with it, compare runs to the bit.
+T = TypeVar("T")
+
+HELP = """Train a generative adversarial network, generate with it, compare runs to the bit.
+
+{commands}
+
+What a command takes: python -m trainer COMMAND --help
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (the same command goes on),
 130 stopped at once by a second Ctrl-C."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+def train(arguments: Sequence[str]) -> int:
+    """Train a run, or go on with it: the same command on the same run folder resumes."""
     context = JobContext()
-    if arguments[:1] == ["train"] and is_rank():
+    if is_rank():
         context.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
-    from shards.dataset.index import DataError
-    from trainer.core.fields import Refused
+    from trainer.commands.train import Train, read_train, run_train
 
-    try:
-        return carry_out(arguments, context)
-    except (Refused, DataError) as error:
-        print(f"refused: {error}", file=sys.stderr)
-        return 2
+    return run_train(read_train(parse(Train, arguments), arguments), context)
 
 
-def carry_out(arguments: Sequence[str], context: JobContext) -> int:
-    """Run one command.
+def sample(arguments: Sequence[str]) -> int:
+    """Generate pictures: one grid, or a file each."""
+    from trainer.commands.sample import Sample, run_sample
 
-    Raises:
-        Refused, DataError: bad input; nothing was done.
-    """
-    from trainer.benchmark.arguments import Benchmark
-    from trainer.commands.making import MAKING
-    from trainer.commands.sample import Interpolate, Sample, run_interpolate, run_sample
-    from trainer.commands.train import Fingerprint, Train, read_train, run_fingerprint, run_train
-    from trainer.core.aliases import todays_flags
-    from trainer.evaluation.arguments import Evaluate
-    from trainer.exporting.arguments import Export, Pull, Push
-    from trainer.importing.arguments import Import
+    return run_sample(parse(Sample, arguments))
+
+
+def interpolate(arguments: Sequence[str]) -> int:
+    """Film the way from picture to picture."""
+    from trainer.commands.sample import Interpolate, run_interpolate
+
+    return run_interpolate(parse(Interpolate, arguments))
+
+
+def seeds(arguments: Sequence[str]) -> int:
+    """Score the pictures of seeds one by one, and list the best."""
+    from trainer.commands.seeds import Seeds, run_seeds
+
+    return run_seeds(parse(Seeds, arguments))
+
+
+def edit(arguments: Sequence[str]) -> int:
+    """Change pictures along directions, or from class to class."""
+    from trainer.commands.edit import Edit, run_edit
+
+    return run_edit(parse(Edit, arguments))
+
+
+def stylemix(arguments: Sequence[str]) -> int:
+    """Mix the codes of pictures by layer."""
+    from trainer.commands.stylemix import Stylemix, run_stylemix
+
+    return run_stylemix(parse(Stylemix, arguments))
+
+
+def project(arguments: Sequence[str]) -> int:
+    """Find the code whose picture is nearest to a given one."""
+    from trainer.commands.project import Project, run_project
+
+    return run_project(parse(Project, arguments))
+
+
+def nearest(arguments: Sequence[str]) -> int:
+    """Show which pictures of the data are nearest to generated or given ones."""
+    from trainer.commands.nearest import Nearest, run_nearest
+
+    return run_nearest(parse(Nearest, arguments))
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Show what generators paint: a page for a browser and an API, until Ctrl-C."""
     from trainer.serving.arguments import Serve
+    from trainer.serving.start import start_serving
 
-    arguments = todays_flags(arguments)  # settings by the names of the format before, too
-    first: Any = Train | Sample | Interpolate | Fingerprint | Evaluate | Benchmark | Serve
-    commands: Any = reduce(or_, MAKING, first | Export | Import | Push | Pull)
-    parsed = parse(commands, arguments, "python -m trainer", description=DESCRIPTION)
-    if make := MAKING.get(type(parsed)):
-        return make(parsed)
-    match parsed:
-        case Train():
-            return run_train(read_train(parsed, arguments[1:]), context)
-        case Sample():
-            return run_sample(parsed)
-        case Interpolate():
-            return run_interpolate(parsed)
-        case Evaluate():
-            from trainer.evaluation.command import run_evaluate
-
-            return run_evaluate(parsed)
-        case Benchmark():
-            from trainer.benchmark.command import run_benchmark  # scikit-learn and matplotlib take a second
-
-            return run_benchmark(parsed)
-        case Export() | Import() | Push() | Pull():
-            return run_bundle_command(parsed)
-        case Serve():
-            from trainer.serving.start import start_serving  # FastAPI is an extra
-
-            return start_serving(parsed)
-        case _:
-            return run_fingerprint(parsed)
+    return start_serving(parse(Serve, arguments))
 
 
-def run_bundle_command(parsed: Any) -> int:
-    """Run one of the commands about bundles.
+def evaluate(arguments: Sequence[str]) -> int:
+    """Measure generated pictures against real ones, with intervals."""
+    from trainer.evaluation.arguments import Evaluate
+    from trainer.evaluation.command import run_evaluate
 
-    Raises:
-        Refused, DataError: bad input; nothing was done.
-    """
-    from trainer.exporting.arguments import Export, Push
+    return run_evaluate(parse(Evaluate, arguments))
+
+
+def benchmark(arguments: Sequence[str]) -> int:
+    """Count the modes that recipes capture, by the published protocols."""
+    from trainer.benchmark.arguments import Benchmark
+    from trainer.benchmark.command import run_benchmark
+
+    return run_benchmark(parse(Benchmark, arguments))
+
+
+def fingerprint(arguments: Sequence[str]) -> int:
+    """Print images_seen, and one SHA-256 over all state of the newest checkpoint."""
+    from trainer.commands.train import Fingerprint, run_fingerprint
+
+    return run_fingerprint(parse(Fingerprint, arguments))
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Write a trained generator into a folder that needs neither the run nor lienzo."""
+    from trainer.exporting.arguments import Export
     from trainer.exporting.command import run_export
-    from trainer.exporting.transfer import run_pull, run_push
+
+    return run_export(parse(Export, arguments))
+
+
+def import_(arguments: Sequence[str]) -> int:
+    """Make a bundle of a checkpoint that another program has written."""
     from trainer.importing.arguments import Import
     from trainer.importing.command import run_import
 
-    match parsed:
-        case Export():
-            return run_export(parsed)
-        case Import():
-            return run_import(parsed)
-        case Push():
-            return run_push(parsed)
-        case _:
-            return run_pull(parsed)
+    return run_import(parse(Import, arguments))
+
+
+def push(arguments: Sequence[str]) -> int:
+    """Copy a bundle to a URL."""
+    from trainer.exporting.arguments import Push
+    from trainer.exporting.transfer import run_push
+
+    return run_push(parse(Push, arguments))
+
+
+def pull(arguments: Sequence[str]) -> int:
+    """Copy a bundle from a URL, and compare every file with its manifest."""
+    from trainer.exporting.arguments import Pull
+    from trainer.exporting.transfer import run_pull
+
+    return run_pull(parse(Pull, arguments))
+
+
+# Each loads its own modules only: a rank should not wait for what edits or exports pictures.
+ALL = (
+    *(train, sample, interpolate, seeds, edit, stylemix, project, nearest),
+    *(serve, evaluate, benchmark, fingerprint, export, import_, push, pull),
+)
+COMMANDS = {command.__name__.rstrip("_"): command for command in ALL}
+
+
+def parse(kind: type[T], arguments: Sequence[str]) -> T:
+    """Read a command's arguments; on --help or a mistake, say what it takes, and exit."""
+    parsed: T = command_line.parse(kind, arguments, f"python -m trainer {kind.__name__.lower()}")
+    return parsed
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    name, *arguments = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    if name in ("", "-h", "--help"):
+        # The docstrings above are what a user reads here, so each is one line.
+        lines = [f"  {name:<12} {command.__doc__}" for name, command in COMMANDS.items()]
+        print(HELP.format(commands="\n".join(lines)))
+        # Help that nobody asked for: a command is missing, so it is a refusal.
+        return 0 if name else 2
+    try:
+        if command := COMMANDS.get(name):
+            # Names of earlier versions are replaced before tyro sees them: it would refuse them.
+            return command(todays_flags(arguments))
+        raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
+    except (Refused, DataError) as error:
+        print(f"refused: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from trainer.runs.checkpoint import newest_or_refuse
 from trainer.runs.config_defaults import load_defaults, resolve_length
 from trainer.runs.config_resolution import resolve_config
 from trainer.runs.run_folder import RunFolder
-from trainer.training.worker import run_rank
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,8 @@ def run_train(args: Train, context: JobContext) -> Outcome:
     """
     run = RunFolder(args.run)
     if is_rank():
+        from trainer.training.worker import run_rank  # a parent does not wait for what trains
+
         end_with_watching_parent()
         # A parent of ours has resolved the settings and stored them; torchrun and accelerate start ranks with what the
         # user has named.

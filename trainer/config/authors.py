@@ -50,6 +50,7 @@ def half_life(decay: float, images: int) -> float:
 
 
 ADAM_00_09 = {"optimizer.beta1": 0.0, "optimizer.beta2": 0.9}
+ADAM_00_0999 = {"optimizer.beta1": 0.0, "optimizer.beta2": 0.999}
 NO_AVERAGE = "they keep no moving average; samples and metrics here are those of one"
 STRAIGHT = "falls in a straight line there, along half a cosine here"
 ADA_BORDERS = (
@@ -161,8 +162,7 @@ BIGGAN_32: dict[str, object] = {
     "d_steps": 4,
     "optimizer.g_lr": 2e-4,
     "optimizer.d_lr": 2e-4,
-    "optimizer.beta1": 0.0,
-    "optimizer.beta2": 0.999,
+    **ADAM_00_0999,
     "optimizer.eps": 1e-8,
     "optimizer.ema_half_life_images": half_life(0.9999, 200),
     "network.z_dim": 128,
@@ -183,8 +183,7 @@ BIGGAN_128: dict[str, object] = {
     "d_steps": 1,
     "optimizer.g_lr": 1e-4,
     "optimizer.d_lr": 4e-4,
-    "optimizer.beta1": 0.0,
-    "optimizer.beta2": 0.999,
+    **ADAM_00_0999,
     "optimizer.eps": 1e-6,
     "optimizer.ema_half_life_images": half_life(0.9999, 2048),
     "penalties.orthogonal_g.weight": 0.0,
@@ -218,8 +217,7 @@ SAGAN: dict[str, object] = {
     "objective": "hinge",
     "optimizer.g_lr": 1e-4,
     "optimizer.d_lr": 4e-4,
-    "optimizer.beta1": 0.0,
-    "optimizer.beta2": 0.999,
+    **ADAM_00_0999,
     "network.z_dim": 128,
     "network.g_channels": 64,
     "network.d_channels": 64,
@@ -285,8 +283,7 @@ SCRIPTS: Mapping[str, Script] = {
             "d_steps": 1,
             "optimizer.g_lr": 5e-5,
             "optimizer.d_lr": 2e-4,
-            "optimizer.beta1": 0.0,
-            "optimizer.beta2": 0.999,
+            **ADAM_00_0999,
             "optimizer.eps": 1e-6,
             "optimizer.ema_half_life_images": half_life(0.9999, 50),
             "network.z_dim": 126,  # 128, of which six equal parts are used

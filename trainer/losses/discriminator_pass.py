@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer.augment.pipeline import AugmentPipeline
 from trainer.core.running_scalars import RunningScalars
 from trainer.losses.batch import Batch
-from trainer.losses.objectives import Loss, Objective, TopK
+from trainer.losses.objectives import Logits, Loss, Objective, TopK
 from trainer.networks.base import Discriminator, DiscriminatorOutput, Generator, to_float32
 from trainer.networks.convolution import ordinary_double_backward
 
@@ -126,7 +126,7 @@ class DiscriminatorPass:
         # The reals are judged only if the objective compares with them.
         return mean([objective.generator(fake, partial(self.real_level, k)) for k, fake in levels])
 
-    def real_level(self, k: int) -> Float[Tensor, " n"]:
+    def real_level(self, k: int) -> Logits:
         """Return the logits of the reals: of pictures (0), or of pixels (1)."""
         return self.d_real.levels[k]
 

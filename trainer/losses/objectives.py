@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-Logits = Float[Tensor, " n"]
+Logits = Float[Tensor, "n *places"]
+"""Of pictures, or of each place of theirs: a pixel, or one of several logits."""
 Loss = Float[Tensor, ""]
 
 
@@ -30,7 +31,8 @@ class Objective:
 def dual_contrastive(high: Logits, low: Logits) -> Loss:
     """Return how far each of the high logits is from standing out among the low ones, and each low one from these.
 
-    The mean of log(1 + sum_j exp(low_j - high)) over the high ones, plus that of log(1 + sum_i exp(low - high_i)).
+    The mean of log(1 + sum_j exp(low_j - high)) over the high ones, plus that of log(1 + sum_i exp(low - high_i)). A
+    logit is compared with those of the same place: n x n differences for each, however many places there are.
     """
     differences = low[None, :] - high[:, None]
     of_high, of_low = differences.logsumexp(1), differences.logsumexp(0)

@@ -65,8 +65,8 @@ class DiscriminatorOutput(NamedTuple):
 
     @property
     def levels(self) -> list[Tensor]:
-        """All logits that losses are about, flat: of pictures, and of pixels if there are any."""
-        return [self.logits] if self.pixels is None else [self.logits, self.pixels.flatten()]
+        """All logits that losses are about: of pictures, and of pixels, (n, h * w), if there are any."""
+        return [self.logits] if self.pixels is None else [self.logits, self.pixels.flatten(1)]
 
 
 class Network(nn.Module, ABC):

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint wheel-test lowest bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -48,6 +48,14 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# What is published, installed into bare environments with each Python of 3.11 to 3.14 that is here, and used there.
+wheel-test:
+	$(PYTHON) tools/wheel_test.py
+
+# The same with the oldest versions that we accept of all that we need.
+lowest:
+	$(PYTHON) tools/wheel_test.py --constraints constraints-lowest.txt --pythons 3.11
 
 # Peers have an environment of their own: what they need is not ours, and must not move our pins.
 DATASET_TOOL = d72cc7d041b42ec8e806021a205ed9349f87c6a4  # of StyleGAN2-ADA, which is no package

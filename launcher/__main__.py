@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from command_line import arguments as command_line
 from command_line.streams import run
@@ -180,10 +180,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def start() -> NoReturn:
-    """Be the program `lienzo`."""
-    run(main)
-
-
 if __name__ == "__main__":
-    start()
+    run(main)

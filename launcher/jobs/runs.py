@@ -11,9 +11,8 @@ from slurm import control
 from slurm.records import SlurmJob
 from trainer.core.fields import Refused
 from trainer.runs import journal
-from trainer.runs.bundle import is_bundle
 from trainer.runs.journal import Row
-from trainer.runs.run_folder import RunFolder
+from trainer.runs.run_folder import RunFolder, is_bundle
 
 HOME = Path("runs")
 # A state that stands in neither list counts as live: the worst of that is a refusal, not a second job in the folder.

@@ -14,7 +14,6 @@ Spectral normalisation is carried out before weights are written, so that layers
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from trainer.core.migration import load_json, with_schema
 from trainer.networks import build_discriminator, build_generator
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import SpectralNorm
+from trainer.runs.run_folder import is_bundle as is_bundle  # most of this package knows it from here
 
 FORMAT = 1
 CARD, CONFIG, WEIGHTS, D_WEIGHTS = "README.md", "config.json", "model.safetensors", "discriminator.safetensors"
@@ -86,14 +86,6 @@ class BundleConfig:
             micro_batch_size=self.micro_batch_size,
             mixed_precision="no",
         )
-
-
-def is_bundle(folder: Path) -> bool:
-    """Tell whether a folder holds a bundle: its config.json says so."""
-    try:
-        return "bundle" in json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def read_bundle(folder: Path) -> BundleConfig:

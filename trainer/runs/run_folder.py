@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,3 +175,12 @@ class RunFolder:
     def log(self, job: int, restart: int, rank: int) -> Path:
         """What one rank says in one start of a job."""
         return self.logs / f"{job}-{restart}" / f"rank-{rank:05d}.log"
+
+
+# Here, and not in bundle.py, which loads torch: the launcher's commands are to answer at once.
+def is_bundle(folder: Path) -> bool:
+    """Tell whether a folder holds a bundle in place of a run: its config.json says so."""
+    try:
+        return "bundle" in json.loads(RunFolder(folder).config.read_text())
+    except (OSError, ValueError, TypeError):
+        return False

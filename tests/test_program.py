@@ -13,9 +13,10 @@ import pytest
 
 from command_line.program import program
 from launcher.__main__ import COMMANDS
-from launcher.cli.next_step import RECIPE_OF, next_step
+from launcher.cli import next_step
 from launcher.program import HELP, VERBS, main
 from tests.conftest import HOME
+from tests.small_shards import SIZE, build
 from trainer.config.recipes import RECIPES
 from trainer.core.advice import command
 
@@ -87,7 +88,6 @@ def alone(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_alone_it_says_what_to_do_next(
     as_lienzo: None,
-    shards32: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -100,15 +100,18 @@ def test_alone_it_says_what_to_do_next(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "index.json").write_text("{}")
     assert alone(capsys)[0] == "no runs and no shards here", "some other index.json"
-    (tmp_path / "my shards").symlink_to(shards32)
+    build(tmp_path, "raw").rename(tmp_path / "my shards")
+    capsys.readouterr()
     lines = alone(capsys)
     assert lines[0].startswith("no runs yet, and shards in my shards: ")
-    assert lines[2].split("  ")[1] == "lienzo submit dcgan-32 --data 'my shards'"
+    assert "lienzo submit RECIPE --data 'my shards'" in lines[3], "no recipe is for 20 pixels"
+    monkeypatch.setattr(next_step, "RECIPE_OF", {(SIZE, SIZE): "dcgan-32"})
+    assert "lienzo submit dcgan-32 --data 'my shards'" in alone(capsys)[2]
     run = tmp_path / "runs" / "one"
     run.mkdir(parents=True)
     (run / "config.json").write_text("{}")
     assert alone(capsys)[0] == "runs/one: not started"
-    assert next_step()[1] == [("go on", "lienzo resume runs/one")]
+    assert next_step.next_step()[1] == [("go on", "lienzo resume runs/one")]
     (run / "checkpoints" / "000000000064-r00").mkdir(parents=True)
     events = [{"kind": "start", "time": "2026-01-01T00:00:00+00:00"}]
     events += [{"kind": "end", "time": "2026-01-01T00:01:00+00:00", "outcome": "finished"}]
@@ -121,7 +124,7 @@ def test_alone_it_says_what_to_do_next(
 
 
 def test_what_it_begins_with_fits_the_data() -> None:
-    for size, recipe in RECIPE_OF.items():
+    for size, recipe in next_step.RECIPE_OF.items():
         assert RECIPES[recipe].config.network.shape == size
 
 

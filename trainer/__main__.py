@@ -29,12 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     context = JobContext()
     if arguments[:1] == ["train"] and is_rank():
         context.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
+    from command_line.plugins import PluginError
     from shards.dataset.index import DataError
     from trainer.core.fields import Refused
 
     try:
         return carry_out(arguments, context)
-    except (Refused, DataError) as error:
+    except (Refused, DataError, PluginError) as error:
         print(f"refused: {error}", file=sys.stderr)
         return 2
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from command_line import arguments as command_line
 from command_line.plugins import PluginError
+from command_line.printable import printable
 from command_line.streams import run
 from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError
@@ -184,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command(todays_flags(arguments))
         raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
     except (Refused, SlurmUsageError, DataError, PluginError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         # 128 + SIGINT, as shells report a program that Ctrl-C has ended.

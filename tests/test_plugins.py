@@ -18,6 +18,7 @@ from command_line.plugins import PluginError, Registry, all_plugins
 from launcher.__main__ import main
 from launcher.cli.plugins import GROUPS, all_registries
 from tests.conftest import HOME
+from tests.secrets import CANARY, SECRETS
 from trainer.config.config import Config
 from trainer.core.fields import Refused
 from trainer.losses.objectives import OBJECTIVES, OUR_OBJECTIVES
@@ -59,10 +60,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def used(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder in which all of it was used, and what was said."""
     here = tmp_path_factory.mktemp("here")
+    secrets = dict.fromkeys(SECRETS, CANARY)
     done = subprocess.run(
         [sys.executable, "-c", USE_ALL],
         cwd=here,
-        env=os.environ | {"PYTHONPATH": f"{HOME}:{installed}"},
+        env=os.environ | {"PYTHONPATH": f"{HOME}:{installed}"} | secrets,
         capture_output=True,
         text=True,
         check=False,
@@ -83,6 +85,15 @@ def test_one_of_each_is_used(used: tuple[Path, str]) -> None:
     listed = [line.split()[:5] for line in said.splitlines() if " lienzo-example " in line]
     assert [line[0] for line in listed[:9]] == sorted(GROUPS)
     assert all(line[2:] == ["lienzo-example", "1.2.0", "yes"] for line in listed[:9])
+
+
+def test_no_secret_is_written_or_said(used: tuple[Path, str]) -> None:
+    """Whatever was built, trained, evaluated and refused here had them in its environment."""
+    here, said = used
+    assert CANARY not in said
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert {"config.json", "events.jsonl", "index.json", "evaluations.jsonl"} <= {path.name for path in files}
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
 def test_a_bundle_of_a_plugin_is_refused(used: tuple[Path, str]) -> None:

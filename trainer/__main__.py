@@ -13,6 +13,7 @@ from operator import or_
 from typing import Any
 
 from command_line.arguments import parse
+from command_line.printable import printable
 from command_line.streams import run
 from trainer.distributed.rank_environment import is_rank
 from trainer.launch.job_context import JobContext
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return carry_out(arguments, context)
     except (Refused, DataError, PluginError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {printable(error)}", file=sys.stderr)
         return 2
 
 

@@ -43,8 +43,8 @@ class Linear(base.Generator):
 
     def synthesize(self, code: Tensor, latent: Latent) -> Tensor:
         """Generate pictures."""
-        out: Tensor = self.layer(code)
-        return out.tanh().unflatten(1, self.settings.data_shape)
+        out: Tensor = self.layer(code).tanh().unflatten(1, self.settings.data_shape)
+        return out
 
 
 class Quadratic(base.Discriminator):

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
+.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint audit sbom wheel-test lowest bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -48,6 +48,29 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive command_line shards slurm trainer launcher
+
+# Known holes in what we pin, and what that is as a bill of materials (CycloneDX); both ask the package index.
+AUDIT = .audit-venv/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+.audit-venv/.installed:
+	$(PYTHON) -m venv .audit-venv
+	.audit-venv/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0
+	@touch $@
+
+audit: .audit-venv/.installed
+	$(AUDIT)
+
+sbom: .audit-venv/.installed
+	$(AUDIT) --format cyclonedx-json --output sbom.json || test -s sbom.json
+	@echo sbom.json
+
+# What is published, installed into bare environments with each Python of 3.11 to 3.14 that is here, and used there.
+wheel-test:
+	$(PYTHON) tools/wheel_test.py
+
+# The same with the oldest versions that we accept of all that we need.
+lowest:
+	$(PYTHON) tools/wheel_test.py --constraints constraints-lowest.txt --pythons 3.11
 
 # Peers have an environment of their own: what they need is not ours, and must not move our pins.
 DATASET_TOOL = d72cc7d041b42ec8e806021a205ed9349f87c6a4  # of StyleGAN2-ADA, which is no package
@@ -93,4 +116,4 @@ fuzz: setup
 	$(RUN) -m tests.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .bench-venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .audit-venv build dist sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,8 @@ from typing import Any
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from command_line.program import program
+
 
 def expand_user(text: str) -> Path:
     """Return a path with a leading `~` or `~user` replaced by that home folder; ./~ is a folder of that name.
@@ -65,7 +67,7 @@ def parse(
     Args:
         kind: a dataclass, or a union of them as subcommands.
         arguments: without the program; None: those of this process.
-        prog: the command, for messages.
+        prog: the command, `python -m` and so on; messages name it as the user has typed it.
         default: an instance with the values of flags that are not given.
         description: of the command, for --help.
         config: markers of tyro.
@@ -78,11 +80,17 @@ def parse(
         # Before tyro sees them: it refuses a flag that it does not know.
         args=rename_flags(sys.argv[1:] if arguments is None else arguments),
         default=default,
-        prog=prog,
+        prog=as_typed(prog),
         description=description,
         config=config,
         registry=PATHS,
     )
+
+
+def as_typed(prog: str) -> str:
+    """Return a command, given with `python -m`, in the words with which the user has started it."""
+    _, _, package, *rest = prog.split()
+    return " ".join([*program(package), *rest])
 
 
 def rename_flags(arguments: Sequence[str]) -> list[str]:

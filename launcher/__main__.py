@@ -10,9 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the number of thr
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from command_line import arguments as command_line
+from command_line.plugins import PluginError
+from command_line.printable import printable
 from command_line.streams import run
 from command_line.suggestion import did_you_mean
 from shards.dataset.index import DataError
@@ -133,6 +135,13 @@ def init(arguments: Sequence[str]) -> int:
     return run_init(parse(Init, arguments))
 
 
+def plugins(arguments: Sequence[str]) -> int:
+    """What installed packages add to lienzo, and what of it cannot be used."""
+    from launcher.cli.plugins import Plugins, run_plugins
+
+    return run_plugins(parse(Plugins, arguments))
+
+
 def doctor(arguments: Sequence[str]) -> int:
     """Try what a job needs, on the nodes, and say what is wrong and what to do."""
     from launcher.cli.doctor import Doctor, run_doctor
@@ -148,7 +157,10 @@ def completion(arguments: Sequence[str]) -> int:
 
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
-ALL = (prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
+ALL = (
+    *(prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, plugins, doctor),
+    completion,
+)
 COMMANDS = {command.__name__: command for command in ALL}
 
 
@@ -172,18 +184,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Names of earlier versions are replaced before tyro sees them: it would refuse them.
             return command(todays_flags(arguments))
         raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
-    except (Refused, SlurmUsageError, DataError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+    except (Refused, SlurmUsageError, DataError, PluginError) as error:
+        print(f"refused: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         # 128 + SIGINT, as shells report a program that Ctrl-C has ended.
         return 130
 
 
-def start() -> NoReturn:
-    """Be the program `lienzo`."""
-    run(main)
-
-
 if __name__ == "__main__":
-    start()
+    run(main)

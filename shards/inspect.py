@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from command_line.printable import printable
 from shards.dataset.files import INDEX
 from shards.dataset.index import DataError, Index
 from shards.exclusion import REASONS
@@ -66,7 +67,7 @@ def run_inspect(args: Inspect) -> int:
             draw_groups(index, groups).save(args.duplicates, "PNG")
             print("\n".join(group_lines(index, groups)))
     except DataError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
     except MemoryError:
         print(

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from command_line.printable import printable
 from shards.building.options import MAX_WORKERS
 from shards.dataset.corruption import ShardRows, locate_corruption
 from shards.dataset.files import BUILD_AGAIN, EXCLUDED, INDEX, LABELS, TABLE
@@ -55,7 +56,7 @@ def run_verify(args: Verify) -> int:
             raise DataError(f"--workers must be from 1 to {MAX_WORKERS}, but is {args.workers}")
         return verify_folder(args.path, read_index(args.path), args.workers)
     except DataError as error:
-        print(error, file=sys.stderr)
+        print(printable(error), file=sys.stderr)
         return 2
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import tyro
 
 from command_line.arguments import parse
+from command_line.printable import printable
 from command_line.streams import run
 from slurm.dev_cluster import FOLDER, DevCluster
 from slurm.dev_settings import DevClusterSettings
@@ -91,10 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run_command(parsed, DevCluster(parsed.folder))
     except SlurmUsageError as error:
-        print(f"refused: {error}", file=sys.stderr)
+        print(f"refused: {printable(error)}", file=sys.stderr)
         return 2
     except (SlurmError, OSError) as error:  # OSError: a folder that cannot be written
-        print(f"failed: {error}", file=sys.stderr)
+        print(f"failed: {printable(error)}", file=sys.stderr)
         return 1
     return 0
 

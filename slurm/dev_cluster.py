@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from command_line.program import program
 from slurm.client import run_slurm
 from slurm.configuration import check_folder, write_configuration
 from slurm.daemons import Daemons
@@ -138,7 +139,7 @@ class DevCluster:
     def command(self, *words: str) -> str:
         """Return a command of `python -m slurm` for this cluster, which can be copied into a shell."""
         usual = self.folder == Path(FOLDER).resolve()
-        return shlex.join(["python", "-m", "slurm", *words, *([] if usual else ["--folder", str(self.folder)])])
+        return shlex.join([*program("slurm"), *words, *([] if usual else ["--folder", str(self.folder)])])
 
     def require_up(self) -> DevClusterSettings:
         """Return the settings of the cluster.

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from command_line.arguments import expand_user
+from command_line.plugins import PluginError, Registry
 from command_line.suggestion import did_you_mean
 from slurm.command_environment import SITE_SETTINGS, site_default
 from slurm.errors import SlurmUsageError
 
 PROFILES = Path(__file__).parent / "profiles"
+BUNDLED = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
+# Profiles of other packages, such as one that a computing centre installs for its users.
+SITES: Registry[Mapping[str, Any]] = Registry(
+    "sites", {}, "a table of the settings of a profile", lambda value: isinstance(value, Mapping), BUNDLED
+)
 
 
 @dataclass(frozen=True)
@@ -85,21 +91,35 @@ def with_site_defaults(profile: Profile, environment: Mapping[str, str]) -> Prof
 
 
 def load_profile(name: str) -> Profile:
-    """Read a profile: by the path of its file, or one of the bundled examples by its name.
+    """Read a profile: by the path of its file, or by its name one of the bundled examples or of a plugin.
 
     Raises:
         SlurmUsageError: there is none, or it is invalid.
     """
+    if name in SITES:
+        try:
+            return checked_profile(SITES[name], f"the site {name} of {SITES.plugins[name]}")
+        except PluginError as error:
+            raise SlurmUsageError(f"the site {error}") from error
     try:
         path = expand_user(name) if Path(name).suffix == ".toml" else PROFILES / f"{name}.toml"
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.toml")))
+        known = ", ".join((*BUNDLED, *SITES))
         raise SlurmUsageError(f"there is no profile {path}; name a .toml file, or one of {known}") from None
     except (OSError, ValueError) as error:
         raise SlurmUsageError(f"{name} cannot be read: {error}") from error
-    profile = Profile(**{key: checked_value(key, value, str(path)) for key, value in values.items()})
-    profile.check(str(path))
+    return checked_profile(values, str(path))
+
+
+def checked_profile(values: Mapping[str, Any], where: str) -> Profile:
+    """Return a profile with these settings.
+
+    Raises:
+        SlurmUsageError: one is unknown, of another type, or impossible.
+    """
+    profile = Profile(**{key: checked_value(key, value, where) for key, value in values.items()})
+    profile.check(where)
     return profile
 
 

@@ -76,7 +76,7 @@ def test_slurm_that_is_not_here(
 def test_without_data_and_bundled_pictures(
     data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo_data, "HOME", here)
+    monkeypatch.setattr(demo_data, "FOLDER", here / "demo")
     monkeypatch.setattr(demo_data, "ARCHIVE", here / "nowhere.zip")
     said = refusal(capsys, SUBMIT, *TINY, *LOCAL)
     assert "use --data DIR, a folder that python -m shards build made" in said
@@ -89,7 +89,7 @@ def test_bundled_pictures_that_cannot_be_built(
     data: Path, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pictures = shutil.make_archive(str(here / "pictures"), "zip", data.parent / "source")
-    monkeypatch.setattr(demo_data, "HOME", here)
+    monkeypatch.setattr(demo_data, "FOLDER", here / "demo")
     monkeypatch.setattr(demo_data, "ARCHIVE", Path(pictures))
     in_the_way = here / "demo" / "shards-32" / "letter.txt"
     in_the_way.parent.mkdir(parents=True)

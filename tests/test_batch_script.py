@@ -24,6 +24,7 @@ from launcher.jobs.submission import batch_script
 from slurm.dev_cluster import DevCluster
 from tests.conftest import TINY
 from tests.fake_slurm import REFUSES, TAKES_IT, FakeSlurm, fake_slurm
+from tests.secrets import CANARY, SECRETS
 from tests.slurm_cluster import wait_for
 from tests.test_launcher import launch
 from trainer.config.config import Config
@@ -142,6 +143,19 @@ def test_submit_queues_a_copy_of_the_code(
     assert not list(code.rglob("__pycache__"))
     assert json.loads((code / "origin.json").read_text())["from"] == str(Path(__file__).parent.parent)
     assert (run.logs / "slurm" / "77_submission.sh").read_text() == fake_slurm.script
+
+
+def test_no_secret_reaches_the_job_by_us(
+    fake_slurm: FakeSlurm, shards32: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not in the batch script, which Slurm shows to others, nor in a command line, which `ps` does, nor in a file."""
+    for name in SECRETS:
+        monkeypatch.setenv(name, CANARY)
+    assert submit(shards32, "--nodes", "2") == 0
+    assert CANARY not in "".join((*capsys.readouterr(), fake_slurm.script, *map(str, fake_slurm.argv)))
+    files = [path for path in Path("r").rglob("*") if path.is_file()]
+    assert Path("r/job.json") in files
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
 def test_what_sbatch_refuses_leaves_the_record_as_it_was(

@@ -115,7 +115,7 @@ def test_who_holds_a_folder_hands_it_over_to_its_own_processes_only(tmp_path: Pa
 
 
 def test_two_that_build_the_demo_at_once_both_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_data, "HOME", tmp_path)
+    monkeypatch.setattr(demo_data, "FOLDER", tmp_path / "demo")
     barrier = threading.Barrier(2)
 
     def build(shards: Path, options: list[str]) -> None:
@@ -130,7 +130,7 @@ def test_two_that_build_the_demo_at_once_both_have_it(tmp_path: Path, monkeypatc
 
 
 def test_demo_data_that_is_in_the_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_data, "HOME", tmp_path)
+    monkeypatch.setattr(demo_data, "FOLDER", tmp_path / "demo")
     (tmp_path / "demo" / "shards-32" / ".build").mkdir(parents=True)
     monkeypatch.setattr(demo_data, "build_shards", lambda shards, size: shards.mkdir())
     with pytest.raises(Refused, match=r"shards-32 cannot be made: .*; remove what is there, or name --data"):

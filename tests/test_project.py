@@ -10,20 +10,20 @@ import pytest
 
 from launcher.__main__ import COMMANDS
 from launcher.jobs.code_snapshot import PACKAGES
+from launcher.program import VERBS
 from tests.conftest import HOME
 from tools import package_graph
-from trainer.__main__ import COMMANDS as TRAINER_COMMANDS
 
 # Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
 LAYERS = {
-    "command_line": "parent signals streams suggestion arguments",
+    "command_line": "parent signals streams suggestion printable program plugins arguments",
     "shards": "atomic_files errors exclusion npy_header images storage dataset sources building indexing verify "
     "near_duplicates inspect __main__",
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core extractors networks augment losses losses.penalties distributed metrics config sampling collapse "
     "gan runs serving benchmark launch tracking evaluation exporting importing training commands __main__",
-    "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__",
+    "launcher": "jobs status prepare study.analysis study.report study doctor cli __main__ program",
 }
 MAY_IMPORT = {
     "command_line": {"command_line"},
@@ -119,10 +119,11 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_commands_in_documents_exist(document: Path) -> None:
-    """Every `python -m package.or.command verb` names a module of ours, and a verb of it."""
-    verbs = {"shards": {"build", "index", "verify", "inspect"}}
-    verbs |= {"trainer": {*TRAINER_COMMANDS}, "launcher": {*COMMANDS}}
-    verbs |= {"slurm": {"up", "down", "status", "fail", "heal", "drain"}}
+    """Every `python -m package.or.command verb` names a module of ours, and a verb of it; `lienzo verb` as well."""
+    verbs = {name: {*known} for name, known in VERBS.items()} | {"launcher": {*COMMANDS}}
+    for line in re.findall(r"^(?:`|\$ )?lienzo ((?:[a-z]+ ?)+)", document.read_text(), re.MULTILINE):
+        first, *rest = line.split()
+        assert first in COMMANDS or (rest and rest[0] in VERBS[first]), f"{document.name}: lienzo {line}"
     for module, verb in re.findall(r"python -m ([a-z._]+) ?([a-z]*)", document.read_text()):
         if module in verbs:
             assert verb in verbs[module], f"{document.name}: python -m {module} {verb}"

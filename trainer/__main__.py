@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from command_line import arguments as command_line
+from command_line.plugins import PluginError
+from command_line.printable import printable
 from command_line.streams import run
 from command_line.suggestion import did_you_mean
 from shards.errors import DataError
@@ -181,8 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Names of earlier versions are replaced before tyro sees them: it would refuse them.
             return command(todays_flags(arguments))
         raise Refused(f"there is no command {name!r}; {did_you_mean(name, COMMANDS, 'see: --help')}")
-    except (Refused, DataError) as error:
-        print(f"refused: {error}", file=sys.stderr)
+    except (Refused, DataError, PluginError) as error:
+        print(f"refused: {printable(error)}", file=sys.stderr)
         return 2
 
 

@@ -14,6 +14,7 @@ from launcher.cli.doctor import Doctor
 from launcher.cli.evaluate import Evaluate
 from launcher.cli.init import Init
 from launcher.cli.logs import Logs
+from launcher.cli.plugins import Plugins
 from launcher.cli.recipes import Recipes
 from launcher.cli.remove import Rm
 from launcher.cli.status import Status
@@ -55,6 +56,7 @@ KINDS: tuple[type, ...] = (
     Rm,
     Sync,
     Init,
+    Plugins,
     Doctor,
     Completion,
 )

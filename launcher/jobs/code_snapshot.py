@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
 
-HOME = Path(__file__).parents[2]
+HOME = Path(__file__).parents[2]  # of the packages: a checkout, or site-packages
 PACKAGES = ("launcher", "trainer", "shards", "slurm", "command_line")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.zip")  # the bundled pictures: a job reads shards
 
 
 def take_snapshot(run: RunFolder, submission: int) -> Path:
@@ -34,9 +36,10 @@ def copy_code(target: Path) -> Path:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         for package in PACKAGES:
-            shutil.copytree(HOME / package, target / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(HOME / package, target / package, ignore=LEFT_OUT)
         commit, changes = ask_git("rev-parse", "HEAD"), ask_git("diff", "HEAD")
-        (target / "origin.json").write_text(json.dumps({"from": str(HOME), "commit": commit, "changed": bool(changes)}))
+        origin = {"from": str(HOME), "version": version("lienzo"), "commit": commit, "changed": bool(changes)}
+        (target / "origin.json").write_text(json.dumps(origin))
         # The commit alone would not tell what has run.
         if changes:
             (target / "changes.diff").write_text(changes)
@@ -47,6 +50,8 @@ def copy_code(target: Path) -> Path:
 
 def ask_git(*arguments: str) -> str | None:
     """Ask git about the checkout; None where this is none."""
+    if not (HOME / ".git").exists():  # installed, perhaps below somebody's own repository: that is not our code
+        return None
     try:
         done = subprocess.run(["git", "-C", str(HOME), *arguments], capture_output=True, text=True, check=False)
     except OSError:  # git is not installed here

@@ -11,8 +11,10 @@ from shards.images.size import shape_options
 from trainer.core.fields import Refused
 from trainer.networks.network_settings import NetworkSettings
 
-HOME = Path(__file__).parents[2]
-ARCHIVE = HOME / "examples" / "clipart.zip"
+HOME = Path(__file__).parents[2]  # of the packages: a checkout, or site-packages
+ARCHIVE = Path(__file__).with_name("clipart.zip")
+# An installed package leaves nothing among the packages: its demo lies where its runs lie.
+FOLDER = HOME / "demo" if (HOME / "pyproject.toml").exists() else Path("demo")
 
 
 def demo_shards(network: NetworkSettings) -> Path:
@@ -22,7 +24,7 @@ def demo_shards(network: NetworkSettings) -> Path:
         Refused: there are no bundled pictures, or they cannot be built.
     """
     options = shape_options(network.shape, network.channels).split()
-    shards = HOME / "demo" / f"shards-{'-'.join(options[1::2])}"
+    shards = FOLDER.absolute() / f"shards-{'-'.join(options[1::2])}"
     if (shards / "index.json").exists():
         return shards
     if not ARCHIVE.exists():

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from command_line.printable import printable
 from launcher.jobs import runs
 from launcher.jobs.attempts import to_seconds
 from launcher.jobs.runs import SlurmQueue
@@ -119,7 +120,7 @@ def gather_readable_status(run: RunFolder, queue: SlurmQueue) -> RunStatus:
     return RunStatus(
         run=run,
         state=state,
-        reason=reason,
+        reason=printable(reason),  # what another user's run folder says may hold what a terminal obeys
         job=record.job if record else None,
         nodes=nodes_in_use(facts),
         nodes_asked=record.nodes if record else None,

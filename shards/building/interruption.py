@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from command_line.printable import printable
 from command_line.signals import signals_to_handle
 from shards.errors import DataError
 
@@ -60,7 +61,7 @@ def run_interruptible(command: str, act: Callable[[Interruption], None], kept: s
             act(interruption)
         return 0
     except DataError as error:
-        print(f"{command}: {error}", file=sys.stderr)
+        print(f"{command}: {printable(error)}", file=sys.stderr)
         return 2
     except (BuildStopped, KeyboardInterrupt) as error:
         print(f"{command}: {str(error) or 'interrupted'}; {kept}", file=sys.stderr)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.sources.source import SOURCES
 from shards.storage.place import Place, Url
 from shards.storage.read_ahead import read_ahead
 from shards.storage.storage import open_storage
@@ -29,6 +30,8 @@ def fetch_source(place: Place, work: Path, on_tick: Callable[[int], None]) -> Pl
         OSError: it cannot be written.
     """
     if not isinstance(place, Url) or not place.key or place.text.endswith("/"):
+        return place
+    if place.scheme in SOURCES:  # another package opens it: it is no object in a storage
         return place
     return fetch_archive(place, work, on_tick) if open_storage(place.parent).exists(place.name) else place
 

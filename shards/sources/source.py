@@ -7,9 +7,10 @@ it was listed; to everybody else it is an opaque string.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from command_line.plugins import PluginError, Registry
 from shards.dataset.index import DataError
 from shards.sources.archive import archive_kind
 from shards.sources.folder import FolderSource
@@ -18,6 +19,7 @@ from shards.sources.remote_folder import RemoteFolder
 from shards.sources.source_entry import SourceEntry
 from shards.sources.tar_source import TarSource
 from shards.sources.zip_source import ZipSource
+from shards.storage.object_store import SCHEMES
 from shards.storage.place import Place, Url
 
 
@@ -48,18 +50,37 @@ class Source(Protocol):
         """Return the bytes that are read for the file at a place; where that is not known, the same for all."""
 
 
+# What other packages open, by the scheme of its URL.
+OPENS = "a function of a shards.storage.place.Url that opens a Source"
+SOURCES: Registry[Callable[[Url], Source]] = Registry("sources", {}, OPENS, callable, (*SCHEMES, "file"), str.islower)
+
+
+def open_url(url: Url) -> Source:
+    """Open the source at a URL: by the package that has added its scheme, else as a folder in a bucket.
+
+    Raises:
+        DataError: the package cannot be used, or has no such source.
+    """
+    if url.scheme not in SOURCES:
+        return RemoteFolder(url)
+    try:
+        return SOURCES[url.scheme](url)
+    except PluginError as error:
+        raise DataError(f"the source {error}") from error
+
+
 def open_source(path: Place, follow_links: bool) -> Source:
     """Open the source at a place.
 
     Args:
-        path: of a folder, a zip, a tar or a Parquet file; the URL of a folder.
+        path: of a folder, a zip, a tar or a Parquet file; the URL of a folder, or one that a plugin opens.
         follow_links: in a folder, also take files outside of it to which links lead.
 
     Raises:
         DataError: there is no such source.
     """
     if isinstance(path, Url):
-        return RemoteFolder(path)
+        return open_url(path)
     if files := parquet_files(path):
         return ParquetSource(files)
     if path.is_dir():

@@ -142,7 +142,7 @@ def checkpointing_problems(config: Config) -> Iterator[str]:
         ("discriminator", DISCRIMINATORS, config.discriminator),
     ):
         if config.activation_checkpointing and not registry[name].has_blocks:
-            able = ", ".join(one for one, network in registry.items() if network.has_blocks)
+            able = ", ".join(one for one, network in registry.ours() if network.has_blocks)
             yield f"activation_checkpointing is for networks of blocks ({able}), not for the {kind} {name}"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+from command_line.program import program
 
-def command(*words: object) -> str:
-    """Return `python -m` with these words, quoted where a shell wants it."""
-    return shlex.join(["python", "-m", *map(str, words)])
+
+def command(package: str, *words: object) -> str:
+    """Return a command of a package, as the user types such commands, quoted where a shell wants it."""
+    return shlex.join([*program(package), *map(str, words)])

@@ -124,6 +124,8 @@ def to_json(settings: Any) -> dict[str, Any]:
         f.name: to_json(value) if is_dataclass(value) else str(value) if isinstance(value, Path | Url) else value
         for f in fields(settings)
         for value in [getattr(settings, f.name)]
+        # A run that does not use what another package adds can be read where that is not installed.
+        if not (f.metadata.get("plugin") and value == cast(Any, f.default_factory)())
     }
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy
 import torch
 
+from command_line.plugins import plugins_in_use
 from trainer.distributed.rank_environment import bits_variables
 
 AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
@@ -96,6 +97,7 @@ def numerical_environment(device: torch.device) -> dict[str, str | int | bool]:
         "numpy": numpy.__version__,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "variables": bits_variables(),
+        "plugins": plugins_in_use(),
     }
 
 

@@ -96,7 +96,16 @@ def write_weights(
 
 @cache  # sources do not change while a program runs
 def standalone_code(generator: str) -> str:
-    """Return generator.py for an architecture."""
+    """Return generator.py for an architecture.
+
+    Raises:
+        Refused: it is of another package.
+    """
+    if plugin := GENERATORS.plugins.get(generator):
+        raise Refused(
+            f"generator {generator!r} is of the package {plugin}: a bundle holds the code of its generator, which is "
+            "gathered from lienzo's own alone; share the run folder, and name the package"
+        )
     architecture = GENERATORS[generator]
     instead = {
         PLACEHOLDER: Internal(architecture.__module__, architecture.__name__),

@@ -9,6 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from command_line.plugins import Registry
+from trainer.core.registry import is_a
+
 Logits = Float[Tensor, "n *places"]
 """Of pictures, or of each place of theirs: a pixel, or one of several logits."""
 Loss = Float[Tensor, ""]
@@ -39,7 +42,7 @@ def dual_contrastive(high: Logits, low: Logits) -> Loss:
     return softplus(of_high).mean() + softplus(of_low).mean()  # softplus(log s) is log(1 + s)
 
 
-OBJECTIVES = {
+OUR_OBJECTIVES = {
     # Goodfellow et al. 2014, §3: -log D(x) - log(1 - D(G(z))), and -log D(G(z)) for the generator.
     "non-saturating": Objective(
         discriminator=lambda real, fake: softplus(-real).mean() + softplus(fake).mean(),
@@ -86,6 +89,9 @@ OBJECTIVES = {
         pairs=True,
     ),
 }
+OBJECTIVES = Registry(
+    "objectives", OUR_OBJECTIVES, "an instance of trainer.losses.objectives.Objective", is_a(Objective)
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from command_line.plugins import Registry
+from trainer.core.registry import is_a
 from trainer.metrics.base import Metric
 from trainer.metrics.frechet import FID, frechet_distance
 from trainer.metrics.frechet_infinity import FID_INFINITY
@@ -15,7 +17,7 @@ from trainer.metrics.prdc import PRDC, prdc
 from trainer.metrics.sliced_wasserstein import SWD
 from trainer.metrics.vendi import VENDI
 
-METRICS: dict[str, Metric] = {
+OUR_METRICS: dict[str, Metric] = {
     "fid": FID,
     "fid_infinity": FID_INFINITY,
     "kid": KID,
@@ -29,5 +31,6 @@ METRICS: dict[str, Metric] = {
     "authpct": AUTHPCT,
     "memorisation": MEMORISATION,
 }
+METRICS = Registry("metrics", OUR_METRICS, "an instance of trainer.metrics.Metric", is_a(Metric))
 
 __all__ = ["METRICS", "Metric", "frechet_distance", "kernel_distance", "nearest", "prdc"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from command_line.plugins import Registry
 from trainer.core.randomness import philox
+from trainer.core.registry import is_kind
 from trainer.networks import (
     biggan,
     biggan_deep,
@@ -25,7 +27,7 @@ from trainer.networks.base import Discriminator, Generator, Network, named_weigh
 from trainer.networks.network_settings import NetworkSettings
 from trainer.networks.spectral_norm import add_spectral_norm, start_spectral_norm
 
-GENERATORS: dict[str, type[Generator]] = {
+OUR_GENERATORS: dict[str, type[Generator]] = {
     "dcgan": dcgan.Generator,
     "wgan-gp": wgan_gp.Generator,
     "sngan": sngan.Generator,
@@ -41,7 +43,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "disconnected": disconnected.Generator,
 }
 
-DISCRIMINATORS: dict[str, type[Discriminator]] = {
+OUR_DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "dcgan": dcgan.Discriminator,
     "wgan-gp": wgan_gp.Discriminator,
     "sngan": sngan.Discriminator,
@@ -56,6 +58,11 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "mlp": mlp.Discriminator,
     "disconnected": disconnected.Discriminator,
 }
+
+GENERATORS = Registry("generators", OUR_GENERATORS, "a subclass of trainer.networks.base.Generator", is_kind(Generator))
+DISCRIMINATORS = Registry(
+    "discriminators", OUR_DISCRIMINATORS, "a subclass of trainer.networks.base.Discriminator", is_kind(Discriminator)
+)
 
 
 def build_generator(name: str, settings: NetworkSettings) -> Generator:

@@ -15,6 +15,7 @@ from trainer.core.migration import load_json, with_schema
 from trainer.runs.init_from import keep_pretrained
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.run_labels import keep_labels
+from trainer.runs.run_plugins import check_plugins, note_plugins
 
 NETWORKS = ("recipe", "generator", "discriminator", "network.")  # settings that decide what weights there are
 
@@ -35,6 +36,7 @@ def read_config(run: RunFolder) -> Config:
         raise Refused(
             f"{run.path} is a bundle of a trained generator, and no run: start one with --init-from {run.path}"
         )
+    check_plugins(run)  # first: without a package its settings would look like mistakes
     try:
         return from_json(Config, values, str(run.config))
     except Missing as error:
@@ -59,6 +61,7 @@ def write_config(run: RunFolder, config: Config) -> None:
             keep_pretrained(run, config)
         if config.network.label_columns and not run.labels.exists():
             keep_labels(run, open_data(config), config.network.label_names)
+        note_plugins(run, config)
         write_atomically(run.config, (json.dumps(with_schema(to_json(config)), indent=2) + "\n").encode())
     except OSError as error:
         raise Refused(f"the run folder {run.path} cannot be written: {error.strerror}") from error

@@ -12,6 +12,7 @@ class RunFolder:
 
     RUN/
       config.json      the resolved settings; read back strictly, nothing else is read later
+      plugins.json     the packages whose plugins it uses, where it uses some
       metrics.jsonl    the truth: deterministic columns, one row per logged step
       system.jsonl     times, speeds, memory: one row per logged step of each attempt, and per measurement of a node
       events.jsonl     starts, stops, faults, rollbacks, in the order of time
@@ -81,6 +82,11 @@ class RunFolder:
     def measuring_log(self) -> Path:
         """The output of the process that measures the generator beside the training."""
         return self.path / "measuring.log"
+
+    @property
+    def plugins(self) -> Path:
+        """The packages whose plugins the run uses."""
+        return self.path / "plugins.json"
 
     @property
     def evaluation_log(self) -> Path:

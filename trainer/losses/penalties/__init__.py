@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
+import tyro
+
+from command_line.plugins import Registry
+from trainer.core.registry import choose_from, is_kind
 from trainer.core.schedules import half_cosine
 from trainer.losses.penalties.base import Build, Penalty, Weighted
 from trainer.losses.penalties.classes import DiscriminatorClasses, GeneratorClasses, Style, StyleAmbiguity
@@ -21,20 +25,50 @@ from trainer.losses.penalties.r1_r2 import R1, R2
 from trainer.losses.penalties.reconstruction import Reconstruction
 from trainer.losses.penalties.wgan_gp import Dragan, WganGp
 
+T = TypeVar("T")
 
-def penalty(build: Build, later: bool = False) -> Any:
+
+def penalty(build: Build, later: bool = False, plugin: bool = False) -> Any:
     """Declare a penalty: a group of settings that knows what it sets.
 
     Args:
         build: makes it.
         later: it was added when there were runs already, whose settings do not name it (fields.later_identity).
+        plugin: another package adds it: settings name it only where it is used.
     """
-    return field(default_factory=Weighted, metadata={"kind": "group", "build": build, "later": later})
+    known = {"kind": "group", "build": build, "later": later, "plugin": plugin}
+    return field(default_factory=Weighted, metadata=known)
 
 
+def with_plugins(ours: type[T]) -> type[T]:
+    """Return the settings of all penalties: ours, and those that other packages add."""
+    taken = tuple(f.name for f in fields(ours))  # type: ignore[arg-type]  # a dataclass
+    wanted = "a subclass of trainer.losses.penalties.base.Penalty"
+    # Names of settings are Python's, as in --penalties.my_penalty.weight.
+    plugins: Registry[type[Penalty]] = Registry("penalties", {}, wanted, is_kind(Penalty), taken, str.isidentifier)
+    added: list[tuple[str, Any, Any]] = []
+    for name, plugin in plugins.plugins.items():
+        kind = Annotated[Weighted, tyro.conf.arg(help=f"Of the package {plugin}.")]
+        added.append((name, kind, penalty(partial(build_plugin, plugins, name), later=True, plugin=True)))
+    names = {"__doc__": ours.__doc__, "__module__": ours.__module__, "plugins": plugins}
+    return make_dataclass(ours.__name__, added, bases=(ours,), frozen=True, namespace=names)
+
+
+def build_plugin(plugins: Registry[type[Penalty]], name: str) -> Penalty:
+    """Make a penalty that another package adds.
+
+    Raises:
+        Refused: it cannot be loaded.
+    """
+    return choose_from(plugins, name, "penalty")()
+
+
+@with_plugins
 @dataclass(frozen=True)
 class Penalties:
     """What is added to the losses; a weight of 0 leaves a penalty out."""
+
+    plugins: ClassVar[Registry[type[Penalty]]]
 
     r1: Weighted = penalty(R1)
     """D's gradients on reals (Mescheder et al. 2018)."""

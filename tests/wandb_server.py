@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+from tests.wandb_artifacts import ArtifactStore
+
 Json = dict[str, Any]
 
 KEY = "0" * 40
@@ -42,6 +44,7 @@ class WandbServer:
 
     def __init__(self, port: int = 0) -> None:
         self.runs: dict[str, StoredRun] = {}
+        self.artifacts = ArtifactStore()
         self.status = 200  # answered to everything if not 200; `refuse_rows` refuses the rows alone
         self.refuse_rows = 200
         self.delay_s = 0.0
@@ -103,6 +106,11 @@ class WandbServer:
                 case ["media", run_id, name] if method == "PUT":
                     self.runs[run_id].media[name] = body
                     return 200, {}
+                case ["manifest", artifact_id] if method == "PUT":
+                    self.artifacts.put(artifact_id, body)
+                    return 200, {}
+                case ["artifact", *_] if method == "PUT":
+                    return 200, {}
                 case ["files", _, _, run_id, "file_stream"]:
                     return self._file_stream(self.runs[run_id], json.loads(body))
             self.unknown.append(path)
@@ -136,7 +144,7 @@ class WandbServer:
             }
         if "ServerFeatures" in query:
             return {"serverInfo": {"features": []}}
-        return {}
+        return self.artifacts.graphql(query, variables, self.url) or {}
 
     def _upsert(self, variables: Json) -> Json:
         run_id = variables["name"]

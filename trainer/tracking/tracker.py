@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from shards.atomic_files import write_atomically
 from trainer.config.groups import TrackingSettings
-from trainer.config.wandb_environment import overridden_variables, recorded_variables
+from trainer.config.wandb_environment import overridden_variables
 from trainer.core.advice import command
 from trainer.core.migration import load_json, with_schema
 from trainer.runs import journal
@@ -65,9 +65,8 @@ class Identity:
         segments = (Segment(first, -1, "start"),)  # -1: the row of 0 images is beyond it
         for line in overridden_variables():
             log.warning("%s", line)
-        return cls(
-            settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **recorded_variables()
-        )
+        folder, besides = str(run.path.resolve()), (settings.job_type, settings.notes, settings.tag_list)
+        return cls(settings.project, settings.entity, name, group, segments, folder, *besides)
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""

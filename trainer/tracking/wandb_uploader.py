@@ -22,9 +22,11 @@ from trainer.config.wandb_environment import resolve_mode
 from trainer.core.stopping import REQUESTS
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.attempt_rows import AttemptRows
 from trainer.tracking.system_columns import SystemColumns
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_alerts import Alerts
+from trainer.tracking.wandb_besides import Besides
 from trainer.tracking.wandb_run import WandbRun, stop_service
 
 POLL_S = 0.5
@@ -49,6 +51,7 @@ class Uploader:
         self.opened: list[WandbRun] = []
         self._segment = 0  # earlier ones are complete
         self._current: WandbRun | None = None
+        self._besides = Besides(run)
 
     def run_until(self, ended: Callable[[], bool]) -> None:
         """Follow the run until it has ended and everything is sent, whatever W&B does meanwhile."""
@@ -68,25 +71,28 @@ class Uploader:
     def follow(self, ended: Callable[[], bool]) -> bool:
         """Send rows as they appear. True when the run has ended, False when metrics.jsonl was cut: follow it anew."""
         metrics, system, alerts = Follower(self.run.metrics), Follower(self.run.system), Alerts(self.run)
-        figures = SystemColumns()
+        figures, attempts = SystemColumns(), AttemptRows(self.run)
         try:
             while True:
                 last_round = ended()  # asked before reading, so that what was written before the end is read
                 rows = metrics.read()
                 figures.add(system.read())
+                attempts.read()
                 identity = Identity.load(self.run.wandb_identity)
                 if metrics.replaced():  # asked last: if it was not cut by now, the rows belong to the segments as read
                     return False
                 for row in rows:
                     self.before_row()
-                    self._send(identity, row, figures.take(row["images_seen"]), alerts)
+                    self._send(identity, row, figures.take(row["images_seen"]), alerts, attempts)
                 alerts.send(self._current)
-                if last_round and not rows:
+                last = last_round and not rows
+                self._send_besides(attempts, last)
+                if last:
                     self.finish()
                     return True
                 time.sleep(0 if rows else POLL_S)
         finally:
-            for file in (metrics, system, alerts):
+            for file in (metrics, system, alerts, attempts):
                 file.close()
 
     def finish(self) -> None:
@@ -95,7 +101,18 @@ class Uploader:
         if current:
             current.finish(self.outcome)
 
-    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts) -> None:
+    def _send_besides(self, attempts: AttemptRows, last: bool) -> None:
+        """Send what is no row; a failure of that keeps no row from W&B."""
+        if self._current is None:
+            return
+        try:
+            self._besides.send_tables(self._current, attempts.table())
+            if self.online:  # wandb's offline files hold no lineage
+                self._besides.send_artifacts(self._current, last)
+        except Exception as error:  # W&B's failures have many types
+            log_line(f"W&B: tables or artifacts were not sent: {one_line(error)}")
+
+    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts, attempts: AttemptRows) -> None:
         number = identity.segment_of(row["images_seen"])
         if number < self._segment:
             return
@@ -107,7 +124,7 @@ class Uploader:
             log_line(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
         # An alarm is written before the row of its images, and its picture belongs to that row.
         alerts.send(self._current, until=row["images_seen"])
-        self._current.send(row, figures)
+        self._current.send(row, figures, attempts.columns(row["images_seen"], figures.get("time")))
 
 
 def abandon_service() -> None:

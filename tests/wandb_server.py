@@ -45,6 +45,7 @@ class WandbServer:
     def __init__(self, port: int = 0) -> None:
         self.runs: dict[str, StoredRun] = {}
         self.artifacts = ArtifactStore()
+        self.views: dict[str, Json] = {}  # saved workspaces, by their internal names
         self.status = 200  # answered to everything if not 200; `refuse_rows` refuses the rows alone
         self.refuse_rows = 200
         self.delay_s = 0.0
@@ -131,6 +132,11 @@ class WandbServer:
         if "RunResumeStatus" in query:
             model = {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": "tester"}}
             return {"model": model | {"bucket": self._bucket(variables["name"])}}
+        if "upsertView" in query:
+            return {"upsertView": self._upsert_view(variables)}
+        if "allViews" in query:
+            found = [{"node": view} for name, view in self.views.items() if name == variables["viewName"]]
+            return {"project": {"allViews": {"edges": found}}}
         if "CreateRunFiles" in query:
             run_id = variables["run"]
             files = [{"name": name, "uploadUrl": f"{self.url}/media/{run_id}/{name}"} for name in variables["files"]]
@@ -145,6 +151,13 @@ class WandbServer:
         if "ServerFeatures" in query:
             return {"serverInfo": {"features": []}}
         return self.artifacts.graphql(query, variables, self.url) or {}
+
+    def _upsert_view(self, variables: Json) -> Json:
+        name = variables["name"]
+        inserted = name not in self.views
+        assert variables.get("id") == (None if inserted else name), "a view that is there is named by its id"
+        self.views[name] = {"id": name, "displayName": variables["displayName"], "spec": variables["spec"]}
+        return {"view": {"id": name, "name": name}, "inserted": inserted}
 
     def _upsert(self, variables: Json) -> Json:
         run_id = variables["name"]

@@ -120,7 +120,7 @@ def last_outcome(run: RunFolder) -> str | None:
     return last[0].get("outcome") if last else None
 
 
-def print_problem(message: str, code: int = 1) -> int:
+def print_problem(message: str, code: int = 1, of: str = "sync") -> int:
     """One line on standard error; the exit code."""
-    print(f"lienzo sync: {message}", file=sys.stderr)
+    print(f"lienzo {of}: {message}", file=sys.stderr)
     return code

@@ -12,8 +12,8 @@ from launcher.cli.sync import print_problem
 from trainer.config.wandb_environment import has_key, import_wandb, server_url
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.mirror_process import one_line
 from trainer.tracking.tracker import Identity
-from trainer.tracking.wandb_uploader import one_line
 from trainer.tracking.workspace_panels import SECTIONS, Panel
 
 VIEW = "lienzo"  # in its address, so that saving it again replaces it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from trainer.core.fields import identity, later_identity, operational
@@ -116,6 +117,8 @@ class TrackingSettings:
     """notes in W&B"""
     job_type: str | None = operational(None)
     """type of job in W&B"""
+    tensorboard: bool = operational(False)
+    """write the same rows for TensorBoard, too, into RUN/tensorboard"""
 
     @property
     def tag_list(self) -> tuple[str, ...]:
@@ -123,7 +126,9 @@ class TrackingSettings:
         return tuple(tag.strip() for tag in (self.tags or "").split(",") if tag.strip())
 
     def check(self) -> str | None:
-        """Return what W&B would refuse, which would keep every row from it, or None."""
+        """Return what is missing, or what W&B would refuse, which would keep every row from it, or None."""
+        if self.tensorboard and find_spec("tensorboard") is None:
+            return "tracking.tensorboard needs tensorboard: pip install 'lienzo[tensorboard]'"
         if odd := sorted({*self.project} & {*FORBIDDEN_IN_PROJECT}):
             return f"tracking.project must not hold {' '.join(odd)}, but is {self.project!r}"
         if long := [tag for tag in self.tag_list if len(tag) > MOST_LETTERS_OF_A_TAG]:

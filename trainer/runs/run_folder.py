@@ -30,6 +30,7 @@ class RunFolder:
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       traces/          with --trace-steps: rank-<rank>.json.gz, for Perfetto
       wandb/           wandb's own files
+      tensorboard/     with --tracking.tensorboard: event files, a folder for each W&B run
       lease.json       who trains here; touched every two seconds, removed in the end
       job.json         what was submitted to a cluster
       study.json       what a study measures of the run when it has ended; score-….json: what came of it
@@ -118,6 +119,11 @@ class RunFolder:
     def wandb(self) -> Path:
         """The folder that wandb itself writes to."""
         return self.path / "wandb"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
 
     @property
     def checkpoints(self) -> Path:

@@ -1,20 +1,15 @@
 """`python -m trainer.tracking.wandb_uploader RUN`: sends W&B what it lacks of a run, beside the process that trains.
 
-The trainer holds the other end of standard input. When it closes, by intention or by death, the uploader sends what the
-files hold and ends, after DRAIN_S at the latest.
+How it starts and ends: mirror_process.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -23,6 +18,7 @@ from trainer.core.stopping import REQUESTS
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.attempt_rows import AttemptRows
+from trainer.tracking.mirror_process import log_line, one_line, sole_sender, watch_trainer
 from trainer.tracking.system_columns import SystemColumns
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_alerts import Alerts
@@ -30,7 +26,6 @@ from trainer.tracking.wandb_besides import Besides
 from trainer.tracking.wandb_run import WandbRun, stop_service
 
 POLL_S = 0.5
-DRAIN_S = 60.0
 RETRY_S = (1.0, 60.0)  # the first and the longest wait after a failure
 
 
@@ -143,42 +138,6 @@ def pause(seconds: float, ended: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def one_line(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def log_line(message: str) -> None:
-    """One line in the uploader's log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
-
-
-@contextmanager
-def sole_sender(run: RunFolder, mode: str, wait: bool) -> Iterator[None]:
-    """Be the only process that sends this run: two would send rows twice. BlockingIOError if not `wait`."""
-    with (run.wandb / f"{mode}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:  # some network file systems have no locks
-            log_line(f"no lock on {file.name}: {error.strerror}")
-        yield
-
-
-def watch_trainer(uploader: Uploader, ended: Event) -> None:
-    """Learn of the trainer's end, and end this process when its time is up."""
-    trainer = os.getppid()
-    while not select.select([sys.stdin], [], [], 1.0)[0] and os.getppid() == trainer:
-        pass  # asked for its parent as well, since the trainer's children may hold the pipe open after its death
-    said = os.read(sys.stdin.fileno(), 64) if os.getppid() == trainer else b""
-    uploader.outcome = said.decode() or "failed"
-    ended.set()
-    time.sleep(DRAIN_S)
-    log_line("out of time; the rest waits for: launcher sync")
-    os._exit(1)
-
-
 def main() -> None:
     """Upload the run folder named on the command line until the parent process ends."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -193,8 +152,13 @@ def main() -> None:
     if mode == "disabled":
         return
     uploader = Uploader(run, online=mode != "offline")
-    Thread(target=watch_trainer, args=(uploader, ended), daemon=True).start()
-    with sole_sender(run, mode, wait=True):
+
+    def end(outcome: str) -> None:
+        uploader.outcome = outcome
+        ended.set()
+
+    Thread(target=watch_trainer, args=(end,), daemon=True).start()
+    with sole_sender(run.wandb / f"{mode}.lock", wait=True):
         uploader.run_until(ended.is_set)
 
 

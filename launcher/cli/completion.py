@@ -20,6 +20,7 @@ from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
 from launcher.cli.sync import Sync
+from launcher.cli.workspace import Workspace
 from launcher.prepare.arguments import Prepare
 
 HOW_TO_INSTALL = {
@@ -54,6 +55,7 @@ KINDS: tuple[type, ...] = (
     Cancel,
     Rm,
     Sync,
+    Workspace,
     Init,
     Doctor,
     Completion,

@@ -138,7 +138,8 @@ def test_beside_a_trainer_that_is_killed_with_its_mirror_each_row_is_there_once(
 def test_sync_writes_what_is_missing(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     play(run, 0, 30)
     assert run_sync(Sync(run.path, tensorboard=True)) == 0
-    assert f"{run.tensorboard}: 3 rows written" in capsys.readouterr().out
+    told = f"{run.tensorboard}: 3 rows written; look at them with: tensorboard --logdir {run.tensorboard}"
+    assert capsys.readouterr().out.splitlines() == [told]
     assert run_sync(Sync(run.path / "nowhere", tensorboard=True)) == 1
     assert "is not a run folder" in capsys.readouterr().err
 

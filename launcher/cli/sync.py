@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ def write_tensorboard(path: Path) -> int:
     from trainer.tracking.tensorboard_mirror import write_events
 
     try:
-        print(f"{run.tensorboard}: {write_events(run)} rows written; look at them with: tensorboard --logdir {path}")
+        written, folder = write_events(run), shlex.quote(str(run.tensorboard))
+        print(f"{run.tensorboard}: {written} rows written; look at them with: tensorboard --logdir {folder}")
     except BlockingIOError:
         return print_problem(f"another process is writing {run.tensorboard}, perhaps the training itself")
     return 0

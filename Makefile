@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup setup-dev demo diagram zoo collapse collapse-monitor test lint audit sbom wheel-test lowest bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
+.PHONY: setup setup-dev demo diagram docs zoo collapse collapse-monitor test lint audit sbom wheel-test lowest bench gpu chaos chaos-all chaos-prepare chaos-local chaos-build fuzz clean
 
 $(VENV)/.installed: constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -40,6 +40,10 @@ collapse-monitor: setup
 # The packages and the way of a picture, from the code, into docs/packages.svg.
 diagram: setup
 	$(RUN) tools/package_graph.py
+
+# The documentation as a site, into site/; it needs no network to be built or read.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 test: setup-dev
 	$(RUN) -m pytest
@@ -116,4 +120,4 @@ fuzz: setup
 	$(RUN) -m tests.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0)
 
 clean:
-	rm -rf $(VENV) .bench-venv .audit-venv build dist sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv .audit-venv build dist site sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

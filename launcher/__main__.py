@@ -128,6 +128,13 @@ def sync(arguments: Sequence[str]) -> int:
     return run_sync(parse(Sync, arguments))
 
 
+def workspace(arguments: Sequence[str]) -> int:
+    """Save a W&B workspace that shows what runs do."""
+    from launcher.cli.workspace import Workspace, run_workspace
+
+    return run_workspace(parse(Workspace, arguments))
+
+
 def init(arguments: Sequence[str]) -> int:
     """Write lienzo.toml, the project's defaults."""
     from launcher.cli.init import Init, run_init
@@ -158,8 +165,8 @@ def completion(arguments: Sequence[str]) -> int:
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
 ALL = (
-    *(prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, plugins, doctor),
-    completion,
+    *(prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, workspace),
+    *(init, plugins, doctor, completion),
 )
 COMMANDS = {command.__name__: command for command in ALL}
 

@@ -45,6 +45,9 @@ DONE = {  # a part of the message -> the test that does it
     "use its address, or --allow-host": "test_serving_parts.test_only_names_of_this_machine_are_known",
     "requests are under way: try again": "test_serving_parts.test_so_many_requests_are_under_way_and_no_more",
     "pip install lienzo[serve]": "test_serving_parts.test_the_extra_is_named",
+    "pip install 'lienzo[tensorboard]'": "test_tensorboard.test_without_the_package_it_is_refused",
+    "look at them with: tensorboard --logdir {}": "test_tensorboard.test_sync_writes_what_is_missing",
+    "pip install 'lienzo[workspace]'": "test_workspace.test_what_it_needs_is_said",
     "{} is {}; end it first": PREPARED,
     "has jobs that wait or run: watch them with `{}`, or end": PREPARED,
     "submitted {}; watch it with: {}": NOT_QUEUED,
@@ -294,7 +297,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me", "--gpu-bind", "--gpus"}  # options of other programs
+FOREIGN = {"--me", "--gpu-bind", "--gpus", "--logdir"}  # options of other programs
 
 
 def is_none(message: str) -> bool:

@@ -11,6 +11,7 @@ from command_line.arguments import flag_given
 from launcher.jobs.resource_request import ResourceRequest, describe_this_machine, refuse_processes
 from tests.conftest import TINY, fingerprint, run, train
 from trainer.config.config import Config
+from trainer.config.groups import TrackingSettings
 from trainer.config.wandb_environment import overridden_variables
 from trainer.core.fields import Refused
 from trainer.runs.config_defaults import load_defaults, resolve_length
@@ -91,6 +92,14 @@ def test_wandb_variables_name_a_new_run(tmp_path: Path, monkeypatch: pytest.Monk
     write_config(folder, config)
     monkeypatch.setenv("WANDB_PROJECT", "another")
     assert load_defaults(None, folder).tracking == config.tracking
+
+
+def test_tags_of_the_command_line_are_those_of_the_run(tmp_path: Path) -> None:
+    settings = TrackingSettings(tags=" a,b c ,", notes="first try", job_type="train")
+    identity = Identity.create(RunFolder(tmp_path), settings)
+    assert (identity.tags, identity.notes, identity.job_type) == (("a", "b c"), "first try", "train")
+    assert settings.check() is None
+    assert "at most 64 letters" in str(TrackingSettings(tags="ok," + "x" * 65).check())
 
 
 def test_a_run_stays_in_its_wandb_run(shards32: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Play:
     outcome: str = "finished"
     close_s: float = 30.0
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    tensorboard: bool = False
 
 
 def loss(images_seen: int, rollbacks: int) -> float:
@@ -43,7 +44,7 @@ def play(arguments: Play) -> None:
     """Train nothing, and track it."""
     run = RunFolder(arguments.run)
     run.samples.mkdir(exist_ok=True)
-    tracker = Tracker(run, TrackingSettings(arguments.mode))
+    tracker = Tracker(run, TrackingSettings(arguments.mode, tensorboard=arguments.tensorboard))
     tracker.start(arguments.start)
     images_seen, rollbacks = arguments.start, 0
     while images_seen < arguments.stop or (arguments.rollback and not rollbacks):

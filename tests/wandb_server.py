@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+from tests.wandb_artifacts import ArtifactStore
+
 Json = dict[str, Any]
 
 KEY = "0" * 40
@@ -42,6 +44,8 @@ class WandbServer:
 
     def __init__(self, port: int = 0) -> None:
         self.runs: dict[str, StoredRun] = {}
+        self.artifacts = ArtifactStore()
+        self.views: dict[str, Json] = {}  # saved workspaces, by their internal names
         self.status = 200  # answered to everything if not 200; `refuse_rows` refuses the rows alone
         self.refuse_rows = 200
         self.delay_s = 0.0
@@ -103,6 +107,11 @@ class WandbServer:
                 case ["media", run_id, name] if method == "PUT":
                     self.runs[run_id].media[name] = body
                     return 200, {}
+                case ["manifest", artifact_id] if method == "PUT":
+                    self.artifacts.put(artifact_id, body)
+                    return 200, {}
+                case ["artifact", *_] if method == "PUT":
+                    return 200, {}
                 case ["files", _, _, run_id, "file_stream"]:
                     return self._file_stream(self.runs[run_id], json.loads(body))
             self.unknown.append(path)
@@ -123,6 +132,11 @@ class WandbServer:
         if "RunResumeStatus" in query:
             model = {"id": "p", "name": variables["project"], "entity": {"id": "e", "name": "tester"}}
             return {"model": model | {"bucket": self._bucket(variables["name"])}}
+        if "upsertView" in query:
+            return {"upsertView": self._upsert_view(variables)}
+        if "allViews" in query:
+            found = [{"node": view} for name, view in self.views.items() if name == variables["viewName"]]
+            return {"project": {"allViews": {"edges": found}}}
         if "CreateRunFiles" in query:
             run_id = variables["run"]
             files = [{"name": name, "uploadUrl": f"{self.url}/media/{run_id}/{name}"} for name in variables["files"]]
@@ -136,7 +150,14 @@ class WandbServer:
             }
         if "ServerFeatures" in query:
             return {"serverInfo": {"features": []}}
-        return {}
+        return self.artifacts.graphql(query, variables, self.url) or {}
+
+    def _upsert_view(self, variables: Json) -> Json:
+        name = variables["name"]
+        inserted = name not in self.views
+        assert variables.get("id") == (None if inserted else name), "a view that is there is named by its id"
+        self.views[name] = {"id": name, "displayName": variables["displayName"], "spec": variables["spec"]}
+        return {"view": {"id": name, "name": name}, "inserted": inserted}
 
     def _upsert(self, variables: Json) -> Json:
         run_id = variables["name"]

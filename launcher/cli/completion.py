@@ -21,6 +21,7 @@ from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
 from launcher.cli.sync import Sync
+from launcher.cli.workspace import Workspace
 from launcher.prepare.arguments import Prepare
 
 HOW_TO_INSTALL = {
@@ -55,6 +56,7 @@ KINDS: tuple[type, ...] = (
     Cancel,
     Rm,
     Sync,
+    Workspace,
     Init,
     Plugins,
     Doctor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from dataclasses import dataclass
@@ -11,13 +12,16 @@ from typing import Annotated
 
 import tyro
 
+from trainer.config.groups import TrackingSettings
 from trainer.config.wandb_environment import has_key, server_url
+from trainer.core.fields import Refused
 from trainer.runs import journal
 from trainer.runs.journal import EventKind
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.mirror_process import one_line, sole_sender
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_run import WandbRun
-from trainer.tracking.wandb_uploader import Uploader, abandon_service, one_line, sole_sender
+from trainer.tracking.wandb_uploader import Uploader, abandon_service
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Sync:
     """the run folder"""
     follow: bool = False
     """go on until the run has ended"""
+    tensorboard: bool = False
+    """write what RUN/tensorboard lacks instead; nothing is sent"""
 
 
 class Interrupt:
@@ -55,7 +61,30 @@ class Interrupt:
 
 def run_sync(arguments: Sync) -> int:
     """Carry out the command; its exit code."""
+    if arguments.tensorboard:
+        return write_tensorboard(arguments.run)
     return sync_run(arguments.run, arguments.follow)
+
+
+def write_tensorboard(path: Path) -> int:
+    """Write the event files of the run in `path`.
+
+    Raises:
+        Refused: TensorBoard is not installed.
+    """
+    run = RunFolder(path)
+    if not run.wandb_identity.exists():
+        return print_problem(f"{path} is not a run folder: it has no {run.wandb_identity.name}")
+    if problem := TrackingSettings(tensorboard=True).check():
+        raise Refused(problem)
+    from trainer.tracking.tensorboard_mirror import write_events
+
+    try:
+        written, folder = write_events(run), shlex.quote(str(run.tensorboard))
+        print(f"{run.tensorboard}: {written} rows written; look at them with: tensorboard --logdir {folder}")
+    except BlockingIOError:
+        return print_problem(f"another process is writing {run.tensorboard}, perhaps the training itself")
+    return 0
 
 
 def sync_run(path: Path, follow: bool) -> int:
@@ -68,7 +97,7 @@ def sync_run(path: Path, follow: bool) -> int:
     run.wandb.mkdir(exist_ok=True)
     try:
         # Two senders would each send what they see as missing, and W&B would have it twice.
-        with sole_sender(run, "online", wait=False), Interrupt() as interrupt:
+        with sole_sender(run.wandb / "online.lock", wait=False), Interrupt() as interrupt:
             return send_rows(run, follow, interrupt)
     except BlockingIOError:
         return print_problem(f"another process is sending {path} to W&B already, perhaps the training itself")
@@ -120,7 +149,7 @@ def last_outcome(run: RunFolder) -> str | None:
     return last[0].get("outcome") if last else None
 
 
-def print_problem(message: str, code: int = 1) -> int:
+def print_problem(message: str, code: int = 1, of: str = "sync") -> int:
     """One line on standard error; the exit code."""
-    print(f"lienzo sync: {message}", file=sys.stderr)
+    print(f"lienzo {of}: {message}", file=sys.stderr)
     return code

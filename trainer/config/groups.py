@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 from trainer.core.fields import identity, later_identity, operational
 
 FORBIDDEN_IN_PROJECT = "/\\#?%:"  # W&B's own rules, here and below
 MOST_LETTERS = 128
+MOST_LETTERS_OF_A_TAG = 64
 LEAST_IMAGES = 32  # training pictures: of fewer, nothing can be said
 # The names of collapse/rollback_changes.py, which this package must not import; a test compares them.
 CHANGES = "learning-rate", "penalty", "augmentation", "packing", "draws"
@@ -97,7 +99,7 @@ class MetricsSettings:
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """Where a run shows its progress. The project, entity and name are fixed when the run begins."""
+    """Where a run shows its progress. What it is called and grouped by is fixed when the run begins."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = operational("auto")
     """auto: what WANDB_MODE says, else online if there is a W&B key, else offline"""
@@ -109,12 +111,30 @@ class TrackingSettings:
     """name shown in W&B; the run folder's by default"""
     group: str | None = operational(None)
     """group in W&B; by default the run has one of its own, with what follows after a rollback"""
+    tags: str | None = operational(None)
+    """tags in W&B, separated by commas"""
+    notes: str | None = operational(None)
+    """notes in W&B"""
+    job_type: str | None = operational(None)
+    """type of job in W&B"""
+    tensorboard: bool = operational(False)
+    """write the same rows for TensorBoard, too, into RUN/tensorboard"""
+
+    @property
+    def tag_list(self) -> tuple[str, ...]:
+        """The tags one by one."""
+        return tuple(tag.strip() for tag in (self.tags or "").split(",") if tag.strip())
 
     def check(self) -> str | None:
-        """Return what W&B would refuse, which would keep every row from it, or None."""
+        """Return what is missing, or what W&B would refuse, which would keep every row from it, or None."""
+        if self.tensorboard and find_spec("tensorboard") is None:
+            return "tracking.tensorboard needs tensorboard: pip install 'lienzo[tensorboard]'"
         if odd := sorted({*self.project} & {*FORBIDDEN_IN_PROJECT}):
             return f"tracking.project must not hold {' '.join(odd)}, but is {self.project!r}"
-        long = [name for name in ("project", "name", "group") if len(getattr(self, name) or "") > MOST_LETTERS]
+        if long := [tag for tag in self.tag_list if len(tag) > MOST_LETTERS_OF_A_TAG]:
+            return f"tracking.tags: a tag must have at most {MOST_LETTERS_OF_A_TAG} letters, but {long[0]!r} has more"
+        named = ("project", "name", "group", "job_type")
+        long = [name for name in named if len(getattr(self, name) or "") > MOST_LETTERS]
         return f"tracking.{long[0]} must have at most {MOST_LETTERS} letters" if long else None
 
 

@@ -27,8 +27,10 @@ DEFAULTS = {
 
 # What a new run takes from the environment, over lienzo.toml and under the command line. It is kept in the run folder,
 # so that a resume from another shell stays in the same W&B run.
-SETTINGS = {"project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "name": "WANDB_NAME", "group": "WANDB_RUN_GROUP"}
-NOTED = {"job_type": "WANDB_JOB_TYPE", "notes": "WANDB_NOTES", "tags": "WANDB_TAGS"}
+SETTINGS = {
+    **{"project": "WANDB_PROJECT", "entity": "WANDB_ENTITY", "name": "WANDB_NAME", "group": "WANDB_RUN_GROUP"},
+    **{"job_type": "WANDB_JOB_TYPE", "notes": "WANDB_NOTES", "tags": "WANDB_TAGS"},
+}
 
 OWN_ID = "each run folder has a W&B run of its own, named in its wandb.json"
 OVERRIDDEN = {
@@ -50,14 +52,6 @@ def from_environment() -> dict[str, str]:
     return {setting: os.environ[name] for setting, name in SETTINGS.items() if os.environ.get(name)}
 
 
-def recorded_variables() -> dict[str, Any]:
-    """Return what else W&B's variables say of a run that begins."""
-    found: dict[str, Any] = {key: os.environ[name] for key, name in NOTED.items() if os.environ.get(name)}
-    if "tags" in found:
-        found["tags"] = tuple(tag.strip() for tag in found["tags"].split(",") if tag.strip())
-    return found
-
-
 def overridden_variables() -> Iterator[str]:
     """Yield a line for each variable that is set in vain."""
     for name, why in OVERRIDDEN.items():
@@ -67,7 +61,7 @@ def overridden_variables() -> Iterator[str]:
 
 def forget_run() -> None:
     """Take out of the environment what would tell wandb which run this is: the run folder does."""
-    for name in (*SETTINGS.values(), *NOTED.values(), *OVERRIDDEN, *ALIASES):
+    for name in (*SETTINGS.values(), *OVERRIDDEN, *ALIASES):
         os.environ.pop(name, None)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shards.images.encode import to_pillow
 from trainer.core.fields import Refused
+from trainer.core.migration import with_schema
 from trainer.core.stopping import Outcome
 from trainer.exporting import onnx_file, torch_program
 from trainer.exporting.arguments import Export
@@ -20,6 +21,7 @@ from trainer.exporting.model_card import model_card
 from trainer.exporting.network_call import NetworkCall
 from trainer.runs.bundle import MEAN_STYLE, BundleConfig, plain_state
 from trainer.runs.bundle_files import CARD, LABELS, ONNX, PROGRAM, SAMPLES
+from trainer.runs.journal import Journal, now
 from trainer.runs.run_folder import RunFolder
 from trainer.runs.trained_generator import TrainedGenerator
 from trainer.sampling.sampler import image_grid
@@ -52,8 +54,20 @@ def run_export(args: Export) -> Outcome:
         write_formats(folder, trained, args)
         (folder / SAMPLES).write_bytes(sample_grid(trained))
         (folder / CARD).write_text(model_card(trained, bundle, args.license, args.format))
+    note_export(trained, args, bundle)
     print(f"{args.out}: {', '.join(sorted(path.name for path in args.out.iterdir()))}")
     return Outcome.FINISHED
+
+
+def note_export(trained: TrainedGenerator, args: Export, bundle: BundleConfig) -> None:
+    """Note in the run's folder which bundle was made of it; a folder that cannot be written stays as it is."""
+    if not trained.weights.checkpoint:
+        return  # a bundle of a bundle
+    facts = {"images_seen": bundle.images_seen, "averaged": bundle.averaged, "fingerprint": bundle.fingerprint}
+    place = {"place": str(args.out.resolve()), "checkpoint": trained.weights.checkpoint.path.name}
+    exports = Journal(RunFolder(args.run).exports)
+    exports.append(with_schema({"time": now(), **place, **facts}))
+    exports.close()
 
 
 def generator_tensors(trained: TrainedGenerator) -> dict[str, Tensor]:

@@ -21,6 +21,8 @@ class RunFolder:
       measuring.log    what the process says that measures the generator beside the training
       best.json        the best checkpoint by the measurements of the seed set "select"
       cache/           features, for an evaluation on several nodes
+      description.json what the run sets otherwise than its recipe, and what its dataset holds: for those who show it
+      exports.jsonl    the bundles that `trainer export` has made of it, and where
       wandb.json       the identity of the W&B run (no secrets)
       labels.json      with --network.label-columns: the labels, and those of some training pictures
       initial.safetensors  with --init-from: the weights that the run began with
@@ -29,6 +31,7 @@ class RunFolder:
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       traces/          with --trace-steps: rank-<rank>.json.gz, for Perfetto
       wandb/           wandb's own files
+      tensorboard/     with --tracking.tensorboard: event files, a folder for each W&B run
       lease.json       who trains here; touched every two seconds, removed in the end
       job.json         what was submitted to a cluster
       study.json       what a study measures of the run when it has ended; score-….json: what came of it
@@ -104,6 +107,16 @@ class RunFolder:
         return self.path / "best.json"
 
     @property
+    def description(self) -> Path:
+        """What the run sets otherwise than its recipe, and what its dataset holds."""
+        return self.path / "description.json"
+
+    @property
+    def exports(self) -> Path:
+        """The bundles that were made of it."""
+        return self.path / "exports.jsonl"
+
+    @property
     def wandb_identity(self) -> Path:
         """The W&B run's id, project and segments."""
         return self.path / "wandb.json"
@@ -112,6 +125,11 @@ class RunFolder:
     def wandb(self) -> Path:
         """The folder that wandb itself writes to."""
         return self.path / "wandb"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files."""
+        return self.path / "tensorboard"
 
     @property
     def checkpoints(self) -> Path:
@@ -171,6 +189,10 @@ class RunFolder:
     def code(self) -> Path:
         """Copies of the code that runs."""
         return self.path / "code"
+
+    def newest_code(self) -> Path | None:
+        """The copy of the code that the last submission to a cluster runs; None: there was none."""
+        return max(self.code.glob("[0-9]*"), default=None)
 
     @property
     def logs(self) -> Path:

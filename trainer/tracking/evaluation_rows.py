@@ -32,6 +32,8 @@ class EvaluationRows:
         self.carriers: dict[str, list[int]] = load_json(self.path) if self.path.exists() else {}
         self.carriers[id] = [images_seen for images_seen in self.carriers.get(id, []) if images_seen <= last]
         self.rows, self.known = Follower(run.evaluations), list[Row]()
+        self.taken: Row = {}
+        """The evaluation that a row took along last."""
 
     def take(self, images_seen: int) -> Row:
         """Return the columns that the row of `images_seen` takes along: of one evaluation, or none."""
@@ -43,7 +45,8 @@ class EvaluationRows:
         self.carriers[self.id].append(images_seen)
         # Before W&B has it: if it never does, the next start takes it out again.
         write_atomically(self.path, json.dumps(with_schema(self.carriers)).encode())
-        return evaluation_columns(self.known[gone])
+        self.taken = self.known[gone]
+        return evaluation_columns(self.taken)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,11 +1,10 @@
-"""The journals of a run, and the process beside it that uploads them to W&B."""
+"""The journals of a run, and the processes beside it that copy them to W&B and TensorBoard."""
 
 from __future__ import annotations
 
 import json
 import logging
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,13 +14,14 @@ from uuid import uuid4
 
 from shards.atomic_files import write_atomically
 from trainer.config.groups import TrackingSettings
-from trainer.config.wandb_environment import overridden_variables, recorded_variables
+from trainer.config.wandb_environment import overridden_variables
 from trainer.core.advice import command
 from trainer.core.migration import load_json, with_schema
 from trainer.runs import journal
 from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.origin import original_is_elsewhere
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.mirror_process import start_mirror, stop_mirror
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +65,8 @@ class Identity:
         segments = (Segment(first, -1, "start"),)  # -1: the row of 0 images is beyond it
         for line in overridden_variables():
             log.warning("%s", line)
-        return cls(
-            settings.project, settings.entity, name, group, segments, str(run.path.resolve()), **recorded_variables()
-        )
+        folder, besides = str(run.path.resolve()), (settings.job_type, settings.notes, settings.tag_list)
+        return cls(settings.project, settings.entity, name, group, segments, folder, *besides)
 
     def save(self, path: Path) -> None:
         """Write `wandb.json`, atomically."""
@@ -91,7 +90,7 @@ class Tracker:
         self.settings = settings
         self._metrics, self._system, self._events = Journal(run.metrics), Journal(run.system), Journal(run.events)
         self._system_rows, self._system_lock = 0, Lock()  # the figures of nodes come from a thread
-        self._uploader: subprocess.Popen[bytes] | None = None
+        self._mirrors: dict[str, subprocess.Popen[bytes] | None] = {}
 
     def start(self, images_seen: int, **facts: object) -> None:
         """Cut the metrics back to `images_seen`, where training begins or goes on, and start the uploader."""
@@ -99,9 +98,14 @@ class Tracker:
         self._system_rows = max((row["row"] for row in journal.read_rows(self.run.system)), default=0)
         self._identity().save(self.run.wandb_identity)
         self.event(EventKind.START, images_seen=images_seen, **facts)
+        # Last: they read the files above.
+        folder = str(self.run.path.resolve())
         if self.settings.mode != "disabled":
-            # Last: it reads the files above.
-            self._uploader = start_uploader(self.run, self.settings.mode)
+            output, mode = self.run.wandb / "uploader.log", ("--mode", self.settings.mode)
+            self._mirrors["W&B"] = start_mirror("trainer.tracking.wandb_uploader", output, folder, *mode)
+        if self.settings.tensorboard:
+            output = self.run.tensorboard / "mirror.log"
+            self._mirrors["TensorBoard"] = start_mirror("trainer.tracking.tensorboard_mirror", output, folder)
 
     def metrics(self, row: Mapping[str, int | float]) -> None:
         """Record one logged step: `images_seen`, and figures that a replay repeats to the bit.
@@ -145,13 +149,16 @@ class Tracker:
             except OSError as error:
                 log.warning("%s: %s; its last rows are lost", file.path, error.strerror)
             file.close()
-        if self._uploader is not None and not stop_uploader(self._uploader, outcome, timeout_s):
-            log.warning(
-                "W&B has not taken everything in %g s; the next attempt sends the rest, or: %s",
-                timeout_s,
-                command("launcher", "sync", self.run.path),
-            )
-        self._uploader = None
+        for name, mirror in self._mirrors.items():
+            if mirror is not None and not stop_mirror(mirror, outcome, timeout_s):
+                flag = () if name == "W&B" else ("--tensorboard",)
+                log.warning(
+                    "%s has not taken everything in %g s; the next attempt sends the rest, or: %s",
+                    name,
+                    timeout_s,
+                    command("launcher", "sync", self.run.path, *flag),
+                )
+        self._mirrors = {}
 
     def _identity(self) -> Identity:
         return identity_of(self.run, self.settings)
@@ -167,32 +174,3 @@ def identity_of(run: RunFolder, settings: TrackingSettings) -> Identity:
         log.warning("a copy of %s: its rows go to a W&B run of its own, in the same group", stored.folder)
         return replace(Identity.create(run, settings), group=stored.group)
     return replace(stored, folder=str(run.path.resolve()))
-
-
-def start_uploader(run: RunFolder, mode: str) -> subprocess.Popen[bytes] | None:
-    """Start the process that sends the run folder; its standard input tells it how and when the trainer ends."""
-    command = [sys.executable, "-m", "trainer.tracking.wandb_uploader", str(run.path.resolve()), "--mode", mode]
-    try:
-        run.wandb.mkdir(exist_ok=True)
-        with (run.wandb / "uploader.log").open("ab") as output:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=Path(__file__).parents[2],  # where `-m trainer` is found, wherever the user stands
-                start_new_session=True,  # a Ctrl-C or a SIGTERM to the trainer's group is the trainer's to answer
-            )
-    except OSError as error:
-        log.warning("training goes on without W&B: the uploader does not start: %s", error)
-        return None
-
-
-def stop_uploader(uploader: subprocess.Popen[bytes], outcome: str, timeout_s: float) -> bool:
-    """Tell the uploader the outcome and wait for it; kill it when the time is up. Whether it sent everything."""
-    try:
-        uploader.communicate(outcome.encode(), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        uploader.kill()
-        uploader.communicate()
-    return uploader.returncode == 0

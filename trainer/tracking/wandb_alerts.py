@@ -1,20 +1,59 @@
-"""Alarms of the collapse monitor as W&B alerts: each at least once, and twice only if a kill falls in between."""
+"""What a run's owner must know, as W&B alerts: each at least once, and twice only if a kill falls in between."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from shards.atomic_files import write_atomically
-from trainer.runs import journal
-from trainer.runs.journal import EventKind, Follower
+from trainer.runs.journal import EventKind, Follower, Row
 from trainer.runs.run_folder import RunFolder
 from trainer.tracking.wandb_run import WandbRun
 
 LOUD = "collapsed", "diverged"
 
 
+@dataclass(frozen=True)
+class Alert:
+    """What is said, and when."""
+
+    title: str
+    text: str
+    level: Literal["WARN", "ERROR"] = "ERROR"
+    images_seen: int = 0
+    """The alert waits for the row of these images."""
+    picture: str | None = None
+    """In the folder of sample grids."""
+
+
+def alert_of(row: Row) -> Alert | None:
+    """Return what an event has to say to the run's owner; None: nothing."""
+    problem = str(row.get("problem") or "no reason is known")
+    match row["kind"]:
+        case EventKind.COLLAPSE_ALARM if row["state"] in LOUD:
+            text = f"{problem} (after {row['images_seen']:,} images)"
+            return Alert(f"The generator has {row['state']}", text, "ERROR", row["images_seen"], row["picture"])
+        case EventKind.END if row["outcome"] == "failed":
+            return Alert("The run has failed", problem)
+        case EventKind.STALLED:
+            return Alert("Training stands still", f"{problem}; silent: {', '.join(row['places'])}")
+        case EventKind.OUT_OF_MEMORY:
+            return Alert("Out of memory", problem)
+        case EventKind.CHECKPOINT_FAILED:
+            return Alert("A checkpoint was not written", f"{problem}; training goes on, the last one stays")
+        case EventKind.DAMAGED_CHECKPOINT:
+            return Alert("A checkpoint is damaged", f"{row['name']}: {problem}; an earlier one is used", "WARN")
+        case EventKind.EVALUATION_FAILED:
+            return Alert("An evaluation has failed", problem, "WARN")
+        case EventKind.ROLLBACK:
+            text = f"{row['why']} at {row['from']:,} images: back to {row['to']:,}, with other draws"
+            return Alert("The run was rolled back", text, "WARN")
+    return None
+
+
 class Alerts:
-    """The alarms in a run's events that W&B has not been told of.
+    """What of a run's events W&B has not been told.
 
     Args:
         run: the run folder.
@@ -24,23 +63,34 @@ class Alerts:
         self.run, self.events = run, Follower(run.events)
         self.count = run.wandb / "alerts"
         self.told = int(self.count.read_text()) if self.count.exists() else 0
-        self.waiting: list[journal.Row] = []
+        self.waiting: list[Alert] = []
         self.met = 0
+        self.of_attempt: set[tuple[str, str]] = set()
 
     def send(self, to: WandbRun | None, until: float = inf) -> None:
         """Pass on what is new up to `until` images seen, if there is a W&B run to tell."""
         for row in self.events.read():
-            if row["kind"] == EventKind.COLLAPSE_ALARM and row["state"] in LOUD:
-                self.met += 1
-                self.waiting += [row] if self.met > self.told else []
-        while to and self.waiting and self.waiting[0]["images_seen"] <= until:
-            row = self.waiting[0]
-            text = f"{row['problem']} (after {row['images_seen']:,} images; {self.run.path.name})"
-            to.alert(f"The generator has {row['state']}", text, self.run.samples / row["picture"])
+            self.take(row)
+        while to and self.waiting and self.waiting[0].images_seen <= until:
+            alert = self.waiting[0]
+            picture = self.run.samples / alert.picture if alert.picture else None
+            to.alert(alert.title, f"{alert.text} [{self.run.path.name}]", alert.level, picture)
             # Now that it is sent: a kill in between sends it twice, rather than never.
             self.told += 1
             write_atomically(self.count, str(self.told).encode())
             del self.waiting[0]
+
+    def take(self, row: Row) -> None:
+        """Take in an event. What comes again and again in one attempt, as on a full disk, is told once."""
+        if row["kind"] == EventKind.START:
+            self.of_attempt.clear()
+        alert = alert_of(row)
+        if alert is None or (alert.title, alert.text) in self.of_attempt:
+            return
+        self.of_attempt.add((alert.title, alert.text))
+        self.met += 1
+        if self.met > self.told:
+            self.waiting.append(alert)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.config.wandb_environment import forget_run, import_wandb
-from trainer.core.migration import load_json
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
-from trainer.tracking.evaluation_rows import AXIS, EvaluationRows
+from trainer.tracking.evaluation_rows import EvaluationRows
 from trainer.tracking.tracker import Identity
+from trainer.tracking.wandb_config import define_axes, define_best, run_config
 
 forget_run()
 wandb = import_wandb()
+ARTIFACT_LETTERS = re.compile(r"[^A-Za-z0-9._-]")
+MOST_LETTERS = 128  # of an artifact's name
+ARTIFACT_S = 60  # that W&B has to take one
 Record = Any  # a protobuf message, whose class is made at run time
 
 
@@ -37,44 +41,84 @@ class WandbRun:
         self.last = self._wandb.starting_step - 1 if self._wandb else last_recorded(run.wandb, self.id)
         self.evaluation_rows = EvaluationRows(run, self.id, self.last)
 
-    def send(self, row: Row, system: Row) -> None:
-        """Send a row with the system figures and the sample grid of the same `images_seen`, unless W&B has it."""
+    @property
+    def name(self) -> str:
+        """The run's in W&B."""
+        return self._identity.name
+
+    def send(self, row: Row, system: Row, attempt: Row) -> None:
+        """Send a row with what belongs to the same `images_seen`, unless W&B has it.
+
+        Args:
+            row: of metrics.jsonl.
+            system: figures of the system.
+            attempt: which attempt made it, and when.
+        """
         images_seen = row["images_seen"]
         if images_seen <= self.last:
             return
-        self._wandb = self._wandb or self._open()
         figures = {f"system/{key}": value for key, value in system.items() if key != "images_seen"}
-        row = row | figures | image_column("samples", self.run.sample(images_seen)) | self._alarms
-        self._wandb.log(row | self.evaluation_rows.take(images_seen), step=images_seen, commit=True)
+        caption = f"{images_seen:,} images: real on the left, generated on the right"
+        row = row | figures | attempt | image_column("samples", self.run.sample(images_seen), caption) | self._alarms
+        self._log(row | self._evaluation(images_seen), images_seen)
         self._alarms = {}
         self.last = images_seen
         self.sent += 1
 
-    def alert(self, title: str, text: str, seen: Path) -> None:
+    def alert(self, title: str, text: str, level: str, seen: Path | None) -> None:
         """Alert the run's owner; the picture goes with the next row."""
-        self._wandb = self._wandb or self._open()
-        self._wandb.alert(title, text, level="ERROR", wait_duration=1)  # seconds; 0 would be a minute
-        self._alarms |= image_column("collapse/picture", seen)
+        self._opened().alert(title, text, level=level, wait_duration=1)  # seconds; 0 would be a minute
+        if seen:
+            self._alarms |= image_column("collapse/picture", seen, f"{title}: {text}")
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Put a table into the run's summary, in place of the one before."""
+        self._opened().summary[name] = wandb.Table(columns=[*columns], data=[[*row] for row in rows])
+
+    def artifact(
+        self, kind: str, name: str, files: Mapping[str, str], metadata: Mapping[str, Any], aliases: Sequence[str]
+    ) -> None:
+        """Tell of an artifact that lies where `files` say; a dataset is used by this run, anything else made by it."""
+        made = wandb.Artifact(ARTIFACT_LETTERS.sub("-", name)[:MOST_LETTERS], type=kind, metadata=dict(metadata))
+        for file, url in files.items():
+            made.add_reference(url, name=file, checksum=False)  # hashes stand in the metadata; files may be large
+        if kind == "dataset":
+            self._opened().use_artifact(made)
+        else:
+            # One after the other: W&B calls the version "latest" that arrives last.
+            self._opened().log_artifact(made, aliases=["latest", *aliases]).wait(ARTIFACT_S)
 
     def finish(self, outcome: str) -> None:
         """Wait for the uploads; TimeoutError if they do not end."""
-        while late := self.evaluation_rows.take(self.last + 1):  # no row comes any more that could take them along
+        while late := self._evaluation(self.last + 1):  # no row comes any more that could take them along
             self.last += 1
-            self._wandb = self._wandb or self._open()
-            self._wandb.log({"images_seen": self.last} | late, step=self.last, commit=True)
+            self._log({"images_seen": self.last} | late, self.last)
         self.evaluation_rows.close()
         if self._wandb:
             if self._alarms:  # no row came any more that could have taken them along
-                self._wandb.log(self._alarms, step=self.last + 1, commit=True)
+                self._log(self._alarms, self.last + 1)
             if outcome == "interrupted":
                 self._wandb.mark_preempting()  # shown as preempted, not as crashed
             self._wandb.finish(exit_code=0 if outcome == "finished" else 1)
+
+    def _evaluation(self, images_seen: int) -> Row:
+        """Return the columns of an evaluation that goes along with this row, and say which of them are best low."""
+        columns = self.evaluation_rows.take(images_seen)
+        if columns:
+            define_best(self._opened(), self.evaluation_rows.taken)
+        return columns
+
+    def _log(self, row: Row, step: int) -> None:
+        self._opened().log(row, step=step, commit=True)
+
+    def _opened(self) -> Any:
+        self._wandb = self._wandb or self._open()
+        return self._wandb
 
     def _open(self) -> Any:
         """Begin the run, or go on with it. Offline, each time makes a fragment of its own."""
         segment = self._identity.segments[self.number]
         previous = self._identity.segments[self.number - 1].id if self.number else None
-        config = load_json(self.run.config) if self.run.config.exists() else {}
         opened = wandb.init(
             project=self._identity.project,
             entity=self._identity.entity,
@@ -84,7 +128,7 @@ class WandbRun:
             job_type=self._identity.job_type,
             tags=self._identity.tags or None,
             notes=self._notes(),
-            config=config | ({"continues": previous} if previous else {}),
+            config=run_config(self.run, previous),
             dir=self._folder(),
             mode="online" if self._online else "offline",
             resume="allow" if self._online else None,  # offline, wandb never resumes: it makes a fragment of its own
@@ -101,10 +145,7 @@ class WandbRun:
                 x_save_requirements=False,
             ),
         )
-        opened.define_metric("images_seen", hidden=True)
-        opened.define_metric(AXIS, hidden=True)  # the first that matches wins
-        opened.define_metric("evaluation/*", step_metric=AXIS)
-        opened.define_metric("*", step_metric="images_seen")
+        define_axes(opened)
         return opened
 
     def _notes(self) -> str | None:
@@ -125,12 +166,12 @@ class WandbRun:
         return folder
 
 
-def image_column(name: str, path: Path) -> Row:
+def image_column(name: str, path: Path, caption: str) -> Row:
     """A picture as a column of a row, if there is one."""
     if not path.exists():
         return {}
     try:
-        return {name: wandb.Image(str(path))}
+        return {name: wandb.Image(str(path), caption=caption)}
     except OSError as error:
         print(f"{path} is not sent: {error}", flush=True)
         return {}

@@ -1,20 +1,15 @@
 """`python -m trainer.tracking.wandb_uploader RUN`: sends W&B what it lacks of a run, beside the process that trains.
 
-The trainer holds the other end of standard input. When it closes, by intention or by death, the uploader sends what the
-files hold and ends, after DRAIN_S at the latest.
+How it starts and ends: mirror_process.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
@@ -22,13 +17,15 @@ from trainer.config.wandb_environment import resolve_mode
 from trainer.core.stopping import REQUESTS
 from trainer.runs.journal import Follower, Row
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.attempt_rows import AttemptRows
+from trainer.tracking.mirror_process import log_line, one_line, sole_sender, watch_trainer
 from trainer.tracking.system_columns import SystemColumns
 from trainer.tracking.tracker import Identity
 from trainer.tracking.wandb_alerts import Alerts
+from trainer.tracking.wandb_besides import Besides
 from trainer.tracking.wandb_run import WandbRun, stop_service
 
 POLL_S = 0.5
-DRAIN_S = 60.0
 RETRY_S = (1.0, 60.0)  # the first and the longest wait after a failure
 
 
@@ -49,6 +46,7 @@ class Uploader:
         self.opened: list[WandbRun] = []
         self._segment = 0  # earlier ones are complete
         self._current: WandbRun | None = None
+        self._besides = Besides(run)
 
     def run_until(self, ended: Callable[[], bool]) -> None:
         """Follow the run until it has ended and everything is sent, whatever W&B does meanwhile."""
@@ -68,25 +66,28 @@ class Uploader:
     def follow(self, ended: Callable[[], bool]) -> bool:
         """Send rows as they appear. True when the run has ended, False when metrics.jsonl was cut: follow it anew."""
         metrics, system, alerts = Follower(self.run.metrics), Follower(self.run.system), Alerts(self.run)
-        figures = SystemColumns()
+        figures, attempts = SystemColumns(), AttemptRows(self.run)
         try:
             while True:
                 last_round = ended()  # asked before reading, so that what was written before the end is read
                 rows = metrics.read()
                 figures.add(system.read())
+                attempts.read()
                 identity = Identity.load(self.run.wandb_identity)
                 if metrics.replaced():  # asked last: if it was not cut by now, the rows belong to the segments as read
                     return False
                 for row in rows:
                     self.before_row()
-                    self._send(identity, row, figures.take(row["images_seen"]), alerts)
+                    self._send(identity, row, figures.take(row["images_seen"]), alerts, attempts)
                 alerts.send(self._current)
-                if last_round and not rows:
+                last = last_round and not rows
+                self._send_besides(attempts, last)
+                if last:
                     self.finish()
                     return True
                 time.sleep(0 if rows else POLL_S)
         finally:
-            for file in (metrics, system, alerts):
+            for file in (metrics, system, alerts, attempts):
                 file.close()
 
     def finish(self) -> None:
@@ -95,7 +96,18 @@ class Uploader:
         if current:
             current.finish(self.outcome)
 
-    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts) -> None:
+    def _send_besides(self, attempts: AttemptRows, last: bool) -> None:
+        """Send what is no row; a failure of that keeps no row from W&B."""
+        if self._current is None:
+            return
+        try:
+            self._besides.send_tables(self._current, attempts.table())
+            if self.online:  # wandb's offline files hold no lineage
+                self._besides.send_artifacts(self._current, last)
+        except Exception as error:  # W&B's failures have many types
+            log_line(f"W&B: tables or artifacts were not sent: {one_line(error)}")
+
+    def _send(self, identity: Identity, row: Row, figures: Row, alerts: Alerts, attempts: AttemptRows) -> None:
         number = identity.segment_of(row["images_seen"])
         if number < self._segment:
             return
@@ -107,7 +119,7 @@ class Uploader:
             log_line(f"W&B run {self._current.id} has the rows up to images_seen {self._current.last}")
         # An alarm is written before the row of its images, and its picture belongs to that row.
         alerts.send(self._current, until=row["images_seen"])
-        self._current.send(row, figures)
+        self._current.send(row, figures, attempts.columns(row["images_seen"], figures.get("time")))
 
 
 def abandon_service() -> None:
@@ -126,42 +138,6 @@ def pause(seconds: float, ended: Callable[[], bool]) -> None:
         time.sleep(POLL_S)
 
 
-def one_line(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
-def log_line(message: str) -> None:
-    """One line in the uploader's log."""
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)
-
-
-@contextmanager
-def sole_sender(run: RunFolder, mode: str, wait: bool) -> Iterator[None]:
-    """Be the only process that sends this run: two would send rows twice. BlockingIOError if not `wait`."""
-    with (run.wandb / f"{mode}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise
-        except OSError as error:  # some network file systems have no locks
-            log_line(f"no lock on {file.name}: {error.strerror}")
-        yield
-
-
-def watch_trainer(uploader: Uploader, ended: Event) -> None:
-    """Learn of the trainer's end, and end this process when its time is up."""
-    trainer = os.getppid()
-    while not select.select([sys.stdin], [], [], 1.0)[0] and os.getppid() == trainer:
-        pass  # asked for its parent as well, since the trainer's children may hold the pipe open after its death
-    said = os.read(sys.stdin.fileno(), 64) if os.getppid() == trainer else b""
-    uploader.outcome = said.decode() or "failed"
-    ended.set()
-    time.sleep(DRAIN_S)
-    log_line("out of time; the rest waits for: launcher sync")
-    os._exit(1)
-
-
 def main() -> None:
     """Upload the run folder named on the command line until the parent process ends."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -176,8 +152,13 @@ def main() -> None:
     if mode == "disabled":
         return
     uploader = Uploader(run, online=mode != "offline")
-    Thread(target=watch_trainer, args=(uploader, ended), daemon=True).start()
-    with sole_sender(run, mode, wait=True):
+
+    def end(outcome: str) -> None:
+        uploader.outcome = outcome
+        ended.set()
+
+    Thread(target=watch_trainer, args=(end,), daemon=True).start()
+    with sole_sender(run.wandb / f"{mode}.lock", wait=True):
         uploader.run_until(ended.is_set)
 
 

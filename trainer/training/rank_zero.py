@@ -27,6 +27,7 @@ from trainer.launch.job_context import JobContext
 from trainer.losses.objectives import OBJECTIVES
 from trainer.runs import journal
 from trainer.runs.config_loading import write_config
+from trainer.runs.description import write_description
 from trainer.runs.init_from import PretrainedWeights
 from trainer.runs.journal import EventKind
 from trainer.runs.lease import Lease, Loss
@@ -75,7 +76,7 @@ class RankZero(Recorder):
         trace: StepTrace,
     ) -> None:
         super().__init__(run, nodes, trace)
-        self.config = config
+        self.config, self.index = config, reader.index
         self.lease = Lease(run, context.owner, context.attempt, self.on_lease_lost)
         # Only under the lease: settings of a process that is refused must not replace those of the one that trains.
         write_config(run, config)
@@ -115,6 +116,7 @@ class RankZero(Recorder):
             self.tracker.new_segment(state.images_seen, "environment")
         if lost := max(0, reached - state.images_seen):
             log.warning("%s images were seen after the last durable checkpoint, and are seen again", f"{lost:,}")
+        write_description(self.run, self.config, self.index)
         self.tracker.start(state.images_seen, owner=self.lease.mine.owner, lost_images=lost)
         self.tracker.event(EventKind.ENVIRONMENT, **environments[0], processes=len(environments))
         if pretrained:

@@ -32,6 +32,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
   python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first
+  python -m launcher report runs/NAME             one page with all of it, to look at and to send
   python -m launcher logs runs/NAME -f            follow all ranks, across restarts
   python -m launcher evaluate runs/NAME           how good its pictures are, with intervals
   python -m launcher cancel runs/NAME             save and end
@@ -98,6 +99,13 @@ def status(arguments: Sequence[str]) -> int:
     return run_status(parse(Status, arguments))
 
 
+def report(arguments: Sequence[str]) -> int:
+    """One page about runs or a study, to look at and to send."""
+    from launcher.cli.report import Report, run_report
+
+    return run_report(parse(Report, arguments))
+
+
 def logs(arguments: Sequence[str]) -> int:
     """What the ranks of a job say, merged by time, or one of them."""
     from launcher.cli.logs import Logs, run_logs
@@ -148,7 +156,8 @@ def completion(arguments: Sequence[str]) -> int:
 
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
-ALL = (prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, init, doctor, completion)
+LOOK = (status, report, logs)
+ALL = (prepare, submit, resume, study, evaluate, recipes, *LOOK, cancel, rm, sync, init, doctor, completion)
 COMMANDS = {command.__name__: command for command in ALL}
 
 

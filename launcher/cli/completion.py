@@ -16,6 +16,7 @@ from launcher.cli.init import Init
 from launcher.cli.logs import Logs
 from launcher.cli.recipes import Recipes
 from launcher.cli.remove import Rm
+from launcher.cli.report import Report
 from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
@@ -50,6 +51,7 @@ KINDS: tuple[type, ...] = (
     Evaluate,
     Recipes,
     Status,
+    Report,
     Logs,
     Cancel,
     Rm,

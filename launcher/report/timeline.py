@@ -67,10 +67,12 @@ def draw_timeline(facts: RunFacts) -> Markup:
     for at, event in marks:
         parts.append(dot(axis(at / unit_s), bottom, f"{event['kind']}: {describe_event(event)}", "c7"))
     parts.append(text(START, 16, shorten(facts.name, 40)))
-    told = f"{len(facts.status.attempts)} attempts, {len(faults)} faults"
+    summary = f"{len(facts.status.attempts)} attempts, {len(faults)} faults"
     below = f"{unit} since the first of these began"
     drawn = ruler(axis, START, bottom + 10, below)
-    return svg(bottom + 56, f"Attempts of {facts.name}, one below the other; the dots are faults", told, *drawn, *parts)
+    return svg(
+        bottom + 56, f"Attempts of {facts.name}, one below the other; the dots are faults", summary, *drawn, *parts
+    )
 
 
 def end_of(facts: RunFacts, attempt: RunAttempt) -> float:

@@ -34,6 +34,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
   python -m launcher recipes                      what can be trained, and after which paper
   python -m launcher submit --nodes 2-4           on what Slurm has free, from 2 nodes up to 4
   python -m launcher status                       all runs under ./runs, newest first
+  python -m launcher report runs/NAME             one page with all of it, to look at and to send
   python -m launcher logs runs/NAME -f            follow all ranks, across restarts
   python -m launcher evaluate runs/NAME           how good its pictures are, with intervals
   python -m launcher cancel runs/NAME             save and end
@@ -98,6 +99,13 @@ def status(arguments: Sequence[str]) -> int:
     from launcher.cli.status import Status, run_status
 
     return run_status(parse(Status, arguments))
+
+
+def report(arguments: Sequence[str]) -> int:
+    """One page about runs or a study, to look at and to send."""
+    from launcher.cli.report import Report, run_report
+
+    return run_report(parse(Report, arguments))
 
 
 def logs(arguments: Sequence[str]) -> int:
@@ -165,7 +173,7 @@ def completion(arguments: Sequence[str]) -> int:
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
 ALL = (
-    *(prepare, submit, resume, study, evaluate, recipes, status, logs, cancel, rm, sync, workspace),
+    *(prepare, submit, resume, study, evaluate, recipes, status, report, logs, cancel, rm, sync, workspace),
     *(init, plugins, doctor, completion),
 )
 COMMANDS = {command.__name__: command for command in ALL}

@@ -24,7 +24,17 @@ PREPARED = "test_prepare_cluster.test_refused_then_cancelled_then_resumed_on_oth
 NOT_QUEUED = "test_prepare.test_what_a_cluster_cannot_do_is_refused_before_anything_is_queued"
 BUNDLE = "test_bundles.test_what_a_bundle_cannot_do_is_refused"
 PUSHED = "test_bundles.test_a_bundle_is_pushed_and_pulled"
+REPORT = "test_report.test_refusals"
 DONE = {  # a part of the message -> the test that does it
+    "name run folders, or that of a study": REPORT,
+    "which has a page of its own: name it alone": "test_report.test_a_study_has_one_page",
+    "to be looked at side by side: name at most {}": REPORT,
+    "is not made yet; the generator makes it with": "test_report.test_generators_make_what_only_they_can",
+    "that could make pictures: leave --pictures out": REPORT,
+    "makes no pictures of {}: {}; or leave --pictures": "test_report.test_generators_make_what_only_they_can",
+    "only several seeds of each can tell": "test_study_runs.test_a_study_here_survives_an_interruption_and_a_failure",
+    "and is no report: name another --out": REPORT,
+    "cannot be written: {}; name another --out": REPORT,
     "is there already: name another folder, or remove it": BUNDLE,
     "is a bundle that holds none: leave it out": BUNDLE,
     "--format onnx needs {}: pip install": BUNDLE,

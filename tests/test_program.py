@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,12 +42,16 @@ def test_one_page_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("package", VERBS)
 def test_it_starts_the_packages(package: str, as_lienzo: None, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main([package, "--help"])
+    with suppress(SystemExit):
+        assert main([package, "--help"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: lienzo {package} [-h] ")
-    listed = said.partition("{")[2].partition("}")[0].replace("\n", "").replace(" ", "")
-    assert {*listed.split(",")} == {*VERBS[package]}
+    if said.startswith("usage"):
+        assert said.startswith(f"usage: lienzo {package} [-h] ")
+        listed = said.partition("{")[2].partition("}")[0].replace("\n", "").replace(" ", "").split(",")
+    else:
+        assert f"lienzo {package} COMMAND --help" in said
+        listed = re.findall(r"^  ([a-z]+)  ", said, re.MULTILINE)
+    assert {*listed} == {*VERBS[package]}
 
 
 def test_help_and_messages_use_the_word_that_was_typed(as_lienzo: None, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from command_line import arguments as command_line
 from command_line.plugins import PluginError
 from command_line.printable import printable
+from command_line.program import program
 from command_line.streams import run
 from command_line.suggestion import did_you_mean
 from shards.errors import DataError
@@ -27,7 +28,7 @@ HELP = """Train a generative adversarial network, generate with it, compare runs
 
 {commands}
 
-What a command takes: python -m trainer COMMAND --help
+What a command takes: {program} COMMAND --help
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (the same command goes on),
 130 stopped at once by a second Ctrl-C."""
@@ -175,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name in ("", "-h", "--help"):
         # The docstrings above are what a user reads here, so each is one line.
         lines = [f"  {name:<12} {command.__doc__}" for name, command in COMMANDS.items()]
-        print(HELP.format(commands="\n".join(lines)))
+        print(HELP.format(commands="\n".join(lines), program=" ".join(program("trainer"))))
         # Help that nobody asked for: a command is missing, so it is a refusal.
         return 0 if name else 2
     try:

@@ -17,6 +17,7 @@ from launcher.cli.logs import Logs
 from launcher.cli.plugins import Plugins
 from launcher.cli.recipes import Recipes
 from launcher.cli.remove import Rm
+from launcher.cli.report import Report
 from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
@@ -52,6 +53,7 @@ KINDS: tuple[type, ...] = (
     Evaluate,
     Recipes,
     Status,
+    Report,
     Logs,
     Cancel,
     Rm,

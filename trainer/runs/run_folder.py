@@ -28,6 +28,7 @@ class RunFolder:
       initial.safetensors  with --init-from: the weights that the run began with
       checkpoints/     one folder per checkpoint, see checkpoint.py
       samples/         real beside fake, one PNG per sampling: <images_seen>.png, and per alarm: alarm-….png
+      report.html      what `launcher report` shows; report/: pictures for it, of a checkpoint each
       plan/            with --record-samples: the planned and the used index of each sample, one file per rank
       traces/          with --trace-steps: rank-<rank>.json.gz, for Perfetto
       wandb/           wandb's own files
@@ -159,6 +160,11 @@ class RunFolder:
     def alarm_images(self, images_seen: int, rollbacks: int) -> Path:
         """What the collapse monitor saw when it gave alarm."""
         return self.samples / f"alarm-{images_seen:012d}-r{rollbacks:02d}.png"
+
+    @property
+    def made_pictures(self) -> Path:
+        """Pictures that a generator has made for the report: a folder of each checkpoint."""
+        return self.path / "report"
 
     @property
     def plan(self) -> Path:

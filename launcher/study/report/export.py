@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from launcher.pages.numbers import format_hours
 from launcher.study.analysis.comparison import Comparison
 from launcher.study.analysis.results import Study
 from launcher.study.report import words
@@ -79,7 +80,7 @@ def terminal_view(study: Study, found: Comparison) -> RenderableType:
     for arm in found.arms:
         mean = words.format_estimate(arm.mean) if arm.rung is None else f"left behind at rung {arm.rung}"
         counts = str(len(arm.seeds)), f"{arm.failed} of {arm.ended}"
-        row = (arm.arm, arm.letters or "–", mean, *counts, words.format_speed(arm), words.format_hours(arm.node_hours))
+        row = (arm.arm, arm.letters or "–", mean, *counts, words.format_speed(arm), format_hours(arm.node_hours))
         table.add_row(*map(Text, row))
     answer = Text(words.headline(study, found), style="bold")
     return Group(answer, Text(), table, Text(), *(Text(f"• {finding}") for finding in words.findings(study, found)))

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from launcher.study.analysis.comparison import Comparison
-from launcher.study.analysis.results import Point, Study
-from launcher.study.analysis.statistics import mean_interval
-from launcher.study.report.axes import Axis
-from launcher.study.report.drawing import (
+from launcher.pages import drawing
+from launcher.pages.axes import Axis
+from launcher.pages.drawing import (
     BOTTOM,
     HEIGHT,
     LEFT,
@@ -28,11 +26,12 @@ from launcher.study.report.drawing import (
     svg,
     text,
 )
-from launcher.study.report.markup import Markup, tag
-from launcher.study.report.words import format_budget, format_estimate, format_number
-
-COLOURS = 8  # in the page's style sheet
-MARKS = "●■▲◆▼★✚✖"
+from launcher.pages.markup import Markup, tag
+from launcher.pages.numbers import format_number
+from launcher.study.analysis.comparison import Comparison
+from launcher.study.analysis.results import Point, Study
+from launcher.study.analysis.statistics import mean_interval
+from launcher.study.report.words import format_budget, format_estimate
 
 
 @dataclass(frozen=True)
@@ -144,12 +143,12 @@ def curve_points(curve: Sequence[Point], metric: str) -> list[tuple[int, float]]
 
 def colour_class(study: Study, arm: str) -> str:
     """Return the class of an arm's colour: the same in all figures."""
-    return f"c{arm_index(study, arm) % COLOURS}"
+    return drawing.colour_class(arm_index(study, arm))
 
 
 def mark_of(study: Study, arm: str) -> str:
     """Return an arm's mark: who cannot tell the colours goes by it."""
-    return MARKS[arm_index(study, arm) % len(MARKS)]
+    return drawing.mark_of(arm_index(study, arm))
 
 
 def arm_index(study: Study, arm: str) -> int:

@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from launcher.pages.document import build_document, build_section, figure_row, term_list
+from launcher.pages.markup import Markup, join, tag
 from launcher.study.analysis.comparison import Comparison, compare_arms
 from launcher.study.analysis.results import Study
 from launcher.study.report import figures, words
-from launcher.study.report.markup import Markup, join, tag
 from launcher.study.report.pictures import sample_grids
 from launcher.study.report.tables import arms_table, failures_table, pair_matrix, pairs_table, rungs_table
 from shards.atomic_files import write_atomically
-
-STYLE = Path(__file__).with_suffix(".css")
 
 
 def write_page(study: Study, path: Path) -> None:
@@ -29,21 +28,15 @@ def write_page(study: Study, path: Path) -> None:
 def build_page(study: Study, folder: Path) -> str:
     """Return the page of a study in this folder."""
     found = compare_arms(study)
-    # As it stands: escaped, a style sheet would lose its quotes.
-    style = Markup(STYLE.read_text())
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"{study.name}: {words.headline(study, found)}"),
-        tag("style", style),
-    )
-    answer = [
+    return build_document(f"{study.name}: {words.headline(study, found)}", *study_parts(study, found, folder))
+
+
+def study_parts(study: Study, found: Comparison, folder: Path) -> list[Markup]:
+    """Return the answer, and the sections of a study in this folder."""
+    return [
         tag("h1", f"Study {study.name}"),
         tag("p", words.headline(study, found), class_="answer"),
         tag("ul", *(tag("li", finding) for finding in words.findings(study, found))),
-    ]
-    sections = [
         build_section("Arms", arms_table(study, found), figure_row(scores_and_cost(study, found))),
         build_section("Pairs", pair_matrix(found), pairs_table(study, found)) if found.pairs else Markup(),
         build_section("While training", figure_row(learning_curves(study))),
@@ -53,12 +46,6 @@ def build_page(study: Study, folder: Path) -> str:
         build_section("How it was measured", term_list(words.describe_method(study))),
         build_section("Once more", how_to_reproduce(study)),
     ]
-    return "<!doctype html>\n" + tag("html", head, tag("body", tag("main", *answer, *sections)), lang="en") + "\n"
-
-
-def build_section(title: str, *parts: Markup) -> Markup:
-    """Return a section; none where it has nothing to say."""
-    return tag("section", tag("h2", title), *parts) if any(parts) else Markup()
 
 
 def scores_and_cost(study: Study, found: Comparison) -> Iterator[Markup]:
@@ -76,17 +63,6 @@ def learning_curves(study: Study) -> Iterator[Markup]:
     drawn = [name for name in seen if any(len(figures.curve_points(curve, name)) > 1 for curve in curves)]
     for name in [study.metric] if study.metric in drawn else sorted(drawn)[:2]:
         yield figures.draw_curves(study, name)
-
-
-def figure_row(parts: Iterator[Markup]) -> Markup:
-    """Put figures side by side where there is room."""
-    drawn = [*parts]
-    return tag("div", *drawn, class_="figures") if drawn else Markup()
-
-
-def term_list(items: Iterator[tuple[str, str]]) -> Markup:
-    """Return a list of terms and their meaning."""
-    return tag("dl", *(join(tag("dt", term), tag("dd", meaning)) for term, meaning in items))
 
 
 def how_to_reproduce(study: Study) -> Markup:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from launcher.pages.markup import Markup, join, tag
 from launcher.study.analysis.results import Entry, Study
-from launcher.study.report.markup import Markup, join, tag
 
 MOST_BYTES = 2_000_000  # of all pictures together
 SIDES = (640, 480, 360, 256, 192, 128)  # a picture is made smaller until it fits its share

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from launcher.pages.markup import Markup, join, tag
+from launcher.pages.numbers import format_hours, format_number
+from launcher.pages.tables import build_table, lines_cell
 from launcher.study.analysis.comparison import ArmSummary, Comparison
 from launcher.study.analysis.pairs import Effect, Interval, Pair
 from launcher.study.analysis.results import Budget, Study
 from launcher.study.report import words
-from launcher.study.report.markup import Markup, join, tag
-from launcher.study.report.words import format_estimate, format_number, format_share, p_value
-
-
-def build_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
-    """Return a table that scrolls by itself; the first cell of a row names it."""
-    head = tag("tr", *(tag("th", name, scope="col") for name in header))
-    body = (tag("tr", tag("th", first, scope="row"), *map(build_cell, rest)) for first, *rest in rows)
-    whole = tag("table", tag("caption", tag("span", caption)), tag("thead", head), tag("tbody", *body))
-    # tabindex: what scrolls must be reachable from the keyboard, and then has to have a name.
-    return tag("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
+from launcher.study.report.words import format_estimate, format_share, p_value
 
 
 def limits_cell(estimate: Interval | Effect | None, signed: bool = False) -> Markup:
@@ -30,16 +21,6 @@ def share_cell(estimate: Interval | None, before: str = "") -> Markup:
     """Return a cell with a share, and its limits below it."""
     value, *ends = format_share(estimate).split(" ", 1)
     return lines_cell(before + value if ends else value, *ends)
-
-
-def lines_cell(first: str, *rest: str) -> Markup:
-    """Return a cell of lines that do not break; those after the first are small."""
-    return tag("td", first, *(join(tag("br"), tag("small", line)) for line in rest), class_="tight")
-
-
-def build_cell(content: str | Markup) -> Markup:
-    """Return a cell; markup that is a cell already stays."""
-    return content if isinstance(content, Markup) and content.startswith("<td") else tag("td", content)
 
 
 def arms_table(study: Study, found: Comparison) -> Markup:
@@ -58,8 +39,8 @@ def arms_table(study: Study, found: Comparison) -> Markup:
             str(len(summary.seeds)) + (f" (+{summary.unfinished})" if summary.unfinished else ""),
             failed,
             words.format_speed(summary),
-            words.format_hours(summary.hours),
-            words.format_hours(summary.node_hours),
+            format_hours(summary.hours),
+            format_hours(summary.node_hours),
             "–" if summary.flops is None else f"{summary.flops:.2e}",
             what,
         ]

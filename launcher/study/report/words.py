@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
+from launcher.pages.numbers import format_number
 from launcher.study.analysis.comparison import ArmSummary, Comparison
 from launcher.study.analysis.pairs import Effect, Interval, Pair
 from launcher.study.analysis.results import Budget, Study
@@ -124,13 +124,6 @@ def format_estimate(estimate: Interval | Effect | None, signed: bool = False) ->
     return f"{format_number(estimate.value, width, signed)} ({low} to {high})"
 
 
-def format_number(value: float, width: float = 0.0, signed: bool = False) -> str:
-    """Write a number to two digits of half a width, or to four of its own."""
-    size = width / 2 or abs(value)
-    decimals = 0 if not size else min(6, max(0, (1 if width else 3) - math.floor(math.log10(size))))
-    return f"{value:{'+' if signed else ''},.{decimals}f}".replace("-", "−")
-
-
 def format_share(estimate: Interval | None) -> str:
     """Write a share with its limits."""
     if estimate is None or estimate.low is None or estimate.high is None:
@@ -148,11 +141,6 @@ def format_budget(budget: Budget) -> str:
 def format_speed(summary: ArmSummary) -> str:
     """Write images a second."""
     return "–" if summary.images_per_s is None else f"{summary.images_per_s:,.1f}"
-
-
-def format_hours(value: float | None) -> str:
-    """Write hours."""
-    return "–" if value is None else f"{value:,.3g} h"
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from launcher.study.report.axes import Axis, format_tick
-from launcher.study.report.markup import Markup, tag
+from launcher.pages.axes import Axis, format_tick
+from launcher.pages.markup import Markup, tag
 
 WIDTH, HEIGHT = 480.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 470.0, 24.0, 256.0
 LINE = 17.0  # pixels from one name to the next
+COLOURS = 8  # in the style sheet
+MARKS = "●■▲◆▼★✚✖"
 
 
 def svg(height: float, title: str, told: str, *parts: Markup) -> Markup:
@@ -70,3 +72,13 @@ def spread_out(heights: Mapping[str, float]) -> dict[str, float]:
 def shorten(words: str, most: int) -> str:
     """Shorten a name."""
     return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
+def colour_class(place: int) -> str:
+    """Return the class of a colour, by the place of what has it: the same in all figures of a page."""
+    return f"c{place % COLOURS}"
+
+
+def mark_of(place: int) -> str:
+    """Return a mark by the place of what has it: who cannot tell the colours goes by it."""
+    return MARKS[place % len(MARKS)]

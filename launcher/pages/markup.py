@@ -1,13 +1,13 @@
 """HTML and SVG, escaped by construction: text becomes markup only through `tag`.
 
-All of the report builds on it, so that a name or an error with a "<" in it breaks no page.
+All pages build on it, so that a name or an error with a "<" in it breaks no page.
 """
 
 from __future__ import annotations
 
 from html import escape
 
-VOID = frozenset({"img", "meta", "br"})
+VOID = frozenset({"img", "meta", "br", "input"})
 
 
 class Markup(str):

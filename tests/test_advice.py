@@ -35,6 +35,12 @@ DONE = {  # a part of the message -> the test that does it
     "only several seeds of each can tell": "test_study_runs.test_a_study_here_survives_an_interruption_and_a_failure",
     "and is no report: name another --out": REPORT,
     "cannot be written: {}; name another --out": REPORT,
+    "share the run folder, and name the package": "test_plugins.test_one_of_each_is_used",
+    "which is not installed here: pip install {}=={}": "test_plugins.test_one_of_each_is_used",
+    "save and end": "test_program.test_alone_it_says_what_to_do_next",
+    "lienzo                  what to do next, here": "test_program.test_one_page_lists_all",
+    "see: lienzo --help": "test_program.test_one_page_lists_all",
+    "that goes with this lienzo, or uninstall it": "test_plugins.test_a_broken_one_is_one_message",
     "is there already: name another folder, or remove it": BUNDLE,
     "is a bundle that holds none: leave it out": BUNDLE,
     "--format onnx needs {}: pip install": BUNDLE,
@@ -307,7 +313,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me", "--gpu-bind", "--gpus", "--logdir"}  # options of other programs
+FOREIGN = {"--me", "--gpu-bind", "--gpus", "--logdir", "--version"}  # of other programs; lienzo --version is no command's
 
 
 def is_none(message: str) -> bool:

@@ -14,7 +14,7 @@ from trainer.losses.penalties.base import Weighted
 from trainer.networks import DISCRIMINATORS, GENERATORS
 
 CLASSES = 5  # of the bundled pictures
-LARGE = "stylegan3-t", "stylegan3-r", "biggan-deep", "unet", "projected"
+LARGE = "stylegan3-t", "stylegan3-r", "biggan-deep", "unet", "projected", "msg-gan"
 """Networks that are slow to test, each of which has a recipe: they are tested once."""
 
 

@@ -12,6 +12,7 @@ from trainer.networks import (
     disconnected,
     fastgan,
     mlp,
+    msg_gan,
     projected,
     r3gan,
     sagan,
@@ -37,6 +38,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "stylegan3-r": stylegan3.RotationGenerator,
     "fastgan": fastgan.Generator,
     "r3gan": r3gan.Generator,
+    "msg-gan": msg_gan.Generator,
     "mlp": mlp.Generator,
     "disconnected": disconnected.Generator,
 }
@@ -52,6 +54,7 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "stylegan2": stylegan2.Discriminator,
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
+    "msg-gan": msg_gan.Discriminator,
     "projected": projected.Discriminator,
     "mlp": mlp.Discriminator,
     "disconnected": disconnected.Discriminator,

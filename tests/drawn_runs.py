@@ -12,6 +12,7 @@ from trainer.config.config import Config
 from trainer.config.groups import CheckpointSettings
 from trainer.core.randomness import normal, philox
 from trainer.gan.assembly import create_state
+from trainer.networks import GENERATORS
 from trainer.networks.network_settings import NetworkSettings
 from trainer.runs.checkpoint_writer import Checkpoints
 from trainer.runs.config_loading import write_config
@@ -27,7 +28,7 @@ def small_config(generator: str, network: Mapping[str, object], discriminator: s
     return replace(
         Config(),
         generator=generator,
-        discriminator=discriminator,
+        discriminator=generator if GENERATORS[generator].makes_all_sides else discriminator,
         network=settings,
         batch_size=8,
         micro_batch_size=8,

@@ -313,7 +313,13 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {"--me", "--gpu-bind", "--gpus", "--logdir", "--version"}  # of other programs; lienzo --version is no command's
+FOREIGN = {
+    "--me",
+    "--gpu-bind",
+    "--gpus",
+    "--logdir",
+    "--version",
+}  # of other programs; lienzo --version is no command's
 
 
 def is_none(message: str) -> bool:

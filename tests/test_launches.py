@@ -59,6 +59,7 @@ BUDGETS = {
     "biggan-32": 2035,  # 4703
     "biggan-128": 1204,  # 2766
     "biggan-deep-128": 3028,  # not counted then
+    "msg-gan-64": 730,
     "unet-128": 1662,  # not counted then
     "lecam-32": 2451,  # 5151
     "diffaugment-32": 2203,  # 4871

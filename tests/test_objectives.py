@@ -50,6 +50,12 @@ CLOSED_FORMS = {
         -mean([log_sigmoid(r - f) for r, f in zip(REAL, FAKE, strict=True)]),
         -mean([log_sigmoid(f - r) for r, f in zip(REAL, FAKE, strict=True)]),
     ),
+    "relativistic-hinge": (
+        mean([max(0.0, 1 - (r - mean(list(FAKE)))) for r in REAL])
+        + mean([max(0.0, 1 + (f - mean(list(REAL)))) for f in FAKE]),
+        mean([max(0.0, 1 + (r - mean(list(FAKE)))) for r in REAL])
+        + mean([max(0.0, 1 - (f - mean(list(REAL)))) for f in FAKE]),
+    ),
     "dual-contrastive": (contrast(REAL, FAKE), contrast(FAKE, REAL)),
     "hinge": (mean([max(0, 1 - r) for r in REAL]) + mean([max(0, 1 + f) for f in FAKE]), -mean(list(FAKE))),
 }

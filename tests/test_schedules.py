@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tests.made_batches import made_batches
 from trainer.augment.base import AugmentSettings
-from trainer.config.compatibility import config_problems, penalty_problems, schedule_problems
+from trainer.config.compatibility import config_problems, penalty_problems, schedule_problems, side_problems
 from trainer.config.config import Config
 from trainer.config.groups import OptimizerSettings
 from trainer.core.fields import Refused
@@ -245,6 +245,7 @@ def test_pairing_compares_picture_with_picture() -> None:
 # What does not go together
 
 POINTS: dict[str, Any] = {"generator": "mlp", "discriminator": "mlp", "network": NetworkSettings(size=0)}
+ALL_SIDES = {"generator": "msg-gan", "discriminator": "msg-gan"}
 PARTS: list[tuple[dict[str, Any], str]] = [
     (
         {
@@ -284,6 +285,9 @@ PARTS: list[tuple[dict[str, Any], str]] = [
         {"penalties": Penalties(cutmix=Weighted(1.0))},
         "wants a discriminator that judges pixels, such as unet, not dcgan",
     ),
+    ({"generator": "msg-gan"}, "generator msg-gan makes pictures of all sides: it wants --discriminator msg-gan"),
+    (ALL_SIDES | {"augment": AugmentSettings(kind="ada")}, "augmentations are of one picture, and generator msg-gan"),
+    (ALL_SIDES | {"penalties": Penalties(wgan_gp=Weighted(1.0))}, "penalties.wgan_gp is of one picture"),
     ({"augment": AugmentSettings(p=0.5)}, "augment.p does nothing for augment.kind none"),
     ({"augment": AugmentSettings(kind="ada", adaptive=False)}, "augment.p is 0 and stays there"),
     ({"augment": AugmentSettings(kind="ada", pipe="bb")}, "augment.pipe names 'b' twice"),
@@ -355,14 +359,14 @@ def test_impossible_settings_are_refused_with_one_message(changes: dict[str, Any
 
 def test_every_refusal_of_parts_is_tested() -> None:
     """Each line that yields a problem is reached by one of the cases above."""
-    missing = set()
-    for check in (config_problems, schedule_problems, penalty_problems):
+    missing, checks = set(), (config_problems, schedule_problems, penalty_problems, side_problems)
+    for check in checks:
         lines, first = inspect.getsourcelines(check)
         missing |= {
             first + k for k, line in enumerate(lines) if line.strip().startswith("yield ") and "from" not in line
         }
     for changes, _ in PARTS:
-        for check in (config_problems, schedule_problems, penalty_problems):
+        for check in checks:
             found = check(replace(Config(), **changes))
             assert isinstance(found, GeneratorType)
             with suppress(Refused):

@@ -61,6 +61,7 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"top_k below 1 does not go with the discriminator {config.discriminator}: it has several logits"
     yield from schedule_problems(config)
     yield from penalty_problems(config)
+    yield from side_problems(config)
     if config.cuda_graphs == "on" and (problem := graphs_problem(config)):
         yield f"cuda_graphs on does not go with {problem}"
     yield from checkpointing_problems(config)
@@ -120,6 +121,23 @@ def penalty_problems(config: Config) -> Iterator[str]:
         yield f"reduction ddp wants every weight in every loss: {idle} in every update"
     if config.reduction == "ddp" and config.compile:
         yield "compile does not go with reduction ddp"
+
+
+def side_problems(config: Config) -> Iterator[str]:
+    """Yield what a generator that makes pictures of all sides does not go with."""
+    generator, augment = config.generator, config.augment
+    if not choose_from(GENERATORS, generator, "generator").makes_all_sides:
+        return
+    if not choose_from(DISCRIMINATORS, config.discriminator, "discriminator").takes_all_sides:
+        able = ", ".join(name for name, network in DISCRIMINATORS.items() if network.takes_all_sides)
+        yield f"generator {generator} makes pictures of all sides: it wants --discriminator {able}"
+    if augment.kind != "none" or augment.apa or augment.blur_sigma:
+        yield (
+            f"augmentations are of one picture, and generator {generator} shows the discriminator one of each side: "
+            "leave augment.kind, augment.apa and augment.blur_sigma out"
+        )
+    if of_one := sorted({one.name for one in config.penalties.active()} & {"bcr", "wgan_gp"}):
+        yield f"penalties.{of_one[0]} is of one picture: generator {generator} makes one of each side"
 
 
 def graphs_problem(config: Config) -> str | None:

@@ -48,6 +48,24 @@ BIGGAN_32 = Config(
         size=32, z_dim=128, g_spectral_norm=True, d_spectral_norm=True, g_conditional=True, d_head="projection"
     ),
 )
+MSG_GAN_64 = Config(
+    generator="msg-gan",
+    discriminator="msg-gan",
+    batch_size=32,
+    micro_batch_size=8,
+    objective="relativistic-hinge",
+    optimizer=Adam(3e-4, 3e-4, beta1=0.0, beta2=0.99),  # the rate that the code's guide asks for in all experiments
+    network=Net(
+        size=64,
+        z_dim=256,
+        g_channels=128,
+        d_channels=128,
+        max_channels=256,
+        mbstd_group=8,
+        g_spectral_norm=True,
+        d_spectral_norm=True,
+    ),
+)
 UNET_128 = Config(  # the authors' script for CelebA; theirs averages weights from the 21,000th step on
     generator="biggan",
     discriminator="unet",

@@ -23,6 +23,7 @@ from trainer.config.recipe_families import (
     DCGAN_64,
     FASTGAN_256,
     FEW_SHOT_AUGMENT,
+    MSG_GAN_64,
     PROJECTED_256,
     SAGAN_64,
     SNGAN_32,
@@ -77,6 +78,7 @@ STYLEGAN3 = "Karras et al. 2021, arXiv:2106.12423"
 UNET = "Schönfeld, Schiele, Khoreva 2020, arXiv:2002.12655"
 PROJECTED = "Sauer et al. 2021, arXiv:2111.01007"
 FASTGAN = "Liu et al. 2021, arXiv:2101.04775"
+MSG_GAN = "Karnewar, Wang 2020, arXiv:1903.06048"
 R3GAN = "Huang et al. 2024, arXiv:2501.05441"
 
 # One line a field would hide the table.
@@ -166,6 +168,9 @@ RECIPES = {
     "unet-128": Recipe(
         UNET_128,
         UNET, "FID better than BigGAN's by 2.7, on average over FFHQ, CelebA and COCO-Animals"),
+    "msg-gan-64": Recipe(
+        MSG_GAN_64,
+        MSG_GAN, "CelebA at 64 px, looked at: of the first author's own PyTorch code"),
     "lecam-32": Recipe(
         replace(BIGGAN_32, flip=True, penalties=Penalties(lecam=Weighted(0.3)), augment=FEW_SHOT_AUGMENT),
         LECAM, "CIFAR-10, with DiffAugment: FID 8.46", rule=batch_rules.BIGGAN),

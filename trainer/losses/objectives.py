@@ -76,6 +76,12 @@ OUR_OBJECTIVES = {
         discriminator=lambda real, fake: softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean(),
         generator=lambda fake, real: softplus(real().mean() - fake).mean() + softplus(real() - fake.mean()).mean(),
     ),
+    # Jolicoeur-Martineau 2019, §4.2 (RaHingeGAN): the same with hinges.
+    "relativistic-hinge": Objective(
+        discriminator=lambda real, fake: relu(1 + fake.mean() - real).mean() + relu(1 + fake - real.mean()).mean(),
+        generator=lambda fake, real: relu(1 + real().mean() - fake).mean() + relu(1 + real() - fake.mean()).mean(),
+        logistic=False,
+    ),
     # Yu et al. 2021, arXiv:2103.16748, eq. 5 and 6: each real against all fakes, and each fake against all reals, as a
     # choice of one among them; G's loss is D's with both sides exchanged, as it would saturate with the sign changed.
     "dual-contrastive": Objective(

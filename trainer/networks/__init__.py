@@ -14,6 +14,7 @@ from trainer.networks import (
     disconnected,
     fastgan,
     mlp,
+    msg_gan,
     projected,
     r3gan,
     sagan,
@@ -39,6 +40,7 @@ OUR_GENERATORS: dict[str, type[Generator]] = {
     "stylegan3-r": stylegan3.RotationGenerator,
     "fastgan": fastgan.Generator,
     "r3gan": r3gan.Generator,
+    "msg-gan": msg_gan.Generator,
     "mlp": mlp.Generator,
     "disconnected": disconnected.Generator,
 }
@@ -54,6 +56,7 @@ OUR_DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "stylegan2": stylegan2.Discriminator,
     "fastgan": fastgan.Discriminator,
     "r3gan": r3gan.Discriminator,
+    "msg-gan": msg_gan.Discriminator,
     "projected": projected.Discriminator,
     "mlp": mlp.Discriminator,
     "disconnected": disconnected.Discriminator,

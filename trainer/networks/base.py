@@ -114,6 +114,8 @@ class Generator(Network):
 
     interpolates_linearly = False
     """Codes are averaged and interpolated along straight lines (w), not on a sphere (z)."""
+    makes_all_sides = False
+    """Called, it makes pictures of all sides, for a discriminator that takes them; synthesize makes the largest."""
 
     def forward(self, latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures in [-1, 1], or points (n, 2)."""
@@ -160,6 +162,8 @@ class Discriminator(Network):
     """It has several logits of a picture, (n, logits), whose losses are averaged."""
     judges_pixels = False
     """It has a logit for each pixel, too."""
+    takes_all_sides = False
+    """It takes pictures of all sides, as such generators make them, or alone."""
 
     @property
     def judges_each_alone(self) -> bool:

@@ -313,13 +313,7 @@ COMMANDS = {
     "shards": ("build", "verify", "inspect"),
     "slurm": ("up", "down", "status", "fail", "heal", "drain"),
 }
-FOREIGN = {
-    "--me",
-    "--gpu-bind",
-    "--gpus",
-    "--logdir",
-    "--version",
-}  # of other programs; lienzo --version is no command's
+FOREIGN = {"--me", "--gpu-bind", "--gpus", "--logdir"} | {"--version"}  # of other programs; of lienzo alone
 
 
 def is_none(message: str) -> bool:
@@ -362,7 +356,7 @@ def test_paths_in_commands_that_are_told_are_quoted() -> None:
     """They are made by `command`, or by shlex: no message fills one into a command of its own."""
     for message in all_messages(*PACKAGES):
         for command in re.findall(r"(?:python -m|tail) [^;:`)\n]*", message):
-            left = command.removesuffix("launcher {}")  # as a program calls itself
+            left = command.removesuffix("launcher {}").removesuffix("trainer {}")  # as a program calls itself
             assert "{" not in left.replace("--out NEW {}", "").replace("--size {}{}", "").replace("--size {}", ""), (
                 message
             )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,10 +84,11 @@ class GeneratorBlock(nn.Module):
         x = F.leaky_relu(self.conv1(x), SLOPE)
         return F.leaky_relu(self.conv2(x), SLOPE)
 
-    def picture(self, x: Float[Tensor, "n b y x"]) -> Float[Tensor, "n c y x"]:
-        """Return the picture that the block's maps hold, in [-1, 1]."""
-        out: Tensor = self.to_rgb(x).tanh()
-        return out
+
+def picture(block: Any, x: Float[Tensor, "n b y x"]) -> Float[Tensor, "n c y x"]:
+    """Return the picture that a block's maps hold, in [-1, 1]."""
+    out: Tensor = block.to_rgb(x).tanh()
+    return out
 
 
 class Generator(base.Generator):
@@ -110,18 +112,18 @@ class Generator(base.Generator):
 
     def code_layers(self) -> list[Float[Tensor, "outputs code"]]:
         """Return the weights of the layer that takes z."""
-        return [weight_matrix(self.blocks[0].conv1)[:, : self.settings.z_dim]]
+        first: Any = self.blocks[0]
+        return [weight_matrix(first.conv1)[:, : self.settings.z_dim]]
 
     def forward(self, latent: Latent) -> Float[Tensor, "n c h w*3/2"]:
         """Generate pictures of all sides in [-1, 1], laid out as one tensor."""
         maps = self.maps(self.latent_code(latent), latent)
-        pictures = [block.picture(x) for block, x in zip(self.blocks, maps, strict=True)]
+        pictures = [picture(block, x) for block, x in zip(self.blocks, maps, strict=True)]
         return lay_out(pictures[::-1])
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
         """Generate pictures of the largest side."""
-        out: Tensor = self.blocks[-1].picture(self.maps(code, latent)[-1])
-        return out
+        return picture(self.blocks[-1], self.maps(code, latent)[-1])
 
     def maps(self, code: Float[Tensor, "n z"], latent: Latent) -> list[Float[Tensor, "n _ _ _"]]:
         """Return the feature maps of all sides, the smallest first."""

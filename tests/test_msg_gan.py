@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.augment.base import AugmentSettings
+from trainer.config.recipes import recipe_config
+from trainer.core.fields import Refused
 from trainer.core.randomness import normal, philox
 from trainer.networks import build_discriminator, build_generator, initialise, msg_gan
 from trainer.networks.base import Latent, Network
@@ -132,3 +135,15 @@ def test_labels_are_embedded_beside_the_noise() -> None:
     assert not torch.equal(first, second)
     (weight,) = generator.code_layers()
     assert weight.shape == (8 * 16, 8)
+
+
+def test_augmentations_are_left_out() -> None:
+    config = recipe_config("msg-gan-64")
+    for augment in (
+        AugmentSettings(kind="ada"),
+        AugmentSettings(apa=True),
+        AugmentSettings(blur_sigma=2.0, blur_images=60),
+    ):
+        with pytest.raises(Refused, match=r"leave augment.kind, augment.apa and augment.blur_sigma out"):
+            replace(config, augment=augment).check()
+    replace(config, augment=AugmentSettings()).check()

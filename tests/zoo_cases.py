@@ -32,8 +32,8 @@ def small(config: Config) -> Config:
     batch = 24
     if config.generator.startswith("stylegan3"):  # of 15 layers with filters, which float64 is slow at
         network, batch = replace(network, g_channels=2, max_channels=4), 12
-    if "biggan-deep" in (config.generator, config.discriminator) or config.discriminator == "unet":
-        network = replace(network, g_channels=4, d_channels=4)  # at 32 pixels they have four times the width
+    if "biggan-deep" in (config.generator, config.discriminator) or config.discriminator in ("unet", "msg-gan"):
+        network = replace(network, g_channels=4, d_channels=4)  # at 32 pixels they have several times the width
     penalties = config.penalties
     for f in fields(penalties):
         weighted: Weighted = getattr(penalties, f.name)

@@ -55,18 +55,18 @@ lint: setup
 	$(RUN) -m bandit --quiet --configfile pyproject.toml --recursive command_line shards slurm trainer launcher
 
 # Known holes in what we pin, and what that is as a bill of materials (CycloneDX); both ask the package index.
-AUDIT = .audit-venv/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+# Strict: a package that the database cannot be asked about is a failure.
+AUDIT = .audit-venv/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 .audit-venv/.installed:
 	$(PYTHON) -m venv .audit-venv
-	.audit-venv/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0
+	.audit-venv/bin/pip install --quiet --disable-pip-version-check pip-audit==2.9.0 cyclonedx-bom==7.5.0
 	@touch $@
 
 audit: .audit-venv/.installed
 	$(AUDIT)
 
 sbom: .audit-venv/.installed
-	$(AUDIT) --format cyclonedx-json --output sbom.json || test -s sbom.json
-	@echo sbom.json
+	.audit-venv/bin/cyclonedx-py requirements constraints.txt --pyproject pyproject.toml --output-reproducible --output-file sbom.json
 
 # What is published, installed into bare environments with each Python of 3.11 to 3.14 that is here, and used there.
 wheel-test:

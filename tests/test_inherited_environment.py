@@ -120,7 +120,7 @@ def test_a_job_that_slurm_takes_with_fewer_nodes_is_cancelled_and_refused(
     path = {"PATH": f"{tools}:{os.environ['PATH']}"}
     done = launch((*settings, "--nodes", "2"), path | on_slurm.environment)
     assert done.returncode == 2
-    assert "refused: Slurm has taken the job with 1-1 nodes in place of 2, and is cancelled" in done.stderr
+    assert "refused: Slurm has taken the job with 1 nodes in place of 2, and is cancelled" in done.stderr
     (job,) = [job for job in on_slurm.jobs() if job.name == "fewer"]
     assert job.state.startswith("CANCELLED")
     assert not (tmp_path / "fewer" / "job.json").exists()

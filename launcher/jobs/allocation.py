@@ -22,7 +22,8 @@ def other_nodes(asked: str, taken: SlurmJob) -> str | None:
     now_least, now_most = node_range(taken.nodes_asked)  # once it runs, twice the number that it has
     if least <= now_least <= now_most <= most:
         return None
-    return f"Slurm has taken the job with {taken.nodes_asked} nodes in place of {asked}"
+    found = str(now_least) if now_least == now_most else taken.nodes_asked  # while it waits, Slurm says 1-1
+    return f"Slurm has taken the job with {found} nodes in place of {asked}"
 
 
 def other_terms(partition: str, time_min: int, taken: SlurmJob) -> Iterator[str]:

@@ -50,9 +50,10 @@ def parsed(command: str) -> Any:
     if package == "shards":
         import tyro
 
-        return parse(Command, words, package, config=(tyro.conf.OmitArgPrefixes,))
+        return parse(Command, words, f"python -m {package}", config=(tyro.conf.OmitArgPrefixes,))
     words = [words[0], *todays_flags(words[1:])]
-    return parse((TRAINER if package == "trainer" else LAUNCHER)[words[0]], words[1:], package)
+    kind = (TRAINER if package == "trainer" else LAUNCHER)[words[0]]
+    return parse(kind, words[1:], f"python -m {package} {words[0]}")
 
 
 ALL = [(guide, command) for guide in GUIDES for command in commands(guide)]

@@ -88,9 +88,9 @@ def parse(
 
 
 def as_typed(prog: str) -> str:
-    """Return a command, given with `python -m`, in the words with which the user has started it."""
-    _, _, package, *rest = prog.split()
-    return " ".join([*program(package), *rest])
+    """Return a command, if it is given with `python -m`, in the words with which the user has started it."""
+    words = prog.split()
+    return " ".join([*program(words[2]), *words[3:]]) if words[:2] == ["python", "-m"] else prog
 
 
 def rename_flags(arguments: Sequence[str]) -> list[str]:

@@ -243,8 +243,10 @@ def test_a_network_says_whether_its_gradients_come_last(name: str) -> None:
     generator = create_state(config, "data", torch.device("cpu")).generator
     named = dict(generator.named_parameters())
     # Where the way of the feature maps begins: a backward pass comes by there when it has seen all convolutions.
-    start = named.get("constant", next(p for p in named.values() if p.ndim > 1))
-    weights = [p for p in named.values() if p.ndim == 4 and p.shape[-1] > 1 and p is not start]
+    first = next(name for name, p in named.items() if p.ndim > 1)
+    start = named[next(name for name in ("constant", "input.weight", first) if name in named)]
+    side = 0 if name == "stylegan3-r" else 1  # whose convolutions are of single places
+    weights = [p for n, p in named.items() if p.ndim == 4 and p.shape[-1] > side and p is not start and "rgb" not in n]
     arrived: list[bool] = []
     for parameter in [*weights, start]:
         parameter.register_post_accumulate_grad_hook(lambda p: arrived.append(p is start))

@@ -107,6 +107,7 @@ def fit(config: Config) -> Config:
         },
         {"discriminator": "fastgan"},
         {"discriminator": "unet", "network": replace(config.network, d_channels=4)},
+        {"discriminator": "msg-gan"},
     ):
         changed = replace(config, **change)
         try:

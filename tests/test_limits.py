@@ -45,7 +45,8 @@ FREE: dict[str, set[str]] = {
     "' '": {"init_hash", "network.features_hash"},
     r"'two\nlines'": {"init_hash", "network.features_hash"},
     "'no such'": {"recipe", "augment.policy", "augment.pipe", "init_hash", "network.features_hash", "metrics.keep_best"}
-    | {"tracking.project", "tracking.entity", "tracking.name", "tracking.group"},
+    | {"tracking.project", "tracking.entity", "tracking.name", "tracking.group"}
+    | {"tracking.tags", "tracking.notes", "tracking.job_type"},
 }
 
 

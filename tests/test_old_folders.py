@@ -146,7 +146,10 @@ def test_a_run_is_evaluated_and_its_best_checkpoint_known(old: Path, trainer: Tr
     asked = ("--checkpoint", "best", "--against", old / "data", "--seed-set", "select")
     numbers = ("--metrics", "fid", "--num-samples", 32, "--cache", tmp_path / "cache", "--processes", 1)
     trainer("evaluate", run.path, *asked, *numbers, "--json", out)
-    assert json.loads(out.read_text())["figures"] == before["figures"]
+    figures = json.loads(out.read_text())["figures"]
+    assert figures.keys() == before["figures"].keys()
+    for name, figure in figures.items():  # the last digits are those of the processor
+        assert figure == pytest.approx(before["figures"][name], rel=1e-6)
     best = BestCheckpoint.of(run)
     assert best
     assert best.images_seen == 128

@@ -17,7 +17,7 @@ from tests.conftest import HOME
 from tools import release
 
 VERSION = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["version"]
-EXTRAS = {*tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["optional-dependencies"]} - {"dev"}
+EXTRAS = {*tomllib.loads((HOME / "pyproject.toml").read_text())["project"]["optional-dependencies"]} - {"dev", "docs"}
 CONTAINERS = ("Dockerfile", "lienzo.def")
 
 

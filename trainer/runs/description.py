@@ -44,10 +44,11 @@ def flat(settings: Config) -> list[tuple[str, Any]]:
 
 
 def value_of(stored: Mapping[str, Any], name: str) -> Any:
-    """Return what a dotted name leads to."""
+    """Return what a dotted name leads to; None: another package's penalty, which is not stored where it is not used."""
+    found: Any = stored
     for part in name.split("."):
-        stored = stored[part]
-    return stored
+        found = found.get(part) if found else None
+    return found
 
 
 def describe_dataset(index: Index) -> dict[str, Any]:

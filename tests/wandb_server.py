@@ -144,7 +144,7 @@ class WandbServer:
         if "NotifyScriptableRunAlert" in query:
             self.runs[variables["runName"]].alerts.append(variables)
             return {"notifyScriptableRunAlert": {"success": True}}
-        if "Viewer" in query:
+        if "Viewer" in query or "GetDefaultEntity" in query:
             return {
                 "viewer": {"id": "u", "entity": "tester", "username": "tester", "flags": "{}", "teams": {"edges": []}}
             }

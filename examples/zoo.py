@@ -66,7 +66,7 @@ R3 = [
 
 DEEP = ["--network.g-channels", "8", "--network.d-channels", "8", "--d-steps", "1", *FAST]
 MSG = ["--network.max-channels", "64", *FAST]
-PROJECTED = ["--network.features-side", "64"]
+PROJECTED = ["--network.features-side", "128"]
 
 # The recipe, the pictures to see, and what differs from it besides SMALL. Sizes of one recipe that are the same network
 # at 32 pixels stand here once. StyleGAN3 is not here: a core trains three of its pictures a second.

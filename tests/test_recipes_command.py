@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.__main__ import main
-from launcher.cli.recipes import changed_settings
+from launcher.cli.recipes import changed_options
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
 from trainer.core.fields import setting_leaves
@@ -42,5 +42,5 @@ def test_an_unknown_recipe_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_default_is_no_change() -> None:
-    assert list(changed_settings(Config(recipe="any"))) == []
-    assert list(changed_settings(Config(batch_size=64))) == [("--batch-size", 64, 128)]
+    assert list(changed_options(Config(recipe="any"))) == []
+    assert list(changed_options(Config(batch_size=64))) == [("--batch-size", 64, 128)]

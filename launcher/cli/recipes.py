@@ -17,7 +17,7 @@ from trainer.config.batch_scaling import NO_RULE, layouts
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, Recipe
 from trainer.core.advice import command
-from trainer.core.fields import setting_leaves
+from trainer.core.fields import changed_settings
 from trainer.core.registry import choose_from
 
 COLUMNS = ("recipe", "size", "objective", "paper", "networks", "expected", "cost on the paper's hardware")
@@ -76,7 +76,7 @@ def recipe_details(name: str, recipe: Recipe) -> RenderableType:
     for title, text in rows.items():
         head.add_row(Text(title, "bold"), Text(text))
     changes = Table("setting", "here", "default", box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for setting, here, default in changed_settings(recipe.config):
+    for setting, here, default in changed_options(recipe.config):
         changes.add_row(Text(setting, no_wrap=True), Text(str(here)), Text(str(default), "dim"))
     labels = " --labels folders" if recipe.config.network.uses_classes else ""
     start = (
@@ -111,8 +111,8 @@ def on_gpus(recipe: Recipe) -> Iterator[RenderableType]:
     yield Text(f"the rule: {recipe.rule.source}: {recipe.rule.summary}" if recipe.rule else NO_RULE, "dim")
 
 
-def changed_settings(config: Config) -> Iterator[tuple[str, Any, Any]]:
+def changed_options(config: Config) -> Iterator[tuple[str, Any, Any]]:
     """Yield (option, value, default) of each setting that differs from its default."""
-    for (name, _, here), (_, _, default) in zip(setting_leaves(config), setting_leaves(Config()), strict=True):
-        if here != default and name != "recipe":
+    for name, here, default in changed_settings(config, Config()):
+        if name != "recipe":
             yield f"--{name.replace('_', '-')}", here, default

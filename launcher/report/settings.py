@@ -18,7 +18,7 @@ from trainer.config.config import Config
 from trainer.config.dataset import as_options
 from trainer.config.recipes import RECIPES
 from trainer.core.advice import command
-from trainer.core.fields import Refused, setting_leaves
+from trainer.core.fields import Refused, changed_settings, setting_leaves
 from trainer.runs.config_defaults import DEFAULT_RECIPE
 from trainer.runs.config_loading import read_config
 
@@ -49,13 +49,6 @@ def changes_table(facts: RunFacts) -> Markup:
     rows = [[name, str(here), str(there)] for name, here, there in changed]
     caption = f"What {facts.name} sets otherwise than the recipe {recipe}"
     return build_table(caption, ("Setting", "Here", "Recipe"), rows)
-
-
-def changed_settings(config: Config, base: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Yield dotted name, value and value in `base` of each setting that differs."""
-    for (name, _, here), (_, _, there) in zip(setting_leaves(config), setting_leaves(base), strict=True):
-        if here != there:
-            yield name, here, there
 
 
 def differences_table(found: Sequence[RunFacts]) -> Markup:

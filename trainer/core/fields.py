@@ -70,6 +70,13 @@ def setting_leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, 
             yield prefix + f.name, f.metadata["kind"], value
 
 
+def changed_settings(settings: Any, base: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield dotted name, value and value in `base` of each setting that differs."""
+    for (name, _, here), (_, _, there) in zip(setting_leaves(settings), setting_leaves(base), strict=True):
+        if here != there:
+            yield name, here, there
+
+
 def check_limits(settings: Any, prefix: str = "") -> None:
     """Refuse numbers beyond what their settings declare, and empty texts, of a group and those in it.
 
@@ -121,12 +128,17 @@ def hash_of(named: Mapping[str, Any]) -> str:
 def to_json(settings: Any) -> dict[str, Any]:
     """Return the settings as nested plain values."""
     return {
-        f.name: to_json(value) if is_dataclass(value) else str(value) if isinstance(value, Path | Url) else value
+        f.name: to_json(value) if is_dataclass(value) else plain_value(value)
         for f in fields(settings)
         for value in [getattr(settings, f.name)]
         # A run that does not use what another package adds can be read where that is not installed.
         if not (f.metadata.get("plugin") and value == cast(Any, f.default_factory)())
     }
+
+
+def plain_value(value: Any) -> Any:
+    """Return the value of a setting as JSON has it."""
+    return str(value) if isinstance(value, Path | Url) else value
 
 
 def from_json(cls: type[T], values: Mapping[str, Any], where: str) -> T:

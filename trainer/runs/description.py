@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 from shards.atomic_files import write_atomically
 from shards.dataset.index import Index
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES, recipe_config
-from trainer.core.fields import setting_leaves, to_json
+from trainer.core.fields import changed_settings, plain_value
 from trainer.core.migration import with_schema
 from trainer.runs.run_folder import RunFolder
 
@@ -31,24 +30,11 @@ def changed_from_recipe(config: Config) -> dict[str, Any]:
     A setting that was "auto" there is among them when the run has resolved it.
     """
     start = recipe_config(config.recipe) if config.recipe in RECIPES else Config()
-    ours, theirs = (dict(flat(settings)) for settings in (config, start))
     return {
-        name: value for name, value in ours.items() if value != theirs[name] and not name.startswith(NOT_OF_THE_RECIPE)
+        name: plain_value(here)
+        for name, here, _ in changed_settings(config, start)
+        if not name.startswith(NOT_OF_THE_RECIPE)
     }
-
-
-def flat(settings: Config) -> list[tuple[str, Any]]:
-    """Return all settings by dotted name, as config.json has them."""
-    stored = to_json(settings)
-    return [(name, value_of(stored, name)) for name, _, _ in setting_leaves(settings)]
-
-
-def value_of(stored: Mapping[str, Any], name: str) -> Any:
-    """Return what a dotted name leads to; None: another package's penalty, which is not stored where it is not used."""
-    found: Any = stored
-    for part in name.split("."):
-        found = found.get(part) if found else None
-    return found
 
 
 def describe_dataset(index: Index) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Commands as processes of their own, without the seconds that each would spend on imports.
 
-The server has imported what commands import, and forks: `python -m tests.command_server`. It reads one JSON object a
-line and answers each with a number. `{"command": […], "folder": PATH, "environment": {…}, "out": PATH, "err": PATH}`
-starts a command, `{"wait": PID}` waits for one.
+The server has imported what commands import, and forks: `python -m tests.command_server`. What starts a command is
+`{"command": […], "folder": PATH, "environment": {…}, "out": PATH, "err": PATH}` (fork_server.py).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import runpy
 import select
@@ -19,15 +17,17 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
-HOME = Path(__file__).parent.parent
+from tests.fork_server import ForkServer, serve
+
 SERVED = "launcher", "trainer"
 """Packages whose commands import torch."""
 READ_LATE = "PATH", "PYTEST", "SLURM", "WANDB"
 """Beginnings of the names of variables that nothing reads when it is imported."""
 
 
-def become(command: Sequence[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> None:
+def become(command: Sequence[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> NoReturn:
     """Run a command in this process as `python -m` does in a folder, and end."""
     code: object = 1
     try:
@@ -53,15 +53,11 @@ def become(command: Sequence[str], folder: str, environment: Mapping[str, str], 
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def serve() -> None:
-    """Answer until the input ends."""
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if "wait" in asked:
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
-        elif not (answer := os.fork()):
-            become(**asked)
-        print(answer, flush=True)
+def start(command: Sequence[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> int:
+    """Fork, and become the command in the child."""
+    if child := os.fork():
+        return child
+    become(command, folder, environment, out, err)
 
 
 def read_early(environment: Mapping[str, str]) -> dict[str, str]:
@@ -69,30 +65,16 @@ def read_early(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.startswith(READ_LATE)}
 
 
-class CommandServer:
+class CommandServer(ForkServer):
     """The other end. A command that is told another environment than the server's is started as any other process."""
 
     def __init__(self) -> None:
+        super().__init__("tests.command_server")
         self.environment = read_early(os.environ)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.command_server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=HOME,
-        )
 
     def serves(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
         """Tell whether a command that is started now would be the same from the server."""
         return command[0] in SERVED and read_early(environment) == self.environment
-
-    def ask(self, question: Mapping[str, object]) -> int:
-        """Send a line and return the answer."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
 
     def run(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
@@ -117,13 +99,9 @@ class CommandServer:
             raise subprocess.TimeoutExpired([*command], timeout, *said)
         return subprocess.CompletedProcess([*command], code, *said)
 
-    def close(self) -> None:
-        """End the server."""
-        self.process.communicate()
-
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, as the commands do
     for module in ("launcher.cli.submit", "trainer.commands.train", "trainer.commands.sample"):
         import_module(module)
-    serve()
+    serve(start)

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from command_line import arguments as command_line
 from launcher.__main__ import main
@@ -100,16 +99,6 @@ def full_run(folder: Path, data: Path, **changes: object) -> RunFolder:
 def two(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> list[RunFolder]:
     home = tmp_path_factory.mktemp("runs")
     return [full_run(home / HOSTILE, shards), full_run(home / "other", shards, seed=7, flip=True)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests open a page: apt-get install chromium"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 def look_at(page: Page, file: Path, said: list[str]) -> None:

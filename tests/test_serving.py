@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from torch import Tensor
 
 from tests.conftest import HOME, run, train
@@ -317,16 +316,6 @@ def test_others_need_the_token_and_who_starts_it_gets_the_link(
     finally:
         ended = served.end(signal.SIGINT)
     assert ended == (0, "")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    assert chromium, "these tests open a page: apt-get install chromium"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 class Reader:

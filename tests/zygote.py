@@ -1,33 +1,27 @@
 """A process that has imported everything and forks into training processes: `python -m tests.zygote`.
 
-Real processes with real signals, without the seconds that each would spend on imports. It reads one JSON object a line,
-`{"env": {…}, "argv": […], "log": PATH, "mistake": NAME}` to start a process and `{"wait": PID}` to wait for one, and
-answers each with a number.
+Real processes with real signals, without the seconds that each would spend on imports. What starts one is
+`{"env": {…}, "argv": […], "log": PATH, "mistake": NAME}` (fork_server.py).
 """
 
 from __future__ import annotations
 
-import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import _dynamo  # noqa: F401  # the first optimizer would import it
 
+from tests.fork_server import ForkServer, serve
 from tests.planted import MISTAKES
 from trainer.__main__ import main
 from trainer.commands import sample, train  # noqa: F401  # as above
 from trainer.runs.run_folder import RunFolder
 from trainer.training import worker  # noqa: F401  # as above
-
-HOME = Path(__file__).parent.parent
 
 
 def start(env: dict[str, str], argv: list[str], log: str, mistake: str | None) -> int:
@@ -47,30 +41,11 @@ def start(env: dict[str, str], argv: list[str], log: str, mistake: str | None) -
         os._exit(code)
 
 
-def serve() -> None:
-    """Answer until the input ends."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        asked = json.loads(line)
-        answer = start(**asked) if "argv" in asked else os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1])
-        print(answer, flush=True)
-
-
-class Zygote:
+class Zygote(ForkServer):
     """The other end: starts training processes in groups."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=HOME
-        )
-
-    def ask(self, question: Mapping[str, object]) -> int:
-        """Send a line and return the answer."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+        super().__init__("tests.zygote")
 
     def start(
         self, run: RunFolder, size: int, port: int, *settings: str, mistake: str | None = None, nodes: int = 1
@@ -97,14 +72,7 @@ class Zygote:
                 os.kill(pid, number)
         return self.wait(pids)
 
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
 
 if __name__ == "__main__":
-    serve()
+    torch.set_num_threads(1)
+    serve(start)

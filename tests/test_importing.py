@@ -1,8 +1,10 @@
 """Checkpoints of other programs: what fits becomes ours, and what is no data is refused without running.
 
 The golden numbers are what the authors' own networks make of the same drawn weights: github.com/NVlabs/
-stylegan2-ada-pytorch d72cc7d, github.com/NVlabs/stylegan3 c233a91 (T without classes, R with them) and
-github.com/brownvc/R3GAN 19a7ddf, in float32 on a CPU.
+stylegan2-ada-pytorch d72cc7d, github.com/NVlabs/stylegan3 c233a91 (T without classes, R with them),
+github.com/brownvc/R3GAN 19a7ddf, github.com/ajbrock/BigGAN-PyTorch 9845943 and github.com/POSTECH-CVLab/
+PyTorch-StudioGAN 947b35e, in float32 on a CPU. FastGAN's repository is empty now: its models.py is that of the copy
+github.com/KuanChaoCHU/FastGAN-pytorch 8951871; D's logit is the mean of its large picture's.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor
 
 from tests.made_checkpoints import modules_named, write_r3gan, write_stylegan2, write_stylegan3
+from tests.made_state_dicts import write_biggan, write_fastgan, write_studiogan, write_studiogan_resnet
 from trainer.__main__ import main
 from trainer.core.randomness import normal, philox
 from trainer.importing.pickle_machine import PickleMachine
@@ -29,7 +32,15 @@ from trainer.networks import build_discriminator
 from trainer.networks.base import Latent
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator
 
-WRITERS = {"stylegan2-ada": write_stylegan2, "stylegan3": write_stylegan3, "r3gan": write_r3gan}
+WRITERS = {
+    "stylegan2-ada": write_stylegan2,
+    "stylegan3": write_stylegan3,
+    "r3gan": write_r3gan,
+    "biggan": write_biggan,
+    "fastgan": write_fastgan,
+    "studiogan": write_studiogan,
+    "studiogan resnet": write_studiogan_resnet,
+}
 GOLDEN: dict[tuple[str, int], tuple[float, float, float, float]] = {
     ("stylegan2-ada", 0): (-1.909381, 4.488245, 2.582134, 5.919410),
     ("stylegan2-ada", 3): (-1.084118, 5.530146, 2.788637, -6.676197),
@@ -37,6 +48,11 @@ GOLDEN: dict[tuple[str, int], tuple[float, float, float, float]] = {
     ("stylegan3", 3): (1.015595, 1.106528, 0.714700, -8.205935),
     ("r3gan", 0): (0.041316, 1.162119, -1.800321, -8.224604),
     ("r3gan", 3): (-0.014062, 1.150969, -1.810403, 12.954139),
+    ("biggan", 3): (-0.258433, 0.511529, -0.749871, 29.659157),
+    ("fastgan", 0): (0.027492, 0.057242, 0.113439, -1.293385),
+    ("studiogan", 3): (-0.026791, 0.246791, -0.323198, 44.452629),
+    ("studiogan", 0): (0.038384, 0.141543, 0.109251, 37.374554),
+    ("studiogan resnet", 3): (-0.017404, 0.196845, -0.156499, 41.323204),
 }
 """By program and classes: mean, deviation and one value of the pictures, and the sum of D's logits of them."""
 
@@ -44,8 +60,10 @@ GOLDEN: dict[tuple[str, int], tuple[float, float, float, float]] = {
 def imported(program: str, classes: int, folder: Path) -> tuple[TrainedGenerator, dict[str, dict[str, Tensor]]]:
     """Import a checkpoint that the program could have written."""
     states = WRITERS[program](folder / "network-snapshot.pkl", classes)
-    arguments = ["import", str(folder / "network-snapshot.pkl"), "--as", program, "--out", str(folder / "bundle")]
-    assert main(arguments) == 0
+    name = program.partition(" ")[0]
+    arguments = ["import", str(folder / "network-snapshot.pkl"), "--as", name, "--out", str(folder / "bundle")]
+    beside = folder / "D.pth"
+    assert main([*arguments, *(["--discriminator-file", str(beside)] if beside.exists() else [])]) == 0
     return TrainedGenerator(folder / "bundle", SamplingOptions()), states
 
 
@@ -55,7 +73,7 @@ def figures(trained: TrainedGenerator, classes: int, states: dict[str, dict[str,
     n, network = 3, trained.sampler.settings
     z = normal(philox("golden"), n, network.z_dim)
     label = torch.tensor([[0], [2], [1]]) if classes else torch.full((n, 1), -1)
-    extra = {}
+    extra = trained.sampler.generator.extra(network, philox("golden noise"), n)
     for name, noise in states["G_ema"].items():
         if name.endswith("noise_const"):
             side, conv = name.split(".")[1][1:], int(name.split(".")[2][-1])
@@ -70,8 +88,7 @@ def figures(trained: TrainedGenerator, classes: int, states: dict[str, dict[str,
     return pictures.mean().item(), pictures.std().item(), pictures[1, 2, 3, 4].item(), logits.sum().item()
 
 
-@pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("program", WRITERS)
+@pytest.mark.parametrize(("program", "classes"), GOLDEN)
 def test_both_networks_are_the_authors(program: str, classes: int, tmp_path: Path) -> None:
     trained, states = imported(program, classes, tmp_path)
     assert figures(trained, classes, states) == pytest.approx(GOLDEN[program, classes], rel=1e-4, abs=1e-4)
@@ -91,6 +108,24 @@ def test_stylegan2_ada_becomes_ours(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = ("--out", str(tmp_path / "grid.png"))
     assert main(["sample", str(tmp_path / "bundle"), *out, "--class", "1", "--truncation", "0.7"]) == 0
     assert main(["export", str(tmp_path / "bundle"), "--out", str(tmp_path / "again"), "--discriminator"]) == 0
+
+
+def test_fastgans_average_is_a_list_of_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    states, file = write_fastgan(tmp_path / "all_1.pth", 0), tmp_path / "all_1.pth"
+    arguments = ["--as", "fastgan", "--out", str(tmp_path / "live")]
+    assert main(["import", str(file), "--no-ema", *arguments]) == 0
+    live = TrainedGenerator(tmp_path / "live", SamplingOptions())
+    norm = live.sampler.generator.state_dict()["first.norm.normalise.weight"]
+    assert torch.equal(norm, states["G_ema"]["init.init.1.weight"] + 1)
+    content = torch.load(file, weights_only=True)
+    torch.save({"g": content["g"], "g_ema": content["g_ema"][1:]}, file)
+    assert main(["import", str(file), "--as", "fastgan", "--out", str(tmp_path / "short")]) == 2
+    assert "its g_ema is no list of the parameters of g (--no-ema takes g itself)" in capsys.readouterr().err
+    larger = {name.replace("feat_256", "feat_512"): tensor for name, tensor in content["g"].items()}
+    torch.save({"g": larger}, file)
+    assert main(["import", str(file), "--as", "fastgan", "--out", str(tmp_path / "short")]) == 2
+    assert "does not fit fastgan: it makes pictures of 512 pixels, and ours of 256" in capsys.readouterr().err
+    assert not (tmp_path / "short").exists()
 
 
 def test_what_does_not_fit_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

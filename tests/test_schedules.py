@@ -318,6 +318,7 @@ PARTS: list[tuple[dict[str, Any], str]] = [
         {"discriminator": "fastgan", "reduction": "ddp"},
         "reduction ddp wants every weight in every loss: penalties.reconstruction",
     ),
+    ({"network": NetworkSettings(g_tanh=False)}, "network.g_tanh is of the generator fastgan: dcgan ends as its paper"),
     ({"network": NetworkSettings(pack=3)}, "network.pack 3 does not divide micro_batch_size 32"),
     *(
         ({"penalties": Penalties(**{name: Weighted(1.0)})}, f"penalties.{name} wants a discriminator that guesses")

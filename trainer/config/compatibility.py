@@ -48,6 +48,8 @@ def config_problems(config: Config) -> Iterator[str]:
         yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
     if network.attention and not {config.generator, config.discriminator} & ATTENDING:
         yield f"network.attention is of {', '.join(sorted(ATTENDING))}: neither network attends"
+    if not network.g_tanh and config.generator != "fastgan":
+        yield f"network.g_tanh is of the generator fastgan: {config.generator} ends as its paper says"
     if not re.fullmatch(r"auto|in-line|cpu|cuda(:\d+)?", config.measure_on):
         yield f"measure_on must be auto, in-line, cpu or cuda:N, but is {config.measure_on!r}"
     if config.top_k < 1 and objective.pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainer.importing import biggan, r3gan, studiogan, stylegan2_ada, stylegan3
+from trainer.importing import biggan, fastgan, r3gan, studiogan, stylegan2_ada, stylegan3
 from trainer.importing.mapping import Program
 
 PROGRAMS: dict[str, Program] = {
@@ -10,5 +10,6 @@ PROGRAMS: dict[str, Program] = {
     "stylegan3": stylegan3.PROGRAM,
     "r3gan": r3gan.PROGRAM,
     "biggan": biggan.PROGRAM,
+    "fastgan": fastgan.PROGRAM,
     "studiogan": studiogan.PROGRAM,
 }

@@ -28,15 +28,18 @@ def iterated_weight(source: Source, layer: str, ours: str) -> Tensor:
     return weight / sigma.squeeze()
 
 
-def torch_weight(source: Source, layer: str, ours: str) -> Tensor:
-    """Return a weight over its singular value as torch.nn.utils.spectral_norm measures it: from stored u and v."""
+def torch_weight(source: Source, layer: str, ours: str, out_dim: int = 0) -> Tensor:
+    """Return a weight over its singular value as torch.nn.utils.spectral_norm measures it: from stored u and v.
+
+    Args:
+        source, layer, ours: the layer there and here.
+        out_dim: the dimension that counts outputs: 1 for a transposed convolution.
+    """
     if not source.has(f"{layer}.weight_orig"):
         return source(f"{layer}.weight", ours)
     weight = source(f"{layer}.weight_orig", ours)
     u, v = source(f"{layer}.weight_u", ours), source(f"{layer}.weight_v", ours)
-    transposed = u.numel() != weight.shape[0]
-    matrix = (weight.transpose(0, 1) if transposed else weight).flatten(1)
-    return weight / torch.dot(u, matrix @ v)
+    return weight / torch.dot(u, weight.movedim(out_dim, 0).flatten(1) @ v)
 
 
 def convolution(source: Source, weight: Weight, ours: str, theirs: str) -> Named:

@@ -1,7 +1,8 @@
-"""POSTECH's PyTorch-StudioGAN: model=G_ema-….pth, model=G-….pth and model=D-….pth of its big_resnet backbone (BigGAN).
+"""POSTECH's PyTorch-StudioGAN: model=G_ema-….pth, model=G-….pth and model=D-….pth of its residual backbones.
 
-Their BatchNorm adds 1e-4 to variances, ours 1e-5: the difference is added to the stored variances. Their other
-backbones have layers that ours lack, and are refused.
+Its big_resnet is our biggan, its resnet our sagan where it attends, and else our sngan. Their BatchNorm adds 1e-4 to
+variances, ours 1e-5: the difference is added to the stored variances. Their other backbones have layers that ours lack,
+and are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 from trainer.importing.checkpoint_file import state_of
 from trainer.importing.mapping import DoesNotFit, Named, Networks, Program, Source, with_unknown
 from trainer.importing.residual_mapping import SIZES, attended_side, attention, check_shared, convolution, torch_weight
-from trainer.networks.biggan import D_WIDTHS, G_WIDTHS, attention_height
+from trainer.networks import biggan, sagan
+from trainer.networks.biggan import D_WIDTHS, G_WIDTHS
 from trainer.networks.network_settings import NetworkSettings
 
 EPS_DIFFERENCE = 1e-4 - 1e-5
@@ -38,8 +40,6 @@ def open_networks(content: Any, averaged: bool, other: Any) -> Networks:
     state = state_of(state_dict(content))
     if "linear0.weight" not in state and "linear0.weight_orig" not in state:
         raise DoesNotFit("it has no linear0: it is no generator of StudioGAN's residual backbones")
-    if not any(re.fullmatch(r"blocks\.0\.0\.bn1\.gain\.weight(_orig)?", name) for name in state):
-        raise DoesNotFit("its blocks are not those of big_resnet, whose BatchNorm is conditional on a part of z")
     return Networks(state, state_of(state_dict(other)) or None if other is not None else None, averaged)
 
 
@@ -60,33 +60,73 @@ def weight_of(source: Source, layer: str) -> str:
 
 
 def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str, NetworkSettings]:
-    """Return the settings of networks of these shapes."""
+    """Return the architecture and the settings of networks of these shapes."""
     kinds = [attends for _, attends in blocks_of(g)]
     blocks = kinds.count(False)
     if blocks not in SIZES:
         raise DoesNotFit(f"it has {blocks} blocks, and ours {', '.join(map(str, SIZES))}")
-    size = SIZES[blocks]
     heights = [4 << kinds[:k].count(False) for k, attends in enumerate(kinds) if attends]
+    common: dict[str, Any] = {
+        "size": SIZES[blocks],
+        "channels": g.size(weight_of(g, "conv2d5")),
+        "g_spectral_norm": g.has("linear0.weight_orig"),
+    }
+    if d is not None:
+        common |= {
+            "d_head": "projection" if d.has(weight_of(d, "embedding")) else "plain",
+            "d_spectral_norm": d.has("linear1.weight_orig"),
+        }
+    if takes_part_of_z(g):
+        values = common | of_big_resnet(g, d, blocks)
+        own = biggan.attention_height(NetworkSettings(**values))
+        return "biggan", NetworkSettings(**values, attention=attended_side(heights, own))
+    values = common | of_resnet(g, d)
+    if not heights:
+        return "sngan", NetworkSettings(**values)
+    own = sagan.attention_height(NetworkSettings(**values))
+    return "sagan", NetworkSettings(**values, attention=attended_side(heights, own))
+
+
+def takes_part_of_z(g: Source) -> bool:
+    """Tell whether BatchNorm is conditional on a part of z, perhaps beside the class: that is big_resnet."""
+    gain = weight_of(g, "blocks.0.0.bn1.gain")
+    return g.has(gain) and (g.has("shared.weight") or g.size(gain, 1) == g.size(weight_of(g, "linear0"), 1))
+
+
+def of_big_resnet(g: Source, d: Source | None, blocks: int) -> dict[str, Any]:
+    """Return what follows from the shapes of BigGAN's networks."""
+    size = SIZES[blocks]
     classes = g.size("shared.weight") if g.has("shared.weight") else 0
     if classes:
         check_shared(g.size("shared.weight", 1))
-    values: dict[str, Any] = {
-        "size": size,
-        "channels": g.size(weight_of(g, "conv2d5")),
+    found: dict[str, Any] = {
         "z_dim": g.size(weight_of(g, "linear0"), 1) * (blocks + 1),
         "g_channels": g.size("bn4.weight") // G_WIDTHS[size][0],
         "classes": classes,
         "g_conditional": classes > 0,
-        "g_spectral_norm": g.has("linear0.weight_orig"),
     }
     if d is not None:
-        values |= {
-            "d_channels": d.size(weight_of(d, "blocks.0.0.conv2d1")) // D_WIDTHS[size][0],
-            "d_head": "projection" if d.has(weight_of(d, "embedding")) else "plain",
-            "d_spectral_norm": d.has("linear1.weight_orig"),
-        }
-    own = attention_height(NetworkSettings(**values))
-    return "biggan", NetworkSettings(**values, attention=attended_side(heights, own))
+        found["d_channels"] = d.size(weight_of(d, "blocks.0.0.conv2d1")) // D_WIDTHS[size][0]
+    return found
+
+
+def of_resnet(g: Source, d: Source | None) -> dict[str, Any]:
+    """Return what follows from the shapes of SNGAN's and SAGAN's networks."""
+    gain, linear = weight_of(g, "blocks.0.0.bn1.gain"), weight_of(g, "linear0")
+    classes = g.size(gain, 1) if g.has(gain) else 0
+    found: dict[str, Any] = {
+        "z_dim": g.size(linear, 1),
+        "g_channels": g.size("bn4.weight"),
+        "max_channels": g.size(linear) // 16,
+        "classes": classes,
+        "g_conditional": classes > 0,
+    }
+    if d is not None:
+        found["d_channels"] = d.size(weight_of(d, "blocks.0.0.conv2d1"))
+        found["max_channels"] = max(found["max_channels"], d.size(weight_of(d, "linear1"), 1))
+        if d.has(embedding := weight_of(d, "embedding")):
+            found["classes"] = d.size(embedding)
+    return found
 
 
 def variance(source: Source, name: str, ours: str) -> Tensor:
@@ -94,11 +134,22 @@ def variance(source: Source, name: str, ours: str) -> Tensor:
     return source(name, ours) + EPS_DIFFERENCE
 
 
+def plain_norm(g: Source, ours: str, theirs: str) -> Named:
+    """Return the tensors of a BatchNorm with a gain and a bias."""
+    made = {f"{ours}.{name}": g(f"{theirs}.{name}", ours) for name in ("weight", "bias", "running_mean")}
+    return made | {f"{ours}.running_var": variance(g, f"{theirs}.running_var", ours)}
+
+
 def norm(g: Source, ours: str, theirs: str) -> Named:
-    """Return the tensors of a conditional BatchNorm."""
+    """Return the tensors of a BatchNorm that can be conditional: on a class, or on its embedding and a part of z."""
+    if g.has(f"{theirs}.running_mean"):
+        return plain_norm(g, f"{ours}.normalise", theirs)
+    gain, shift = torch_weight(g, f"{theirs}.gain", ours), torch_weight(g, f"{theirs}.bias", ours)
+    if not takes_part_of_z(g):
+        gain, shift = with_unknown(gain), with_unknown(shift)
     return {
-        f"{ours}.gain.weight": torch_weight(g, f"{theirs}.gain", ours),
-        f"{ours}.shift.weight": torch_weight(g, f"{theirs}.bias", ours),
+        f"{ours}.gain.weight": gain,
+        f"{ours}.shift.weight": shift,
         f"{ours}.normalise.running_mean": g(f"{theirs}.bn.running_mean", ours),
         f"{ours}.normalise.running_var": variance(g, f"{theirs}.bn.running_var", ours),
     }
@@ -116,11 +167,9 @@ def generator(g: Source, network: NetworkSettings) -> Named:
             made |= convolution(g, torch_weight, f"blocks.{at}.{one}", f"{theirs}.{other}")
         made |= norm(g, f"blocks.{at}.norm1", f"{theirs}.bn1") | norm(g, f"blocks.{at}.norm2", f"{theirs}.bn2")
         at += 1
-    if network.classes:
+    if g.has("shared.weight"):
         made["embedding"] = with_unknown(g("shared.weight", "embedding"), axis=0)
-    made |= {f"norm.{name}": g(f"bn4.{name}", "norm") for name in ("weight", "bias", "running_mean")}
-    made["norm.running_var"] = variance(g, "bn4.running_var", "norm")
-    return made | convolution(g, torch_weight, "last", "conv2d5")
+    return made | plain_norm(g, "norm", "bn4") | convolution(g, torch_weight, "last", "conv2d5")
 
 
 def discriminator(d: Source, network: NetworkSettings) -> Named:

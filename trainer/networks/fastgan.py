@@ -3,8 +3,8 @@
 Widths are the authors' for 256 x 256 with g_channels 32, d_channels 16 and max_channels 1024. It departs from their
 code in three ways. Pictures have one size only; theirs are judged a second time at 128 x 128. A pack's logit is the
 mean over its map of logits, on which the hinge loss acts; theirs acts on each place. The part that is reconstructed
-is not drawn: the i-th pack of a micro-batch rebuilds its quadrant i mod 4. Spectral normalisation of all layers, which
-they use, is a setting of both networks.
+is not drawn: the i-th pack of a micro-batch rebuilds its quadrant i mod 4. Spectral normalisation of all layers, and no
+tanh in the end, which they have, are settings.
 """
 
 from __future__ import annotations
@@ -144,15 +144,15 @@ class Generator(base.Generator):
         return [weight_matrix(self.first.conv)]
 
     def synthesize(self, code: Float[Tensor, "n z"], latent: Latent) -> Float[Tensor, "n c h w"]:
-        """Generate pictures in [-1, 1]."""
+        """Generate pictures in [-1, 1]; without g_tanh, about there."""
         condition = self.labels(latent.label).to(code.dtype) if self.settings.g_condition else None
         maps = {4: self.first(code[:, :, None, None], condition)}
         for before, side in pairwise(sides(self.settings)):
             noise = [latent.extra[f"noise_{side}_{k}"] for k in range(2)] if side in NOISY else [None]
             x = self.run_block(self.blocks[str(side)], maps[before], condition, noise)
             maps[side] = self.excitations[str(side)](maps[side // G_SKIP], x) if str(side) in self.excitations else x
-        out: Tensor = self.last(maps[self.settings.nominal]).tanh()
-        return out
+        out: Tensor = self.last(maps[self.settings.nominal])
+        return out.tanh() if self.settings.g_tanh else out
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int, batch_norm: bool) -> nn.Sequential:

@@ -58,6 +58,8 @@ class NetworkSettings:
     """Divide each weight of the discriminator by its largest singular value (Miyato et al. 2018)."""
     d_batch_norm: bool = identity(True)
     """The discriminators of DCGAN and FastGAN have BatchNorm; most gradient penalties and packing do better without."""
+    g_tanh: bool = later_identity(True)
+    """FastGAN's generator ends in a tanh; without it, as in the authors' code, its pictures are cut off at -1 and 1."""
     attention: int = identity(0, "[0, 4096]")
     """Height of the feature maps with self-attention in SAGAN, BigGAN, BigGAN-deep; 0: as in their papers."""
     mbstd_group: int = identity(0, "[0, inf)")

@@ -1,7 +1,8 @@
 """Commands as processes of their own, without the seconds that each would spend on imports.
 
 The server has imported what commands import, and forks: `python -m tests.command_server`. What starts a command is
-`{"command": […], "folder": PATH, "environment": {…}, "out": PATH, "err": PATH}` (fork_server.py).
+`{"command": […], "folder": PATH, "environment": {…}, "out": PATH, "err": PATH}` (fork_server.py). The processes of ours
+that a command starts, such as the ranks of a training, are forks of it in turn.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tests.fork_server import ForkServer, serve
 
@@ -25,16 +26,14 @@ SERVED = "launcher", "trainer"
 """Packages whose commands import torch."""
 READ_LATE = "PATH", "PYTEST", "SLURM", "WANDB"
 """Beginnings of the names of variables that nothing reads when it is imported."""
+TOLD = "RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "LIENZO_", "OMP_NUM_THREADS"
+"""Beginnings of the names of variables that our processes are told by those that start them."""
 
 
-def become(command: Sequence[str], folder: str, environment: Mapping[str, str], out: str, err: str) -> NoReturn:
+def become(command: Sequence[str], folder: str, environment: Mapping[str, str]) -> NoReturn:
     """Run a command in this process as `python -m` does in a folder, and end."""
     code: object = 1
     try:
-        for stream, path in enumerate((os.devnull, out, err)):
-            file = os.open(path, os.O_WRONLY if stream else os.O_RDONLY)
-            os.dup2(file, stream)
-            os.close(file)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -57,7 +56,60 @@ def start(command: Sequence[str], folder: str, environment: Mapping[str, str], o
     """Fork, and become the command in the child."""
     if child := os.fork():
         return child
-    become(command, folder, environment, out, err)
+    for stream, path in enumerate((os.devnull, out, err)):
+        file = os.open(path, os.O_WRONLY if stream else os.O_RDONLY)
+        os.dup2(file, stream)
+        os.close(file)
+    subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    become(command, folder, environment)
+
+
+class ForkingPopen(subprocess.Popen[Any]):
+    """Starts a process of ours by a fork, as it would be after its imports; any other as ever."""
+
+    def _execute_child(
+        self, args: Any, executable: Any, preexec_fn: Any, close_fds: Any, pass_fds: Any, cwd: Any, env: Any, *rest: Any
+    ) -> None:
+        environment = dict(os.environ if env is None else env)
+        if not is_ours(args, environment):
+            super()._execute_child(args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest)  # type: ignore[misc]
+            return
+        sys.stdout.flush()  # else the child would write it, too
+        sys.stderr.flush()
+        stdin, _, _, stdout, _, stderr = pipes = rest[3:9]
+        if child := os.fork():
+            self.pid, self._child_created = child, True
+            self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
+            return
+        os.setsid()
+        begin_anew((stdin, stdout, stderr))
+        become(args[2:], cwd or os.getcwd(), environment)
+
+
+def is_ours(args: Any, environment: Mapping[str, str]) -> bool:
+    """Tell whether the server has imported what a process needs, and in such an environment."""
+    if not isinstance(args, list) or args[:2] != [sys.executable, "-m"] or args[2] not in SERVED:
+        return False
+    here = os.environ
+    changed = {name for name in here.keys() | environment.keys() if here.get(name) != environment.get(name)}
+    one_thread = environment.get("OMP_NUM_THREADS", "1") == "1"
+    return one_thread and all(name.startswith(TOLD + READ_LATE) for name in changed)
+
+
+def begin_anew(streams: Sequence[int]) -> None:
+    """Leave behind, after a fork, what a new program would not have: open files, signal handlers, what is written.
+
+    Args:
+        streams: what becomes standard input, output and error; -1: that of before.
+    """
+    for stream, file in enumerate(streams):
+        if file != -1:
+            os.dup2(file, stream)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(k, "w" if k else "r", closefd=False) for k in range(3))
 
 
 def read_early(environment: Mapping[str, str]) -> dict[str, str]:

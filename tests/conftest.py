@@ -33,7 +33,7 @@ TINY = [
     *("--network.g-channels", "8", "--network.d-channels", "8", "--network.z-dim", "16"),
     *("--batch-size", "32", "--micro-batch-size", "8", "--flip"),
     *("--log-every-images", "32", "--tracking.mode", "disabled"),
-    *("--sample-every-images", "1000000", "--checkpoint-every-images", "128"),
+    *("--sample-every-images", "0", "--checkpoint-every-images", "128"),
 ]
 
 # What shares the cluster of four nodes, and what can be dealt out test by test.

@@ -229,7 +229,7 @@ def prepared(config: Config, folder: Path, data: Path) -> tuple[RunFolder, Confi
         data=data,
         micro_batch_size=4,
         batch_size=24,
-        sample_every_images=10**6,
+        sample_every_images=0,
         tracking=replace(config.tracking, mode="disabled"),
     )
     write_config(run, resolve_config(run, config).config)

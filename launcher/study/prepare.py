@@ -100,7 +100,7 @@ def speed_run_config(config: Config) -> Config:
     return replace(
         config,
         log_every_images=PACE_STEPS // PACE_ROWS * config.step_images,
-        sample_every_images=never,
+        sample_every_images=0,
         checkpoint_every_images=never,
         log_every_s=None,
         sample_every_s=None,

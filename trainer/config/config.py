@@ -113,9 +113,9 @@ class Config:
     """All files there together have at most so many gigabytes."""
     log_every_images: int = operational(2_560, "[1, inf)")
     """Write a row of metrics each time so many pictures were seen."""
-    sample_every_images: int | None = operational(None, "[1, inf)")
-    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen. Default: a
-    32nd of the run, and at least 64,000."""
+    sample_every_images: int | None = operational(None, "[0, inf)")
+    """Generate the fixed grid, and measure its distance to the data, each time so many pictures were seen, and in the
+    end; 0: never. Default: a 32nd of the run, and at least 64,000."""
     checkpoint_every_images: int | None = operational(None, "[1, inf)")
     """Save the state each time so many pictures were seen. Default: a 32nd of the run, and at least 64,000."""
     measure_on: Annotated[str, tyro.conf.arg(metavar="{auto,in-line,cpu,cuda:N}")] = operational("auto")
@@ -171,6 +171,11 @@ class Config:
         named = self.collapse.every_images if of == "collapse" else getattr(self, f"{of}_every_images")
         return default_interval(of, self.total_images) if named is None else int(named)
 
+    @property
+    def generates_grids(self) -> bool:
+        """Tell whether sample grids are generated at all."""
+        return self.sample_every_s is not None or self.sample_every_images != 0
+
     def monitor_interval(self, samples: int) -> int:
         """Return the pictures between two measurements of the collapse monitor, of so many training `samples`."""
         return self.interval("collapse") if samples >= LEAST_IMAGES else 0
@@ -182,7 +187,9 @@ class Config:
             self,
             anchor_every_images=sized.interval("anchor"),
             collapse=replace(self.collapse, every_images=sized.interval("collapse")),
-            sample_every_images=self.sample_every_images or default_interval("sample", sized.total_images),
+            sample_every_images=default_interval("sample", sized.total_images)
+            if self.sample_every_images is None
+            else self.sample_every_images,
             checkpoint_every_images=self.checkpoint_every_images or default_interval("checkpoint", sized.total_images),
         )
 

@@ -139,7 +139,8 @@ class RankZero(Recorder):
         self.reporter.stall_s = self.saving.stall_s
         measured = self.collapse.columns_of(state.images_seen)
         due = self.config.passed(self.config.interval("sample"), state.images_seen)
-        if due or Signal.SAMPLE in read_signals(rows) or state.images_seen >= self.total:
+        due = due or (state.images_seen >= self.total and self.config.generates_grids)
+        if due or Signal.SAMPLE in read_signals(rows):
             with self.stalls.during("samples"):
                 request = Request("samples", state.images_seen, len(state.rollbacks))
                 measured.append(grid := self.measurements.ask(request, state.ema))

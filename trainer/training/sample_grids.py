@@ -90,7 +90,8 @@ class SampleGrids:
 
     def warm_up(self) -> None:
         """Make what the first request would have to wait for."""
-        _ = self.sampler, self.distance
+        if self.config.generates_grids:
+            _ = self.sampler, self.distance
         if self.config.monitor_interval(self.reader.split.samples):
             _ = self.collapse_metrics
 

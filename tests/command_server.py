@@ -20,10 +20,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tests.fork_server import ForkServer, serve
+from tests.fork_server import ForkServer, know_settings, serve
 
-SERVED = "launcher", "trainer"
+SERVED = "launcher", "trainer", "bench"
 """Packages whose commands import torch."""
+FORKING = "launcher", "trainer"
+"""Those that compute with one thread, so that the processes that they start can be forks."""
 READ_LATE = "PATH", "PYTEST", "SLURM", "WANDB"
 """Beginnings of the names of variables that nothing reads when it is imported."""
 TOLD = "RANK", "LOCAL_", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "LIENZO_", "OMP_NUM_THREADS"
@@ -60,7 +62,8 @@ def start(command: Sequence[str], folder: str, environment: Mapping[str, str], o
         file = os.open(path, os.O_WRONLY if stream else os.O_RDONLY)
         os.dup2(file, stream)
         os.close(file)
-    subprocess.Popen = ForkingPopen  # type: ignore[misc]
+    if command[0] in FORKING:
+        subprocess.Popen = ForkingPopen  # type: ignore[misc]
     become(command, folder, environment)
 
 
@@ -88,7 +91,7 @@ class ForkingPopen(subprocess.Popen[Any]):
 
 def is_ours(args: Any, environment: Mapping[str, str]) -> bool:
     """Tell whether the server has imported what a process needs, and in such an environment."""
-    if not isinstance(args, list) or args[:2] != [sys.executable, "-m"] or args[2] not in SERVED:
+    if not isinstance(args, list) or args[:2] != [sys.executable, "-m"] or args[2] not in FORKING:
         return False
     here = os.environ
     changed = {name for name in here.keys() | environment.keys() if here.get(name) != environment.get(name)}
@@ -126,7 +129,7 @@ class CommandServer(ForkServer):
 
     def serves(self, command: Sequence[str], environment: Mapping[str, str]) -> bool:
         """Tell whether a command that is started now would be the same from the server."""
-        return command[0] in SERVED and read_early(environment) == self.environment
+        return command[0].partition(".")[0] in SERVED and read_early(environment) == self.environment
 
     def run(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float
@@ -154,6 +157,7 @@ class CommandServer(ForkServer):
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, as the commands do
-    for module in ("launcher.cli.submit", "trainer.commands.train", "trainer.commands.sample"):
+    for module in ("launcher.cli.submit", "trainer.training.worker", "trainer.commands.sample"):
         import_module(module)
+    know_settings()
     serve(start)

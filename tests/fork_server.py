@@ -27,6 +27,14 @@ def serve(start: Callable[..., int]) -> None:
         print(answer, flush=True)
 
 
+def know_settings() -> None:
+    """Let the parser read the docstrings of a training's settings, which it remembers."""
+    from command_line.arguments import parse
+    from trainer.commands.train import Train
+
+    parse(Train, ["--run", "."], "")
+
+
 class ForkServer:
     """The other end.
 

@@ -27,7 +27,7 @@ FREE: dict[str, set[str]] = {
         *("seed", "order_window", "network.classes", "network.attention", "network.mbstd_group", "network.width"),
         "workers",
         *("optimizer.warmup_images", "optimizer.decay_images", "collapse.every_images", "max_rollbacks"),
-        *("checkpoint.keep_every_images", "metrics.every_images", "trace_steps", "trace_rank"),
+        *("checkpoint.keep_every_images", "metrics.every_images", "sample_every_images", "trace_steps", "trace_rank"),
         "augment.blur_images",
     },
     "0.0": {"network.style_mixing", "penalties", "augment.p", "augment.target", "optimizer.beta1", "optimizer.beta2"}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import _dynamo  # noqa: F401  # the first optimizer would import it
 
-from tests.fork_server import ForkServer, serve
+from tests.fork_server import ForkServer, know_settings, serve
 from tests.planted import MISTAKES
 from trainer.__main__ import main
 from trainer.commands import sample, train  # noqa: F401  # as above
@@ -75,4 +75,5 @@ class Zygote(ForkServer):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    know_settings()
     serve(start)

@@ -444,7 +444,7 @@ def test_watch_looks_again_until_it_is_stopped(
 
 def test_it_starts_quickly(tmp_path: Path) -> None:
     """Neither torch nor wandb is loaded for a look, for the logs, or to cancel and remove."""
-    modules = ("cli.status", "cli.logs", "cli.cancel", "cli.remove", "__main__")
+    modules = ("cli.status", "cli.watch", "cli.logs", "cli.cancel", "cli.remove", "__main__")
     code = f"import sys\nfor name in {modules}: __import__(f'launcher.{{name}}')\n"
     code += "print([name for name in ('torch', 'wandb', 'accelerate', 'submitit') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, check=True)

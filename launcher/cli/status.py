@@ -88,7 +88,8 @@ def render_statuses(args: Status, found: Found, terminal: bool) -> RenderableTyp
 def watch_statuses(args: Status) -> None:
     """Look again and again, in place on a terminal, else one look after the other."""
     console = wide_console()
-    if args.json or not console.is_terminal:
+    # A dumb terminal cannot go back up over what it has shown.
+    if args.json or not console.is_terminal or console.is_dumb_terminal:
         while not reader_gone():
             found = gather_statuses(args)
             if args.json:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.exit_cause import MARK, batch_log
+from launcher.jobs.runs import attempts_of
 from trainer.runs.run_folder import RunFolder
 
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z ")
@@ -120,6 +121,32 @@ class AttemptLog:
         lines = [line for _, tail in sorted(self.tails.items()) for line in tail.read(rest)]
         # The sort is stable: lines of one process with the same time keep their order.
         return sorted(lines, key=lambda line: line.time)
+
+
+class JobLog:
+    """What a run's job says in its newest attempt, and in those that follow.
+
+    Args:
+        run: of the job.
+        name: of the job, which stands before what is announced.
+        announce: is told of each attempt.
+    """
+
+    def __init__(self, run: RunFolder, name: str, announce: Callable[[str], None]) -> None:
+        self.run, self.name, self.announce = run, name, announce
+        self.log: AttemptLog | None = None
+
+    def read(self, rest: bool = False) -> list[Line]:
+        """Return the lines that were added since the last call; with `rest`, also what a kill has torn."""
+        known, lines = attempts_of(self.run), list[Line]()
+        if known and (self.log is None or self.log.attempt.key != known[-1].key):
+            if self.log:
+                lines = self.log.read(rest=True)  # of the attempt before
+            attempt = known[-1]
+            nodes = ", ".join(attempt.nodes)
+            self.announce(f"{self.name}, attempt {len(known) - 1}: job {attempt.job} on {nodes}")
+            self.log = open_log(self.run, known, len(known) - 1, None)
+        return [*lines, *self.log.read(rest)] if self.log else lines
 
 
 def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | None) -> AttemptLog:

@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import re
+import select
 import subprocess
 import sys
 import termios
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.segment import Segment
 from textual.color import Color
 from textual.filter import NoColor
 from textual.pilot import Pilot
@@ -91,6 +93,11 @@ async def until(pilot: Pilot[None], true: Callable[[], object]) -> None:
 def screen_text(app: WatchApp) -> str:
     """Return what the screen shows, as text."""
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def parts(app: WatchApp) -> list[Segment]:
+    """Return what the screen shows, with its styles."""
+    return [part for strip in app.screen._compositor.render_strips() for part in strip]
 
 
 def test_it_shows_all_runs_and_the_chosen_one_in_full(made: dict[str, MadeRun]) -> None:
@@ -253,15 +260,14 @@ def test_without_colours_nothing_is_coloured(made: dict[str, MadeRun], monkeypat
     monkeypatch.setenv("NO_COLOR", "1")
 
     async def script(app: WatchApp, pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: any(part.style and part.style.reverse for part in parts(app)))
         (no_colour,) = [one for one in app._filters if isinstance(one, NoColor)]
-        segments = [part for strip in app.screen._compositor.render_strips() for part in strip]
-        styles = [part.style for part in no_colour.apply(segments, Color(0, 0, 0)) if part.style]
+        styles = [part.style for part in no_colour.apply(parts(app), Color(0, 0, 0)) if part.style]
         assert {colour.name for one in styles for colour in (one.color, one.bgcolor) if colour} == {"default"}
         assert any(one.reverse for one in styles), "the chosen run is seen all the same"
         await pilot.press("p")
-        await pilot.pause()
+        await until(pilot, lambda: screen_text(app).count("░" * 80) == 20)  # red is a third of white
         assert "▀" not in screen_text(app)
-        assert screen_text(app).count("░" * 80) == 20, "red is a third of white"
 
     show(script)
 
@@ -430,8 +436,10 @@ def test_on_a_real_terminal(ended_by: str, made: dict[str, MadeRun]) -> None:
         else:
             os.write(keyboard, ended_by.encode())
         while view.poll() is None:
-            said += os.read(keyboard, 65536) if b"\x1b[?1049l" not in said else b""
-            time.sleep(0.01)
+            if select.select([keyboard], [], [], 0.02)[0]:
+                said += os.read(keyboard, 65536)
+        while select.select([keyboard], [], [], 0)[0]:
+            said += os.read(keyboard, 65536)
         assert view.returncode == 0, said
         assert b"\x1b[?1049h" in said
         assert b"\x1b[?1049l" in said

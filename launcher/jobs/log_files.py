@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from command_line.printable import printable
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.exit_cause import MARK, batch_log
 from launcher.jobs.runs import attempts_of
@@ -156,7 +157,14 @@ def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | 
     return AttemptLog(run, attempt, before, rank)
 
 
+def print_lines(lines: Sequence[Line]) -> bool:
+    """Print lines; False: there are none. What a terminal would obey is escaped: a rank's words are a stranger's."""
+    sys.stdout.writelines(f"{printable(line.text)}\n" for line in lines)
+    sys.stdout.flush()
+    return bool(lines)
+
+
 def print_note(message: str) -> None:
     """Put a line beside the logs, on standard error."""
     sys.stdout.flush()
-    print(f"── {message}", file=sys.stderr, flush=True)
+    print(f"── {printable(message)}", file=sys.stderr, flush=True)

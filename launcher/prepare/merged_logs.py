@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
 from command_line.streams import reader_gone
-from launcher.jobs.log_files import JobLog, Line, print_note
+from launcher.jobs.log_files import JobLog, Line, print_lines, print_note
 from launcher.jobs.runs import SlurmQueue
 from launcher.prepare.folder import PrepareFolder
 from launcher.prepare.progress import gather_preparation, is_over
@@ -51,7 +50,7 @@ def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int
     log, looked, over = MergedLog(folder), float("-inf"), False
     while not reader_gone():
         # Nothing will complete a line that a kill has torn: it is shown as it stands.
-        if write_lines(log, rest=over or not follow):
+        if print_lines(log.read(rest=over or not follow)):
             continue
         if over or not follow:
             break
@@ -62,14 +61,6 @@ def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int
     status = gather_preparation(folder, SlurmQueue())
     print_note(f"{status.words}{f': {status.reason}' if status.reason else ''}")
     return 0
-
-
-def write_lines(log: MergedLog, rest: bool) -> bool:
-    """Print what was added; False: nothing."""
-    lines = log.read(rest)
-    sys.stdout.writelines(f"{line.text}\n" for line in lines)
-    sys.stdout.flush()
-    return bool(lines)
 
 
 def share_of(folder: PrepareFolder, number: int) -> RunFolder:

@@ -310,7 +310,7 @@ def test_sixels_say_what_the_picture_is() -> None:
     head = re.match(r'\x1bPq"1;1;7;19((?:#\d+;2;\d+;\d+;\d+)+)(.*)\x1b\\$', said, re.DOTALL)
     assert head
     palette = {int(n): tuple(int(v) for v in rgb.split(";")) for n, rgb in re.findall(r"#(\d+);2;([\d;]+)", head[1])}
-    seen = {}
+    seen: dict[tuple[int, int], tuple[int, ...]] = {}
     for band, text in enumerate(head[2].split("-")):
         for one in text.split("$"):
             colour, letters = re.match(r"#(\d+)(.*)", one, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -352,19 +352,28 @@ def test_a_picture_that_is_a_bomb_is_not_shown(tmp_path: Path, monkeypatch: pyte
     assert "x.png cannot be shown" in str(read_picture(tmp_path / "x.png"))
 
 
+def read_until(keyboard: int, whole: Callable[[bytes], bool]) -> bytes:
+    """Return what a terminal shows; it comes in pieces."""
+    said = b""
+    while not whole(said):
+        assert select.select([keyboard], [], [], 60)[0], said
+        said += os.read(keyboard, 65536)
+    return said
+
+
 @pytest.mark.parametrize(("graphics", "begins"), [(Graphics.KITTY, b"\x1b_Ga=T"), (Graphics.SIXEL, b"\x1bPq")])
 def test_a_terminal_with_graphics_gets_the_bare_screen(
     graphics: Graphics, begins: bytes, made: dict[str, MadeRun]
 ) -> None:
     keyboard, terminal = pty.openpty()
     try:
-        termios.tcsetwinsize(terminal, (24, 80))
+        termios.tcsetwinsize(terminal, (4, 40))  # a small picture, that the terminal takes without a reader
         before = termios.tcgetattr(terminal)
         grids = [(n, made["trains"].run.sample(n)) for n in (320, 640)]
         asked = []
 
         def ending() -> bool:
-            asked.append(os.read(keyboard, 65536))
+            asked.append(read_until(keyboard, lambda said: begins in said and said.endswith(b"\x1b\\")))
             os.write(keyboard, b"\x1b[D" if len(asked) == 1 else b"q")
             return False
 
@@ -372,7 +381,8 @@ def test_a_terminal_with_graphics_gets_the_bare_screen(
         assert b"640 images seen, grid 2 of 2" in asked[0]
         assert begins in asked[0]
         assert b"320 images seen, grid 1 of 2" in asked[1]
-        assert (b"\x1b_Ga=d" in os.read(keyboard, 65536)) is (graphics is Graphics.KITTY)
+        left = read_until(keyboard, lambda said: said.endswith(b"\x1b[2J\x1b[H"))
+        assert (b"\x1b_Ga=d" in left) is (graphics is Graphics.KITTY)
         assert termios.tcgetattr(terminal) == before
     finally:
         os.close(keyboard)
@@ -384,7 +394,7 @@ def test_in_a_pipe_it_is_status_again_and_again(
 ) -> None:
     looks = iter((False, False, True))
     monkeypatch.setattr(status_command, "reader_gone", lambda: next(looks))
-    monkeypatch.setattr(status_command.time, "sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     assert main(["watch"]) == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"^\d\d:\d\d:\d\d$", said, re.MULTILINE)) == 2

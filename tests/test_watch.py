@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -434,15 +435,12 @@ def test_on_a_real_terminal(ended_by: str, made: dict[str, MadeRun]) -> None:
     env = os.environ | {"PYTHONPATH": str(HOME), "TERM": "xterm-256color", "PYTHONUTF8": "1"}
     command = [sys.executable, "-m", "launcher", "watch"]
     view = subprocess.Popen(command, env=env, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True)
-    said = b""
     try:
-        while b"\x1b[c" not in said:
-            said += os.read(keyboard, 65536)
+        said = read_until(keyboard, lambda said: b"\x1b[c" in said)
         os.write(keyboard, b"\x1b[?62;c")
-        while b"trains" not in said:
-            said += os.read(keyboard, 65536)
+        said += read_until(keyboard, lambda said: b"trains" in said)
         if ended_by == "closed":
-            view.send_signal(1)
+            view.send_signal(signal.SIGHUP)
         else:
             os.write(keyboard, ended_by.encode())
         while view.poll() is None:

@@ -17,6 +17,7 @@ from launcher.jobs.runs import HOME, rows_of
 from launcher.prepare.progress import PrepareStatus
 from launcher.prepare.view import preparation_details
 from launcher.status import words
+from launcher.status.escaped import Escaped
 from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus
 from launcher.status.view import run_details
@@ -76,7 +77,7 @@ def watched_run(status: RunStatus) -> Watched:
         left_s=status.eta_s,
         alerts=alerts,
         nodes_asked=status.nodes_asked,
-        details=Group(*(Text(f"! {alert}", "bold red") for alert in reversed(alerts)), run_details(status)),
+        details=Escaped(Group(*(Text(f"! {alert}", "bold red") for alert in reversed(alerts)), run_details(status))),
     )
 
 
@@ -94,7 +95,7 @@ def watched_preparation(status: PrepareStatus) -> Watched:
         left_s=status.eta_s,
         alerts=(),
         nodes_asked=None,
-        details=preparation_details(status),
+        details=Escaped(preparation_details(status)),
     )
 
 

@@ -101,6 +101,13 @@ def status(arguments: Sequence[str]) -> int:
     return run_status(parse(Status, arguments))
 
 
+def watch(arguments: Sequence[str]) -> int:
+    """The same live, with keys for logs, pictures, cancel and resume."""
+    from launcher.cli.watch import Watch, run_watch
+
+    return run_watch(parse(Watch, arguments))
+
+
 def report(arguments: Sequence[str]) -> int:
     """One page about runs or a study, to look at and to send."""
     from launcher.cli.report import Report, run_report
@@ -173,7 +180,7 @@ def completion(arguments: Sequence[str]) -> int:
 
 # Each loads its own modules only: torch and wandb take seconds, and most commands need neither.
 ALL = (
-    *(prepare, submit, resume, study, evaluate, recipes, status, report, logs, cancel, rm, sync, workspace),
+    *(prepare, submit, resume, study, evaluate, recipes, status, watch, report, logs, cancel, rm, sync, workspace),
     *(init, plugins, doctor, completion),
 )
 COMMANDS = {command.__name__: command for command in ALL}

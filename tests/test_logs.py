@@ -16,10 +16,10 @@ from threading import Timer
 import pytest
 
 from launcher.cli.logs import Logs, run_logs
-from launcher.jobs.attempts import Cause, Decision
+from launcher.jobs.attempts import Attempt, Cause, Decision
 from launcher.jobs.exit_cause import MARK, batch_log
 from tests.conftest import HOME
-from tests.made_runs import JOB, MadeRun, job, slurm_says
+from tests.made_runs import JOB, MadeRun, job, moment, slurm_says
 from trainer.core.fields import Refused
 
 
@@ -92,6 +92,18 @@ def test_one_rank_and_one_attempt(made: MadeRun, capsys: pytest.CaptureFixture[s
     assert [line[-6:] for line in out.splitlines()] == ["before", "Killed"]
     assert "attempt 0 of 2: job 12 on n1, n2" in err
     assert "ended: preempted: saved" in err
+
+
+def test_what_a_terminal_would_obey_is_escaped(made: MadeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a pipe as well: who reads the file later has a terminal, too."""
+    speak(made, 0, stamped(5, 0, "\x1b[31m100 %\r\x1b]0;owned\x07\ta tab, ein Ä and 🎨"), restart=1)
+    batch_says(made, "srun: \x1b[2J\n")
+    made.ended(Attempt(JOB, 1, moment(-400), ("n1", "n2"), 0), Cause.PREEMPTED, Decision.GO_ON, "saved \x1b[2J")
+    assert run_logs(Logs(made.folder)) == 0
+    out, err = capsys.readouterr()
+    assert r"Z [rank 0] \x1b[31m100 %\x0d\x1b]0;owned\x07" + "\ta tab, ein Ä and 🎨\n" in out
+    assert r"[job] srun: \x1b[2J" in out
+    assert r"ended: preempted: saved \x1b[2J" in err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ LAYERS = {
     "configuration daemons dev_cluster accounting reason_codes status_tables profile control job_environment __main__",
     "trainer": "core extractors networks augment losses losses.penalties distributed metrics config sampling collapse "
     "gan runs serving benchmark launch tracking evaluation exporting importing training commands __main__",
-    "launcher": "pages jobs status prepare study.analysis study.report study report doctor cli __main__ program",
+    "launcher": "pages jobs status prepare watch study.analysis study.report study report doctor cli __main__ program",
 }
 MAY_IMPORT = {
     "command_line": {"command_line"},

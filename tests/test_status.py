@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launcher.cli.status import Status, run_status
+from launcher.cli.status import Found, Status, render_statuses, run_status
 from launcher.jobs import runs
 from launcher.jobs.attempts import Cause, Decision
 from launcher.jobs.runs import SlurmQueue
 from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus, gather_status
 from launcher.status.view import run_details, status_table
+from launcher.watch.watched import watched_run
 from slurm.records import SlurmJob
 from tests.conftest import HOME, TINY, run
 from tests.made_runs import ELSEWHERE, JOB, MadeRun, job, slurm_says
@@ -442,9 +443,27 @@ def test_watch_looks_again_until_it_is_stopped(
     assert looks == ["not started", "refused", "refused"]
 
 
+def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, nodes and reasons come from a run folder, which may be a stranger's."""
+    hostile, safe = "\x1b[2J[red]x", r"\x1b[2J[red]x"
+    made = MadeRun(tmp_path / hostile)
+    made.submitted()
+    made.ended(replace(made.began(), nodes=(hostile,)), Cause.NODE_FAILED, Decision.STOP, hostile)
+    slurm_says(monkeypatch, None)
+    status = look(made)
+    one, all_of_them = (render_statuses(Status(of), Found([status], []), True) for of in ((made.folder,), ()))
+    for view, places in ((watched_run(status).details, 5), (one, 5), (all_of_them, 2)):
+        console = Console(file=io.StringIO(), width=400, force_terminal=True, color_system=None)
+        console.print(view)
+        assert isinstance(console.file, io.StringIO)
+        said = console.file.getvalue()
+        assert "\x1b" not in said
+        assert said.count(safe) == places, said
+
+
 def test_it_starts_quickly(tmp_path: Path) -> None:
     """Neither torch nor wandb is loaded for a look, for the logs, or to cancel and remove."""
-    modules = ("cli.status", "cli.logs", "cli.cancel", "cli.remove", "__main__")
+    modules = ("cli.status", "cli.watch", "cli.logs", "cli.cancel", "cli.remove", "__main__")
     code = f"import sys\nfor name in {modules}: __import__(f'launcher.{{name}}')\n"
     code += "print([name for name in ('torch', 'wandb', 'accelerate', 'submitit') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HOME, check=True)

@@ -24,9 +24,10 @@ from trainer.runs import description
 from trainer.runs.config_loading import write_config
 from trainer.runs.journal import EventKind, Journal, event_row
 from trainer.runs.run_folder import RunFolder
+from trainer.tracking.alerts import alert_of
 from trainer.tracking.attempt_rows import HOURS, TABLE, AttemptRows
 from trainer.tracking.tracker import Identity, Tracker
-from trainer.tracking.wandb_alerts import Alerts, alert_of
+from trainer.tracking.wandb_alerts import Alerts
 
 SHA = "ab" * 32
 SETTINGS = TrackingSettings("disabled", name="my paintings")

@@ -22,6 +22,7 @@ from launcher.cli.status import Status
 from launcher.cli.study import Study
 from launcher.cli.submit import Resume, Submit
 from launcher.cli.sync import Sync
+from launcher.cli.watch import Watch
 from launcher.cli.workspace import Workspace
 from launcher.prepare.arguments import Prepare
 
@@ -53,6 +54,7 @@ KINDS: tuple[type, ...] = (
     Evaluate,
     Recipes,
     Status,
+    Watch,
     Report,
     Logs,
     Cancel,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import tyro
 from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
-from launcher.jobs.log_files import AttemptLog, open_log, print_note
+from launcher.jobs.log_files import open_log, print_lines, print_note
 from launcher.jobs.runs import SlurmQueue
 from launcher.prepare.folder import PrepareFolder, is_preparation
 from launcher.prepare.merged_logs import share_of, show_shares
@@ -92,7 +91,7 @@ def show_logs(run: RunFolder, args: Logs) -> None:
         return print_note(f"nothing was said yet: {state}{f', {reason}' if reason else ''}")
     number = len(known) - 1 if args.restart is None else args.restart
     announce_attempt(known, number)
-    write_lines(open_log(run, known, number, args.rank), rest=True)
+    print_lines(open_log(run, known, number, args.rank).read(rest=True))
     if known[number].ended:
         announce_end(known[number])
 
@@ -107,12 +106,12 @@ def follow_logs(run: RunFolder, args: Logs) -> None:
             announce_attempt(known, number)
             log, told = open_log(run, known, number, args.rank), False
         # While lines come, Slurm need not be asked.
-        if log and write_lines(log):
+        if log and print_lines(log.read()):
             continue
         another = number + 1 < len(known)
         # Nothing will complete a line that a kill has torn: it is shown as it stands.
         if log and (another or over):
-            write_lines(log, rest=True)
+            print_lines(log.read(rest=True))
         if log and not told and number < len(known) and (another or known[number].ended):
             announce_end(known[number])
             told = True  # lines may still follow: the last words of ranks, and Slurm's
@@ -130,14 +129,6 @@ def follow_logs(run: RunFolder, args: Logs) -> None:
                 print_note(f"waiting for an attempt: {state}{f', {reason}' if reason else ''}")
             looked = time.monotonic()
         time.sleep(POLL_S)
-
-
-def write_lines(log: AttemptLog, rest: bool = False) -> bool:
-    """Print what was added; False: nothing."""
-    lines = log.read(rest)
-    sys.stdout.writelines(f"{line.text}\n" for line in lines)
-    sys.stdout.flush()
-    return bool(lines)
 
 
 def announce_attempt(known: Sequence[Attempt], number: int) -> None:

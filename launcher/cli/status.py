@@ -19,6 +19,7 @@ from launcher.jobs.runs import SlurmQueue
 from launcher.prepare.folder import PrepareFolder, find_preparations, is_preparation
 from launcher.prepare.progress import PrepareStatus, gather_preparation
 from launcher.prepare.view import preparation_details, preparations_table
+from launcher.status.escaped import Escaped
 from launcher.status.run_status import RunStatus, gather_status
 from launcher.status.view import run_details, status_table
 
@@ -77,18 +78,19 @@ def gather_statuses(args: Status) -> Found:
 def render_statuses(args: Status, found: Found, terminal: bool) -> RenderableType:
     """Return the tables, or all that is known of the one run or preparation that is named."""
     if len(args.runs) == 1:
-        return run_details(found.runs[0]) if found.runs else preparation_details(found.preparations[0])
+        return Escaped(run_details(found.runs[0]) if found.runs else preparation_details(found.preparations[0]))
     tables = [status_table(found.runs, terminal)] if found.runs else []
     tables += [preparations_table(found.preparations)] if found.preparations else []
     if not tables:
         return f"no runs under ./{runs.HOME}; begin one with: python -m launcher submit"
-    return Group(*tables[:1], *(part for table in tables[1:] for part in ("", table)))
+    return Escaped(Group(*tables[:1], *(part for table in tables[1:] for part in ("", table))))
 
 
 def watch_statuses(args: Status) -> None:
     """Look again and again, in place on a terminal, else one look after the other."""
     console = wide_console()
-    if args.json or not console.is_terminal:
+    # A dumb terminal cannot go back up over what it has shown.
+    if args.json or not console.is_terminal or console.is_dumb_terminal:
         while not reader_gone():
             found = gather_statuses(args)
             if args.json:

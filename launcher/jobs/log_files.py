@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from command_line.printable import printable
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.exit_cause import MARK, batch_log
+from launcher.jobs.runs import attempts_of
 from trainer.runs.run_folder import RunFolder
 
 STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z ")
@@ -122,6 +124,32 @@ class AttemptLog:
         return sorted(lines, key=lambda line: line.time)
 
 
+class JobLog:
+    """What a run's job says in its newest attempt, and in those that follow.
+
+    Args:
+        run: of the job.
+        name: of the job, which stands before what is announced.
+        announce: is told of each attempt.
+    """
+
+    def __init__(self, run: RunFolder, name: str, announce: Callable[[str], None]) -> None:
+        self.run, self.name, self.announce = run, name, announce
+        self.log: AttemptLog | None = None
+
+    def read(self, rest: bool = False) -> list[Line]:
+        """Return the lines that were added since the last call; with `rest`, also what a kill has torn."""
+        known, lines = attempts_of(self.run), list[Line]()
+        if known and (self.log is None or self.log.attempt.key != known[-1].key):
+            if self.log:
+                lines = self.log.read(rest=True)  # of the attempt before
+            attempt = known[-1]
+            nodes = ", ".join(attempt.nodes)
+            self.announce(f"{self.name}, attempt {len(known) - 1}: job {attempt.job} on {nodes}")
+            self.log = open_log(self.run, known, len(known) - 1, None)
+        return [*lines, *self.log.read(rest)] if self.log else lines
+
+
 def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | None) -> AttemptLog:
     """Return what was said in the attempt of a number."""
     attempt = known[number]
@@ -129,7 +157,14 @@ def open_log(run: RunFolder, known: Sequence[Attempt], number: int, rank: int | 
     return AttemptLog(run, attempt, before, rank)
 
 
+def print_lines(lines: Sequence[Line]) -> bool:
+    """Print lines; False: there are none. What a terminal would obey is escaped: a rank's words are a stranger's."""
+    sys.stdout.writelines(f"{printable(line.text)}\n" for line in lines)
+    sys.stdout.flush()
+    return bool(lines)
+
+
 def print_note(message: str) -> None:
     """Put a line beside the logs, on standard error."""
     sys.stdout.flush()
-    print(f"── {message}", file=sys.stderr, flush=True)
+    print(f"── {printable(message)}", file=sys.stderr, flush=True)

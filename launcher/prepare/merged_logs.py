@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 
 from command_line.streams import reader_gone
-from launcher.jobs import runs
-from launcher.jobs.log_files import AttemptLog, Line, open_log, print_note
+from launcher.jobs.log_files import JobLog, Line, print_lines, print_note
 from launcher.jobs.runs import SlurmQueue
 from launcher.prepare.folder import PrepareFolder
 from launcher.prepare.progress import gather_preparation, is_over
@@ -23,28 +22,21 @@ class MergedLog:
 
     Args:
         folder: of the preparation.
+        announce: is told of each attempt.
     """
 
-    def __init__(self, folder: PrepareFolder) -> None:
-        self.folder = folder
-        self.logs: dict[str, AttemptLog] = {}
+    def __init__(self, folder: PrepareFolder, announce: Callable[[str], None] = print_note) -> None:
+        self.folder, self.announce = folder, announce
+        self.logs: dict[str, JobLog] = {}
 
     def read(self, rest: bool = False) -> list[Line]:
         """Return the lines that were added since the last call, in the order of time; announce new attempts."""
-        lines = [line for name, run in self.folder.jobs.items() for line in self.read_job(name, run, rest)]
+        # Looked for at each call: who resumes a preparation submits other jobs.
+        for name, run in self.folder.jobs.items():
+            self.logs.setdefault(name, JobLog(run, name, self.announce)).run = run
+        lines = [line for log in self.logs.values() for line in log.read(rest)]
         # The sort is stable: lines of one job with the same time keep their order.
         return sorted(lines, key=lambda line: line.time)
-
-    def read_job(self, name: str, run: RunFolder, rest: bool) -> list[Line]:
-        """Return the new lines of one job."""
-        known, log, lines = runs.attempts_of(run), self.logs.get(name), list[Line]()
-        if known and (log is None or log.attempt.key != known[-1].key):
-            if log:
-                lines = log.read(rest=True)  # of the attempt before
-            attempt = known[-1]
-            print_note(f"{name}, attempt {len(known) - 1}: job {attempt.job} on {', '.join(attempt.nodes)}")
-            log = self.logs[name] = open_log(run, known, len(known) - 1, None)
-        return [*lines, *log.read(rest)] if log else lines
 
 
 def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int:
@@ -58,7 +50,7 @@ def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int
     log, looked, over = MergedLog(folder), float("-inf"), False
     while not reader_gone():
         # Nothing will complete a line that a kill has torn: it is shown as it stands.
-        if write_lines(log, rest=over or not follow):
+        if print_lines(log.read(rest=over or not follow)):
             continue
         if over or not follow:
             break
@@ -69,14 +61,6 @@ def show_shares(folder: PrepareFolder, follow: bool, restart: int | None) -> int
     status = gather_preparation(folder, SlurmQueue())
     print_note(f"{status.words}{f': {status.reason}' if status.reason else ''}")
     return 0
-
-
-def write_lines(log: MergedLog, rest: bool) -> bool:
-    """Print what was added; False: nothing."""
-    lines = log.read(rest)
-    sys.stdout.writelines(f"{line.text}\n" for line in lines)
-    sys.stdout.flush()
-    return bool(lines)
 
 
 def share_of(folder: PrepareFolder, number: int) -> RunFolder:

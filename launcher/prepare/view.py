@@ -11,7 +11,7 @@ from rich.text import Text
 
 from launcher.prepare.progress import JobStatus, PrepareStatus
 from launcher.status.facts import RunState
-from launcher.status.words import GOOD, lines
+from launcher.status.words import lines, style
 from trainer.tracking.console import format_duration
 
 
@@ -78,8 +78,7 @@ def share_words(job: JobStatus) -> str:
 
 def lines_of_state(words: str, state: RunState, reason: str, separator: str) -> Text:
     """Return a state, and why."""
-    style = "green" if state in GOOD else "yellow" if state.live else "red"
-    return Text(separator).join([Text(words, style), *([Text(reason)] if reason else [])])
+    return Text(separator).join([Text(words, style(state)), *([Text(reason)] if reason else [])])
 
 
 def count_causes(causes: Sequence[str], separator: str) -> str:

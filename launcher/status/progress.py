@@ -13,6 +13,8 @@ from trainer.core.migration import load_json
 from trainer.runs.journal import Row
 from trainer.runs.run_folder import RunFolder
 
+RECENT = 40  # logged steps
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -33,6 +35,8 @@ class Progress:
     checkpoint_images: int | None
     """Of the newest durable checkpoint."""
     checkpoint_time: float | None
+    recent_speeds: tuple[float, ...] = ()
+    """The images per second of the newest logged steps, the newest last, over attempts."""
 
     @property
     def at_risk(self) -> int:
@@ -65,6 +69,7 @@ def read_progress(run: RunFolder, since: float) -> Progress:
         system[-1]["time"] if system else None,
         images,
         written,
+        tuple(row["images_per_s"] for row in system[-RECENT:] if isinstance(row.get("images_per_s"), int | float)),
     )
 
 

@@ -15,14 +15,18 @@ from trainer.tracking.console import format_duration
 GOOD = (RunState.TRAINING, RunState.STARTING, RunState.FINISHED, RunState.STOPPING)
 
 
+def style(state: RunState) -> str:
+    """Return the colour of a state."""
+    return "green" if state in GOOD else "yellow" if state.live else "red"
+
+
 def state(status: RunStatus, separator: str = "\n") -> Text:
     """Return the state, and why."""
-    style = "green" if status.state in GOOD else "yellow" if status.state.live else "red"
     why = [status.reason] if status.reason else []
     if status.expected_start and status.expected_start > time.time():
         why.append(f"expected to start {clock(status.expected_start)}")
     bad = [Text(f"collapse monitor: {ill}", "red")] if (ill := health(status)) else []
-    return Text(separator).join([Text(str(status.state), style), *bad, *(Text(line) for line in why)])
+    return Text(separator).join([Text(str(status.state), style(status.state)), *bad, *(Text(line) for line in why)])
 
 
 def health(status: RunStatus) -> str:

@@ -37,6 +37,7 @@ class RunFolder:
       job.json         what was submitted to a cluster
       study.json       what a study measures of the run when it has ended; score-….json: what came of it
       attempts.jsonl   on a cluster: each start of the job, and how and why it ended
+      resume.log       what a resume or a cancel says that `launcher watch` has started
       code/            on a cluster: the code that runs, one copy for each time the run was submitted
       logs/            on a cluster: <job>-<restart>/rank-<rank>.log, and what Slurm itself says
     """
@@ -190,6 +191,11 @@ class RunFolder:
     def attempts(self) -> Path:
         """Each start of the job, and how and why it ended."""
         return self.path / "attempts.jsonl"
+
+    @property
+    def resume_log(self) -> Path:
+        """What a resume or a cancel says that has no terminal of its own."""
+        return self.path / "resume.log"
 
     @property
     def code(self) -> Path:

@@ -39,6 +39,7 @@ network = {{ g-channels = 8, d-channels = 8, z-dim = 16 }}
 batch-size = 32
 micro-batch-size = 16
 log-every-images = 32
+sample-every-images = 0
 tracking.mode = "disabled"
 
 [arms.plain]

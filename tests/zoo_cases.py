@@ -27,11 +27,14 @@ def small(config: Config) -> Config:
         max_channels=32,
         mapping_layers=2,
         features_side=128,
+        mbstd_group=min(config.network.mbstd_group, 4),
         classes=CLASSES if config.network.uses_classes else 0,
     )
-    batch = 24
+    batch = 12
     if config.generator.startswith("stylegan3"):  # of 15 layers with filters, which float64 is slow at
-        network, batch = replace(network, g_channels=2, max_channels=4), 12
+        network = replace(network, g_channels=2, max_channels=4)
+    if config.generator == "biggan":  # at 32 pixels it has four times the width
+        network = replace(network, g_channels=8, d_channels=8)
     if "biggan-deep" in (config.generator, config.discriminator) or config.discriminator in ("unet", "msg-gan"):
         network = replace(network, g_channels=4, d_channels=4)  # at 32 pixels they have several times the width
     penalties = config.penalties

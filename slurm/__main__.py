@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from command_line.arguments import parse
+from command_line.help_page import HelpPage
 from command_line.printable import printable
 from command_line.streams import run
 from slurm.dev_cluster import FOLDER, DevCluster
@@ -32,6 +33,13 @@ Exit codes: 0 ok, 1 failed, 2 refused (bad input, or something is missing)."""
 class Up:
     """Start the cluster and wait until its nodes are ready. Partitions: main, and urgent, which preempts main."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "--nodes 4": "four nodes on this machine",
+            "--grace-s 5 --requeue no": "a harsher site",
+        },
+    )
+
     folder: Path = Path(FOLDER)
     """Where all of it lives."""
     settings: Annotated[DevClusterSettings, tyro.conf.arg(name="")] = DevClusterSettings()
@@ -41,6 +49,8 @@ class Up:
 class Down:
     """Stop the cluster and every process of its jobs; jobs that wait will wait again after `up`."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "and all that it runs"})
+
     folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
@@ -49,6 +59,8 @@ class Down:
 class Status:
     """Show nodes and jobs."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "that of ./.slurm-dev"})
+
     folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
@@ -56,6 +68,8 @@ class Status:
 @dataclass(frozen=True)
 class Fail:
     """Let a node die: SIGKILL to its slurmd and every process on it."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "as a crash of the machine would"})
 
     node: tyro.conf.Positional[str]
     """Such as n2."""
@@ -67,6 +81,8 @@ class Fail:
 class Heal:
     """Bring a dead or drained node back."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "after fail or drain"})
+
     node: tyro.conf.Positional[str]
     """Such as n2."""
     folder: Path = Path(FOLDER)
@@ -76,6 +92,8 @@ class Heal:
 @dataclass(frozen=True)
 class Drain:
     """Let a node end what it runs and take no more."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "as an administrator does"})
 
     node: tyro.conf.Positional[str]
     """Such as n2."""

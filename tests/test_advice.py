@@ -342,7 +342,7 @@ def options() -> set[str]:
     for package, commands in COMMANDS.items():
         for command in commands:
             with redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit, match="0"):
-                do(f"python -m {package} {command} --help")
+                do(f"python -m {package} {command} --help-all")
             found |= {*OPTION.findall(said.getvalue())}
     assert {"--network.no-g-conditional", "--cluster", "--folder", "--holdout", "--yes"} <= found
     return found

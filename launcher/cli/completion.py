@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Any, ClassVar, Literal, Union
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.cli.cancel import Cancel
 from launcher.cli.doctor import Doctor
 from launcher.cli.evaluate import Evaluate
@@ -40,6 +41,8 @@ complete -o default -F _lienzo lienzo
 @dataclass(frozen=True)
 class Completion:
     """Print a script that lets a shell complete lienzo's commands and options."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"bash": "the script, with a line on how to install it"})
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
     """Your shell."""

@@ -21,7 +21,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from command_line.help_page import render
 from command_line.options import given_name, without_marks
-from command_line.program import program
+from command_line.program import as_typed
 
 
 def expand_user(text: str) -> Path:
@@ -77,7 +77,7 @@ def parse(
     Args:
         kind: a dataclass, or a union of them as subcommands.
         arguments: without the program; None: those of this process.
-        prog: the command, `python -m` and so on; messages name it as the user has typed it.
+        prog: the command, `python -m` and so on; it is shown as the user has typed it, and so are those of texts.
         default: an instance with the values of flags that are not given.
         description: of the command, for --help.
         config: markers of tyro.
@@ -94,7 +94,7 @@ def parse(
         kind,
         default=default,
         prog=as_typed(prog),
-        description=description,
+        description=description and as_typed(description),
         config=config,
         registry=PATHS,
     )
@@ -119,12 +119,6 @@ def show_page(kind: Any, words: Sequence[str], prog: str) -> None:
         if hasattr(command, "help_page") and (command is kind or [*words[:1]] == [name]):
             print(render(command, prog if command is kind else f"{prog} {name}"))
             sys.exit(0)
-
-
-def as_typed(prog: str) -> str:
-    """Return a command, if it is given with `python -m`, in the words with which the user has started it."""
-    words = prog.split()
-    return " ".join([*program(words[2]), *words[3:]]) if words[:2] == ["python", "-m"] else prog
 
 
 def rename_flags(arguments: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line.options import Option, options_of
+from command_line.program import as_typed
 
 WIDTH = 100
 LEAST_WIDTH = 60  # of a terminal that is narrower, which breaks the lines itself
@@ -28,6 +29,8 @@ class HelpPage:
     """What may be typed after the command, and what that does."""
     everyday: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The options that people use, such as --nodes, by heading; none: the page shows all that there are."""
+    kept: tuple[str, ...] = ()
+    """Of these, what is not given stays as it is: the page shows no default."""
 
 
 def render(kind: Any, prog: str) -> str:
@@ -49,7 +52,7 @@ def render(kind: Any, prog: str) -> str:
     for heading, group in {"": places, **groups}.items():
         lines += ["", *([f"{heading}:"] if heading else [])] if group else []
         for option in group:
-            lines += entry(option, column, width, brief=bool(named))
+            lines += entry(option, column, width, page)
     lines += ["", "examples:", *examples(page, prog, width)]
     if len(shown) < len(options):
         lines += ["", f"{prog} --help-all shows all {len(options)} settings."]
@@ -75,11 +78,13 @@ def description(kind: type) -> str:
     return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
 
 
-def entry(option: Option, column: int, width: int, brief: bool) -> list[str]:
-    """Return the lines about one option: `brief`, the first sentence of its docstring."""
-    text = SENTENCE_END.split(option.meaning)[0] if brief else option.meaning
+def entry(option: Option, column: int, width: int, page: HelpPage) -> list[str]:
+    """Return the lines about one option; where the page shows only some, the first sentence of its docstring."""
+    text = as_typed(SENTENCE_END.split(option.meaning)[0] if page.everyday else option.meaning)
     indent = " " * (column + 4)
-    lines = textwrap.wrap(text + note(option, text), width, initial_indent=indent, subsequent_indent=indent, **UNBROKEN)
+    lines = textwrap.wrap(
+        text + note(option, text, page), width, initial_indent=indent, subsequent_indent=indent, **UNBROKEN
+    )
     if len(option.invocation) > column:
         # Many choices break after a comma.
         typed = option.invocation if len(option.invocation) < width - 2 else option.invocation.replace(",", ", ")
@@ -87,12 +92,12 @@ def entry(option: Option, column: int, width: int, brief: bool) -> list[str]:
     return [f"  {option.invocation:<{column}}  {lines[0].lstrip()}", *lines[1:]]
 
 
-def note(option: Option, text: str) -> str:
+def note(option: Option, text: str, page: HelpPage) -> str:
     """Return what is to be added to the text about an option: that it must be given, or its default."""
     value = option.default
     if value is MISSING:
         return "" if option.positional else " (required)"
-    if "default" in text.lower() or isinstance(value, bool) or value in (None, (), ""):
+    if option.name in page.kept or "default" in text.lower() or isinstance(value, bool) or value in (None, (), ""):
         return ""
     return f" (default: {shown_value(value)})"
 
@@ -110,6 +115,9 @@ def examples(page: HelpPage, prog: str, width: int) -> Iterator[str]:
     """Yield the examples, as they can be typed: what each does is a comment of the shell."""
     commands = {f"{prog} {words}".rstrip(): does for words, does in page.examples.items()}
     longest = max(map(len, commands))
-    for command, does in commands.items():
-        line = f"  {command:<{longest}}  # {does}"
-        yield from [line] if len(line) <= width else [f"  # {does}", f"  {command}"]
+    lines = [f"  {command:<{longest}}  # {does}" for command, does in commands.items()]
+    if max(map(len, lines)) <= width:
+        yield from lines
+    else:
+        for command, does in commands.items():
+            yield from (f"  # {does}", f"  {command}")

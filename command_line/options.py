@@ -93,16 +93,16 @@ def given_name(marks: tuple[Any, ...], otherwise: str) -> str:
 
 
 def metavar(marks: tuple[Any, ...]) -> str | None:
-    """Return what stands for a value as an annotation says, or None."""
-    return next((said for mark in marks if (said := getattr(mark, "metavar", None))), None)
+    """Return what stands for a value as an annotation says, or None; the outermost one has the say."""
+    return next((said for mark in reversed(marks) if (said := getattr(mark, "metavar", None))), None)
 
 
 def placeholder(kind: Any, marks: tuple[Any, ...] = ()) -> str:
     """Return what stands for a value: INT, {yes,no}, STR ... for several."""
-    if said := metavar(marks):
-        return said
-    parts = [part for part in typing.get_args(kind) if part not in (type(None), ...)]
     origin = typing.get_origin(kind)
+    if said := metavar(marks):
+        return f"{said} ..." if origin is tuple else said
+    parts = [part for part in typing.get_args(kind) if part not in (type(None), ...)]
     if origin is Literal:
         return "{" + ",".join(map(str, parts)) + "}"
     if origin in (Union, types.UnionType):

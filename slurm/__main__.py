@@ -26,6 +26,8 @@ DESCRIPTION = """A real Slurm with several nodes on this one machine, to try job
   python -m slurm fail n2            let a node die; heal n2 brings it back
   python -m slurm down               stop it, and every process of its jobs
 
+What a command takes: python -m slurm COMMAND --help
+
 Exit codes: 0 ok, 1 failed, 2 refused (bad input, or something is missing)."""
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from contextlib import redirect_stdout
+import sys
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
@@ -41,6 +42,13 @@ def said(*words: str) -> str:
     return out.getvalue()
 
 
+def listed(package: str) -> str:
+    """Return what a package says of its commands."""
+    with redirect_stdout(StringIO()) as out, suppress(SystemExit):
+        import_module(f"{package}.__main__").main(["--help"])
+    return out.getvalue()
+
+
 @pytest.fixture(scope="module")
 def pages() -> dict[str, Shown]:
     """The page of each command, by the command as it is typed, and the dataclass that it is of."""
@@ -69,6 +77,17 @@ def test_each_fits_a_screen_and_has_examples(pages: dict[str, Shown]) -> None:
         examples = [line for line in lines[lines.index("examples:") :] if line.startswith(f"  {prog}")]
         assert 1 <= len(examples) <= 3, prog
     assert wrong == {}
+
+
+def test_what_lists_the_commands_fits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    for package, verbs in {**VERBS, "launcher": (*COMMANDS,)}.items():
+        text = listed(package)
+        lines = text.splitlines()
+        assert len(lines) <= 40, package
+        assert max(map(len, lines)) <= 100, package
+        assert f"python -m {package} COMMAND --help" in text
+        assert all(re.search(rf"^[ │•]+{verb} ", text, re.MULTILINE) for verb in verbs), package
 
 
 def test_examples_parse(pages: dict[str, Shown]) -> None:
@@ -115,7 +134,8 @@ class Example(Inherited):
     __doc__ = Inherited.__doc__
     help_page: ClassVar[HelpPage] = HelpPage(
         {"a b": "two places"},
-        {"some": ("--rate", "--out-file", "--group.deep", "--as")},
+        {"some": ("--rate", "--out-file", "--group.deep", "--as", "--kept", "--name")},
+        kept=("--kept",),
     )
     places: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Where."""
@@ -125,6 +145,10 @@ class Example(Inherited):
     """Also left out."""
     style: Annotated[Literal["oil", "ink"], tyro.conf.arg(name="as")] = "oil"
     """Of it."""
+    kept: int = 3
+    """As it was."""
+    names: Annotated[tuple[str, ...], tyro.conf.arg(name="name", metavar="NAME")] = ()
+    """See python -m launcher recipes."""
     left: int = 3
     """Left out of the page."""
     group: Group = Group()
@@ -143,15 +167,20 @@ some:
   --group.deep, --group.no-deep
                    Whether it is deep.
   --as {oil,ink}   Of it. (default: oil)
+  --kept INT       As it was.
+  --name NAME ...  See python -m launcher recipes.
 
 examples:
   python -m x a b  # two places
 
-python -m x --help-all shows all 7 settings."""
+python -m x --help-all shows all 9 settings."""
 
 
-def test_a_page_is_made_of_docstrings() -> None:
+def test_a_page_is_made_of_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert render(Example, "python -m x") == PAGE
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lienzo"])
+    assert "See lienzo recipes." in render(Example, "lienzo x")
     assert inverse("--ema") == "--no-ema"
     assert "-q" in [option.invocation.partition(",")[0] for option in options_of(Example)]
 

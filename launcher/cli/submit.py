@@ -40,7 +40,7 @@ class Submit:
             "stylegan2-256 --data s3://bucket/shards --nodes 2-4": "on Slurm",
         },
         everyday={
-            "what": ("--data", "--run", "--total-images", "--batch-size"),
+            "what (defaults are those of dcgan-64)": ("--data", "--run", "--total-images", "--batch-size"),
             "where": ("--nodes", "--time", "--partition", "--processes", "--dry-run"),
             "what is seen and kept": ("--checkpoint-every-images", "--metrics.every-images", "--tracking.project"),
         },
@@ -75,9 +75,9 @@ class Resume:
         everyday={
             "what": ("--as", "--total-images", "--dry-run"),
             "where": ("--nodes", "--time", "--partition", "--processes"),
-            "settings that --as lets change": ("--optimizer.g-lr", "--optimizer.d-lr"),
             "what is seen and kept": ("--checkpoint-every-images", "--metrics.every-images"),
         },
+        kept=("--total-images", "--metrics.every-images"),
     )
 
     run: tyro.conf.Positional[Path]

@@ -36,7 +36,7 @@ class Build(LabelOptions, DecodingOptions):
             "more.zip --add my-shards --out both": "more pictures",
         },
         everyday={
-            "what": ("--out", "--size", "--channels", "--fit", "--deduplicate"),
+            "what": ("--out", "--size", "--channels", "--fit"),
             "labels": ("--labels",),
             "how": ("--encode", "--workers", "--resume", "--add"),
         },

@@ -38,8 +38,11 @@ class Train:
             "--run runs/one --total-images 2000000": "go on, for longer",
         },
         everyday={
-            "what": ("--run", "--data", "--total-images", "--epochs", "--batch-size", "--seed", "--init-from"),
-            "how": ("--optimizer.g-lr", "--optimizer.d-lr", "--augment.kind", "--processes"),
+            "what": ("--run", "--data", "--init-from"),
+            "how (defaults are those of dcgan-64)": (
+                *("--total-images", "--epochs", "--batch-size", "--seed", "--optimizer.g-lr", "--optimizer.d-lr"),
+                *("--augment.kind", "--processes"),
+            ),
             "what is seen and kept": ("--sample-every-images", "--checkpoint-every-images", "--tracking.project"),
         },
     )

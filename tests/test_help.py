@@ -110,6 +110,9 @@ def test_help_all_has_every_option(pages: dict[str, Shown]) -> None:
             assert all(option.name in shown.text for option in options if not option.positional), prog
 
 
+Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="WORD")]
+
+
 @dataclass(frozen=True)
 class Group:
     deep: bool = True
@@ -147,7 +150,7 @@ class Example(Inherited):
     """Of it."""
     kept: int = 3
     """As it was."""
-    names: Annotated[tuple[str, ...], tyro.conf.arg(name="name", metavar="NAME")] = ()
+    names: Annotated[Words, tyro.conf.arg(name="name", metavar="NAME")] = ()
     """See python -m launcher recipes."""
     left: int = 3
     """Left out of the page."""

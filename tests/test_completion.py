@@ -10,8 +10,10 @@ import pytest
 
 from command_line.options import without_marks
 from launcher.__main__ import COMMANDS, main
-from launcher.cli.completion import KINDS, PACKAGES, ShardsVerb, SlurmVerb, TrainerVerb
+from launcher.cli.completion import KINDS, PACKAGES, TrainerVerb
 from launcher.program import VERBS
+from shards.__main__ import Command as ShardsVerb
+from slurm.__main__ import Command as SlurmVerb
 
 # What bash does at a TAB, for the words that it is called with.
 COMPLETE = """

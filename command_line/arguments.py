@@ -1,20 +1,27 @@
-"""Parse a command line with tyro, with two additions.
+"""Parse a command line with tyro, with three additions.
 
 - `~` means the home folder in every path: a shell does not expand it in --run=~/x.
 - Flags that were renamed are still understood, with a hint.
+- `--help` shows one screen of what a command takes, with examples (help_page.py); `--help-all` shows all.
 """
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from command_line.program import program
+from command_line.help_page import render
+from command_line.options import given_name, without_marks
+from command_line.program import as_typed
 
 
 def expand_user(text: str) -> Path:
@@ -49,6 +56,9 @@ RENAMED_FLAGS = {  # old -> new; a line is removed one version after it was adde
     "--like": "--reference-convention",
 }
 
+HELP, HELP_ALL = ("-h", "--help"), "--help-all"
+OF_HELP = "show this help message and exit"  # what tyro says of --help, on what is the page of --help-all here
+
 # A registry of our own: the rule is for our commands, not for whatever else uses tyro in this process.
 PATHS = ConstructorRegistry()
 PATHS.primitive_rule(path_rule)
@@ -62,12 +72,12 @@ def parse(
     description: str | None = None,
     config: tuple[Any, ...] = (),
 ) -> Any:
-    """Parse a command line; on --help or a mistake, print what it takes, and exit.
+    """Parse a command line; on --help, --help-all or a mistake, print what it takes, and exit.
 
     Args:
         kind: a dataclass, or a union of them as subcommands.
         arguments: without the program; None: those of this process.
-        prog: the command, `python -m` and so on; messages name it as the user has typed it.
+        prog: the command, `python -m` and so on; it is shown as the user has typed it, and so are those of texts.
         default: an instance with the values of flags that are not given.
         description: of the command, for --help.
         config: markers of tyro.
@@ -75,22 +85,40 @@ def parse(
     Returns:
         An instance of `kind`.
     """
-    return tyro.cli(
+    # Before tyro sees them: it refuses a flag that it does not know.
+    words = rename_flags(sys.argv[1:] if arguments is None else arguments)
+    if not {*HELP}.isdisjoint(words) and HELP_ALL not in words:
+        show_page(kind, words, as_typed(prog))
+    read = partial(
+        tyro.cli,
         kind,
-        # Before tyro sees them: it refuses a flag that it does not know.
-        args=rename_flags(sys.argv[1:] if arguments is None else arguments),
         default=default,
         prog=as_typed(prog),
-        description=description,
+        description=description and as_typed(description),
         config=config,
         registry=PATHS,
     )
+    return show_all(read, words) if HELP_ALL in words else read(args=words)
 
 
-def as_typed(prog: str) -> str:
-    """Return a command, if it is given with `python -m`, in the words with which the user has started it."""
-    words = prog.split()
-    return " ".join([*program(words[2]), *words[3:]]) if words[:2] == ["python", "-m"] else prog
+def show_all(read: Callable[..., Any], words: Sequence[str]) -> Any:
+    """Print all that a command takes, and exit."""
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said):
+            return read(args=["--help" if word == HELP_ALL else word for word in words])
+    finally:
+        print(said.getvalue().replace(OF_HELP, "show one screen of this, with examples"), end="")
+
+
+def show_page(kind: Any, words: Sequence[str], prog: str) -> None:
+    """Print the page of a command that has one, and exit; of several commands, that of the one that is named."""
+    for member in (kind,) if is_dataclass(kind) else get_args(kind):
+        command, marks = without_marks(member)
+        name = given_name(marks, command.__name__.lower())
+        if hasattr(command, "help_page") and (command is kind or [*words[:1]] == [name]):
+            print(render(command, prog if command is kind else f"{prog} {name}"))
+            sys.exit(0)
 
 
 def rename_flags(arguments: Sequence[str]) -> list[str]:

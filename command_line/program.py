@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 PROGRAM = "lienzo"
 WITHOUT_NAME = "launcher"  # lienzo submit is python -m launcher submit, and lienzo shards build python -m shards build
+
+COMMAND = re.compile(r"\bpython -m (launcher|shards|slurm|trainer)\b")
 
 
 def program(package: str) -> list[str]:
@@ -17,3 +20,8 @@ def program(package: str) -> list[str]:
     if Path(sys.argv[0]).name != PROGRAM:
         return ["python", "-m", package]
     return [PROGRAM] if package == WITHOUT_NAME else [PROGRAM, package]
+
+
+def as_typed(text: str) -> str:
+    """Return a text with each command in it, such as `python -m shards build`, in the words of `program`."""
+    return COMMAND.sub(lambda found: " ".join(program(found[1])), text)

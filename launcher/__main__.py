@@ -40,7 +40,7 @@ HELP = """Train a generator from a folder of shards, survive anything, watch it.
   python -m launcher cancel runs/NAME             save and end
   python -m launcher resume runs/NAME             go on, with any number of processes
 
-What a command takes: python -m launcher COMMAND --help
+What a command takes: python -m launcher COMMAND --help, or --help-all for all of it
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (resume goes on),
 130 stopped at once by Ctrl-C."""

@@ -40,8 +40,8 @@ HELP = """A distributed training job that learns to paint: any number of nodes, 
   lienzo submit dcgan-64 --data my-shards
   lienzo trainer sample runs/NAME --out grid.png
 
-What a command takes: lienzo COMMAND --help. `python -m launcher COMMAND` is the same as `lienzo COMMAND`, and
-`python -m shards VERB` as `lienzo shards VERB`. lienzo --version prints the version.
+What a command takes: lienzo COMMAND --help, or --help-all for all of it. `python -m launcher COMMAND` is the
+same as `lienzo COMMAND`, and `python -m shards VERB` as `lienzo shards VERB`. lienzo --version prints the version.
 
 Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (resume goes on),
 130 stopped at once by Ctrl-C."""

@@ -18,6 +18,15 @@ from shards.indexing.options import IndexTars
 from shards.inspect import Inspect, run_inspect
 from shards.verify import Verify, run_verify
 
+DESCRIPTION = """From pictures to tar shards.
+
+  python -m shards build MY_PICTURES --out my-shards   of a folder, an archive or a URL
+  python -m shards inspect my-shards                   what they hold
+  python -m shards verify my-shards                    whether each byte is as it was written
+
+What a command takes: python -m shards COMMAND --help, or --help-all for all of it
+
+Exit codes: 0 done, 1 damage was found, 2 refused, 75 interrupted."""
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[IndexTars, tyro.conf.subcommand("index")]
@@ -32,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         Command,
         argv,
         "python -m shards",
-        description="From pictures to tar shards.",
+        description=DESCRIPTION,
         config=(tyro.conf.OmitArgPrefixes,),
     )
     match args:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
+from command_line.help_page import HelpPage
 from command_line.printable import printable
 from shards.dataset.files import INDEX
 from shards.dataset.index import DataError, Index
@@ -33,6 +34,13 @@ GAP = 2  # pixels between the pictures of the grid
 @dataclass(frozen=True)
 class Inspect:
     """Show what a folder of shards holds; exit code 0: done, 2: refused."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "my-shards --out grid.png": "tables and pictures",
+            "my-shards --duplicates twins.png": "what is in it twice",
+        },
+    )
 
     path: Positional[PlaceArgument]
     """The folder of shards, or its URL."""

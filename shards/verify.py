@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from command_line.help_page import HelpPage
 from command_line.printable import printable
 from shards.building.options import MAX_WORKERS
 from shards.dataset.corruption import ShardRows, locate_corruption
@@ -42,6 +43,8 @@ LINE_INTERVAL_S = 10.0  # between lines of progress where there is no terminal
 @dataclass(frozen=True)
 class Verify:
     """Check each byte of a folder of shards; exit code 0: whole, 1: damaged, 2: not a folder of shards."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"my-shards": "each byte of it"})
 
     path: Positional[PlaceArgument]
     """The folder of shards, or its URL: each file is then copied here, checked, and removed again."""

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from command_line.arguments import parse
+from command_line.help_page import HelpPage
 from command_line.printable import printable
 from command_line.streams import run
 from slurm.dev_cluster import FOLDER, DevCluster
@@ -25,12 +26,21 @@ DESCRIPTION = """A real Slurm with several nodes on this one machine, to try job
   python -m slurm fail n2            let a node die; heal n2 brings it back
   python -m slurm down               stop it, and every process of its jobs
 
+What a command takes: python -m slurm COMMAND --help
+
 Exit codes: 0 ok, 1 failed, 2 refused (bad input, or something is missing)."""
 
 
 @dataclass(frozen=True)
 class Up:
     """Start the cluster and wait until its nodes are ready. Partitions: main, and urgent, which preempts main."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "--nodes 4": "four nodes on this machine",
+            "--grace-s 5 --requeue no": "a harsher site",
+        },
+    )
 
     folder: Path = Path(FOLDER)
     """Where all of it lives."""
@@ -41,6 +51,8 @@ class Up:
 class Down:
     """Stop the cluster and every process of its jobs; jobs that wait will wait again after `up`."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "and all that it runs"})
+
     folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
@@ -49,6 +61,8 @@ class Down:
 class Status:
     """Show nodes and jobs."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "that of ./.slurm-dev"})
+
     folder: Path = Path(FOLDER)
     """Where the cluster lives."""
 
@@ -56,6 +70,8 @@ class Status:
 @dataclass(frozen=True)
 class Fail:
     """Let a node die: SIGKILL to its slurmd and every process on it."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "as a crash of the machine would"})
 
     node: tyro.conf.Positional[str]
     """Such as n2."""
@@ -67,6 +83,8 @@ class Fail:
 class Heal:
     """Bring a dead or drained node back."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "after fail or drain"})
+
     node: tyro.conf.Positional[str]
     """Such as n2."""
     folder: Path = Path(FOLDER)
@@ -76,6 +94,8 @@ class Heal:
 @dataclass(frozen=True)
 class Drain:
     """Let a node end what it runs and take no more."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"n2": "as an administrator does"})
 
     node: tyro.conf.Positional[str]
     """Such as n2."""

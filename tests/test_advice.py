@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from command_line.arguments import HELP_ALL
 from launcher import __main__ as launcher_commands
 from tests.advice import advice, all_messages, do, named_test, no_longer_given, not_done
 
@@ -341,11 +342,11 @@ def test_the_tests_that_do_it_are_there() -> None:
 @pytest.fixture(scope="module")
 def options() -> set[str]:
     """All options of all commands."""
-    found: set[str] = set()
+    found = {HELP_ALL}
     for package, commands in COMMANDS.items():
         for command in commands:
             with redirect_stdout(io.StringIO()) as said, pytest.raises(SystemExit, match="0"):
-                do(f"python -m {package} {command} --help")
+                do(f"python -m {package} {command} {HELP_ALL}")
             found |= {*OPTION.findall(said.getvalue())}
     assert {"--network.no-g-conditional", "--cluster", "--folder", "--holdout", "--yes"} <= found
     return found

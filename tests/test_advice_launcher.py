@@ -109,7 +109,7 @@ def test_bundled_pictures_that_cannot_be_built(
 def test_init(data: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert do("python -m launcher init", "--data", str(data)) == 0
     assert do(told(capsys.readouterr().out, "; next: "), *TINY, *LOCAL) == 0
-    command = re.search(r"`(.+ --help)`", TEMPLATE)
+    command = re.search(r"`(.+ --help-all)`", TEMPLATE)
     assert command
     with pytest.raises(SystemExit, match="0"):
         do(command[1])

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from command_line.options import without_marks
 from launcher.__main__ import COMMANDS, main
-from launcher.cli.completion import KINDS
+from launcher.cli.completion import KINDS, PACKAGES, TrainerVerb
+from launcher.program import VERBS
+from shards.__main__ import Command as ShardsVerb
+from slurm.__main__ import Command as SlurmVerb
 
 # What bash does at a TAB, for the words that it is called with.
 COMPLETE = """
@@ -37,9 +42,14 @@ def test_bash_completes_commands_options_and_values(tmp_path: Path, capsys: pyte
     script.write_text(capsys.readouterr().out)
     assert "# To install: lienzo completion bash > " in script.read_text()
     assert completed(script, "sub") == ["submit"]
-    assert set(COMMANDS) <= set(completed(script, ""))
+    assert {*COMMANDS, *VERBS} <= set(completed(script, ""))
     assert "--nodes" in completed(script, "submit", "--no")
     assert completed(script, "submit", "--cluster", "") == ["auto", "local", "slurm"]
+    for package, verbs in VERBS.items():
+        assert set(verbs) <= set(completed(script, package, ""))
+    assert completed(script, "trainer", "train", "--optimizer.g-l") == ["--optimizer.g-lr"]
+    assert completed(script, "shards", "build", "--fit", "") == ["crop", "pad", "stretch"]
+    assert completed(script, "slurm", "up", "--gra") == ["--grace-s"]
     assert completed(script, "resume", "runs/") == [], "bash completes files where nothing fits"
 
 
@@ -56,3 +66,7 @@ def test_other_shells_have_their_scripts(shell: str, first: str, capsys: pytest.
 
 def test_no_command_is_forgotten() -> None:
     assert [kind.__name__.lower() for kind in KINDS] == list(COMMANDS)
+    assert {package.__name__.lower() for package in PACKAGES} == VERBS.keys()
+    assert tuple(kind.__name__.lower() for kind in get_args(TrainerVerb)) == VERBS["trainer"]
+    assert tuple(without_marks(kind)[1][0].name for kind in get_args(ShardsVerb)) == VERBS["shards"]
+    assert tuple(kind.__name__.lower() for kind in get_args(SlurmVerb)) == VERBS["slurm"]

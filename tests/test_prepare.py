@@ -16,10 +16,11 @@ from launcher.__main__ import main
 from launcher.jobs.attempts import durable_images
 from launcher.jobs.own_log import StampedLines
 from launcher.jobs.share_progress import ShareProgress
-from launcher.prepare.arguments import BuildWork, parse_prepare
+from launcher.prepare.arguments import parse_prepare
 from launcher.prepare.balance import plan_shares
 from launcher.prepare.folder import PlannedShare, Preparation, PrepareFolder
 from launcher.prepare.progress import JobStatus, judge_preparation
+from launcher.prepare.work import BuildWork
 from launcher.status.facts import RunState
 from shards import __main__ as shards_command
 from shards.building import share as building

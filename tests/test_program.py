@@ -57,7 +57,7 @@ def test_it_starts_the_packages(package: str, as_lienzo: None, capsys: pytest.Ca
 def test_help_and_messages_use_the_word_that_was_typed(as_lienzo: None, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["status", "--help"])
-    assert capsys.readouterr().out.startswith("usage: lienzo status [-h] ")
+    assert capsys.readouterr().out.startswith("usage: lienzo status [OPTIONS] ")
     assert command("launcher", "resume", "my run") == "lienzo resume 'my run'"
     assert command("trainer", "sample", "r") == "lienzo trainer sample r"
 

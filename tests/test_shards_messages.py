@@ -208,4 +208,4 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_help_tells_of_all_options() -> None:
-    assert "--follow-links" in run_shards("build", "--help").stdout
+    assert "--follow-links" in run_shards("build", "--help-all").stdout

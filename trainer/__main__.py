@@ -28,10 +28,10 @@ HELP = """Train a generative adversarial network, generate with it, compare runs
 
 {commands}
 
-What a command takes: {program} COMMAND --help
+What a command takes: {program} COMMAND --help, or --help-all for all of it
 
-Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (the same command goes on),
-130 stopped at once by a second Ctrl-C."""
+Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and saved (the same command
+goes on), 130 stopped at once by a second Ctrl-C."""
 
 
 def train(arguments: Sequence[str]) -> int:

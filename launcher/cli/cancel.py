@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 from rich.console import Console
 
+from command_line.help_page import HelpPage
 from launcher.jobs import runs
 from launcher.jobs.job_record import JobRecord
 from launcher.jobs.runs import SlurmQueue
@@ -37,6 +39,13 @@ POLL_S = 0.5
 @dataclass(frozen=True)
 class Cancel:
     """Have a run save and end; `resume` goes on with it. Where nothing trains or waits, nothing is done."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "save, then end; resume goes on",
+            "runs/NAME --now": "end without a save",
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

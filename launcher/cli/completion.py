@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.cli.cancel import Cancel
 from launcher.cli.doctor import Doctor
 from launcher.cli.evaluate import Evaluate
@@ -25,6 +26,20 @@ from launcher.cli.sync import Sync
 from launcher.cli.watch import Watch
 from launcher.cli.workspace import Workspace
 from launcher.prepare.arguments import Prepare
+from shards.__main__ import Command as ShardsVerb
+from slurm.__main__ import Command as SlurmVerb
+from trainer.benchmark.arguments import Benchmark
+from trainer.commands.edit import Edit
+from trainer.commands.nearest import Nearest
+from trainer.commands.project import Project
+from trainer.commands.sample import Interpolate, Sample
+from trainer.commands.seeds import Seeds
+from trainer.commands.stylemix import Stylemix
+from trainer.commands.train import Fingerprint, Train
+from trainer.evaluation.arguments import Evaluate as EvaluateHere
+from trainer.exporting.arguments import Export, Pull, Push
+from trainer.importing.arguments import Import
+from trainer.serving.arguments import Serve
 
 HOW_TO_INSTALL = {
     "bash": "lienzo completion bash > ~/.local/share/bash-completion/completions/lienzo",
@@ -41,6 +56,8 @@ complete -o default -F _lienzo lienzo
 @dataclass(frozen=True)
 class Completion:
     """Print a script that lets a shell complete lienzo's commands and options."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"bash": "the script, with a line on how to install it"})
 
     shell: tyro.conf.Positional[Literal["bash", "zsh", "fish"]]
     """Your shell."""
@@ -66,6 +83,51 @@ KINDS: tuple[type, ...] = (
     Doctor,
     Completion,
 )
+TrainerVerb = (
+    Train
+    | Sample
+    | Interpolate
+    | Seeds
+    | Edit
+    | Stylemix
+    | Project
+    | Nearest
+    | Serve
+    | EvaluateHere
+    | Benchmark
+    | Fingerprint
+    | Export
+    | Import
+    | Push
+    | Pull
+)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """One training process, and what a trained generator can do."""
+
+    verb: Annotated[TrainerVerb, tyro.conf.arg(name="")]
+    """What to do."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """From pictures to tar shards."""
+
+    verb: Annotated[ShardsVerb, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    """What to do."""
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """A real Slurm with several nodes on this machine, for trials."""
+
+    verb: Annotated[SlurmVerb, tyro.conf.arg(name="")]
+    """What to do."""
+
+
+PACKAGES: tuple[type, ...] = (Shards, Trainer, Slurm)
 
 
 def run_completion(args: Completion) -> int:
@@ -76,7 +138,7 @@ def run_completion(args: Completion) -> int:
 
 def completion_script(shell: str) -> str:
     """Return the script for a shell, with a note on how to install it."""
-    everything: Any = Union[KINDS]  # noqa: UP007  # of a tuple
+    everything: Any = Union[(*KINDS, *PACKAGES)]  # of a tuple
     said = io.StringIO()
     # tyro prints the script and ends the process, as it does after --help.
     with redirect_stdout(said), suppress(SystemExit):

@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from command_line.arguments import parse
+from command_line.help_page import HelpPage
 from launcher.doctor import gpus, links, nodes, run_facts, storage, timing
 from launcher.doctor.finding import Finding
 from launcher.doctor.plan import ProbePlan, time_limit
@@ -39,6 +40,17 @@ COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @dataclass(frozen=True)
 class Doctor:
     """Try what a job needs, on the cluster's nodes or here, and judge a run's times. Exit code 1: a problem."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "": "try two nodes, or this machine",
+            "runs/NAME": "and judge its saves, steps and failures",
+            "--recipe stylegan2-256": "what fits into a GPU here",
+        },
+        everyday={
+            "options": ("--nodes", "--partition", "--profile", "--json", "--recipe"),
+        },
+    )
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder: its file system is tried, and its saves, steps and failures are judged."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import uuid4
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.jobs import code_snapshot, runs
 from launcher.jobs.batch_script import environment_lines, executor_of
 from launcher.jobs.preparation import fit_job
@@ -24,6 +25,17 @@ from trainer.extractors.base import CACHE
 @dataclass(frozen=True)
 class Evaluate:
     """Measure a run beside its training, in a job of its own on Slurm where there is one, else here."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "FID and more, with intervals",
+            "runs/NAME --checkpoint best": "its best",
+        },
+        everyday={
+            "what": ("--metrics", "--against", "--num-samples", "--extractor", "--weights", "--checkpoint", "--json"),
+            "where": ("--nodes", "--time", "--partition", "--profile", "--processes", "--dry-run"),
+        },
+    )
 
     measured: Annotated[Measured, tyro.conf.arg(name="")]
     dry_run: bool = False

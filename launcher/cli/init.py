@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from command_line.help_page import HelpPage
 from launcher.cli import site_profile
 from shards.dataset.index import DataError, Index
 from shards.storage.argument import OptionalPlace
@@ -13,7 +15,7 @@ from trainer.core.fields import Refused
 from trainer.runs.config_defaults import PROJECT_FILE
 
 TEMPLATE = """\
-# Defaults of this project. Any setting of `python -m launcher submit --help` may stand here;
+# Defaults of this project. Any setting of `python -m launcher submit --help-all` may stand here;
 # the command line wins over this file, and this file over the recipe.
 {data}{profile}
 [tracking]
@@ -24,6 +26,13 @@ project = {project}
 @dataclass(frozen=True)
 class Init:
     """Write lienzo.toml, the project's defaults, into the current folder."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "--data my-shards --project paintings": "defaults of the project",
+            "--profile site.toml": "and of this cluster",
+        },
+    )
 
     data: OptionalPlace = None
     """The folder of shards; default: the demo's."""

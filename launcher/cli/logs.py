@@ -6,10 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from command_line.streams import reader_gone
 from launcher.jobs import runs
 from launcher.jobs.attempts import Attempt
@@ -29,6 +30,13 @@ LOOK_S = 3.0  # so often Slurm is asked whether the run has ended, while nothing
 @dataclass(frozen=True)
 class Logs:
     """Show what the processes of a job say: of its newest attempt, merged by time, in UTC."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME -f": "follow all ranks, across restarts",
+            "runs/NAME --rank 0": "what rank 0 says",
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

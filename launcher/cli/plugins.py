@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 
+from command_line.help_page import HelpPage
 from command_line.plugins import Plugin, PluginError, Registry, all_plugins
 from launcher.cli.wide_console import wide_console
 
@@ -22,6 +23,8 @@ GROUPS = (
 class Plugins:
     """List what installed packages add to lienzo by entry points, load each, and say what cannot be used
     (docs/plugins.md). The exit code is 1 where something cannot."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "what there is, and whether it can be used"})
 
 
 def run_plugins(args: Plugins) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import tyro
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from command_line.help_page import HelpPage
 from launcher.cli.wide_console import wide_console
 from trainer.config.authors import SCRIPTS
 from trainer.config.batch_scaling import NO_RULE, layouts
@@ -27,6 +28,13 @@ NARROW, FEW = 180, 4  # in a terminal narrower than this only so many columns ar
 @dataclass(frozen=True)
 class Recipes:
     """List the recipes, each with its paper; of one, show what it sets and how to start it."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "": "all of them, with their papers",
+            "stylegan2-256": "what this one sets, and how to start it",
+        },
+    )
 
     recipe: tyro.conf.Positional[str | None] = None
     """Show what this one sets."""

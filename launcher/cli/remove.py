@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.jobs import runs
 from launcher.jobs.runs import SlurmQueue
 from launcher.prepare.folder import PrepareFolder, is_preparation
@@ -29,6 +31,8 @@ from trainer.runs.run_folder import RunFolder
 @dataclass(frozen=True)
 class Rm:
     """Remove a run that has ended, with all that it has written. W&B keeps what it was sent."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"runs/NAME": "after a question"})
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.jobs import runs
 from launcher.pages.markup import Markup
 from launcher.report.making import make_pictures
@@ -25,6 +27,14 @@ class Report:
     """Write one HTML page about runs, or a study: pictures through time, losses, metrics, faults, cost, settings.
 
     It holds all it shows, so it can be sent; nothing is trained, and a run may go on meanwhile."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "its page is runs/NAME/report.html",
+            "runs/ONE runs/OTHER --out both.html": "side by side",
+            "runs/NAME --pictures": "with the nearest of the data",
+        },
+    )
 
     subjects: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Run folders, shown side by side; or the folder of one study."""

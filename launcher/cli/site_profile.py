@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import getpass
-import inspect
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from command_line.options import attribute_docstrings
 from launcher.jobs import checks
 from launcher.jobs.preparation import time_limit
 from slurm import control
@@ -81,17 +80,9 @@ def profile_text(path: Path, known: Sequence[Partition], account: str) -> str:
 
 def profile_settings() -> Iterator[tuple[str, str, Any]]:
     """The settings of a profile, each with its docstring and its default."""
-    # Python keeps no docstrings of attributes: they stand in the source alone.
-    (definition,) = ast.parse(inspect.getsource(Profile)).body
-    assert isinstance(definition, ast.ClassDef)
-    meanings = {
-        before.target.id: after.value.value
-        for before, after in zip(definition.body, definition.body[1:], strict=False)
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-    }
+    meanings = attribute_docstrings(Profile)
     for setting in fields(Profile):
-        yield setting.name, str(meanings[setting.name]), setting.default
+        yield setting.name, meanings[setting.name], setting.default
 
 
 def default_account() -> str:

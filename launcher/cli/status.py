@@ -7,11 +7,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 from rich.console import Group, RenderableType
 from rich.live import Live
 
+from command_line.help_page import HelpPage
 from command_line.streams import reader_gone
 from launcher.cli.wide_console import wide_console
 from launcher.jobs import runs
@@ -29,6 +31,14 @@ EVERY_S = 3.0
 @dataclass(frozen=True)
 class Status:
     """Tell what runs do and why, how fast, and what a kill now would lose. Of one run, all that is known."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "": "all runs under ./runs",
+            "runs/NAME": "all that is known of one",
+            "--watch": "look again until Ctrl-C",
+        },
+    )
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Run folders; default: all under ./runs, the newest first."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 from rich.table import Table
 from rich.text import Text
 
+from command_line.help_page import HelpPage
 from launcher.cli.training_plan import describe_job
 from launcher.cli.wide_console import wide_console
 from launcher.jobs.preparation import PreparedJob
@@ -33,6 +34,18 @@ from trainer.runs.config_defaults import read_project_file
 @dataclass(frozen=True)
 class Study:
     """Compare arms over seeds, at the same budget. The same command goes on with what is not finished."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "examples/study.toml --dry-run": "what it would train, and what that costs",
+            "examples/study.toml": "train all, or go on; then the page",
+            "studies/NAME --seeds 10": "ten seeds of each arm in all",
+        },
+        everyday={
+            "what": ("--out", "--seeds", "--retry", "--dry-run", "--status", "--report"),
+            "where": ("--at-once", "--nodes", "--processes", "--time", "--partition", "--profile"),
+        },
+    )
 
     study: tyro.conf.Positional[Path]
     """STUDY.toml, or the folder of a study that was begun."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from command_line.arguments import flag_given, parse
+from command_line.help_page import HelpPage
 from launcher.cli.training_plan import carry_out
 from launcher.jobs.fresh_folder import open_run_folder
 from launcher.jobs.preparation import TrainingRequest, prepare_run
@@ -31,6 +32,19 @@ from trainer.runs.run_folder import RunFolder
 @dataclass(frozen=True)
 class Submit:
     """Train: on Slurm where there is one, else here with processes. On an existing --run it resumes."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "": "a first try",
+            "dcgan-64 --data my-shards": "on your shards",
+            "stylegan2-256 --data s3://bucket/shards --nodes 2-4": "on Slurm",
+        },
+        everyday={
+            "what (defaults are those of dcgan-64)": ("--data", "--run", "--total-images", "--batch-size"),
+            "where": ("--nodes", "--time", "--partition", "--processes", "--dry-run"),
+            "what is seen and kept": ("--checkpoint-every-images", "--metrics.every-images", "--tracking.project"),
+        },
+    )
 
     recipe: tyro.conf.Positional[str | None] = None
     """Its name, such as dcgan-64, the default (python -m launcher recipes lists all); an existing run keeps its own."""
@@ -51,6 +65,20 @@ class Submit:
 class Resume:
     """Go on with a run from its newest whole checkpoint. Operational settings may change; identity settings only in a
     run of their own, with --as."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "go on where it was saved",
+            "runs/NAME --nodes 4": "on 4 nodes",
+            "runs/NAME --as runs/NEW --optimizer.g-lr 5e-5": "as a new run",
+        },
+        everyday={
+            "what": ("--as", "--total-images", "--dry-run"),
+            "where": ("--nodes", "--time", "--partition", "--processes"),
+            "what is seen and kept": ("--checkpoint-every-images", "--metrics.every-images"),
+        },
+        kept=("--total-images", "--metrics.every-images"),
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

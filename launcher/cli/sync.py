@@ -8,10 +8,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from trainer.config.groups import TrackingSettings
 from trainer.config.wandb_environment import has_key, server_url
 from trainer.core.fields import Refused
@@ -27,6 +28,13 @@ from trainer.tracking.wandb_uploader import Uploader, abandon_service
 @dataclass(frozen=True)
 class Sync:
     """Send W&B the rows of a run that it does not have yet. Harmless at any time, and as often as you like."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "send what W&B lacks",
+            "runs/NAME --follow": "and go on until the run has ended",
+        },
+    )
 
     run: Annotated[Path, tyro.conf.Positional]
     """the run folder"""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.cli.sync import print_problem
 from trainer.config.wandb_environment import has_key, import_wandb, server_url
 from trainer.core.fields import Refused
@@ -22,6 +23,8 @@ VIEW = "lienzo"  # in its address, so that saving it again replaces it
 @dataclass(frozen=True)
 class Workspace:
     """Save a workspace of panels in a run's W&B project; it shows all runs there. Saved again, it is replaced."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"runs/NAME": "panels for all runs of its project"})
 
     run: Annotated[Path, tyro.conf.Positional]
     """the run folder"""

@@ -14,11 +14,12 @@ from launcher.jobs.file_systems import file_system, is_local, is_this_machine
 from launcher.jobs.fresh_folder import make_fresh_folder
 from launcher.jobs.resource_request import use_slurm
 from launcher.jobs.runs import HOME
-from launcher.prepare.arguments import ArrayRequest, Prepare, PrepareIndex, Work, parse_prepare
+from launcher.prepare.arguments import ArrayRequest, Prepare, PrepareIndex, parse_prepare
 from launcher.prepare.balance import plan_shares
 from launcher.prepare.folder import Preparation, PrepareFolder, find_preparations
 from launcher.prepare.progress import live_jobs
 from launcher.prepare.submission import ShareJob, fit_share_job, share_executor, submit_shares
+from launcher.prepare.work import Work
 from shards.building.interruption import Interruption, run_interruptible
 from shards.building.share import ListedWork
 from shards.storage.place import Url

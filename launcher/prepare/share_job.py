@@ -12,8 +12,9 @@ from pathlib import Path
 
 from launcher.jobs.own_log import redirect_output, stamp_output
 from launcher.jobs.share_progress import ShareProgress
-from launcher.prepare.arguments import Work, parse_prepare
+from launcher.prepare.arguments import parse_prepare
 from launcher.prepare.folder import PrepareFolder
+from launcher.prepare.work import Work
 from shards.building.interruption import BuildStopped, Interruption
 from shards.building.share_results import Share
 from shards.errors import DataError

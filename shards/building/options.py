@@ -7,10 +7,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tyro.conf import Positional
 
+from command_line.help_page import HelpPage
 from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_settings, read_size
 from shards.building.label_options import LabelOptions, label_settings, labels_of
 from shards.building.part import Deduplicate
@@ -27,6 +28,19 @@ MAX_SHARD_SAMPLES, MIN_SHARD_SAMPLES, MIN_SHARDS = 1000, 32, 32
 @dataclass(frozen=True)
 class Build(LabelOptions, DecodingOptions):
     """Make shards of pictures; exit code 0: done, 2: refused, 75: interrupted, go on with --resume."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "MY_PICTURES --out my-shards --size 64": "of a folder, a zip or a tar",
+            "paintings.zip --out my-shards --labels folders": "with classes by folder",
+            "more.zip --add my-shards --out both": "more pictures",
+        },
+        everyday={
+            "what": ("--out", "--size", "--channels", "--fit"),
+            "labels": ("--labels",),
+            "how": ("--encode", "--workers", "--resume", "--add"),
+        },
+    )
 
     sources: Positional[tuple[PlaceArgument, ...]]
     """A folder (with all folders below it), a zip, a tar, a Parquet file or a folder of these; or a URL. Of several

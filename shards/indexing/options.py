@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from tyro.conf import Positional
 
+from command_line.help_page import HelpPage
 from shards.building.decoding_options import DecodingOptions, check_decoding, decoding_of, decoding_settings, read_size
 from shards.building.holdout import HoldOut
 from shards.building.options import check_holdout, check_workers
@@ -21,6 +22,17 @@ from shards.indexing.tar_samples import parse_labels
 @dataclass(frozen=True)
 class IndexTars(DecodingOptions):
     """Make a dataset of WebDataset tars where they lie; exit code 0: done, 2: refused, 75: interrupted."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "/data/tars --out my-shards --size 256": "tars of a folder",
+            "s3://b/x-{0000..0099}.tar --out my-shards --labels json:style": "with classes",
+        },
+        everyday={
+            "what": ("--out", "--size", "--labels", "--member", "--channels", "--fit", "--crop"),
+            "how": ("--holdout", "--deduplicate", "--workers", "--resume"),
+        },
+    )
 
     tars: Positional[tuple[str, ...]]
     """Paths and URLs of tars, or of folders with them; with braces and wildcards, such as s3://b/x-{0000..0099}.tar."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tyro
+
+from command_line.help_page import HelpPage
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,13 @@ class Benchmark:
 
     Each training takes one core and is kept under --out when it is done: the same command goes on where it stopped.
     """
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "ring grid --out collapse": "both, of all recipes",
+            "digits --out collapse --seeds 3": "three seeds of each",
+        },
+    )
 
     protocols: tyro.conf.Positional[tuple[Literal["ring", "grid", "digits"], ...]]
     """What to learn: 8 Gaussians on a ring, 25 on a grid, 1,000 triples of digits."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import tyro
 from jaxtyping import Float
 from torch import Tensor
 
+from command_line.help_page import HelpPage
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator, parse_seeds
@@ -34,6 +35,17 @@ Change = Callable[[LatentCode, float], LatentCode]
 @dataclass(frozen=True)
 class Edit:
     """Change pictures along directions that are found in the weights, loaded, or lead from class to class."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out sheet.png --direction 0-4": "along five directions",
+            "runs/NAME --out sheet.png --from-class Baroque --to-class Cubism": "from class to class",
+        },
+        everyday={
+            "what": ("--out", "--seeds", "--direction", "--strengths", "--layers", "--from-class", "--to-class"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import tyro
 
+from command_line.help_page import HelpPage
 from shards.dataset.sample_origin import sample_origin
 from shards.images.decoding import Decoding
 from shards.storage.argument import OptionalPlace
@@ -47,6 +48,17 @@ SHEET, TABLE = "nearest.png", "nearest.json"
 @dataclass(frozen=True)
 class Nearest:
     """Show which pictures of the data are nearest to generated or given ones, by the features of an extractor."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out nearest": "of seeds 0 to 15, in the run's data",
+            "my.png --data my-shards --out nearest --num 10": "of a picture",
+        },
+        everyday={
+            "what": ("--out", "--data", "--seeds", "--num", "--extractor", "--force"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     subject: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|PICTURES")]
     """A run, whose pictures of --seeds are looked for; or a picture, or a folder of pictures."""

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from command_line.help_page import HelpPage
 from shards.images.decoding import Decoding
 from shards.images.display import over_checkerboard, premultiply
 from trainer.core.fields import Refused
@@ -46,6 +47,17 @@ FILES = ("target.png", "projected.png", "progress.png", "distance.png", "distanc
 @dataclass(frozen=True)
 class Project:
     """Find the code whose picture is nearest to a given one, and write it beside how it was found."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "me.png runs/NAME --out projected": "the code of its nearest picture",
+            "me.png runs/NAME --out projected --space w+": "nearer",
+        },
+        everyday={
+            "what": ("--out", "--film", "--space", "--steps", "--force"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     picture: tyro.conf.Positional[Path]
     """The picture; its centre is cropped and resized to the generator's size, as `shards build` does it."""

@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
 
+from command_line.help_page import HelpPage
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.runs.trained_generator import MOST_SEEDS, SamplingOptions, TrainedGenerator, parse_seeds
@@ -27,6 +28,18 @@ MOST_STEPS = 10_000
 @dataclass(frozen=True)
 class Sample:
     """Generate pictures with a checkpoint's averaged generator: one grid, or a file each."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out grid.png": "a grid of 64",
+            "runs/NAME --out best.png --seeds 0-15,42": "these seeds",
+            "runs/NAME --out pictures --files --num 1000": "a file each",
+        },
+        everyday={
+            "what": ("--out", "--num", "--seed", "--seeds", "--files", "--force"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
@@ -50,6 +63,17 @@ class Sample:
 @dataclass(frozen=True)
 class Interpolate:
     """Film the way from picture to picture: on the sphere in z, along straight lines in w (stylegan2)."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out way.gif": "past seeds 0 to 3",
+            "runs/NAME --out way.mp4 --seeds 1,7,42 --steps 60": "a slower film",
+        },
+        everyday={
+            "what": ("--out", "--seeds", "--steps", "--fps", "--loop", "--grid"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

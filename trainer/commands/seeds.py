@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
+from command_line.help_page import HelpPage
 from shards.storage.argument import OptionalPlace
 from trainer.core.fields import Refused
 from trainer.core.iteration import batched
@@ -35,6 +36,17 @@ AT_ONCE = 256  # pictures that are scored at a time
 @dataclass(frozen=True)
 class Seeds:
     """Score the pictures of seeds one by one, and list the best."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out best.txt --sheet best.png": "the 100 best of 1000",
+            "runs/NAME --out odd.txt --by novelty --best 20": "novel ones",
+        },
+        everyday={
+            "what": ("--out", "--best", "--among", "--by", "--worst", "--sheet", "--data"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
 from torch import Tensor
 
+from command_line.help_page import HelpPage
 from trainer.core.fields import Refused
 from trainer.core.stopping import Outcome
 from trainer.networks.base import Generator
@@ -24,6 +25,17 @@ MOST_CELLS = 10_000
 @dataclass(frozen=True)
 class Stylemix:
     """Mix the codes of pictures by layer: each cell is its row's picture with some layers of its column's."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME --out table.png": "coarse layers of seeds 4 to 7",
+            "runs/NAME --out table.png --layers fine": "fine layers",
+        },
+        everyday={
+            "what": ("--out", "--rows", "--cols", "--layers"),
+            "how": ("--checkpoint", "--class", "--label", "--truncation", "--ema"),
+        },
+    )
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

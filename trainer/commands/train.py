@@ -7,11 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
 from command_line.arguments import parse
+from command_line.help_page import HelpPage
 from trainer.config.batch_scaling import ScaleRule
 from trainer.config.config import Config
 from trainer.config.recipes import scale
@@ -31,6 +32,21 @@ from trainer.runs.run_folder import RunFolder
 class Train:
     """Train a run, or go on with it: the same command on the same run folder resumes."""
 
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "dcgan-64 --run runs/one --data my-shards": "train, or go on with it",
+            "--run runs/one --total-images 2000000": "go on, for longer",
+        },
+        everyday={
+            "what": ("--run", "--data", "--init-from"),
+            "how (defaults are those of dcgan-64)": (
+                *("--total-images", "--epochs", "--batch-size", "--seed", "--optimizer.g-lr", "--optimizer.d-lr"),
+                *("--augment.kind", "--processes"),
+            ),
+            "what is seen and kept": ("--sample-every-images", "--checkpoint-every-images", "--tracking.project"),
+        },
+    )
+
     run: Path
     """The run folder."""
     recipe: tyro.conf.Positional[str | None] = None
@@ -44,6 +60,8 @@ class Train:
 @dataclass(frozen=True)
 class Fingerprint:
     """Print images_seen, and as the last line one SHA-256 over all state of the newest checkpoint."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"runs/NAME": "equal for runs with the same bits"})
 
     run: tyro.conf.Positional[Path]
     """The run folder."""

@@ -104,7 +104,7 @@ class TrackingSettings:
     mode: Literal["auto", "online", "offline", "disabled"] = operational("auto")
     """auto: what WANDB_MODE says, else online if there is a W&B key, else offline"""
     project: str = operational("lienzo")
-    """W&B project"""
+    """The W&B project."""
     entity: str | None = operational(None)
     """W&B user or team; the key's own by default"""
     name: str | None = operational(None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 
+from command_line.help_page import HelpPage
 from shards.storage.argument import OptionalPlace, PlaceArgument
 from trainer.core.fields import Refused
 from trainer.core.registry import choose_from, one_of
@@ -21,6 +22,18 @@ from trainer.metrics import METRICS
 @dataclass(frozen=True)
 class Evaluate:
     """Measure generated pictures against real ones, with intervals, and with real against real for comparison."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "against its own data",
+            "runs/NAME --extractor inception-2015 --weights FILE": "as in papers",
+            "MY_PICTURES --against my-shards": "pictures of a folder",
+        },
+        everyday={
+            "what": ("--against", "--metrics", "--num-samples", "--extractor", "--weights", "--checkpoint"),
+            "how": ("--processes", "--json", "--out"),
+        },
+    )
 
     subject: Annotated[tyro.conf.Positional[PlaceArgument], tyro.conf.arg(metavar="RUN|FOLDER|URL")]
     """What is measured: a run, a folder of shards, or a plain folder of pictures."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from trainer.core.registry import one_of
 from trainer.importing.programs import PROGRAMS
 
@@ -18,6 +19,13 @@ class Import:
 
     Pickles are read as data: no class is looked up, and nothing of the file runs.
     """
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "ffhq.pkl --as stylegan2-ada --out model": "of NVIDIA's code",
+            "G_ema.pth --as biggan --out model": "without its discriminator",
+        },
+    )
 
     file: tyro.conf.Positional[Path]
     """The checkpoint: .pkl, .pth or .pt."""

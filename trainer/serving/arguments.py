@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
+
+from command_line.help_page import HelpPage
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,13 @@ class Serve:
     Only this machine sees it, unless --host says otherwise; then whoever opens it needs a token, which the link that is
     printed carries. The description of the API is at /openapi.json.
     """
+
+    help_page: ClassVar[HelpPage] = HelpPage(
+        examples={
+            "runs/NAME": "at http://127.0.0.1:8000",
+            "runs/ONE runs/OTHER --host 0.0.0.0": "two, for others, with a token",
+        },
+    )
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """The run folders; all of their checkpoints can be looked at, side by side."""

@@ -174,8 +174,8 @@ FROZEN = tuple(f"discriminator.{part}." for part in ("features", "mix", "fuse"))
 
 
 def one_row(name: str, tensors: dict[str, Tensor]) -> bool:
-    """Tell whether it is the left singular vector of a matrix of one row: 1 for ever."""
-    return name.endswith(".u") and tensors[name].numel() == 1
+    """Tell whether it is the left singular vector of a matrix of one row, 1 for ever, or of two, soon the same bits."""
+    return name.endswith(".u") and tensors[name].numel() <= 2
 
 
 def persistent(state: TrainState, buffer: str) -> bool:

@@ -37,15 +37,7 @@ def config_problems(config: Config) -> Iterator[str]:
         yield "augment.blur_sigma fades over augment.blur_images: set both, or neither"
     if network.size == 0 and augment.blur_sigma:
         yield "augment.blur_sigma is for pictures: it does not go with points (network.size 0)"
-    # A pack is made of pictures of one micro-batch: ranks share nothing smaller.
-    if config.micro_batch_size % network.pack:
-        yield f"network.pack {network.pack} does not divide micro_batch_size {config.micro_batch_size}"
-    if config.generator == "mlp" and config.micro_batch_size < 2:
-        yield "generator mlp wants a micro_batch_size of at least 2: its BatchNorm sees one point a picture"
-    packs, group = config.micro_batch_size // network.pack, network.mbstd_group
-    # Within a group of one nothing deviates, and the layer would say nothing.
-    if group == 1 or (group and packs % group):
-        yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
+    yield from micro_batch_problems(config)
     if network.attention and not {config.generator, config.discriminator} & ATTENDING:
         yield f"network.attention is of {', '.join(sorted(ATTENDING))}: neither network attends"
     if not network.g_tanh and config.generator != "fastgan":
@@ -67,6 +59,20 @@ def config_problems(config: Config) -> Iterator[str]:
     if config.cuda_graphs == "on" and (problem := graphs_problem(config)):
         yield f"cuda_graphs on does not go with {problem}"
     yield from checkpointing_problems(config)
+
+
+def micro_batch_problems(config: Config) -> Iterator[str]:
+    """Yield what is wrong with what is computed over a micro-batch, one message each."""
+    network = config.network
+    # A pack is made of pictures of one micro-batch: ranks share nothing smaller.
+    if config.micro_batch_size % network.pack:
+        yield f"network.pack {network.pack} does not divide micro_batch_size {config.micro_batch_size}"
+    if config.generator == "mlp" and config.micro_batch_size < 2:
+        yield "generator mlp wants a micro_batch_size of at least 2: its BatchNorm sees one point a picture"
+    packs, group = config.micro_batch_size // network.pack, network.mbstd_group
+    # Within a group of one nothing deviates, and the layer would say nothing.
+    if group == 1 or (group and packs % group):
+        yield f"network.mbstd_group {group} must be at least 2, and divide the {packs} packs of a micro-batch"
 
 
 def schedule_problems(config: Config) -> Iterator[str]:

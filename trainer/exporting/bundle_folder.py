@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.core.fields import Refused
 from trainer.core.file_hash import file_sha256
-from trainer.core.migration import in_metadata, with_schema
+from trainer.core.migration import with_schema
+from trainer.core.tensor_file import write_tensors
 from trainer.exporting.gather import Gathering
 from trainer.exporting.source_module import Internal
 from trainer.gan.fingerprint import fingerprint
@@ -88,9 +88,9 @@ def write_weights(
         discriminator: its tensors, where they are given away.
     """
     (folder / CONFIG).write_text(json.dumps(bundle.to_json(), indent=1) + "\n")
-    save_file(dict(tensors), folder / WEIGHTS, in_metadata())
+    write_tensors(tensors, folder / WEIGHTS)
     if discriminator is not None:
-        save_file(dict(discriminator), folder / D_WEIGHTS, in_metadata())
+        write_tensors(discriminator, folder / D_WEIGHTS)
     (folder / CODE).write_text(standalone_code(bundle.generator))
 
 

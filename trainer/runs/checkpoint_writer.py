@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.groups import CheckpointSettings
 from trainer.core.file_hash import file_sha256
-from trainer.core.migration import in_metadata, with_schema
+from trainer.core.migration import with_schema
+from trainer.core.tensor_file import write_tensors
 from trainer.runs.checkpoint import MANIFEST, TENSORS, VALUES, Checkpoint, Damaged, find_checkpoints
 
 
@@ -130,7 +130,7 @@ class Checkpoints:
     def write_files(self, folder: Path, values: dict[str, Any]) -> None:
         """Write the files of one checkpoint, the manifest last, and verify what the disk gives back."""
         tensors = {name: tensor.contiguous() for name, tensor in self.snapshot.arrived().items()}
-        save_file(tensors, folder / TENSORS, in_metadata())
+        write_tensors(tensors, folder / TENSORS)
         (folder / VALUES).write_text(json.dumps(with_schema(values), indent=1))
         files = {}
         for name in (TENSORS, VALUES):

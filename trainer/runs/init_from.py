@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from shards.atomic_files import fsync
 from trainer.config.config import Config
 from trainer.core.fields import Refused
-from trainer.core.migration import in_metadata, load_json, schema_of, upgrade_values
+from trainer.core.migration import load_json, schema_of, upgrade_values
+from trainer.core.tensor_file import write_tensors
 from trainer.gan.fingerprint import fingerprint
 from trainer.gan.state import TrainState
 from trainer.networks.spectral_norm import start_spectral_norm
@@ -165,7 +165,7 @@ def keep_pretrained(run: RunFolder, config: Config) -> None:
             "left": json.dumps(pretrained.left),
             "values": json.dumps(pretrained.values),
         }
-        save_file(pretrained.weights, temporary, about | in_metadata())
+        write_tensors(pretrained.weights, temporary, about)
     except SafetensorError as error:
         temporary.unlink(missing_ok=True)
         raise OSError(None, str(error)) from error

@@ -112,8 +112,8 @@ DONE = {  # a part of the message -> the test that does it
     "does not fit into memory: give a lower --num": "test_hostile_data.test_a_grid_that_does_not_fit_into_memory",
     "which is not looked into: unpack it": "test_shards_formats.test_the_advice_to_unpack_an_archive",
 }
-# Other programs' words, by which their errors are told apart, and the name of the command.
-NO_ADVICE = ("python -m shards", "end of file", "unpack requires", "CAST(name")
+# Other programs' words, by which their errors are told apart, the name of the command, and its page of help.
+NO_ADVICE = ("From pictures to tar shards.", "python -m shards", "end of file", "unpack requires", "CAST(name")
 
 
 def given() -> list[str]:

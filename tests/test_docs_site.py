@@ -14,7 +14,10 @@ import pytest
 
 from command_line.arguments import parse
 from launcher.cli.completion import KINDS
+from launcher.jobs.attempts import Cause
+from launcher.status.facts import RunState
 from shards.__main__ import Command
+from tests.advice import all_messages
 from tests.conftest import HOME
 from trainer.benchmark.arguments import Benchmark
 from trainer.commands.edit import Edit
@@ -127,3 +130,18 @@ def test_links_to_code_become_names(site: Path) -> None:
     text = "".join(page.read_text() for page in site.glob("*.html"))
     assert 'href="../trainer' not in text
     assert 'href="../README' not in text
+
+
+TROUBLES = (HOME / "docs" / "troubleshooting.md").read_text()
+
+
+def test_the_page_on_troubles_quotes_what_the_programs_say() -> None:
+    said = "\n".join(all_messages("command_line", "shards", "trainer", "launcher"))
+    quoted = re.findall(r"^ {4}(\S.*)$", TROUBLES, re.MULTILINE)
+    assert len(quoted) > 15
+    assert [message for message in quoted if message not in said] == []
+
+
+def test_the_page_on_troubles_has_every_cause_and_every_state_that_ends() -> None:
+    ends = (*Cause, RunState.NO_PROGRESS, RunState.NO_REQUEUE)
+    assert [end.value for end in ends if f"`{end.value}`" not in TROUBLES] == []

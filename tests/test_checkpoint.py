@@ -169,6 +169,24 @@ def test_nothing_is_promised_before_the_metrics_are_durable(tmp_path: Path, tens
     assert find_checkpoints(tmp_path) == []
 
 
+def test_a_run_folder_that_moves_while_a_checkpoint_is_written(tmp_path: Path, tensors: Tensors) -> None:
+    """In the moment between the checkpoint's rename and the look at what is to be pruned."""
+    folder, elsewhere = tmp_path / "run" / "checkpoints", tmp_path / "elsewhere"
+    folder.parent.mkdir()
+
+    class Moving(Checkpoints):
+        def prune(self) -> None:
+            folder.parent.rename(elsewhere)
+            super().prune()
+
+    checkpoints = Moving(folder, CheckpointSettings(), lambda: None)
+    checkpoints.save(tensors, values(64))
+    result = checkpoints.result(wait=True)
+    assert isinstance(result, OSError)
+    assert "holds no checkpoints any more" in str(result)
+    checkpoints.close()
+
+
 def test_training_survives_a_full_disk(small_disk: Path, shards32: Path) -> None:
     """The run folder is full at the second checkpoint: loud, training goes on, and the end says what is not saved."""
     wide = ["--network.g-channels", "32", "--network.d-channels", "32", "--checkpoint.keep-last", "1"]

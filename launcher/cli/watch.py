@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
+from command_line.help_page import HelpPage
 from launcher.cli.status import Status, gather_statuses, watch_statuses
 from launcher.jobs import runs
 from launcher.prepare.folder import find_preparations
@@ -24,6 +26,8 @@ from trainer.core.fields import Refused
 class Watch:
     """Show runs live: what they do, how fast, alerts; with keys for logs, pictures, cancel and resume. Where there is
     no terminal that can show this, print what `status` prints, again and again."""
+
+    help_page: ClassVar[HelpPage] = HelpPage(examples={"": "all runs under ./runs", "runs/ONE runs/TWO": "two of them"})
 
     runs: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Run folders; default: all under ./runs, the newest first."""

@@ -146,6 +146,8 @@ class Checkpoints:
         """Remove what the settings do not keep and nobody wants, after the newest was read back whole."""
         kept_interval = -1
         checkpoints = find_checkpoints(self.folder)
+        if not checkpoints:  # the run folder was moved just now
+            raise OSError(f"{self.folder} holds no checkpoints any more")
         try:
             checkpoints[0].verify()
         except Damaged as error:

@@ -53,7 +53,10 @@ def do(*command: str | Path, cwd: Path) -> str:
 def find_pythons(wanted: list[str]) -> Iterator[tuple[str, str | None]]:
     """Yield each version with the path of its interpreter; None: it is not here."""
     for version in wanted:
-        yield version, shutil.which(f"python{version}")
+        found = shutil.which(f"python{version}")
+        # Of a manager of versions there can be a name that starts nothing.
+        works = found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0
+        yield version, found if works else None
 
 
 def make_wheel(folder: Path, python: str) -> Path:

@@ -70,14 +70,13 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, MadeRun]:
 def show(
     script: Callable[[WatchApp, Pilot[None]], Awaitable[None]], app: WatchApp | None = None, width: int = 80
 ) -> WatchApp:
-    """Open the view, wait for the first look, and carry out a script."""
+    """Open the view, wait for the first look and for the keys below it, and carry out a script."""
     app = app or WatchApp(lambda: look(Watch()))
+    whole = re.compile(r"^ queued .*run +runs/trains.*^ *l +logs", re.MULTILINE | re.DOTALL)
 
     async def carry_out() -> None:
         async with app.run_test(size=(width, 24)) as pilot:
-            await until(
-                pilot, lambda: re.search(r"^ queued .*run +runs/trains", screen_text(app), re.MULTILINE | re.DOTALL)
-            )
+            await until(pilot, lambda: whole.search(screen_text(app)))
             await script(app, pilot)
 
     asyncio.run(carry_out())

@@ -70,7 +70,7 @@ def gather_run(run: RunFolder, name: str, place: int, queue: SlurmQueue) -> RunF
         [row for row in system if "node" in row and is_number(row.get("time"))],
         [row for row in runs.rows_of(run.events) if {"kind", "time"} <= row.keys()],
         [row for row in runs.rows_of(run.evaluations) if is_number(row.get("images_seen")) and "figures" in row],
-        sorted((int(path.stem), path) for path in run.samples.glob("*.png") if path.stem.isdigit()),
+        run.sample_grids(),
     )
 
 

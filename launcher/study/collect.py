@@ -79,7 +79,7 @@ def entry_of(plan: StudyPlan, one: TaskProgress) -> Entry:
     measured = {name: score for name, figure in figures_of(plan, task).items() if (score := as_score(figure))}
     column = plan.deciding_column(plan.figures(task) or {})
     broken_off = [attempt.cause for attempt in attempts[:-1] if attempt.cause not in (None, Cause.FINISHED)]
-    grids = sorted(path for path in run.samples.glob("*.png") if path.stem.isdigit())
+    grids = [path for _, path in run.sample_grids()]
     score = measured.get(column)
     # Left out in silence, it would flatter its arm: a run whose pictures cannot be measured has failed.
     status = "failed" if one.status == "finished" and score is None else one.status

@@ -24,7 +24,7 @@ from launcher.watch.graphics import Graphics
 from launcher.watch.rows import COLUMNS, cells, column_widths
 from launcher.watch.screens import LogScreen, PictureScreen, Question
 from launcher.watch.slide_show import show_grids
-from launcher.watch.watched import Watched, changes, clock, newest_grids, summary
+from launcher.watch.watched import Watched, changes, clock, summary
 from trainer.core.fields import Refused
 from trainer.runs.run_folder import RunFolder
 
@@ -190,7 +190,7 @@ class WatchApp(App[None]):
         """Show the sample grids of the chosen run."""
         if not (watched := self.chosen()):
             return
-        grids = newest_grids(RunFolder(watched.path))
+        grids = RunFolder(watched.path).sample_grids()
         if not grids:
             self.say(f"{watched.name} has no pictures{'' if watched.prepares else ' yet'}")
         elif self.graphics and self.colours:

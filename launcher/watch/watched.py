@@ -22,7 +22,6 @@ from launcher.status.facts import RunState
 from launcher.status.run_status import RunStatus
 from launcher.status.view import run_details
 from trainer.runs.journal import EventKind, Row
-from trainer.runs.run_folder import RunFolder
 from trainer.tracking.alerts import alert_of
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -140,11 +139,6 @@ def sparkline(speeds: Sequence[float], width: int) -> str:
     shown = [max(0.0, speed) for speed in speeds[-width:]]
     top = max(shown, default=0.0)
     return "".join(BLOCKS[min(7, int(8 * speed / top))] for speed in shown) if top else ""
-
-
-def newest_grids(run: RunFolder) -> list[tuple[int, Path]]:
-    """Return the sample grids of a run, the newest last, each with the images seen."""
-    return sorted((int(path.stem), path) for path in run.samples.glob("[0-9]*.png") if path.stem.isdigit())
 
 
 def clock() -> str:

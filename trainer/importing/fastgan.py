@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trainer.importing.checkpoint_file import state_of
 from trainer.importing.mapping import DoesNotFit, Named, Networks, Program, Source
-from trainer.importing.residual_mapping import torch_weight
+from trainer.importing.residual_mapping import batch_norm, torch_weight
 from trainer.networks.fastgan import NOISY, WIDTHS
 from trainer.networks.network_settings import NetworkSettings
 
@@ -75,13 +75,6 @@ def settings(g: Source, d: Source | None, facts: Mapping[str, Any]) -> tuple[str
     )
 
 
-def norm(source: Source, ours: str, theirs: str) -> Named:
-    """Return the tensors of a BatchNorm."""
-    return {
-        f"{ours}.{name}": source(f"{theirs}.{name}", ours) for name in ("weight", "bias", "running_mean", "running_var")
-    }
-
-
 def weight(source: Source, ours: str, theirs: str, out_dim: int = 0) -> Named:
     """Return a layer's weight; none has a bias."""
     return {f"{ours}.weight": torch_weight(source, theirs, ours, out_dim)}
@@ -92,7 +85,7 @@ def gated(source: Source, ours: str, theirs: str, first: int, noisy: bool = Fals
     made = weight(source, f"{ours}.conv", f"{theirs}.{first}")
     if noisy:
         made[f"{ours}.strength"] = source(f"{theirs}.{first + 1}.weight", ours).reshape(())
-    return made | norm(source, f"{ours}.norm.normalise", f"{theirs}.{first + 1 + noisy}")
+    return made | batch_norm(source, f"{ours}.norm.normalise", f"{theirs}.{first + 1 + noisy}")
 
 
 def excitation(source: Source, ours: str, theirs: str) -> Named:
@@ -102,7 +95,7 @@ def excitation(source: Source, ours: str, theirs: str) -> Named:
 
 def generator(g: Source, network: NetworkSettings) -> Named:
     """Return our generator's tensors."""
-    made = weight(g, "first.conv", "init.init.0", out_dim=1) | norm(g, "first.norm.normalise", "init.init.1")
+    made = weight(g, "first.conv", "init.init.0", out_dim=1) | batch_norm(g, "first.norm.normalise", "init.init.1")
     for side in (side for side in WIDTHS if side > 4):
         noisy = side in NOISY
         made |= gated(g, f"blocks.{side}.0", f"feat_{side}", 1, noisy)
@@ -121,10 +114,10 @@ def discriminator(d: Source, network: NetworkSettings) -> Named:
         for layer, at in (("deep.0", "main.0"), ("deep.1", "main.3"), ("direct.1", "direct.1")):
             sequence, number = at.split(".")
             made |= weight(d, f"{ours}.{layer}.0", f"{theirs}.{at}")
-            made |= norm(d, f"{ours}.{layer}.1", f"{theirs}.{sequence}.{int(number) + 1}")
+            made |= batch_norm(d, f"{ours}.{layer}.1", f"{theirs}.{sequence}.{int(number) + 1}")
     for side_name, theirs in EXCITED.items():
         made |= excitation(d, f"excitations.{side_name}", theirs)
-    made |= weight(d, "mix.0", "rf_big.0") | norm(d, "mix.1", "rf_big.1")
+    made |= weight(d, "mix.0", "rf_big.0") | batch_norm(d, "mix.1", "rf_big.1")
     # One logit of each 4 x 4 window there; here a linear layer on the mean of the windows.
     made["head.real.weight"] = torch_weight(d, "rf_big.3", "head.real").flatten(1)
     for ours, theirs in PARTS.items():

@@ -1,4 +1,4 @@
-"""What the residual networks of BigGAN-PyTorch and of StudioGAN have in common when they become ours."""
+"""What the networks of BigGAN-PyTorch, FastGAN and StudioGAN have in common when they become ours."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ def torch_weight(source: Source, layer: str, ours: str, out_dim: int = 0) -> Ten
 def convolution(source: Source, weight: Weight, ours: str, theirs: str) -> Named:
     """Return a layer's weight and bias."""
     return {f"{ours}.weight": weight(source, theirs, ours), f"{ours}.bias": source(f"{theirs}.bias", f"{ours}.bias")}
+
+
+def batch_norm(source: Source, ours: str, theirs: str) -> Named:
+    """Return the tensors of a BatchNorm with a gain and a bias, as torch names them."""
+    names = ("weight", "bias", "running_mean", "running_var")
+    return {f"{ours}.{name}": source(f"{theirs}.{name}", ours) for name in names}
 
 
 def attention(source: Source, weight: Weight, ours: str, theirs: Mapping[str, str]) -> Named:

@@ -11,11 +11,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from trainer.importing.checkpoint_file import state_of
 from trainer.importing.mapping import DoesNotFit, Named, Networks, Program, Source, with_unknown
-from trainer.importing.residual_mapping import SIZES, attended_side, attention, check_shared, convolution, torch_weight
+from trainer.importing.residual_mapping import (
+    SIZES,
+    attended_side,
+    attention,
+    batch_norm,
+    check_shared,
+    convolution,
+    torch_weight,
+)
 from trainer.networks import biggan, sagan
 from trainer.networks.biggan import D_WIDTHS, G_WIDTHS
 from trainer.networks.network_settings import NetworkSettings
@@ -129,15 +135,10 @@ def of_resnet(g: Source, d: Source | None) -> dict[str, Any]:
     return found
 
 
-def variance(source: Source, name: str, ours: str) -> Tensor:
-    """Return a stored variance, with what their BatchNorm adds to it."""
-    return source(name, ours) + EPS_DIFFERENCE
-
-
 def plain_norm(g: Source, ours: str, theirs: str) -> Named:
     """Return the tensors of a BatchNorm with a gain and a bias."""
-    made = {f"{ours}.{name}": g(f"{theirs}.{name}", ours) for name in ("weight", "bias", "running_mean")}
-    return made | {f"{ours}.running_var": variance(g, f"{theirs}.running_var", ours)}
+    made = batch_norm(g, ours, theirs)
+    return made | {f"{ours}.running_var": made[f"{ours}.running_var"] + EPS_DIFFERENCE}
 
 
 def norm(g: Source, ours: str, theirs: str) -> Named:
@@ -151,7 +152,7 @@ def norm(g: Source, ours: str, theirs: str) -> Named:
         f"{ours}.gain.weight": gain,
         f"{ours}.shift.weight": shift,
         f"{ours}.normalise.running_mean": g(f"{theirs}.bn.running_mean", ours),
-        f"{ours}.normalise.running_var": variance(g, f"{theirs}.bn.running_var", ours),
+        f"{ours}.normalise.running_var": g(f"{theirs}.bn.running_var", ours) + EPS_DIFFERENCE,
     }
 
 

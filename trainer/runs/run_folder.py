@@ -158,6 +158,10 @@ class RunFolder:
         """The sample grid when `images_seen` pictures had been seen."""
         return self.samples / f"{images_seen:012d}.png"
 
+    def sample_grids(self) -> list[tuple[int, Path]]:
+        """The images seen at each sample grid that there is, and where it lies, the newest last."""
+        return sorted((int(path.stem), path) for path in self.samples.glob("*.png") if path.stem.isdigit())
+
     def alarm_images(self, images_seen: int, rollbacks: int) -> Path:
         """What the collapse monitor saw when it gave alarm."""
         return self.samples / f"alarm-{images_seen:012d}-r{rollbacks:02d}.png"

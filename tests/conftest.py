@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,18 +98,12 @@ def run(
     *command: str, timeout: float = 240, folder: Path = HOME, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a module of ours, as a user would, and return what it said."""
-    inherited = os.environ | environment
-    if (server := command_server()).serves(command, inherited):
-        return server.run(command, folder, inherited, timeout)
-    return subprocess.run(
-        [sys.executable, "-m", *command],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        cwd=folder,
-        env=inherited,
-        check=False,
-    )
+    return command_server().run(command, folder, os.environ | environment, timeout)
+
+
+def begin(*command: str, folder: Path = HOME, **streams: Any) -> subprocess.Popen[str]:
+    """Start a module of ours, as a user would; `streams` are those of Popen."""
+    return command_server().begin(command, folder, os.environ, **streams)
 
 
 def train(folder: Path, data: Path, *settings: str, processes: int = 1, expect: int = 0) -> str:
@@ -125,8 +119,8 @@ def train(folder: Path, data: Path, *settings: str, processes: int = 1, expect: 
 def trains_here(folder: RunFolder, data: Path, processes: int) -> Iterator[subprocess.Popen[str]]:
     """Let a run without an end train on this machine, as a user would, and be killed if it still does in the end."""
     settings = (*TINY, "--data", str(data), "--run", str(folder.path), "--processes", str(processes))
-    command = [sys.executable, "-m", "launcher", "submit", *settings, "--cluster", "local"]
-    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    command = ("launcher", "submit", *settings, "--cluster", "local")
+    with begin(*command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert wait_for(lambda: len(list(folder.checkpoints.glob("0*"))) > 1, timeout_s=120), "it does not train"
         yield process
         process.kill()

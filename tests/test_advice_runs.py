@@ -6,13 +6,13 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import conftest
 from tests.advice import do, refusal, told
-from tests.conftest import HOME, TINY, fingerprint, run
+from tests.conftest import TINY, fingerprint, run
 from tests.slurm_cluster import wait_for
 from trainer.runs.run_folder import RunFolder
 
@@ -20,8 +20,8 @@ from trainer.runs.run_folder import RunFolder
 def begin(command: str, folder: RunFolder, *more: str) -> subprocess.Popen[str]:
     """Start a training, and wait until it has saved once more."""
     before = len(list(folder.checkpoints.glob("0*")))
-    words = [sys.executable, *shlex.split(command)[1:], *more]
-    process = subprocess.Popen(words, cwd=HOME, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    words = (*shlex.split(command)[2:], *more)
+    process = conftest.begin(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert wait_for(lambda: len(list(folder.checkpoints.glob("0*"))) > max(before, 1), timeout_s=120)
     return process
 

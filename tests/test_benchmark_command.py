@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import subprocess
-import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.conftest import HOME, run
+from tests.conftest import begin, run
 from trainer.__main__ import main
 from trainer.benchmark import run_trials
 from trainer.benchmark.mixtures import RING
@@ -115,8 +114,7 @@ def test_neither_processes_nor_a_kill_change_results(tmp_path: Path) -> None:
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     arguments = ["benchmark", "ring", "--recipe", "disconnected", "--steps", "40", "--seeds", "4", "--out"]
     assert main([*arguments, str(alone), "--processes", "1"]) == Outcome.FINISHED
-    command = [sys.executable, "-m", "trainer", *arguments, str(killed), "--processes", "2"]
-    with subprocess.Popen(command, cwd=HOME, stderr=subprocess.DEVNULL) as begun:
+    with begin("trainer", *arguments, str(killed), "--processes", "2", stderr=subprocess.DEVNULL) as begun:
         while not lasting(killed):
             assert begun.poll() is None
             time.sleep(0.02)

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOME, TINY, fingerprint
+from tests.conftest import HOME, TINY, command_server, fingerprint
 from tests.s3_server import Bucket, Fault, serve_bucket
 from tests.slurm_cluster import wait_for
 
@@ -61,7 +60,7 @@ def train(
     folder: Path, data: str, *settings: str, bucket: Bucket | None = None, cache: Path | None = None
 ) -> subprocess.Popen[str]:
     """Begin or go on training."""
-    command = [sys.executable, "-m", "trainer", "train", *SETTINGS, "--run", str(folder), "--data", data]
+    command = ["trainer", "train", *SETTINGS, "--run", str(folder), "--data", data]
     command += ["--cache", str(cache)] if cache else []
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= bucket.environment if bucket else {}
@@ -69,9 +68,8 @@ def train(
         settings = (*settings, "--processes", "1")
     log = folder.with_suffix(".log").open("a")
     with log:
-        return subprocess.Popen(
-            [*command, *settings], cwd=HOME, env=environment, stdout=log, stderr=log, text=True, start_new_session=True
-        )
+        streams = {"stdout": log, "stderr": log, "start_new_session": True}
+        return command_server().begin([*command, *settings], HOME, environment, **streams)
 
 
 def ends_like(local: tuple[int, str], folder: Path, process: subprocess.Popen[str]) -> None:

@@ -19,8 +19,8 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-expor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from tests.planted import MISTAKES
+from tests.ranks import start_ranks
 from tests.zoo_cases import CASES, fit, small
-from tests.zygote import Zygote
 from trainer.config.config import Config
 from trainer.core.randomness import philox
 from trainer.distributed import exchange
@@ -204,20 +204,17 @@ def test_a_pass_that_fails_sends_nothing_more() -> None:
 @pytest.mark.parametrize("case", ["recipe dcgan-32", "recipe stylegan2-ada-64", "recipe sngan-32"])
 def test_runs_on_pretended_nodes(case: str, shards32: Path, tmp_path: Path) -> None:
     """Two nodes of two and of three, and three of two, and a run that goes from one to the other."""
-    zygote = Zygote()
     plans = {"1": [(1, 1)], "2 x 2": [(4, 2)], "2 x 3": [(6, 2)], "3 x 2, then 2 x 2": [(6, 3), (4, 2)]}
     found = {}
     for name, plan in plans.items():
         run, config = prepared(CASES[case], tmp_path / name.replace(" ", "-"), shards32)
         for k, (size, nodes) in enumerate(plan, 1):
-            store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             total = str(4 * config.step_images * k // len(plan))
-            pids = zygote.start(run, size, store.port, "--total-images", total, mistake="small_regions", nodes=nodes)
-            assert zygote.wait(pids) == [0] * size, Path(f"{run.path}.log").read_text()
+            ranks = start_ranks(run, size, "--total-images", total, mistake="small_regions", nodes=nodes)
+            assert ranks.wait() == [0] * size, Path(f"{run.path}.log").read_text()
         newest = newest_whole(run.checkpoints, lambda checkpoint, problem: None)
         assert newest
         found[name] = fingerprint(*newest.read())
-    zygote.close()
     assert len(set(found.values())) == 1, found
 
 

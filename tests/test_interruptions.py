@@ -7,26 +7,25 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from shards.dataset.index import Index
-from tests.conftest import HOME, TINY, fingerprint, run, train
+from tests.conftest import TINY, begin, fingerprint, train
+from tests.ranks import start_ranks, train_planted
 from tests.test_same_bits import last_images, wait_for_no_process
-from trainer.core.stopping import REQUESTS
+from trainer.core.stopping import REQUESTS, Outcome
+from trainer.runs.run_folder import RunFolder
 
 LONG = ("--total-images", "100000")
 
 
 def start(folder: Path, data: Path, *settings: str, processes: int = 2) -> subprocess.Popen[str]:
     """Start a run and wait until it has taken steps."""
-    command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data)]
-    parent = subprocess.Popen(
-        [*command, "--processes", str(processes), *settings], cwd=HOME, stderr=subprocess.PIPE, text=True
-    )
+    command = ("trainer", "train", *TINY, "--run", str(folder), "--data", str(data))
+    parent = begin(*command, "--processes", str(processes), *settings, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while last_images(folder) < 64:
         assert parent.poll() is None, parent.communicate()[1]
@@ -68,16 +67,14 @@ def test_one_process_that_is_asked_stops_all(shards32: Path, tmp_path: Path) -> 
 def test_a_stop_leaves_no_row_behind_where_scalars_come_late(shards32: Path, tmp_path: Path) -> None:
     """As on a GPU, where the row that carries the stop is that of the step before the last."""
     folder = tmp_path / "run"
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "--"]
-    command += ["tests.planted", "late_scalars", "train", *TINY, "--run", str(folder), "--data", str(shards32), *LONG]
-    parent = subprocess.Popen([sys.executable, *command], cwd=HOME, stderr=subprocess.DEVNULL)
+    rank = start_ranks(RunFolder(folder), 1, *TINY, "--data", str(shards32), *LONG, mistake="late_scalars")
     deadline = time.monotonic() + 120
     while last_images(folder) < 64:
-        assert parent.poll() is None
+        assert not rank.ended()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.kill(json.loads((folder / "lease.json").read_text())["pid"], signal.SIGTERM)
-    parent.communicate(timeout=60)
+    rank.processes[0].send_signal(signal.SIGTERM)
+    assert rank.wait() == [Outcome.INTERRUPTED]
     assert fingerprint(folder)[0] == last_images(folder)
 
 
@@ -137,24 +134,7 @@ def test_nan_rolls_back_with_other_draws_and_the_same_bits(shards32: Path, tmp_p
     prints = set()
     for processes in (1, 2):
         folder = tmp_path / str(processes)
-        done = run(
-            *("torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "--"),
-            *(
-                "tests.planted",
-                "nan_once",
-                "train",
-                *TINY,
-                "--run",
-                str(folder),
-                "--data",
-                str(shards32),
-                "--total-images",
-                "256",
-                "--anchor-every-images",
-                "128",
-            ),
-        )
-        assert done.returncode == 0, done.stderr
+        train_planted("nan_once", folder, shards32, processes, "--total-images", "256", "--anchor-every-images", "128")
         assert [(e["from"], e["to"]) for e in events(folder, "rollback")] == [(224, 128)]
         assert len(json.loads((folder / "wandb.json").read_text())["segments"]) == 2
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

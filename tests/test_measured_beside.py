@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.test_collapse_runs import LOOKS, events, go, start, state_of
-from tests.zygote import Zygote
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
 from trainer.core.fields import Refused
@@ -28,14 +26,6 @@ RARELY = ("--collapse.every-images", "64", "--anchor-every-images", "64", "--che
 ROLL_BACK = (*RARELY, "--collapse.policy", "roll-back", "--total-images", "416")
 
 
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Start processes without their imports."""
-    process = Zygote()
-    yield process
-    process.close()
-
-
 def pictures(folder: Path) -> dict[str, bytes]:
     """Return the pictures of a run."""
     return {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
@@ -47,79 +37,75 @@ def images_seen(folder: Path, name: str) -> int:
     return found
 
 
-def test_rows_states_and_pictures_are_those_of_a_run_in_line(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+def test_rows_states_and_pictures_are_those_of_a_run_in_line(shards32: Path, tmp_path: Path) -> None:
     settings = (*LOOKS, *SAMPLES)
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *settings, mistake=None)
+    in_line = go(tmp_path / "in-line", shards32, 1, *settings, mistake=None)
     assert b"swd_512" in in_line[1]
     for size in (1, 2):
         folder = tmp_path / str(size)
-        assert go(zygote, folder, shards32, size, *settings, *BESIDE, mistake=None) == in_line
+        assert go(folder, shards32, size, *settings, *BESIDE, mistake=None) == in_line
         assert pictures(folder) == pictures(tmp_path / "in-line")
     found = [row for row in journal.read_rows(folder / "system.jsonl") if "stall/collapse" in row]
     assert found
     assert all(row[f"stall/{cause}"] >= 0 for row in found for cause in ("samples", "checkpoint", "evaluation"))
 
 
-def test_a_rollback_that_is_known_late_leads_to_the_same_bits(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+def test_a_rollback_that_is_known_late_leads_to_the_same_bits(shards32: Path, tmp_path: Path) -> None:
     """The collapse is met at 256, and known at 320 or, when killed in between, after the next start."""
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *ROLL_BACK, mistake="collapse_once")
+    in_line = go(tmp_path / "in-line", shards32, 1, *ROLL_BACK, mistake="collapse_once")
     (made,) = events(tmp_path / "in-line", "rollback")
     assert (made["from"], made["to"]) == (256, 128)
     late = tmp_path / "late"
-    assert go(zygote, late, shards32, 2, *ROLL_BACK, *BESIDE, mistake="collapse_beside") == in_line
+    assert go(late, shards32, 2, *ROLL_BACK, *BESIDE, mistake="collapse_beside") == in_line
     assert pictures(late) == pictures(tmp_path / "in-line")
     assert [(row["from"], row["to"]) for row in events(late, "rollback")] == [(256, 128)]
     killed = tmp_path / "killed"
-    first = start(zygote, killed, shards32, 1, *ROLL_BACK, *BESIDE, mistake="collapse_then_killed")
-    assert zygote.wait(first) == [-signal.SIGKILL]
-    assert go(zygote, killed, shards32, 2, *ROLL_BACK, *BESIDE, mistake="collapse_beside") == in_line
+    assert start(killed, shards32, 1, *ROLL_BACK, *BESIDE, mistake="collapse_then_killed").wait() == [-signal.SIGKILL]
+    assert go(killed, shards32, 2, *ROLL_BACK, *BESIDE, mistake="collapse_beside") == in_line
     assert pictures(killed) == pictures(tmp_path / "in-line")
 
 
-def test_a_collapse_that_is_not_known_yet_comes_before_the_nan_after_it(
-    zygote: Zygote, shards32: Path, tmp_path: Path
-) -> None:
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *ROLL_BACK, mistake="collapse_then_nan")
-    assert go(zygote, tmp_path / "late", shards32, 1, *ROLL_BACK, *BESIDE, mistake="collapse_then_nan") == in_line
+def test_a_collapse_that_is_not_known_yet_comes_before_the_nan_after_it(shards32: Path, tmp_path: Path) -> None:
+    in_line = go(tmp_path / "in-line", shards32, 1, *ROLL_BACK, mistake="collapse_then_nan")
+    assert go(tmp_path / "late", shards32, 1, *ROLL_BACK, *BESIDE, mistake="collapse_then_nan") == in_line
     assert [row["why"] for row in events(tmp_path / "late", "rollback")] == ["collapsed"]
 
 
-def test_the_policy_stop_ends_where_it_would_in_line(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+def test_the_policy_stop_ends_where_it_would_in_line(shards32: Path, tmp_path: Path) -> None:
     stop = (*RARELY, "--collapse.policy", "stop")
     refused = Outcome.REFUSED
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *stop, mistake="collapse_once", code=refused)
-    beside = go(zygote, tmp_path / "beside", shards32, 2, *stop, *BESIDE, mistake="collapse_beside", code=refused)
+    in_line = go(tmp_path / "in-line", shards32, 1, *stop, mistake="collapse_once", code=refused)
+    beside = go(tmp_path / "beside", shards32, 2, *stop, *BESIDE, mistake="collapse_beside", code=refused)
     assert beside == in_line
 
 
-def test_training_goes_on_while_it_is_measured_and_rows_wait_in_order(
-    zygote: Zygote, shards32: Path, tmp_path: Path
-) -> None:
+def test_training_goes_on_while_it_is_measured_and_rows_wait_in_order(shards32: Path, tmp_path: Path) -> None:
     rarely = ("--checkpoint-every-images", "1024", "--anchor-every-images", "1024")
     settings = (*rarely, "--sample-every-images", "128", "--collapse.every-images", "128", "--total-images", "384")
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *settings, mistake=None)
+    in_line = go(tmp_path / "in-line", shards32, 1, *settings, mistake=None)
     folder = tmp_path / "beside"
-    pids = start(zygote, folder, shards32, 1, *settings, *BESIDE, mistake="measuring_held")
+    ranks = start(folder, shards32, 1, *settings, *BESIDE, mistake="measuring_held")
     deadline = time.monotonic() + 60
     while images_seen(folder, "system.jsonl") < 224:
         assert time.monotonic() < deadline, Path(f"{folder}.log").read_text()
         time.sleep(0.02)
     assert images_seen(folder, "metrics.jsonl") == 96  # the sample grid of 128 is not there
     (folder / "go").touch()
-    assert zygote.wait(pids) == [0]
+    assert ranks.wait() == [0]
     assert "the grid of 128 images: swd_512 " in Path(f"{folder}.log").read_text()
     assert (state_of(folder), (folder / "metrics.jsonl").read_bytes()) == in_line
 
 
-def test_a_process_that_ends_is_told_and_nothing_is_lost(zygote: Zygote, shards32: Path, tmp_path: Path) -> None:
+def test_a_process_that_ends_is_told_and_nothing_is_lost(shards32: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    pids = start(zygote, folder, shards32, 2, *LOOKS, *BESIDE, "--total-images", "320", mistake="measuring_dies")
-    assert zygote.wait(pids) == [Outcome.FAILED] * 2
+    ranks = start(folder, shards32, 2, *LOOKS, *BESIDE, "--total-images", "320", mistake="measuring_dies")
+    assert ranks.wait() == [Outcome.FAILED] * 2
     said = Path(f"{folder}.log").read_text()
     assert "the process that measures the generator has ended (7): see " in said
     assert "Traceback" not in said
-    in_line = go(zygote, tmp_path / "in-line", shards32, 1, *LOOKS, mistake=None)
-    assert go(zygote, folder, shards32, 1, *LOOKS, *BESIDE, mistake=None) == in_line
+    assert not (folder / "lease.json").exists()
+    in_line = go(tmp_path / "in-line", shards32, 1, *LOOKS, mistake=None)
+    assert go(folder, shards32, 1, *LOOKS, *BESIDE, mistake=None) == in_line
 
 
 def test_where_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

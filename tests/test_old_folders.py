@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from launcher.__main__ import main
 from launcher.jobs import attempts
@@ -25,7 +24,8 @@ from launcher.study.analysis import results
 from launcher.study.folder import StudyFolder
 from launcher.study.plan import StudyPlan
 from shards.dataset.index import DataError, Index
-from tests.zygote import Zygote
+from tests.command_server import CommandServer
+from tests.ranks import start
 from trainer.core.fields import Refused
 from trainer.core.formats import COLUMNS, FIRST, SCHEMA
 from trainer.core.migration import invert_names, new_name
@@ -53,20 +53,12 @@ class Trainer:
     """`python -m trainer` with the instructions that all processors have, without the seconds of its imports."""
 
     def __init__(self, folder: Path) -> None:
-        self.zygote, self.log = Zygote(), folder / "log"
+        self.server, self.log = CommandServer(), folder / "log"
 
     def __call__(self, *arguments: object, size: int = 1, code: int = 0, mistake: str | None = None) -> str:
         """Run a command in so many processes, and return what it has said."""
-        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.log.unlink(missing_ok=True)
-        pids = []
-        for rank in range(size):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-            env = {name: str(place) for name, place in places.items()} if arguments[0] == "train" else {}
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
-            argv = [str(word) for word in arguments]
-            pids.append(self.zygote.ask({"env": env, "argv": argv, "log": str(self.log), "mistake": mistake}))
-        codes = self.zygote.wait(pids)
+        codes = start([*map(str, arguments)], size, self.log, mistake, server=self.server).wait()
         said = self.log.read_text()
         assert codes == [code] * size, said
         return said
@@ -81,7 +73,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trainer]:
                 patch.setenv(name, value)
         process = Trainer(tmp_path_factory.mktemp("trainer"))
         yield process
-        process.zygote.close()
+        process.server.close()
 
 
 @pytest.fixture(params=EXPECTED)

@@ -6,7 +6,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -15,7 +14,8 @@ import numpy as np
 import pytest
 
 from shards.dataset.index import Index
-from tests.conftest import HOME, TINY, fingerprint, run, train
+from tests.conftest import TINY, begin, fingerprint, run, train
+from tests.ranks import train_planted
 
 TOTAL = 640  # twenty steps, more than one epoch
 
@@ -64,9 +64,9 @@ def test_three_kills_each_resumed_on_another_number(undisturbed: Path, shards32:
 
 def kill_at(folder: Path, data: Path, images: int, processes: int, *settings: str) -> None:
     """Start or resume a run, and SIGKILL the parent, and so all of it, when it has seen so many pictures."""
-    command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data)]
+    command = ["trainer", "train", *TINY, "--run", str(folder), "--data", str(data)]
     command += ["--total-images", str(TOTAL), "--record-samples", "--processes", str(processes), *settings]
-    parent = subprocess.Popen(command, cwd=HOME, stderr=subprocess.DEVNULL)
+    parent = begin(*command, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while last_images(folder) < images:
         assert parent.poll() is None, "the run has ended before it could be killed"
@@ -132,12 +132,8 @@ def test_bf16_and_odd_shares(shards32: Path, tmp_path: Path) -> None:
 
 
 def planted(mistake: str, folder: Path, data: Path, processes: int, *settings: str) -> tuple[int, str]:
-    """Train with a mistake planted, through torchrun, and return the fingerprint."""
-    done = run(
-        *("torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "--"),
-        *("tests.planted", mistake, "train", *TINY, "--run", str(folder), "--data", str(data), *settings),
-    )
-    assert done.returncode == 0, done.stderr
+    """Train with a mistake planted, and return the fingerprint."""
+    train_planted(mistake, folder, data, processes, *settings)
     return fingerprint(folder)
 
 

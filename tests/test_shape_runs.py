@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from shards.__main__ import main as shards
-from tests.zygote import Zygote
+from tests.ranks import start_ranks
 from trainer.__main__ import main as trainer
 from trainer.config.config import Config
 from trainer.core.fields import overlay_settings
@@ -51,14 +49,6 @@ RUNS: dict[str, tuple[int, dict[str, object]]] = {
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Start processes without their imports."""
-    process = Zygote()
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Shards by their number of channels: discs of any colour on nothing, with noise behind what is hidden."""
     folder = tmp_path_factory.mktemp("shapes")
@@ -77,14 +67,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     return {channels: folder / str(channels) for channels in (1, 4)}
 
 
-def train(zygote: Zygote, folder: Path, name: str, data: dict[int, Path], processes: int) -> RunFolder:
+def train(folder: Path, name: str, data: dict[int, Path], processes: int) -> RunFolder:
     """Train a run to its end."""
     channels, settings = RUNS[name]
     run = RunFolder(folder)
     values = COMMON | settings | {"data": str(data[channels])}
     write_config(run, resolve_config(run, overlay_settings(Config(), values, name)).config)
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    codes = zygote.wait(zygote.start(run, processes, store.port))
+    codes = start_ranks(run, processes).wait()
     assert codes == [0] * processes, Path(f"{run.path}.log").read_text()
     return run
 
@@ -97,10 +86,8 @@ def state(run: RunFolder) -> str:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_one_and_two_processes_and_what_they_generate(
-    name: str, zygote: Zygote, data: dict[int, Path], tmp_path: Path
-) -> None:
-    one, two = (train(zygote, tmp_path / str(count), name, data, count) for count in (1, 2))
+def test_one_and_two_processes_and_what_they_generate(name: str, data: dict[int, Path], tmp_path: Path) -> None:
+    one, two = (train(tmp_path / str(count), name, data, count) for count in (1, 2))
     assert state(one) == state(two)
     assert one.metrics.read_bytes() == two.metrics.read_bytes()
     channels, _ = RUNS[name]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from launcher.jobs.attempts import Cause
 from launcher.study.analysis import results
 from launcher.study.folder import StudyFolder
 from slurm.dev_cluster import DevCluster
-from tests.conftest import HOME
+from tests.conftest import begin
 from tests.slurm_cluster import wait_for
 from tests.test_same_bits import last_images
 from trainer.core.stopping import Outcome
@@ -62,9 +60,7 @@ def test_a_study_here_survives_an_interruption_and_a_failure(shards32: Path, tmp
     folder = StudyFolder(tmp_path / "study")
     command = ["study", str(toml), "--out", str(folder.path), "--cluster", "local", "--processes", "1"]
     run = folder.run("plain", 7)
-    begun = subprocess.Popen(
-        [sys.executable, "-m", "launcher", *command], cwd=HOME, stdout=subprocess.PIPE, text=True, env=os.environ
-    )
+    begun = begin("launcher", *command, stdout=subprocess.PIPE)
     assert wait_for(lambda: last_images(run.path) >= 64, timeout_s=60)
     begun.send_signal(signal.SIGINT)
     said = begun.communicate(timeout=60)[0]

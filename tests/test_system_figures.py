@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +14,12 @@ import pytest
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
-from tests.conftest import HOME, TINY, train
+from tests.conftest import TINY, train
+from tests.ranks import start_ranks
 from trainer.distributed.world import World
 from trainer.runs import journal
 from trainer.runs.journal import Row
+from trainer.runs.run_folder import RunFolder
 from trainer.tracking.gpu_figures import read_gpus, visible_gpus
 from trainer.tracking.system_columns import SystemColumns
 from trainer.tracking.system_figures import MIB, Counters
@@ -222,17 +221,8 @@ def test_only_the_first_rank_of_a_node_measures() -> None:
 
 def train_on_two_nodes(folder: Path, data: Path, *settings: str) -> None:
     """Train with two processes, each of which believes to be alone on its node."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data), *settings]
-    places = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "2"}
-    places |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen(command, cwd=HOME, env=os.environ | places | {"RANK": rank}, stderr=subprocess.DEVNULL)
-        for rank in "01"
-    ]
-    assert [rank.wait(240) for rank in ranks] == [0, 0]
+    ranks = start_ranks(RunFolder(folder), 2, *TINY, "--data", str(data), *settings, nodes=2)
+    assert ranks.wait() == [0, 0], Path(f"{folder}.log").read_text()
 
 
 def test_a_run_on_two_nodes_has_rows_of_both_and_the_same_metrics(shards32: Path, tmp_path: Path) -> None:

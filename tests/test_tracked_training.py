@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import HOME, TINY, run, train
+from tests.conftest import TINY, begin, train
+from tests.ranks import train_planted
 from tests.test_same_bits import last_images, wait_for_no_process
 from tests.wandb_server import WandbServer
 
@@ -48,16 +48,12 @@ def test_a_collapse_is_alerted_once_with_its_picture(
 ) -> None:
     folder = tmp_path / "run"
     monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
-    settings = (*ONLINE, "--run", str(folder), "--data", str(shards32), "--collapse.every-images", "32")
+    settings = (*ONLINE, "--collapse.every-images", "32")
     with WandbServer() as server:
         for name, value in server.environment().items():
             monkeypatch.setenv(name, value)
         for total in ("256", "320"):  # the second time, the mirror begins anew after the alarm
-            done = run(
-                *("torch.distributed.run", "--standalone", "--nproc-per-node", "1", "-m", "--"),
-                *("tests.planted", "collapse_once", "train", *TINY, *settings, "--total-images", total),
-            )
-            assert done.returncode == 0, done.stderr
+            train_planted("collapse_once", folder, shards32, 1, *settings, "--total-images", total)
         (stored,) = server.runs.values()
         assert not server.unknown
     (alert,) = stored.alerts
@@ -73,10 +69,8 @@ def test_a_collapse_is_alerted_once_with_its_picture(
 
 def kill_everything_at(folder: Path, data: Path, images: int, processes: int) -> None:
     """Train, and SIGKILL parent, processes and mirror at once."""
-    command = [sys.executable, "-m", "trainer", "train", *TINY, "--run", str(folder), "--data", str(data), *ONLINE]
-    parent = subprocess.Popen(
-        [*command, "--total-images", "640", "--processes", str(processes)], cwd=HOME, stderr=subprocess.DEVNULL
-    )
+    command = ("trainer", "train", *TINY, "--run", str(folder), "--data", str(data), *ONLINE)
+    parent = begin(*command, "--total-images", "640", "--processes", str(processes), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while last_images(folder) < images:
         assert parent.poll() is None

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # re-exported without a word
 
 from shards.dataset.index import Index
 from tests.conftest import run
+from tests.ranks import start_ranks
 from tests.zoo_cases import CASES
-from tests.zygote import Zygote
 from trainer.config.config import Config
 from trainer.gan.fingerprint import fingerprint
 from trainer.runs.checkpoint import newest_whole
@@ -25,14 +23,6 @@ from trainer.runs.run_folder import RunFolder
 ENOUGH = 10**6  # pictures, before which the kill comes
 GENERATE = "recipe dcgan-32", "recipe sngan-32", "recipe stylegan2-ada-64"
 """Cases whose last rows have the distance of a sample grid, for which BatchNorm's statistics are measured anew."""
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    """Start processes without their imports."""
-    process = Zygote()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +52,9 @@ def prepare(case: str, folder: Path, data: Path) -> RunFolder:
     return run_folder
 
 
-def train(zygote: Zygote, run_folder: RunFolder, size: int, total: int, mistake: str | None = None) -> None:
+def train(run_folder: RunFolder, size: int, total: int, mistake: str | None = None) -> None:
     """Train to the end."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    codes = zygote.wait(zygote.start(run_folder, size, store.port, "--total-images", str(total), mistake=mistake))
+    codes = start_ranks(run_folder, size, "--total-images", str(total), mistake=mistake).wait()
     assert codes == [0] * size, Path(f"{run_folder.path}.log").read_text()
 
 
@@ -75,19 +64,13 @@ def reached(run_folder: RunFolder) -> int:
     return found.images_seen if found else 0
 
 
-def ended(pid: int) -> bool:
-    """Tell whether a process is only waited for."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def kill_after(zygote: Zygote, run_folder: RunFolder, size: int, images_seen: int) -> None:
+def kill_after(run_folder: RunFolder, size: int, images_seen: int) -> None:
     """Train until a checkpoint is as far as that, and kill every process."""
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    pids = zygote.start(run_folder, size, store.port, "--total-images", str(ENOUGH))
+    ranks = start_ranks(run_folder, size, "--total-images", str(ENOUGH))
     deadline = time.monotonic() + 120
-    while reached(run_folder) < images_seen and time.monotonic() < deadline and not any(map(ended, pids)):
+    while reached(run_folder) < images_seen and time.monotonic() < deadline and not ranks.ended():
         time.sleep(0.02)
-    assert zygote.kill(pids) == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
+    assert ranks.kill() == [-signal.SIGKILL] * size, Path(f"{run_folder.path}.log").read_text()
 
 
 def state(run_folder: RunFolder) -> str:
@@ -98,17 +81,15 @@ def state(run_folder: RunFolder) -> str:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_killed_on_two_and_resumed_on_three_is_undisturbed_on_one(
-    case: str, zygote: Zygote, labelled: Path, tmp_path: Path
-) -> None:
+def test_killed_on_two_and_resumed_on_three_is_undisturbed_on_one(case: str, labelled: Path, tmp_path: Path) -> None:
     """Weights, averages, optimizers, memory and rows."""
     config: Config = CASES[case]
     disturbed = prepare(case, tmp_path / "disturbed", labelled)
-    kill_after(zygote, disturbed, 2, config.step_images)
+    kill_after(disturbed, 2, config.step_images)
     total = reached(disturbed) + 2 * config.step_images
-    train(zygote, disturbed, 3, total)
+    train(disturbed, 3, total)
     undisturbed = prepare(case, tmp_path / "undisturbed", labelled)
-    train(zygote, undisturbed, 1, total)
+    train(undisturbed, 1, total)
     assert state(disturbed) == state(undisturbed)
     assert disturbed.metrics.read_bytes() == undisturbed.metrics.read_bytes()
 
@@ -122,12 +103,12 @@ def test_killed_on_two_and_resumed_on_three_is_undisturbed_on_one(
         ("draw_by_rank", "recipe wgan-gp-32"),
     ],
 )
-def test_planted_mistakes_are_seen(mistake: str, case: str, zygote: Zygote, labelled: Path, tmp_path: Path) -> None:
+def test_planted_mistakes_are_seen(mistake: str, case: str, labelled: Path, tmp_path: Path) -> None:
     step = CASES[case].step_images
     states = []
     for name, planted in (("right", None), ("wrong", mistake)):
         run_folder = prepare(case, tmp_path / name, labelled)
-        train(zygote, run_folder, 2, step, planted)
-        train(zygote, run_folder, 3, 3 * step, planted)
+        train(run_folder, 2, step, planted)
+        train(run_folder, 3, 3 * step, planted)
         states.append(state(run_folder))
     assert states[0] != states[1]

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -221,7 +221,8 @@ class RankZero(Recorder):
         """Close everything, and release the lease."""
         super().end(outcome, signal)  # first: it writes into the journals
         self.saving.close(outcome == "finished")
-        self.rows.write_known()  # after an orderly end that is all of them
+        with suppress(OSError):  # measured by a process that has ended, as was said; the next attempt writes these rows
+            self.rows.write_known()  # after an orderly end that is all of them
         self.measurements.close()
         # Who was asked to stop has little time; what W&B lacks then is sent by the next attempt.
         self.tracker.close(outcome, signal, LAST_ROWS_S if outcome == "finished" else INTERRUPTED_ROWS_S, **facts)

@@ -16,7 +16,7 @@ from tests.ordeal import SETTINGS, TOTAL, Ordeal, undisturbed_run
 from tests.wandb_server import WandbServer
 from trainer.runs.checkpoint import Damaged, find_checkpoints
 
-IN_CI = ("preempted", "node_failed", "rank_stopped")
+IN_CI = ("preempted", "node_failed")
 
 
 @pytest.fixture(scope="module")

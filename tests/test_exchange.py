@@ -203,8 +203,10 @@ def test_a_pass_that_fails_sends_nothing_more() -> None:
 
 @pytest.mark.parametrize("case", ["recipe dcgan-32", "recipe stylegan2-ada-64", "recipe sngan-32"])
 def test_runs_on_pretended_nodes(case: str, shards32: Path, tmp_path: Path) -> None:
-    """Two nodes of two and of three, and three of two, and a run that goes from one to the other."""
-    plans = {"1": [(1, 1)], "2 x 2": [(4, 2)], "2 x 3": [(6, 2)], "3 x 2, then 2 x 2": [(6, 3), (4, 2)]}
+    """A run that goes from three nodes of two to two of two; of one network two nodes of two and of three as well."""
+    plans = {"1": [(1, 1)], "3 x 2, then 2 x 2": [(6, 3), (4, 2)]}
+    if case == "recipe dcgan-32":
+        plans |= {"2 x 2": [(4, 2)], "2 x 3": [(6, 2)]}
     found = {}
     for name, plan in plans.items():
         run, config = prepared(CASES[case], tmp_path / name.replace(" ", "-"), shards32)

@@ -168,7 +168,7 @@ def events(folder: Path, kind: str) -> list[int]:
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_run_by_seconds_has_the_bits_of_one_by_images(processes: int, shards32: Path, tmp_path: Path) -> None:
     """Uneven shares: three ranks have 2, 1 and 1 micro-batches; all must save after the same step, or one hangs."""
-    length = ("--total-images", "1920", "--data", str(shards32), "--processes", str(processes))
+    length = ("--total-images", "960", "--data", str(shards32), "--processes", str(processes))
     for name, intervals in {
         "images": (),
         "seconds": ("--log-every-s", "0.3", "--sample-every-s", "0.4", "--checkpoint-every-s", "0.3"),

@@ -19,11 +19,19 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.browser import browser
 from tests.command_server import CommandServer
+from tests.made_competition import competition
 from tests.made_generators import blot_shards, generators
 from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
 from trainer.runs.run_folder import RunFolder
 
-__all__ = ["blot_shards", "browser", "dev_cluster", "generators", "on_slurm"]  # one of each for all tests
+__all__ = [
+    "blot_shards",
+    "browser",
+    "competition",
+    "dev_cluster",
+    "generators",
+    "on_slurm",
+]  # one of each for all tests
 
 HOME = Path(__file__).parent.parent
 

@@ -27,6 +27,7 @@ BUNDLE = "test_bundles.test_what_a_bundle_cannot_do_is_refused"
 PUSHED = "test_bundles.test_a_bundle_is_pushed_and_pulled"
 REPORT = "test_report.test_refusals"
 DONE = {  # a part of the message -> the test that does it
+    "but a dataset; look at it with: {}": "test_tutorial.test_every_command_runs",
     "leave augment.kind, augment.apa and augment.blur_sigma out": "test_msg_gan.test_augmentations_are_left_out",
     "name run folders, or that of a study": REPORT,
     "which has a page of its own: name it alone": "test_report.test_a_study_has_one_page",

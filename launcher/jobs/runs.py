@@ -9,6 +9,7 @@ from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
 from slurm import control
 from slurm.records import SlurmJob
+from trainer.core.advice import command
 from trainer.core.fields import Refused
 from trainer.runs import journal
 from trainer.runs.bundle_files import is_bundle
@@ -84,6 +85,9 @@ def existing_run(path: Path) -> RunFolder:
     """
     run = RunFolder(path)
     if not run.config.exists():
+        if (path / "index.json").exists():
+            look = command("shards", "inspect", path)
+            raise Refused(f"{path} holds no run, but a dataset; look at it with: {look}")
         elsewhere = HOME / path
         hint = f"; did you mean {elsewhere}?" if RunFolder(elsewhere).config.exists() else ""
         raise Refused(f"{path} holds no run: there is no {run.config.name} in it{hint}")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from launcher.pages.axes import Axis
-from launcher.pages.drawing import LINE, spread_out
+from launcher.pages.drawing import BOTTOM, LINE, spread_out
 from launcher.pages.markup import Markup, join, tag
 from launcher.pages.numbers import format_number
 from launcher.study.analysis.comparison import compare_arms
@@ -224,6 +224,7 @@ def test_all_values_lie_on_the_axis(values: list[float]) -> None:
 def test_names_do_not_lie_on_each_other(heights: dict[str, float]) -> None:
     at = sorted(spread_out(heights).values())
     assert all(b - a >= LINE - 1e-9 for a, b in pairwise(at))
+    assert all(height <= BOTTOM - LINE / 2 + 1e-9 for height in at), "the axis would strike it through"
 
 
 def test_numbers_are_written_to_their_digits() -> None:

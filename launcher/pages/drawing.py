@@ -65,7 +65,7 @@ def spread_out(heights: Mapping[str, float]) -> dict[str, float]:
     for name, height in sorted(heights.items(), key=lambda item: item[1]):
         moved[name] = last = max(height, last + LINE)
     # Moved down only so far; what then hangs out below lifts all of them.
-    over = max(0.0, last - BOTTOM)
+    over = max(0.0, last - (BOTTOM - LINE / 2))  # above the axis, which would strike the last one through
     return {name: height - over for name, height in moved.items()}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import fields, replace
 
 from trainer.augment import AUGMENTATIONS
 from trainer.config.config import Config
 from trainer.config.recipes import RECIPES
-from trainer.core.fields import Refused, identity_hash
+from trainer.core.fields import Refused
 from trainer.losses.objectives import OBJECTIVES
 from trainer.losses.penalties import Penalties
 from trainer.losses.penalties.base import Weighted
@@ -121,12 +122,20 @@ def fit(config: Config) -> Config:
     raise AssertionError("nothing that a part wants makes these settings possible")
 
 
+def structure(config: Config) -> Hashable:
+    """Return what settings are made of: recipes of several sizes differ in numbers only, when they are small."""
+    network = config.network
+    heads = network.d_head, network.g_conditional, network.pack, network.mbstd_group, network.g_spectral_norm
+    besides = config.augment.apa, config.augment.pipe, config.top_k < 1, config.mixed_precision
+    return frozenset(parts(config)), heads, besides
+
+
 def cases() -> dict[str, Config]:
-    """Return the small runs, each combination once."""
-    found: dict[str, tuple[str, Config]] = {}
+    """Return the small runs, each structure once."""
+    found: dict[Hashable, tuple[str, Config]] = {}
     for name, config in candidates().items():
         run = fit(small(config))
-        found.setdefault(identity_hash(run), (name, run))
+        found.setdefault(structure(run), (name, run))
     return dict(found.values())
 
 

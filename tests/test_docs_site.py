@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 from command_line.arguments import parse
 from launcher.cli.completion import KINDS
 from launcher.jobs.attempts import Cause
 from launcher.status.facts import RunState
-from shards.__main__ import Command
+from shards import __main__ as shards
+from slurm import __main__ as slurm
 from tests.advice import all_messages
 from tests.conftest import HOME
 from trainer.benchmark.arguments import Benchmark
@@ -41,36 +43,44 @@ TRAINER: dict[str, Any] = {kind.__name__.lower(): kind for kind in (*MAKING, *OT
 LAUNCHER = {kind.__name__.lower(): kind for kind in KINDS}
 
 
-def commands(document: str) -> list[str]:
-    """The commands of a guide's blocks, each in one line."""
-    text = (HOME / "docs" / document).read_text().replace("\\\n", " ")
-    return [" ".join(line.split()) for line in text.splitlines() if re.match(r" {4,}python -m ", line)]
+DOCUMENTS = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").rglob("*.md"))]
+
+
+def commands(document: Path) -> list[str]:
+    """The commands in the blocks of a document, each in one line, without variables before and remarks behind them."""
+    text = document.read_text().replace("\\\n", " ")
+    lines = [
+        re.match(r" *(?:[A-Z_]+=\S+ )*(python -m (?:launcher|trainer|shards|slurm) .*)", line)
+        for line in text.splitlines()
+    ]
+    return [" ".join(line[1].partition("  #")[0].split()) for line in lines if line]
 
 
 def parsed(command: str) -> Any:
     """What our own parser makes of a command."""
     _, _, package, *words = shlex.split(command)
     if package == "shards":
-        import tyro
-
-        return parse(Command, words, f"python -m {package}", config=(tyro.conf.OmitArgPrefixes,))
+        return parse(shards.Command, words, f"python -m {package}", config=(tyro.conf.OmitArgPrefixes,))
+    if package == "slurm":
+        return parse(slurm.Command, words, f"python -m {package}")
     words = [words[0], *todays_flags(words[1:])]
     kind = (TRAINER if package == "trainer" else LAUNCHER)[words[0]]
     return parse(kind, words[1:], f"python -m {package} {words[0]}")
 
 
-ALL = [(guide, command) for guide in GUIDES for command in commands(guide)]
+def test_the_documents_have_commands() -> None:
+    assert sum(len(commands(document)) for document in DOCUMENTS) > 150
+    assert all(len(commands(HOME / "docs" / name)) >= 10 for name in GUIDES)
 
 
-def test_the_guides_have_commands() -> None:
-    assert [sum(guide == name for guide, _ in ALL) >= 10 for name in GUIDES] == [True] * 3
-
-
-@pytest.mark.parametrize("command", sorted({command for _, command in ALL if " slurm " not in command}))
-def test_commands_parse(command: str) -> None:
-    found = parsed(command)
-    if (recipe := getattr(found, "recipe", None)) and isinstance(recipe, str):
-        assert recipe in RECIPES
+@pytest.mark.parametrize(
+    "document", [document for document in DOCUMENTS if commands(document)], ids=lambda path: path.stem
+)
+def test_commands_parse(document: Path) -> None:
+    for command in commands(document):
+        found = parsed(command)
+        if (recipe := getattr(found, "recipe", None)) and isinstance(recipe, str):
+            assert recipe in RECIPES, command
 
 
 def test_a_command_that_is_wrong_does_not_parse(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +91,8 @@ def test_a_command_that_is_wrong_does_not_parse(capsys: pytest.CaptureFixture[st
 
 
 def test_both_quick_starts_are_of_the_same_commands() -> None:
-    assert commands("quickstart.md") == commands("inicio-rapido.md")
+    english, spanish = (commands(HOME / "docs" / name) for name in GUIDES[:2])
+    assert english == spanish
 
 
 @pytest.fixture(scope="module")

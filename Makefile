@@ -24,7 +24,7 @@ setup-dev: setup
 demo: setup
 	$(RUN) examples/demo.py
 
-# Every recipe, small, on the demo's pictures: an hour and a quarter on two cores, into docs/zoo.md.
+# Every recipe, small, on the demo's pictures: two hours on two cores, into docs/zoo.md.
 zoo: setup
 	$(RUN) examples/zoo.py
 

@@ -65,7 +65,11 @@ R3 = [
 ]
 
 DEEP = ["--network.g-channels", "8", "--network.d-channels", "8", "--d-steps", "1", *FAST]
-MSG = ["--network.max-channels", "64", *FAST]
+# Among so few pictures its generator stays at plain colours while its weights are normalised.
+MSG = [
+    *("--network.max-channels", "64", "--network.d-channels", "16", "--network.no-g-spectral-norm"),
+    *("--optimizer.g-lr", "5e-4"),
+]
 PROJECTED = ["--network.features-side", "128"]
 
 # The recipe, the pictures to see, and what differs from it besides SMALL. Sizes of one recipe that are the same network
@@ -83,8 +87,8 @@ ZOO: dict[str, tuple[int, list[str]]] = {
     "sngan-32": (32_000, RESNET),
     "projection-64": (32_000, RESNET),
     "bcr-32": (24_000, RESNET),
-    "icr-32": (20_000, BIGGAN),
-    "msg-gan-64": (40_000, MSG),
+    "icr-32": (12_000, BIGGAN),
+    "msg-gan-64": (48_000, MSG),
     "sagan-64": (24_000, RESNET),
     "biggan-32": (20_000, BIGGAN),
     "lecam-32": (20_000, BIGGAN),

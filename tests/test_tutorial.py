@@ -28,8 +28,8 @@ MORE: Mapping[str, tuple[str, ...]] = {
 }
 """What else is said to a command: a network for a test, and where it runs."""
 ELSEWHERE = {
-    "doctor --nodes": "test_doctor_cluster.py, on real nodes",
-    "serve": "test_serving.py, with a browser",
+    "doctor --nodes": "test_doctor.py, on real nodes",
+    "trainer serve": "test_serving.py",
     "slurm up": "test_slurm_dev_cluster.py",
 }
 OF_JOBS = {

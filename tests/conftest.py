@@ -24,14 +24,8 @@ from tests.made_generators import blot_shards, generators
 from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
 from trainer.runs.run_folder import RunFolder
 
-__all__ = [
-    "blot_shards",
-    "browser",
-    "competition",
-    "dev_cluster",
-    "generators",
-    "on_slurm",
-]  # one of each for all tests
+# Fixtures: one of each for all tests.
+__all__ = ["blot_shards", "browser", "competition", "dev_cluster", "generators", "on_slurm"]
 
 HOME = Path(__file__).parent.parent
 

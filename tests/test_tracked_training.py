@@ -28,8 +28,7 @@ def test_a_run_killed_twice_has_one_history(shards32: Path, tmp_path: Path, monk
     folder = tmp_path / "run"
     monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
     with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        server.use(monkeypatch)
         for moment, processes in ((160, 2), (352, 3)):
             kill_everything_at(folder, shards32, moment, processes)
         train(folder, shards32, "--total-images", "640", *ONLINE, processes=1)
@@ -50,8 +49,7 @@ def test_a_collapse_is_alerted_once_with_its_picture(
     monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "1")
     settings = (*ONLINE, "--collapse.every-images", "32")
     with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        server.use(monkeypatch)
         for total in ("256", "320"):  # the second time, the mirror begins anew after the alarm
             train_planted("collapse_once", folder, shards32, 1, *settings, "--total-images", total)
         (stored,) = server.runs.values()

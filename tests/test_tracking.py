@@ -46,8 +46,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        server.use(monkeypatch)
         yield server
         assert not server.unknown
 

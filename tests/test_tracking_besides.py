@@ -113,8 +113,7 @@ def sent(shards32: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     with pytest.MonkeyPatch.context() as patch, WandbServer() as server:
         for name in [name for name in os.environ if name.startswith("WANDB_")]:
             patch.delenv(name)
-        for name, value in server.environment().items():
-            patch.setenv(name, value)
+        server.use(patch)
         patch.setenv("HOME", str(run.path.parent))
         done = sync(run)
         assert done.returncode == 0, done.stderr

@@ -42,9 +42,9 @@ OF_JOBS = {
 @pytest.fixture
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        server.use(monkeypatch)
         yield server
+        assert not server.unknown
 
 
 def follow(guide: str, folder: Path) -> Iterator[str]:

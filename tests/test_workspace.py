@@ -53,8 +53,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbSer
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     with WandbServer() as server:
-        for name, value in server.environment().items():
-            monkeypatch.setenv(name, value)
+        server.use(monkeypatch)
         yield server
 
 

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any, Self
 
+import pytest
+
 from tests.wandb_artifacts import ArtifactStore
 
 Json = dict[str, Any]
@@ -83,6 +85,11 @@ class WandbServer:
     def environment(self) -> dict[str, str]:
         """The variables that send wandb here."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Send wandb here, from this process and those that it starts."""
+        for name, value in self.environment().items():
+            monkeypatch.setenv(name, value)
 
     @property
     def url(self) -> str:

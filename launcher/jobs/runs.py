@@ -7,6 +7,7 @@ from pathlib import Path
 from launcher.jobs import attempts, job_record
 from launcher.jobs.attempts import Attempt
 from launcher.jobs.job_record import JobRecord
+from shards.dataset.files import INDEX
 from slurm import control
 from slurm.records import SlurmJob
 from trainer.core.advice import command
@@ -85,7 +86,7 @@ def existing_run(path: Path) -> RunFolder:
     """
     run = RunFolder(path)
     if not run.config.exists():
-        if (path / "index.json").exists():
+        if (path / INDEX).exists():
             look = command("shards", "inspect", path)
             raise Refused(f"{path} holds no run, but a dataset; look at it with: {look}")
         elsewhere = HOME / path

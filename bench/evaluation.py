@@ -82,6 +82,7 @@ class Candidates:
             run_build(Build((self.args.source,), self.folder / "shards"))
         places = ["--run", str(self.folder / "run"), "--data", str(self.folder / "shards")]
         settings = ["--total-images", "128", "--processes", "1", "--tracking.mode", "disabled"]
+        settings += ["--sample-every-images", "0"]
         run_module("trainer", "train", self.args.recipe, *places, *settings)
 
     def whole(self, count: int) -> float:

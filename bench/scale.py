@@ -14,9 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tyro
 
 from bench.measure import machine, table
 from shards.dataset.cache_settings import CacheSettings
@@ -27,20 +29,30 @@ from shards.dataset.table import ROW
 from shards.storage.place import parse_place
 from tests.s3_server import serve_bucket
 
-SHARDS, SHARD_SAMPLES = 100_000, 10_000
-SAMPLES = SHARDS * SHARD_SAMPLES
+SHARD_SAMPLES = 10_000
 RANKS, BATCH, WINDOW = 1024, 32, 16
 
 
-def write_dataset(folder: Path) -> None:
+@dataclass(frozen=True)
+class Bench:
+    """Measure what a rank does before its first batch."""
+
+    shards: int = 100_000
+    """Of 10,000 samples each."""
+    rank: tuple[str, int] | None = None
+    """Print what this rank takes with the data at this place; for the benchmark."""
+
+
+def write_dataset(folder: Path, shards: int) -> None:
     """Write an index and a table without samples."""
+    samples = shards * SHARD_SAMPLES
     columns = {
-        "samples": [SHARD_SAMPLES] * SHARDS,
-        "bytes": [200_000_000] * SHARDS,
-        "sha256": [hashlib.sha256(str(shard).encode()).hexdigest() for shard in range(SHARDS)],
+        "samples": [SHARD_SAMPLES] * shards,
+        "bytes": [200_000_000] * shards,
+        "sha256": [hashlib.sha256(str(shard).encode()).hexdigest() for shard in range(shards)],
     }
     none: dict[str, list[object]] = {name: [] for name in columns}
-    splits = {"train": {"samples": SAMPLES, "shards": columns}, "holdout": {"samples": 0, "shards": none}}
+    splits = {"train": {"samples": samples, "shards": columns}, "holdout": {"samples": 0, "shards": none}}
     content = {
         "schema": SCHEMA,
         "settings": {"height": 64, "width": 64, "channels": 3, "encode": "jpg"},
@@ -49,9 +61,9 @@ def write_dataset(folder: Path) -> None:
     }
     (folder / "index.json").write_text(json.dumps(content | {"table_sha256": "0" * 64}))
     with (folder / "table.npy").open("wb") as file:
-        described = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (SAMPLES,)}
+        described = {"descr": np.lib.format.dtype_to_descr(ROW), "fortran_order": False, "shape": (samples,)}
         np.lib.format.write_array_header_1_0(file, described)
-        file.truncate(file.tell() + SAMPLES * ROW.itemsize)
+        file.truncate(file.tell() + samples * ROW.itemsize)
 
 
 def memory_mb() -> float:
@@ -67,7 +79,8 @@ def measure(place: str, rank: int) -> None:
     times.append(time.perf_counter())
     reader = Reader(index, "train", lambda sample, what: None)
     times.append(time.perf_counter())
-    order, first = Order(reader.split.shard_samples, 0, WINDOW), SAMPLES * 5 // 2 + rank * BATCH
+    order = Order(reader.split.shard_samples, 0, WINDOW)
+    first = order.samples * 5 // 2 + rank * BATCH
     samples = order(np.arange(first, first + BATCH))
     times.append(time.perf_counter())
     reader.locate(samples)
@@ -75,25 +88,26 @@ def measure(place: str, rank: int) -> None:
     print(json.dumps([*np.diff(times), times[-1] - times[0], memory_mb() - before]))
 
 
-def main() -> None:
-    if len(sys.argv) > 1:
-        measure(sys.argv[1], int(sys.argv[2]))
+def main(args: Bench) -> None:
+    if args.rank:
+        measure(*args.rank)
         return
     print(f"{machine()}\n")
     with tempfile.TemporaryDirectory() as folder, serve_bucket(Path(folder) / "buckets", etags="") as bucket:
-        write_dataset(bucket.root)
+        write_dataset(bucket.root, args.shards)
         rows = []
         for name, place in (("local", str(bucket.root)), ("s3:// on loopback", bucket.url)):
             for rank in (0, 511, RANKS - 1):
-                command = [sys.executable, "-m", "bench.scale", place, str(rank)]
+                command = [sys.executable, "-m", "bench.scale", "--rank", place, str(rank)]
                 environment = os.environ | bucket.environment
                 done = subprocess.run(command, stdout=subprocess.PIPE, env=environment, check=True)
                 *seconds, total, megabytes = json.loads(done.stdout)
                 rows.append(
                     [name, str(rank), *(f"{s:.3f}" for s in seconds), f"**{total:.3f}**", f"**{megabytes:.0f}**"]
                 )
-        table(["a billion samples", "rank", "open, s", "reader, s", "plan, s", "rows, s", "all, s", "MB"], rows)
+        steps = "open, s", "reader, s", "plan, s", "rows, s", "all, s"
+        table([f"{args.shards * SHARD_SAMPLES:,} samples", "rank", *steps, "MB"], rows)
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Bench))

@@ -45,7 +45,6 @@ from trainer.losses.penalties import Penalties
 
 CPU = torch.device("cpu")
 CLASSES = 10  # where a recipe leaves their number to the data
-SECONDS = 2.0  # at least, in one turn
 TOP = 15  # operators in a profile
 WHOLE = "whole"
 WITHOUT = REDUCTION, AUGMENTATION, PENALTIES = "packets, exact reduction", "augmentation", "penalties"
@@ -66,6 +65,8 @@ class Bench:
     small: bool = False
     """Count parameters and arithmetic at the small size too."""
     turns: int = 3
+    seconds: float = 2.0
+    """At least, in one turn."""
     profile: Name | None = None
     """In place of all that: where the time of this recipe goes at the small size."""
 
@@ -145,7 +146,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def small_cells(config: Config, turns: int) -> list[str]:
+def small_cells(config: Config, turns: int, seconds: float) -> list[str]:
     """Return what a run takes, and which share of its time is due to its parts: in a process that did nothing yet."""
     torch.set_num_threads(1)
     before = peak_memory()
@@ -160,7 +161,7 @@ def small_cells(config: Config, turns: int) -> list[str]:
     others = {name: Run(other) for name, other in changed.items() if other != config}
     take_turns(others, 1)
     steps = penalty_cycle(config)
-    steps *= ceil(SECONDS / (steps * run()))
+    steps *= ceil(seconds / (steps * run()))
     times = take_turns({name: partial(one, steps) for name, one in {WHOLE: run, **others}.items()}, turns)
     shares = {name: [1 - r for r in ratios(times[name], times[WHOLE])] for name in others}
     for part in PARTS:
@@ -181,7 +182,7 @@ def rows(configs: dict[str, Config], args: Bench) -> Iterator[Sequence[str]]:
     """Yield a recipe's row when it was measured."""
     for name, config in configs.items():
         counted = small(config) if args.small else config
-        yield name, *anew(own_cells, counted), *anew(small_cells, small(config), args.turns)
+        yield name, *anew(own_cells, counted), *anew(small_cells, small(config), args.turns, args.seconds)
 
 
 def profile(config: Config) -> Iterator[Sequence[str]]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from command_line import arguments as command_line
+from command_line.loading import loading
 from command_line.plugins import PluginError
 from command_line.printable import printable
 from command_line.streams import run
@@ -48,132 +49,151 @@ Exit codes: 0 finished, 1 failed, 2 refused (bad input), 75 interrupted and save
 
 def submit(arguments: Sequence[str]) -> int:
     """Train: on Slurm where there is one, else on this machine."""
-    from launcher.cli.submit import Submit, run_submit
+    with loading():
+        from launcher.cli.submit import Submit, run_submit
 
     return run_submit(parse(Submit, arguments), arguments)
 
 
 def prepare(arguments: Sequence[str]) -> int:
     """Build shards on the nodes of a cluster: as shards build, shared out."""
-    from launcher.cli.prepare import run_prepare
+    with loading():
+        from launcher.cli.prepare import run_prepare
 
     return run_prepare(arguments)
 
 
 def resume(arguments: Sequence[str]) -> int:
     """Go on with a run, on any number of nodes or processes."""
-    from launcher.prepare.folder import named_preparation
+    with loading():
+        from launcher.prepare.folder import named_preparation
 
     if path := named_preparation(arguments):
         from launcher.cli.prepare import run_resume_preparation
 
         return run_resume_preparation(path, arguments)
-    from launcher.cli.submit import Resume, run_resume
+    with loading():
+        from launcher.cli.submit import Resume, run_resume
 
     return run_resume(parse(Resume, arguments), arguments)
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure what a run paints, in a job of its own."""
-    from launcher.cli.evaluate import Evaluate, run_evaluate
+    with loading():
+        from launcher.cli.evaluate import Evaluate, run_evaluate
 
     return run_evaluate(parse(Evaluate, arguments))
 
 
 def study(arguments: Sequence[str]) -> int:
     """Compare recipes and settings over seeds, and say which is better, if that can be told."""
-    from launcher.cli.study import Study, run_study
+    with loading():
+        from launcher.cli.study import Study, run_study
 
     return run_study(parse(Study, arguments))
 
 
 def recipes(arguments: Sequence[str]) -> int:
     """Which recipes there are, what each follows, and what it sets."""
-    from launcher.cli.recipes import Recipes, run_recipes
+    with loading():
+        from launcher.cli.recipes import Recipes, run_recipes
 
     return run_recipes(parse(Recipes, arguments))
 
 
 def status(arguments: Sequence[str]) -> int:
     """What the runs do and why, how fast, and what a kill now would lose."""
-    from launcher.cli.status import Status, run_status
+    with loading():
+        from launcher.cli.status import Status, run_status
 
     return run_status(parse(Status, arguments))
 
 
 def watch(arguments: Sequence[str]) -> int:
     """The same live, with keys for logs, pictures, cancel and resume."""
-    from launcher.cli.watch import Watch, run_watch
+    with loading():
+        from launcher.cli.watch import Watch, run_watch
 
     return run_watch(parse(Watch, arguments))
 
 
 def report(arguments: Sequence[str]) -> int:
     """One page about runs or a study, to look at and to send."""
-    from launcher.cli.report import Report, run_report
+    with loading():
+        from launcher.cli.report import Report, run_report
 
     return run_report(parse(Report, arguments))
 
 
 def logs(arguments: Sequence[str]) -> int:
     """What the ranks of a job say, merged by time, or one of them."""
-    from launcher.cli.logs import Logs, run_logs
+    with loading():
+        from launcher.cli.logs import Logs, run_logs
 
     return run_logs(parse(Logs, arguments))
 
 
 def cancel(arguments: Sequence[str]) -> int:
     """Save and end; --now ends without a save."""
-    from launcher.cli.cancel import Cancel, run_cancel
+    with loading():
+        from launcher.cli.cancel import Cancel, run_cancel
 
     return run_cancel(parse(Cancel, arguments))
 
 
 def rm(arguments: Sequence[str]) -> int:
     """Remove a run that has ended."""
-    from launcher.cli.remove import Rm, run_rm
+    with loading():
+        from launcher.cli.remove import Rm, run_rm
 
     return run_rm(parse(Rm, arguments))
 
 
 def sync(arguments: Sequence[str]) -> int:
     """Send W&B what it lacks of a run."""
-    from launcher.cli.sync import Sync, run_sync
+    with loading():
+        from launcher.cli.sync import Sync, run_sync
 
     return run_sync(parse(Sync, arguments))
 
 
 def workspace(arguments: Sequence[str]) -> int:
     """Save a W&B workspace that shows what runs do."""
-    from launcher.cli.workspace import Workspace, run_workspace
+    with loading():
+        from launcher.cli.workspace import Workspace, run_workspace
 
     return run_workspace(parse(Workspace, arguments))
 
 
 def init(arguments: Sequence[str]) -> int:
     """Write lienzo.toml, the project's defaults."""
-    from launcher.cli.init import Init, run_init
+    with loading():
+        from launcher.cli.init import Init, run_init
 
     return run_init(parse(Init, arguments))
 
 
 def plugins(arguments: Sequence[str]) -> int:
     """What installed packages add to lienzo, and what of it cannot be used."""
-    from launcher.cli.plugins import Plugins, run_plugins
+    with loading():
+        from launcher.cli.plugins import Plugins, run_plugins
 
     return run_plugins(parse(Plugins, arguments))
 
 
 def doctor(arguments: Sequence[str]) -> int:
     """Try what a job needs, on the nodes, and say what is wrong and what to do."""
-    from launcher.cli.doctor import Doctor, run_doctor
+    with loading():
+        from launcher.cli.doctor import Doctor, run_doctor
 
     return run_doctor(parse(Doctor, arguments), arguments)
 
 
 def completion(arguments: Sequence[str]) -> int:
     """Print a script that lets bash, zsh or fish complete all this."""
-    from launcher.cli.completion import Completion, run_completion
+    with loading():
+        from launcher.cli.completion import Completion, run_completion
 
     return run_completion(parse(Completion, arguments))
 

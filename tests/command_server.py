@@ -22,6 +22,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from command_line.loading import loading
+
 HOME = Path(__file__).parent.parent
 PACKET = 1 << 20  # bytes
 WIDE = " " * 4096  # a last argument, whose room the names of forks take (rename)
@@ -263,7 +265,8 @@ if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch, as the commands do
     ours = "launcher.cli.submit", "trainer.training.worker", "trainer.commands.sample"
     late = "torch._dynamo", "torch.distributed.tensor", "numpy.ma"  # what the first step imports
-    for module in (*ours, *late):
-        import_module(module)
-    know_settings()
+    with loading():
+        for module in (*ours, *late):
+            import_module(module)
+        know_settings()
     serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from tests.command_server import CommandServer
 from tests.made_competition import competition
 from tests.made_generators import blot_shards, generators
 from tests.slurm_cluster import dev_cluster, on_slurm, wait_for
+from trainer.networks import stylegan3
 from trainer.runs.run_folder import RunFolder
 
 # Fixtures: one of each for all tests.
@@ -49,6 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")
+    gc.disable()  # while everything is imported, which lives to the end
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from here on, and never among what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -68,6 +77,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, as one is with the tests on the cluster, which often wait for Slurm."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 class Dealer(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
@@ -145,6 +159,12 @@ def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return out
+
+
+@pytest.fixture
+def few_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """StyleGAN3's networks have four layers in place of fourteen, which are the same operations as four."""
+    monkeypatch.setattr(stylegan3, "LAYERS", 4)
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from trainer.networks import checkpointing
 from trainer.networks.batch_norm import BatchNorm2d
 from trainer.networks.batch_statistics import BatchStatistics
 
+pytestmark = pytest.mark.usefixtures("few_layers")
+
 CPU = torch.device("cpu")
 # Penalties that differentiate twice, BatchNorm in both networks, spectral norm in both.
 ABLE = [

@@ -16,7 +16,7 @@ from trainer.exporting import onnx_file
 from trainer.exporting.network_call import CHECKED, NetworkCall
 from trainer.exporting.onnx_file import OPSET, difference, write_onnx
 from trainer.exporting.torch_program import write_program
-from trainer.networks import GENERATORS, stylegan3
+from trainer.networks import GENERATORS
 from trainer.runs.trained_generator import SamplingOptions, TrainedGenerator
 
 # The smallest of each: what takes time is the number of layers.
@@ -37,10 +37,9 @@ def call_of(name: str, folder: Path) -> NetworkCall:
     return NetworkCall.of(TrainedGenerator(run, SamplingOptions(truncation=0.7 if name == "stylegan2" else None)))
 
 
+@pytest.mark.usefixtures("few_layers")
 @pytest.mark.parametrize("name", GENERATORS)
-def test_every_network_is_the_same_in_both(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if name == "stylegan3-r":  # of all of T's layers, which are the same operations, the tracing takes a minute
-        monkeypatch.setattr(stylegan3, "LAYERS", 3)
+def test_every_network_is_the_same_in_both(name: str, tmp_path: Path) -> None:
     call, file = call_of(name, tmp_path), tmp_path / "generator.onnx"
     said = write_onnx(call, file)
     assert f"opset {OPSET}" in said

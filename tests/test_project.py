@@ -16,7 +16,7 @@ from tools import package_graph
 
 # Each may import those to its left in its line, and what the lines above it hold as its package may: see PACKAGES.
 LAYERS = {
-    "command_line": "parent signals streams suggestion printable program plugins options help_page arguments",
+    "command_line": "parent loading signals streams suggestion printable program plugins options help_page arguments",
     "shards": "atomic_files errors exclusion npy_header images storage dataset sources building indexing verify "
     "near_duplicates inspect __main__",
     "slurm": "errors command_environment client records parsing dev_settings processes node_readiness programs "

@@ -36,6 +36,8 @@ from trainer.gan.state import TrainState
 from trainer.gan.step import GanStep
 from trainer.networks.spectral_norm import SpectralNorm
 
+pytestmark = pytest.mark.usefixtures("few_layers")
+
 STEPS = 6
 STOP_AT = 4
 FP16_SCALE = 2.0**10

@@ -90,7 +90,7 @@ def test_a_study_on_a_cluster_that_preempts(
 ) -> None:
     """Two stages in two arrays, the second of which a task's end has queued; nobody is logged in."""
     halving = "[halving]\nrungs = 1\nkeep = 0.9\nseeds = 1\n"
-    toml = write(tmp_path, shards32, 9_600, halving)  # seconds, in which the preemption comes
+    toml = write(tmp_path, shards32, 3_200, halving)  # seconds, in which the preemption comes
     folder = StudyFolder(tmp_path / "it's a study")
     assert main(["study", str(toml), "--out", str(folder.path), "--nodes", "2"]) == 0
     said = capsys.readouterr().out
@@ -112,8 +112,8 @@ def test_a_study_on_a_cluster_that_preempts(
     assert [(e.role, e.status) for e in found.entries] == [("select", "finished")] * 2 + [("compare", "finished")] * 2
     selected, compared = ({e.images_seen for e in found.entries if e.role == role} for role in ("select", "compare"))
     assert len(selected) == 1
-    assert max(selected) < 9_600
-    assert compared == {9_600}
+    assert max(selected) < 3_200
+    assert compared == {3_200}
     assert [e.preemptions for e in found.entries] == [1, 1, 0, 0]
     assert found.entries[0].node_seconds == pytest.approx(2 * found.entries[0].seconds)
     assert folder.page.exists()

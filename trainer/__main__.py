@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from command_line import arguments as command_line
+from command_line.loading import loading
 from command_line.plugins import PluginError
 from command_line.printable import printable
 from command_line.program import program
@@ -39,119 +40,135 @@ def train(arguments: Sequence[str]) -> int:
     context = JobContext()
     if is_rank():
         context.stop.install()  # before torch, which takes seconds: a signal is answered at the first step's end
-    from trainer.commands.train import Train, read_train, run_train
+    with loading():
+        from trainer.commands.train import Train, read_train, run_train
 
     return run_train(read_train(parse(Train, arguments), arguments), context)
 
 
 def sample(arguments: Sequence[str]) -> int:
     """Generate pictures: one grid, or a file each."""
-    from trainer.commands.sample import Sample, run_sample
+    with loading():
+        from trainer.commands.sample import Sample, run_sample
 
     return run_sample(parse(Sample, arguments))
 
 
 def interpolate(arguments: Sequence[str]) -> int:
     """Film the way from picture to picture."""
-    from trainer.commands.sample import Interpolate, run_interpolate
+    with loading():
+        from trainer.commands.sample import Interpolate, run_interpolate
 
     return run_interpolate(parse(Interpolate, arguments))
 
 
 def seeds(arguments: Sequence[str]) -> int:
     """Score the pictures of seeds one by one, and list the best."""
-    from trainer.commands.seeds import Seeds, run_seeds
+    with loading():
+        from trainer.commands.seeds import Seeds, run_seeds
 
     return run_seeds(parse(Seeds, arguments))
 
 
 def edit(arguments: Sequence[str]) -> int:
     """Change pictures along directions, or from class to class."""
-    from trainer.commands.edit import Edit, run_edit
+    with loading():
+        from trainer.commands.edit import Edit, run_edit
 
     return run_edit(parse(Edit, arguments))
 
 
 def stylemix(arguments: Sequence[str]) -> int:
     """Mix the codes of pictures by layer."""
-    from trainer.commands.stylemix import Stylemix, run_stylemix
+    with loading():
+        from trainer.commands.stylemix import Stylemix, run_stylemix
 
     return run_stylemix(parse(Stylemix, arguments))
 
 
 def project(arguments: Sequence[str]) -> int:
     """Find the code whose picture is nearest to a given one."""
-    from trainer.commands.project import Project, run_project
+    with loading():
+        from trainer.commands.project import Project, run_project
 
     return run_project(parse(Project, arguments))
 
 
 def nearest(arguments: Sequence[str]) -> int:
     """Show which pictures of the data are nearest to generated or given ones."""
-    from trainer.commands.nearest import Nearest, run_nearest
+    with loading():
+        from trainer.commands.nearest import Nearest, run_nearest
 
     return run_nearest(parse(Nearest, arguments))
 
 
 def serve(arguments: Sequence[str]) -> int:
     """Show what generators paint: a page for a browser and an API, until Ctrl-C."""
-    from trainer.serving.arguments import Serve
-    from trainer.serving.start import start_serving
+    with loading():
+        from trainer.serving.arguments import Serve
+        from trainer.serving.start import start_serving
 
     return start_serving(parse(Serve, arguments))
 
 
 def evaluate(arguments: Sequence[str]) -> int:
     """Measure generated pictures against real ones, with intervals."""
-    from trainer.evaluation.arguments import Evaluate
-    from trainer.evaluation.command import run_evaluate
+    with loading():
+        from trainer.evaluation.arguments import Evaluate
+        from trainer.evaluation.command import run_evaluate
 
     return run_evaluate(parse(Evaluate, arguments))
 
 
 def benchmark(arguments: Sequence[str]) -> int:
     """Count the modes that recipes capture, by the published protocols."""
-    from trainer.benchmark.arguments import Benchmark
-    from trainer.benchmark.command import run_benchmark
+    with loading():
+        from trainer.benchmark.arguments import Benchmark
+        from trainer.benchmark.command import run_benchmark
 
     return run_benchmark(parse(Benchmark, arguments))
 
 
 def fingerprint(arguments: Sequence[str]) -> int:
     """Print images_seen, and one SHA-256 over all state of the newest checkpoint."""
-    from trainer.commands.train import Fingerprint, run_fingerprint
+    with loading():
+        from trainer.commands.train import Fingerprint, run_fingerprint
 
     return run_fingerprint(parse(Fingerprint, arguments))
 
 
 def export(arguments: Sequence[str]) -> int:
     """Write a trained generator into a folder that needs neither the run nor lienzo."""
-    from trainer.exporting.arguments import Export
-    from trainer.exporting.command import run_export
+    with loading():
+        from trainer.exporting.arguments import Export
+        from trainer.exporting.command import run_export
 
     return run_export(parse(Export, arguments))
 
 
 def import_(arguments: Sequence[str]) -> int:
     """Make a bundle of a checkpoint that another program has written."""
-    from trainer.importing.arguments import Import
-    from trainer.importing.command import run_import
+    with loading():
+        from trainer.importing.arguments import Import
+        from trainer.importing.command import run_import
 
     return run_import(parse(Import, arguments))
 
 
 def push(arguments: Sequence[str]) -> int:
     """Copy a bundle to a URL."""
-    from trainer.exporting.arguments import Push
-    from trainer.exporting.transfer import run_push
+    with loading():
+        from trainer.exporting.arguments import Push
+        from trainer.exporting.transfer import run_push
 
     return run_push(parse(Push, arguments))
 
 
 def pull(arguments: Sequence[str]) -> int:
     """Copy a bundle from a URL, and compare every file with its manifest."""
-    from trainer.exporting.arguments import Pull
-    from trainer.exporting.transfer import run_pull
+    with loading():
+        from trainer.exporting.arguments import Pull
+        from trainer.exporting.transfer import run_pull
 
     return run_pull(parse(Pull, arguments))
 

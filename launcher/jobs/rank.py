@@ -16,6 +16,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+from command_line.loading import loading  # noqa: E402
 from launcher.jobs import job_record  # noqa: E402
 from launcher.jobs.allocation import other_world  # noqa: E402
 from launcher.jobs.own_log import redirect_output  # noqa: E402
@@ -51,8 +52,9 @@ def main() -> None:
             Journal(run.events).append(event_row(EventKind.REFUSED, problem=problem))
         os._exit(Outcome.REFUSED)
     join_world(place)
-    from trainer.runs.config_loading import read_config
-    from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
+    with loading():
+        from trainer.runs.config_loading import read_config
+        from trainer.training.worker import run_rank  # torch, after the signals and the log are in our hands
 
     context = JobContext(Owner.slurm_job(place.job), place.restart_count, place.node, own_log=True, stop=stop)
     outcome = run_rank(read_config(run), run, context)

@@ -27,7 +27,8 @@ from launcher.pages.markup import Markup, tag
 from launcher.pages.numbers import format_number
 
 MOST_POINTS = 160  # of a curve: three pixels each
-NAMES = 96.0  # pixels for the names at the ends of curves
+NAME = 16  # letters of a name at the end of its curve
+LETTER = 9.0  # pixels, of a wide font
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def draw_curves(title: str, below: str, above: str, curves: Sequence[Curve], log
     if not any(len(curve.points) > 1 or curve.limits for curve in curves):
         return Markup()
     values = [value for curve in curves for point in curve.points for value in (point.low, point.high)]
-    x = Axis.of([0, *(point.x for curve in curves for point in curve.points)], LEFT, RIGHT - NAMES, log=False)
+    names = [f"{curve.mark} {shorten(curve.name, NAME)}" for curve in curves]
+    end = RIGHT - LETTER * (1 + max(map(len, names)))
+    x = Axis.of([0, *(point.x for curve in curves for point in curve.points)], LEFT, end, log=False)
     y = Axis.of(values, BOTTOM, TOP, log)
     parts = [*frame(x, y, below, above)]
     for curve in curves:
@@ -100,9 +103,8 @@ def draw_curves(title: str, below: str, above: str, curves: Sequence[Curve], log
         shown = outline([(x(point.x), y(point.y)) for point in curve.points])
         parts.append(tag("polyline", points=shown, class_=f"line {curve.style}"))
     ends = spread_out({f"{k}": y(curve.points[-1].y) for k, curve in enumerate(curves)})
-    for k, curve in enumerate(curves):
-        words = f"{curve.mark} {shorten(curve.name, 11)}"
-        parts.append(text(RIGHT - NAMES + 8, ends[f"{k}"] + 5, words, class_=f"name {curve.style}"))
+    for k, (curve, name) in enumerate(zip(curves, names, strict=True)):
+        parts.append(text(end + LETTER, ends[f"{k}"] + 5, name, class_=f"name {curve.style}"))
     told = "; ".join(
         f"{curve.name}: from {format_number(curve.points[0].y)} to {format_number(curve.points[-1].y)}"
         for curve in curves

@@ -29,7 +29,7 @@ COMMANDS = {
     "recovery": ("--recipe", "dcgan-32", "--turns", "1"),
     "checkpoint": ("--recipe", "dcgan-32", "--turns", "1"),
     "serving": ("--recipe", "dcgan-32", "--size", "32", "--requests", "4", "--clients", "2", "--turns", "1"),
-    "evaluation": ("--num-samples", "32", "--few", "16", "--turns", "1"),
+    "evaluation": ("--num-samples", "16", "--few", "8", "--processes", "1", "--turns", "1"),
 }
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from command_line.loading import loading
 from tests.browser import browser
 from tests.command_server import CommandServer
 from tests.made_competition import competition
@@ -51,13 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)
     settings.register_profile("lienzo", deadline=None)  # machines are noisy, and no test is about time
     settings.load_profile("lienzo")
-    gc.disable()  # while everything is imported, which lives to the end
 
 
-def pytest_collection_finish() -> None:
-    """Look for garbage from here on, and never among what was imported."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import all tests."""
+    with loading():
+        return (yield)
 
 
 def pytest_unconfigure() -> None:

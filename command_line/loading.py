@@ -1,7 +1,7 @@
 """Load modules without looking for garbage among what they make.
 
 torch and what comes with it are hundreds of thousands of objects that live to the end. Python would look through them
-again and again while they grow in number, which is up to a third of the time that a process takes to start.
+again and again while they grow in number, which is about a quarter of the time that a process takes to start.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from command_line.loading import loading
 from tests.browser import browser
 from tests.command_server import CommandServer
 from tests.made_competition import competition
@@ -55,13 +55,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Import all tests, and look for garbage neither meanwhile nor among what was imported."""
-    gc.disable()
-    try:
+    """Import the tests as commands load their modules."""
+    with loading():
         return (yield)
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def pytest_unconfigure() -> None:
@@ -84,7 +80,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, as one is with the tests on the cluster, which often wait for Slurm."""
+    """One more than there are cores: while a test waits, for Slurm or for time to pass, no core is idle."""
     return len(os.sched_getaffinity(0)) + 1
 
 

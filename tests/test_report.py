@@ -21,10 +21,11 @@ from launcher.__main__ import main
 from launcher.cli.report import named_runs
 from launcher.cli.submit import Submit
 from launcher.jobs.attempts import Cause, Decision
+from launcher.pages.drawing import RIGHT
 from launcher.pages.pictures import fit_image
 from launcher.report import making
 from launcher.report.cost import cost_of, energy_kwh
-from launcher.report.curves import thin_out
+from launcher.report.curves import Curve, Point, draw_curves, thin_out
 from launcher.report.gallery import Room
 from launcher.report.page import GENERATOR, build_report
 from launcher.report.run_facts import gather_runs, name_runs
@@ -220,6 +221,20 @@ def test_few_points_hide_no_extreme() -> None:
     assert max(point.high for point in thin) == 1
     assert sum(point.y for point in thin) == pytest.approx(1 / 20)
     assert name_runs([Path("/a/x/r"), Path("/a/y/r")]) == ["x/r", "y/r"]
+
+
+def test_names_of_curves_have_their_room() -> None:
+    def drawn(*names: str) -> str:
+        points = [Point(0, 1, 1, 1), Point(9, 2, 2, 2)]
+        return str(draw_curves("t", "x", "y", [Curve(name, k, points) for k, name in enumerate(names)]))
+
+    def room(drawing: str) -> float:
+        (place,) = {float(x) for x in re.findall(r'<text x="([0-9.]+)"[^>]*class="name', drawing)}
+        return RIGHT - place
+
+    long, short = drawn("data", "forward backward"), drawn("data")
+    assert "forward backward<" in long
+    assert room(long) >= 9 * len("x forward backward") > room(short) > 0
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
